@@ -1,0 +1,430 @@
+//! The one error type. Every message names the file, the slot, what was
+//! expected and what was found, and what to do about it.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::dtype::{Shape, SlotType};
+
+/// What every fallible call of this crate returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why something could not be done. Nothing was changed by a call that failed,
+/// unless its documentation says otherwise.
+///
+/// ```
+/// use slotfile::{Error, Store};
+/// let store = Store::temporary()?;
+/// store.value::<u64>("hits")?;
+/// let error = store.value::<i64>("hits").unwrap_err();
+/// assert!(matches!(error, Error::Type { .. }));
+/// assert!(error.to_string().contains("slot \"hits\" is u64"));
+/// # Ok::<(), Error>(())
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system said no.
+    Io {
+        /// The store.
+        path: PathBuf,
+        /// What was being done, as in "cannot map the file".
+        doing: &'static str,
+        /// What it said.
+        source: io::Error,
+    },
+    /// The file's mode or owner, or the file system, forbids it.
+    PermissionDenied {
+        /// The store.
+        path: PathBuf,
+        /// What was being done.
+        doing: &'static str,
+    },
+    /// The store was opened read-only.
+    ReadOnly {
+        /// The store.
+        path: PathBuf,
+    },
+    /// There is no such file, or no such slot in it.
+    NotFound {
+        /// The store.
+        path: PathBuf,
+        /// The slot that was asked for; `None`: the file itself is not there.
+        slot: Option<String>,
+        /// The slot with the most similar name, if one comes close.
+        closest: Option<String>,
+    },
+    /// The file is there already, or the slot.
+    Exists {
+        /// The store.
+        path: PathBuf,
+        /// The slot; `None`: the file itself.
+        slot: Option<String>,
+    },
+    /// The file is no store, or no file at all.
+    NotAStore {
+        /// The file.
+        path: PathBuf,
+        /// What it is, or what is wrong with it.
+        why: String,
+    },
+    /// A store of another format version.
+    Version {
+        /// The store.
+        path: PathBuf,
+        /// Its format, major and minor.
+        found: (u32, u32),
+        /// The format this build reads.
+        supported: (u32, u32),
+    },
+    /// Bytes of the file are not what they must be.
+    Corrupt {
+        /// The store.
+        path: PathBuf,
+        /// The slot it concerns, if it concerns one.
+        slot: Option<String>,
+        /// What was expected and what was found.
+        what: String,
+    },
+    /// The file is shorter than its own header says.
+    Truncated {
+        /// The store.
+        path: PathBuf,
+        /// Bytes it has.
+        have: u64,
+        /// Bytes it should have.
+        need: u64,
+    },
+    /// The file system has no room for the blocks that are needed.
+    NoSpace {
+        /// The store.
+        path: PathBuf,
+        /// Bytes that were to be allocated.
+        need: u64,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A limit that was set when the store was created has been reached.
+    Full {
+        /// The store.
+        path: PathBuf,
+        /// Which one: `max_slots` or `max_size`.
+        limit: &'static str,
+        /// How much of it there is.
+        size: u64,
+    },
+    /// This process could not reserve enough addresses for what the file has grown to.
+    AddressSpace {
+        /// The store.
+        path: PathBuf,
+        /// Bytes of the file that would have to be mapped.
+        need: u64,
+        /// Bytes that were reserved when it was opened.
+        reserved: u64,
+    },
+    /// Every entry of the process table is held by a living thread.
+    TooManyProcesses {
+        /// The store.
+        path: PathBuf,
+        /// Entries in the table.
+        size: usize,
+    },
+    /// A lock was not to be had in time. It was not taken away from its holder.
+    LockTimeout {
+        /// The store.
+        path: PathBuf,
+        /// The slot, or which lock of the store.
+        slot: String,
+        /// The process that holds it, if that could be told.
+        holder: Option<u32>,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// This thread holds the slot's lock in a way that the call would wait for for ever.
+    Deadlock {
+        /// The store.
+        path: PathBuf,
+        /// The slot.
+        slot: String,
+    },
+    /// The slot was removed.
+    Removed {
+        /// The store.
+        path: PathBuf,
+        /// The slot.
+        slot: String,
+    },
+    /// The lock was lost before the update could be committed: this is a forked
+    /// copy of the process that took it, or others took this process for dead.
+    Evicted {
+        /// The store.
+        path: PathBuf,
+        /// The slot.
+        slot: String,
+    },
+    /// The slot has another type or shape.
+    Type {
+        /// The store.
+        path: PathBuf,
+        /// The slot.
+        slot: String,
+        /// What was asked for.
+        asked: SlotType,
+        /// What is there.
+        found: SlotType,
+    },
+    /// A text or bytes longer than the slot's capacity.
+    TooLong {
+        /// The store.
+        path: PathBuf,
+        /// The slot.
+        slot: String,
+        /// Bytes it can hold.
+        capacity: usize,
+        /// Bytes that were to be stored.
+        length: usize,
+    },
+    /// Another number of elements than the slot, or the range of it, has.
+    Length {
+        /// The store.
+        path: PathBuf,
+        /// The slot.
+        slot: String,
+        /// Elements there.
+        expected: usize,
+        /// Elements given.
+        found: usize,
+    },
+    /// An index or range outside of the array.
+    Index {
+        /// The store.
+        path: PathBuf,
+        /// The slot.
+        slot: String,
+        /// The index, as written.
+        index: String,
+        /// The array's shape.
+        shape: Shape,
+    },
+    /// A number that the slot's type cannot hold.
+    OutOfRange {
+        /// The store.
+        path: PathBuf,
+        /// The slot.
+        slot: String,
+        /// What is wrong with which value, and the range.
+        what: String,
+    },
+    /// A name that no slot can have.
+    BadName {
+        /// The store.
+        path: PathBuf,
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// A definition or an option that no store can have.
+    Invalid {
+        /// The store.
+        path: PathBuf,
+        /// The slot, if it is one's definition.
+        slot: Option<String>,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// This machine or file system lacks what a store needs.
+    Unsupported {
+        /// The store.
+        path: PathBuf,
+        /// What is lacking.
+        what: String,
+    },
+}
+
+impl Error {
+    /// An error of the operating system, sorted into the variant that callers can act on.
+    pub(crate) fn io(path: &std::path::Path, doing: &'static str, source: io::Error) -> Error {
+        let path = path.to_owned();
+        match source.raw_os_error() {
+            Some(libc::ENOENT) => Error::NotFound { path, slot: None, closest: None },
+            Some(libc::EACCES | libc::EPERM | libc::EROFS) => {
+                Error::PermissionDenied { path, doing }
+            }
+            _ => Error::Io { path, doing, source },
+        }
+    }
+
+    pub(crate) fn corrupt(path: &std::path::Path, what: impl Into<String>) -> Error {
+        Error::Corrupt { path: path.to_owned(), slot: None, what: what.into() }
+    }
+
+    /// The same error, of this slot.
+    pub(crate) fn of_slot(mut self, name: &str) -> Error {
+        if let Error::Corrupt { slot, .. } = &mut self {
+            *slot = Some(name.to_owned());
+        }
+        self
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use Error::*;
+        match self {
+            Io { path, doing, source } => write!(f, "{}: {doing}: {source}", path.display()),
+            PermissionDenied { path, doing } => write!(
+                f,
+                "{}: {doing}: not allowed; check the owner and mode of the file and its folder, \
+                 or open it read-only",
+                path.display()
+            ),
+            ReadOnly { path } => write!(
+                f,
+                "{}: the store was opened read-only; open it for writing to change it",
+                path.display()
+            ),
+            NotFound { path, slot: None, .. } => write!(
+                f,
+                "{}: no such file; create the store first, with `slotfile create {}`",
+                path.display(),
+                path.display()
+            ),
+            NotFound { path, slot: Some(slot), closest } => {
+                write!(f, "{}: no slot {slot:?}", path.display())?;
+                match closest {
+                    Some(name) => write!(f, "; did you mean {name:?}?"),
+                    None => write!(f, "; `slotfile ls {}` lists those there are", path.display()),
+                }
+            }
+            Exists { path, slot: None } => {
+                write!(f, "{}: the file is there already; open it instead", path.display())
+            }
+            Exists { path, slot: Some(slot) } => {
+                write!(f, "{}: slot {slot:?} is there already", path.display())
+            }
+            NotAStore { path, why } => write!(f, "{}: not a store: {why}", path.display()),
+            Version { path, found, supported } => write!(
+                f,
+                "{}: format {}.{}, but this build reads {}.{}; use the version of slotfile that \
+                 wrote it",
+                path.display(),
+                found.0,
+                found.1,
+                supported.0,
+                supported.1
+            ),
+            Corrupt { path, slot: None, what } => {
+                write!(f, "{}: damaged: {what}; restore it from a copy", path.display())
+            }
+            Corrupt { path, slot: Some(slot), what } => write!(
+                f,
+                "{}: slot {slot:?} is damaged: {what}; restore the file from a copy",
+                path.display()
+            ),
+            Truncated { path, have, need } => write!(
+                f,
+                "{}: truncated: it has {have} bytes and should have at least {need}; restore it \
+                 from a copy",
+                path.display()
+            ),
+            NoSpace { path, need, source } => write!(
+                f,
+                "{}: no room for {need} more bytes ({source}); free some space and try again, \
+                 nothing was changed",
+                path.display()
+            ),
+            Full { path, limit, size } => write!(
+                f,
+                "{}: full: {limit} is {size}; copy what you need into a store created with more",
+                path.display()
+            ),
+            AddressSpace { path, need, reserved } => write!(
+                f,
+                "{}: the file has grown to {need} bytes, and this process could reserve only \
+                 {reserved} when it opened it; open it again, with a higher limit on addresses \
+                 (ulimit -v)",
+                path.display()
+            ),
+            TooManyProcesses { path, size } => write!(
+                f,
+                "{}: all {size} entries of the process table are taken by living threads; end \
+                 some",
+                path.display()
+            ),
+            LockTimeout { path, slot, holder, waited } => {
+                write!(f, "{}: {slot:?}: no lock within {waited:?}; ", path.display())?;
+                match holder {
+                    Some(pid) => write!(f, "process {pid} holds it: wait for it, or end it"),
+                    None => write!(f, "another process holds it: wait for it, or end it"),
+                }
+            }
+            Deadlock { path, slot } => write!(
+                f,
+                "{}: slot {slot:?} is locked by this very thread, which would wait for itself; \
+                 do it inside the update, or after it",
+                path.display()
+            ),
+            Removed { path, slot } => write!(
+                f,
+                "{}: slot {slot:?} was removed; define it again, or open the new one",
+                path.display()
+            ),
+            Evicted { path, slot } => write!(
+                f,
+                "{}: slot {slot:?}: the lock was lost before the update was committed (it was \
+                 taken before a fork, or by a thread taken for dead); nothing was changed, do it \
+                 again",
+                path.display()
+            ),
+            Type { path, slot, asked, found } => write!(
+                f,
+                "{}: slot {slot:?} is {found}, not {asked}; open it as {found}, or `slotfile rm \
+                 {} {slot}` and define it anew",
+                path.display(),
+                path.display()
+            ),
+            TooLong { path, slot, capacity, length } => write!(
+                f,
+                "{}: slot {slot:?} holds at most {capacity} bytes, not {length}; shorten it, or \
+                 define a larger slot",
+                path.display()
+            ),
+            Length { path, slot, expected, found } => write!(
+                f,
+                "{}: slot {slot:?}: {expected} elements expected, {found} given",
+                path.display()
+            ),
+            Index { path, slot, index, shape } => write!(
+                f,
+                "{}: slot {slot:?}: index {index} is outside of its shape [{shape}]",
+                path.display()
+            ),
+            OutOfRange { path, slot, what } => {
+                write!(f, "{}: slot {slot:?}: {what}", path.display())
+            }
+            BadName { path, name, why } => write!(
+                f,
+                "{}: {name:?} cannot name a slot: {why}; a name is 1 to 255 bytes of UTF-8 \
+                 without control characters",
+                path.display()
+            ),
+            Invalid { path, slot: None, what } => write!(f, "{}: {what}", path.display()),
+            Invalid { path, slot: Some(slot), what } => {
+                write!(f, "{}: slot {slot:?}: {what}", path.display())
+            }
+            Unsupported { path, what } => write!(f, "{}: not supported: {what}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Io { source, .. } | Error::NoSpace { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}

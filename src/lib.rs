@@ -1,0 +1,7 @@
+//! Shared state that lasts.
+mod copy;
+mod dtype;
+mod error;
+mod protocol;
+pub use dtype::*;
+pub use error::*;

@@ -1,0 +1,71 @@
+//! Reading what has areas: arrays, texts, bytes. (Their updates are `Held::commit`.)
+
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+
+use super::lock::try_lock;
+use super::{
+    Areas, FREE, LOSSES_BEFORE_LOCK, Memory, Peers, Word, control, lead, planted,
+};
+
+/// Lets `copy` copy from the current area, whose first word it is given, until what
+/// it copied is whole; returns the version that it is of. `copy` runs once, or again
+/// after each time that writers were faster. Never waits for a writer.
+#[inline]
+pub(crate) fn read<M: Memory, P: Peers>(
+    memory: &M,
+    peers: &P,
+    areas: &Areas,
+    mut copy: impl FnMut(&M, usize),
+) -> u64 {
+    for losses in 0u32.. {
+        let version = effective_version(memory, peers);
+        copy(memory, areas.of(version));
+        if is_whole(memory, areas, version) {
+            return version;
+        }
+        if losses >= LOSSES_BEFORE_LOCK && let Some(held) = try_lock(memory, peers) {
+            copy(memory, areas.of(held.version()));
+            return held.version();
+        }
+        memory.relax();
+    }
+    unreachable!("the loop ends only by returning")
+}
+
+/// Whether no writer can have stored into the area of this version before what was
+/// copied from it until now.
+#[inline]
+fn is_whole<M: Memory>(memory: &M, areas: &Areas, version: u64) -> bool {
+    // Acquire: pairs with the writer's release fence. If the copy saw a word of a
+    // later update, the control word seen next is at least that update's lock.
+    memory.fence(Acquire);
+    let now = memory.control(Relaxed);
+    // -1: of a transaction that is committed, but not yet settled on this slot.
+    let lead = lead(now.version(), version);
+    let last = areas.count as i64 - 1;
+    lead < last || (lead == last && (now.owner() == FREE || planted!(ReaderAcceptsTorn)))
+}
+
+/// The version that counts: the next one already if the slot is in a transaction
+/// that is committed, though not yet settled on this slot.
+#[inline]
+pub(crate) fn effective_version<M: Memory, P: Peers>(memory: &M, peers: &P) -> u64 {
+    loop {
+        // Acquire: who sees the version sees the area, or the value, it makes current.
+        let seen = memory.control(Acquire);
+        if !seen.in_transaction() {
+            return seen.version();
+        }
+        // Acquire: who sees COMMITTED sees the areas it commits; and the second look
+        // at the control word comes after it.
+        let word = peers.word(seen.owner(), Acquire);
+        // The same: the word that was read was this transaction's, not a later one's.
+        if planted!(NoSecondLookAtControl) || memory.control(Relaxed).same(seen) {
+            return match word {
+                Word::Committed => control::next(seen.version()),
+                Word::Idle | Word::Free => seen.version(),
+            };
+        }
+        memory.relax();
+    }
+}

@@ -1,0 +1,133 @@
+//! The control word: which version is current, who holds the lock, who waits.
+
+use std::fmt;
+
+/// One 64-bit word beside every slot's value.
+///
+/// | bits | meaning |
+/// | --- | --- |
+/// | 0 | T: the slot is in a transaction that is being committed |
+/// | 1 | W: somebody waits; whoever clears it wakes all |
+/// | 2 to 16 | owner: process-table entry + 1, 0 = free, 32,767 = removed for ever |
+/// | 17 to 63 | version, counted modulo 2^47; its low bits lie in the futex word |
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Control(u64);
+
+/// Who holds a slot's lock: 0 nobody, else process-table entry + 1.
+pub(crate) type Owner = u16;
+
+/// The owner of a slot that is not locked.
+pub(crate) const FREE: Owner = 0;
+/// The owner of a removed slot: it is never buried, so no lock is ever taken again.
+pub(crate) const REMOVED: Owner = (1 << OWNER_BITS) - 1;
+
+const T: u64 = 1;
+const W: u64 = 1 << 1;
+const OWNER_SHIFT: u32 = 2;
+const OWNER_BITS: u32 = 15;
+const OWNER: u64 = ((1 << OWNER_BITS) - 1) << OWNER_SHIFT;
+const VERSION_SHIFT: u32 = OWNER_SHIFT + OWNER_BITS;
+/// Versions are counted modulo two to this.
+pub(crate) const VERSION_BITS: u32 = 64 - VERSION_SHIFT;
+
+impl Control {
+    pub(crate) const fn from_bits(bits: u64) -> Control {
+        Control(bits)
+    }
+
+    pub(crate) const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// The half of it that a waiter sleeps on.
+    pub(crate) const fn futex_word(self) -> u32 {
+        self.0 as u32
+    }
+
+    pub(crate) const fn version(self) -> u64 {
+        self.0 >> VERSION_SHIFT
+    }
+
+    pub(crate) const fn owner(self) -> Owner {
+        ((self.0 & OWNER) >> OWNER_SHIFT) as Owner
+    }
+
+    pub(crate) const fn in_transaction(self) -> bool {
+        self.0 & T != 0
+    }
+
+    pub(crate) const fn has_waiters(self) -> bool {
+        self.0 & W != 0
+    }
+
+    pub(crate) const fn with_owner(self, owner: Owner) -> Control {
+        Control(self.0 & !OWNER | (owner as u64) << OWNER_SHIFT)
+    }
+
+    /// `steps` versions on, wrapping around.
+    pub(crate) const fn advanced(self, steps: u64) -> Control {
+        Control(self.0.wrapping_add(steps << VERSION_SHIFT))
+    }
+
+    pub(crate) const fn with_transaction(self, on: bool) -> Control {
+        Control(if on { self.0 | T } else { self.0 & !T })
+    }
+
+    pub(crate) const fn with_waiters(self, on: bool) -> Control {
+        Control(if on { self.0 | W } else { self.0 & !W })
+    }
+
+    /// Equal but for W, which anybody may set at any time.
+    pub(crate) const fn same(self, other: Control) -> bool {
+        self.0 | W == other.0 | W
+    }
+}
+
+impl fmt::Debug for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "v{} owner {}", self.version(), self.owner())?;
+        f.write_str(if self.in_transaction() { " T" } else { "" })?;
+        f.write_str(if self.has_waiters() { " W" } else { "" })
+    }
+}
+
+/// How far `version` is ahead of `base`, counted modulo 2^47: negative if it is behind.
+pub(crate) fn lead(version: u64, base: u64) -> i64 {
+    (version.wrapping_sub(base) << VERSION_SHIFT).cast_signed() >> VERSION_SHIFT
+}
+
+/// The version after `version`.
+pub(crate) fn next(version: u64) -> u64 {
+    version.wrapping_add(1) << VERSION_SHIFT >> VERSION_SHIFT
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_do_not_touch_each_other() {
+        let c = Control::default()
+            .advanced(5)
+            .with_owner(REMOVED)
+            .with_transaction(true)
+            .with_waiters(true);
+        assert_eq!((c.version(), c.owner()), (5, REMOVED));
+        assert!(c.in_transaction() && c.has_waiters());
+        let c = c.with_owner(3).with_transaction(false);
+        assert_eq!((c.version(), c.owner()), (5, 3));
+        assert!(!c.in_transaction() && c.has_waiters());
+        assert!(c.same(c.with_waiters(false)) && !c.same(c.with_owner(4)));
+    }
+
+    #[test]
+    fn versions_wrap_around() {
+        let last = Control::default().advanced((1 << VERSION_BITS) - 1).with_owner(7);
+        assert_eq!(last.advanced(1).version(), 0);
+        assert_eq!(last.advanced(1).owner(), 7);
+        assert_eq!(next(last.version()), 0);
+        assert_eq!(lead(0, last.version()), 1);
+        assert_eq!(lead(last.version(), 0), -1);
+        assert_eq!(lead(12, 10), 2);
+    }
+}

@@ -1,0 +1,384 @@
+//! Taking and leaving a slot's lock, and burying those who died with it.
+
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use super::{
+    Areas, Cell, Control, DRAFT, FREE, Failure, Form, Memory, Owner, Patience, Peers, REMOVED,
+    STALE, Word, planted,
+};
+
+/// A slot's lock, held by this thread. Dropping it lets go, with nothing changed.
+pub(crate) struct Held<'a, M: Memory, P: Peers> {
+    pub(super) memory: &'a M,
+    pub(super) peers: &'a P,
+    /// As it stands while the lock is held, W aside.
+    pub(super) control: Control,
+    /// Under a guard of this thread, which keeps the lock.
+    nested: bool,
+    fork_generation: u64,
+}
+
+/// Waits for the lock and takes it; buries whoever died with it.
+///
+/// [`Failure::Deadlock`] if this thread has it already.
+pub(crate) fn lock<'a, M: Memory, P: Peers>(
+    memory: &'a M,
+    peers: &'a P,
+    form: Form,
+    patience: &mut Patience,
+) -> Result<Held<'a, M, P>, Failure> {
+    let me = peers.me()?;
+    loop {
+        let seen = memory.control(Relaxed);
+        match seen.owner() {
+            FREE => {
+                if let Some(held) = take(memory, peers, seen, me) {
+                    return Ok(held);
+                }
+            }
+            REMOVED => return Err(Failure::Removed),
+            owner if owner == me => return Err(Failure::Deadlock),
+            _ => wait_for_owner(memory, peers, form, seen, patience)?,
+        }
+    }
+}
+
+/// Takes the lock if it is free at this moment.
+pub(super) fn try_lock<'a, M: Memory, P: Peers>(
+    memory: &'a M,
+    peers: &'a P,
+) -> Option<Held<'a, M, P>> {
+    let seen = memory.control(Relaxed);
+    if seen.owner() != FREE {
+        return None;
+    }
+    let me = peers.me().ok()?;
+    take(memory, peers, seen, me)
+}
+
+fn take<'a, M: Memory, P: Peers>(
+    memory: &'a M,
+    peers: &'a P,
+    seen: Control,
+    me: Owner,
+) -> Option<Held<'a, M, P>> {
+    let control = seen.with_owner(me).with_transaction(false);
+    // Acquire: what the last holder stored is seen. A compare-exchange, never a
+    // plain store: it goes on with the release sequence of the last commit.
+    memory.swap_control(seen, control, Acquire).ok()?;
+    Some(Held { memory, peers, control, nested: false, fork_generation: peers.fork_generation() })
+}
+
+/// Waits until the control word is no longer `seen`, whose owner is somebody
+/// else; buries that owner if it is dead. May return early.
+pub(super) fn wait_for_owner<M: Memory, P: Peers>(
+    memory: &M,
+    peers: &P,
+    form: Form,
+    seen: Control,
+    patience: &mut Patience,
+) -> Result<(), Failure> {
+    if memory.spin(seen) || bury(memory, peers, form, seen.owner()) {
+        return Ok(());
+    }
+    let Some(sleep) = patience.next_sleep() else { return Err(Failure::Timeout(seen.owner())) };
+    let waiting = seen.with_waiters(true);
+    // Relaxed: W orders nothing; whoever clears it wakes.
+    if seen != waiting && memory.swap_control(seen, waiting, Relaxed).is_err() {
+        return Ok(());
+    }
+    memory.wait(waiting, sleep);
+    Ok(())
+}
+
+impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
+    /// The lock that this thread holds already, through a guard that outlives this.
+    pub(crate) fn nested(memory: &'a M, peers: &'a P) -> Held<'a, M, P> {
+        let control = memory.control(Relaxed).with_waiters(false);
+        let fork_generation = peers.fork_generation();
+        Held { memory, peers, control, nested: true, fork_generation }
+    }
+
+    /// The version that is current while the lock is held.
+    pub(crate) fn version(&self) -> u64 {
+        self.control.version()
+    }
+
+    pub(super) fn owner(&self) -> Owner {
+        self.control.owner()
+    }
+
+    /// Replaces `data.len()` bytes from byte `at` of the current area, and commits:
+    /// afterwards the area that holds them is current. Returns the new version.
+    pub(crate) fn commit(self, areas: &Areas, at: usize, data: &[u8]) -> Result<u64, Failure> {
+        if planted!(CommitEarly) {
+            publish(self.memory, self.control, self.control.advanced(1).with_owner(FREE));
+            self.fill(areas, at, data);
+            return Ok(self.version());
+        }
+        self.fill(areas, at, data);
+        let memory = self.memory;
+        let version = self.publish_next()?;
+        if planted!(ClearStaleAfterCommit) {
+            memory.store(STALE + (version % areas.count) as usize, 0, Relaxed);
+        }
+        Ok(version)
+    }
+
+    fn publish_next(self) -> Result<u64, Failure> {
+        // The child of a fork has a copy of this, but not the lock.
+        if self.peers.fork_generation() != self.fork_generation {
+            return Err(Failure::Evicted);
+        }
+        let owner = if self.nested { self.owner() } else { FREE };
+        let next = self.control.advanced(1).with_owner(owner);
+        // Release: who sees the new version sees the area it makes current.
+        if !publish(self.memory, self.control, next) {
+            return Err(Failure::Evicted);
+        }
+        std::mem::forget(self); // the lock went with the commit
+        Ok(next.version())
+    }
+
+    /// Makes the next area what the current one is, but for `data` from byte `at`.
+    pub(super) fn fill(&self, areas: &Areas, at: usize, data: &[u8]) {
+        let current = self.control.version() % areas.count;
+        let next = (current + 1) % areas.count;
+        let changed = Range::of_bytes(at, data.len());
+        let old = self.stale(areas, next);
+        let note = || {
+            for area in 0..areas.count {
+                let mut stale = changed;
+                if area != current || planted!(ClearStaleAfterCommit) {
+                    stale = stale.or(self.stale(areas, area));
+                } else if planted!(CurrentNotStale) {
+                    continue;
+                }
+                // Relaxed: the fence below puts all of them before the first store.
+                self.memory.store(STALE + area as usize, stale.to_bits(), Relaxed);
+            }
+        };
+        if !planted!(NoteStaleLate) {
+            note();
+        }
+        // Release: who reads anything stored below sees, after an acquire fence, the
+        // lock that was taken before it, and does not accept what it read.
+        self.memory.fence(Release);
+        let (from, to) = (areas.of(current), areas.of(next));
+        // Whole words of `data` need no copy; the words it only begins or ends in do.
+        let whole = Range::of_whole_words(at, data.len());
+        let behind = if whole == changed { old } else { old.or(changed) };
+        for part in behind.without(whole) {
+            if part.from < part.to {
+                self.memory.copy(from + part.from, to + part.from, part.to - part.from);
+            }
+        }
+        self.memory.write(to, at, data);
+        if planted!(NoteStaleLate) {
+            note();
+        }
+    }
+
+    /// In which words, at most, the area differs from the current one.
+    fn stale(&self, areas: &Areas, area: u64) -> Range {
+        // Relaxed: noted under the lock, which is held.
+        Range::from_bits(self.memory.load(STALE + area as usize, Relaxed), areas.words)
+    }
+}
+
+impl<M: Memory, P: Peers> Drop for Held<'_, M, P> {
+    fn drop(&mut self) {
+        if self.nested || self.peers.fork_generation() != self.fork_generation {
+            return;
+        }
+        let me = self.owner();
+        loop {
+            let seen = self.memory.control(Relaxed);
+            if seen.owner() != me {
+                return; // committed, or evicted
+            }
+            // Release: who takes the lock next comes after all that was done under it.
+            let free = seen.with_owner(FREE).with_waiters(false);
+            if self.memory.swap_control(seen, free, Release).is_ok() {
+                wake_if_waiting(self.memory, seen);
+                return;
+            }
+        }
+    }
+}
+
+pub(super) fn wake_if_waiting<M: Memory>(memory: &M, before: Control) {
+    if before.has_waiters() {
+        memory.wake();
+    }
+}
+
+/// Replaces the control word `old` by `new`, without W, and wakes who waited.
+/// Tries again when only W has changed; false if anything else has.
+pub(super) fn publish<M: Memory>(memory: &M, old: Control, new: Control) -> bool {
+    let new = new.with_waiters(false);
+    let mut seen = old;
+    loop {
+        // Release: whatever `new` announces is seen by those who acquire it.
+        match memory.swap_control(seen, new, Release) {
+            Ok(()) => {
+                wake_if_waiting(memory, seen);
+                return true;
+            }
+            Err(now) if now.same(old) => seen = now,
+            Err(_) => return false,
+        }
+    }
+}
+
+/// Settles the slot if `owner` is dead. False if it lives.
+fn bury<M: Memory, P: Peers>(memory: &M, peers: &P, form: Form, owner: Owner) -> bool {
+    peers.one_at_a_time(|| {
+        if planted!(BuryWithoutByte) {
+            let seen = memory.control(Acquire);
+            if !peers.share(owner) {
+                return false;
+            }
+            peers.unshare(owner);
+            if seen.owner() == owner {
+                settle_seen(memory, peers, form, seen);
+            }
+            return true;
+        }
+        if !peers.share(owner) {
+            return false;
+        }
+        settle(memory, peers, form, owner);
+        peers.unshare(owner);
+        true
+    })
+}
+
+/// Ends the lock that `owner`, who is dead, holds on this slot: forwards if its
+/// transaction was committed, else as if it had never begun. The caller holds the
+/// owner's byte, so nobody can have claimed the entry anew.
+pub(crate) fn settle<M: Memory, P: Peers>(memory: &M, peers: &P, form: Form, owner: Owner) {
+    // Acquire: T stands for a draft or an area that is about to be looked at.
+    let seen = memory.control(Acquire);
+    if seen.owner() == owner {
+        settle_seen(memory, peers, form, seen);
+    }
+}
+
+fn settle_seen<M: Memory, P: Peers>(memory: &M, peers: &P, form: Form, seen: Control) {
+    // Acquire: COMMITTED stands for all that was stored before it.
+    let committed =
+        seen.in_transaction() && peers.word(seen.owner(), Acquire) == Word::Committed;
+    let steps = if committed { 1 } else { form.burial_step() };
+    let settled = seen.advanced(steps).with_owner(FREE).with_transaction(false);
+    if committed && form == Form::Scalar {
+        settle_draft(memory, seen, settled);
+    } else {
+        publish(memory, seen, settled);
+    }
+}
+
+/// Makes a scalar's draft its value, if the control word is still `old` but for W.
+pub(super) fn settle_draft<M: Memory>(memory: &M, old: Control, new: Control) {
+    // Relaxed: stored before T was, which was acquired.
+    let draft = memory.load(DRAFT, Relaxed);
+    let new = Cell { value: draft, control: new.with_waiters(false) };
+    let mut seen = memory.cell();
+    while seen.control.same(old) {
+        // Release: who sees the version sees all that the transaction did before.
+        match memory.swap_cell(seen, new, Release) {
+            Ok(()) => return wake_if_waiting(memory, seen.control),
+            Err(now) => seen = now,
+        }
+    }
+}
+
+/// Takes an entry for the calling thread, if nobody has it; settles first what a
+/// dead holder left. `settle_all` calls [`settle`] with this owner on every slot
+/// and every lock of the store. Runs under [`Peers::one_at_a_time`].
+pub(crate) fn claim<P: Peers>(peers: &P, owner: Owner, settle_all: impl FnOnce()) -> bool {
+    if !peers.share(owner) {
+        return false;
+    }
+    // Acquire: FREE means that no slot names it, as its last holder left them.
+    if peers.word(owner, Acquire) != Word::Free && !planted!(ClaimWithoutBurial) {
+        settle_all();
+    }
+    // In one step, so that no other can claim between burial and claim. Refused
+    // where another shares the byte, perhaps stopped for ever: take the next entry.
+    if !peers.promote(owner) {
+        peers.unshare(owner);
+        return false;
+    }
+    // Release: who sees IDLE sees every slot settled.
+    peers.set_word(owner, Word::Idle, Release);
+    true
+}
+
+/// Ends the slot for ever; wakes who waits. Its last value stays readable.
+pub(crate) fn remove<M: Memory, P: Peers>(held: Held<'_, M, P>, form: Form) -> Result<(), Failure> {
+    if held.peers.fork_generation() != held.fork_generation {
+        return Err(Failure::Evicted);
+    }
+    let gone = held.control.advanced(form.burial_step()).with_owner(REMOVED);
+    // Release: orders the removal after all that was done under the lock.
+    if publish(held.memory, held.control, gone) { Ok(()) } else { Err(Failure::Evicted) }
+}
+
+/// A half-open range of an area's words, as the file holds it: `from` in the low
+/// half, `to` in the high; 0 is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Range {
+    from: usize,
+    to: usize,
+}
+
+impl Range {
+    const NONE: Range = Range { from: 0, to: 0 };
+
+    /// A range that does not fit the area comes from a damaged file: all of it, then.
+    fn from_bits(bits: u64, words: usize) -> Range {
+        let (from, to) = ((bits as u32) as usize, (bits >> 32) as usize);
+        if bits == 0 {
+            Range::NONE
+        } else if from < to && to <= words {
+            Range { from, to }
+        } else {
+            Range { from: 0, to: words }
+        }
+    }
+
+    fn to_bits(self) -> u64 {
+        self.from as u64 | (self.to as u64) << 32
+    }
+
+    /// The words that these bytes touch.
+    fn of_bytes(at: usize, len: usize) -> Range {
+        if len == 0 { Range::NONE } else { Range { from: at / 8, to: (at + len).div_ceil(8) } }
+    }
+
+    /// The words that these bytes cover.
+    fn of_whole_words(at: usize, len: usize) -> Range {
+        let (from, to) = (at.div_ceil(8), (at + len) / 8);
+        if from < to { Range { from, to } } else { Range::NONE }
+    }
+
+    /// The smallest range that holds both.
+    fn or(self, other: Range) -> Range {
+        match (self, other) {
+            (Range::NONE, range) | (range, Range::NONE) => range,
+            (a, b) => Range { from: a.from.min(b.from), to: a.to.max(b.to) },
+        }
+    }
+
+    /// What is left of it before and after `hole`.
+    fn without(self, hole: Range) -> [Range; 2] {
+        if hole == Range::NONE {
+            return [self, Range::NONE];
+        }
+        [
+            Range { from: self.from, to: self.to.min(hole.from) },
+            Range { from: self.from.max(hole.to), to: self.to },
+        ]
+    }
+}

@@ -1,0 +1,263 @@
+//! The protocol: how processes read and update one slot without tearing it,
+//! without waiting for a writer, and without losing anything to a kill.
+//!
+//! **Two copies and one word.** A slot has K areas (2, 4 or 8) and one control
+//! word. The area `version % K` is current. A writer takes the lock, fills the
+//! next area, then changes the word with one compare-exchange: that is the
+//! commit. Whoever dies on the way has left the current area as it was, so
+//! there is nothing to roll back. A scalar is smaller still: value and control
+//! word are one 16-byte cell, and an update is one compare-exchange of both.
+//!
+//! **Readers** take the version, copy its area, and look at the version again.
+//! The copy is whole if no writer can have begun to fill that area meanwhile.
+//!
+//! **Stale ranges.** Each area has a range of words in which, at most, it differs
+//! from the current one; so an update copies what the previous ones changed, not
+//! the whole. The range is noted before anything is stored, and never cleared.
+//!
+//! **Burial.** The owner in the control word is an entry of the process table.
+//! Who waits for a lock asks whether that entry's process still lives (its byte
+//! of the file is locked), and if not, settles the slot: forwards if the dead one
+//! had committed a transaction, else by moving the version on by K, which keeps
+//! the current area and tells every reader that the others are no longer whole.
+//!
+//! Nothing here knows of files, names or processes: memory comes through
+//! [`Memory`], the others through [`Peers`], so that the same code is run by the
+//! exhaustive checker and by loom (`tests/protocol/`). `docs/design.md` has the
+//! protocol as a whole; `src/protocol/` is to be changed only together with it.
+
+mod array;
+mod control;
+mod lock;
+#[cfg(test)]
+pub(crate) mod mutant;
+mod scalar;
+mod transaction;
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+pub(crate) use array::{effective_version, read};
+pub(crate) use control::{Control, FREE, Owner, REMOVED, lead};
+pub(crate) use lock::{Held, claim, lock, remove, settle};
+pub(crate) use scalar::{load_scalar, load_scalar_versioned, update_scalar};
+#[cfg_attr(not(test), expect(unused_imports, reason = "public with Store::transaction"))]
+pub(crate) use transaction::{Change, Sample, commit_all, snapshot};
+
+use crate::error::Error;
+
+/// Whether a bug planted for a test is switched on; constant `false` in what ships.
+macro_rules! planted {
+    ($mutant:ident) => {{
+        #[cfg(test)]
+        {
+            crate::protocol::mutant::is_planted(crate::protocol::mutant::Mutant::$mutant)
+        }
+        #[cfg(not(test))]
+        {
+            false
+        }
+    }};
+}
+use planted;
+
+/// Words from the start of a slot: its value (scalars only).
+pub(crate) const VALUE: usize = 0;
+/// The control word.
+pub(crate) const CONTROL: usize = 1;
+/// The value a transaction is about to give a scalar.
+pub(crate) const DRAFT: usize = 2;
+/// The stale range of the first area; those of the others follow.
+pub(crate) const STALE: usize = 2;
+
+/// A scalar's value and control word, which change together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cell {
+    pub(crate) value: u64,
+    pub(crate) control: Control,
+}
+
+/// The words of one slot, shared with everybody.
+///
+/// The tests' memories tell the call sites apart by their location, and weaken
+/// the orderings one by one: each must turn a test red.
+pub(crate) trait Memory {
+    #[track_caller]
+    fn load(&self, word: usize, order: Ordering) -> u64;
+    #[track_caller]
+    fn store(&self, word: usize, value: u64, order: Ordering);
+    #[track_caller]
+    fn control(&self, order: Ordering) -> Control;
+    /// Replaces the control word if it is `old`, else returns what it is (relaxed).
+    #[track_caller]
+    fn swap_control(&self, old: Control, new: Control, order: Ordering) -> Result<(), Control>;
+    /// A scalar's control word, then its value: the value may be of a later
+    /// version than the control word, never of an earlier one. Both acquire: the
+    /// value too, or a reader that finds a newer one would not see what its writer
+    /// had done before.
+    fn cell(&self) -> Cell {
+        let control = self.control(Ordering::Acquire);
+        Cell { control, value: self.load(VALUE, Ordering::Acquire) }
+    }
+    /// Replaces value and control word together, else returns both as they are (acquire).
+    #[track_caller]
+    fn swap_cell(&self, old: Cell, new: Cell, order: Ordering) -> Result<(), Cell>;
+    #[track_caller]
+    fn fence(&self, order: Ordering);
+
+    /// Fills `out` from `skip` bytes after `word`, relaxed.
+    fn read(&self, word: usize, skip: usize, out: &mut [u8]);
+    /// Stores `data` from `skip` bytes after `word`, relaxed; keeps the bytes beside it.
+    fn write(&self, word: usize, skip: usize, data: &[u8]);
+    /// Copies `count` words, relaxed.
+    fn copy(&self, from: usize, to: usize, count: usize);
+
+    /// A short pause before trying again what somebody else's progress undid.
+    fn relax(&self);
+    /// Spins a short while; whether the control word is no longer `seen`.
+    fn spin(&self, seen: Control) -> bool;
+    /// Sleeps while the control word is `seen`, at most `limit`.
+    fn wait(&self, seen: Control, limit: Duration);
+    /// Wakes all who sleep on the control word.
+    fn wake(&self);
+}
+
+/// The process table: who else is there.
+pub(crate) trait Peers {
+    /// This thread's own owner number; claims an entry if it has none yet.
+    fn me(&self) -> Result<Owner, Error>;
+    /// Whether this is the calling thread's own number.
+    fn is_me(&self, owner: Owner) -> bool;
+    /// The transaction word of an owner's entry; [`Word::Idle`] if there is no such entry.
+    #[track_caller]
+    fn word(&self, owner: Owner, order: Ordering) -> Word;
+    #[track_caller]
+    fn set_word(&self, owner: Owner, word: Word, order: Ordering);
+    /// Runs `f` while no other thread of this process claims or buries.
+    fn one_at_a_time<R>(&self, f: impl FnOnce() -> R) -> R;
+    /// Read-locks the entry's byte; false if somebody alive stands behind it.
+    fn share(&self, owner: Owner) -> bool;
+    fn unshare(&self, owner: Owner);
+    /// Turns the read lock into the write lock in one step; false if others share it.
+    fn promote(&self, owner: Owner) -> bool;
+    /// Changes with every fork, in the child.
+    fn fork_generation(&self) -> u64;
+}
+
+/// An entry's transaction word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub(crate) enum Word {
+    /// Nobody has the entry, and no slot names it.
+    Free = 0,
+    /// Somebody has it.
+    Idle = 1,
+    /// Its transaction is committed, and being settled slot by slot.
+    Committed = 2,
+}
+
+/// What stands behind the control word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// One value in the cell.
+    Scalar,
+    /// K areas.
+    Areas(Areas),
+    /// Nothing: a lock of the store itself.
+    Lock,
+}
+
+impl Form {
+    /// How far the version moves when a lock ends without a commit: such that the
+    /// current area stays, and a reader of any other sees that it may be torn.
+    fn burial_step(self) -> u64 {
+        if planted!(BurialKeepsVersion) {
+            return 0;
+        }
+        match self {
+            Form::Areas(areas) => areas.count,
+            Form::Scalar | Form::Lock => 1,
+        }
+    }
+}
+
+/// Where a slot's areas lie, in words from its start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Areas {
+    /// K: 2, 4 or 8.
+    pub(crate) count: u64,
+    pub(crate) first: usize,
+    /// From one area to the next.
+    pub(crate) stride: usize,
+    /// Words of one area.
+    pub(crate) words: usize,
+}
+
+impl Areas {
+    /// The first word of the area that is current in this version.
+    pub(crate) fn of(&self, version: u64) -> usize {
+        self.first + self.stride * (version % self.count) as usize
+    }
+}
+
+/// Why the protocol gave up. The handles add the path and the slot.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// This thread holds the lock itself.
+    Deadlock,
+    Removed,
+    /// This owner did not let go in time.
+    Timeout(Owner),
+    /// The lock was lost before the commit.
+    Evicted,
+    /// No entry of the process table was to be had.
+    Peers(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure::Peers(error)
+    }
+}
+
+/// From so many losses to writers on, a reader also tries for the slot's lock between
+/// its tries, so that a storm of writers cannot starve it.
+const LOSSES_BEFORE_LOCK: u32 = 8;
+
+/// No single sleep is longer, so that a wake-up lost with the process that owed
+/// it costs no more than this.
+const LONGEST_SLEEP: Duration = Duration::from_millis(20);
+
+/// How long to wait for a lock. The clock is first read when there is need to wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    timeout: Option<Duration>,
+    deadline: Option<Instant>,
+}
+
+impl Patience {
+    /// `None`: for ever.
+    pub(crate) fn new(timeout: Option<Duration>) -> Patience {
+        Patience { timeout, deadline: None }
+    }
+
+    /// How long the next sleep may last; `None` when the time is over.
+    fn next_sleep(&mut self) -> Option<Duration> {
+        let Some(timeout) = self.timeout else { return Some(LONGEST_SLEEP) };
+        let now = Instant::now();
+        let deadline = match self.deadline {
+            Some(deadline) => deadline,
+            // A deadline beyond what the clock can tell is no deadline.
+            None => match now.checked_add(timeout) {
+                Some(deadline) => *self.deadline.insert(deadline),
+                None => return Some(LONGEST_SLEEP),
+            },
+        };
+        let left = deadline.saturating_duration_since(now);
+        (!left.is_zero()).then(|| left.min(LONGEST_SLEEP))
+    }
+}
+
+#[cfg(test)]
+#[path = "../../tests/protocol/mod.rs"]
+mod tests;

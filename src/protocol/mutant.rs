@@ -1,0 +1,45 @@
+//! Bugs planted in the protocol, for the tests to find. Each is one that an
+//! earlier form of the design had, or that would be easy to make.
+
+use std::cell::Cell;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mutant {
+    /// A stale range is cleared once the update is committed: the next writer's is lost.
+    ClearStaleAfterCommit,
+    /// A lock that ends without a commit leaves the version: a torn read passes.
+    BurialKeepsVersion,
+    /// The transaction word is IDLE again before its slots are settled.
+    IdleBeforeSettling,
+    /// The transaction word is believed without a second look at the control word.
+    NoSecondLookAtControl,
+    /// A snapshot compares control words, not effective versions.
+    SnapshotComparesControls,
+    /// A burial does not hold the dead one's byte.
+    BuryWithoutByte,
+    /// An entry is claimed without settling what its last holder left.
+    ClaimWithoutBurial,
+    /// The stale ranges are noted after the area was written.
+    NoteStaleLate,
+    /// The commit comes before the area is whole.
+    CommitEarly,
+    /// A reader accepts an area that may be being written.
+    ReaderAcceptsTorn,
+    /// The stale range of the area that was current is not set.
+    CurrentNotStale,
+    /// A draft is believed without a second look at the control word.
+    DraftWithoutRecheck,
+}
+
+thread_local! {
+    static PLANTED: Cell<Option<Mutant>> = const { Cell::new(None) };
+}
+
+/// Plants this bug, and no other, in the protocol as run by the calling thread.
+pub(crate) fn plant(mutant: Option<Mutant>) {
+    PLANTED.set(mutant);
+}
+
+pub(crate) fn is_planted(mutant: Mutant) -> bool {
+    PLANTED.get() == Some(mutant)
+}

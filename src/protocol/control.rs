@@ -122,7 +122,9 @@ mod tests {
 
     #[test]
     fn versions_wrap_around() {
-        let last = Control::default().advanced((1 << VERSION_BITS) - 1).with_owner(7);
+        let last = Control::default()
+            .advanced((1 << VERSION_BITS) - 1)
+            .with_owner(7);
         assert_eq!(last.advanced(1).version(), 0);
         assert_eq!(last.advanced(1).owner(), 7);
         assert_eq!(next(last.version()), 0);

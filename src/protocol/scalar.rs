@@ -31,8 +31,14 @@ pub(crate) fn update_scalar<M: Memory, P: Peers>(
             seen = memory.cell();
             continue;
         }
-        let Some(value) = f(seen.value) else { return Ok(Err(seen.value)) };
-        let control = seen.control.advanced(1).with_waiters(false).with_transaction(false);
+        let Some(value) = f(seen.value) else {
+            return Ok(Err(seen.value));
+        };
+        let control = seen
+            .control
+            .advanced(1)
+            .with_waiters(false)
+            .with_transaction(false);
         // Acquire and release: an update comes after what it replaces, and brings
         // along all that its thread did before.
         match memory.swap_cell(seen, Cell { value, control }, AcqRel) {
@@ -67,7 +73,11 @@ fn wait_until_free<M: Memory, P: Peers>(
 #[inline]
 pub(crate) fn load_scalar<M: Memory, P: Peers>(memory: &M, peers: &P) -> u64 {
     let seen = memory.cell();
-    if !seen.control.in_transaction() { seen.value } else { sample(memory, peers).0 }
+    if !seen.control.in_transaction() {
+        seen.value
+    } else {
+        sample(memory, peers).0
+    }
 }
 
 /// The value and the version it is of.
@@ -79,7 +89,9 @@ pub(crate) fn load_scalar_versioned<M: Memory, P: Peers>(memory: &M, peers: &P) 
         if effective_version(memory, peers) == version {
             return (value, version);
         }
-        if losses >= LOSSES_BEFORE_LOCK && let Some(held) = try_lock(memory, peers) {
+        if losses >= LOSSES_BEFORE_LOCK
+            && let Some(held) = try_lock(memory, peers)
+        {
             // Relaxed: under the lock nothing changes.
             return (memory.load(super::VALUE, Relaxed), held.version());
         }
@@ -109,7 +121,9 @@ pub(super) fn sample<M: Memory, P: Peers>(memory: &M, peers: &P) -> (u64, u64) {
         if planted!(DraftWithoutRecheck) || memory.control(Relaxed).same(seen.control) {
             return (value, version);
         }
-        if losses >= LOSSES_BEFORE_LOCK && let Some(held) = try_lock(memory, peers) {
+        if losses >= LOSSES_BEFORE_LOCK
+            && let Some(held) = try_lock(memory, peers)
+        {
             // Relaxed: under the lock nothing changes.
             return (memory.load(super::VALUE, Relaxed), held.version());
         }

@@ -16,7 +16,11 @@ pub(crate) enum Change<'d> {
     /// Replaces a scalar.
     Scalar(u64),
     /// Replaces the bytes from byte `at` of the current area.
-    Area { areas: Areas, at: usize, data: &'d [u8] },
+    Area {
+        areas: Areas,
+        at: usize,
+        data: &'d [u8],
+    },
 }
 
 /// Commits the changes of all these slots, which this thread has locked, at once.
@@ -115,7 +119,11 @@ pub(crate) fn snapshot<M: Memory, P: Peers>(
             memory.fence(Acquire);
         }
         // All unchanged: at the moment this check began, all of them were current.
-        if slots.iter().zip(&versions).all(|((memory, _), version)| look(memory) == *version) {
+        if slots
+            .iter()
+            .zip(&versions)
+            .all(|((memory, _), version)| look(memory) == *version)
+        {
             return Ok(());
         }
         if let Some((memory, _)) = slots.first() {

@@ -108,10 +108,7 @@ pub(crate) fn with_bool_bytes<R>(elements: &mut [bool], read: impl FnOnce(&mut [
             }
         }
     }
-    let mut bytes = Normalize {
-        at: elements.as_mut_ptr().cast(),
-        len: elements.len(),
-    };
+    let mut bytes = Normalize { at: elements.as_mut_ptr().cast(), len: elements.len() };
     read(bytes.bytes())
 }
 

@@ -1,9 +1,11 @@
 //! Values whose type is known only at run time: what tools read, print and parse.
 
 use std::fmt;
+use std::path::Path;
 
 use crate::dtype::sealed::Sealed;
-use crate::dtype::{Element, ScalarType};
+use crate::dtype::{Element, ScalarType, SlotType};
+use crate::error::Error;
 
 macro_rules! scalars {
     ($($variant:ident($t:ty)),*) => {
@@ -85,11 +87,7 @@ impl Scalar {
     /// as `nan`, `inf` and `-inf`, `true` and `false`. A number that the type cannot
     /// hold is refused, never cut.
     pub fn parse(text: &str, of: ScalarType) -> Result<Scalar, ParseScalarError> {
-        let refuse = |why| ParseScalarError {
-            text: text.to_owned(),
-            of,
-            why,
-        };
+        let refuse = |why| ParseScalarError { text: text.to_owned(), of, why };
         match of {
             ScalarType::Bool => match text {
                 "true" => Ok(Scalar::Bool(true)),
@@ -100,8 +98,7 @@ impl Scalar {
                 // Parsed as what it will be: through f64 it would be rounded twice.
                 let narrow: f32 = text.parse().unwrap_or(x as f32);
                 let fits = narrow.is_finite() || !x.is_finite();
-                fits.then_some(Scalar::F32(narrow))
-                    .ok_or(refuse(Refused::OutOfRange))
+                fits.then_some(Scalar::F32(narrow)).ok_or(refuse(Refused::OutOfRange))
             }),
             ScalarType::F64 => parse_float(text).map(Scalar::F64).map_err(refuse),
             integer => {
@@ -183,9 +180,7 @@ fn parse_float(text: &str) -> Result<f64, Refused> {
         _ => {}
     }
     // What is left must be digits: `f64::from_str` would take "infinity" and "+1".
-    let numeric = text
-        .bytes()
-        .all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
+    let numeric = text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
     match text.parse::<f64>() {
         Ok(x) if numeric && !text.starts_with('+') => {
             if x.is_finite() {
@@ -237,10 +232,7 @@ impl fmt::Display for ParseScalarError {
             }
             (_, ScalarType::Bool) => write!(f, "{text:?} is no bool: write true or false"),
             (_, ScalarType::F32 | ScalarType::F64) => {
-                write!(
-                    f,
-                    "{text:?} is no {of}: write a decimal number, nan, inf or -inf"
-                )
+                write!(f, "{text:?} is no {of}: write a decimal number, nan, inf or -inf")
             }
             _ => write!(
                 f,
@@ -270,18 +262,12 @@ pub struct Elements {
 impl Elements {
     /// So many zeros (or `false`s).
     pub fn zeros(scalar_type: ScalarType, len: usize) -> Elements {
-        Elements {
-            scalar_type,
-            bytes: vec![0; len * scalar_type.size()],
-        }
+        Elements { scalar_type, bytes: vec![0; len * scalar_type.size()] }
     }
 
     /// The elements that these little-endian bytes are; `None` if a part of one is left over.
     pub fn from_bytes(scalar_type: ScalarType, bytes: Vec<u8>) -> Option<Elements> {
-        bytes
-            .len()
-            .is_multiple_of(scalar_type.size())
-            .then_some(Elements { scalar_type, bytes })
+        bytes.len().is_multiple_of(scalar_type.size()).then_some(Elements { scalar_type, bytes })
     }
 
     /// Elements of this type; `None` if one of them is of another.
@@ -320,19 +306,12 @@ impl Elements {
         let bytes = self.bytes.get(index.checked_mul(size)?..)?.get(..size)?;
         let mut word = [0; 8];
         word[..size].copy_from_slice(bytes);
-        Some(Scalar::from_bits(
-            u64::from_le_bytes(word),
-            self.scalar_type,
-        ))
+        Some(Scalar::from_bits(u64::from_le_bytes(word), self.scalar_type))
     }
 
     /// Replaces one of them. Panics beyond the end, or if the type is another.
     pub fn set(&mut self, index: usize, scalar: Scalar) {
-        assert_eq!(
-            scalar.scalar_type(),
-            self.scalar_type,
-            "elements have one type"
-        );
+        assert_eq!(scalar.scalar_type(), self.scalar_type, "elements have one type");
         let size = self.scalar_type.size();
         let bytes = scalar.to_bits().to_le_bytes();
         self.bytes[index * size..(index + 1) * size].copy_from_slice(&bytes[..size]);
@@ -360,10 +339,7 @@ impl Elements {
 
 impl<T: Element> From<&[T]> for Elements {
     fn from(elements: &[T]) -> Elements {
-        Elements {
-            scalar_type: T::TYPE,
-            bytes: T::bytes(elements).to_vec(),
-        }
+        Elements { scalar_type: T::TYPE, bytes: T::bytes(elements).to_vec() }
     }
 }
 
@@ -441,5 +417,80 @@ impl From<&str> for Data {
 impl From<String> for Data {
     fn from(text: String) -> Data {
         Data::Text(text)
+    }
+}
+
+/// Why some data is no content of a slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Misfit {
+    Type { asked: SlotType },
+    Length { expected: usize, found: usize },
+    TooLong { capacity: usize, length: usize },
+}
+
+impl Misfit {
+    /// The error that it is for this slot.
+    pub(crate) fn error(self, path: &Path, slot: &str, found: &SlotType) -> Error {
+        let (path, slot) = (path.to_owned(), slot.to_owned());
+        match self {
+            Misfit::Type { asked } => {
+                Error::Type { path, slot, asked: asked.into(), found: found.clone().into() }
+            }
+            Misfit::Length { expected, found } => Error::Length { path, slot, expected, found },
+            Misfit::TooLong { capacity, length } => Error::TooLong { path, slot, capacity, length },
+        }
+    }
+}
+
+/// Bytes of the length word that a text's area begins with.
+pub(crate) const TEXT_LEN: usize = 8;
+
+/// A text's area: its length, then its bytes.
+pub(crate) fn text_content(text: &[u8], capacity: usize) -> Result<Vec<u8>, Misfit> {
+    if text.len() > capacity {
+        return Err(Misfit::TooLong { capacity, length: text.len() });
+    }
+    let mut content = Vec::with_capacity(TEXT_LEN + text.len());
+    content.extend_from_slice(&(text.len() as u64).to_le_bytes());
+    content.extend_from_slice(text);
+    Ok(content)
+}
+
+impl Data {
+    /// The bytes that this is in a slot of this type.
+    pub(crate) fn to_content(&self, slot_type: &SlotType) -> Result<Vec<u8>, Misfit> {
+        match (self, slot_type) {
+            (Data::Scalar(x), SlotType::Value(t)) if x.scalar_type() == *t => {
+                Ok(x.to_bits().to_le_bytes()[..t.size()].to_vec())
+            }
+            (Data::Array(elements), SlotType::Array(t, shape)) if elements.scalar_type == *t => {
+                let (expected, found) = (shape.len(), elements.len());
+                if expected != found {
+                    return Err(Misfit::Length { expected, found });
+                }
+                Ok(elements.bytes.clone())
+            }
+            (Data::Text(text), SlotType::Text(capacity)) => {
+                text_content(text.as_bytes(), *capacity)
+            }
+            (Data::Bytes(bytes), SlotType::Bytes(capacity)) => text_content(bytes, *capacity),
+            // What a `Vec<u8>` or `b"..."` becomes.
+            (Data::Array(bytes), SlotType::Bytes(capacity))
+                if bytes.scalar_type == ScalarType::U8 =>
+            {
+                text_content(&bytes.bytes, *capacity)
+            }
+            _ => Err(Misfit::Type { asked: self.slot_type() }),
+        }
+    }
+
+    /// The smallest type that holds it.
+    fn slot_type(&self) -> SlotType {
+        match self {
+            Data::Scalar(x) => SlotType::Value(x.scalar_type()),
+            Data::Array(elements) => SlotType::Array(elements.scalar_type, elements.len().into()),
+            Data::Text(text) => SlotType::Text(text.len()),
+            Data::Bytes(bytes) => SlotType::Bytes(bytes.len()),
+        }
     }
 }

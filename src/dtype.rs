@@ -112,17 +112,11 @@ impl Shape {
     pub fn new(dims: &[usize]) -> Option<Shape> {
         let fits = (1..=Self::MAX_DIMS).contains(&dims.len())
             && !dims.contains(&0)
-            && dims
-                .iter()
-                .try_fold(1usize, |n, d| n.checked_mul(*d))
-                .is_some();
+            && dims.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).is_some();
         fits.then(|| {
             let mut all = [0; Self::MAX_DIMS];
             all[..dims.len()].copy_from_slice(dims);
-            Shape {
-                dims: all,
-                rank: dims.len() as u8,
-            }
+            Shape { dims: all, rank: dims.len() as u8 }
         })
     }
 
@@ -135,10 +129,7 @@ impl Shape {
     /// is 0, or the product is too large (no store can define it).
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
-        self.dims()
-            .iter()
-            .try_fold(1usize, |n, d| n.checked_mul(*d))
-            .unwrap_or(0)
+        self.dims().iter().try_fold(1usize, |n, d| n.checked_mul(*d)).unwrap_or(0)
     }
 
     pub(crate) fn is_valid(&self) -> bool {
@@ -151,10 +142,7 @@ impl Shape {
         if indices.len() != self.rank as usize {
             return None;
         }
-        indices
-            .iter()
-            .zip(self.dims())
-            .try_fold(0, |at, (i, d)| (i < d).then_some(at * d + i))
+        indices.iter().zip(self.dims()).try_fold(0, |at, (i, d)| (i < d).then_some(at * d + i))
     }
 }
 
@@ -182,18 +170,10 @@ impl From<usize> for Shape {
 impl<const N: usize> From<[usize; N]> for Shape {
     /// Whether the dimensions are valid is checked when the slot is defined.
     fn from(dims: [usize; N]) -> Shape {
-        const {
-            assert!(
-                N >= 1 && N <= Shape::MAX_DIMS,
-                "a shape has one to four dimensions"
-            )
-        };
+        const { assert!(N >= 1 && N <= Shape::MAX_DIMS, "a shape has one to four dimensions") };
         let mut all = [0; Shape::MAX_DIMS];
         all[..N].copy_from_slice(&dims);
-        Shape {
-            dims: all,
-            rank: N as u8,
-        }
+        Shape { dims: all, rank: N as u8 }
     }
 }
 
@@ -226,15 +206,15 @@ impl SlotType {
     }
 
     /// Bytes of one area: the elements, or a text's length word and its capacity.
-    /// `None` if that is more than a file can hold.
+    /// `None` if that is more than a slot can hold: 32 GiB, as a stale range counts
+    /// words in 32 bits.
     pub(crate) fn content_len(&self) -> Option<usize> {
-        const MOST: usize = 1 << 46;
+        const MOST: usize = 8 * u32::MAX as usize;
         let len = match self {
             SlotType::Value(t) => Some(t.size()),
-            SlotType::Array(t, shape) => shape
-                .is_valid()
-                .then(|| shape.len().checked_mul(t.size()))
-                .flatten(),
+            SlotType::Array(t, shape) => {
+                shape.is_valid().then(|| shape.len().checked_mul(t.size())).flatten()
+            }
             SlotType::Text(capacity) | SlotType::Bytes(capacity) => {
                 (*capacity > 0).then(|| capacity.checked_add(8)).flatten()
             }
@@ -301,11 +281,7 @@ impl FromStr for SlotType {
                 }
             }),
         };
-        parsed
-            .filter(SlotType::is_valid)
-            .ok_or_else(|| ParseTypeError {
-                text: text.to_owned(),
-            })
+        parsed.filter(SlotType::is_valid).ok_or_else(|| ParseTypeError { text: text.to_owned() })
     }
 }
 
@@ -316,10 +292,7 @@ fn scalar_named(name: &str) -> Option<ScalarType> {
 /// Digits only: `usize::from_str` would take a `+`.
 fn whole_number(text: &str) -> Option<usize> {
     let text = text.trim();
-    text.bytes()
-        .all(|b| b.is_ascii_digit())
-        .then(|| text.parse().ok())
-        .flatten()
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
 /// A Rust type that a slot can hold: `bool`, the integers of 8 to 64 bits, `f32`, `f64`.

@@ -171,9 +171,9 @@ pub enum Error {
         /// The slot.
         slot: String,
         /// What was asked for.
-        asked: SlotType,
+        asked: Box<SlotType>,
         /// What is there.
-        found: SlotType,
+        found: Box<SlotType>,
     },
     /// A text or bytes longer than the slot's capacity.
     TooLong {
@@ -249,28 +249,16 @@ impl Error {
     pub(crate) fn io(path: &std::path::Path, doing: &'static str, source: io::Error) -> Error {
         let path = path.to_owned();
         match source.raw_os_error() {
-            Some(libc::ENOENT) => Error::NotFound {
-                path,
-                slot: None,
-                closest: None,
-            },
+            Some(libc::ENOENT) => Error::NotFound { path, slot: None, closest: None },
             Some(libc::EACCES | libc::EPERM | libc::EROFS) => {
                 Error::PermissionDenied { path, doing }
             }
-            _ => Error::Io {
-                path,
-                doing,
-                source,
-            },
+            _ => Error::Io { path, doing, source },
         }
     }
 
     pub(crate) fn corrupt(path: &std::path::Path, what: impl Into<String>) -> Error {
-        Error::Corrupt {
-            path: path.to_owned(),
-            slot: None,
-            what: what.into(),
-        }
+        Error::Corrupt { path: path.to_owned(), slot: None, what: what.into() }
     }
 
     /// The same error, of this slot.
@@ -286,11 +274,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use Error::*;
         match self {
-            Io {
-                path,
-                doing,
-                source,
-            } => write!(f, "{}: {doing}: {source}", path.display()),
+            Io { path, doing, source } => write!(f, "{}: {doing}: {source}", path.display()),
             PermissionDenied { path, doing } => write!(
                 f,
                 "{}: {doing}: not allowed; check the owner and mode of the file and its folder, \
@@ -302,48 +286,27 @@ impl fmt::Display for Error {
                 "{}: the store was opened read-only; open it for writing to change it",
                 path.display()
             ),
-            NotFound {
-                path, slot: None, ..
-            } => write!(
+            NotFound { path, slot: None, .. } => write!(
                 f,
                 "{}: no such file; create the store first, with `slotfile create {}`",
                 path.display(),
                 path.display()
             ),
-            NotFound {
-                path,
-                slot: Some(slot),
-                closest,
-            } => {
+            NotFound { path, slot: Some(slot), closest } => {
                 write!(f, "{}: no slot {slot:?}", path.display())?;
                 match closest {
                     Some(name) => write!(f, "; did you mean {name:?}?"),
-                    None => write!(
-                        f,
-                        "; `slotfile ls {}` lists those there are",
-                        path.display()
-                    ),
+                    None => write!(f, "; `slotfile ls {}` lists those there are", path.display()),
                 }
             }
             Exists { path, slot: None } => {
-                write!(
-                    f,
-                    "{}: the file is there already; open it instead",
-                    path.display()
-                )
+                write!(f, "{}: the file is there already; open it instead", path.display())
             }
-            Exists {
-                path,
-                slot: Some(slot),
-            } => {
+            Exists { path, slot: Some(slot) } => {
                 write!(f, "{}: slot {slot:?} is there already", path.display())
             }
             NotAStore { path, why } => write!(f, "{}: not a store: {why}", path.display()),
-            Version {
-                path,
-                found,
-                supported,
-            } => write!(
+            Version { path, found, supported } => write!(
                 f,
                 "{}: format {}.{}, but this build reads {}.{}; use the version of slotfile that \
                  wrote it",
@@ -353,22 +316,10 @@ impl fmt::Display for Error {
                 supported.0,
                 supported.1
             ),
-            Corrupt {
-                path,
-                slot: None,
-                what,
-            } => {
-                write!(
-                    f,
-                    "{}: damaged: {what}; restore it from a copy",
-                    path.display()
-                )
+            Corrupt { path, slot: None, what } => {
+                write!(f, "{}: damaged: {what}; restore it from a copy", path.display())
             }
-            Corrupt {
-                path,
-                slot: Some(slot),
-                what,
-            } => write!(
+            Corrupt { path, slot: Some(slot), what } => write!(
                 f,
                 "{}: slot {slot:?} is damaged: {what}; restore the file from a copy",
                 path.display()
@@ -390,11 +341,7 @@ impl fmt::Display for Error {
                 "{}: full: {limit} is {size}; copy what you need into a store created with more",
                 path.display()
             ),
-            AddressSpace {
-                path,
-                need,
-                reserved,
-            } => write!(
+            AddressSpace { path, need, reserved } => write!(
                 f,
                 "{}: the file has grown to {need} bytes, and this process could reserve only \
                  {reserved} when it opened it; open it again, with a higher limit on addresses \
@@ -407,17 +354,8 @@ impl fmt::Display for Error {
                  some",
                 path.display()
             ),
-            LockTimeout {
-                path,
-                slot,
-                holder,
-                waited,
-            } => {
-                write!(
-                    f,
-                    "{}: {slot:?}: no lock within {waited:?}; ",
-                    path.display()
-                )?;
+            LockTimeout { path, slot, holder, waited } => {
+                write!(f, "{}: {slot:?}: no lock within {waited:?}; ", path.display())?;
                 match holder {
                     Some(pid) => write!(f, "process {pid} holds it: wait for it, or end it"),
                     None => write!(f, "another process holds it: wait for it, or end it"),
@@ -441,45 +379,25 @@ impl fmt::Display for Error {
                  again",
                 path.display()
             ),
-            Type {
-                path,
-                slot,
-                asked,
-                found,
-            } => write!(
+            Type { path, slot, asked, found } => write!(
                 f,
                 "{}: slot {slot:?} is {found}, not {asked}; open it as {found}, or `slotfile rm \
                  {} {slot}` and define it anew",
                 path.display(),
                 path.display()
             ),
-            TooLong {
-                path,
-                slot,
-                capacity,
-                length,
-            } => write!(
+            TooLong { path, slot, capacity, length } => write!(
                 f,
                 "{}: slot {slot:?} holds at most {capacity} bytes, not {length}; shorten it, or \
                  define a larger slot",
                 path.display()
             ),
-            Length {
-                path,
-                slot,
-                expected,
-                found,
-            } => write!(
+            Length { path, slot, expected, found } => write!(
                 f,
                 "{}: slot {slot:?}: {expected} elements expected, {found} given",
                 path.display()
             ),
-            Index {
-                path,
-                slot,
-                index,
-                shape,
-            } => write!(
+            Index { path, slot, index, shape } => write!(
                 f,
                 "{}: slot {slot:?}: index {index} is outside of its shape [{shape}]",
                 path.display()
@@ -493,16 +411,8 @@ impl fmt::Display for Error {
                  without control characters",
                 path.display()
             ),
-            Invalid {
-                path,
-                slot: None,
-                what,
-            } => write!(f, "{}: {what}", path.display()),
-            Invalid {
-                path,
-                slot: Some(slot),
-                what,
-            } => {
+            Invalid { path, slot: None, what } => write!(f, "{}: {what}", path.display()),
+            Invalid { path, slot: Some(slot), what } => {
                 write!(f, "{}: slot {slot:?}: {what}", path.display())
             }
             Unsupported { path, what } => write!(f, "{}: not supported: {what}", path.display()),

@@ -27,8 +27,6 @@ const OWNER_SHIFT: u32 = 2;
 const OWNER_BITS: u32 = 15;
 const OWNER: u64 = ((1 << OWNER_BITS) - 1) << OWNER_SHIFT;
 const VERSION_SHIFT: u32 = OWNER_SHIFT + OWNER_BITS;
-/// Versions are counted modulo two to this.
-pub(crate) const VERSION_BITS: u32 = 64 - VERSION_SHIFT;
 
 impl Control {
     pub(crate) const fn from_bits(bits: u64) -> Control {
@@ -122,9 +120,7 @@ mod tests {
 
     #[test]
     fn versions_wrap_around() {
-        let last = Control::default()
-            .advanced((1 << VERSION_BITS) - 1)
-            .with_owner(7);
+        let last = Control::default().advanced((1 << (64 - VERSION_SHIFT)) - 1).with_owner(7);
         assert_eq!(last.advanced(1).version(), 0);
         assert_eq!(last.advanced(1).owner(), 7);
         assert_eq!(next(last.version()), 0);

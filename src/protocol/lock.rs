@@ -66,13 +66,7 @@ fn take<'a, M: Memory, P: Peers>(
     // Acquire: what the last holder stored is seen. A compare-exchange, never a
     // plain store: it goes on with the release sequence of the last commit.
     memory.swap_control(seen, control, Acquire).ok()?;
-    Some(Held {
-        memory,
-        peers,
-        control,
-        nested: false,
-        fork_generation: peers.fork_generation(),
-    })
+    Some(Held { memory, peers, control, nested: false, fork_generation: peers.fork_generation() })
 }
 
 /// Waits until the control word is no longer `seen`, whose owner is somebody
@@ -104,13 +98,7 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
     pub(crate) fn nested(memory: &'a M, peers: &'a P) -> Held<'a, M, P> {
         let control = memory.control(Relaxed).with_waiters(false);
         let fork_generation = peers.fork_generation();
-        Held {
-            memory,
-            peers,
-            control,
-            nested: true,
-            fork_generation,
-        }
+        Held { memory, peers, control, nested: true, fork_generation }
     }
 
     /// The version that is current while the lock is held.
@@ -126,11 +114,7 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
     /// afterwards the area that holds them is current. Returns the new version.
     pub(crate) fn commit(self, areas: &Areas, at: usize, data: &[u8]) -> Result<u64, Failure> {
         if planted!(CommitEarly) {
-            publish(
-                self.memory,
-                self.control,
-                self.control.advanced(1).with_owner(FREE),
-            );
+            publish(self.memory, self.control, self.control.advanced(1).with_owner(FREE));
             self.fill(areas, at, data);
             return Ok(self.version());
         }
@@ -173,8 +157,7 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
                     continue;
                 }
                 // Relaxed: the fence below puts all of them before the first store.
-                self.memory
-                    .store(STALE + area as usize, stale.to_bits(), Relaxed);
+                self.memory.store(STALE + area as usize, stale.to_bits(), Relaxed);
             }
         };
         if !planted!(NoteStaleLate) {
@@ -186,15 +169,10 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
         let (from, to) = (areas.of(current), areas.of(next));
         // Whole words of `data` need no copy; the words it only begins or ends in do.
         let whole = Range::of_whole_words(at, data.len());
-        let behind = if whole == changed {
-            old
-        } else {
-            old.or(changed)
-        };
+        let behind = if whole == changed { old } else { old.or(changed) };
         for part in behind.without(whole) {
             if part.from < part.to {
-                self.memory
-                    .copy(from + part.from, to + part.from, part.to - part.from);
+                self.memory.copy(from + part.from, to + part.from, part.to - part.from);
             }
         }
         self.memory.write(to, at, data);
@@ -206,10 +184,7 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
     /// In which words, at most, the area differs from the current one.
     fn stale(&self, areas: &Areas, area: u64) -> Range {
         // Relaxed: noted under the lock, which is held.
-        Range::from_bits(
-            self.memory.load(STALE + area as usize, Relaxed),
-            areas.words,
-        )
+        Range::from_bits(self.memory.load(STALE + area as usize, Relaxed), areas.words)
     }
 }
 
@@ -296,10 +271,7 @@ fn settle_seen<M: Memory, P: Peers>(memory: &M, peers: &P, form: Form, seen: Con
     // Acquire: COMMITTED stands for all that was stored before it.
     let committed = seen.in_transaction() && peers.word(seen.owner(), Acquire) == Word::Committed;
     let steps = if committed { 1 } else { form.burial_step() };
-    let settled = seen
-        .advanced(steps)
-        .with_owner(FREE)
-        .with_transaction(false);
+    let settled = seen.advanced(steps).with_owner(FREE).with_transaction(false);
     if committed && form == Form::Scalar {
         settle_draft(memory, seen, settled);
     } else {
@@ -311,10 +283,7 @@ fn settle_seen<M: Memory, P: Peers>(memory: &M, peers: &P, form: Form, seen: Con
 pub(super) fn settle_draft<M: Memory>(memory: &M, old: Control, new: Control) {
     // Relaxed: stored before T was, which was acquired.
     let draft = memory.load(DRAFT, Relaxed);
-    let new = Cell {
-        value: draft,
-        control: new.with_waiters(false),
-    };
+    let new = Cell { value: draft, control: new.with_waiters(false) };
     let mut seen = memory.cell();
     while seen.control.same(old) {
         // Release: who sees the version sees all that the transaction did before.
@@ -352,16 +321,9 @@ pub(crate) fn remove<M: Memory, P: Peers>(held: Held<'_, M, P>, form: Form) -> R
     if held.peers.fork_generation() != held.fork_generation {
         return Err(Failure::Evicted);
     }
-    let gone = held
-        .control
-        .advanced(form.burial_step())
-        .with_owner(REMOVED);
+    let gone = held.control.advanced(form.burial_step()).with_owner(REMOVED);
     // Release: orders the removal after all that was done under the lock.
-    if publish(held.memory, held.control, gone) {
-        Ok(())
-    } else {
-        Err(Failure::Evicted)
-    }
+    if publish(held.memory, held.control, gone) { Ok(()) } else { Err(Failure::Evicted) }
 }
 
 /// A half-open range of an area's words, as the file holds it: `from` in the low
@@ -393,34 +355,20 @@ impl Range {
 
     /// The words that these bytes touch.
     fn of_bytes(at: usize, len: usize) -> Range {
-        if len == 0 {
-            Range::NONE
-        } else {
-            Range {
-                from: at / 8,
-                to: (at + len).div_ceil(8),
-            }
-        }
+        if len == 0 { Range::NONE } else { Range { from: at / 8, to: (at + len).div_ceil(8) } }
     }
 
     /// The words that these bytes cover.
     fn of_whole_words(at: usize, len: usize) -> Range {
         let (from, to) = (at.div_ceil(8), (at + len) / 8);
-        if from < to {
-            Range { from, to }
-        } else {
-            Range::NONE
-        }
+        if from < to { Range { from, to } } else { Range::NONE }
     }
 
     /// The smallest range that holds both.
     fn or(self, other: Range) -> Range {
         match (self, other) {
             (Range::NONE, range) | (range, Range::NONE) => range,
-            (a, b) => Range {
-                from: a.from.min(b.from),
-                to: a.to.max(b.to),
-            },
+            (a, b) => Range { from: a.from.min(b.from), to: a.to.max(b.to) },
         }
     }
 
@@ -430,14 +378,8 @@ impl Range {
             return [self, Range::NONE];
         }
         [
-            Range {
-                from: self.from,
-                to: self.to.min(hole.from),
-            },
-            Range {
-                from: self.from.max(hole.to),
-                to: self.to,
-            },
+            Range { from: self.from, to: self.to.min(hole.from) },
+            Range { from: self.from.max(hole.to), to: self.to },
         ]
     }
 }

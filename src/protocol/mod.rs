@@ -41,10 +41,7 @@ pub(crate) use array::{effective_version, read};
 pub(crate) use control::{Control, FREE, Owner, REMOVED, lead};
 pub(crate) use lock::{Held, claim, lock, remove, settle};
 pub(crate) use scalar::{load_scalar, load_scalar_versioned, update_scalar};
-#[cfg_attr(
-    not(test),
-    expect(unused_imports, reason = "public with Store::transaction")
-)]
+#[cfg_attr(not(test), expect(unused_imports, reason = "public with Store::transaction"))]
 pub(crate) use transaction::{Change, Sample, commit_all, snapshot};
 
 use crate::error::Error;
@@ -100,10 +97,7 @@ pub(crate) trait Memory {
     /// had done before.
     fn cell(&self) -> Cell {
         let control = self.control(Ordering::Acquire);
-        Cell {
-            control,
-            value: self.load(VALUE, Ordering::Acquire),
-        }
+        Cell { control, value: self.load(VALUE, Ordering::Acquire) }
     }
     /// Replaces value and control word together, else returns both as they are (acquire).
     #[track_caller]
@@ -244,10 +238,12 @@ pub(crate) struct Patience {
 impl Patience {
     /// `None`: for ever.
     pub(crate) fn new(timeout: Option<Duration>) -> Patience {
-        Patience {
-            timeout,
-            deadline: None,
-        }
+        Patience { timeout, deadline: None }
+    }
+
+    /// How long there is to wait in all; the longest there is, where that is for ever.
+    pub(crate) fn limit(&self) -> Duration {
+        self.timeout.unwrap_or(Duration::MAX)
     }
 
     /// How long the next sleep may last; `None` when the time is over.

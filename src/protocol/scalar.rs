@@ -34,11 +34,7 @@ pub(crate) fn update_scalar<M: Memory, P: Peers>(
         let Some(value) = f(seen.value) else {
             return Ok(Err(seen.value));
         };
-        let control = seen
-            .control
-            .advanced(1)
-            .with_waiters(false)
-            .with_transaction(false);
+        let control = seen.control.advanced(1).with_waiters(false).with_transaction(false);
         // Acquire and release: an update comes after what it replaces, and brings
         // along all that its thread did before.
         match memory.swap_cell(seen, Cell { value, control }, AcqRel) {
@@ -73,11 +69,7 @@ fn wait_until_free<M: Memory, P: Peers>(
 #[inline]
 pub(crate) fn load_scalar<M: Memory, P: Peers>(memory: &M, peers: &P) -> u64 {
     let seen = memory.cell();
-    if !seen.control.in_transaction() {
-        seen.value
-    } else {
-        sample(memory, peers).0
-    }
+    if !seen.control.in_transaction() { seen.value } else { sample(memory, peers).0 }
 }
 
 /// The value and the version it is of.

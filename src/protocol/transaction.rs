@@ -1,6 +1,8 @@
 //! Several slots at once: committing them by one word, and reading them as of one
 //! instant.
 
+#![cfg_attr(not(test), expect(dead_code, reason = "public with Store::transaction"))]
+
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::array::effective_version;
@@ -16,11 +18,7 @@ pub(crate) enum Change<'d> {
     /// Replaces a scalar.
     Scalar(u64),
     /// Replaces the bytes from byte `at` of the current area.
-    Area {
-        areas: Areas,
-        at: usize,
-        data: &'d [u8],
-    },
+    Area { areas: Areas, at: usize, data: &'d [u8] },
 }
 
 /// Commits the changes of all these slots, which this thread has locked, at once.
@@ -119,11 +117,7 @@ pub(crate) fn snapshot<M: Memory, P: Peers>(
             memory.fence(Acquire);
         }
         // All unchanged: at the moment this check began, all of them were current.
-        if slots
-            .iter()
-            .zip(&versions)
-            .all(|((memory, _), version)| look(memory) == *version)
-        {
+        if slots.iter().zip(&versions).all(|((memory, _), version)| look(memory) == *version) {
             return Ok(());
         }
         if let Some((memory, _)) = slots.first() {

@@ -1,0 +1,463 @@
+//! What this process has of an open store: the mapping, its entries of the process
+//! table, and who else is alive.
+//!
+//! Each thread that takes locks has an entry of the table for as long as it lives,
+//! and the process a write lock on that entry's own byte of the file. The kernel
+//! drops it when the process dies, whatever killed it, across PID namespaces. Every
+//! attached process, readers too, has a read lock on one common byte.
+
+use std::cell::RefCell;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use crate::error::{Error, Result};
+use crate::fork::{self, PerProcess};
+use crate::layout::{COMMON_BYTE, Header, LINE, TABLE_ENTRIES, TABLE_ENTRY_LEN, entry_byte, live};
+use crate::map::{Map, Region, Unmapped};
+use crate::protocol::{self, Memory, Owner, Peers, Word};
+use crate::sys::{self, ByteLock};
+
+/// An open store, shared by all its handles in this process.
+#[derive(Debug)]
+pub(crate) struct Attachment {
+    this: Weak<Attachment>,
+    /// Tells this attachment from all others of this process, past ones too.
+    id: u64,
+    pub(crate) path: PathBuf,
+    pub(crate) header: Header,
+    pub(crate) writable: bool,
+    pub(crate) map: Arc<Map>,
+    /// The words of the live header.
+    pub(crate) live: Region,
+    table: Region,
+    pub(crate) index: Region,
+    pub(crate) directory: Region,
+    process: PerProcess<Process>,
+    /// Settles what a dead owner left, on every slot and every lock of the store.
+    settle_all: fn(&Attachment, Owner) -> Result<()>,
+    /// Guards that exist; more than there are, if one was leaked.
+    guards: AtomicUsize,
+}
+
+/// What belongs to this process alone, not to the children of its forks.
+#[derive(Debug)]
+struct Process {
+    /// Byte locks are per process: two threads that probe the same byte would unlock
+    /// each other's.
+    one_at_a_time: Mutex<()>,
+    /// A bit for each entry of the table that this process has. An own byte is never
+    /// probed: that would turn its write lock into a read lock in silence.
+    own: [AtomicU64; TABLE_ENTRIES as usize / 64],
+}
+
+impl Process {
+    fn new() -> Process {
+        Process { one_at_a_time: Mutex::new(()), own: [const { AtomicU64::new(0) }; 64] }
+    }
+
+    fn owns(&self, entry: u16) -> bool {
+        // Relaxed: set and cleared under the mutex under which it is asked for.
+        self.own[usize::from(entry / 64)].load(Ordering::Relaxed) >> (entry % 64) & 1 == 1
+    }
+
+    fn set_own(&self, entry: u16, own: bool) {
+        let word = &self.own[usize::from(entry / 64)];
+        let bit = 1 << (entry % 64);
+        // Relaxed: as in `owns`.
+        if own {
+            word.fetch_or(bit, Ordering::Relaxed);
+        } else {
+            word.fetch_and(!bit, Ordering::Relaxed);
+        }
+    }
+
+    fn entries(&self) -> impl Iterator<Item = u16> + '_ {
+        (0..TABLE_ENTRIES).filter(|entry| self.owns(*entry))
+    }
+}
+
+impl Attachment {
+    /// The store of this mapped file, whose header has been checked. Nobody else knows
+    /// of it until [`Attachment::announce`].
+    pub(crate) fn new(
+        path: PathBuf,
+        map: Map,
+        header: Header,
+        writable: bool,
+        settle_all: fn(&Attachment, Owner) -> Result<()>,
+    ) -> Result<Arc<Attachment>> {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+        let map = Arc::new(map);
+        let r = &header.regions;
+        let region =
+            |offset, len| map.region(offset, len).map_err(|e| unmapped(&path, e, offset + len));
+        let live = region(r.live_header, 8 * live::WORDS as u64)?;
+        let table = region(r.table, r.table_entries * TABLE_ENTRY_LEN)?;
+        let index = region(r.index, 8 * r.index_entries)?;
+        let directory = region(r.directory, r.directory_lines * LINE as u64)?;
+        Ok(Arc::new_cyclic(|this| Attachment {
+            this: this.clone(),
+            // Relaxed: a number is all it is.
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            path,
+            header,
+            writable,
+            live,
+            table,
+            index,
+            directory,
+            map,
+            process: PerProcess::new(Process::new()),
+            settle_all,
+            guards: AtomicUsize::new(0),
+        }))
+    }
+
+    /// Whether any process, this one's other attachments aside, has this file attached.
+    pub(crate) fn is_attached_elsewhere(map: &Map) -> std::io::Result<bool> {
+        sys::byte_is_locked(map.file().as_fd(), COMMON_BYTE)
+    }
+
+    /// Says that somebody is there.
+    pub(crate) fn announce(&self) -> Result<()> {
+        let file = self.map.file();
+        sys::set_byte_lock(file.as_fd(), ByteLock::Read, COMMON_BYTE)
+            .map_err(|e| Error::io(&self.path, "cannot lock a byte of the file", e))?;
+        file.lock_in_children(COMMON_BYTE);
+        Ok(())
+    }
+
+    /// A part of the file.
+    pub(crate) fn region(&self, offset: u64, len: u64) -> Result<Region> {
+        self.map.region(offset, len).map_err(|e| unmapped(&self.path, e, offset + len))
+    }
+
+    /// An error unless the store may be written.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        if self.writable { Ok(()) } else { Err(Error::ReadOnly { path: self.path.clone() }) }
+    }
+
+    fn process(&self) -> &Process {
+        self.process.get(|_| Process::new())
+    }
+
+    fn word_of(entry: u16) -> usize {
+        usize::from(entry) * TABLE_ENTRY_LEN as usize / 8
+    }
+
+    /// Takes an entry that nobody has; only where there is none, one that a dead
+    /// process has left.
+    fn claim(&self) -> Result<Owner> {
+        self.check_writable()?;
+        let process = self.process();
+        self.one_at_a_time(|| {
+            let mut failed = None;
+            for only_free in [true, false] {
+                for entry in 0..TABLE_ENTRIES {
+                    // Relaxed: a hint; `protocol::claim` looks again with the byte locked.
+                    let free = self.table.load(Self::word_of(entry), Ordering::Relaxed)
+                        == Word::Free as u64;
+                    if process.owns(entry) || free != only_free {
+                        continue;
+                    }
+                    let settle_all = || failed = (self.settle_all)(self, entry + 1).err();
+                    if protocol::claim(self, entry + 1, settle_all) {
+                        process.set_own(entry, true);
+                        if let Some(error) = failed {
+                            self.give_back(process, entry, Word::Idle);
+                            return Err(error);
+                        }
+                        self.sign(entry);
+                        return Ok(entry + 1);
+                    }
+                }
+            }
+            let file = self.map.file().as_fd();
+            // Where no lock can be set at all, that is what to say.
+            sys::byte_is_locked(file, COMMON_BYTE)
+                .map_err(|e| Error::io(&self.path, "cannot lock a byte of the file", e))?;
+            Err(Error::TooManyProcesses {
+                path: self.path.clone(),
+                size: usize::from(TABLE_ENTRIES),
+            })
+        })
+    }
+
+    /// Writes who has the entry, to show to people.
+    fn sign(&self, entry: u16) {
+        let mut content = [0; TABLE_ENTRY_LEN as usize - 8];
+        content[..4].copy_from_slice(&std::process::id().to_le_bytes());
+        content[8..16].copy_from_slice(&seconds_since_1970().to_le_bytes());
+        let command = std::fs::read("/proc/self/comm").unwrap_or_default();
+        let command = command.trim_ascii_end();
+        let len = command.len().min(content.len() - 16);
+        content[16..16 + len].copy_from_slice(&command[..len]);
+        self.table.write(Self::word_of(entry) + 1, 0, &content);
+    }
+
+    /// Gives an entry back. `word` is FREE if no slot names it, else IDLE: then its next
+    /// holder settles them.
+    fn give_back(&self, process: &Process, entry: u16, word: Word) {
+        // Release: who sees FREE sees every slot as its last holder left it.
+        self.set_word(entry + 1, word, Ordering::Release);
+        process.set_own(entry, false);
+        // It fails only where it could not have been locked either.
+        let _ = sys::set_byte_lock(self.map.file().as_fd(), ByteLock::None, entry_byte(entry));
+    }
+
+    /// Who has entries: process numbers, as they were written in their own namespace,
+    /// and commands.
+    pub(crate) fn openers(&self) -> Vec<(u32, String)> {
+        let process = self.process();
+        let mut openers: Vec<(u32, String)> = (0..TABLE_ENTRIES)
+            .filter(|entry| {
+                let word = self.table.load(Self::word_of(*entry), Ordering::Acquire);
+                word != Word::Free as u64 && self.is_alive(process, *entry)
+            })
+            .map(|entry| self.signature(entry))
+            .collect();
+        openers.sort();
+        openers.dedup();
+        openers
+    }
+
+    fn is_alive(&self, process: &Process, entry: u16) -> bool {
+        process.owns(entry)
+            || sys::byte_is_locked(self.map.file().as_fd(), entry_byte(entry)).unwrap_or(true)
+    }
+
+    fn signature(&self, entry: u16) -> (u32, String) {
+        let mut content = [0; TABLE_ENTRY_LEN as usize - 8];
+        self.table.read(Self::word_of(entry) + 1, 0, &mut content);
+        let pid = u32::from_le_bytes([content[0], content[1], content[2], content[3]]);
+        let command = content[16..].split(|b| *b == 0).next().unwrap_or_default();
+        (pid, String::from_utf8_lossy(command).into_owned())
+    }
+
+    /// The process that has this owner's entry.
+    pub(crate) fn pid_of(&self, owner: Owner) -> Option<u32> {
+        let entry = owner.checked_sub(1).filter(|entry| *entry < TABLE_ENTRIES)?;
+        Some(self.signature(entry).0).filter(|pid| *pid != 0)
+    }
+
+    /// Sets every word of the table to FREE, after `settle` has settled all slots, if
+    /// one is not. Nobody else is attached.
+    pub(crate) fn reset_table(&self, settle: impl FnOnce() -> Result<()>) -> Result<()> {
+        // Relaxed: the open lock, which is held, orders it.
+        let in_use = |entry: &u16| {
+            self.table.load(Self::word_of(*entry), Ordering::Relaxed) != Word::Free as u64
+        };
+        if (0..TABLE_ENTRIES).any(|entry| in_use(&entry)) {
+            settle()?;
+            for entry in (0..TABLE_ENTRIES).filter(in_use) {
+                self.set_word(entry + 1, Word::Free, Ordering::Release);
+            }
+        }
+        Ok(())
+    }
+
+    /// A descriptor that the children of this process inherit: while it is open
+    /// anywhere, all locks of this process count as held.
+    pub(crate) fn inheritable(&self) -> Result<OwnedFd> {
+        sys::inheritable(self.map.file().as_fd())
+            .map_err(|e| Error::io(&self.path, "cannot copy the file's descriptor", e))
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        let process = self.process();
+        let leaked = self.guards.load(Ordering::Relaxed) > 0;
+        for entry in process.entries().collect::<Vec<_>>() {
+            self.give_back(process, entry, if leaked { Word::Idle } else { Word::Free });
+        }
+        // Explicitly: a child that is between its fork and its exec has a copy of the
+        // descriptor, and would keep the lock.
+        let _ = sys::set_byte_lock(self.map.file().as_fd(), ByteLock::None, COMMON_BYTE);
+    }
+}
+
+impl Peers for Attachment {
+    fn me(&self) -> Result<Owner> {
+        with_lease(self, |lease| Ok(lease.owner))
+    }
+
+    fn is_me(&self, owner: Owner) -> bool {
+        existing_lease(self, |lease| lease.owner == owner).unwrap_or(false)
+    }
+
+    fn word(&self, owner: Owner, order: Ordering) -> Word {
+        match owner.checked_sub(1) {
+            Some(entry) if entry < TABLE_ENTRIES => {
+                match self.table.load(Self::word_of(entry), order) {
+                    0 => Word::Free,
+                    2 => Word::Committed,
+                    _ => Word::Idle,
+                }
+            }
+            _ => Word::Idle,
+        }
+    }
+
+    fn set_word(&self, owner: Owner, word: Word, order: Ordering) {
+        self.table.store(Self::word_of(owner - 1), word as u64, order);
+    }
+
+    fn one_at_a_time<R>(&self, f: impl FnOnce() -> R) -> R {
+        // What it guards are byte locks, which a panic does not leave half-done.
+        let _turn = self.process().one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
+        f()
+    }
+
+    fn share(&self, owner: Owner) -> bool {
+        // An owner beyond the table comes from a damaged file: nobody is behind it.
+        let entry = owner - 1;
+        if entry >= TABLE_ENTRIES {
+            return true;
+        }
+        // Where the lock cannot be had for another reason, nobody is taken for dead.
+        !self.process().owns(entry)
+            && sys::set_byte_lock(self.map.file().as_fd(), ByteLock::Read, entry_byte(entry))
+                .unwrap_or(false)
+    }
+
+    fn unshare(&self, owner: Owner) {
+        if owner <= TABLE_ENTRIES {
+            let byte = entry_byte(owner - 1);
+            // It was locked a moment ago, by the same call.
+            let _ = sys::set_byte_lock(self.map.file().as_fd(), ByteLock::None, byte);
+        }
+    }
+
+    fn promote(&self, owner: Owner) -> bool {
+        sys::set_byte_lock(self.map.file().as_fd(), ByteLock::Write, entry_byte(owner - 1))
+            .unwrap_or(false)
+    }
+
+    fn fork_generation(&self) -> u64 {
+        fork::generation()
+    }
+}
+
+/// A thread's entry of one store's process table, and what it holds through it.
+#[derive(Debug)]
+struct Lease {
+    attachment: Weak<Attachment>,
+    id: u64,
+    /// Of the process that claimed it: the child of a fork has none of its parent's.
+    generation: u64,
+    owner: Owner,
+    guards: Vec<GuardMark>,
+}
+
+/// A slot that this thread has locked through a guard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct GuardMark {
+    slot: u64,
+    /// In an update of it: a second one inside would wait for itself.
+    busy: bool,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if self.generation != fork::generation() {
+            return;
+        }
+        if let Some(attachment) = self.attachment.upgrade() {
+            let word = if self.guards.is_empty() { Word::Free } else { Word::Idle };
+            attachment.one_at_a_time(|| {
+                attachment.give_back(attachment.process(), self.owner - 1, word);
+            });
+        }
+    }
+}
+
+thread_local! {
+    static LEASES: RefCell<Vec<Lease>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Whether the lease is this thread's own of this store.
+fn is_of(lease: &Lease, attachment: &Attachment) -> bool {
+    lease.id == attachment.id && lease.generation == fork::generation()
+}
+
+/// Runs `f` on the calling thread's lease, if it has one.
+fn existing_lease<R>(attachment: &Attachment, f: impl FnOnce(&mut Lease) -> R) -> Option<R> {
+    LEASES
+        .try_with(|leases| leases.borrow_mut().iter_mut().find(|l| is_of(l, attachment)).map(f))
+        .ok()?
+}
+
+/// Runs `f` on the calling thread's lease; claims an entry if it has none yet.
+fn with_lease<R>(attachment: &Attachment, f: impl FnOnce(&mut Lease) -> Result<R>) -> Result<R> {
+    let result = LEASES.try_with(|leases| {
+        let mut leases = leases.borrow_mut();
+        if let Some(lease) = leases.iter_mut().find(|l| is_of(l, attachment)) {
+            return f(lease);
+        }
+        // Those of stores that were closed, and of the process that this was forked from.
+        leases.retain(|l| l.attachment.strong_count() > 0 && l.generation == fork::generation());
+        let owner = attachment.claim()?;
+        leases.push(Lease {
+            attachment: attachment.this.clone(),
+            id: attachment.id,
+            generation: fork::generation(),
+            owner,
+            guards: Vec::new(),
+        });
+        f(leases.last_mut().expect("just pushed"))
+    });
+    result.unwrap_or_else(|_| {
+        Err(Error::Invalid {
+            path: attachment.path.clone(),
+            slot: None,
+            what: "this thread is ending: take locks before its thread-locals are dropped".into(),
+        })
+    })
+}
+
+impl Attachment {
+    /// Notes that this thread has locked the slot through a guard.
+    pub(crate) fn add_guard(&self, slot: u64) {
+        self.guards.fetch_add(1, Ordering::Relaxed);
+        existing_lease(self, |lease| lease.guards.push(GuardMark { slot, busy: false }));
+    }
+
+    /// The guard is gone.
+    pub(crate) fn remove_guard(&self, slot: u64) {
+        self.guards.fetch_sub(1, Ordering::Relaxed);
+        existing_lease(self, |lease| lease.guards.retain(|mark| mark.slot != slot));
+    }
+
+    /// Whether this thread has locked the slot through a guard, and is not inside an
+    /// update of it.
+    pub(crate) fn is_guarded(&self, slot: u64) -> bool {
+        existing_lease(self, |lease| lease.guards.contains(&GuardMark { slot, busy: false }))
+            .unwrap_or(false)
+    }
+
+    /// Notes that an update under a guard begins or ends.
+    pub(crate) fn set_busy(&self, slot: u64, busy: bool) {
+        existing_lease(self, |lease| {
+            for mark in lease.guards.iter_mut().filter(|mark| mark.slot == slot) {
+                mark.busy = busy;
+            }
+        });
+    }
+}
+
+fn unmapped(path: &Path, why: Unmapped, need: u64) -> Error {
+    let path = path.to_owned();
+    match why {
+        Unmapped::BeyondFile { have } => Error::Truncated { path, have, need },
+        Unmapped::BeyondReservation { reserved } => Error::AddressSpace { path, need, reserved },
+    }
+}
+
+fn seconds_since_1970() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,178 @@
+//! A scalar's 16-byte cell: value and control word, changed together by one
+//! 128-bit compare-exchange, read one after the other by two 64-bit loads.
+//!
+//! A 128-bit atomic load would cost four times as much, and faults on a read-only
+//! mapping where it is made of a compare-exchange. Two loads of half the size are
+//! not defined for Rust's atomics, so they are one routine of inline assembly; Miri,
+//! which knows no assembly, loads all 128 bits.
+
+#![allow(unsafe_code)]
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use portable_atomic::AtomicU128;
+
+use crate::map::Region;
+use crate::protocol::{CONTROL, Cell, Control, Memory, VALUE};
+
+/// Whether this processor has what a cell needs.
+pub(crate) fn is_supported() -> bool {
+    AtomicU128::is_lock_free()
+}
+
+/// A scalar slot's memory.
+#[derive(Clone, Debug)]
+pub(crate) struct CellRegion(Region);
+
+impl CellRegion {
+    /// `region` starts with a cell.
+    pub(crate) fn new(region: Region) -> CellRegion {
+        CellRegion(region)
+    }
+}
+
+fn pack(cell: Cell) -> u128 {
+    u128::from(cell.value) | u128::from(cell.control.bits()) << 64
+}
+
+fn unpack(bits: u128) -> Cell {
+    Cell { value: bits as u64, control: Control::from_bits((bits >> 64) as u64) }
+}
+
+impl Memory for CellRegion {
+    #[inline]
+    fn load(&self, word: usize, order: Ordering) -> u64 {
+        match word {
+            VALUE => self.cell().value,
+            CONTROL => self.cell().control.bits(),
+            other => self.0.load(other, order),
+        }
+    }
+
+    #[inline]
+    fn store(&self, word: usize, value: u64, order: Ordering) {
+        assert!(word > CONTROL, "a cell is changed by swap_cell");
+        self.0.store(word, value, order);
+    }
+
+    /// Acquires, whatever `order` is.
+    #[inline]
+    fn control(&self, _: Ordering) -> Control {
+        self.cell().control
+    }
+
+    /// The value stays as it is: it changes only together with the control word.
+    fn swap_control(&self, old: Control, new: Control, order: Ordering) -> Result<(), Control> {
+        let mut seen = self.cell();
+        loop {
+            if seen.control != old {
+                return Err(seen.control);
+            }
+            match self.swap_cell(seen, Cell { value: seen.value, control: new }, order) {
+                Ok(()) => return Ok(()),
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    #[inline]
+    fn cell(&self) -> Cell {
+        load(self.0.cell_ptr())
+    }
+
+    #[inline]
+    fn swap_cell(&self, old: Cell, new: Cell, order: Ordering) -> Result<(), Cell> {
+        // SAFETY: the pointer is 16-aligned and valid for as long as `self.0` lives; all
+        // that changes these bytes does so by this very operation.
+        let cell = unsafe { AtomicU128::from_ptr(self.0.cell_ptr()) };
+        // Acquire on failure: what is found is used as `cell()` would be.
+        cell.compare_exchange(pack(old), pack(new), order, Ordering::Acquire)
+            .map(|_| ())
+            .map_err(unpack)
+    }
+
+    #[inline]
+    fn fence(&self, order: Ordering) {
+        self.0.fence(order);
+    }
+
+    fn read(&self, _: usize, _: usize, _: &mut [u8]) {
+        unreachable!("a scalar has no areas")
+    }
+
+    fn write(&self, _: usize, _: usize, _: &[u8]) {
+        unreachable!("a scalar has no areas")
+    }
+
+    fn copy(&self, _: usize, _: usize, _: usize) {
+        unreachable!("a scalar has no areas")
+    }
+
+    #[inline]
+    fn relax(&self) {
+        self.0.relax();
+    }
+
+    fn spin(&self, seen: Control) -> bool {
+        self.0.spin(seen)
+    }
+
+    fn wait(&self, seen: Control, limit: Duration) {
+        self.0.wait(seen, limit);
+    }
+
+    fn wake(&self) {
+        self.0.wake();
+    }
+}
+
+/// Control word, then value, both acquired. The compiler moves no access to memory
+/// across the assembly, as it must assume that it reads and writes any.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[inline]
+fn load(cell: *const u128) -> Cell {
+    let (value, control): (u64, u64);
+    // SAFETY: reads 16 bytes at `cell`, which its callers keep mapped and aligned. Two
+    // aligned 8-byte loads are atomic on x86-64, and loads are not reordered with
+    // loads, nor with what comes after them: each is an acquire.
+    unsafe {
+        std::arch::asm!(
+            "mov {control}, qword ptr [{cell} + 8]",
+            "mov {value}, qword ptr [{cell}]",
+            cell = in(reg) cell,
+            control = out(reg) control,
+            value = lateout(reg) value,
+            options(nostack, preserves_flags),
+        );
+    }
+    Cell { value, control: Control::from_bits(control) }
+}
+
+/// Control word, then value, both acquired.
+#[cfg(all(target_arch = "aarch64", not(miri)))]
+#[inline]
+fn load(cell: *const u128) -> Cell {
+    let (value, control): (u64, u64);
+    // SAFETY: reads 16 bytes at `cell`, which its callers keep mapped and aligned. `ldar`
+    // is an atomic load that acquires.
+    unsafe {
+        std::arch::asm!(
+            "add {scratch}, {cell}, #8",
+            "ldar {control}, [{scratch}]",
+            "ldar {value}, [{cell}]",
+            cell = in(reg) cell,
+            scratch = out(reg) _,
+            control = out(reg) control,
+            value = lateout(reg) value,
+            options(nostack, preserves_flags),
+        );
+    }
+    Cell { value, control: Control::from_bits(control) }
+}
+
+#[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
+fn load(cell: *mut u128) -> Cell {
+    // SAFETY: as in `swap_cell`.
+    unpack(unsafe { AtomicU128::from_ptr(cell) }.load(Ordering::Acquire))
+}

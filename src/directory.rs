@@ -1,0 +1,422 @@
+//! From names to slots: the directory's lines, the index over them, and the space
+//! that they give out. Everything read here may have been written by anybody: it is
+//! copied to private memory, then checked, then used.
+
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use crate::attach::Attachment;
+use crate::cell::CellRegion;
+use crate::error::{Error, Result};
+use crate::layout::{
+    Descriptor, Ends, GRANULE, LARGE_UNIT, LINE, MAX_LINES, PAGE, RUN, SMALL_ENTRY, SMALL_UNIT,
+    UNIT_HEAD, hash_name, live, live_len,
+};
+use crate::map::Region;
+use crate::protocol::{self, Failure, Form, Held, Memory, Owner, Patience, REMOVED, STALE, VALUE};
+use crate::sys;
+
+/// How many lines of the directory are in use.
+fn count(attachment: &Attachment) -> Result<u32> {
+    // Acquire: who sees the count sees the descriptors below it.
+    let word = attachment.live.load(live::COUNT, Acquire);
+    let (count, complement) = (word as u32, (word >> 32) as u32);
+    if count != !complement || u64::from(count) > attachment.header.regions.directory_lines {
+        let what = format!("the directory's count is {word:#x}, which is none");
+        return Err(Error::corrupt(&attachment.path, what));
+    }
+    Ok(count)
+}
+
+/// The count's word: with its complement, so that a flipped bit shows.
+pub(crate) const fn count_word(count: u32) -> u64 {
+    count as u64 | (!count as u64) << 32
+}
+
+/// Checks what can be checked without walking the directory.
+pub(crate) fn check(attachment: &Attachment) -> Result<()> {
+    count(attachment).map(|_| ())
+}
+
+/// The descriptor at a line below `count`.
+fn descriptor(attachment: &Attachment, line: u32, count: u32) -> Result<Descriptor> {
+    let mut lines = [0; MAX_LINES as usize * LINE];
+    let len = read_lines(attachment, line, count, &mut lines)?;
+    decode(attachment, line, &lines[..len])
+}
+
+/// Copies the lines of a descriptor to private memory; returns how many bytes they are.
+fn read_lines(
+    attachment: &Attachment,
+    line: u32,
+    count: u32,
+    out: &mut [u8; MAX_LINES as usize * LINE],
+) -> Result<usize> {
+    let first = line as usize * LINE;
+    attachment.directory.read(first / 8, 0, &mut out[..LINE]);
+    let lines = u32::from(out[LINES_AT]);
+    if !(1..=u32::from(MAX_LINES)).contains(&lines) || lines > count.saturating_sub(line) {
+        return Err(damaged(attachment, line, "its descriptor's length is wrong"));
+    }
+    let len = lines as usize * LINE;
+    attachment.directory.read((first + LINE) / 8, 0, &mut out[LINE..len]);
+    Ok(len)
+}
+
+const LINES_AT: usize = std::mem::offset_of!(crate::layout::DescriptorHead, lines);
+const NAME_LEN_AT: usize = std::mem::offset_of!(crate::layout::DescriptorHead, name_len);
+
+fn decode(attachment: &Attachment, line: u32, lines: &[u8]) -> Result<Descriptor> {
+    let header = &attachment.header;
+    Descriptor::decode(lines, &header.regions, header.max_size)
+        .map_err(|what| damaged(attachment, line, what))
+}
+
+fn damaged(attachment: &Attachment, line: u32, what: &str) -> Error {
+    Error::corrupt(&attachment.path, format!("line {line} of the directory: {what}"))
+}
+
+/// Calls `f` with each descriptor, removed ones too, in the order of definition.
+pub(crate) fn each(
+    attachment: &Attachment,
+    mut f: impl FnMut(Descriptor) -> Result<()>,
+) -> Result<()> {
+    let count = count(attachment)?;
+    let mut line = 0;
+    while line < count {
+        let descriptor = descriptor(attachment, line, count)?;
+        line += descriptor.lines() as u32;
+        f(descriptor)?;
+    }
+    Ok(())
+}
+
+/// The slot's part of the mapping.
+pub(crate) fn region(attachment: &Attachment, descriptor: &Descriptor) -> Result<Region> {
+    attachment
+        .region(descriptor.live, descriptor.live_len())
+        .map_err(|error| error.of_slot(&descriptor.name))
+}
+
+/// Whether the slot has been removed.
+pub(crate) fn is_removed(region: &Region, form: Form) -> bool {
+    // Relaxed: removal is for ever, and what was the slot stays readable.
+    let control = match form {
+        Form::Scalar => CellRegion::new(region.clone()).control(Relaxed),
+        Form::Areas(_) | Form::Lock => region.control(Relaxed),
+    };
+    control.owner() == REMOVED
+}
+
+/// The slot of this name, if there is one.
+pub(crate) fn find(attachment: &Attachment, name: &str) -> Result<Option<(Descriptor, Region)>> {
+    probe(attachment, name).map(|(found, _)| found)
+}
+
+/// The slot of this name, and the place in the index where a new one would be noted.
+#[allow(clippy::type_complexity, reason = "two results of one walk, used by its two callers")]
+fn probe(
+    attachment: &Attachment,
+    name: &str,
+) -> Result<(Option<(Descriptor, Region)>, Option<usize>)> {
+    let hash = hash_name(name);
+    let mask = attachment.header.regions.index_entries - 1;
+    let mut vacant = None;
+    let mut at = hash & mask;
+    for _ in 0..=mask {
+        // Relaxed: the count, acquired below, says whether its line is there.
+        let entry = attachment.index.load(at as usize, Relaxed);
+        if entry == 0 {
+            return Ok((None, vacant.or(Some(at as usize))));
+        }
+        let line = (entry as u32).wrapping_sub(1);
+        let count = count(attachment)?;
+        if line >= count {
+            // Left by one who died while defining.
+            vacant = vacant.or(Some(at as usize));
+        } else if entry >> 32 == hash >> 32 && has_name(attachment, line, name) {
+            let descriptor = descriptor(attachment, line, count)?;
+            if descriptor.name == name {
+                let region = region(attachment, &descriptor)?;
+                if !is_removed(&region, descriptor.form()) {
+                    return Ok((Some((descriptor, region)), None));
+                }
+                vacant = vacant.or(Some(at as usize));
+            }
+        }
+        at = (at + 1) & mask;
+    }
+    Ok((None, vacant))
+}
+
+/// Whether a descriptor seems to have this name: cheaper than to read all of it.
+fn has_name(attachment: &Attachment, line: u32, name: &str) -> bool {
+    let mut lens = [0; 16];
+    attachment.directory.read(line as usize * LINE / 8, 0, &mut lens);
+    usize::from(lens[NAME_LEN_AT]) == name.len()
+}
+
+/// What to define.
+pub(crate) struct Definition<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) slot_type: &'a crate::dtype::SlotType,
+    /// K; ignored for a value.
+    pub(crate) areas: u8,
+    /// The first content: a value's bits, or the bytes of an area.
+    pub(crate) initial: Option<&'a [u8]>,
+}
+
+/// The slot of this name: the one that is there, or else a new one of this definition.
+/// The flag tells which: true for a new one.
+pub(crate) fn define(
+    attachment: &Attachment,
+    patience: &mut Patience,
+    definition: &Definition<'_>,
+) -> Result<(Descriptor, Region, bool)> {
+    attachment.check_writable()?;
+    let lock = attachment.live.part(live::DIRECTORY_LOCK, 2);
+    let _held = lock_directory(attachment, &lock, patience)?;
+    let (found, vacant) = probe(attachment, definition.name)?;
+    if let Some((descriptor, region)) = found {
+        return Ok((descriptor, region, false));
+    }
+    let full = |limit, size| Error::Full { path: attachment.path.clone(), limit, size };
+    let header = &attachment.header;
+    let count = count(attachment)?;
+    let before = ends(attachment)?;
+    if before.defined >= header.max_slots {
+        return Err(full("max_slots", header.max_slots));
+    }
+    let (descriptor, after) = place(definition, before);
+    let lines = descriptor.encode();
+    let next_count = count + descriptor.lines() as u32;
+    let vacant = vacant.filter(|_| u64::from(next_count) <= header.regions.directory_lines);
+    let vacant = vacant.ok_or_else(|| full("max_slots", header.max_slots))?;
+    if after.runs > header.max_size {
+        return Err(full("max_size", header.max_size));
+    }
+    let line_at = |line: u32| header.regions.directory + u64::from(line) * LINE as u64;
+    grow(attachment, line_at(count)..line_at(next_count), &descriptor, before, after)?;
+    let region = region(attachment, &descriptor)?;
+    // From here on nothing can fail. The ends first: whatever is written next lies
+    // within them, so that nobody else is ever given the same space.
+    store_ends(attachment, before, after);
+    write_initial(&region, &descriptor, definition.initial);
+    attachment.directory.write(count as usize * LINE / 8, 0, &lines);
+    let entry = hash_name(definition.name) >> 32 << 32 | (u64::from(count) + 1);
+    // Relaxed: nobody looks at a line at or beyond the count.
+    attachment.index.store(vacant, entry, Relaxed);
+    // Release: who sees the count sees descriptor, index and first content.
+    attachment.live.store(live::COUNT, count_word(next_count), Release);
+    Ok((descriptor, region, true))
+}
+
+fn lock_directory<'a>(
+    attachment: &'a Attachment,
+    lock: &'a Region,
+    patience: &mut Patience,
+) -> Result<Held<'a, Region, Attachment>> {
+    const WHAT: &str = "the directory";
+    protocol::lock(lock, attachment, Form::Lock, patience)
+        .map_err(|failure| explain(attachment, WHAT, failure, patience))
+}
+
+/// The error that a failure of the protocol is to the user.
+pub(crate) fn explain(
+    attachment: &Attachment,
+    slot: &str,
+    failure: Failure,
+    patience: &Patience,
+) -> Error {
+    let path = attachment.path.clone();
+    let slot = slot.to_owned();
+    match failure {
+        Failure::Deadlock => Error::Deadlock { path, slot },
+        Failure::Removed => Error::Removed { path, slot },
+        Failure::Evicted => Error::Evicted { path, slot },
+        Failure::Timeout(owner) => {
+            let holder = attachment.pid_of(owner);
+            Error::LockTimeout { path, slot, holder, waited: patience.limit() }
+        }
+        Failure::Peers(error) => error,
+    }
+}
+
+/// Where the allocation has come to, checked.
+pub(crate) fn ends(attachment: &Attachment) -> Result<Ends> {
+    let mut bytes = [0; size_of::<Ends>()];
+    attachment.live.read(live::ENDS, 0, &mut bytes);
+    let ends: Ends = bytemuck::pod_read_unaligned(&bytes);
+    let header = &attachment.header;
+    let sound = (header.regions.runs..=header.max_size.next_multiple_of(RUN)).contains(&ends.runs)
+        && ends.runs.is_multiple_of(RUN)
+        && [ends.live, ends.copies, ends.small_copies].iter().all(|end| *end <= ends.runs)
+        && ends.units <= header.max_size
+        && ends.small / SMALL_UNIT <= ends.units;
+    if !sound {
+        let what = format!("the allocation ends are wrong: {ends:?}");
+        return Err(Error::corrupt(&attachment.path, what));
+    }
+    Ok(ends)
+}
+
+fn store_ends(attachment: &Attachment, before: Ends, after: Ends) {
+    let store = |word: usize, value: u64| {
+        // Release: in this order, whenever the process is killed.
+        attachment.live.store(live::ENDS + word, value, Release);
+    };
+    store(0, after.runs);
+    store(1, after.live);
+    store(2, after.copies);
+    store(3, after.units);
+    store(4, after.defined);
+    if after.small_copies != before.small_copies {
+        store(5, 0); // no unit, until its place is known
+        store(6, after.small_copies);
+    }
+    store(5, after.small);
+}
+
+/// Gives the new slot its places, and moves the ends behind them.
+fn place(definition: &Definition<'_>, mut ends: Ends) -> (Descriptor, Ends) {
+    let slot_type = definition.slot_type.clone();
+    let areas = match slot_type {
+        crate::dtype::SlotType::Value(_) => 0,
+        _ => definition.areas,
+    };
+    let content_len = slot_type.content_len().unwrap_or(0) as u64;
+    let live_at = |live: u64| live_len(live, content_len, areas);
+    let live = take(&mut ends.live, &mut ends.runs, live_at);
+    let entry = 8 + content_len.next_multiple_of(8);
+    let (first_unit, place, copies);
+    if entry <= SMALL_ENTRY {
+        let used = ends.small % SMALL_UNIT;
+        // 0: there is none, or the last one is full to the last byte.
+        if used == 0 || used + entry > SMALL_UNIT {
+            ends.small_copies = take(&mut ends.copies, &mut ends.runs, |_| 2 * SMALL_UNIT);
+            ends.small = ends.units * SMALL_UNIT + UNIT_HEAD;
+            ends.units += 1;
+        }
+        (first_unit, place) = (ends.small / SMALL_UNIT, ends.small % SMALL_UNIT);
+        copies = ends.small_copies;
+        ends.small += entry;
+    } else {
+        let units = content_len.div_ceil(LARGE_UNIT);
+        let data = content_len.next_multiple_of(PAGE);
+        copies = take(&mut ends.copies, &mut ends.runs, |_| 2 * (units * PAGE + data));
+        (first_unit, place) = (ends.units, PAGE);
+        ends.units += units;
+    }
+    ends.defined += 1;
+    let name = definition.name.to_owned();
+    (Descriptor { name, slot_type, areas, live, first_unit, copies, place }, ends)
+}
+
+/// Takes space of one kind: behind the last of that kind, if it fits that one's run or
+/// that run is the last; else in a new run.
+fn take(end: &mut u64, runs: &mut u64, len_at: impl Fn(u64) -> u64) -> u64 {
+    let room_end = end.next_multiple_of(RUN);
+    let here = end.next_multiple_of(64);
+    let fits = *end != 0 && (here + len_at(here) <= room_end || room_end == *runs);
+    let at = if fits { here } else { *runs };
+    *end = at + len_at(at);
+    *runs = (*runs).max(end.next_multiple_of(RUN));
+    at
+}
+
+/// Allocates the blocks of what was placed: lines, live slot, copies.
+fn grow(
+    attachment: &Attachment,
+    lines: std::ops::Range<u64>,
+    descriptor: &Descriptor,
+    before: Ends,
+    after: Ends,
+) -> Result<()> {
+    let lines_before = lines.start;
+    for (placed, old_end) in [
+        (lines, lines_before),
+        (descriptor.live..after.live, before.live),
+        (descriptor.copies..after.copies, before.copies),
+    ] {
+        // The granule in which the last of this kind ends is allocated already.
+        let have = old_end.next_multiple_of(GRANULE);
+        let from = if placed.start < have { have } else { placed.start / GRANULE * GRANULE };
+        let to = placed.end.next_multiple_of(GRANULE);
+        if from < to {
+            allocate(attachment, from, to)?;
+        }
+    }
+    Ok(())
+}
+
+fn allocate(attachment: &Attachment, from: u64, to: u64) -> Result<()> {
+    sys::allocate(attachment.map.file(), from, to - from).map_err(|source| {
+        match source.raw_os_error() {
+            Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => {
+                Error::NoSpace { path: attachment.path.clone(), need: to - from, source }
+            }
+            _ => Error::io(&attachment.path, "cannot allocate blocks", source),
+        }
+    })
+}
+
+/// Puts the first content into the first area, which is current in version 0. All
+/// else is zero already: nothing was ever written beyond the ends.
+fn write_initial(region: &Region, descriptor: &Descriptor, initial: Option<&[u8]>) {
+    let Some(initial) = initial else { return };
+    match descriptor.form() {
+        Form::Scalar => {
+            let mut bits = [0; 8];
+            bits[..initial.len()].copy_from_slice(initial);
+            // Relaxed, here and below: published by the count.
+            region.store(VALUE, u64::from_le_bytes(bits), Relaxed);
+        }
+        Form::Areas(areas) => {
+            region.write(areas.first, 0, initial);
+            for area in 1..areas.count as usize {
+                region.store(STALE + area, (areas.words as u64) << 32, Relaxed);
+            }
+        }
+        Form::Lock => {}
+    }
+}
+
+/// Settles what `owner`, who is dead, left: on every slot and every lock of the store.
+pub(crate) fn settle_all(attachment: &Attachment, owner: Owner) -> Result<()> {
+    each_memory(attachment, |memory, form| match form {
+        Form::Scalar => {
+            protocol::settle(&CellRegion::new(memory), attachment, form, owner);
+        }
+        _ => protocol::settle(&memory, attachment, form, owner),
+    })
+}
+
+/// Settles what anybody left. Nobody is attached.
+pub(crate) fn settle_everything(attachment: &Attachment) -> Result<()> {
+    each_memory(attachment, |memory, form| {
+        // Relaxed: the open lock, which is held, orders it.
+        match form {
+            Form::Scalar => {
+                let cell = CellRegion::new(memory);
+                let owner = cell.control(Relaxed).owner();
+                if owner != protocol::FREE && owner != REMOVED {
+                    protocol::settle(&cell, attachment, form, owner);
+                }
+            }
+            _ => {
+                let owner = memory.control(Relaxed).owner();
+                if owner != protocol::FREE && owner != REMOVED {
+                    protocol::settle(&memory, attachment, form, owner);
+                }
+            }
+        }
+    })
+}
+
+fn each_memory(attachment: &Attachment, mut f: impl FnMut(Region, Form)) -> Result<()> {
+    f(attachment.live.part(live::DIRECTORY_LOCK, 2), Form::Lock);
+    f(attachment.live.part(live::SYNC_LOCK, 2), Form::Lock);
+    each(attachment, |descriptor| {
+        f(region(attachment, &descriptor)?, descriptor.form());
+        Ok(())
+    })
+}

@@ -1,0 +1,465 @@
+//! What all handles have in common: a slot's memory, its descriptor, its store.
+
+use std::marker::PhantomData;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use crate::attach::Attachment;
+use crate::cell::CellRegion;
+use crate::data::Data;
+use crate::directory::{self, Definition};
+use crate::dtype::SlotType;
+use crate::error::{Error, Result};
+use crate::layout::Descriptor;
+use crate::map::Region;
+use crate::protocol::{self, Areas, Failure, Form, Held, Memory, Patience, REMOVED};
+use crate::store::Store;
+
+/// How a slot is defined. The first definer's settings stand; a later one's are ignored.
+///
+/// ```
+/// use slotfile::{Define, Store};
+/// let store = Store::temporary()?;
+/// let limit = store.value_with("limit", Define::new().initial(100u64))?;
+/// assert_eq!(limit.load(), 100);
+/// let again = store.value_with("limit", Define::new().initial(7u64))?;
+/// assert_eq!(again.load(), 100);
+/// # Ok::<(), slotfile::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Define {
+    initial: Option<Data>,
+    areas: usize,
+    create_new: bool,
+}
+
+impl Default for Define {
+    fn default() -> Define {
+        Define::new()
+    }
+}
+
+impl Define {
+    /// Zero (or false, or empty) at first; two areas.
+    pub fn new() -> Define {
+        Define { initial: None, areas: 2, create_new: false }
+    }
+
+    /// The first content. It is there before the name is: nobody ever sees another.
+    pub fn initial(mut self, content: impl Into<Data>) -> Define {
+        self.initial = Some(content.into());
+        self
+    }
+
+    /// How many areas the slot has: 2, 4 or 8. More cost memory, and let readers of
+    /// large slots finish beside a writer without pause. Values have none.
+    pub fn areas(mut self, areas: usize) -> Define {
+        self.areas = areas;
+        self
+    }
+
+    /// [`Error::Exists`] if the slot is there already.
+    pub fn create_new(mut self, yes: bool) -> Define {
+        self.create_new = yes;
+        self
+    }
+}
+
+/// One slot's memory, of the kind that its form needs.
+#[derive(Clone, Debug)]
+pub(crate) struct Handle<M> {
+    pub(crate) store: Store,
+    pub(crate) descriptor: Arc<Descriptor>,
+    pub(crate) memory: M,
+}
+
+/// The kind of memory that a slot's form needs.
+pub(crate) enum AnyHandle {
+    Scalar(Handle<CellRegion>),
+    Areas(Handle<Region>, Areas),
+}
+
+impl Store {
+    /// Opens the slot, which must be of this type, or defines it.
+    pub(crate) fn open_slot(
+        &self,
+        name: &str,
+        slot_type: &SlotType,
+        define: Define,
+    ) -> Result<AnyHandle> {
+        let attachment = &*self.attachment;
+        check_name(attachment, name)?;
+        let invalid = |what: String| Error::Invalid {
+            path: attachment.path.clone(),
+            slot: Some(name.to_owned()),
+            what,
+        };
+        if !slot_type.is_valid() {
+            return Err(invalid(format!(
+                "{slot_type} is no type that a slot can have: a dimension or capacity is 0, or \
+                 it is larger than 32 GiB"
+            )));
+        }
+        if !matches!(define.areas, 2 | 4 | 8) {
+            return Err(invalid(format!("{} areas; a slot has 2, 4 or 8", define.areas)));
+        }
+        let found = directory::find(attachment, name)?;
+        let (descriptor, region, new) = match found {
+            Some((descriptor, region)) => (descriptor, region, false),
+            None if !self.settings.define => return Err(self.not_found(name)),
+            None => {
+                let initial = define
+                    .initial
+                    .map(|data| data.to_content(slot_type))
+                    .transpose()
+                    .map_err(|misfit| misfit.error(&attachment.path, name, slot_type))?;
+                let mut patience = Patience::new(self.settings.lock_timeout);
+                directory::define(
+                    attachment,
+                    &mut patience,
+                    &Definition {
+                        name,
+                        slot_type,
+                        areas: define.areas as u8,
+                        initial: initial.as_deref(),
+                    },
+                )?
+            }
+        };
+        if !new && define.create_new {
+            let slot = Some(name.to_owned());
+            return Err(Error::Exists { path: attachment.path.clone(), slot });
+        }
+        if !descriptor.slot_type.opens_as(slot_type) {
+            return Err(Error::Type {
+                path: attachment.path.clone(),
+                slot: name.to_owned(),
+                asked: slot_type.clone().into(),
+                found: descriptor.slot_type.into(),
+            });
+        }
+        Ok(self.handle(descriptor, region))
+    }
+
+    /// The handle of a slot that was found.
+    pub(crate) fn handle(&self, descriptor: Descriptor, region: Region) -> AnyHandle {
+        let form = descriptor.form();
+        let (store, descriptor) = (self.clone(), Arc::new(descriptor));
+        match form {
+            Form::Areas(areas) => {
+                AnyHandle::Areas(Handle { store, descriptor, memory: region }, areas)
+            }
+            Form::Scalar | Form::Lock => {
+                AnyHandle::Scalar(Handle { store, descriptor, memory: CellRegion::new(region) })
+            }
+        }
+    }
+
+    /// `NotFound`, with the name that comes closest.
+    pub(crate) fn not_found(&self, name: &str) -> Error {
+        let mut closest: Option<(usize, String)> = None;
+        // A damaged directory does not keep the slot from not being there.
+        let _ = directory::each(&self.attachment, |descriptor| {
+            let region = directory::region(&self.attachment, &descriptor)?;
+            if !directory::is_removed(&region, descriptor.form()) {
+                let distance = edit_distance(name, &descriptor.name);
+                if closest.as_ref().is_none_or(|(least, _)| distance < *least) {
+                    closest = Some((distance, descriptor.name));
+                }
+            }
+            Ok(())
+        });
+        let near = closest.filter(|(distance, _)| *distance <= 1 + name.chars().count() / 4);
+        Error::NotFound {
+            path: self.attachment.path.clone(),
+            slot: Some(name.to_owned()),
+            closest: near.map(|(_, name)| name),
+        }
+    }
+
+    /// Removes the slot: its name is free at once, and may be defined anew with any
+    /// type. Through old handles `load` returns the last value; updates and locks fail
+    /// with [`Error::Removed`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], [`Error::LockTimeout`], [`Error::ReadOnly`], and
+    /// [`Error::Deadlock`] if this thread has it locked.
+    ///
+    /// ```
+    /// let store = slotfile::Store::temporary()?;
+    /// let x = store.value::<i32>("x")?;
+    /// store.remove("x")?;
+    /// assert!(x.is_removed());
+    /// store.array::<f64>("x", 3)?; // the name is free
+    /// # Ok::<(), slotfile::Error>(())
+    /// ```
+    pub fn remove(&self, name: &str) -> Result<()> {
+        self.attachment.check_writable()?;
+        let found = directory::find(&self.attachment, name)?;
+        let (descriptor, region) = found.ok_or_else(|| self.not_found(name))?;
+        let form = descriptor.form();
+        let removed = match self.handle(descriptor, region) {
+            AnyHandle::Scalar(handle) => handle.remove(form),
+            AnyHandle::Areas(handle, _) => handle.remove(form),
+        };
+        match removed {
+            // Somebody else was first.
+            Err(Error::Removed { .. }) => Err(self.not_found(name)),
+            result => result,
+        }
+    }
+}
+
+fn check_name(attachment: &Attachment, name: &str) -> Result<()> {
+    let why = match () {
+        () if name.is_empty() => "it is empty",
+        () if name.len() > 255 => "it is longer than 255 bytes",
+        () if name.chars().any(char::is_control) => "it has a control character",
+        () => return Ok(()),
+    };
+    Err(Error::BadName { path: attachment.path.clone(), name: name.to_owned(), why })
+}
+
+/// How many characters must be put in, taken out or changed (Levenshtein).
+fn edit_distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.chars().enumerate() {
+            let change = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(1 + row[j]).min(1 + diagonal);
+        }
+    }
+    row[row.len() - 1]
+}
+
+impl<M: Memory> Handle<M> {
+    pub(crate) fn attachment(&self) -> &Attachment {
+        &self.store.attachment
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.descriptor.name
+    }
+
+    pub(crate) fn patience(&self) -> Patience {
+        Patience::new(self.store.settings.lock_timeout)
+    }
+
+    pub(crate) fn explain(&self, failure: Failure, patience: &Patience) -> Error {
+        directory::explain(self.attachment(), self.name(), failure, patience)
+    }
+
+    /// The version that counts, see [`protocol`].
+    pub(crate) fn version(&self) -> u64 {
+        protocol::effective_version(&self.memory, self.attachment())
+    }
+
+    pub(crate) fn is_removed(&self) -> bool {
+        // Relaxed: removal is for ever, and what was the slot stays readable.
+        self.memory.control(std::sync::atomic::Ordering::Relaxed).owner() == REMOVED
+    }
+
+    /// Whether this thread has the slot locked through a guard, outside of an update.
+    pub(crate) fn is_guarded(&self) -> bool {
+        self.attachment().is_guarded(self.descriptor.live)
+    }
+
+    /// The slot's lock, for one update: waits for it, or goes on under this thread's own
+    /// guard.
+    pub(crate) fn lock_for_update(&self) -> Result<UpdateLock<'_, M>> {
+        self.attachment().check_writable()?;
+        let mut patience = self.patience();
+        let form = self.descriptor.form();
+        let held = protocol::lock(&self.memory, self.attachment(), form, &mut patience);
+        let busy = match held {
+            Ok(held) => return Ok(UpdateLock { held: Some(held), busy: None }),
+            Err(Failure::Deadlock) if self.is_guarded() => {
+                Busy::new(self.attachment(), self.descriptor.live)
+            }
+            Err(failure) => return Err(self.explain(failure, &patience)),
+        };
+        let held = Held::nested(&self.memory, self.attachment());
+        Ok(UpdateLock { held: Some(held), busy: Some(busy) })
+    }
+
+    /// Replaces `data.len()` bytes from byte `at` of the content, under its lock.
+    pub(crate) fn commit(
+        &self,
+        mut lock: UpdateLock<'_, M>,
+        areas: &Areas,
+        at: usize,
+        data: &[u8],
+    ) -> Result<u64> {
+        let held = lock.held.take().expect("held until committed");
+        held.commit(areas, at, data).map_err(|failure| self.explain(failure, &self.patience()))
+    }
+
+    fn remove(&self, form: Form) -> Result<()> {
+        let mut patience = self.patience();
+        protocol::lock(&self.memory, self.attachment(), form, &mut patience)
+            .and_then(|held| protocol::remove(held, form))
+            .map_err(|failure| self.explain(failure, &patience))
+    }
+}
+
+/// A slot's lock for the time of one update.
+pub(crate) struct UpdateLock<'a, M: Memory> {
+    held: Option<Held<'a, M, Attachment>>,
+    #[expect(dead_code, reason = "held for its drop")]
+    busy: Option<Busy<'a>>,
+}
+
+impl<M: Memory> UpdateLock<'_, M> {
+    /// The version whose area is current while the lock is held.
+    pub(crate) fn version(&self) -> u64 {
+        self.held.as_ref().expect("held until committed").version()
+    }
+}
+
+/// Marks an update under this thread's own guard, for as long as it exists.
+struct Busy<'a> {
+    attachment: &'a Attachment,
+    slot: u64,
+}
+
+impl Busy<'_> {
+    fn new(attachment: &Attachment, slot: u64) -> Busy<'_> {
+        attachment.set_busy(slot, true);
+        Busy { attachment, slot }
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.attachment.set_busy(self.slot, false);
+    }
+}
+
+/// A slot's lock, held until dropped. The holder's own updates go through; everybody
+/// else's wait; reads never do. In the child of a fork it is inert.
+///
+/// `!Send`, as std's guards.
+///
+/// ```
+/// let store = slotfile::Store::temporary()?;
+/// let (a, b) = (store.value::<i64>("a")?, store.value::<i64>("b")?);
+/// let guard = a.lock()?;
+/// if a.load() == 0 {
+///     b.store(1)?;
+///     a.store(2)?; // the holder's own update
+/// }
+/// drop(guard);
+/// # Ok::<(), slotfile::Error>(())
+/// ```
+#[must_use = "the lock is let go as soon as the guard is dropped"]
+pub struct Guard<'a> {
+    // Dropped in this order: the mark first, then the lock.
+    mark: Mark<'a>,
+    #[expect(dead_code, reason = "held for its drop")]
+    held: AnyHeld<'a>,
+    not_send: PhantomData<*const ()>,
+}
+
+enum AnyHeld<'a> {
+    #[expect(dead_code, reason = "held for its drop")]
+    Scalar(Held<'a, CellRegion, Attachment>),
+    #[expect(dead_code, reason = "held for its drop")]
+    Areas(Held<'a, Region, Attachment>),
+}
+
+/// Notes that this thread has a guard of the slot, for as long as it exists.
+struct Mark<'a> {
+    attachment: &'a Attachment,
+    slot: u64,
+}
+
+impl Drop for Mark<'_> {
+    fn drop(&mut self) {
+        self.attachment.remove_guard(self.slot);
+    }
+}
+
+impl Guard<'_> {
+    /// A descriptor that child processes inherit. While it is open in any process, all
+    /// locks that this process holds in this store outlive it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if there are too many descriptors.
+    pub fn inheritable(&self) -> Result<OwnedFd> {
+        self.mark.attachment.inheritable()
+    }
+}
+
+impl std::fmt::Debug for Guard<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Guard").finish_non_exhaustive()
+    }
+}
+
+impl<M: Memory> Handle<M> {
+    fn guard<'a>(
+        &'a self,
+        wrap: impl FnOnce(Held<'a, M, Attachment>) -> AnyHeld<'a>,
+    ) -> Result<Guard<'a>> {
+        let attachment = self.attachment();
+        attachment.check_writable()?;
+        let mut patience = self.patience();
+        let held = protocol::lock(&self.memory, attachment, self.descriptor.form(), &mut patience)
+            .map_err(|failure| self.explain(failure, &patience))?;
+        let slot = self.descriptor.live;
+        attachment.add_guard(slot);
+        Ok(Guard { mark: Mark { attachment, slot }, held: wrap(held), not_send: PhantomData })
+    }
+}
+
+impl Handle<CellRegion> {
+    pub(crate) fn lock(&self) -> Result<Guard<'_>> {
+        self.guard(AnyHeld::Scalar)
+    }
+}
+
+impl Handle<Region> {
+    pub(crate) fn lock(&self) -> Result<Guard<'_>> {
+        self.guard(AnyHeld::Areas)
+    }
+}
+
+/// The methods that every kind of handle has.
+macro_rules! common_methods {
+    () => {
+        /// The slot's name.
+        pub fn name(&self) -> &str {
+            self.handle.name()
+        }
+
+        /// A counter that grows with every update of the slot, modulo 2^47. (It grows,
+        /// too, when the lock of a process that died is taken away.)
+        pub fn version(&self) -> u64 {
+            self.handle.version()
+        }
+
+        /// Whether the slot was removed. `load` still returns its last value.
+        pub fn is_removed(&self) -> bool {
+            self.handle.is_removed()
+        }
+
+        /// Waits for the slot's lock and holds it until the guard is dropped, for sections
+        /// longer than one update. Reads go on; so do this thread's own updates.
+        ///
+        /// # Errors
+        ///
+        /// [`Error::LockTimeout`](crate::Error::LockTimeout), with the holder's process
+        /// number; [`Error::Deadlock`](crate::Error::Deadlock) if this thread has it
+        /// already; [`Error::Removed`](crate::Error::Removed),
+        /// [`Error::ReadOnly`](crate::Error::ReadOnly),
+        /// [`Error::TooManyProcesses`](crate::Error::TooManyProcesses).
+        pub fn lock(&self) -> crate::Result<crate::Guard<'_>> {
+            self.handle.lock()
+        }
+    };
+}
+pub(crate) use common_methods;

@@ -1,0 +1,330 @@
+//! What creating and opening a store decides and does, up to the mapping.
+//!
+//! The open lock (`fs2`'s lock of the whole file) is held while deciding only; that
+//! somebody is there is said by the common byte. Nobody ever sees half a store: it is
+//! filled before it gets its name.
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use crate::attach::Attachment;
+use crate::cell;
+use crate::directory;
+use crate::error::{Error, Result};
+use crate::fork::{PerProcess, StoreFile};
+use crate::layout::{
+    Ends, FLAG_NO_CHECKPOINT, FORMAT, GRANULE, HEADER_LEN, Header, MAGIC, Regions, live,
+};
+use crate::map::Map;
+use crate::sys;
+
+/// What a new store is created with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Creation {
+    pub(crate) max_slots: u64,
+    pub(crate) max_size: u64,
+    /// Permission bits, whatever the umask.
+    pub(crate) mode: u32,
+    pub(crate) checkpoint: bool,
+}
+
+/// Which file to open, and how.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Request<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) writable: bool,
+    /// How to create it if it is not there.
+    pub(crate) create: Option<Creation>,
+    /// Whether it must not be there.
+    pub(crate) must_be_new: bool,
+    /// How long to wait for the open lock.
+    pub(crate) timeout: Option<Duration>,
+}
+
+/// Opens the store, or creates it.
+pub(crate) fn open(mut request: Request<'_>) -> Result<Arc<Attachment>> {
+    let path = request.path;
+    loop {
+        let creation = match request.create {
+            Some(creation) if request.must_be_new => creation,
+            create => match (open_existing(&request), create) {
+                (Ok(Some(attachment)), _) => return Ok(attachment),
+                // Replaced while we waited for its lock: look again.
+                (Ok(None), _) => continue,
+                (Err(Error::NotFound { .. }), Some(creation)) => creation,
+                (Err(error), _) => return Err(error),
+            },
+        };
+        match create(path, creation) {
+            // From here on it is opened like any other: somebody may already have it open.
+            Ok(()) => request.must_be_new = false,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                if request.must_be_new {
+                    return Err(Error::Exists { path: path.to_owned(), slot: None });
+                }
+                let dangling = !path.exists() && path.is_symlink();
+                if dangling {
+                    let why = "it is a link to a file that is not there".into();
+                    return Err(Error::NotAStore { path: path.to_owned(), why });
+                }
+            }
+            Err(error) => return Err(creation_error(path, creation, error)),
+        }
+    }
+}
+
+/// A store in memory, without a name.
+pub(crate) fn temporary(creation: Creation) -> Result<Arc<Attachment>> {
+    let path = PathBuf::from("(temporary)");
+    let file = StoreFile::open(true, || sys::memory_file(c"slotfile"))
+        .map_err(|e| Error::io(&path, "cannot make a file in memory", e))?;
+    fill(&file, creation).map_err(|e| creation_error(&path, creation, e))?;
+    attach(path, file, true)
+}
+
+fn creation_error(path: &Path, creation: Creation, error: io::Error) -> Error {
+    let path = path.to_owned();
+    match error.raw_os_error() {
+        None if error.kind() == io::ErrorKind::InvalidInput => Error::Invalid {
+            path,
+            slot: None,
+            what: format!(
+                "max_slots {} and max_size {} do not fit together: take at least 1 slot, and for \
+                 65,536 slots at least 128 MiB",
+                creation.max_slots, creation.max_size
+            ),
+        },
+        Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => {
+            let need =
+                Regions::new(creation.max_slots, creation.max_size).map_or(0, |r| r.directory);
+            Error::NoSpace { path, need, source: error }
+        }
+        // Not the store itself is missing, but the folder it should be in.
+        Some(libc::ENOENT) => {
+            Error::Io { path, doing: "cannot create it in its folder", source: error }
+        }
+        _ => Error::io(&path, "cannot create the store", error),
+    }
+}
+
+/// Creates a store without a name, fills it, and gives it its name. An error of the
+/// kind `AlreadyExists` if the name is taken; `InvalidInput` if the sizes do not fit.
+fn create(path: &Path, creation: Creation) -> io::Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let name = CString::new(path.as_os_str().as_bytes())?;
+    let mut options = File::options();
+    options.read(true).write(true).mode(creation.mode);
+    match options.custom_flags(libc::O_TMPFILE).open(folder) {
+        Ok(file) => {
+            fill(&file, creation)?;
+            sys::link(&file, &name)?;
+        }
+        // Some file systems have no nameless files: fill one of a name that nobody
+        // uses, and link that.
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR)) => {
+            let unique = format!(".slotfile-{}", hex(random()?));
+            let temporary = folder.join(unique);
+            let file = options.custom_flags(libc::O_NOFOLLOW).create_new(true).open(&temporary)?;
+            let linked = fill(&file, creation).and_then(|()| std::fs::hard_link(&temporary, path));
+            std::fs::remove_file(&temporary)?;
+            linked?;
+        }
+        Err(error) => return Err(error),
+    }
+    // The name, too, is to survive a power cut.
+    File::open(folder)?.sync_all()
+}
+
+/// Makes the file an empty store, on disk.
+fn fill(file: &File, creation: Creation) -> io::Result<()> {
+    let regions = Regions::new(creation.max_slots, creation.max_size)
+        .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+    if regions.runs > sys::file_size_limit() {
+        return Err(io::Error::from_raw_os_error(libc::EFBIG));
+    }
+    file.set_permissions(std::fs::Permissions::from_mode(creation.mode))?;
+    file.set_len(regions.runs)?;
+    // Header, live header, table, index, and the first lines of the directory; only
+    // allocated, never filled, so that the kernel keeps them in small pages.
+    sys::allocate(file, 0, regions.directory + GRANULE)?;
+    let header = Header {
+        magic: MAGIC,
+        major: FORMAT.0,
+        minor: FORMAT.1,
+        store_id: random()?,
+        max_slots: creation.max_slots,
+        max_size: creation.max_size,
+        flags: if creation.checkpoint { 0 } else { FLAG_NO_CHECKPOINT },
+        regions,
+    };
+    file.write_all_at(&header.to_page(), 0)?;
+    let word = |number: usize, bytes: &[u8]| {
+        file.write_all_at(bytes, regions.live_header + 8 * number as u64)
+    };
+    word(live::ACKED, &[0; 8])?;
+    word(live::ACKED + 1, &[0xff; 8])?;
+    word(live::COUNT, &directory::count_word(0).to_le_bytes())?;
+    let ends = Ends { runs: regions.runs, ..bytemuck::Zeroable::zeroed() };
+    word(live::ENDS, bytemuck::bytes_of(&ends))?;
+    file.sync_all()
+}
+
+fn random() -> io::Result<[u8; 16]> {
+    let mut bytes = [0; 16];
+    io::Read::read_exact(&mut File::open("/dev/urandom")?, &mut bytes)?;
+    Ok(bytes)
+}
+
+fn hex(bytes: [u8; 16]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Which file, and how it is open: a read-only attachment has no use for writers.
+type Key = (u64, u64, bool);
+type Registry = Mutex<HashMap<Key, Weak<Attachment>>>;
+
+/// The stores that this process has open: opening one twice shares one attachment.
+fn registry() -> &'static Registry {
+    static REGISTRY: std::sync::OnceLock<PerProcess<Registry>> = std::sync::OnceLock::new();
+    REGISTRY.get_or_init(|| PerProcess::new(Registry::default())).get(|parents| {
+        // Where another thread of the parent was at it, a store may be attached twice,
+        // which works as well.
+        let known = parents.try_lock().map(|known| known.clone());
+        Mutex::new(known.unwrap_or_default())
+    })
+}
+
+/// Opens the file that is there. `None`: it was replaced meanwhile.
+fn open_existing(request: &Request<'_>) -> Result<Option<Arc<Attachment>>> {
+    let Request { path, writable, .. } = *request;
+    let cannot_open = |e| Error::io(path, "cannot open it", e);
+    check_kind(path, &std::fs::metadata(path).map_err(cannot_open)?)?;
+    let file = StoreFile::open(writable, || {
+        // Without O_NONBLOCK, a pipe that has taken the file's place would hang us.
+        File::options().read(true).write(writable).custom_flags(libc::O_NONBLOCK).open(path)
+    })
+    .map_err(cannot_open)?;
+    let metadata = file.metadata().map_err(cannot_open)?;
+    check_kind(path, &metadata)?;
+    let key = (metadata.dev(), metadata.ino(), writable);
+    let mut known = registry().lock().unwrap_or_else(PoisonError::into_inner);
+    known.retain(|_, attachment| attachment.strong_count() > 0);
+    if let Some(attachment) = known.get(&key).and_then(Weak::upgrade) {
+        return Ok(Some(attachment));
+    }
+    take_open_lock(path, &file, request.timeout)?;
+    // Replaced while we waited: what the path names now is what is wanted.
+    let now = std::fs::metadata(path).map_err(cannot_open)?;
+    if (now.dev(), now.ino()) != (key.0, key.1) {
+        return Ok(None);
+    }
+    let attachment = attach(path.to_owned(), file, writable)?;
+    fs2::FileExt::unlock(&**attachment.map.file())
+        .map_err(|e| Error::io(path, "cannot unlock the file", e))?;
+    known.insert(key, Arc::downgrade(&attachment));
+    Ok(Some(attachment))
+}
+
+fn check_kind(path: &Path, metadata: &std::fs::Metadata) -> Result<()> {
+    let kind = metadata.file_type();
+    let why = match () {
+        () if kind.is_file() => return Ok(()),
+        () if kind.is_dir() => "it is a folder",
+        () if kind.is_fifo() => "it is a pipe",
+        () if kind.is_socket() => "it is a socket",
+        () => "it is a device",
+    };
+    Err(Error::NotAStore { path: path.to_owned(), why: why.into() })
+}
+
+/// Takes the open lock. Closing the file lets go, too.
+fn take_open_lock(path: &Path, file: &File, timeout: Option<Duration>) -> Result<()> {
+    let cannot_lock = |e| Error::io(path, "cannot lock the file", e);
+    let start = Instant::now();
+    let mut pause = Duration::from_micros(50);
+    loop {
+        match fs2::FileExt::try_lock_exclusive(file) {
+            Ok(()) => return Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(e) if e.raw_os_error() != fs2::lock_contended_error().raw_os_error() => {
+                return Err(cannot_lock(e));
+            }
+            Err(_) => {}
+        }
+        let waited = start.elapsed();
+        if timeout.is_some_and(|timeout| waited >= timeout) {
+            let (path, slot) = (path.to_owned(), "the open lock".to_owned());
+            return Err(Error::LockTimeout { path, slot, holder: None, waited });
+        }
+        std::thread::sleep(pause);
+        pause = (2 * pause).min(Duration::from_millis(5));
+    }
+}
+
+/// Checks the header, maps the file, and joins those who have it open; or, where there
+/// are none, settles what they left. Under the open lock, or before anybody else can
+/// know of the file.
+fn attach(path: PathBuf, file: StoreFile, writable: bool) -> Result<Arc<Attachment>> {
+    if !cell::is_supported() {
+        let what = "this processor has no 128-bit compare-exchange".into();
+        return Err(Error::Unsupported { path, what });
+    }
+    let header = read_header(&path, &file)?;
+    let map = Map::new(file, writable, header.max_size)
+        .map_err(|e| Error::io(&path, "cannot map the file", e))?;
+    let alone = !Attachment::is_attached_elsewhere(&map)
+        .map_err(|e| Error::io(&path, "cannot lock a byte of the file", e))?;
+    let attachment = Attachment::new(path, map, header, writable, directory::settle_all)?;
+    directory::check(&attachment)?;
+    if alone && writable {
+        attachment.reset_table(|| directory::settle_everything(&attachment))?;
+    }
+    attachment.announce()?;
+    Ok(attachment)
+}
+
+/// Reads the static header into private memory, and checks every number in it.
+fn read_header(path: &Path, file: &File) -> Result<Header> {
+    let not_a_store = |why: &str| Error::NotAStore { path: path.to_owned(), why: why.into() };
+    let cannot_read = |e| Error::io(path, "cannot read it", e);
+    let have = file.metadata().map_err(cannot_read)?.len();
+    if have == 0 {
+        return Err(not_a_store("it is empty"));
+    }
+    let mut page = [0; HEADER_LEN];
+    let len = have.min(HEADER_LEN as u64) as usize;
+    file.read_exact_at(&mut page[..len], 0).map_err(cannot_read)?;
+    if !page.starts_with(&MAGIC) {
+        return Err(not_a_store("it does not begin with SLOTFILE"));
+    }
+    if len < HEADER_LEN {
+        return Err(Error::Truncated { path: path.to_owned(), have, need: HEADER_LEN as u64 });
+    }
+    // The version comes before the CRC: another version may keep that elsewhere.
+    let version =
+        |at: usize| u32::from_le_bytes([page[at], page[at + 1], page[at + 2], page[at + 3]]);
+    let found = (version(8), version(12));
+    if found != FORMAT {
+        return Err(Error::Version { path: path.to_owned(), found, supported: FORMAT });
+    }
+    let corrupt = |what: &str| Error::corrupt(path, what);
+    let header = Header::from_page(&page).ok_or_else(|| corrupt("the header's CRC is wrong"))?;
+    if Regions::new(header.max_slots, header.max_size) != Some(header.regions) {
+        return Err(corrupt("the header's regions do not follow from its sizes"));
+    }
+    let need = header.regions.runs;
+    if have < need {
+        return Err(Error::Truncated { path: path.to_owned(), have, need });
+    }
+    Ok(header)
+}

@@ -1,0 +1,420 @@
+//! [`Slot`]: a slot of any type, for tools that learn the type at run time.
+
+use std::ops::{Range, RangeBounds};
+
+use crate::array::positions;
+use crate::cell::CellRegion;
+use crate::data::{Data, Elements, Misfit, Scalar};
+use crate::directory;
+use crate::dtype::{ScalarType, Shape, SlotType};
+use crate::error::{Error, Result};
+use crate::handle::{AnyHandle, Define, Guard, Handle};
+use crate::map::Region;
+use crate::protocol::{self, Areas, Memory};
+use crate::store::Store;
+use crate::text::{Content, into_text};
+
+/// A slot by its run-time type: what tools use that work on any store.
+///
+/// ```
+/// use slotfile::{Data, Define, Scalar, Store};
+/// let store = Store::temporary()?;
+/// store.define("pose", &"f64[3]".parse().unwrap(), Define::new())?;
+/// let slot = store.slot("pose")?;
+/// slot.store([1.0, 2.0, 3.0])?;
+/// assert_eq!(slot.slot_type().to_string(), "f64[3]");
+/// assert_eq!(slot.load_range(1..2)?.get(0), Some(Scalar::F64(2.0)));
+/// # Ok::<(), slotfile::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Slot {
+    kind: Kind,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Value(Handle<CellRegion>, ScalarType),
+    Array(Handle<Region>, Areas, ScalarType, Shape),
+    Text(Handle<Region>, Content),
+    Bytes(Handle<Region>, Content),
+}
+
+impl Store {
+    /// All slots, in the order of their definition.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] if the directory is damaged.
+    ///
+    /// ```
+    /// let store = slotfile::Store::temporary()?;
+    /// store.value::<i32>("x")?;
+    /// store.text("name", 16)?;
+    /// let names: Vec<_> = store.slots()?.iter().map(|s| s.name().to_owned()).collect();
+    /// assert_eq!(names, ["x", "name"]);
+    /// # Ok::<(), slotfile::Error>(())
+    /// ```
+    pub fn slots(&self) -> Result<Vec<Slot>> {
+        let mut slots = Vec::new();
+        directory::each(&self.attachment, |descriptor| {
+            let region = directory::region(&self.attachment, &descriptor)?;
+            if !directory::is_removed(&region, descriptor.form()) {
+                slots.push(Slot::new(self.handle(descriptor, region)));
+            }
+            Ok(())
+        })?;
+        Ok(slots)
+    }
+
+    /// The slot of this name, whatever its type.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], with the name that comes closest; [`Error::Corrupt`].
+    pub fn slot(&self, name: &str) -> Result<Slot> {
+        let (descriptor, region) =
+            directory::find(&self.attachment, name)?.ok_or_else(|| self.not_found(name))?;
+        Ok(Slot::new(self.handle(descriptor, region)))
+    }
+
+    /// Opens the slot of this name and type, or defines it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::value`]; [`Error::Exists`] with
+    /// [`Define::create_new`] if it is there.
+    pub fn define(&self, name: &str, slot_type: &SlotType, define: Define) -> Result<Slot> {
+        Ok(Slot::new(self.open_slot(name, slot_type, define)?))
+    }
+}
+
+/// Runs an expression on the handle of whichever kind.
+macro_rules! on_handle {
+    ($kind:expr, $handle:ident => $result:expr) => {
+        match $kind {
+            Kind::Value($handle, _) => $result,
+            Kind::Array($handle, ..) | Kind::Text($handle, _) | Kind::Bytes($handle, _) => $result,
+        }
+    };
+}
+
+impl Slot {
+    fn new(handle: AnyHandle) -> Slot {
+        let kind = match handle {
+            AnyHandle::Scalar(handle) => match handle.descriptor.slot_type {
+                SlotType::Value(scalar_type) => Kind::Value(handle, scalar_type),
+                _ => unreachable!("only a value has no areas"),
+            },
+            AnyHandle::Areas(handle, areas) => match handle.descriptor.slot_type {
+                SlotType::Array(t, shape) => Kind::Array(handle, areas, t, shape),
+                SlotType::Text(capacity) => Kind::Text(handle, Content { areas, capacity }),
+                SlotType::Bytes(capacity) => Kind::Bytes(handle, Content { areas, capacity }),
+                SlotType::Value(_) => unreachable!("a value has no areas"),
+            },
+        };
+        Slot { kind }
+    }
+
+    /// The slot's name.
+    pub fn name(&self) -> &str {
+        on_handle!(&self.kind, handle => handle.name())
+    }
+
+    /// Its type.
+    pub fn slot_type(&self) -> &SlotType {
+        on_handle!(&self.kind, handle => &handle.descriptor.slot_type)
+    }
+
+    /// How many areas it has; 0 for a value.
+    pub fn areas(&self) -> usize {
+        on_handle!(&self.kind, handle => handle.descriptor.areas.into())
+    }
+
+    /// Bytes of its content: one area.
+    pub fn size(&self) -> usize {
+        on_handle!(&self.kind, handle => handle.descriptor.content_len() as usize)
+    }
+
+    /// A counter that grows with every update of the slot, modulo 2^47.
+    pub fn version(&self) -> u64 {
+        on_handle!(&self.kind, handle => handle.version())
+    }
+
+    /// Whether the slot was removed. `load` still returns its last content.
+    pub fn is_removed(&self) -> bool {
+        on_handle!(&self.kind, handle => handle.is_removed())
+    }
+
+    /// As [`Value::lock`](crate::Value::lock).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn lock(&self) -> Result<Guard<'_>> {
+        on_handle!(&self.kind, handle => handle.lock())
+    }
+
+    /// The content, as of one instant. Never waits.
+    pub fn load(&self) -> Data {
+        self.load_versioned().0
+    }
+
+    /// The content, and the version it is of.
+    pub fn load_versioned(&self) -> (Data, u64) {
+        match &self.kind {
+            Kind::Value(handle, scalar_type) => {
+                let (bits, version) =
+                    protocol::load_scalar_versioned(&handle.memory, handle.attachment());
+                (Scalar::from_bits(bits, *scalar_type).into(), version)
+            }
+            Kind::Array(_, _, _, shape) => {
+                let (elements, version) = self.read(0..shape.len());
+                (elements.into(), version)
+            }
+            Kind::Text(handle, content) => {
+                let (bytes, version) = content.load(handle);
+                (into_text(bytes).into(), version)
+            }
+            Kind::Bytes(handle, content) => {
+                let (bytes, version) = content.load(handle);
+                (Data::Bytes(bytes), version)
+            }
+        }
+    }
+
+    /// Some elements of an array, by their positions in row-major order, as of one
+    /// instant; of a value, its only one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Index`] if it ends before; [`Error::Invalid`] for a text or bytes.
+    pub fn load_range(&self, range: impl RangeBounds<usize>) -> Result<Elements> {
+        Ok(self.read(self.positions(range)?).0)
+    }
+
+    /// Replaces the content.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Type`], [`Error::Length`] or [`Error::TooLong`] where it does not fit;
+    /// else as [`Array::store`](crate::Array::store).
+    pub fn store(&self, content: impl Into<Data>) -> Result<()> {
+        let content = content.into().to_content(self.slot_type()).map_err(|m| self.misfit(m))?;
+        self.commit(0, &content)
+    }
+
+    /// Replaces some elements from a position on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Type`] for elements of another type; [`Error::Index`] if the array ends
+    /// before; [`Error::Invalid`] for a text or bytes; else as
+    /// [`Array::store`](crate::Array::store).
+    pub fn store_range(&self, start: usize, elements: &Elements) -> Result<()> {
+        let end = start.saturating_add(elements.len());
+        let range = self.positions(start..end)?;
+        self.update_range(range, |there| {
+            *there = elements.clone(); // its type and number are checked as any closure's
+            Ok(())
+        })
+    }
+
+    /// Changes the content, all or nothing: `f` works on a private copy, which replaces it
+    /// at once when it returns `Ok`. An error or a panic undoes it. `f` may run more than
+    /// once.
+    ///
+    /// # Errors
+    ///
+    /// What `f` returns; [`Error::Type`], [`Error::Length`] or [`Error::TooLong`] if what
+    /// it leaves does not fit; else as [`Array::store`](crate::Array::store).
+    pub fn update<R, E: From<Error>>(
+        &self,
+        mut f: impl FnMut(&mut Data) -> Result<R, E>,
+    ) -> Result<R, E> {
+        match &self.kind {
+            Kind::Value(_, scalar_type) => self.update_range(0..1, |elements| {
+                let mut content = Data::Scalar(one(elements));
+                let result = f(&mut content)?;
+                match content {
+                    Data::Scalar(x) if x.scalar_type() == *scalar_type => elements.set(0, x),
+                    other => {
+                        let fits = other.to_content(self.slot_type()).map(|_| ());
+                        fits.map_err(|misfit| self.misfit(misfit))?;
+                    }
+                }
+                Ok(result)
+            }),
+            Kind::Array(handle, ..) | Kind::Text(handle, _) | Kind::Bytes(handle, _) => {
+                let lock = handle.lock_for_update()?;
+                let mut content = self.read_locked(handle, lock.version());
+                let result = f(&mut content)?;
+                let bytes = content.to_content(self.slot_type()).map_err(|m| self.misfit(m))?;
+                handle.commit(lock, &self.layout(), 0, &bytes)?;
+                Ok(result)
+            }
+        }
+    }
+
+    /// The same for some elements of an array (or the only one of a value); costs the
+    /// range, not the array.
+    ///
+    /// # Errors
+    ///
+    /// What `f` returns; [`Error::Index`], [`Error::Length`]; [`Error::Invalid`] for a
+    /// text or bytes; else as [`Array::store`](crate::Array::store).
+    pub fn update_range<R, E: From<Error>>(
+        &self,
+        range: impl RangeBounds<usize>,
+        mut f: impl FnMut(&mut Elements) -> Result<R, E>,
+    ) -> Result<R, E> {
+        let range = self.positions(range)?;
+        match &self.kind {
+            Kind::Value(handle, scalar_type) => {
+                handle.attachment().check_writable()?;
+                let mut patience = handle.patience();
+                let mut outcome = None;
+                let updated = protocol::update_scalar(
+                    &handle.memory,
+                    handle.attachment(),
+                    &mut patience,
+                    || handle.is_guarded(),
+                    |bits| {
+                        let mut elements = Elements::zeros(*scalar_type, range.len());
+                        if !range.is_empty() {
+                            elements.set(0, Scalar::from_bits(bits, *scalar_type));
+                        }
+                        let result = f(&mut elements).and_then(|result| {
+                            self.check_elements(*scalar_type, range.len(), &elements)?;
+                            Ok(result)
+                        });
+                        let new = result.is_ok().then(|| elements.get(0)).flatten();
+                        outcome = Some(result);
+                        new.map(Scalar::to_bits)
+                    },
+                );
+                updated.map_err(|failure| handle.explain(failure, &patience))?.ok();
+                outcome.expect("the closure has run")
+            }
+            Kind::Array(handle, areas, scalar_type, _) => {
+                let lock = handle.lock_for_update()?;
+                let start = range.start * scalar_type.size();
+                let mut elements = Elements::zeros(*scalar_type, range.len());
+                handle.memory.read(areas.of(lock.version()), start, elements.as_bytes_mut());
+                let result = f(&mut elements)?;
+                self.check_elements(*scalar_type, range.len(), &elements)?;
+                handle.commit(lock, areas, start, elements.as_bytes())?;
+                Ok(result)
+            }
+            Kind::Text(..) | Kind::Bytes(..) => Err(self.no_elements().into()),
+        }
+    }
+
+    /// Elements as of one instant, and their version. The positions have been checked.
+    fn read(&self, range: Range<usize>) -> (Elements, u64) {
+        match &self.kind {
+            Kind::Array(handle, areas, scalar_type, _) => {
+                let start = range.start * scalar_type.size();
+                let mut elements = Elements::zeros(*scalar_type, range.len());
+                let version =
+                    protocol::read(&handle.memory, handle.attachment(), areas, |memory, area| {
+                        memory.read(area, start, elements.as_bytes_mut())
+                    });
+                (elements, version)
+            }
+            Kind::Value(_, scalar_type) => {
+                let (content, version) = self.load_versioned();
+                let scalars = match content {
+                    Data::Scalar(x) if !range.is_empty() => vec![x],
+                    _ => Vec::new(),
+                };
+                let elements = Elements::from_scalars(*scalar_type, scalars);
+                (elements.expect("of the slot's own type"), version)
+            }
+            Kind::Text(..) | Kind::Bytes(..) => unreachable!("their positions are refused"),
+        }
+    }
+
+    /// The content of the current area, whose lock is held.
+    fn read_locked(&self, handle: &Handle<Region>, version: u64) -> Data {
+        let area = self.layout().of(version);
+        match &self.kind {
+            Kind::Array(_, _, scalar_type, shape) => {
+                let mut elements = Elements::zeros(*scalar_type, shape.len());
+                handle.memory.read(area, 0, elements.as_bytes_mut());
+                elements.into()
+            }
+            Kind::Text(_, content) | Kind::Bytes(_, content) => {
+                let mut bytes = Vec::new();
+                content.read(&handle.memory, area, &mut bytes);
+                match self.kind {
+                    Kind::Text(..) => into_text(bytes).into(),
+                    _ => Data::Bytes(bytes),
+                }
+            }
+            Kind::Value(..) => unreachable!("a value has no areas"),
+        }
+    }
+
+    fn layout(&self) -> Areas {
+        match &self.kind {
+            Kind::Array(_, areas, ..) => *areas,
+            Kind::Text(_, content) | Kind::Bytes(_, content) => content.areas,
+            Kind::Value(..) => unreachable!("a value has no areas"),
+        }
+    }
+
+    fn commit(&self, at: usize, content: &[u8]) -> Result<()> {
+        match &self.kind {
+            Kind::Value(_, scalar_type) => self.update_range(0..1, |elements| {
+                let new = Elements::from_bytes(*scalar_type, content.to_vec());
+                *elements = new.expect("one element");
+                Ok(())
+            }),
+            Kind::Array(handle, ..) | Kind::Text(handle, _) | Kind::Bytes(handle, _) => {
+                let lock = handle.lock_for_update()?;
+                handle.commit(lock, &self.layout(), at, content)?;
+                Ok(())
+            }
+        }
+    }
+
+    fn positions(&self, range: impl RangeBounds<usize>) -> Result<Range<usize>> {
+        let shape = match &self.kind {
+            Kind::Value(..) => Shape::from(1),
+            Kind::Array(_, _, _, shape) => *shape,
+            Kind::Text(..) | Kind::Bytes(..) => return Err(self.no_elements()),
+        };
+        let (path, slot) = (self.path(), self.name().to_owned());
+        positions(&range, shape.len()).map_err(|index| Error::Index { path, slot, index, shape })
+    }
+
+    /// Whether a closure has left as many elements of the same type as it was given.
+    fn check_elements(&self, of: ScalarType, expected: usize, left: &Elements) -> Result<()> {
+        let found = left.len();
+        if left.scalar_type() != of {
+            let asked = SlotType::Array(left.scalar_type(), found.into());
+            return Err(self.misfit(Misfit::Type { asked }));
+        }
+        if found != expected {
+            return Err(self.misfit(Misfit::Length { expected, found }));
+        }
+        Ok(())
+    }
+
+    fn misfit(&self, misfit: Misfit) -> Error {
+        misfit.error(&self.path(), self.name(), self.slot_type())
+    }
+
+    fn no_elements(&self) -> Error {
+        let what = format!("a {} has no elements: read or replace it as a whole", self.slot_type());
+        Error::Invalid { path: self.path(), slot: Some(self.name().to_owned()), what }
+    }
+
+    fn path(&self) -> std::path::PathBuf {
+        on_handle!(&self.kind, handle => handle.attachment().path.clone())
+    }
+}
+
+fn one(elements: &Elements) -> Scalar {
+    elements.get(0).expect("a value has one element")
+}

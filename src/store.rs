@@ -1,0 +1,308 @@
+//! [`Store`] and how it is opened.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::attach::Attachment;
+use crate::directory;
+use crate::error::{Error, Result};
+use crate::open::{self, Creation, Request};
+
+/// An open store: one file of named, typed slots, shared by any number of processes.
+///
+/// Cheap to clone, and may be sent to and used from any thread. Slots are opened, or
+/// defined, by [`value`](Store::value), [`array`](Store::array), [`text`](Store::text)
+/// and [`bytes`](Store::bytes); their handles keep the store open. A handle that
+/// crossed a fork just works.
+///
+/// ```
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("state.slots");
+/// use slotfile::Store;
+/// let store = Store::open_or_create(&path)?;
+/// let hits = store.value::<u64>("hits")?; // opens the slot, or defines it (zero)
+/// hits.fetch_add(1)?;
+/// drop((hits, store));
+///
+/// let store = Store::open(&path)?; // in another process, or after a restart
+/// assert_eq!(store.value::<u64>("hits")?.load(), 1);
+/// # Ok::<(), slotfile::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Store {
+    pub(crate) attachment: Arc<Attachment>,
+    pub(crate) settings: Settings,
+}
+
+/// What each opener has for itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    pub(crate) define: bool,
+    pub(crate) lock_timeout: Option<Duration>,
+    /// Stored until syncing exists.
+    #[allow(dead_code, reason = "accepted now, so that programs need not change")]
+    pub(crate) sync_every: Option<Duration>,
+}
+
+/// How to open a store, as [`std::fs::OpenOptions`].
+///
+/// ```
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("state.slots");
+/// use slotfile::OpenOptions;
+/// use std::time::Duration;
+/// let store = OpenOptions::new()
+///     .create(true)
+///     .max_slots(1_000)
+///     .lock_timeout(Some(Duration::from_millis(100)))
+///     .open(&path)?;
+/// # Ok::<(), slotfile::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+    read_only: bool,
+    create: bool,
+    create_new: bool,
+    creation: Creation,
+    settings: Settings,
+}
+
+impl Default for OpenOptions {
+    fn default() -> OpenOptions {
+        OpenOptions::new()
+    }
+}
+
+impl OpenOptions {
+    /// For reading and writing a store that is there.
+    pub fn new() -> OpenOptions {
+        OpenOptions {
+            read_only: false,
+            create: false,
+            create_new: false,
+            creation: Creation {
+                max_slots: 65_536,
+                max_size: 16 << 30,
+                mode: 0o600,
+                checkpoint: true,
+            },
+            settings: Settings {
+                define: true,
+                lock_timeout: Some(Duration::from_secs(5)),
+                sync_every: Some(Duration::from_secs(1)),
+            },
+        }
+    }
+
+    /// Only to read: whatever would change the store is [`Error::ReadOnly`]. Needs no
+    /// permission to write the file.
+    pub fn read_only(&mut self, yes: bool) -> &mut Self {
+        self.read_only = yes;
+        self
+    }
+
+    /// Creates the store if it is not there.
+    pub fn create(&mut self, yes: bool) -> &mut Self {
+        self.create = yes;
+        self
+    }
+
+    /// Creates the store; [`Error::Exists`] if it is there already.
+    pub fn create_new(&mut self, yes: bool) -> &mut Self {
+        self.create_new = yes;
+        self
+    }
+
+    /// Whether opening a slot that is not there defines it (the default). Otherwise it
+    /// is [`Error::NotFound`], with the closest name in the message.
+    pub fn define(&mut self, yes: bool) -> &mut Self {
+        self.settings.define = yes;
+        self
+    }
+
+    /// How long to wait for a lock before [`Error::LockTimeout`]: 5 seconds unless set;
+    /// `None`: for ever. Bounds opening, too. Reads never wait.
+    pub fn lock_timeout(&mut self, timeout: Option<Duration>) -> &mut Self {
+        self.settings.lock_timeout = timeout;
+        self
+    }
+
+    /// How often to sync in the background while something changes: every second unless
+    /// set; `None`: never. Accepted, but without effect until this crate can sync.
+    pub fn sync_every(&mut self, period: Option<Duration>) -> &mut Self {
+        self.settings.sync_every = period;
+        self
+    }
+
+    /// How many slots the store can ever hold, removed ones included: 65,536 unless set.
+    /// Counts when the store is created.
+    pub fn max_slots(&mut self, slots: u64) -> &mut Self {
+        self.creation.max_slots = slots;
+        self
+    }
+
+    /// How many bytes the file can grow to: 16 GiB unless set. So many addresses are
+    /// reserved by each process that opens it; disk is taken only as slots are defined.
+    /// Counts when the store is created.
+    pub fn max_size(&mut self, bytes: u64) -> &mut Self {
+        self.creation.max_size = bytes;
+        self
+    }
+
+    /// The permission bits of a new store, whatever the umask: 0600 unless set.
+    pub fn mode(&mut self, mode: u32) -> &mut Self {
+        self.creation.mode = mode & 0o777;
+        self
+    }
+
+    /// Whether a new store keeps checkpoints, to survive power cuts (the default). It
+    /// takes half the space without.
+    pub fn checkpoint(&mut self, yes: bool) -> &mut Self {
+        self.creation.checkpoint = yes;
+        self
+    }
+
+    /// Opens the store.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], [`Error::Exists`], [`Error::PermissionDenied`];
+    /// [`Error::NotAStore`], [`Error::Version`], [`Error::Truncated`] and
+    /// [`Error::Corrupt`] for a file that cannot be one of ours; [`Error::LockTimeout`]
+    /// if somebody kept the open lock; [`Error::NoSpace`] for a new store;
+    /// [`Error::Invalid`] for options that do not go together.
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<Store> {
+        let path = path.as_ref();
+        let creating = self.create || self.create_new;
+        if self.read_only && creating {
+            let what = "a store cannot be created read-only".into();
+            return Err(Error::Invalid { path: path.to_owned(), slot: None, what });
+        }
+        let attachment = open::open(Request {
+            path,
+            writable: !self.read_only,
+            create: creating.then_some(self.creation),
+            must_be_new: self.create_new,
+            timeout: self.settings.lock_timeout,
+        })?;
+        Ok(Store { attachment, settings: self.settings })
+    }
+}
+
+impl Store {
+    /// Opens a store that is there. See [`OpenOptions::open`] for the errors.
+    pub fn open(path: impl AsRef<Path>) -> Result<Store> {
+        OpenOptions::new().open(path)
+    }
+
+    /// Opens a store that is there, only to read.
+    pub fn open_read_only(path: impl AsRef<Path>) -> Result<Store> {
+        OpenOptions::new().read_only(true).open(path)
+    }
+
+    /// Opens a store, and creates it if it is not there.
+    pub fn open_or_create(path: impl AsRef<Path>) -> Result<Store> {
+        OpenOptions::new().create(true).open(path)
+    }
+
+    /// Creates a store; [`Error::Exists`] if it is there already.
+    pub fn create(path: impl AsRef<Path>) -> Result<Store> {
+        OpenOptions::new().create_new(true).open(path)
+    }
+
+    /// A store in memory, without a name, for tests: it is gone with its last handle, in
+    /// this process and the children it forks.
+    ///
+    /// ```
+    /// let store = slotfile::Store::temporary()?;
+    /// store.value::<i32>("x")?.store(5)?;
+    /// # Ok::<(), slotfile::Error>(())
+    /// ```
+    pub fn temporary() -> Result<Store> {
+        let options = OpenOptions::new();
+        let creation = Creation { checkpoint: false, ..options.creation };
+        Ok(Store { attachment: open::temporary(creation)?, settings: options.settings })
+    }
+
+    /// Where the store is, as it was opened (first, by this process).
+    pub fn path(&self) -> &Path {
+        &self.attachment.path
+    }
+
+    /// What the store is and how full it is, as of now.
+    ///
+    /// ```
+    /// let store = slotfile::Store::temporary()?;
+    /// store.value::<i32>("x")?;
+    /// assert_eq!(store.info()?.slots, 1);
+    /// # Ok::<(), slotfile::Error>(())
+    /// ```
+    pub fn info(&self) -> Result<Info> {
+        let attachment = &*self.attachment;
+        let metadata = attachment
+            .map
+            .file()
+            .metadata()
+            .map_err(|e| Error::io(&attachment.path, "cannot look at the file", e))?;
+        let mut slots = 0;
+        directory::each(attachment, |descriptor| {
+            let region = directory::region(attachment, &descriptor)?;
+            slots += u64::from(!directory::is_removed(&region, descriptor.form()));
+            Ok(())
+        })?;
+        let ends = directory::ends(attachment)?;
+        Ok(Info {
+            path: attachment.path.clone(),
+            format: (attachment.header.major, attachment.header.minor),
+            size: metadata.len(),
+            allocated: 512 * std::os::unix::fs::MetadataExt::blocks(&metadata),
+            max_size: attachment.header.max_size,
+            slots,
+            definitions_left: attachment.header.max_slots.saturating_sub(ends.defined),
+            max_slots: attachment.header.max_slots,
+            free: attachment.header.max_size.saturating_sub(ends.runs),
+            open_by: attachment
+                .openers()
+                .into_iter()
+                .map(|(pid, command)| Opener { pid, command })
+                .collect(),
+        })
+    }
+}
+
+/// What [`Store::info`] tells.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Info {
+    /// Where the store is, as it was opened.
+    pub path: PathBuf,
+    /// Its format's version, major and minor.
+    pub format: (u32, u32),
+    /// Bytes of the file, holes included.
+    pub size: u64,
+    /// Bytes of disk that it takes.
+    pub allocated: u64,
+    /// Bytes that it can grow to.
+    pub max_size: u64,
+    /// Slots in it.
+    pub slots: u64,
+    /// Slots that can still be defined.
+    pub definitions_left: u64,
+    /// Slots that it was created for.
+    pub max_slots: u64,
+    /// Bytes that it can still grow by.
+    pub free: u64,
+    /// The processes that have taken locks in it and still have it open. (One that only
+    /// reads, or only updates values, does not stand there.)
+    pub open_by: Vec<Opener>,
+}
+
+/// A process that has a store open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opener {
+    /// Its number, in its own PID namespace.
+    pub pid: u32,
+    /// The name of its program.
+    pub command: String,
+}

@@ -1,0 +1,223 @@
+//! Every call of the C library, behind safe functions. Each may be called in the
+//! child of a fork unless it says that it allocates.
+
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Repeats a call for as long as a signal interrupts it.
+fn uninterrupted(mut call: impl FnMut() -> libc::c_int) -> io::Result<libc::c_int> {
+    loop {
+        match check(call()) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            result => return result,
+        }
+    }
+}
+
+/// Allocates the blocks of this range, and makes the file longer if it ends before.
+///
+/// Where the file may not become that long (`RLIMIT_FSIZE`), the call itself would
+/// raise SIGXFSZ; here that is the error `EFBIG`, and nothing else.
+pub(crate) fn allocate(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    let too_large = || io::Error::from_raw_os_error(libc::EFBIG);
+    let end = offset.checked_add(len).ok_or_else(too_large)?;
+    if end > file_size_limit() {
+        return Err(too_large());
+    }
+    let offset = libc::off_t::try_from(offset).map_err(|_| too_large())?;
+    let len = libc::off_t::try_from(len).map_err(|_| too_large())?;
+    // SAFETY: fallocate touches no memory of ours; the descriptor is open, as `file` is.
+    uninterrupted(|| unsafe { libc::fallocate(file.as_raw_fd(), 0, offset, len) })?;
+    Ok(())
+}
+
+/// How long a file of this process may become.
+pub(crate) fn file_size_limit() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: getrlimit fills the struct that it is given, which lives on this stack.
+    match check(unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) }) {
+        Ok(_) => limit.rlim_cur,
+        Err(_) => u64::MAX,
+    }
+}
+
+/// The kinds of lock that a process can have on a byte of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ByteLock {
+    Read,
+    Write,
+    None,
+}
+
+fn flock(kind: ByteLock, byte: u64) -> libc::flock {
+    let kind = match kind {
+        ByteLock::Read => libc::F_RDLCK,
+        ByteLock::Write => libc::F_WRLCK,
+        ByteLock::None => libc::F_UNLCK,
+    };
+    libc::flock {
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: byte.cast_signed(),
+        l_len: 1,
+        // Open-file-description locks demand 0 here.
+        l_pid: 0,
+    }
+}
+
+/// Sets this open file description's lock on one byte, in one step, without waiting.
+/// False if somebody else's lock is in the way; the old lock stays, then.
+pub(crate) fn set_byte_lock(fd: BorrowedFd<'_>, kind: ByteLock, byte: u64) -> io::Result<bool> {
+    let lock = flock(kind, byte);
+    // SAFETY: F_OFD_SETLK reads a `flock`, which lives on this stack.
+    let result = uninterrupted(|| unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_SETLK, &lock) });
+    match result {
+        Ok(_) => Ok(true),
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// Whether another open file description holds any lock on this byte.
+pub(crate) fn byte_is_locked(fd: BorrowedFd<'_>, byte: u64) -> io::Result<bool> {
+    let mut lock = flock(ByteLock::Write, byte);
+    // SAFETY: F_OFD_GETLK reads and fills a `flock`, which lives on this stack.
+    uninterrupted(|| unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_GETLK, &mut lock) })?;
+    Ok(lock.l_type != libc::F_UNLCK as libc::c_short)
+}
+
+/// A second descriptor of the same open file description, which children inherit.
+pub(crate) fn inheritable(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    // SAFETY: F_DUPFD takes a number and touches no memory.
+    let fd = uninterrupted(|| unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD, 3) })?;
+    // SAFETY: the descriptor is new, open, and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A file without a name, in memory. Allocates.
+pub(crate) fn memory_file(name: &std::ffi::CStr) -> io::Result<File> {
+    // SAFETY: the name is a string that ends with NUL, and outlives the call.
+    let fd = check(unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) })?;
+    // SAFETY: the descriptor is new, open, and nobody else's.
+    Ok(unsafe { File::from_raw_fd(fd) })
+}
+
+/// Gives a nameless file (`O_TMPFILE`) this name; fails if the name is taken. Allocates.
+pub(crate) fn link(file: &File, path: &std::ffi::CStr) -> io::Result<()> {
+    let own = proc_path(file.as_raw_fd());
+    // SAFETY: both paths are strings that end with NUL, and outlive the call.
+    check(unsafe {
+        libc::linkat(
+            libc::AT_FDCWD,
+            own.as_ptr().cast(),
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            libc::AT_SYMLINK_FOLLOW,
+        )
+    })?;
+    Ok(())
+}
+
+/// `/proc/self/fd/N`, NUL-terminated, without allocating.
+fn proc_path(fd: RawFd) -> [u8; 32] {
+    use std::io::Write;
+    let mut path = [0; 32];
+    // 14 bytes, at most 11 digits, and a NUL: it always fits.
+    let _ = write!(&mut path[..31], "/proc/self/fd/{fd}");
+    path
+}
+
+/// Makes the number of `fd` stand for a new open file description of the same file,
+/// without unlocking anything that the old one has locked for others who share it.
+///
+/// On failure the number stands for something that no lock can be set on, so that
+/// nothing done through it can be taken for done.
+pub(crate) fn reopen(fd: RawFd, writable: bool) -> io::Result<()> {
+    let access = if writable { libc::O_RDWR } else { libc::O_RDONLY };
+    let path = proc_path(fd);
+    let open = |path: *const libc::c_char, flags| {
+        // SAFETY: the path is a string that ends with NUL, and outlives the call.
+        uninterrupted(|| unsafe { libc::open(path, flags | libc::O_CLOEXEC) })
+    };
+    let opened = open(path.as_ptr().cast(), access | libc::O_NONBLOCK);
+    let (new, failed) = match opened {
+        Ok(new) => (new, None),
+        Err(error) => (open(c"/".as_ptr(), libc::O_PATH)?, Some(error)),
+    };
+    // SAFETY: both numbers are open here; dup3 closes `fd`'s old meaning in one step,
+    // and `new` is nobody else's.
+    let moved = uninterrupted(|| unsafe { libc::dup3(new, fd, libc::O_CLOEXEC) });
+    // SAFETY: `new` was opened above and is not used again.
+    unsafe { libc::close(new) };
+    moved?;
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(()),
+    }
+}
+
+/// Has these run around every fork of this process: before it, after it in the
+/// parent, and after it in the child.
+pub(crate) fn at_fork(
+    before: extern "C" fn(),
+    in_parent: extern "C" fn(),
+    in_child: extern "C" fn(),
+) -> io::Result<()> {
+    // SAFETY: the handlers are functions of this program; they stay for as long as it runs.
+    let error = unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) };
+    if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
+}
+
+/// Read-locks a byte, for a handler in the child of a fork.
+pub(crate) fn read_lock_in_child(fd: RawFd, byte: u64) {
+    // SAFETY: the number is open: the caller has just made it stand for a file.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    // Where it fails, this process is not counted as attached; it still works.
+    let _ = set_byte_lock(fd.as_fd(), ByteLock::Read, byte);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn byte_locks_belong_to_the_open_file_description() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        let open = || {
+            File::options().read(true).write(true).create(true).truncate(false).open(&path).unwrap()
+        };
+        let (a, b) = (open(), open());
+        assert!(set_byte_lock(a.as_fd(), ByteLock::Write, 1 << 62).unwrap());
+        assert!(!set_byte_lock(b.as_fd(), ByteLock::Read, 1 << 62).unwrap());
+        assert!(byte_is_locked(b.as_fd(), 1 << 62).unwrap());
+        assert!(!byte_is_locked(a.as_fd(), 1 << 62).unwrap(), "its own lock is no obstacle");
+        let copy = inheritable(a.as_fd()).unwrap();
+        drop(a);
+        assert!(byte_is_locked(b.as_fd(), 1 << 62).unwrap(), "a copy keeps it");
+        drop(copy);
+        assert!(!byte_is_locked(b.as_fd(), 1 << 62).unwrap());
+    }
+
+    #[test]
+    fn a_reopened_descriptor_has_none_of_the_old_locks() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        std::fs::write(&path, "x").unwrap();
+        let open = || File::options().read(true).write(true).open(&path).unwrap();
+        let (a, b) = (open(), open());
+        let copy = inheritable(a.as_fd()).unwrap();
+        assert!(set_byte_lock(a.as_fd(), ByteLock::Write, 5).unwrap());
+        reopen(a.as_raw_fd(), true).unwrap();
+        assert!(byte_is_locked(a.as_fd(), 5).unwrap(), "the copy still has it");
+        drop(copy);
+        assert!(!byte_is_locked(b.as_fd(), 5).unwrap());
+    }
+}

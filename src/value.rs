@@ -1,0 +1,222 @@
+//! [`Value`]: a slot of one scalar.
+
+use std::marker::PhantomData;
+
+use crate::cell::CellRegion;
+use crate::dtype::{Bits, Element, Number, SlotType};
+use crate::error::Result;
+use crate::handle::{AnyHandle, Define, Handle, common_methods};
+use crate::protocol;
+use crate::store::Store;
+
+/// A slot of one scalar, with the operations of std's atomics.
+///
+/// Every load acquires, every update is acquire-release. Reads never wait; updates are
+/// lock-free, but while somebody holds the slot's [`lock`](Value::lock).
+///
+/// ```
+/// let store = slotfile::Store::temporary()?;
+/// let hits = store.value::<u64>("hits")?;
+/// assert_eq!(hits.fetch_add(5)?, 0);
+/// assert_eq!(hits.compare_exchange(5, 6)?, Ok(5));
+/// assert_eq!(hits.compare_exchange(5, 7)?, Err(6));
+/// assert_eq!(hits.load(), 6);
+/// # Ok::<(), slotfile::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Value<T> {
+    handle: Handle<CellRegion>,
+    element: PhantomData<T>,
+}
+
+impl Store {
+    /// Opens the value of this name, or defines it as zero (or `false`).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Type`](crate::Error::Type) if it is there with another type;
+    /// [`Error::BadName`](crate::Error::BadName). Where it is not there:
+    /// [`Error::Full`](crate::Error::Full), [`Error::NoSpace`](crate::Error::NoSpace),
+    /// [`Error::ReadOnly`](crate::Error::ReadOnly), or
+    /// [`Error::NotFound`](crate::Error::NotFound) if this opener defines nothing.
+    pub fn value<T: Element>(&self, name: &str) -> Result<Value<T>> {
+        self.value_with(name, Define::new())
+    }
+
+    /// The same, with settings for the case that it is not there.
+    ///
+    /// # Errors
+    ///
+    /// As [`value`](Store::value).
+    pub fn value_with<T: Element>(&self, name: &str, define: Define) -> Result<Value<T>> {
+        match self.open_slot(name, &SlotType::Value(T::TYPE), define)? {
+            AnyHandle::Scalar(handle) => Ok(Value { handle, element: PhantomData }),
+            AnyHandle::Areas(..) => unreachable!("a value's descriptor has no areas"),
+        }
+    }
+}
+
+impl<T: Element> Value<T> {
+    common_methods!();
+
+    /// The value. Never waits.
+    #[inline]
+    pub fn load(&self) -> T {
+        T::from_bits(protocol::load_scalar(&self.handle.memory, self.handle.attachment()))
+    }
+
+    /// The value, and the version it is of.
+    pub fn load_versioned(&self) -> (T, u64) {
+        let (bits, version) =
+            protocol::load_scalar_versioned(&self.handle.memory, self.handle.attachment());
+        (T::from_bits(bits), version)
+    }
+
+    /// Replaces the value.
+    ///
+    /// # Errors
+    ///
+    /// As all updates: [`Error::Removed`](crate::Error::Removed),
+    /// [`Error::ReadOnly`](crate::Error::ReadOnly); and where somebody holds the lock,
+    /// [`Error::LockTimeout`](crate::Error::LockTimeout) or
+    /// [`Error::Deadlock`](crate::Error::Deadlock).
+    pub fn store(&self, new: T) -> Result<()> {
+        self.update(|_| new).map(|_| ())
+    }
+
+    /// Replaces the value; returns the one before.
+    ///
+    /// # Errors
+    ///
+    /// As [`store`](Value::store).
+    pub fn swap(&self, new: T) -> Result<T> {
+        self.update(|_| new)
+    }
+
+    /// Replaces the value if it is `current`, bit by bit (so a NaN equals itself, and 0.0
+    /// is not -0.0). The inner result is `Ok` with the value before if it was replaced,
+    /// else `Err` with the value there.
+    ///
+    /// # Errors
+    ///
+    /// As [`store`](Value::store).
+    pub fn compare_exchange(&self, current: T, new: T) -> Result<Result<T, T>> {
+        self.try_update(|now| (now.to_bits() == current.to_bits()).then_some(new))
+    }
+
+    /// Replaces the value by `f` of it; returns the one before. `f` may run more than
+    /// once, when others update the value meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// As [`store`](Value::store).
+    #[inline]
+    pub fn update(&self, mut f: impl FnMut(T) -> T) -> Result<T> {
+        let (Ok(old) | Err(old)) = self.try_update(|now| Some(f(now)))?;
+        Ok(old)
+    }
+
+    /// Replaces the value by `f` of it, or leaves it where that is `None`. The inner
+    /// result holds the value before: `Ok` if it was replaced. `f` may run more than once.
+    ///
+    /// # Errors
+    ///
+    /// As [`store`](Value::store).
+    #[inline]
+    pub fn try_update(&self, mut f: impl FnMut(T) -> Option<T>) -> Result<Result<T, T>> {
+        let handle = &self.handle;
+        handle.attachment().check_writable()?;
+        let mut patience = handle.patience();
+        let updated = protocol::update_scalar(
+            &handle.memory,
+            handle.attachment(),
+            &mut patience,
+            || handle.is_guarded(),
+            |bits| f(T::from_bits(bits)).map(T::to_bits),
+        );
+        match updated {
+            Ok(Ok(old)) => Ok(Ok(T::from_bits(old))),
+            Ok(Err(now)) => Ok(Err(T::from_bits(now))),
+            Err(failure) => Err(handle.explain(failure, &patience)),
+        }
+    }
+}
+
+impl<T: Number> Value<T> {
+    /// Adds, wrapping around; returns the value before.
+    ///
+    /// # Errors
+    ///
+    /// As [`store`](Value::store).
+    #[inline]
+    pub fn fetch_add(&self, n: T) -> Result<T> {
+        self.update(|x| x.add(n))
+    }
+
+    /// Subtracts, wrapping around; returns the value before.
+    ///
+    /// # Errors
+    ///
+    /// As [`store`](Value::store).
+    pub fn fetch_sub(&self, n: T) -> Result<T> {
+        self.update(|x| x.sub(n))
+    }
+
+    /// Replaces the value by `n` if that is less; returns the value before. Of a NaN and
+    /// a number the number stays, as in `f64::min`.
+    ///
+    /// # Errors
+    ///
+    /// As [`store`](Value::store).
+    pub fn fetch_min(&self, n: T) -> Result<T> {
+        self.update(|x| x.least(n))
+    }
+
+    /// Replaces the value by `n` if that is greater; returns the value before. Of a NaN
+    /// and a number the number stays, as in `f64::max`.
+    ///
+    /// # Errors
+    ///
+    /// As [`store`](Value::store).
+    pub fn fetch_max(&self, n: T) -> Result<T> {
+        self.update(|x| x.greatest(n))
+    }
+}
+
+impl<T: Bits> Value<T> {
+    /// Bitwise "and"; returns the value before.
+    ///
+    /// # Errors
+    ///
+    /// As [`store`](Value::store).
+    pub fn fetch_and(&self, bits: T) -> Result<T> {
+        self.update(|x| x & bits)
+    }
+
+    /// Bitwise "or"; returns the value before.
+    ///
+    /// # Errors
+    ///
+    /// As [`store`](Value::store).
+    pub fn fetch_or(&self, bits: T) -> Result<T> {
+        self.update(|x| x | bits)
+    }
+
+    /// Bitwise "exclusive or"; returns the value before.
+    ///
+    /// # Errors
+    ///
+    /// As [`store`](Value::store).
+    pub fn fetch_xor(&self, bits: T) -> Result<T> {
+        self.update(|x| x ^ bits)
+    }
+
+    /// Bitwise "not and"; returns the value before.
+    ///
+    /// # Errors
+    ///
+    /// As [`store`](Value::store).
+    pub fn fetch_nand(&self, bits: T) -> Result<T> {
+        self.update(|x| !(x & bits))
+    }
+}

@@ -50,7 +50,7 @@ fn grandchildren_too() {
         array.fetch_add(0, 1).unwrap();
         let inner = os::fork(|| {
             array.fetch_add(0, 1).unwrap();
-            os::fork(|| drop(array.fetch_add(0, 1).unwrap())).join();
+            os::fork(|| _ = array.fetch_add(0, 1).unwrap()).join();
         });
         array.fetch_add(0, 1).unwrap();
         inner.join();
@@ -250,7 +250,7 @@ fn a_fork_while_other_threads_hold_locks_leaves_a_working_child() {
         });
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
-                std::thread::scope(|s| drop(s.spawn(|| quiet.fetch_add(1, 1).unwrap())));
+                std::thread::scope(|s| _ = s.spawn(|| quiet.fetch_add(1, 1).unwrap()));
             }
         });
         for round in 0..rounds(150, 2000) as u64 {

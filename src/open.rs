@@ -219,20 +219,27 @@ fn open_existing(request: &Request<'_>) -> Result<Option<Arc<Attachment>>> {
     let metadata = file.metadata().map_err(cannot_open)?;
     check_kind(path, &metadata)?;
     let key = (metadata.dev(), metadata.ino(), writable);
-    let mut known = registry().lock().unwrap_or_else(PoisonError::into_inner);
-    known.retain(|_, attachment| attachment.strong_count() > 0);
-    if let Some(attachment) = known.get(&key).and_then(Weak::upgrade) {
+    let known = || registry().lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(attachment) = known().get(&key).and_then(Weak::upgrade) {
         return Ok(Some(attachment));
     }
+    // Without the registry: this may take long, and other threads open other stores.
     take_open_lock(path, &file, request.timeout)?;
     // Replaced while we waited: what the path names now is what is wanted.
     let now = std::fs::metadata(path).map_err(cannot_open)?;
     if (now.dev(), now.ino()) != (key.0, key.1) {
         return Ok(None);
     }
+    let cannot_unlock = |e| Error::io(path, "cannot unlock the file", e);
+    let mut known = known();
+    known.retain(|_, attachment| attachment.strong_count() > 0);
+    // Another thread of this process had the open lock before.
+    if let Some(attachment) = known.get(&key).and_then(Weak::upgrade) {
+        fs2::FileExt::unlock(&*file).map_err(cannot_unlock)?;
+        return Ok(Some(attachment));
+    }
     let attachment = attach(path.to_owned(), file, writable)?;
-    fs2::FileExt::unlock(&**attachment.map.file())
-        .map_err(|e| Error::io(path, "cannot unlock the file", e))?;
+    fs2::FileExt::unlock(&**attachment.map.file()).map_err(cannot_unlock)?;
     known.insert(key, Arc::downgrade(&attachment));
     Ok(Some(attachment))
 }

@@ -189,7 +189,16 @@ impl Slot {
     ///
     /// [`Error::Index`] if it ends before; [`Error::Invalid`] for a text or bytes.
     pub fn load_range(&self, range: impl RangeBounds<usize>) -> Result<Elements> {
-        Ok(self.read(self.positions(range)?).0)
+        Ok(self.load_range_versioned(range)?.0)
+    }
+
+    /// The same, and the version they are of.
+    ///
+    /// # Errors
+    ///
+    /// As [`load_range`](Slot::load_range).
+    pub fn load_range_versioned(&self, range: impl RangeBounds<usize>) -> Result<(Elements, u64)> {
+        Ok(self.read(self.positions(range)?))
     }
 
     /// Replaces the content.

@@ -94,10 +94,7 @@ impl Step {
     /// The sum; `None` if the slot cannot hold it.
     fn from(self, old: Scalar) -> Option<Scalar> {
         match self {
-            Step::Integer(by) => {
-                let sum = old.integer()? + by;
-                Scalar::parse(&sum.to_string(), old.scalar_type()).ok()
-            }
+            Step::Integer(by) => Scalar::from_integer(old.integer()? + by, old.scalar_type()),
             Step::Float(by) => {
                 let sum = old.checked_add(by)?;
                 let overflow = is_finite(old) && is_finite(by) && !is_finite(sum);

@@ -40,18 +40,12 @@ pub(super) fn run(context: &mut Context, args: Get) -> Result<Exit, Failure> {
     Ok(Exit::DONE)
 }
 
-/// Some elements, and a version that they are of.
+/// Some elements, and the version they are of.
 fn load_part(slot: &Slot, part: &Part) -> Result<(Data, u64), Failure> {
-    loop {
-        let version = slot.version();
-        let elements = slot.load_range(part.range.clone())?;
-        if slot.version() != version {
-            continue;
-        }
-        let data = match (&part.part_type, elements.get(0)) {
-            (slotfile::SlotType::Value(_), Some(scalar)) => Data::Scalar(scalar),
-            _ => Data::Array(elements),
-        };
-        return Ok((data, version));
-    }
+    let (elements, version) = slot.load_range_versioned(part.range.clone())?;
+    let data = match (&part.part_type, elements.get(0)) {
+        (slotfile::SlotType::Value(_), Some(scalar)) => Data::Scalar(scalar),
+        _ => Data::Array(elements),
+    };
+    Ok((data, version))
 }

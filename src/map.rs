@@ -16,6 +16,7 @@ use crate::copy::{self, WORD};
 use crate::fork::StoreFile;
 use crate::futex;
 use crate::protocol::{CONTROL, Cell, Control, Memory};
+use crate::sys;
 
 /// How long a waiter spins before it sleeps: about what a sleep and a wake-up cost.
 const SPIN: Duration = Duration::from_micros(50);
@@ -42,11 +43,18 @@ impl Map {
     /// Maps the file and reserves addresses for `most` bytes of it, or for half as
     /// many, and so on, where there are not so many to be had; never for less than
     /// what the file has.
+    ///
+    /// The file is mapped through an open file description of its own. A mapping keeps
+    /// its description open, in the children of forks too, and byte locks last as long as
+    /// theirs: a child would keep the locks of a parent that was killed. (Without /proc
+    /// there is none to be had; forks then keep them, see `sys::reopen`.)
     pub(crate) fn new(file: StoreFile, writable: bool, most: u64) -> io::Result<Map> {
         let len = file.metadata()?.len();
         let mut reserve = most.max(len);
+        let apart = sys::open_again(&file, writable);
+        let mapped = apart.as_ref().unwrap_or(&file);
         loop {
-            match map(&file, writable, reserve) {
+            match map(mapped, writable, reserve) {
                 Ok(raw) => return Ok(Map { raw, file, known: AtomicU64::new(len) }),
                 Err(_) if reserve > len => reserve = (reserve / 2).max(len),
                 Err(error) => return Err(error),

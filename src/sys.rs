@@ -134,6 +134,13 @@ fn proc_path(fd: RawFd) -> [u8; 32] {
     path
 }
 
+/// Opens the same file again: a new open file description, without any lock. `None` where
+/// that fails, as without /proc. Allocates.
+pub(crate) fn open_again(file: &File, writable: bool) -> Option<File> {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    File::options().read(true).write(writable).open(path).ok()
+}
+
 /// Makes the number of `fd` stand for a new open file description of the same file,
 /// without unlocking anything that the old one has locked for others who share it.
 ///

@@ -113,6 +113,7 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
     /// Replaces `data.len()` bytes from byte `at` of the current area, and commits:
     /// afterwards the area that holds them is current. Returns the new version.
     pub(crate) fn commit(self, areas: &Areas, at: usize, data: &[u8]) -> Result<u64, Failure> {
+        self.check_not_forked()?;
         if planted!(CommitEarly) {
             publish(self.memory, self.control, self.control.advanced(1).with_owner(FREE));
             self.fill(areas, at, data);
@@ -127,11 +128,17 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
         Ok(version)
     }
 
-    fn publish_next(self) -> Result<u64, Failure> {
-        // The child of a fork has a copy of this, but not the lock.
-        if self.peers.fork_generation() != self.fork_generation {
-            return Err(Failure::Evicted);
+    /// The child of a fork has a copy of this, but not the lock: it must not so much as
+    /// touch the areas, which its parent, or whoever came after, is writing.
+    fn check_not_forked(&self) -> Result<(), Failure> {
+        if self.peers.fork_generation() == self.fork_generation {
+            Ok(())
+        } else {
+            Err(Failure::Evicted)
         }
+    }
+
+    fn publish_next(self) -> Result<u64, Failure> {
         let owner = if self.nested { self.owner() } else { FREE };
         let next = self.control.advanced(1).with_owner(owner);
         // Release: who sees the new version sees the area it makes current.
@@ -318,9 +325,7 @@ pub(crate) fn claim<P: Peers>(peers: &P, owner: Owner, settle_all: impl FnOnce()
 
 /// Ends the slot for ever; wakes who waits. Its last value stays readable.
 pub(crate) fn remove<M: Memory, P: Peers>(held: Held<'_, M, P>, form: Form) -> Result<(), Failure> {
-    if held.peers.fork_generation() != held.fork_generation {
-        return Err(Failure::Evicted);
-    }
+    held.check_not_forked()?;
     let gone = held.control.advanced(form.burial_step()).with_owner(REMOVED);
     // Release: orders the removal after all that was done under the lock.
     if publish(held.memory, held.control, gone) { Ok(()) } else { Err(Failure::Evicted) }

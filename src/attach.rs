@@ -9,7 +9,7 @@
 use std::cell::RefCell;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::error::{Error, Result};
@@ -50,11 +50,17 @@ struct Process {
     /// A bit for each entry of the table that this process has. An own byte is never
     /// probed: that would turn its write lock into a read lock in silence.
     own: [AtomicU64; TABLE_ENTRIES as usize / 64],
+    /// The last error of a byte lock other than that somebody else has it; 0: none.
+    lock_error: AtomicI32,
 }
 
 impl Process {
     fn new() -> Process {
-        Process { one_at_a_time: Mutex::new(()), own: [const { AtomicU64::new(0) }; 64] }
+        Process {
+            one_at_a_time: Mutex::new(()),
+            own: [const { AtomicU64::new(0) }; 64],
+            lock_error: AtomicI32::new(0),
+        }
     }
 
     fn owns(&self, entry: u16) -> bool {
@@ -123,8 +129,12 @@ impl Attachment {
     /// Says that somebody is there.
     pub(crate) fn announce(&self) -> Result<()> {
         let file = self.map.file();
-        sys::set_byte_lock(file.as_fd(), ByteLock::Read, COMMON_BYTE)
-            .map_err(|e| Error::io(&self.path, "cannot lock a byte of the file", e))?;
+        let locked = sys::set_byte_lock(file.as_fd(), ByteLock::Read, COMMON_BYTE)
+            .map_err(|e| self.cannot_lock(e))?;
+        if !locked {
+            let what = "a program that is not slotfile has locked its common byte".into();
+            return Err(Error::Unsupported { path: self.path.clone(), what });
+        }
         file.lock_in_children(COMMON_BYTE);
         Ok(())
     }
@@ -154,6 +164,7 @@ impl Attachment {
         let process = self.process();
         self.one_at_a_time(|| {
             let mut failed = None;
+            process.lock_error.store(0, Ordering::Relaxed);
             for only_free in [true, false] {
                 for entry in 0..TABLE_ENTRIES {
                     // Relaxed: a hint; `protocol::claim` looks again with the byte locked.
@@ -162,22 +173,28 @@ impl Attachment {
                     if process.owns(entry) || free != only_free {
                         continue;
                     }
-                    let settle_all = || failed = (self.settle_all)(self, entry + 1).err();
+                    let settle_all = || match (self.settle_all)(self, entry + 1) {
+                        Ok(()) => true,
+                        Err(error) => {
+                            failed = Some(error);
+                            false
+                        }
+                    };
                     if protocol::claim(self, entry + 1, settle_all) {
                         process.set_own(entry, true);
-                        if let Some(error) = failed {
-                            self.give_back(process, entry, Word::Idle);
-                            return Err(error);
-                        }
                         self.sign(entry);
                         return Ok(entry + 1);
                     }
+                    // Where no lock can be set at all, that is what to say.
+                    let lock_error = process.lock_error.load(Ordering::Relaxed);
+                    if lock_error != 0 {
+                        return Err(self.cannot_lock(std::io::Error::from_raw_os_error(lock_error)));
+                    }
                 }
             }
-            let file = self.map.file().as_fd();
-            // Where no lock can be set at all, that is what to say.
-            sys::byte_is_locked(file, COMMON_BYTE)
-                .map_err(|e| Error::io(&self.path, "cannot lock a byte of the file", e))?;
+            if let Some(error) = failed {
+                return Err(error);
+            }
             Err(Error::TooManyProcesses {
                 path: self.path.clone(),
                 size: usize::from(TABLE_ENTRIES),
@@ -203,8 +220,7 @@ impl Attachment {
         // Release: who sees FREE sees every slot as its last holder left it.
         self.set_word(entry + 1, word, Ordering::Release);
         process.set_own(entry, false);
-        // It fails only where it could not have been locked either.
-        let _ = sys::set_byte_lock(self.map.file().as_fd(), ByteLock::None, entry_byte(entry));
+        self.lock_entry(entry + 1, ByteLock::None);
     }
 
     /// Who has entries: process numbers, as they were written in their own namespace,
@@ -242,20 +258,36 @@ impl Attachment {
         Some(self.signature(entry).0).filter(|pid| *pid != 0)
     }
 
-    /// Sets every word of the table to FREE, after `settle` has settled all slots, if
-    /// one is not. Nobody else is attached.
+    /// Sets every word of the table that nobody stands behind to FREE, after `settle` has
+    /// settled all slots, if there is one. Nobody else is attached.
     pub(crate) fn reset_table(&self, settle: impl FnOnce() -> Result<()>) -> Result<()> {
         // Relaxed: the open lock, which is held, orders it.
-        let in_use = |entry: &u16| {
+        let is_left = |entry: &u16| {
             self.table.load(Self::word_of(*entry), Ordering::Relaxed) != Word::Free as u64
+                && !self.is_alive(self.process(), *entry)
         };
-        if (0..TABLE_ENTRIES).any(|entry| in_use(&entry)) {
+        let left: Vec<u16> = (0..TABLE_ENTRIES).filter(is_left).collect();
+        if !left.is_empty() {
             settle()?;
-            for entry in (0..TABLE_ENTRIES).filter(in_use) {
-                self.set_word(entry + 1, Word::Free, Ordering::Release);
-            }
+        }
+        for entry in left {
+            self.set_word(entry + 1, Word::Free, Ordering::Release);
         }
         Ok(())
+    }
+
+    fn cannot_lock(&self, error: std::io::Error) -> Error {
+        Error::io(&self.path, "cannot lock a byte of the file", error)
+    }
+
+    /// Sets the lock of an entry's byte; false also where that fails, which is noted.
+    fn lock_entry(&self, owner: Owner, kind: ByteLock) -> bool {
+        let byte = entry_byte(owner - 1);
+        sys::set_byte_lock(self.map.file().as_fd(), kind, byte).unwrap_or_else(|error| {
+            let error = error.raw_os_error().unwrap_or(libc::EIO);
+            self.process().lock_error.store(error, Ordering::Relaxed);
+            false
+        })
     }
 
     /// A descriptor that the children of this process inherit: while it is open
@@ -318,22 +350,17 @@ impl Peers for Attachment {
             return true;
         }
         // Where the lock cannot be had for another reason, nobody is taken for dead.
-        !self.process().owns(entry)
-            && sys::set_byte_lock(self.map.file().as_fd(), ByteLock::Read, entry_byte(entry))
-                .unwrap_or(false)
+        !self.process().owns(entry) && self.lock_entry(owner, ByteLock::Read)
     }
 
     fn unshare(&self, owner: Owner) {
         if owner <= TABLE_ENTRIES {
-            let byte = entry_byte(owner - 1);
-            // It was locked a moment ago, by the same call.
-            let _ = sys::set_byte_lock(self.map.file().as_fd(), ByteLock::None, byte);
+            self.lock_entry(owner, ByteLock::None);
         }
     }
 
     fn promote(&self, owner: Owner) -> bool {
-        sys::set_byte_lock(self.map.file().as_fd(), ByteLock::Write, entry_byte(owner - 1))
-            .unwrap_or(false)
+        self.lock_entry(owner, ByteLock::Write)
     }
 
     fn fork_generation(&self) -> u64 {
@@ -435,6 +462,13 @@ impl Attachment {
     /// update of it.
     pub(crate) fn is_guarded(&self, slot: u64) -> bool {
         existing_lease(self, |lease| lease.guards.contains(&GuardMark { slot, busy: false }))
+            .unwrap_or(false)
+    }
+
+    /// Whether this thread is inside an update of the slot, under the same guard since
+    /// the update began.
+    pub(crate) fn is_busy(&self, slot: u64) -> bool {
+        existing_lease(self, |lease| lease.guards.contains(&GuardMark { slot, busy: true }))
             .unwrap_or(false)
     }
 

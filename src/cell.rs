@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use portable_atomic::AtomicU128;
 
-use crate::map::Region;
+use crate::map::{Region, spin};
 use crate::protocol::{CONTROL, Cell, Control, Memory, VALUE};
 
 /// Whether this processor has what a cell needs.
@@ -113,7 +113,7 @@ impl Memory for CellRegion {
     }
 
     fn spin(&self, seen: Control) -> bool {
-        self.0.spin(seen)
+        spin(|| self.cell().control.same(seen))
     }
 
     fn wait(&self, seen: Control, limit: Duration) {

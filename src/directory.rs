@@ -8,11 +8,13 @@ use crate::attach::Attachment;
 use crate::cell::CellRegion;
 use crate::error::{Error, Result};
 use crate::layout::{
-    Descriptor, Ends, GRANULE, LARGE_UNIT, LINE, MAX_LINES, PAGE, RUN, SMALL_ENTRY, SMALL_UNIT,
-    UNIT_HEAD, hash_name, live, live_len,
+    Descriptor, Ends, FLAG_NO_CHECKPOINT, GRANULE, LARGE_UNIT, LINE, MAX_LINES, PAGE, RUN,
+    SMALL_ENTRY, SMALL_UNIT, UNIT_HEAD, hash_name, live, live_len,
 };
 use crate::map::Region;
-use crate::protocol::{self, Failure, Form, Held, Memory, Owner, Patience, REMOVED, STALE, VALUE};
+use crate::protocol::{
+    self, FREE, Failure, Form, Held, Memory, Owner, Patience, REMOVED, STALE, VALUE,
+};
 use crate::sys;
 
 /// How many lines of the directory are in use.
@@ -186,7 +188,8 @@ pub(crate) fn define(
     if before.defined >= header.max_slots {
         return Err(full("max_slots", header.max_slots));
     }
-    let (descriptor, after) = place(definition, before);
+    let checkpoint = header.flags & FLAG_NO_CHECKPOINT == 0;
+    let (descriptor, after) = place(definition, before, checkpoint);
     let lines = descriptor.encode();
     let next_count = count + descriptor.lines() as u32;
     let vacant = vacant.filter(|_| u64::from(next_count) <= header.regions.directory_lines);
@@ -195,7 +198,9 @@ pub(crate) fn define(
         return Err(full("max_size", header.max_size));
     }
     let line_at = |line: u32| header.regions.directory + u64::from(line) * LINE as u64;
-    grow(attachment, line_at(count)..line_at(next_count), &descriptor, before, after)?;
+    let mut after = after;
+    after.allocated +=
+        grow(attachment, line_at(count)..line_at(next_count), &descriptor, before, after)?;
     let region = region(attachment, &descriptor)?;
     // From here on nothing can fail. The ends first: whatever is written next lies
     // within them, so that nobody else is ever given the same space.
@@ -241,15 +246,24 @@ pub(crate) fn explain(
     }
 }
 
-/// Where the allocation has come to, checked.
-pub(crate) fn ends(attachment: &Attachment) -> Result<Ends> {
+/// Slots defined so far, and the end of the last run; to show to people.
+pub(crate) fn usage(attachment: &Attachment) -> (u64, u64) {
+    // Relaxed: two figures, each right by itself.
+    let load = |word: usize| attachment.live.load(live::ENDS + word, Relaxed);
+    (load(4), load(0))
+}
+
+/// Where the allocation has come to, checked. Under the directory's lock.
+fn ends(attachment: &Attachment) -> Result<Ends> {
     let mut bytes = [0; size_of::<Ends>()];
     attachment.live.read(live::ENDS, 0, &mut bytes);
     let ends: Ends = bytemuck::pod_read_unaligned(&bytes);
     let header = &attachment.header;
     let sound = (header.regions.runs..=header.max_size.next_multiple_of(RUN)).contains(&ends.runs)
         && ends.runs.is_multiple_of(RUN)
-        && [ends.live, ends.copies, ends.small_copies].iter().all(|end| *end <= ends.runs)
+        && [ends.live, ends.copies, ends.small_copies]
+            .iter()
+            .all(|end| *end == 0 || (header.regions.runs..=ends.runs).contains(end))
         && ends.units <= header.max_size
         && ends.small / SMALL_UNIT <= ends.units;
     if !sound {
@@ -269,15 +283,18 @@ fn store_ends(attachment: &Attachment, before: Ends, after: Ends) {
     store(2, after.copies);
     store(3, after.units);
     store(4, after.defined);
+    store(7, after.allocated);
     if after.small_copies != before.small_copies {
         store(5, 0); // no unit, until its place is known
         store(6, after.small_copies);
     }
     store(5, after.small);
+    // Release: nothing is written within the ends before they are there.
+    attachment.live.fence(Release);
 }
 
 /// Gives the new slot its places, and moves the ends behind them.
-fn place(definition: &Definition<'_>, mut ends: Ends) -> (Descriptor, Ends) {
+fn place(definition: &Definition<'_>, mut ends: Ends, checkpoint: bool) -> (Descriptor, Ends) {
     let slot_type = definition.slot_type.clone();
     let areas = match slot_type {
         crate::dtype::SlotType::Value(_) => 0,
@@ -288,7 +305,9 @@ fn place(definition: &Definition<'_>, mut ends: Ends) -> (Descriptor, Ends) {
     let live = take(&mut ends.live, &mut ends.runs, live_at);
     let entry = 8 + content_len.next_multiple_of(8);
     let (first_unit, place, copies);
-    if entry <= SMALL_ENTRY {
+    if !checkpoint {
+        (first_unit, place, copies) = (0, 0, 0);
+    } else if entry <= SMALL_ENTRY {
         let used = ends.small % SMALL_UNIT;
         // 0: there is none, or the last one is full to the last byte.
         if used == 0 || used + entry > SMALL_UNIT {
@@ -323,14 +342,16 @@ fn take(end: &mut u64, runs: &mut u64, len_at: impl Fn(u64) -> u64) -> u64 {
     at
 }
 
-/// Allocates the blocks of what was placed: lines, live slot, copies.
+/// Allocates the blocks of what was placed: lines, live slot, copies. Returns how many
+/// bytes that are.
 fn grow(
     attachment: &Attachment,
     lines: std::ops::Range<u64>,
     descriptor: &Descriptor,
     before: Ends,
     after: Ends,
-) -> Result<()> {
+) -> Result<u64> {
+    let mut allocated = 0;
     let lines_before = lines.start;
     for (placed, old_end) in [
         (lines, lines_before),
@@ -343,9 +364,27 @@ fn grow(
         let to = placed.end.next_multiple_of(GRANULE);
         if from < to {
             allocate(attachment, from, to)?;
+            allocated += to - from;
         }
     }
-    Ok(())
+    Ok(allocated)
+}
+
+/// Allocates what a copy of the file has left out: `cp` makes holes where it finds zeros,
+/// and a hole on a full disk would be a SIGBUS. Nobody else is attached.
+pub(crate) fn fill_holes(attachment: &Attachment, on_disk: u64) -> Result<()> {
+    let ends = ends(attachment)?;
+    if on_disk >= ends.allocated {
+        return Ok(());
+    }
+    let regions = &attachment.header.regions;
+    let lines_end = regions.directory + u64::from(count(attachment)?) * LINE as u64;
+    allocate(attachment, 0, lines_end.next_multiple_of(GRANULE))?;
+    each(attachment, |descriptor| {
+        let from = descriptor.live / GRANULE * GRANULE;
+        let to = (descriptor.live + descriptor.live_len()).next_multiple_of(GRANULE);
+        allocate(attachment, from, to)
+    })
 }
 
 fn allocate(attachment: &Attachment, from: u64, to: u64) -> Result<()> {
@@ -390,25 +429,19 @@ pub(crate) fn settle_all(attachment: &Attachment, owner: Owner) -> Result<()> {
     })
 }
 
-/// Settles what anybody left. Nobody is attached.
+/// Settles what anybody who is dead left: everybody, but for those who do not count as
+/// attached, as their kernel had no memory for a lock.
 pub(crate) fn settle_everything(attachment: &Attachment) -> Result<()> {
-    each_memory(attachment, |memory, form| {
+    fn bury<M: Memory>(memory: &M, attachment: &Attachment, form: Form) {
         // Relaxed: the open lock, which is held, orders it.
-        match form {
-            Form::Scalar => {
-                let cell = CellRegion::new(memory);
-                let owner = cell.control(Relaxed).owner();
-                if owner != protocol::FREE && owner != REMOVED {
-                    protocol::settle(&cell, attachment, form, owner);
-                }
-            }
-            _ => {
-                let owner = memory.control(Relaxed).owner();
-                if owner != protocol::FREE && owner != REMOVED {
-                    protocol::settle(&memory, attachment, form, owner);
-                }
-            }
+        let owner = memory.control(Relaxed).owner();
+        if owner != FREE && owner != REMOVED {
+            protocol::bury(memory, attachment, form, owner);
         }
+    }
+    each_memory(attachment, |memory, form| match form {
+        Form::Scalar => bury(&CellRegion::new(memory), attachment, form),
+        _ => bury(&memory, attachment, form),
     })
 }
 

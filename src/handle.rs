@@ -13,7 +13,7 @@ use crate::dtype::SlotType;
 use crate::error::{Error, Result};
 use crate::layout::{Descriptor, name_problem};
 use crate::map::Region;
-use crate::protocol::{self, Areas, Failure, Form, Held, Memory, Patience, REMOVED};
+use crate::protocol::{self, Areas, Failure, Form, Held, Memory, Patience, Peers, REMOVED};
 use crate::store::Store;
 
 /// How a slot is defined. The first definer's settings stand; a later one's are ignored.
@@ -432,11 +432,15 @@ enum AnyHeld<'a> {
 struct Mark<'a> {
     attachment: &'a Attachment,
     slot: u64,
+    fork_generation: u64,
 }
 
 impl Drop for Mark<'_> {
     fn drop(&mut self) {
-        self.attachment.remove_guard(self.slot);
+        // The child of a fork has a copy of this; a guard it has of this slot is its own.
+        if self.attachment.fork_generation() == self.fork_generation {
+            self.attachment.remove_guard(self.slot);
+        }
     }
 }
 
@@ -470,7 +474,8 @@ impl<M: Memory> Handle<M> {
             .map_err(|failure| self.explain(failure, &patience))?;
         let slot = self.descriptor.live;
         attachment.add_guard(slot);
-        Ok(Guard { mark: Mark { attachment, slot }, held: wrap(held), not_send: PhantomData })
+        let mark = Mark { attachment, slot, fork_generation: attachment.fork_generation() };
+        Ok(Guard { mark, held: wrap(held), not_send: PhantomData })
     }
 }
 

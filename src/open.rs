@@ -121,7 +121,9 @@ fn create(path: &Path, creation: Creation) -> io::Result<()> {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
     };
-    let name = CString::new(path.as_os_str().as_bytes())?;
+    // A name with a NUL in it: not `InvalidInput`, which stands for sizes that do not fit.
+    let name = CString::new(path.as_os_str().as_bytes())
+        .map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
     let mut options = File::options();
     options.read(true).write(true).mode(creation.mode);
     match options.custom_flags(libc::O_TMPFILE).open(folder) {

@@ -34,6 +34,11 @@ pub(crate) fn update_scalar<M: Memory, P: Peers>(
         let Some(value) = f(seen.value) else {
             return Ok(Err(seen.value));
         };
+        // `f` may have forked: then the child is here, too, without its parent's lock.
+        if owner != FREE && !peers.is_me(owner) {
+            seen = memory.cell();
+            continue;
+        }
         let control = seen.control.advanced(1).with_waiters(false).with_transaction(false);
         // Acquire and release: an update comes after what it replaces, and brings
         // along all that its thread did before.

@@ -1,0 +1,143 @@
+//! Helpers of the tests: child processes, waiting, folders.
+//!
+//! A test that needs other processes starts itself again: it begins with
+//! `if let Some(role) = common::role() { ...; return }`, the child's part, and its own
+//! part calls [`Child::spawn`] with its name and a role.
+
+#![allow(dead_code, reason = "no test file uses all of it")]
+#![allow(unreachable_pub, reason = "a module of several test crates")]
+
+pub mod os;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// What this process was started to do, if it is a child of a test.
+pub fn role() -> Option<String> {
+    let role = std::env::var("SLOTFILE_ROLE").ok()?;
+    os::die_with_parent();
+    Some(role)
+}
+
+/// The store that the child was given.
+pub fn path() -> PathBuf {
+    std::env::var_os("SLOTFILE_PATH").expect("a child has a path").into()
+}
+
+/// The number that the child was given.
+pub fn number() -> u64 {
+    std::env::var("SLOTFILE_NUMBER").expect("a child has a number").parse().unwrap()
+}
+
+/// Whether to run the longer forms (`SLOTFILE_LONG=1`).
+pub fn long() -> bool {
+    std::env::var_os("SLOTFILE_LONG").is_some_and(|v| v == "1")
+}
+
+/// How many rounds to run: a few, or many in the longer form.
+pub fn rounds(short: usize, many: usize) -> usize {
+    if long() { many } else { short }
+}
+
+/// A folder of its own for one test, removed with all that is in it.
+pub fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+/// A path for a store that is not there yet.
+pub fn store_in(folder: &tempfile::TempDir) -> PathBuf {
+    folder.path().join("state.slots")
+}
+
+/// Another process, which runs one part of a test. Killed when this is dropped.
+pub struct Child {
+    process: std::process::Child,
+}
+
+impl Child {
+    /// Starts the test of this name again, in this role, on this store.
+    pub fn spawn(test: &str, role: &str, path: &Path) -> Child {
+        Child::spawn_with(test, role, path, 0)
+    }
+
+    /// The same, with a number for it to know.
+    pub fn spawn_with(test: &str, role: &str, path: &Path, number: u64) -> Child {
+        Child::of(command(test, role, path).env("SLOTFILE_NUMBER", number.to_string()))
+    }
+
+    /// Starts a command made by [`command`].
+    pub fn of(command: &mut Command) -> Child {
+        Child { process: command.spawn().unwrap() }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Kills it (SIGKILL), without waiting for its end.
+    pub fn kill(&self) {
+        os::signal(self.pid(), libc::SIGKILL);
+    }
+
+    /// Waits for its end; panics unless its part went well, within two minutes.
+    #[track_caller]
+    pub fn join(mut self) {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.process.try_wait().unwrap() {
+                assert!(status.success(), "a child process failed: {status}");
+                return;
+            }
+            assert!(start.elapsed() < Duration::from_secs(120), "a child process hangs");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // Both fail if it has ended already, which is as well.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The command that starts the test of this name again; for those who put something
+/// before it, such as a limit.
+pub fn command(test: &str, role: &str, path: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args([test, "--exact", "--nocapture"])
+        .env("SLOTFILE_ROLE", role)
+        .env("SLOTFILE_PATH", path)
+        .stdout(Stdio::null());
+    command
+}
+
+/// Waits until this holds; panics after half a minute, far more than any machine needs.
+#[track_caller]
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < Duration::from_secs(30), "waited in vain until {what}");
+        std::thread::sleep(Duration::from_micros(100));
+    }
+}
+
+/// The value in the middle.
+pub fn median(times: &mut [Duration]) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
+
+/// Runs `f`, which must end within this time: what it does must not hang, and the promise
+/// bounds how long it may take.
+#[track_caller]
+pub fn within<R>(limit: Duration, what: &str, f: impl FnOnce() -> R) -> R {
+    let start = Instant::now();
+    let result = f();
+    let took = start.elapsed();
+    assert!(took < limit, "{what} took {took:?}");
+    result
+}

@@ -1,0 +1,198 @@
+//! What the tests ask of the operating system that std does not offer: forks, signals,
+//! limits, mounts. Behind safe functions; the only unsafe code of the tests.
+
+#![allow(unsafe_code)]
+
+use std::ffi::CString;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// A child made by fork, killed when this is dropped.
+pub struct Forked {
+    pid: libc::pid_t,
+    reaped: bool,
+}
+
+/// Forks; the child runs `f` and exits with 0, or with 1 if it panicked. It never comes
+/// back into the test harness.
+pub fn fork(f: impl FnOnce()) -> Forked {
+    // SAFETY: the child has a copy of this one thread and of all memory. It runs `f`, which
+    // the tests keep to what works after a fork (glibc's malloc does; printing may not if
+    // another thread was at it, which only a failing test does), and ends by `_exit`.
+    match unsafe { libc::fork() } {
+        -1 => panic!("fork: {}", io::Error::last_os_error()),
+        0 => {
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
+            // SAFETY: ends this process without running anything of the harness's.
+            unsafe { libc::_exit(i32::from(result.is_err())) }
+        }
+        pid => Forked { pid, reaped: false },
+    }
+}
+
+/// Forks, and both go on from here: the child with `None`. It must end by
+/// [`exit_at_once`].
+pub fn fork_and_go_on() -> Option<Forked> {
+    // SAFETY: as in `fork`.
+    match unsafe { libc::fork() } {
+        -1 => panic!("fork: {}", io::Error::last_os_error()),
+        0 => None,
+        pid => Some(Forked { pid, reaped: false }),
+    }
+}
+
+impl Forked {
+    pub fn pid(&self) -> u32 {
+        self.pid.cast_unsigned()
+    }
+
+    /// Waits for its end; panics unless it ended well, and within a minute.
+    #[track_caller]
+    pub fn join(mut self) {
+        let start = Instant::now();
+        loop {
+            let mut status = 0;
+            // SAFETY: fills the number that it is given.
+            let pid = unsafe { libc::waitpid(self.pid, &mut status, libc::WNOHANG) };
+            if pid == self.pid {
+                self.reaped = true;
+                let ended_well = libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0;
+                assert!(ended_well, "the forked child failed, with status {status:#x}");
+                return;
+            }
+            assert!(start.elapsed() < Duration::from_secs(60), "the forked child hangs");
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+
+    /// Kills it, without waiting for its end.
+    pub fn kill(&self) {
+        signal(self.pid(), libc::SIGKILL);
+    }
+
+    pub fn reap(mut self) {
+        self.finish();
+    }
+
+    fn finish(&mut self) {
+        if !self.reaped {
+            self.kill();
+            // SAFETY: a null status is allowed.
+            unsafe { libc::waitpid(self.pid, std::ptr::null_mut(), 0) };
+            self.reaped = true;
+        }
+    }
+}
+
+impl Drop for Forked {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+/// Ends this process at once, as a crash would: no destructor runs.
+pub fn exit_at_once(code: i32) -> ! {
+    // SAFETY: ends the process.
+    unsafe { libc::_exit(code) }
+}
+
+pub fn signal(pid: u32, signal: libc::c_int) {
+    // SAFETY: kill touches no memory; the tests only signal children not yet reaped.
+    let result = unsafe { libc::kill(pid.cast_signed(), signal) };
+    assert_eq!(result, 0, "kill {pid}: {}", io::Error::last_os_error());
+}
+
+/// Stops a child of this process (SIGSTOP), and returns once it stands still.
+pub fn stop(pid: u32) {
+    signal(pid, libc::SIGSTOP);
+    // SAFETY: a null status is allowed; WUNTRACED also reports a stop, without reaping.
+    let seen = unsafe { libc::waitpid(pid.cast_signed(), std::ptr::null_mut(), libc::WUNTRACED) };
+    assert_eq!(seen, pid.cast_signed(), "waitpid: {}", io::Error::last_os_error());
+}
+
+pub fn resume(pid: u32) {
+    signal(pid, libc::SIGCONT);
+}
+
+/// Has the kernel kill this process when the thread that started it ends, so that an
+/// aborted test leaves nobody behind.
+pub fn die_with_parent() {
+    // SAFETY: prctl with this option takes a number and touches no memory.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+}
+
+pub fn is_root() -> bool {
+    // SAFETY: returns a number.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// Makes this process another user's, for good.
+pub fn become_user(id: u32) {
+    // SAFETY: these take numbers and touch no memory.
+    let failed = unsafe {
+        libc::setgroups(0, std::ptr::null()) != 0 || libc::setgid(id) != 0 || libc::setuid(id) != 0
+    };
+    assert!(!failed, "setuid: {}", io::Error::last_os_error());
+}
+
+pub fn set_umask(mask: u32) {
+    // SAFETY: takes and returns a number.
+    unsafe { libc::umask(mask) };
+}
+
+/// Sets a soft limit of this process, such as `libc::RLIMIT_FSIZE`.
+pub fn limit(resource: libc::__rlimit_resource_t, bytes: u64) {
+    let mut now = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: getrlimit fills, and setrlimit reads, the struct on this stack.
+    let failed = unsafe {
+        let failed = libc::getrlimit(resource, &mut now) != 0;
+        now.rlim_cur = bytes;
+        failed || libc::setrlimit(resource, &now) != 0
+    };
+    assert!(!failed, "setrlimit: {}", io::Error::last_os_error());
+}
+
+pub fn make_pipe_file(path: &Path) {
+    let path = c_string(path);
+    // SAFETY: the path ends with NUL and outlives the call.
+    let result = unsafe { libc::mkfifo(path.as_ptr(), 0o600) };
+    assert_eq!(result, 0, "mkfifo: {}", io::Error::last_os_error());
+}
+
+/// A file system in memory of this size, mounted on a folder until this is dropped.
+pub struct Mount {
+    at: PathBuf,
+}
+
+impl Mount {
+    /// `None` where this process may not mount.
+    pub fn tmpfs(at: &Path, size: u64) -> Option<Mount> {
+        let (target, options) = (c_string(at), CString::new(format!("size={size}")).unwrap());
+        // SAFETY: all of them are strings that end with NUL, and outlive the call.
+        let result = unsafe {
+            libc::mount(
+                c"tmpfs".as_ptr(),
+                target.as_ptr(),
+                c"tmpfs".as_ptr(),
+                0,
+                options.as_ptr().cast(),
+            )
+        };
+        (result == 0).then(|| Mount { at: at.to_owned() })
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let at = c_string(&self.at);
+        // SAFETY: the path ends with NUL and outlives the call. Detached, so that it goes
+        // even while a failing test still has a file open there.
+        unsafe { libc::umount2(at.as_ptr(), libc::MNT_DETACH) };
+    }
+}
+
+fn c_string(path: &Path) -> CString {
+    CString::new(path.as_os_str().as_bytes()).unwrap()
+}

@@ -66,6 +66,7 @@ mod map;
 mod open;
 mod protocol;
 mod slot;
+mod space;
 mod store;
 mod sys;
 mod text;

@@ -8,6 +8,7 @@ use crate::attach::Attachment;
 use crate::directory;
 use crate::error::{Error, Result};
 use crate::open::{self, Creation, Request};
+use crate::space;
 
 /// An open store: one file of named, typed slots, shared by any number of processes.
 ///
@@ -251,7 +252,7 @@ impl Store {
             slots += u64::from(!directory::is_removed(&region, descriptor.form()));
             Ok(())
         })?;
-        let (defined, runs) = directory::usage(attachment);
+        let (defined, runs) = space::usage(attachment);
         Ok(Info {
             path: attachment.path.clone(),
             format: (attachment.header.major, attachment.header.minor),

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use portable_atomic::AtomicU128;
 
-use crate::map::Region;
+use crate::map::{Region, spin};
 use crate::protocol::{CONTROL, Cell, Control, Memory, VALUE};
 
 /// Whether this processor has what a cell needs.
@@ -78,18 +78,16 @@ impl Memory for CellRegion {
 
     #[inline]
     fn cell(&self) -> Cell {
-        load(self.0.cell_ptr())
+        // SAFETY: the pointer is 16-aligned and valid for as long as `self.0` lives; all
+        // that changes these bytes does so by `swap`.
+        unsafe { load(self.0.cell_ptr()) }
     }
 
     #[inline]
     fn swap_cell(&self, old: Cell, new: Cell, order: Ordering) -> Result<(), Cell> {
         // SAFETY: the pointer is 16-aligned and valid for as long as `self.0` lives; all
         // that changes these bytes does so by this very operation.
-        let cell = unsafe { AtomicU128::from_ptr(self.0.cell_ptr()) };
-        // Acquire on failure: what is found is used as `cell()` would be.
-        cell.compare_exchange(pack(old), pack(new), order, Ordering::Acquire)
-            .map(|_| ())
-            .map_err(unpack)
+        unsafe { swap(self.0.cell_ptr(), old, new, order) }
     }
 
     #[inline]
@@ -115,7 +113,7 @@ impl Memory for CellRegion {
     }
 
     fn spin(&self, seen: Control) -> bool {
-        self.0.spin(seen)
+        spin(|| self.cell().control.same(seen))
     }
 
     fn wait(&self, seen: Control, limit: Duration) {
@@ -127,15 +125,34 @@ impl Memory for CellRegion {
     }
 }
 
-/// Control word, then value, both acquired. The compiler moves no access to memory
-/// across the assembly, as it must assume that it reads and writes any.
+/// Replaces both words of the cell if they are `old`, else returns what they are.
+///
+/// # Safety
+///
+/// `cell` is valid and 16-aligned, and changed by nothing but this function.
+#[inline]
+unsafe fn swap(cell: *mut u128, old: Cell, new: Cell, order: Ordering) -> Result<(), Cell> {
+    // SAFETY: promised by the caller.
+    let cell = unsafe { AtomicU128::from_ptr(cell) };
+    // Acquire on failure: what is found is used as what `load` finds.
+    cell.compare_exchange(pack(old), pack(new), order, Ordering::Acquire)
+        .map(|_| ())
+        .map_err(unpack)
+}
+
+/// Control word, then value, both acquired.
+///
+/// # Safety
+///
+/// `cell` is valid and 16-aligned, and changed by nothing but [`swap`].
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 #[inline]
-fn load(cell: *const u128) -> Cell {
+unsafe fn load(cell: *mut u128) -> Cell {
     let (value, control): (u64, u64);
-    // SAFETY: reads 16 bytes at `cell`, which its callers keep mapped and aligned. Two
-    // aligned 8-byte loads are atomic on x86-64, and loads are not reordered with
-    // loads, nor with what comes after them: each is an acquire.
+    // SAFETY: reads the 16 bytes that the caller promises. Two aligned 8-byte loads are
+    // atomic on x86-64, and are not reordered with each other, nor with what comes after
+    // them: each is an acquire. The compiler moves no access to memory across the
+    // assembly, as it must assume that it touches any.
     unsafe {
         std::arch::asm!(
             "mov {control}, qword ptr [{cell} + 8]",
@@ -150,12 +167,16 @@ fn load(cell: *const u128) -> Cell {
 }
 
 /// Control word, then value, both acquired.
+///
+/// # Safety
+///
+/// `cell` is valid and 16-aligned, and changed by nothing but [`swap`].
 #[cfg(all(target_arch = "aarch64", not(miri)))]
 #[inline]
-fn load(cell: *const u128) -> Cell {
+unsafe fn load(cell: *mut u128) -> Cell {
     let (value, control): (u64, u64);
-    // SAFETY: reads 16 bytes at `cell`, which its callers keep mapped and aligned. `ldar`
-    // is an atomic load that acquires.
+    // SAFETY: reads the 16 bytes that the caller promises. `ldar` is an atomic load that
+    // acquires.
     unsafe {
         std::arch::asm!(
             "add {scratch}, {cell}, #8",
@@ -171,8 +192,63 @@ fn load(cell: *const u128) -> Cell {
     Cell { value, control: Control::from_bits(control) }
 }
 
+/// Control word and value, both acquired, in one.
+///
+/// # Safety
+///
+/// `cell` is valid and 16-aligned, and changed by nothing but [`swap`].
 #[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
-fn load(cell: *mut u128) -> Cell {
-    // SAFETY: as in `swap_cell`.
+unsafe fn load(cell: *mut u128) -> Cell {
+    // SAFETY: promised by the caller.
     unpack(unsafe { AtomicU128::from_ptr(cell) }.load(Ordering::Acquire))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicU64;
+
+    /// The real form of what loom sees as one small word: value and control word change
+    /// together, none is lost, and a value is never older than the control word read
+    /// before it.
+    #[test]
+    fn value_and_control_word_change_together() {
+        const ADDS: u64 = if cfg!(miri) { 200 } else { 200_000 };
+        // Memory of our own in place of a mapping, so that Miri can run this, too.
+        let (shared, done) = (AtomicU128::new(0), AtomicU64::new(0));
+        let cell = || shared.as_ptr();
+        let add = || {
+            for _ in 0..ADDS {
+                // SAFETY: the cell lives until the scope ends, and only `swap` changes it.
+                let mut seen = unsafe { load(cell()) };
+                loop {
+                    let new = Cell { value: seen.value + 1, control: seen.control.advanced(1) };
+                    // SAFETY: as above.
+                    match unsafe { swap(cell(), seen, new, Ordering::AcqRel) } {
+                        Ok(()) => break,
+                        Err(now) => {
+                            assert_eq!(now.value, now.control.version(), "torn");
+                            seen = now;
+                        }
+                    }
+                }
+                done.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(add);
+            scope.spawn(add);
+            scope.spawn(|| {
+                while done.load(Ordering::Relaxed) < 2 * ADDS {
+                    // SAFETY: as above.
+                    let seen = unsafe { load(cell()) };
+                    assert!(seen.value >= seen.control.version(), "older than its version");
+                    std::hint::spin_loop();
+                }
+            });
+        });
+        // SAFETY: as above.
+        let end = unsafe { load(cell()) };
+        assert_eq!((end.value, end.control.version()), (2 * ADDS, 2 * ADDS));
+    }
 }

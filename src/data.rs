@@ -110,7 +110,7 @@ impl Scalar {
 
     /// This integer as a scalar of an integer type; `None` if it does not fit, or the
     /// type is no integer.
-    fn from_integer(x: i128, of: ScalarType) -> Option<Scalar> {
+    pub fn from_integer(x: i128, of: ScalarType) -> Option<Scalar> {
         let mut scalar = Scalar::zero(of);
         each_integer!(&mut scalar, slot => *slot = x.try_into().ok()?; _ => return None);
         Some(scalar)

@@ -1,19 +1,19 @@
-//! From names to slots: the directory's lines, the index over them, and the space
-//! that they give out. Everything read here may have been written by anybody: it is
-//! copied to private memory, then checked, then used.
+//! From names to slots: the directory's lines and the index over them. Everything read
+//! here may have been written by anybody: it is copied to private memory, then checked,
+//! then used.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::attach::Attachment;
 use crate::cell::CellRegion;
+use crate::dtype::SlotType;
 use crate::error::{Error, Result};
-use crate::layout::{
-    Descriptor, Ends, GRANULE, LARGE_UNIT, LINE, MAX_LINES, PAGE, RUN, SMALL_ENTRY, SMALL_UNIT,
-    UNIT_HEAD, hash_name, live, live_len,
-};
+use crate::layout::{Descriptor, FLAG_NO_CHECKPOINT, GRANULE, LINE, MAX_LINES, hash_name, live};
 use crate::map::Region;
-use crate::protocol::{self, Failure, Form, Held, Memory, Owner, Patience, REMOVED, STALE, VALUE};
-use crate::sys;
+use crate::protocol::{
+    self, FREE, Failure, Form, Held, Memory, Owner, Patience, REMOVED, STALE, VALUE,
+};
+use crate::space;
 
 /// How many lines of the directory are in use.
 fn count(attachment: &Attachment) -> Result<u32> {
@@ -158,7 +158,7 @@ fn has_name(attachment: &Attachment, line: u32, name: &str) -> bool {
 /// What to define.
 pub(crate) struct Definition<'a> {
     pub(crate) name: &'a str,
-    pub(crate) slot_type: &'a crate::dtype::SlotType,
+    pub(crate) slot_type: &'a SlotType,
     /// K; ignored for a value.
     pub(crate) areas: u8,
     /// The first content: a value's bits, or the bytes of an area.
@@ -182,11 +182,13 @@ pub(crate) fn define(
     let full = |limit, size| Error::Full { path: attachment.path.clone(), limit, size };
     let header = &attachment.header;
     let count = count(attachment)?;
-    let before = ends(attachment)?;
+    let before = space::ends(attachment)?;
     if before.defined >= header.max_slots {
         return Err(full("max_slots", header.max_slots));
     }
-    let (descriptor, after) = place(definition, before);
+    let checkpoint = header.flags & FLAG_NO_CHECKPOINT == 0;
+    let Definition { name, slot_type, areas, .. } = definition;
+    let (descriptor, mut after) = space::place(name, slot_type, *areas, before, checkpoint);
     let lines = descriptor.encode();
     let next_count = count + descriptor.lines() as u32;
     let vacant = vacant.filter(|_| u64::from(next_count) <= header.regions.directory_lines);
@@ -195,11 +197,12 @@ pub(crate) fn define(
         return Err(full("max_size", header.max_size));
     }
     let line_at = |line: u32| header.regions.directory + u64::from(line) * LINE as u64;
-    grow(attachment, line_at(count)..line_at(next_count), &descriptor, before, after)?;
+    after.allocated +=
+        space::grow(attachment, line_at(count)..line_at(next_count), &descriptor, before, after)?;
     let region = region(attachment, &descriptor)?;
     // From here on nothing can fail. The ends first: whatever is written next lies
     // within them, so that nobody else is ever given the same space.
-    store_ends(attachment, before, after);
+    space::store_ends(attachment, before, after);
     write_initial(&region, &descriptor, definition.initial);
     attachment.directory.write(count as usize * LINE / 8, 0, &lines);
     let entry = hash_name(definition.name) >> 32 << 32 | (u64::from(count) + 1);
@@ -241,121 +244,20 @@ pub(crate) fn explain(
     }
 }
 
-/// Where the allocation has come to, checked.
-pub(crate) fn ends(attachment: &Attachment) -> Result<Ends> {
-    let mut bytes = [0; size_of::<Ends>()];
-    attachment.live.read(live::ENDS, 0, &mut bytes);
-    let ends: Ends = bytemuck::pod_read_unaligned(&bytes);
-    let header = &attachment.header;
-    let sound = (header.regions.runs..=header.max_size.next_multiple_of(RUN)).contains(&ends.runs)
-        && ends.runs.is_multiple_of(RUN)
-        && [ends.live, ends.copies, ends.small_copies].iter().all(|end| *end <= ends.runs)
-        && ends.units <= header.max_size
-        && ends.small / SMALL_UNIT <= ends.units;
-    if !sound {
-        let what = format!("the allocation ends are wrong: {ends:?}");
-        return Err(Error::corrupt(&attachment.path, what));
+/// Allocates what a copy of the file has left out: `cp` makes holes where it finds zeros,
+/// and a hole on a full disk would be a SIGBUS. Nobody else is attached.
+pub(crate) fn fill_holes(attachment: &Attachment, on_disk: u64) -> Result<()> {
+    let ends = space::ends(attachment)?;
+    if on_disk >= ends.allocated {
+        return Ok(());
     }
-    Ok(ends)
-}
-
-fn store_ends(attachment: &Attachment, before: Ends, after: Ends) {
-    let store = |word: usize, value: u64| {
-        // Release: in this order, whenever the process is killed.
-        attachment.live.store(live::ENDS + word, value, Release);
-    };
-    store(0, after.runs);
-    store(1, after.live);
-    store(2, after.copies);
-    store(3, after.units);
-    store(4, after.defined);
-    if after.small_copies != before.small_copies {
-        store(5, 0); // no unit, until its place is known
-        store(6, after.small_copies);
-    }
-    store(5, after.small);
-}
-
-/// Gives the new slot its places, and moves the ends behind them.
-fn place(definition: &Definition<'_>, mut ends: Ends) -> (Descriptor, Ends) {
-    let slot_type = definition.slot_type.clone();
-    let areas = match slot_type {
-        crate::dtype::SlotType::Value(_) => 0,
-        _ => definition.areas,
-    };
-    let content_len = slot_type.content_len().unwrap_or(0) as u64;
-    let live_at = |live: u64| live_len(live, content_len, areas);
-    let live = take(&mut ends.live, &mut ends.runs, live_at);
-    let entry = 8 + content_len.next_multiple_of(8);
-    let (first_unit, place, copies);
-    if entry <= SMALL_ENTRY {
-        let used = ends.small % SMALL_UNIT;
-        // 0: there is none, or the last one is full to the last byte.
-        if used == 0 || used + entry > SMALL_UNIT {
-            ends.small_copies = take(&mut ends.copies, &mut ends.runs, |_| 2 * SMALL_UNIT);
-            ends.small = ends.units * SMALL_UNIT + UNIT_HEAD;
-            ends.units += 1;
-        }
-        (first_unit, place) = (ends.small / SMALL_UNIT, ends.small % SMALL_UNIT);
-        copies = ends.small_copies;
-        ends.small += entry;
-    } else {
-        let units = content_len.div_ceil(LARGE_UNIT);
-        let data = content_len.next_multiple_of(PAGE);
-        copies = take(&mut ends.copies, &mut ends.runs, |_| 2 * (units * PAGE + data));
-        (first_unit, place) = (ends.units, PAGE);
-        ends.units += units;
-    }
-    ends.defined += 1;
-    let name = definition.name.to_owned();
-    (Descriptor { name, slot_type, areas, live, first_unit, copies, place }, ends)
-}
-
-/// Takes space of one kind: behind the last of that kind, if it fits that one's run or
-/// that run is the last; else in a new run.
-fn take(end: &mut u64, runs: &mut u64, len_at: impl Fn(u64) -> u64) -> u64 {
-    let room_end = end.next_multiple_of(RUN);
-    let here = end.next_multiple_of(64);
-    let fits = *end != 0 && (here + len_at(here) <= room_end || room_end == *runs);
-    let at = if fits { here } else { *runs };
-    *end = at + len_at(at);
-    *runs = (*runs).max(end.next_multiple_of(RUN));
-    at
-}
-
-/// Allocates the blocks of what was placed: lines, live slot, copies.
-fn grow(
-    attachment: &Attachment,
-    lines: std::ops::Range<u64>,
-    descriptor: &Descriptor,
-    before: Ends,
-    after: Ends,
-) -> Result<()> {
-    let lines_before = lines.start;
-    for (placed, old_end) in [
-        (lines, lines_before),
-        (descriptor.live..after.live, before.live),
-        (descriptor.copies..after.copies, before.copies),
-    ] {
-        // The granule in which the last of this kind ends is allocated already.
-        let have = old_end.next_multiple_of(GRANULE);
-        let from = if placed.start < have { have } else { placed.start / GRANULE * GRANULE };
-        let to = placed.end.next_multiple_of(GRANULE);
-        if from < to {
-            allocate(attachment, from, to)?;
-        }
-    }
-    Ok(())
-}
-
-fn allocate(attachment: &Attachment, from: u64, to: u64) -> Result<()> {
-    sys::allocate(attachment.map.file(), from, to - from).map_err(|source| {
-        match source.raw_os_error() {
-            Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => {
-                Error::NoSpace { path: attachment.path.clone(), need: to - from, source }
-            }
-            _ => Error::io(&attachment.path, "cannot allocate blocks", source),
-        }
+    let regions = &attachment.header.regions;
+    let lines_end = regions.directory + u64::from(count(attachment)?) * LINE as u64;
+    space::allocate(attachment, 0, lines_end.next_multiple_of(GRANULE))?;
+    each(attachment, |descriptor| {
+        let from = descriptor.live / GRANULE * GRANULE;
+        let to = (descriptor.live + descriptor.live_len()).next_multiple_of(GRANULE);
+        space::allocate(attachment, from, to)
     })
 }
 
@@ -390,25 +292,19 @@ pub(crate) fn settle_all(attachment: &Attachment, owner: Owner) -> Result<()> {
     })
 }
 
-/// Settles what anybody left. Nobody is attached.
+/// Settles what anybody who is dead left: everybody, but for those who do not count as
+/// attached, as their kernel had no memory for a lock.
 pub(crate) fn settle_everything(attachment: &Attachment) -> Result<()> {
-    each_memory(attachment, |memory, form| {
+    fn bury<M: Memory>(memory: &M, attachment: &Attachment, form: Form) {
         // Relaxed: the open lock, which is held, orders it.
-        match form {
-            Form::Scalar => {
-                let cell = CellRegion::new(memory);
-                let owner = cell.control(Relaxed).owner();
-                if owner != protocol::FREE && owner != REMOVED {
-                    protocol::settle(&cell, attachment, form, owner);
-                }
-            }
-            _ => {
-                let owner = memory.control(Relaxed).owner();
-                if owner != protocol::FREE && owner != REMOVED {
-                    protocol::settle(&memory, attachment, form, owner);
-                }
-            }
+        let owner = memory.control(Relaxed).owner();
+        if owner != FREE && owner != REMOVED {
+            protocol::bury(memory, attachment, form, owner);
         }
+    }
+    each_memory(attachment, |memory, form| match form {
+        Form::Scalar => bury(&CellRegion::new(memory), attachment, form),
+        _ => bury(&memory, attachment, form),
     })
 }
 

@@ -202,7 +202,7 @@ pub enum SlotType {
 impl SlotType {
     /// Whether every number in it is one that a store can define.
     pub(crate) fn is_valid(&self) -> bool {
-        self.content_len().is_some_and(|n| n > 0)
+        self.content_len().is_some()
     }
 
     /// Bytes of one area: the elements, or a text's length word and its capacity.
@@ -248,10 +248,14 @@ impl fmt::Display for SlotType {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseTypeError {
     text: String,
+    too_large: bool,
 }
 
 impl fmt::Display for ParseTypeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.too_large {
+            return write!(f, "{:?} is too large: a slot holds at most 32 GiB", self.text);
+        }
         write!(
             f,
             "{:?} is no type; write a scalar (bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64), \
@@ -281,7 +285,13 @@ impl FromStr for SlotType {
                 }
             }),
         };
-        parsed.filter(SlotType::is_valid).ok_or_else(|| ParseTypeError { text: text.to_owned() })
+        let refuse = |too_large| ParseTypeError { text: text.to_owned(), too_large };
+        let parsed = parsed.ok_or(refuse(false))?;
+        match parsed {
+            SlotType::Text(0) | SlotType::Bytes(0) => Err(refuse(false)),
+            _ if !parsed.is_valid() => Err(refuse(true)),
+            _ => Ok(parsed),
+        }
     }
 }
 

@@ -38,11 +38,20 @@ impl<T> PerProcess<T> {
         PerProcess { generation: generation(), value, next: OnceLock::new() }
     }
 
+    /// For a static: the value of the process that loads the library.
+    pub(crate) const fn at_load(value: T) -> PerProcess<T> {
+        PerProcess { generation: 0, value, next: OnceLock::new() }
+    }
+
     /// This process's value; `renew` makes it from the parent's if there is none yet.
     pub(crate) fn get(&self, renew: impl Fn(&T) -> T) -> &T {
         let mut at = self;
         while at.generation != generation() {
-            at = at.next.get_or_init(|| Box::new(PerProcess::new(renew(&at.value))));
+            at = at.next.get().unwrap_or_else(|| {
+                // A fork in the middle would leave its child waiting for us for ever.
+                let _quiet = NoFork::begin();
+                at.next.get_or_init(|| Box::new(PerProcess::new(renew(&at.value))))
+            });
         }
         &at.value
     }
@@ -191,12 +200,10 @@ extern "C" fn after_fork_in_child() {
     while let Some(some) = block {
         for entry in &some.entries {
             let fd = entry.fd.load(Ordering::Relaxed);
-            if fd == -1 || sys::reopen(fd, entry.writable.load(Ordering::Relaxed)).is_err() {
-                continue;
-            }
-            let byte = entry.common_byte.load(Ordering::Relaxed);
-            if byte != NO_BYTE {
-                sys::read_lock_in_child(fd, byte);
+            if fd != -1 {
+                let byte = entry.common_byte.load(Ordering::Relaxed);
+                let byte = (byte != NO_BYTE).then_some(byte);
+                sys::reopen(fd, entry.writable.load(Ordering::Relaxed), byte);
             }
         }
         block = some.next.get().map(|next| &**next);

@@ -1,5 +1,6 @@
 //! What all handles have in common: a slot's memory, its descriptor, its store.
 
+use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use crate::data::Data;
 use crate::directory::{self, Definition};
 use crate::dtype::SlotType;
 use crate::error::{Error, Result};
-use crate::layout::Descriptor;
+use crate::layout::{Descriptor, name_problem};
 use crate::map::Region;
 use crate::protocol::{self, Areas, Failure, Form, Held, Memory, Patience, Peers, REMOVED};
 use crate::store::Store;
@@ -88,7 +89,10 @@ impl Store {
         define: Define,
     ) -> Result<AnyHandle> {
         let attachment = &*self.attachment;
-        check_name(attachment, name)?;
+        if let Some(why) = name_problem(name) {
+            let (path, name) = (attachment.path.clone(), name.to_owned());
+            return Err(Error::BadName { path, name, why });
+        }
         let invalid = |what: String| Error::Invalid {
             path: attachment.path.clone(),
             slot: Some(name.to_owned()),
@@ -211,16 +215,6 @@ impl Store {
     }
 }
 
-fn check_name(attachment: &Attachment, name: &str) -> Result<()> {
-    let why = match () {
-        () if name.is_empty() => "it is empty",
-        () if name.len() > 255 => "it is longer than 255 bytes",
-        () if name.chars().any(char::is_control) => "it has a control character",
-        () => return Ok(()),
-    };
-    Err(Error::BadName { path: attachment.path.clone(), name: name.to_owned(), why })
-}
-
 /// How many characters must be put in, taken out or changed (Levenshtein).
 fn edit_distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.chars().count()).collect();
@@ -294,6 +288,10 @@ impl<M: Memory> Handle<M> {
         data: &[u8],
     ) -> Result<u64> {
         let held = lock.held.take().expect("held until committed");
+        if lock.busy.as_ref().is_some_and(|busy| !busy.is_still_guarded()) {
+            // The guard was dropped inside the update, and with it the lock.
+            return Err(self.explain(Failure::Evicted, &self.patience()));
+        }
         held.commit(areas, at, data).map_err(|failure| self.explain(failure, &self.patience()))
     }
 
@@ -308,7 +306,6 @@ impl<M: Memory> Handle<M> {
 /// A slot's lock for the time of one update.
 pub(crate) struct UpdateLock<'a, M: Memory> {
     held: Option<Held<'a, M, Attachment>>,
-    #[expect(dead_code, reason = "held for its drop")]
     busy: Option<Busy<'a>>,
 }
 
@@ -330,11 +327,72 @@ impl Busy<'_> {
         attachment.set_busy(slot, true);
         Busy { attachment, slot }
     }
+
+    /// Whether the guard that was there at the beginning still is. One that was taken
+    /// anew meanwhile is not busy.
+    fn is_still_guarded(&self) -> bool {
+        self.attachment.is_busy(self.slot)
+    }
 }
 
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
         self.attachment.set_busy(self.slot, false);
+    }
+}
+
+thread_local! {
+    /// The scalars whose update this thread is inside of: the attachment's address and the
+    /// slot's offset. A second update inside would make the outer one lose for ever.
+    static UPDATING: RefCell<Vec<(usize, u64)>> = const { RefCell::new(Vec::new()) };
+    /// How many they are: all that most updates have to look at.
+    static UPDATES: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Marks an update of a scalar by a closure of the user's, for as long as it exists.
+pub(crate) struct Updating;
+
+impl Drop for Updating {
+    fn drop(&mut self) {
+        UPDATING.with_borrow_mut(Vec::pop);
+        UPDATES.set(UPDATES.get() - 1);
+    }
+}
+
+impl Handle<CellRegion> {
+    /// Replaces the value, see [`protocol::update_scalar`]. `f` is not the user's, or runs
+    /// inside of [`Handle::begin_update`].
+    #[inline]
+    pub(crate) fn replace(
+        &self,
+        f: impl FnMut(u64) -> Option<u64>,
+    ) -> Result<std::result::Result<u64, u64>> {
+        self.attachment().check_writable()?;
+        let mut patience = self.patience();
+        let guarded = || self.is_guarded();
+        protocol::update_scalar(&self.memory, self.attachment(), &mut patience, guarded, f)
+            .map_err(|failure| self.explain(failure, &patience))
+    }
+
+    /// An error if this thread is inside an update of this value.
+    #[inline]
+    pub(crate) fn check_not_updating(&self) -> Result<()> {
+        if UPDATES.get() == 0 || !UPDATING.with_borrow(|all| all.contains(&self.identity())) {
+            return Ok(());
+        }
+        Err(self.explain(Failure::Deadlock, &self.patience()))
+    }
+
+    /// Begins an update by a closure of the user's.
+    pub(crate) fn begin_update(&self) -> Result<Updating> {
+        self.check_not_updating()?;
+        UPDATING.with_borrow_mut(|all| all.push(self.identity()));
+        UPDATES.set(UPDATES.get() + 1);
+        Ok(Updating)
+    }
+
+    fn identity(&self) -> (usize, u64) {
+        (Arc::as_ptr(&self.store.attachment).addr(), self.descriptor.live)
     }
 }
 

@@ -257,7 +257,9 @@ pub(crate) struct Ends {
     pub(crate) small: u64,
     /// Where that unit's two copies are.
     pub(crate) small_copies: u64,
-    pub(crate) reserved: u64,
+    /// Bytes of disk that were allocated in all, at least. A file that takes less has
+    /// lost some: it is a copy with holes.
+    pub(crate) allocated: u64,
 }
 
 const _: () = assert!(size_of::<Ends>() == 8 * (live::PROGRESS - live::ENDS));
@@ -335,6 +337,9 @@ impl Descriptor {
         if !areas_fit {
             return Err("its number of areas is wrong");
         }
+        if name_problem(name).is_some() {
+            return Err("its name is none that a slot can have");
+        }
         let descriptor = Descriptor {
             name: name.to_owned(),
             slot_type,
@@ -344,6 +349,9 @@ impl Descriptor {
             copies: head.copies,
             place: head.place,
         };
+        if descriptor.lines() != usize::from(head.lines) {
+            return Err("its descriptor's length is wrong");
+        }
         // In this order: the length is only computed of a place within the store.
         let inside = (regions.runs..max_size).contains(&descriptor.live)
             && descriptor.live.is_multiple_of(64)
@@ -411,6 +419,16 @@ fn slot_type(head: &DescriptorHead) -> Option<SlotType> {
         _ => return None,
     };
     slot_type.is_valid().then_some(slot_type)
+}
+
+/// Why no slot can have this name; `None` if one can.
+pub(crate) fn name_problem(name: &str) -> Option<&'static str> {
+    match () {
+        () if name.is_empty() => Some("it is empty"),
+        () if name.len() > 255 => Some("it is longer than 255 bytes"),
+        () if name.chars().any(char::is_control) => Some("it has a control character"),
+        () => None,
+    }
 }
 
 /// FNV-1a, 64 bits: <http://www.isthe.com/chongo/tech/comp/fnv/>.

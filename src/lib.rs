@@ -1,4 +1,54 @@
-//! Shared state that lasts: named, typed **slots** in one memory-mapped file.
+//! Shared state that lasts: named, typed **slots** in one memory-mapped file, read and
+//! updated by any number of processes at memory speed.
+//!
+//! ```
+//! # let folder = tempfile::tempdir().unwrap();
+//! # let path = folder.path().join("state.slots");
+//! use slotfile::Store;
+//!
+//! let store = Store::open_or_create(&path)?;
+//! let hits = store.value::<u64>("hits")?; // opens the slot, or defines it (zero)
+//! hits.fetch_add(1)?; // lock-free, and atomic among all processes
+//!
+//! let pose = store.array::<f64>("pose", 6)?;
+//! pose.update(|p| p[0] += 0.1)?; // all or nothing, for readers and for kill -9
+//! let now: Vec<f64> = pose.load(); // never torn, never waits
+//! # assert_eq!(now[0], 0.1);
+//! # Ok::<(), slotfile::Error>(())
+//! ```
+//!
+//! - [`Store`]: opening, creating, [`OpenOptions`]
+//! - [`Value`]: one scalar, with the operations of std's atomics
+//! - [`Array`]: many scalars, in up to four dimensions; whole, in ranges, by element
+//! - [`Text`] and [`Bytes`]: a capacity and a current length
+//! - [`Slot`]: any of them, by its type at run time: what tools use
+//! - [`Guard`]: a slot's lock, for longer sections
+//! - [`Error`]: one type, which names the file, the slot and the remedy
+//!
+//! # What it promises
+//!
+//! - **Readers never wait and never see a torn value**, even beside a writer that was
+//!   stopped or killed in the middle.
+//! - **`kill -9` at any instruction** loses nothing that was committed, leaves nothing
+//!   half-done, and no lock for longer than 50 ms.
+//! - **Types are checked**: a slot opened as another type, length or shape is an error
+//!   that says what was asked and what is there.
+//! - **A full disk is an error** when a slot is defined, never a signal later.
+//!
+//! # What it is not
+//!
+//! A cache with eviction, a database with queries, a network service, or a place for
+//! secrets shared with hostile writers: a process that may write the file can spoil its
+//! content or truncate it, though it can never make this library read or write outside
+//! of the mapping. It needs Linux on x86-64 or aarch64, and a local file system.
+//!
+//! Syncing does not exist yet: the state survives killed processes and orderly restarts,
+//! but a power cut leaves what the kernel had written by then.
+//!
+//! # Memory ordering
+//!
+//! Every load acquires, every update is acquire-release: who sees a slot's new content
+//! sees all that its writer did before. There are no `Ordering` arguments.
 
 mod array;
 mod attach;
@@ -16,6 +66,7 @@ mod map;
 mod open;
 mod protocol;
 mod slot;
+mod space;
 mod store;
 mod sys;
 mod text;
@@ -30,3 +81,8 @@ pub use slot::Slot;
 pub use store::{Info, OpenOptions, Opener, Store};
 pub use text::{Bytes, Text};
 pub use value::Value;
+
+/// The README's examples, run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -206,7 +206,7 @@ impl Memory for Region {
 }
 
 /// Spins while `same`, for a short while; whether it ended before the time did.
-fn spin(same: impl Fn() -> bool) -> bool {
+pub(crate) fn spin(same: impl Fn() -> bool) -> bool {
     let start = Instant::now();
     loop {
         for _ in 0..64 {

@@ -4,7 +4,7 @@
 //! somebody is there is said by the common byte. Nobody ever sees half a store: it is
 //! filled before it gets its name.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
@@ -143,8 +143,13 @@ fn create(path: &Path, creation: Creation) -> io::Result<()> {
         }
         Err(error) => return Err(error),
     }
-    // The name, too, is to survive a power cut.
-    File::open(folder)?.sync_all()
+    // The name, too, is to survive a power cut. A folder that may be written but not read
+    // cannot be opened for that.
+    match File::open(folder) {
+        Ok(folder) => folder.sync_all(),
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Makes the file an empty store, on disk.
@@ -158,7 +163,8 @@ fn fill(file: &File, creation: Creation) -> io::Result<()> {
     file.set_len(regions.runs)?;
     // Header, live header, table, index, and the first lines of the directory; only
     // allocated, never filled, so that the kernel keeps them in small pages.
-    sys::allocate(file, 0, regions.directory + GRANULE)?;
+    let allocated = regions.directory + GRANULE;
+    sys::allocate(file, 0, allocated)?;
     let header = Header {
         magic: MAGIC,
         major: FORMAT.0,
@@ -176,7 +182,7 @@ fn fill(file: &File, creation: Creation) -> io::Result<()> {
     word(live::ACKED, &[0; 8])?;
     word(live::ACKED + 1, &[0xff; 8])?;
     word(live::COUNT, &directory::count_word(0).to_le_bytes())?;
-    let ends = Ends { runs: regions.runs, ..bytemuck::Zeroable::zeroed() };
+    let ends = Ends { runs: regions.runs, allocated, ..bytemuck::Zeroable::zeroed() };
     word(live::ENDS, bytemuck::bytes_of(&ends))?;
     file.sync_all()
 }
@@ -193,12 +199,12 @@ fn hex(bytes: [u8; 16]) -> String {
 
 /// Which file, and how it is open: a read-only attachment has no use for writers.
 type Key = (u64, u64, bool);
-type Registry = Mutex<HashMap<Key, Weak<Attachment>>>;
+type Registry = Mutex<BTreeMap<Key, Weak<Attachment>>>;
 
 /// The stores that this process has open: opening one twice shares one attachment.
 fn registry() -> &'static Registry {
-    static REGISTRY: std::sync::OnceLock<PerProcess<Registry>> = std::sync::OnceLock::new();
-    REGISTRY.get_or_init(|| PerProcess::new(Registry::default())).get(|parents| {
+    static REGISTRY: PerProcess<Registry> = PerProcess::at_load(Mutex::new(BTreeMap::new()));
+    REGISTRY.get(|parents| {
         // Where another thread of the parent was at it, a store may be attached twice,
         // which works as well.
         let known = parents.try_lock().map(|known| known.clone());
@@ -219,29 +225,36 @@ fn open_existing(request: &Request<'_>) -> Result<Option<Arc<Attachment>>> {
     let metadata = file.metadata().map_err(cannot_open)?;
     check_kind(path, &metadata)?;
     let key = (metadata.dev(), metadata.ino(), writable);
-    let known = || registry().lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(attachment) = known().get(&key).and_then(Weak::upgrade) {
-        return Ok(Some(attachment));
+    let start = Instant::now();
+    let mut pause = Duration::from_micros(50);
+    loop {
+        // The mutex is not held while waiting: other stores are opened meanwhile.
+        let mut known = registry().lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, attachment| attachment.strong_count() > 0);
+        if let Some(attachment) = known.get(&key).and_then(Weak::upgrade) {
+            return Ok(Some(attachment));
+        }
+        if try_open_lock(path, &file)? {
+            // Replaced while we waited: what the path names now is what is wanted.
+            let now = std::fs::metadata(path).map_err(cannot_open)?;
+            if (now.dev(), now.ino()) != (key.0, key.1) {
+                return Ok(None);
+            }
+            let attachment = attach(path.to_owned(), file, writable)?;
+            fs2::FileExt::unlock(&**attachment.map.file())
+                .map_err(|e| Error::io(path, "cannot unlock the file", e))?;
+            known.insert(key, Arc::downgrade(&attachment));
+            return Ok(Some(attachment));
+        }
+        drop(known);
+        let waited = start.elapsed();
+        if request.timeout.is_some_and(|timeout| waited >= timeout) {
+            let (path, slot) = (path.to_owned(), "the open lock".to_owned());
+            return Err(Error::LockTimeout { path, slot, holder: None, waited });
+        }
+        std::thread::sleep(pause);
+        pause = (2 * pause).min(Duration::from_millis(5));
     }
-    // Without the registry: this may take long, and other threads open other stores.
-    take_open_lock(path, &file, request.timeout)?;
-    // Replaced while we waited: what the path names now is what is wanted.
-    let now = std::fs::metadata(path).map_err(cannot_open)?;
-    if (now.dev(), now.ino()) != (key.0, key.1) {
-        return Ok(None);
-    }
-    let cannot_unlock = |e| Error::io(path, "cannot unlock the file", e);
-    let mut known = known();
-    known.retain(|_, attachment| attachment.strong_count() > 0);
-    // Another thread of this process had the open lock before.
-    if let Some(attachment) = known.get(&key).and_then(Weak::upgrade) {
-        fs2::FileExt::unlock(&*file).map_err(cannot_unlock)?;
-        return Ok(Some(attachment));
-    }
-    let attachment = attach(path.to_owned(), file, writable)?;
-    fs2::FileExt::unlock(&**attachment.map.file()).map_err(cannot_unlock)?;
-    known.insert(key, Arc::downgrade(&attachment));
-    Ok(Some(attachment))
 }
 
 fn check_kind(path: &Path, metadata: &std::fs::Metadata) -> Result<()> {
@@ -256,27 +269,17 @@ fn check_kind(path: &Path, metadata: &std::fs::Metadata) -> Result<()> {
     Err(Error::NotAStore { path: path.to_owned(), why: why.into() })
 }
 
-/// Takes the open lock. Closing the file lets go, too.
-fn take_open_lock(path: &Path, file: &File, timeout: Option<Duration>) -> Result<()> {
-    let cannot_lock = |e| Error::io(path, "cannot lock the file", e);
-    let start = Instant::now();
-    let mut pause = Duration::from_micros(50);
+/// Takes the open lock if nobody has it. Closing the file lets go, too.
+fn try_open_lock(path: &Path, file: &File) -> Result<bool> {
     loop {
         match fs2::FileExt::try_lock_exclusive(file) {
-            Ok(()) => return Ok(()),
+            Ok(()) => return Ok(true),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            Err(e) if e.raw_os_error() != fs2::lock_contended_error().raw_os_error() => {
-                return Err(cannot_lock(e));
+            Err(e) if e.raw_os_error() == fs2::lock_contended_error().raw_os_error() => {
+                return Ok(false);
             }
-            Err(_) => {}
+            Err(e) => return Err(Error::io(path, "cannot lock the file", e)),
         }
-        let waited = start.elapsed();
-        if timeout.is_some_and(|timeout| waited >= timeout) {
-            let (path, slot) = (path.to_owned(), "the open lock".to_owned());
-            return Err(Error::LockTimeout { path, slot, holder: None, waited });
-        }
-        std::thread::sleep(pause);
-        pause = (2 * pause).min(Duration::from_millis(5));
     }
 }
 
@@ -296,6 +299,8 @@ fn attach(path: PathBuf, file: StoreFile, writable: bool) -> Result<Arc<Attachme
     let attachment = Attachment::new(path, map, header, writable, directory::settle_all)?;
     directory::check(&attachment)?;
     if alone && writable {
+        let on_disk = 512 * attachment.map.file().metadata().map_or(u64::MAX / 512, |m| m.blocks());
+        directory::fill_holes(&attachment, on_disk)?;
         attachment.reset_table(|| directory::settle_everything(&attachment))?;
     }
     attachment.announce()?;

@@ -189,7 +189,16 @@ impl Slot {
     ///
     /// [`Error::Index`] if it ends before; [`Error::Invalid`] for a text or bytes.
     pub fn load_range(&self, range: impl RangeBounds<usize>) -> Result<Elements> {
-        Ok(self.read(self.positions(range)?).0)
+        Ok(self.load_range_versioned(range)?.0)
+    }
+
+    /// The same, and the version they are of.
+    ///
+    /// # Errors
+    ///
+    /// As [`load_range`](Slot::load_range).
+    pub fn load_range_versioned(&self, range: impl RangeBounds<usize>) -> Result<(Elements, u64)> {
+        Ok(self.read(self.positions(range)?))
     }
 
     /// Replaces the content.
@@ -270,29 +279,21 @@ impl Slot {
         let range = self.positions(range)?;
         match &self.kind {
             Kind::Value(handle, scalar_type) => {
-                handle.attachment().check_writable()?;
-                let mut patience = handle.patience();
+                let _updating = handle.begin_update()?;
                 let mut outcome = None;
-                let updated = protocol::update_scalar(
-                    &handle.memory,
-                    handle.attachment(),
-                    &mut patience,
-                    || handle.is_guarded(),
-                    |bits| {
-                        let mut elements = Elements::zeros(*scalar_type, range.len());
-                        if !range.is_empty() {
-                            elements.set(0, Scalar::from_bits(bits, *scalar_type));
-                        }
-                        let result = f(&mut elements).and_then(|result| {
-                            self.check_elements(*scalar_type, range.len(), &elements)?;
-                            Ok(result)
-                        });
-                        let new = result.is_ok().then(|| elements.get(0)).flatten();
-                        outcome = Some(result);
-                        new.map(Scalar::to_bits)
-                    },
-                );
-                updated.map_err(|failure| handle.explain(failure, &patience))?.ok();
+                let _ = handle.replace(|bits| {
+                    let mut elements = Elements::zeros(*scalar_type, range.len());
+                    if !range.is_empty() {
+                        elements.set(0, Scalar::from_bits(bits, *scalar_type));
+                    }
+                    let result = f(&mut elements).and_then(|result| {
+                        self.check_elements(*scalar_type, range.len(), &elements)?;
+                        Ok(result)
+                    });
+                    let new = result.is_ok().then(|| elements.get(0)).flatten();
+                    outcome = Some(result);
+                    new.map(Scalar::to_bits)
+                })?;
                 outcome.expect("the closure has run")
             }
             Kind::Array(handle, areas, scalar_type, _) => {

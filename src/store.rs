@@ -8,6 +8,7 @@ use crate::attach::Attachment;
 use crate::directory;
 use crate::error::{Error, Result};
 use crate::open::{self, Creation, Request};
+use crate::space;
 
 /// An open store: one file of named, typed slots, shared by any number of processes.
 ///
@@ -251,7 +252,7 @@ impl Store {
             slots += u64::from(!directory::is_removed(&region, descriptor.form()));
             Ok(())
         })?;
-        let ends = directory::ends(attachment)?;
+        let (defined, runs) = space::usage(attachment);
         Ok(Info {
             path: attachment.path.clone(),
             format: (attachment.header.major, attachment.header.minor),
@@ -259,9 +260,9 @@ impl Store {
             allocated: 512 * std::os::unix::fs::MetadataExt::blocks(&metadata),
             max_size: attachment.header.max_size,
             slots,
-            definitions_left: attachment.header.max_slots.saturating_sub(ends.defined),
+            definitions_left: attachment.header.max_slots.saturating_sub(defined),
             max_slots: attachment.header.max_slots,
-            free: attachment.header.max_size.saturating_sub(ends.runs),
+            free: attachment.header.max_size.saturating_sub(runs),
             open_by: attachment
                 .openers()
                 .into_iter()

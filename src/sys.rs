@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
@@ -141,32 +141,48 @@ pub(crate) fn open_again(file: &File, writable: bool) -> Option<File> {
     File::options().read(true).write(writable).open(path).ok()
 }
 
-/// Makes the number of `fd` stand for a new open file description of the same file,
-/// without unlocking anything that the old one has locked for others who share it.
+/// Makes the number of `fd` stand for a new open file description of the same file, with
+/// a read lock on `byte` if there is one to have; without unlocking anything that the old
+/// description has locked for others who share it. For the child of a fork.
 ///
-/// On failure the number stands for something that no lock can be set on, so that
-/// nothing done through it can be taken for done.
-pub(crate) fn reopen(fd: RawFd, writable: bool) -> io::Result<()> {
+/// Where that cannot be, the number stands for something that no lock can be set on, so
+/// that nothing done through it can be taken for done. And where even that cannot be,
+/// this process ends: it must not go on with locks that are not its own.
+pub(crate) fn reopen(fd: RawFd, writable: bool, byte: Option<u64>) {
     let access = if writable { libc::O_RDWR } else { libc::O_RDONLY };
     let path = proc_path(fd);
     let open = |path: *const libc::c_char, flags| {
         // SAFETY: the path is a string that ends with NUL, and outlives the call.
         uninterrupted(|| unsafe { libc::open(path, flags | libc::O_CLOEXEC) })
     };
-    let opened = open(path.as_ptr().cast(), access | libc::O_NONBLOCK);
-    let (new, failed) = match opened {
-        Ok(new) => (new, None),
-        Err(error) => (open(c"/".as_ptr(), libc::O_PATH)?, Some(error)),
+    let new = match open(path.as_ptr().cast(), access | libc::O_NONBLOCK) {
+        Ok(new) => {
+            if let Some(byte) = byte {
+                // SAFETY: `new` was opened above, and is closed below.
+                let new = unsafe { BorrowedFd::borrow_raw(new) };
+                // Where it fails, this process does not count as attached, as one whose
+                // kernel has no memory for locks; it is told by its first own lock.
+                let _ = set_byte_lock(new, ByteLock::Read, byte);
+            }
+            Ok(new)
+        }
+        // There may be too many descriptors: let this one go first.
+        Err(_) => {
+            // SAFETY: the number is open, and stands for something else from here on.
+            unsafe { libc::close(fd) };
+            open(c"/".as_ptr(), libc::O_PATH)
+        }
     };
-    // SAFETY: both numbers are open here; dup3 closes `fd`'s old meaning in one step,
-    // and `new` is nobody else's.
-    let moved = uninterrupted(|| unsafe { libc::dup3(new, fd, libc::O_CLOEXEC) });
-    // SAFETY: `new` was opened above and is not used again.
-    unsafe { libc::close(new) };
-    moved?;
-    match failed {
-        Some(error) => Err(error),
-        None => Ok(()),
+    let Ok(new) = new else { std::process::abort() };
+    if new != fd {
+        // SAFETY: `new` is open and nobody else's; dup3 closes `fd`'s old meaning, if it
+        // has one, in the same step.
+        let moved = uninterrupted(|| unsafe { libc::dup3(new, fd, libc::O_CLOEXEC) });
+        // SAFETY: `new` was opened above and is not used again.
+        unsafe { libc::close(new) };
+        if moved.is_err() {
+            std::process::abort();
+        }
     }
 }
 
@@ -182,17 +198,10 @@ pub(crate) fn at_fork(
     if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
 }
 
-/// Read-locks a byte, for a handler in the child of a fork.
-pub(crate) fn read_lock_in_child(fd: RawFd, byte: u64) {
-    // SAFETY: the number is open: the caller has just made it stand for a file.
-    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-    // Where it fails, this process is not counted as attached; it still works.
-    let _ = set_byte_lock(fd.as_fd(), ByteLock::Read, byte);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsFd;
 
     #[test]
     fn byte_locks_belong_to_the_open_file_description() {
@@ -222,8 +231,9 @@ mod tests {
         let (a, b) = (open(), open());
         let copy = inheritable(a.as_fd()).unwrap();
         assert!(set_byte_lock(a.as_fd(), ByteLock::Write, 5).unwrap());
-        reopen(a.as_raw_fd(), true).unwrap();
+        reopen(a.as_raw_fd(), true, Some(6));
         assert!(byte_is_locked(a.as_fd(), 5).unwrap(), "the copy still has it");
+        assert!(byte_is_locked(b.as_fd(), 6).unwrap(), "the new one has its own");
         drop(copy);
         assert!(!byte_is_locked(b.as_fd(), 5).unwrap());
     }

@@ -81,7 +81,7 @@ impl<T: Element> Value<T> {
     /// [`Error::LockTimeout`](crate::Error::LockTimeout) or
     /// [`Error::Deadlock`](crate::Error::Deadlock).
     pub fn store(&self, new: T) -> Result<()> {
-        self.update(|_| new).map(|_| ())
+        self.fetch(|_| new).map(|_| ())
     }
 
     /// Replaces the value; returns the one before.
@@ -90,7 +90,7 @@ impl<T: Element> Value<T> {
     ///
     /// As [`store`](Value::store).
     pub fn swap(&self, new: T) -> Result<T> {
-        self.update(|_| new)
+        self.fetch(|_| new)
     }
 
     /// Replaces the value if it is `current`, bit by bit (so a NaN equals itself, and 0.0
@@ -101,45 +101,54 @@ impl<T: Element> Value<T> {
     ///
     /// As [`store`](Value::store).
     pub fn compare_exchange(&self, current: T, new: T) -> Result<Result<T, T>> {
-        self.try_update(|now| (now.to_bits() == current.to_bits()).then_some(new))
+        self.handle.check_not_updating()?;
+        self.replace(|now| (now.to_bits() == current.to_bits()).then_some(new))
     }
 
     /// Replaces the value by `f` of it; returns the one before. `f` may run more than
-    /// once, when others update the value meanwhile.
+    /// once, when others update the value meanwhile; another update of this value inside
+    /// it is [`Error::Deadlock`](crate::Error::Deadlock).
     ///
     /// # Errors
     ///
     /// As [`store`](Value::store).
-    #[inline]
     pub fn update(&self, mut f: impl FnMut(T) -> T) -> Result<T> {
-        let (Ok(old) | Err(old)) = self.try_update(|now| Some(f(now)))?;
-        Ok(old)
+        let _updating = self.handle.begin_update()?;
+        self.replace(|now| Some(f(now))).map(either)
     }
 
     /// Replaces the value by `f` of it, or leaves it where that is `None`. The inner
-    /// result holds the value before: `Ok` if it was replaced. `f` may run more than once.
+    /// result holds the value before: `Ok` if it was replaced. `f` as in
+    /// [`update`](Value::update).
     ///
     /// # Errors
     ///
     /// As [`store`](Value::store).
+    pub fn try_update(&self, f: impl FnMut(T) -> Option<T>) -> Result<Result<T, T>> {
+        let _updating = self.handle.begin_update()?;
+        self.replace(f)
+    }
+
+    /// Replaces the value by `f` of it, which is not the user's.
     #[inline]
-    pub fn try_update(&self, mut f: impl FnMut(T) -> Option<T>) -> Result<Result<T, T>> {
-        let handle = &self.handle;
-        handle.attachment().check_writable()?;
-        let mut patience = handle.patience();
-        let updated = protocol::update_scalar(
-            &handle.memory,
-            handle.attachment(),
-            &mut patience,
-            || handle.is_guarded(),
-            |bits| f(T::from_bits(bits)).map(T::to_bits),
-        );
-        match updated {
-            Ok(Ok(old)) => Ok(Ok(T::from_bits(old))),
-            Ok(Err(now)) => Ok(Err(T::from_bits(now))),
-            Err(failure) => Err(handle.explain(failure, &patience)),
+    fn fetch(&self, f: impl Fn(T) -> T) -> Result<T> {
+        self.handle.check_not_updating()?;
+        self.replace(|now| Some(f(now))).map(either)
+    }
+
+    #[inline]
+    fn replace(&self, mut f: impl FnMut(T) -> Option<T>) -> Result<Result<T, T>> {
+        match self.handle.replace(|bits| f(T::from_bits(bits)).map(T::to_bits))? {
+            Ok(old) => Ok(Ok(T::from_bits(old))),
+            Err(now) => Ok(Err(T::from_bits(now))),
         }
     }
+}
+
+/// The value, replaced or not.
+fn either<T>(result: Result<T, T>) -> T {
+    let (Ok(value) | Err(value)) = result;
+    value
 }
 
 impl<T: Number> Value<T> {
@@ -150,7 +159,7 @@ impl<T: Number> Value<T> {
     /// As [`store`](Value::store).
     #[inline]
     pub fn fetch_add(&self, n: T) -> Result<T> {
-        self.update(|x| x.add(n))
+        self.fetch(|x| x.add(n))
     }
 
     /// Subtracts, wrapping around; returns the value before.
@@ -159,7 +168,7 @@ impl<T: Number> Value<T> {
     ///
     /// As [`store`](Value::store).
     pub fn fetch_sub(&self, n: T) -> Result<T> {
-        self.update(|x| x.sub(n))
+        self.fetch(|x| x.sub(n))
     }
 
     /// Replaces the value by `n` if that is less; returns the value before. Of a NaN and
@@ -169,7 +178,7 @@ impl<T: Number> Value<T> {
     ///
     /// As [`store`](Value::store).
     pub fn fetch_min(&self, n: T) -> Result<T> {
-        self.update(|x| x.least(n))
+        self.fetch(|x| x.least(n))
     }
 
     /// Replaces the value by `n` if that is greater; returns the value before. Of a NaN
@@ -179,7 +188,7 @@ impl<T: Number> Value<T> {
     ///
     /// As [`store`](Value::store).
     pub fn fetch_max(&self, n: T) -> Result<T> {
-        self.update(|x| x.greatest(n))
+        self.fetch(|x| x.greatest(n))
     }
 }
 
@@ -190,7 +199,7 @@ impl<T: Bits> Value<T> {
     ///
     /// As [`store`](Value::store).
     pub fn fetch_and(&self, bits: T) -> Result<T> {
-        self.update(|x| x & bits)
+        self.fetch(|x| x & bits)
     }
 
     /// Bitwise "or"; returns the value before.
@@ -199,7 +208,7 @@ impl<T: Bits> Value<T> {
     ///
     /// As [`store`](Value::store).
     pub fn fetch_or(&self, bits: T) -> Result<T> {
-        self.update(|x| x | bits)
+        self.fetch(|x| x | bits)
     }
 
     /// Bitwise "exclusive or"; returns the value before.
@@ -208,7 +217,7 @@ impl<T: Bits> Value<T> {
     ///
     /// As [`store`](Value::store).
     pub fn fetch_xor(&self, bits: T) -> Result<T> {
-        self.update(|x| x ^ bits)
+        self.fetch(|x| x ^ bits)
     }
 
     /// Bitwise "not and"; returns the value before.
@@ -217,6 +226,6 @@ impl<T: Bits> Value<T> {
     ///
     /// As [`store`](Value::store).
     pub fn fetch_nand(&self, bits: T) -> Result<T> {
-        self.update(|x| !(x & bits))
+        self.fetch(|x| !(x & bits))
     }
 }

@@ -35,6 +35,10 @@ pub(crate) fn lock<'a, M: Memory, P: Peers>(
                 if let Some(held) = take(memory, peers, seen, me) {
                     return Ok(held);
                 }
+                // Somebody was faster. That may go on for long.
+                if patience.is_over() {
+                    return Err(Failure::Timeout(memory.control(Relaxed).owner()));
+                }
             }
             REMOVED => return Err(Failure::Removed),
             owner if owner == me => return Err(Failure::Deadlock),
@@ -78,6 +82,9 @@ pub(super) fn wait_for_owner<M: Memory, P: Peers>(
     seen: Control,
     patience: &mut Patience,
 ) -> Result<(), Failure> {
+    if patience.is_over() {
+        return Err(Failure::Timeout(seen.owner()));
+    }
     if memory.spin(seen) || bury(memory, peers, form, seen.owner()) {
         return Ok(());
     }
@@ -203,8 +210,10 @@ impl<M: Memory, P: Peers> Drop for Held<'_, M, P> {
         let me = self.owner();
         loop {
             let seen = self.memory.control(Relaxed);
-            if seen.owner() != me {
-                return; // committed, or evicted
+            // Committed, or evicted; or the thread's entry is gone already, since this is
+            // dropped by a thread-local: then whoever wants the lock buries us.
+            if seen.owner() != me || !self.peers.is_me(me) {
+                return;
             }
             // Release: who takes the lock next comes after all that was done under it.
             let free = seen.with_owner(FREE).with_waiters(false);
@@ -241,7 +250,7 @@ pub(super) fn publish<M: Memory>(memory: &M, old: Control, new: Control) -> bool
 }
 
 /// Settles the slot if `owner` is dead. False if it lives.
-fn bury<M: Memory, P: Peers>(memory: &M, peers: &P, form: Form, owner: Owner) -> bool {
+pub(crate) fn bury<M: Memory, P: Peers>(memory: &M, peers: &P, form: Form, owner: Owner) -> bool {
     peers.one_at_a_time(|| {
         if planted!(BuryWithoutByte) {
             let seen = memory.control(Acquire);
@@ -303,14 +312,18 @@ pub(super) fn settle_draft<M: Memory>(memory: &M, old: Control, new: Control) {
 
 /// Takes an entry for the calling thread, if nobody has it; settles first what a
 /// dead holder left. `settle_all` calls [`settle`] with this owner on every slot
-/// and every lock of the store. Runs under [`Peers::one_at_a_time`].
-pub(crate) fn claim<P: Peers>(peers: &P, owner: Owner, settle_all: impl FnOnce()) -> bool {
+/// and every lock of the store, and says whether it could. Runs under
+/// [`Peers::one_at_a_time`].
+pub(crate) fn claim<P: Peers>(peers: &P, owner: Owner, settle_all: impl FnOnce() -> bool) -> bool {
     if !peers.share(owner) {
         return false;
     }
     // Acquire: FREE means that no slot names it, as its last holder left them.
-    if peers.word(owner, Acquire) != Word::Free && !planted!(ClaimWithoutBurial) {
-        settle_all();
+    let left_behind = peers.word(owner, Acquire) != Word::Free && !planted!(ClaimWithoutBurial);
+    // Half settled, the word must stay: it says which way the rest is to go.
+    if left_behind && !settle_all() {
+        peers.unshare(owner);
+        return false;
     }
     // In one step, so that no other can claim between burial and claim. Refused
     // where another shares the byte, perhaps stopped for ever: take the next entry.

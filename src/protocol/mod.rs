@@ -39,7 +39,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use array::{effective_version, read};
 pub(crate) use control::{Control, FREE, Owner, REMOVED, lead};
-pub(crate) use lock::{Held, claim, lock, remove, settle};
+pub(crate) use lock::{Held, bury, claim, lock, remove, settle};
 pub(crate) use scalar::{load_scalar, load_scalar_versioned, update_scalar};
 #[cfg_attr(not(test), expect(unused_imports, reason = "public with Store::transaction"))]
 pub(crate) use transaction::{Change, Sample, commit_all, snapshot};
@@ -244,6 +244,12 @@ impl Patience {
     /// How long there is to wait in all; the longest there is, where that is for ever.
     pub(crate) fn limit(&self) -> Duration {
         self.timeout.unwrap_or(Duration::MAX)
+    }
+
+    /// Whether the time is over. Not before the second call: one try is always made.
+    pub(super) fn is_over(&mut self) -> bool {
+        let first = self.deadline.is_none();
+        self.next_sleep().is_none() && !first
     }
 
     /// How long the next sleep may last; `None` when the time is over.

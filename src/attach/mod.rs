@@ -6,10 +6,11 @@
 //! drops it when the process dies, whatever killed it, across PID namespaces. Every
 //! attached process, readers too, has a read lock on one common byte.
 
-use std::cell::RefCell;
+mod lease;
+
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::error::{Error, Result};
@@ -18,6 +19,7 @@ use crate::layout::{COMMON_BYTE, Header, LINE, TABLE_ENTRIES, TABLE_ENTRY_LEN, e
 use crate::map::{Map, Region, Unmapped};
 use crate::protocol::{self, Memory, Owner, Peers, Word};
 use crate::sys::{self, ByteLock};
+use lease::{existing_lease, with_lease};
 
 /// An open store, shared by all its handles in this process.
 #[derive(Debug)]
@@ -50,11 +52,17 @@ struct Process {
     /// A bit for each entry of the table that this process has. An own byte is never
     /// probed: that would turn its write lock into a read lock in silence.
     own: [AtomicU64; TABLE_ENTRIES as usize / 64],
+    /// The last error of a byte lock other than that somebody else has it; 0: none.
+    lock_error: AtomicI32,
 }
 
 impl Process {
     fn new() -> Process {
-        Process { one_at_a_time: Mutex::new(()), own: [const { AtomicU64::new(0) }; 64] }
+        Process {
+            one_at_a_time: Mutex::new(()),
+            own: [const { AtomicU64::new(0) }; 64],
+            lock_error: AtomicI32::new(0),
+        }
     }
 
     fn owns(&self, entry: u16) -> bool {
@@ -123,8 +131,12 @@ impl Attachment {
     /// Says that somebody is there.
     pub(crate) fn announce(&self) -> Result<()> {
         let file = self.map.file();
-        sys::set_byte_lock(file.as_fd(), ByteLock::Read, COMMON_BYTE)
-            .map_err(|e| Error::io(&self.path, "cannot lock a byte of the file", e))?;
+        let locked = sys::set_byte_lock(file.as_fd(), ByteLock::Read, COMMON_BYTE)
+            .map_err(|e| self.cannot_lock(e))?;
+        if !locked {
+            let what = "a program that is not slotfile has locked its common byte".into();
+            return Err(Error::Unsupported { path: self.path.clone(), what });
+        }
         file.lock_in_children(COMMON_BYTE);
         Ok(())
     }
@@ -154,6 +166,7 @@ impl Attachment {
         let process = self.process();
         self.one_at_a_time(|| {
             let mut failed = None;
+            process.lock_error.store(0, Ordering::Relaxed);
             for only_free in [true, false] {
                 for entry in 0..TABLE_ENTRIES {
                     // Relaxed: a hint; `protocol::claim` looks again with the byte locked.
@@ -162,22 +175,28 @@ impl Attachment {
                     if process.owns(entry) || free != only_free {
                         continue;
                     }
-                    let settle_all = || failed = (self.settle_all)(self, entry + 1).err();
+                    let settle_all = || match (self.settle_all)(self, entry + 1) {
+                        Ok(()) => true,
+                        Err(error) => {
+                            failed = Some(error);
+                            false
+                        }
+                    };
                     if protocol::claim(self, entry + 1, settle_all) {
                         process.set_own(entry, true);
-                        if let Some(error) = failed {
-                            self.give_back(process, entry, Word::Idle);
-                            return Err(error);
-                        }
                         self.sign(entry);
                         return Ok(entry + 1);
                     }
+                    // Where no lock can be set at all, that is what to say.
+                    let lock_error = process.lock_error.load(Ordering::Relaxed);
+                    if lock_error != 0 {
+                        return Err(self.cannot_lock(std::io::Error::from_raw_os_error(lock_error)));
+                    }
                 }
             }
-            let file = self.map.file().as_fd();
-            // Where no lock can be set at all, that is what to say.
-            sys::byte_is_locked(file, COMMON_BYTE)
-                .map_err(|e| Error::io(&self.path, "cannot lock a byte of the file", e))?;
+            if let Some(error) = failed {
+                return Err(error);
+            }
             Err(Error::TooManyProcesses {
                 path: self.path.clone(),
                 size: usize::from(TABLE_ENTRIES),
@@ -203,8 +222,7 @@ impl Attachment {
         // Release: who sees FREE sees every slot as its last holder left it.
         self.set_word(entry + 1, word, Ordering::Release);
         process.set_own(entry, false);
-        // It fails only where it could not have been locked either.
-        let _ = sys::set_byte_lock(self.map.file().as_fd(), ByteLock::None, entry_byte(entry));
+        self.lock_entry(entry + 1, ByteLock::None);
     }
 
     /// Who has entries: process numbers, as they were written in their own namespace,
@@ -242,20 +260,36 @@ impl Attachment {
         Some(self.signature(entry).0).filter(|pid| *pid != 0)
     }
 
-    /// Sets every word of the table to FREE, after `settle` has settled all slots, if
-    /// one is not. Nobody else is attached.
+    /// Sets every word of the table that nobody stands behind to FREE, after `settle` has
+    /// settled all slots, if there is one. Nobody else is attached.
     pub(crate) fn reset_table(&self, settle: impl FnOnce() -> Result<()>) -> Result<()> {
         // Relaxed: the open lock, which is held, orders it.
-        let in_use = |entry: &u16| {
+        let is_left = |entry: &u16| {
             self.table.load(Self::word_of(*entry), Ordering::Relaxed) != Word::Free as u64
+                && !self.is_alive(self.process(), *entry)
         };
-        if (0..TABLE_ENTRIES).any(|entry| in_use(&entry)) {
+        let left: Vec<u16> = (0..TABLE_ENTRIES).filter(is_left).collect();
+        if !left.is_empty() {
             settle()?;
-            for entry in (0..TABLE_ENTRIES).filter(in_use) {
-                self.set_word(entry + 1, Word::Free, Ordering::Release);
-            }
+        }
+        for entry in left {
+            self.set_word(entry + 1, Word::Free, Ordering::Release);
         }
         Ok(())
+    }
+
+    fn cannot_lock(&self, error: std::io::Error) -> Error {
+        Error::io(&self.path, "cannot lock a byte of the file", error)
+    }
+
+    /// Sets the lock of an entry's byte; false also where that fails, which is noted.
+    fn lock_entry(&self, owner: Owner, kind: ByteLock) -> bool {
+        let byte = entry_byte(owner - 1);
+        sys::set_byte_lock(self.map.file().as_fd(), kind, byte).unwrap_or_else(|error| {
+            let error = error.raw_os_error().unwrap_or(libc::EIO);
+            self.process().lock_error.store(error, Ordering::Relaxed);
+            false
+        })
     }
 
     /// A descriptor that the children of this process inherit: while it is open
@@ -318,133 +352,21 @@ impl Peers for Attachment {
             return true;
         }
         // Where the lock cannot be had for another reason, nobody is taken for dead.
-        !self.process().owns(entry)
-            && sys::set_byte_lock(self.map.file().as_fd(), ByteLock::Read, entry_byte(entry))
-                .unwrap_or(false)
+        !self.process().owns(entry) && self.lock_entry(owner, ByteLock::Read)
     }
 
     fn unshare(&self, owner: Owner) {
         if owner <= TABLE_ENTRIES {
-            let byte = entry_byte(owner - 1);
-            // It was locked a moment ago, by the same call.
-            let _ = sys::set_byte_lock(self.map.file().as_fd(), ByteLock::None, byte);
+            self.lock_entry(owner, ByteLock::None);
         }
     }
 
     fn promote(&self, owner: Owner) -> bool {
-        sys::set_byte_lock(self.map.file().as_fd(), ByteLock::Write, entry_byte(owner - 1))
-            .unwrap_or(false)
+        self.lock_entry(owner, ByteLock::Write)
     }
 
     fn fork_generation(&self) -> u64 {
         fork::generation()
-    }
-}
-
-/// A thread's entry of one store's process table, and what it holds through it.
-#[derive(Debug)]
-struct Lease {
-    attachment: Weak<Attachment>,
-    id: u64,
-    /// Of the process that claimed it: the child of a fork has none of its parent's.
-    generation: u64,
-    owner: Owner,
-    guards: Vec<GuardMark>,
-}
-
-/// A slot that this thread has locked through a guard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct GuardMark {
-    slot: u64,
-    /// In an update of it: a second one inside would wait for itself.
-    busy: bool,
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        if self.generation != fork::generation() {
-            return;
-        }
-        if let Some(attachment) = self.attachment.upgrade() {
-            let word = if self.guards.is_empty() { Word::Free } else { Word::Idle };
-            attachment.one_at_a_time(|| {
-                attachment.give_back(attachment.process(), self.owner - 1, word);
-            });
-        }
-    }
-}
-
-thread_local! {
-    static LEASES: RefCell<Vec<Lease>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Whether the lease is this thread's own of this store.
-fn is_of(lease: &Lease, attachment: &Attachment) -> bool {
-    lease.id == attachment.id && lease.generation == fork::generation()
-}
-
-/// Runs `f` on the calling thread's lease, if it has one.
-fn existing_lease<R>(attachment: &Attachment, f: impl FnOnce(&mut Lease) -> R) -> Option<R> {
-    LEASES
-        .try_with(|leases| leases.borrow_mut().iter_mut().find(|l| is_of(l, attachment)).map(f))
-        .ok()?
-}
-
-/// Runs `f` on the calling thread's lease; claims an entry if it has none yet.
-fn with_lease<R>(attachment: &Attachment, f: impl FnOnce(&mut Lease) -> Result<R>) -> Result<R> {
-    let result = LEASES.try_with(|leases| {
-        let mut leases = leases.borrow_mut();
-        if let Some(lease) = leases.iter_mut().find(|l| is_of(l, attachment)) {
-            return f(lease);
-        }
-        // Those of stores that were closed, and of the process that this was forked from.
-        leases.retain(|l| l.attachment.strong_count() > 0 && l.generation == fork::generation());
-        let owner = attachment.claim()?;
-        leases.push(Lease {
-            attachment: attachment.this.clone(),
-            id: attachment.id,
-            generation: fork::generation(),
-            owner,
-            guards: Vec::new(),
-        });
-        f(leases.last_mut().expect("just pushed"))
-    });
-    result.unwrap_or_else(|_| {
-        Err(Error::Invalid {
-            path: attachment.path.clone(),
-            slot: None,
-            what: "this thread is ending: take locks before its thread-locals are dropped".into(),
-        })
-    })
-}
-
-impl Attachment {
-    /// Notes that this thread has locked the slot through a guard.
-    pub(crate) fn add_guard(&self, slot: u64) {
-        self.guards.fetch_add(1, Ordering::Relaxed);
-        existing_lease(self, |lease| lease.guards.push(GuardMark { slot, busy: false }));
-    }
-
-    /// The guard is gone.
-    pub(crate) fn remove_guard(&self, slot: u64) {
-        self.guards.fetch_sub(1, Ordering::Relaxed);
-        existing_lease(self, |lease| lease.guards.retain(|mark| mark.slot != slot));
-    }
-
-    /// Whether this thread has locked the slot through a guard, and is not inside an
-    /// update of it.
-    pub(crate) fn is_guarded(&self, slot: u64) -> bool {
-        existing_lease(self, |lease| lease.guards.contains(&GuardMark { slot, busy: false }))
-            .unwrap_or(false)
-    }
-
-    /// Notes that an update under a guard begins or ends.
-    pub(crate) fn set_busy(&self, slot: u64, busy: bool) {
-        existing_lease(self, |lease| {
-            for mark in lease.guards.iter_mut().filter(|mark| mark.slot == slot) {
-                mark.busy = busy;
-            }
-        });
     }
 }
 

@@ -1,0 +1,326 @@
+//! What can be written after `slotfile`.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::commands::demo::Role;
+use crate::exit::Exit;
+use crate::words::Words;
+
+/// Shared state that lasts: named, typed slots in one file, for many processes.
+#[derive(Parser)]
+#[command(
+    name = "slotfile",
+    version,
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    after_help = "Options stand before the file; after it all is data: `slotfile set state.slots t -5`.\n\n\
+        TYPE is a scalar (bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64), an array as f64[6] or\n\
+        f32[480,640], text[64] or bytes[4096].\n\n\
+        Exit codes: 0 done; 1 no (lost the compare, overflow, there already); 2 wrong usage;\n\
+        3 damaged, or no store; 4 no lock in time; 5 another type; 6 no space; 7 not allowed,\n\
+        or I/O; 8 no such slot or file.\n\n\
+        New here? `slotfile demo` shows all of it in a few seconds."
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) everywhere: Everywhere,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Options everywhere")]
+pub(crate) struct Everywhere {
+    /// Leave the sync to a later process
+    #[arg(long, global = true)]
+    pub(crate) no_sync: bool,
+    /// Seconds to wait for a lock before giving up [default: 5]
+    #[arg(long, global = true, value_name = "S", value_parser = seconds, allow_negative_numbers = true)]
+    pub(crate) lock_timeout: Option<Duration>,
+    /// Change nothing
+    #[arg(long, global = true)]
+    pub(crate) read_only: bool,
+    /// Print no messages, only results; the exit code says the rest
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+    /// When to use colour
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub(crate) color: Color,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Verb {
+    /// Make a new, empty store
+    #[command(override_usage = "slotfile create [OPTIONS] FILE")]
+    Create(Create),
+    /// Make a new slot; done if it is there already with this type
+    #[command(override_usage = "slotfile define [OPTIONS] FILE NAME TYPE [VALUE...]")]
+    Define(Define),
+    /// List the slots: name, type, value (shortened), version
+    #[command(
+        override_usage = "slotfile ls [OPTIONS] FILE [GLOB]",
+        after_help = "In GLOB `*` matches any run of characters, `/` too, `?` one, `[...]` a set; `\\` escapes."
+    )]
+    Ls(Ls),
+    /// Print a slot's value, as `set FILE NAME -` reads it
+    #[command(override_usage = "slotfile get [OPTIONS] FILE NAME")]
+    Get(Get),
+    /// Replace a slot's value
+    #[command(
+        override_usage = "slotfile set [OPTIONS] FILE NAME VALUE...",
+        after_help = VALUES
+    )]
+    Set(Set),
+    /// Add to a number, atomically (1 if N is left out), and print the new value
+    #[command(override_usage = "slotfile add [OPTIONS] FILE NAME [N]")]
+    Add(Add),
+    /// Set NEW if the value is EXPECTED; otherwise print the value it has and exit with 1
+    #[command(override_usage = "slotfile cas [OPTIONS] FILE NAME EXPECTED NEW")]
+    Cas(Words),
+    /// Remove slots
+    #[command(override_usage = "slotfile rm [OPTIONS] FILE NAME...")]
+    Rm(Words),
+    /// Run a command while holding a slot's lock
+    #[command(
+        override_usage = "slotfile lock [OPTIONS] FILE NAME -- COMMAND...",
+        after_help = "The command inherits the lock: it lasts as long as the command, even if slotfile is killed.\n\
+            A slot that is not there is defined, as bool.\n\n\
+            Exit code: the command's (128 + the signal that killed it); 124: the lock was not to be had in\n\
+            time; 125: slotfile itself failed; 126: the command cannot be run; 127: there is no such command."
+    )]
+    Lock(Lock),
+    /// Show the store's format, its size, the room left and who has it open
+    #[command(override_usage = "slotfile info [OPTIONS] FILE")]
+    Info(Info),
+    /// Show what this is for, with real processes, in a few seconds
+    #[command(override_usage = "slotfile demo [OPTIONS] [FILE]")]
+    Demo(Demo),
+}
+
+const VALUES: &str = "An array takes as many VALUEs as it has elements, or as --index spans. Integers are decimal or\n\
+    0x and hex; floats also nan, inf, -inf; bool is true or false; text is one VALUE; bytes are hex.\n\
+    A lone `-` reads standard input: numbers by white space, text less one final newline.";
+
+#[derive(Args)]
+pub(crate) struct Create {
+    /// How many slots it can ever hold [default: 65536]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_slots: Option<u64>,
+    /// How large the file can ever get, as 512M or 16G [default: 16G]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) max_size: Option<u64>,
+    /// The file's permissions, whatever the umask [default: 600]
+    #[arg(long, value_name = "OCTAL", value_parser = mode)]
+    pub(crate) mode: Option<u32>,
+    /// Half the disk space, but empty after a power cut
+    #[arg(long)]
+    pub(crate) no_checkpoint: bool,
+    /// Done if the store is there already
+    #[arg(long)]
+    pub(crate) if_missing: bool,
+    #[command(flatten)]
+    pub(crate) words: Words,
+}
+
+#[derive(Args)]
+pub(crate) struct Define {
+    /// Make the store too, if it is missing
+    #[arg(long)]
+    pub(crate) create: bool,
+    /// Exit with 1 if the slot is there already
+    #[arg(long)]
+    pub(crate) new: bool,
+    /// Copies of an array: 2, 4 or 8; more of them help readers beside busy writers
+    #[arg(long, value_name = "K")]
+    pub(crate) areas: Option<usize>,
+    #[command(flatten)]
+    pub(crate) words: Words,
+}
+
+#[derive(Args)]
+pub(crate) struct Ls {
+    /// Show bytes and areas too
+    #[arg(long, short)]
+    pub(crate) long: bool,
+    /// An array of objects, values in full
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) words: Words,
+}
+
+#[derive(Args)]
+pub(crate) struct Get {
+    /// Only these elements: I, I,J or A..B (B not included)
+    #[arg(long, value_name = "INDEX", allow_negative_numbers = true)]
+    pub(crate) index: Option<String>,
+    /// One object with name, type, version and value
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The little-endian bytes, nothing else
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) raw: bool,
+    #[command(flatten)]
+    pub(crate) words: Words,
+}
+
+#[derive(Args)]
+pub(crate) struct Set {
+    /// Only these elements: I, I,J or A..B (B not included)
+    #[arg(long, value_name = "INDEX", allow_negative_numbers = true)]
+    pub(crate) index: Option<String>,
+    /// VALUE is JSON, as the "value" of `get --json`
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Read the little-endian bytes from standard input
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) raw: bool,
+    #[command(flatten)]
+    pub(crate) words: Words,
+}
+
+#[derive(Args)]
+pub(crate) struct Add {
+    /// Which element of an array: I or I,J
+    #[arg(long, value_name = "INDEX", allow_negative_numbers = true)]
+    pub(crate) index: Option<String>,
+    #[command(flatten)]
+    pub(crate) words: Words,
+}
+
+#[derive(Args)]
+pub(crate) struct Lock {
+    /// Seconds to wait for the lock; then exit with 124 [default: that of --lock-timeout]
+    #[arg(long, value_name = "S", value_parser = seconds, allow_negative_numbers = true)]
+    pub(crate) timeout: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) words: Words,
+}
+
+#[derive(Args)]
+pub(crate) struct Info {
+    /// One object
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) words: Words,
+}
+
+#[derive(Args)]
+pub(crate) struct Demo {
+    /// What the demo starts itself as
+    #[arg(long, hide = true)]
+    pub(crate) worker: Option<Role>,
+    #[arg(hide = true, trailing_var_arg = true)]
+    pub(crate) file: Vec<OsString>,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "write seconds, as 0.5 or 10")?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+/// `4096`, `64K`, `512M`, `16G`, `1T`: powers of 1,024.
+fn size(text: &str) -> Result<u64, String> {
+    let refused = "write bytes, or a number with K, M, G or T, as 512M";
+    let (digits, shift) = match text.char_indices().last() {
+        Some((at, 'k' | 'K')) => (&text[..at], 10),
+        Some((at, 'm' | 'M')) => (&text[..at], 20),
+        Some((at, 'g' | 'G')) => (&text[..at], 30),
+        Some((at, 't' | 'T')) => (&text[..at], 40),
+        _ => (text, 0),
+    };
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(refused.into());
+    }
+    let number: u64 = digits.parse().map_err(|_| "too large")?;
+    number.checked_mul(1 << shift).ok_or_else(|| "too large".into())
+}
+
+fn mode(text: &str) -> Result<u32, String> {
+    let octal = !text.is_empty() && text.bytes().all(|b| (b'0'..=b'7').contains(&b));
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if octal && mode <= 0o777 => Ok(mode),
+        _ => Err("write three octal digits, as 640".into()),
+    }
+}
+
+/// Prints what clap has to say: help as it is, an error as one line.
+pub(crate) fn explain(error: &clap::Error) -> Exit {
+    use clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand as NothingGiven;
+    if !error.use_stderr() {
+        // Nothing can be done about a standard output that does not take the help.
+        let _ = error.print();
+        return Exit::DONE;
+    }
+    if error.kind() == NothingGiven {
+        let _ = error.print();
+        return Exit::USAGE;
+    }
+    // Its advice for data that looks like an option would be wrong here: options stand first.
+    let of_no_use = ["Usage:", "For more information", "tip: to pass"];
+    let text = error.to_string();
+    let said: Vec<String> = text
+        .split("\n\n")
+        .map(|paragraph| {
+            let lines = paragraph.lines().map(str::trim);
+            let useful =
+                lines.filter(|line| !of_no_use.iter().any(|start| line.starts_with(start)));
+            useful.collect::<Vec<_>>().join(" ").trim().to_owned()
+        })
+        .filter(|paragraph| !paragraph.is_empty())
+        .collect();
+    let line = format!("{}; --help shows what there is", said.join("; "));
+    crate::output::complain(line.trim_start_matches("error: "));
+    Exit::USAGE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+    use std::path::PathBuf;
+
+    #[test]
+    fn clap_finds_no_mistake() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn after_the_file_all_is_data() {
+        let cli = Cli::try_parse_from([
+            "slotfile", "set", "--index", "2", "F", "t", "-5", "--json", "--",
+        ]);
+        let Ok(Cli { verb: Verb::Set(set), .. }) = cli else {
+            panic!("not parsed");
+        };
+        assert_eq!(set.index.as_deref(), Some("2"));
+        assert!(!set.json);
+        let mut words = set.words.read();
+        assert_eq!(words.file().unwrap(), PathBuf::from("F"));
+        assert_eq!(words.rest().unwrap(), ["t", "-5", "--json", "--"]);
+    }
+
+    #[test]
+    fn sizes_and_modes_are_strict() {
+        assert_eq!(size("16G"), Ok(16 << 30));
+        assert_eq!(size("4096"), Ok(4096));
+        for bad in ["", "K", "+1", "-1", "1.5G", "1KB", "16777216T", " 1"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+        assert_eq!(mode("640"), Ok(0o640));
+        for bad in ["", "8", "1777", "+644", "rw"] {
+            assert!(mode(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! `get`: a slot's value.
+
+use std::io::Write;
+
+use slotfile::{Data, Slot};
+
+use super::Context;
+use crate::cli::Get;
+use crate::exit::{Exit, Failure};
+use crate::index::Part;
+use crate::{json, value};
+
+pub(super) fn run(context: &mut Context, args: Get) -> Result<Exit, Failure> {
+    let mut words = args.words.read();
+    let file = words.file()?;
+    let name = words.word("NAME")?;
+    words.end()?;
+
+    let store = context.open_to_read(&file)?;
+    let slot = store.slot(&name)?;
+    let part = args.index.map(|index| Part::new(slot.slot_type(), &index));
+    let part =
+        part.transpose().map_err(|error| Failure::of_slot(Exit::USAGE, &file, &name, error))?;
+    let (data, version) = match &part {
+        Some(part) => load_part(&slot, part)?,
+        None => slot.load_versioned(),
+    };
+    let data_type = part.as_ref().map_or(slot.slot_type(), |part| &part.part_type);
+
+    let out = &mut context.out;
+    if args.raw {
+        value::write_raw(out, &data)?;
+    } else if args.json {
+        write!(out, "{{")?;
+        json::write_slot(out, &name, data_type, version, &data)?;
+        writeln!(out, "}}")?;
+    } else {
+        value::print(out, &data, data_type)?;
+    }
+    Ok(Exit::DONE)
+}
+
+/// Some elements, and the version they are of.
+fn load_part(slot: &Slot, part: &Part) -> Result<(Data, u64), Failure> {
+    let (elements, version) = slot.load_range_versioned(part.range.clone())?;
+    let data = match (&part.part_type, elements.get(0)) {
+        (slotfile::SlotType::Value(_), Some(scalar)) => Data::Scalar(scalar),
+        _ => Data::Array(elements),
+    };
+    Ok((data, version))
+}

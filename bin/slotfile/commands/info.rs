@@ -1,0 +1,64 @@
+//! `info`: what the store is, and who has it open.
+
+use std::io::Write;
+
+use serde_json::json;
+
+use super::Context;
+use crate::cli::Info;
+use crate::exit::{Exit, Failure};
+
+pub(super) fn run(context: &mut Context, args: Info) -> Result<Exit, Failure> {
+    let mut words = args.words.read();
+    let file = words.file()?;
+    words.end()?;
+    let info = context.open_to_read(&file)?.info()?;
+    let format = format!("{}.{}", info.format.0, info.format.1);
+    let out = &mut context.out;
+    if args.json {
+        let openers: Vec<_> = info
+            .open_by
+            .iter()
+            .map(|opener| json!({ "pid": opener.pid, "command": opener.command }))
+            .collect();
+        let object = json!({
+            "path": info.path.to_string_lossy(),
+            "format": format,
+            "size": info.size,
+            "allocated": info.allocated,
+            "max_size": info.max_size,
+            "slots": info.slots,
+            "max_slots": info.max_slots,
+            "free": info.free,
+            "open_by": openers,
+        });
+        writeln!(out, "{object}")?;
+        return Ok(Exit::DONE);
+    }
+    writeln!(out, "path       {}", info.path.display())?;
+    writeln!(out, "format     {format}")?;
+    writeln!(out, "size       {}, {} of them on disk", bytes(info.size), bytes(info.allocated))?;
+    writeln!(out, "room       {} more, up to {}", bytes(info.free), bytes(info.max_size))?;
+    writeln!(out, "slots      {} of {}", info.slots, info.max_slots)?;
+    for (at, opener) in info.open_by.iter().enumerate() {
+        let title = if at == 0 { "open by" } else { "" };
+        // The name is whatever the process called itself.
+        writeln!(out, "{title:10} {} ({})", opener.pid, opener.command.escape_debug())?;
+    }
+    if info.open_by.is_empty() {
+        writeln!(out, "open by    nobody who writes")?;
+    }
+    Ok(Exit::DONE)
+}
+
+/// `4096 bytes`, `1.5 MiB`.
+fn bytes(count: u64) -> String {
+    let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
+    match units.into_iter().find(|(shift, _)| count >= 1 << shift) {
+        Some((shift, unit)) => {
+            let number = format!("{:.1}", count as f64 / (1u64 << shift) as f64);
+            format!("{} {unit}", number.trim_end_matches(".0"))
+        }
+        None => format!("{count} bytes"),
+    }
+}

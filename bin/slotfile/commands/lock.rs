@@ -1,0 +1,86 @@
+//! `lock`: runs a command while holding a slot's lock.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, ExitStatus};
+
+use slotfile::{Define, Error, ScalarType, Slot, SlotType, Store};
+
+use super::Context;
+use crate::cli::Lock;
+use crate::exit::{Exit, Failure};
+
+pub(super) fn run(context: &mut Context, args: Lock) -> Result<Exit, Failure> {
+    hold(context, args).map_err(|failure| match failure.exit.0 {
+        124.. => failure,
+        _ => Failure::new(Exit::LOCK_FAILED, failure.message),
+    })
+}
+
+fn hold(context: &mut Context, args: Lock) -> Result<Exit, Failure> {
+    let mut words = args.words.read();
+    let file = words.file()?;
+    let name = words.word("NAME")?;
+    let mut command = words.raw_rest();
+    if command.first().is_some_and(|word| word == "--") {
+        command.remove(0);
+    }
+    if command.is_empty() {
+        return Err(Failure::new(Exit::USAGE, "COMMAND is missing; it follows the name"));
+    }
+
+    let mut options = context.options();
+    if args.timeout.is_some() {
+        options.lock_timeout(args.timeout);
+    }
+    let store = options.open(&file).map_err(failed)?;
+    let slot = slot_or_new(&store, &name)?;
+    let guard = slot.lock().map_err(failed)?;
+    // From here on the command keeps the lock alive, should this process be killed.
+    let inherited = guard.inheritable()?;
+    let status = run_command(&command, &file);
+    drop(inherited);
+    drop(guard);
+    status.map(exit_of)
+}
+
+/// A lock that was not to be had in time has an exit code of its own here.
+fn failed(error: Error) -> Failure {
+    match error {
+        Error::LockTimeout { .. } => Failure::new(Exit::LOCK_TIMEOUT, error),
+        error => error.into(),
+    }
+}
+
+fn slot_or_new(store: &Store, name: &str) -> Result<Slot, Failure> {
+    match store.slot(name) {
+        Err(Error::NotFound { slot: Some(_), .. }) => {}
+        found => return found.map_err(failed),
+    }
+    match store.define(name, &SlotType::Value(ScalarType::Bool), Define::new()) {
+        // Somebody else defined it just now, as something else: that can be locked too.
+        Err(Error::Type { .. }) => store.slot(name).map_err(failed),
+        defined => defined.map_err(failed),
+    }
+}
+
+fn run_command(words: &[OsString], file: &Path) -> Result<ExitStatus, Failure> {
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).status().map_err(|error| {
+        let exit = match error.kind() {
+            io::ErrorKind::NotFound => Exit::NO_COMMAND,
+            _ => Exit::NOT_EXECUTABLE,
+        };
+        let what = format!("{}: cannot run {:?}: {error}", file.display(), words[0]);
+        Failure::new(exit, what)
+    })
+}
+
+/// The command's own code, or what a shell makes of the signal that killed it.
+fn exit_of(status: ExitStatus) -> Exit {
+    let code = status.code().or(status.signal().map(|signal| 128 + signal));
+    let code = code.and_then(|code| u8::try_from(code).ok());
+    code.map_or(Exit::LOCK_FAILED, Exit)
+}

@@ -1,0 +1,23 @@
+//! `rm`: removes slots.
+
+use super::Context;
+use crate::exit::{Exit, Failure};
+use crate::words::Words;
+
+pub(super) fn run(context: &mut Context, words: Words) -> Result<Exit, Failure> {
+    let mut words = words.read();
+    let file = words.file()?;
+    let first = words.word("NAME")?;
+    let mut names = words.rest()?;
+    names.insert(0, first);
+
+    let store = context.open(&file)?;
+    // A name that is not there is found before anything is removed.
+    for name in &names {
+        store.slot(name)?;
+    }
+    for name in &names {
+        store.remove(name)?;
+    }
+    Ok(Exit::DONE)
+}

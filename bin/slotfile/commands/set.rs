@@ -1,0 +1,45 @@
+//! `set`: replaces a slot's value.
+
+use slotfile::Data;
+
+use super::Context;
+use crate::cli::Set;
+use crate::exit::{Exit, Failure};
+use crate::index::Part;
+use crate::input::{self, Form};
+use crate::value;
+
+pub(super) fn run(context: &mut Context, args: Set) -> Result<Exit, Failure> {
+    let mut words = args.words.read();
+    let file = words.file()?;
+    let name = words.word("NAME")?;
+    let values = words.rest()?;
+    let form = match (args.json, args.raw) {
+        (true, _) => Form::Json,
+        (_, true) => Form::Raw,
+        _ => Form::Words,
+    };
+    if values.is_empty() && form != Form::Raw {
+        let what = "VALUE is missing; a lone `-` reads standard input";
+        return Err(Failure::of_slot(Exit::USAGE, &file, &name, what));
+    }
+
+    let store = context.open(&file)?;
+    let slot = store.slot(&name)?;
+    let usage = |what: String| Failure::of_slot(Exit::USAGE, &file, &name, what);
+    let read = |slot_type| {
+        input::read(&values, form, slot_type).map_err(|error| super::refused(error, &file, &name))
+    };
+    let Some(index) = args.index else {
+        slot.store(read(slot.slot_type())?)?;
+        return Ok(Exit::DONE);
+    };
+    let part = Part::new(slot.slot_type(), &index).map_err(usage)?;
+    let elements = match read(&part.part_type)? {
+        Data::Scalar(scalar) => value::one(scalar),
+        Data::Array(elements) => elements,
+        _ => return Err(usage("only arrays have elements".into())),
+    };
+    slot.store_range(part.range.start, &elements)?;
+    Ok(Exit::DONE)
+}

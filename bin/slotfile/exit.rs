@@ -1,0 +1,98 @@
+//! How a run ends: its exit code, and the one line that says why.
+
+use std::fmt::Display;
+use std::io;
+use std::path::Path;
+
+use slotfile::Error;
+
+/// The exit code of the whole run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Exit(pub(crate) u8);
+
+impl Exit {
+    pub(crate) const DONE: Exit = Exit(0);
+    /// It was done as asked, and the answer is no.
+    pub(crate) const NO: Exit = Exit(1);
+    pub(crate) const USAGE: Exit = Exit(2);
+    pub(crate) const DAMAGED: Exit = Exit(3);
+    pub(crate) const BUSY: Exit = Exit(4);
+    pub(crate) const TYPE: Exit = Exit(5);
+    pub(crate) const FULL: Exit = Exit(6);
+    pub(crate) const IO: Exit = Exit(7);
+    pub(crate) const ABSENT: Exit = Exit(8);
+
+    // `lock` leaves the low numbers to the command that it runs, as env(1) and timeout(1) do.
+    pub(crate) const LOCK_TIMEOUT: Exit = Exit(124);
+    pub(crate) const LOCK_FAILED: Exit = Exit(125);
+    pub(crate) const NOT_EXECUTABLE: Exit = Exit(126);
+    pub(crate) const NO_COMMAND: Exit = Exit(127);
+}
+
+/// The exit code of each of the library's errors. docs/ has the same table.
+impl From<&Error> for Exit {
+    fn from(error: &Error) -> Exit {
+        use Error::*;
+        match error {
+            Exists { .. } => Exit::NO,
+            BadName { .. }
+            | Invalid { .. }
+            | OutOfRange { .. }
+            | TooLong { .. }
+            | Length { .. }
+            | Index { .. } => Exit::USAGE,
+            NotAStore { .. } | Version { .. } | Corrupt { .. } | Truncated { .. } => Exit::DAMAGED,
+            LockTimeout { .. } | TooManyProcesses { .. } | Deadlock { .. } => Exit::BUSY,
+            Type { .. } => Exit::TYPE,
+            NoSpace { .. } | Full { .. } | AddressSpace { .. } => Exit::FULL,
+            NotFound { .. } | Removed { .. } => Exit::ABSENT,
+            // `Evicted` happens only to copies of a process, and the command line makes none.
+            _ => Exit::IO,
+        }
+    }
+}
+
+/// Why a run did not do what it was asked to.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    /// One line for people; empty where the exit code says it all.
+    pub(crate) message: String,
+}
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, message: impl Display) -> Failure {
+        let message = message.to_string();
+        Failure { exit, message }
+    }
+
+    /// A failure that concerns one slot, in the words of the library's own messages.
+    pub(crate) fn of_slot(exit: Exit, file: &Path, slot: &str, what: impl Display) -> Failure {
+        Failure::new(exit, format!("{}: slot {slot:?}: {what}", file.display()))
+    }
+
+    /// An answer of no that needs no words.
+    pub(crate) fn silent(exit: Exit) -> Failure {
+        Failure::new(exit, "")
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure::new(Exit::from(&error), error)
+    }
+}
+
+/// Only writes to standard output use `?` on an `io::Error`; others say what they did.
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Failure {
+        match error.kind() {
+            // Who reads the output has seen enough: `slotfile ls F | head -1`.
+            io::ErrorKind::BrokenPipe => Failure::silent(Exit::DONE),
+            _ => Failure::new(
+                Exit::IO,
+                format!("standard output: {error}; send the output somewhere else"),
+            ),
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Where results and complaints go.
+
+use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
+
+use comfy_table::{Attribute, Cell, CellAlignment, Table};
+
+use crate::cli::Color;
+use crate::exit::Failure;
+
+/// Standard output, buffered, and whether it takes colour.
+pub(crate) struct Output {
+    writer: BufWriter<StdoutLock<'static>>,
+    color: bool,
+}
+
+impl Output {
+    pub(crate) fn new(color: Color) -> Output {
+        let stdout = io::stdout().lock();
+        // The convention of no-color.org: set, and not empty.
+        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
+        let color = match color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => stdout.is_terminal() && !unwanted,
+        };
+        Output { writer: BufWriter::new(stdout), color }
+    }
+
+    /// Text in bold, where that can be shown.
+    pub(crate) fn bold(&self, text: &str) -> String {
+        match self.color {
+            true => format!("\x1b[1m{text}\x1b[0m"),
+            false => text.to_owned(),
+        }
+    }
+
+    /// Text in red, where that can be shown.
+    pub(crate) fn red(&self, text: &str) -> String {
+        match self.color {
+            true => format!("\x1b[1;31m{text}\x1b[0m"),
+            false => text.to_owned(),
+        }
+    }
+
+    /// Columns under a header; those whose header begins with `>` have numbers.
+    pub(crate) fn table(&mut self, header: &[&str], rows: Vec<Vec<String>>) -> Result<(), Failure> {
+        let mut table = Table::new();
+        // It would look at the terminal by itself: `--color` and NO_COLOR decide.
+        table.force_no_tty();
+        table.load_style(comfy_table::presets::NOTHING);
+        if self.color {
+            table.enforce_styling();
+        }
+        let title =
+            |name: &&str| Cell::new(name.trim_start_matches('>')).add_attribute(Attribute::Bold);
+        table.set_header(header.iter().map(title));
+        table.add_rows(rows);
+        for (column, name) in table.column_iter_mut().zip(header) {
+            column.set_padding((0, 2));
+            if name.starts_with('>') {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        for line in table.lines() {
+            writeln!(self.writer, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.writer.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
+}
+
+/// One line on standard error. If nobody takes it, the exit code still says it.
+pub(crate) fn complain(message: &str) {
+    let _ = writeln!(io::stderr().lock(), "slotfile: {message}");
+}

@@ -1,0 +1,258 @@
+//! Words of the command line as contents of slots, and back.
+//!
+//! An error is a message that says what is wrong with the words; who knows the file and
+//! the slot puts them in front.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+
+use slotfile::{Data, Elements, Scalar, ScalarType, SlotType};
+
+/// The content that these words are, for a slot of this type.
+pub(crate) fn from_words<'a>(
+    words: impl ExactSizeIterator<Item = &'a str>,
+    slot_type: &SlotType,
+) -> Result<Data, String> {
+    match slot_type {
+        SlotType::Value(scalar) => Ok(Data::Scalar(parse(only_one(words, slot_type)?, *scalar)?)),
+        SlotType::Array(scalar, shape) => {
+            if words.len() != shape.len() {
+                return Err(wrong_count(slot_type, shape.len(), words.len()));
+            }
+            let parsed = words.enumerate().map(|(at, word)| {
+                parse(word, *scalar).map_err(|error| format!("element {at}: {error}"))
+            });
+            elements(*scalar, parsed).map(Data::Array)
+        }
+        SlotType::Text(capacity) => text(only_one(words, slot_type)?.to_owned(), *capacity),
+        SlotType::Bytes(capacity) => {
+            let word = only_one(words, slot_type)?;
+            let bytes = from_hex(word).ok_or_else(|| {
+                format!("{} is not hex: write two hex digits for each byte", shown(word))
+            })?;
+            within(bytes.len(), *capacity)?;
+            Ok(Data::Bytes(bytes))
+        }
+        other => Err(unknown(other)),
+    }
+}
+
+/// The content that these bytes are: what `get --raw` writes.
+pub(crate) fn from_raw(bytes: Vec<u8>, slot_type: &SlotType) -> Result<Data, String> {
+    let exactly = |expected: usize| match bytes.len() == expected {
+        true => Ok(()),
+        // Not more is read than shows that it is too much.
+        false if bytes.len() > expected => {
+            Err(format!("{slot_type} takes exactly {expected} bytes, and more were given"))
+        }
+        false => Err(format!("{slot_type} takes exactly {expected} bytes, not {}", bytes.len())),
+    };
+    match slot_type {
+        SlotType::Value(scalar) => {
+            exactly(scalar.size())?;
+            let elements = raw_elements(*scalar, bytes)?;
+            Ok(Data::Scalar(elements.get(0).unwrap_or(Scalar::zero(*scalar))))
+        }
+        SlotType::Array(scalar, shape) => {
+            exactly(shape.len() * scalar.size())?;
+            raw_elements(*scalar, bytes).map(Data::Array)
+        }
+        SlotType::Text(capacity) => match String::from_utf8(bytes) {
+            Ok(string) => text(string, *capacity),
+            Err(_) => Err("a text must be UTF-8, and this is not".into()),
+        },
+        SlotType::Bytes(capacity) => {
+            within(bytes.len(), *capacity)?;
+            Ok(Data::Bytes(bytes))
+        }
+        other => Err(unknown(other)),
+    }
+}
+
+/// The bytes that `from_raw` reads, straight from where they are: an array can be large.
+pub(crate) fn write_raw(out: &mut impl Write, data: &Data) -> io::Result<()> {
+    match data {
+        Data::Scalar(scalar) => out.write_all(one(*scalar).as_bytes()),
+        Data::Array(elements) => out.write_all(elements.as_bytes()),
+        Data::Text(text) => out.write_all(text.as_bytes()),
+        Data::Bytes(bytes) => out.write_all(bytes),
+        _ => Ok(()),
+    }
+}
+
+/// What `set FILE NAME -` reads: of an array a line for each row.
+pub(crate) fn print(out: &mut impl Write, data: &Data, slot_type: &SlotType) -> io::Result<()> {
+    match data {
+        Data::Scalar(scalar) => writeln!(out, "{scalar}"),
+        Data::Array(elements) => {
+            let row = match slot_type {
+                SlotType::Array(_, shape) => shape.dims().last().copied().unwrap_or(1),
+                _ => 1,
+            };
+            for (at, scalar) in elements.iter().enumerate() {
+                let end = if (at + 1) % row == 0 { '\n' } else { ' ' };
+                write!(out, "{scalar}{end}")?;
+            }
+            Ok(())
+        }
+        Data::Text(text) => writeln!(out, "{text}"),
+        Data::Bytes(bytes) => writeln!(out, "{}", to_hex(bytes)),
+        _ => Ok(()),
+    }
+}
+
+/// One scalar, as the elements of an array of one.
+pub(crate) fn one(scalar: Scalar) -> Elements {
+    let mut elements = Elements::zeros(scalar.scalar_type(), 1);
+    elements.set(0, scalar);
+    elements
+}
+
+/// A text, if the slot can hold it.
+pub(crate) fn text(text: String, capacity: usize) -> Result<Data, String> {
+    within(text.len(), capacity)?;
+    Ok(Data::Text(text))
+}
+
+pub(crate) fn within(len: usize, capacity: usize) -> Result<(), String> {
+    match len <= capacity {
+        true => Ok(()),
+        false => Err(format!(
+            "{len} bytes are too long, it holds at most {capacity}; shorten it, or define a larger slot"
+        )),
+    }
+}
+
+pub(crate) fn parse(word: &str, scalar: ScalarType) -> Result<Scalar, String> {
+    Scalar::parse(word, scalar).map_err(|error| error.to_string())
+}
+
+/// Collects elements up to the first that is an error.
+pub(crate) fn elements(
+    scalar_type: ScalarType,
+    scalars: impl Iterator<Item = Result<Scalar, String>>,
+) -> Result<Elements, String> {
+    let mut refused = None;
+    let good = scalars.map_while(|scalar| scalar.map_err(|error| refused = Some(error)).ok());
+    let elements = Elements::from_scalars(scalar_type, good);
+    match (refused, elements) {
+        (None, Some(elements)) => Ok(elements),
+        (refused, _) => Err(refused.unwrap_or_else(|| "elements have one type".into())),
+    }
+}
+
+pub(crate) fn wrong_count(slot_type: &SlotType, expected: usize, found: impl Display) -> String {
+    format!(
+        "{slot_type} takes exactly {expected} values, and {found} were given; --index sets some of an array"
+    )
+}
+
+pub(crate) fn unknown(slot_type: &SlotType) -> String {
+    format!("{slot_type} is a type that this build of the command line does not know")
+}
+
+/// A word in a message: quoted, and cut if it is long.
+pub(crate) fn shown(word: &str) -> String {
+    match word.char_indices().nth(40) {
+        Some((end, _)) => format!("{:?}...", &word[..end]),
+        None => format!("{word:?}"),
+    }
+}
+
+fn only_one<'a>(
+    mut words: impl ExactSizeIterator<Item = &'a str>,
+    slot_type: &SlotType,
+) -> Result<&'a str, String> {
+    let found = words.len();
+    match words.next() {
+        Some(word) if found == 1 => Ok(word),
+        _ => Err(format!(
+            "{slot_type} takes one value, and {found} were given; quote one that has spaces"
+        )),
+    }
+}
+
+fn raw_elements(scalar: ScalarType, bytes: Vec<u8>) -> Result<Elements, String> {
+    if scalar == ScalarType::Bool && bytes.iter().any(|byte| *byte > 1) {
+        return Err("a bool is the byte 0 or 1, and there are others".into());
+    }
+    Elements::from_bytes(scalar, bytes).ok_or_else(|| "a part of an element is left over".into())
+}
+
+pub(crate) fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
+    text.as_bytes()
+        .chunks(2)
+        .map(|pair| match pair {
+            [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
+            _ => None,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(words: &[&str], slot_type: &str) -> Result<Data, String> {
+        from_words(words.iter().copied(), &slot_type.parse().unwrap())
+    }
+
+    fn printed(data: &Data, slot_type: &str) -> String {
+        let mut out = Vec::new();
+        print(&mut out, data, &slot_type.parse().unwrap()).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn words_become_contents_and_come_back() {
+        for (words, slot_type, text) in [
+            (&["18446744073709551615"][..], "u64", "18446744073709551615\n"),
+            (&["-0.0"], "f64", "-0.0\n"),
+            (&["0.1"], "f32", "0.1\n"),
+            (&["1", "2", "3", "4", "5", "6"], "u8[2,3]", "1 2 3\n4 5 6\n"),
+            (&["a b\nc"], "text[9]", "a b\nc\n"),
+            (&["00fF"], "bytes[9]", "00ff\n"),
+            (&[""], "bytes[9]", "\n"),
+        ] {
+            let data = read(words, slot_type).unwrap();
+            assert_eq!(printed(&data, slot_type), text);
+            let mut raw = Vec::new();
+            write_raw(&mut raw, &data).unwrap();
+            assert_eq!(from_raw(raw, &slot_type.parse().unwrap()), Ok(data));
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        for (words, slot_type) in [
+            (&["300"][..], "u8"),
+            (&["+1"], "u8"),
+            (&["0x"], "u8"),
+            (&[""], "u8"),
+            (&["nan"], "u8"),
+            (&["1e999"], "f64"),
+            (&["1"], "bool"),
+            (&[], "u8"),
+            (&["1", "2"], "u8"),
+            (&["1"], "u8[2]"),
+            (&["1", "2", "3"], "u8[2]"),
+            (&["1", "x"], "u8[2]"),
+            (&["abc"], "text[2]"),
+            (&["a", "b"], "text[5]"),
+            (&["abc"], "bytes[9]"),
+            (&["zz"], "bytes[9]"),
+            (&["é"], "bytes[9]"),
+            (&["0011"], "bytes[1]"),
+        ] {
+            assert!(read(words, slot_type).is_err(), "{words:?} {slot_type}");
+        }
+        assert!(from_raw(vec![2], &"bool".parse().unwrap()).is_err());
+        assert!(from_raw(vec![0; 7], &"u64".parse().unwrap()).is_err());
+        assert!(from_raw(vec![0xff], &"text[3]".parse().unwrap()).is_err());
+    }
+}

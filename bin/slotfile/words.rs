@@ -1,0 +1,73 @@
+//! The words from FILE on, taken one by one.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::exit::{Exit, Failure};
+
+/// The words from FILE on. They are all data, whatever they begin with; that is why they
+/// are one list for clap, and taken apart here.
+#[derive(Args)]
+pub(crate) struct Words {
+    #[arg(value_name = "FILE", hide = true, required = true, trailing_var_arg = true)]
+    words: Vec<OsString>,
+}
+
+/// The words of one verb, taken one by one.
+pub(crate) struct Reader {
+    left: std::vec::IntoIter<OsString>,
+}
+
+impl Words {
+    pub(crate) fn read(self) -> Reader {
+        Reader { left: self.words.into_iter() }
+    }
+}
+
+impl Reader {
+    pub(crate) fn file(&mut self) -> Result<PathBuf, Failure> {
+        let word = self.left.next().ok_or_else(|| missing("FILE"))?;
+        Ok(word.into())
+    }
+
+    pub(crate) fn word(&mut self, what: &str) -> Result<String, Failure> {
+        self.optional()?.ok_or_else(|| missing(what))
+    }
+
+    pub(crate) fn optional(&mut self) -> Result<Option<String>, Failure> {
+        self.left.next().map(utf8).transpose()
+    }
+
+    /// All that are left.
+    pub(crate) fn rest(self) -> Result<Vec<String>, Failure> {
+        self.left.map(utf8).collect()
+    }
+
+    /// All that are left, which need not be UTF-8.
+    pub(crate) fn raw_rest(self) -> Vec<OsString> {
+        self.left.collect()
+    }
+
+    /// Refuses what is left.
+    pub(crate) fn end(mut self) -> Result<(), Failure> {
+        let Some(word) = self.left.next() else {
+            return Ok(());
+        };
+        // `slotfile get FILE NAME --json`: easily written, and hard to see why it fails.
+        let remedy = match word.as_encoded_bytes().starts_with(b"-") {
+            true => "options stand before the file",
+            false => "quote a value that has spaces; --help shows what this verb takes",
+        };
+        Err(Failure::new(Exit::USAGE, format!("{word:?} is one word too many; {remedy}")))
+    }
+}
+
+fn missing(what: &str) -> Failure {
+    Failure::new(Exit::USAGE, format!("{what} is missing; --help shows what this verb takes"))
+}
+
+fn utf8(word: OsString) -> Result<String, Failure> {
+    word.into_string().map_err(|word| Failure::new(Exit::USAGE, format!("{word:?} is not UTF-8")))
+}

@@ -1,0 +1,130 @@
+//! A thread's entry of the process table, and the slots it has locked through it.
+
+use std::cell::RefCell;
+use std::sync::Weak;
+use std::sync::atomic::Ordering;
+
+use super::Attachment;
+use crate::error::{Error, Result};
+use crate::fork;
+use crate::protocol::{Owner, Peers, Word};
+
+/// A thread's entry of one store's process table, and what it holds through it.
+#[derive(Debug)]
+pub(super) struct Lease {
+    attachment: Weak<Attachment>,
+    id: u64,
+    /// Of the process that claimed it: the child of a fork has none of its parent's.
+    generation: u64,
+    pub(super) owner: Owner,
+    guards: Vec<GuardMark>,
+}
+
+/// A slot that this thread has locked through a guard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct GuardMark {
+    slot: u64,
+    /// In an update of it: a second one inside would wait for itself.
+    busy: bool,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if self.generation != fork::generation() {
+            return;
+        }
+        if let Some(attachment) = self.attachment.upgrade() {
+            let word = if self.guards.is_empty() { Word::Free } else { Word::Idle };
+            attachment.one_at_a_time(|| {
+                attachment.give_back(attachment.process(), self.owner - 1, word);
+            });
+        }
+    }
+}
+
+thread_local! {
+    static LEASES: RefCell<Vec<Lease>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Whether the lease is this thread's own of this store.
+fn is_of(lease: &Lease, attachment: &Attachment) -> bool {
+    lease.id == attachment.id && lease.generation == fork::generation()
+}
+
+/// Runs `f` on the calling thread's lease, if it has one.
+pub(super) fn existing_lease<R>(
+    attachment: &Attachment,
+    f: impl FnOnce(&mut Lease) -> R,
+) -> Option<R> {
+    LEASES
+        .try_with(|leases| leases.borrow_mut().iter_mut().find(|l| is_of(l, attachment)).map(f))
+        .ok()?
+}
+
+/// Runs `f` on the calling thread's lease; claims an entry if it has none yet.
+pub(super) fn with_lease<R>(
+    attachment: &Attachment,
+    f: impl FnOnce(&mut Lease) -> Result<R>,
+) -> Result<R> {
+    let result = LEASES.try_with(|leases| {
+        let mut leases = leases.borrow_mut();
+        if let Some(lease) = leases.iter_mut().find(|l| is_of(l, attachment)) {
+            return f(lease);
+        }
+        // Those of stores that were closed, and of the process that this was forked from.
+        leases.retain(|l| l.attachment.strong_count() > 0 && l.generation == fork::generation());
+        let owner = attachment.claim()?;
+        leases.push(Lease {
+            attachment: attachment.this.clone(),
+            id: attachment.id,
+            generation: fork::generation(),
+            owner,
+            guards: Vec::new(),
+        });
+        f(leases.last_mut().expect("just pushed"))
+    });
+    result.unwrap_or_else(|_| {
+        Err(Error::Invalid {
+            path: attachment.path.clone(),
+            slot: None,
+            what: "this thread is ending: take locks before its thread-locals are dropped".into(),
+        })
+    })
+}
+
+impl Attachment {
+    /// Notes that this thread has locked the slot through a guard.
+    pub(crate) fn add_guard(&self, slot: u64) {
+        self.guards.fetch_add(1, Ordering::Relaxed);
+        existing_lease(self, |lease| lease.guards.push(GuardMark { slot, busy: false }));
+    }
+
+    /// The guard is gone.
+    pub(crate) fn remove_guard(&self, slot: u64) {
+        self.guards.fetch_sub(1, Ordering::Relaxed);
+        existing_lease(self, |lease| lease.guards.retain(|mark| mark.slot != slot));
+    }
+
+    /// Whether this thread has locked the slot through a guard, and is not inside an
+    /// update of it.
+    pub(crate) fn is_guarded(&self, slot: u64) -> bool {
+        existing_lease(self, |lease| lease.guards.contains(&GuardMark { slot, busy: false }))
+            .unwrap_or(false)
+    }
+
+    /// Whether this thread is inside an update of the slot, under the same guard since
+    /// the update began.
+    pub(crate) fn is_busy(&self, slot: u64) -> bool {
+        existing_lease(self, |lease| lease.guards.contains(&GuardMark { slot, busy: true }))
+            .unwrap_or(false)
+    }
+
+    /// Notes that an update under a guard begins or ends.
+    pub(crate) fn set_busy(&self, slot: u64, busy: bool) {
+        existing_lease(self, |lease| {
+            for mark in lease.guards.iter_mut().filter(|mark| mark.slot == slot) {
+                mark.busy = busy;
+            }
+        });
+    }
+}

@@ -1,0 +1,165 @@
+//! Where the space of the file is given out: runs, live slots, checkpoint copies.
+
+use std::ops::Range;
+use std::sync::atomic::Ordering::{Relaxed, Release};
+
+use crate::attach::Attachment;
+use crate::dtype::SlotType;
+use crate::error::{Error, Result};
+use crate::layout::{
+    Descriptor, Ends, GRANULE, LARGE_UNIT, PAGE, RUN, SMALL_ENTRY, SMALL_UNIT, UNIT_HEAD, live,
+    live_len,
+};
+use crate::protocol::Memory;
+use crate::sys;
+
+/// The words of the ends, in the order of [`Ends`].
+mod word {
+    pub(super) const RUNS: usize = 0;
+    pub(super) const LIVE: usize = 1;
+    pub(super) const COPIES: usize = 2;
+    pub(super) const UNITS: usize = 3;
+    pub(super) const DEFINED: usize = 4;
+    pub(super) const SMALL: usize = 5;
+    pub(super) const SMALL_COPIES: usize = 6;
+    pub(super) const ALLOCATED: usize = 7;
+}
+
+/// Slots defined so far, and the end of the last run; to show to people.
+pub(crate) fn usage(attachment: &Attachment) -> (u64, u64) {
+    // Relaxed: two figures, each right by itself.
+    let load = |word: usize| attachment.live.load(live::ENDS + word, Relaxed);
+    (load(word::DEFINED), load(word::RUNS))
+}
+
+/// Where the allocation has come to, checked. Under the directory's lock.
+pub(crate) fn ends(attachment: &Attachment) -> Result<Ends> {
+    let mut bytes = [0; size_of::<Ends>()];
+    attachment.live.read(live::ENDS, 0, &mut bytes);
+    let ends: Ends = bytemuck::pod_read_unaligned(&bytes);
+    let header = &attachment.header;
+    let sound = (header.regions.runs..=header.max_size.next_multiple_of(RUN)).contains(&ends.runs)
+        && ends.runs.is_multiple_of(RUN)
+        && [ends.live, ends.copies, ends.small_copies]
+            .iter()
+            .all(|end| *end == 0 || (header.regions.runs..=ends.runs).contains(end))
+        && ends.units <= header.max_size
+        && ends.small / SMALL_UNIT <= ends.units;
+    if !sound {
+        let what = format!("the allocation ends are wrong: {ends:?}");
+        return Err(Error::corrupt(&attachment.path, what));
+    }
+    Ok(ends)
+}
+
+/// Moves the ends. Nothing that is written afterwards comes before it.
+pub(crate) fn store_ends(attachment: &Attachment, before: Ends, after: Ends) {
+    let store = |word: usize, value: u64| {
+        // Release: in this order, whenever the process is killed.
+        attachment.live.store(live::ENDS + word, value, Release);
+    };
+    store(word::RUNS, after.runs);
+    store(word::LIVE, after.live);
+    store(word::COPIES, after.copies);
+    store(word::UNITS, after.units);
+    store(word::DEFINED, after.defined);
+    store(word::ALLOCATED, after.allocated);
+    if after.small_copies != before.small_copies {
+        store(word::SMALL, 0); // no unit, until its place is known
+        store(word::SMALL_COPIES, after.small_copies);
+    }
+    store(word::SMALL, after.small);
+    // Release: nothing is written within the ends before they are there.
+    attachment.live.fence(Release);
+}
+
+/// Gives the new slot its places, and moves the ends behind them.
+pub(crate) fn place(
+    name: &str,
+    slot_type: &SlotType,
+    areas: u8,
+    mut ends: Ends,
+    checkpoint: bool,
+) -> (Descriptor, Ends) {
+    let areas = if matches!(slot_type, SlotType::Value(_)) { 0 } else { areas };
+    let content_len = slot_type.content_len().unwrap_or(0) as u64;
+    let live_at = |live: u64| live_len(live, content_len, areas);
+    let live = take(&mut ends.live, &mut ends.runs, live_at);
+    let entry = 8 + content_len.next_multiple_of(8);
+    let (first_unit, place, copies);
+    if !checkpoint {
+        (first_unit, place, copies) = (0, 0, 0);
+    } else if entry <= SMALL_ENTRY {
+        let used = ends.small % SMALL_UNIT;
+        // 0: there is none, or the last one is full to the last byte.
+        if used == 0 || used + entry > SMALL_UNIT {
+            ends.small_copies = take(&mut ends.copies, &mut ends.runs, |_| 2 * SMALL_UNIT);
+            ends.small = ends.units * SMALL_UNIT + UNIT_HEAD;
+            ends.units += 1;
+        }
+        (first_unit, place) = (ends.small / SMALL_UNIT, ends.small % SMALL_UNIT);
+        copies = ends.small_copies;
+        ends.small += entry;
+    } else {
+        let units = content_len.div_ceil(LARGE_UNIT);
+        let data = content_len.next_multiple_of(PAGE);
+        copies = take(&mut ends.copies, &mut ends.runs, |_| 2 * (units * PAGE + data));
+        (first_unit, place) = (ends.units, PAGE);
+        ends.units += units;
+    }
+    ends.defined += 1;
+    let (name, slot_type) = (name.to_owned(), slot_type.clone());
+    (Descriptor { name, slot_type, areas, live, first_unit, copies, place }, ends)
+}
+
+/// Takes space of one kind: behind the last of that kind, if it fits that one's run or
+/// that run is the last; else in a new run.
+fn take(end: &mut u64, runs: &mut u64, len_at: impl Fn(u64) -> u64) -> u64 {
+    let room_end = end.next_multiple_of(RUN);
+    let here = end.next_multiple_of(64);
+    let fits = *end != 0 && (here + len_at(here) <= room_end || room_end == *runs);
+    let at = if fits { here } else { *runs };
+    *end = at + len_at(at);
+    *runs = (*runs).max(end.next_multiple_of(RUN));
+    at
+}
+
+/// Allocates the blocks of what was placed: lines, live slot, copies. Returns how many
+/// bytes that are.
+pub(crate) fn grow(
+    attachment: &Attachment,
+    lines: Range<u64>,
+    descriptor: &Descriptor,
+    before: Ends,
+    after: Ends,
+) -> Result<u64> {
+    let mut allocated = 0;
+    let lines_before = lines.start;
+    for (placed, old_end) in [
+        (lines, lines_before),
+        (descriptor.live..after.live, before.live),
+        (descriptor.copies..after.copies, before.copies),
+    ] {
+        // The granule in which the last of this kind ends is allocated already.
+        let have = old_end.next_multiple_of(GRANULE);
+        let from = if placed.start < have { have } else { placed.start / GRANULE * GRANULE };
+        let to = placed.end.next_multiple_of(GRANULE);
+        if from < to {
+            allocate(attachment, from, to)?;
+            allocated += to - from;
+        }
+    }
+    Ok(allocated)
+}
+
+/// Allocates these granules.
+pub(crate) fn allocate(attachment: &Attachment, from: u64, to: u64) -> Result<()> {
+    sys::allocate(attachment.map.file(), from, to - from).map_err(|source| {
+        match source.raw_os_error() {
+            Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => {
+                Error::NoSpace { path: attachment.path.clone(), need: to - from, source }
+            }
+            _ => Error::io(&attachment.path, "cannot allocate blocks", source),
+        }
+    })
+}

@@ -1,0 +1,150 @@
+//! Each exit code, and one line that names the file, the slot and the remedy.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use super::Folder;
+
+#[test]
+fn one_is_no() {
+    let f = Folder::with_store();
+    f.ok(&["define", "F", "a", "u8"]);
+    f.fails(1, &["create", "F"], &["F", "there already"]);
+    f.fails(1, &["define", "--new", "F", "a", "u8"], &["F", "\"a\"", "there already"]);
+    assert_eq!(f.run(&["cas", "F", "a", "1", "2"]).code, 1);
+}
+
+#[test]
+fn two_is_wrong_usage() {
+    let f = Folder::with_store();
+    f.ok(&["define", "F", "a", "u8"]);
+    assert_eq!(f.run(&[]).code, 2);
+    for words in [
+        &["frobnicate"][..],
+        &["get", "--bogus", "F", "a"],
+        &["get"],
+        &["get", "F"],
+        &["get", "F", "a", "b"],
+        &["get", "--json", "--raw", "F", "a"],
+        &["set", "F"],
+        &["rm", "F"],
+        &["cas", "F", "a", "1"],
+        &["create", "F", "G"],
+        &["create", "--mode", "999", "G"],
+        &["create", "--max-size", "1X", "G"],
+        &["get", "--lock-timeout", "soon", "F", "a"],
+        &["get", "--lock-timeout", "-1", "F", "a"],
+        &["get", "--color", "blue", "F", "a"],
+        &["define", "F", "b", "u65"],
+        &["define", "F", "b", "u8[0]"],
+        &["define", "F", "b", "f64[1,2,3,4,5]"],
+        &["define", "F", "b", "text"],
+        &["define", "F", "b", "u8", "300"],
+        &["define", "F", "b", "u8[2]", "1"],
+        &["define", "--areas", "3", "F", "b", "u8[2]"],
+        &["define", "F", "", "u8"],
+        &["define", "F", "a\nb", "u8"],
+        &["define", "F", &"x".repeat(256), "u8"],
+    ] {
+        f.fails(2, words, &[]);
+    }
+    assert_eq!(f.json(&["ls", "--json", "F"]).as_array().unwrap().len(), 1, "nothing was defined");
+}
+
+#[test]
+fn a_slip_in_an_option_is_one_line_with_the_right_name() {
+    let f = Folder::with_store();
+    let said = f.run(&["get", "--jsn", "F", "a"]).err;
+    assert!(said.contains("'--json'") && !said.contains("tip: to pass"), "{said}");
+    f.fails(2, &["get"], &["<FILE>"]);
+}
+
+#[test]
+fn three_is_damaged_or_no_store() {
+    let f = Folder::new();
+    fs::write(f.path("empty"), "").unwrap();
+    fs::write(f.path("prose"), "slotfile, in the beginning. ".repeat(1000)).unwrap();
+    fs::create_dir(f.path("folder")).unwrap();
+    for name in ["empty", "prose", "folder"] {
+        for verb in [&["ls", name][..], &["info", name], &["get", name, "a"], &["add", name, "a"]] {
+            f.fails(3, verb, &[name]);
+        }
+    }
+    f.ok(&["create", "F"]);
+    let whole = fs::read(f.path("F")).unwrap();
+    fs::write(f.path("short"), &whole[..whole.len() / 2]).unwrap();
+    f.fails(3, &["ls", "short"], &["short"]);
+}
+
+#[test]
+fn five_is_another_type() {
+    let f = Folder::with_store();
+    f.ok(&["define", "F", "a", "u8[3]"]);
+    f.fails(5, &["define", "F", "a", "u8"], &["F", "\"a\"", "u8[3]"]);
+    f.fails(5, &["define", "F", "a", "u8[4]"], &["u8[3]", "u8[4]"]);
+}
+
+#[test]
+fn six_is_no_space() {
+    let f = Folder::new();
+    f.ok(&["create", "--max-slots", "2", "F"]);
+    let full = |i: u32| f.run(&["define", "F", &format!("slot{i}"), "u8"]).code == 6;
+    // A store may round its limits up, but not for ever.
+    assert!((0..100_000).step_by(1).take(1000).any(full), "never full");
+    f.fails(6, &["define", "F", "one more", "u8"], &["F", "full"]);
+}
+
+#[test]
+fn seven_is_not_allowed() {
+    let f = Folder::with_store();
+    f.ok(&["define", "F", "a", "u8"]);
+    f.fails(7, &["add", "--read-only", "F", "a"], &["F", "read-only"]);
+    f.fails(7, &["define", "--read-only", "F", "b", "u8"], &["F", "read-only"]);
+    f.ok(&["get", "--read-only", "F", "a"]);
+    // Root may read what nobody may.
+    fs::set_permissions(f.path("F"), fs::Permissions::from_mode(0o000)).unwrap();
+    if fs::File::open(f.path("F")).is_err() {
+        f.fails(7, &["get", "F", "a"], &["F", "not allowed"]);
+    }
+}
+
+#[test]
+fn eight_is_not_there() {
+    let f = Folder::with_store();
+    f.ok(&["define", "F", "counter", "u8"]);
+    f.fails(8, &["ls", "G"], &["G", "slotfile create"]);
+    f.fails(8, &["create", "no/such/F"], &["no/such/F", "folder"]);
+    f.fails(8, &["get", "F", "countr"], &["F", "\"countr\"", "did you mean", "\"counter\""]);
+    f.fails(8, &["set", "F", "x", "1"], &["F", "\"x\""]);
+    f.fails(8, &["rm", "F", "counter", "x"], &["F", "\"x\""]);
+    assert_eq!(f.ok(&["get", "F", "counter"]), "0\n", "nothing was removed");
+}
+
+#[test]
+fn quiet_says_nothing() {
+    let f = Folder::with_store();
+    let ended = f.run(&["get", "--quiet", "F", "x"]);
+    assert_eq!((ended.code, ended.out.as_str(), ended.err.as_str()), (8, "", ""));
+    let ended = f.run(&["-q", "get", "F", "x"]);
+    assert_eq!((ended.code, ended.err.as_str()), (8, ""));
+}
+
+#[test]
+fn help_and_version_are_no_errors() {
+    let f = Folder::new();
+    assert!(f.ok(&["--help"]).contains("demo"));
+    assert!(f.ok(&["--version"]).starts_with("slotfile "));
+    for verb in ["create", "define", "ls", "get", "set", "add", "cas", "rm", "lock", "info", "demo"]
+    {
+        assert!(f.ok(&[verb, "--help"]).contains(&format!("Usage: slotfile {verb}")));
+    }
+}
+
+#[test]
+fn the_mode_is_as_asked() {
+    let f = Folder::new();
+    f.ok(&["create", "F"]);
+    f.ok(&["create", "--mode", "664", "G"]);
+    let mode = |name: &str| fs::metadata(f.path(name)).unwrap().permissions().mode() & 0o7777;
+    assert_eq!((mode("F"), mode("G")), (0o600, 0o664));
+}

@@ -1,0 +1,120 @@
+//! `lock`: who has it, for how long, and what the exit code says.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use super::Folder;
+
+#[track_caller]
+fn wait_for(path: &Path) {
+    let begun = Instant::now();
+    while !path.exists() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{path:?} does not come");
+        sleep(Duration::from_millis(5));
+    }
+}
+
+/// A locker whose command says that it runs, and ends once there is a file `end`.
+fn holder(f: &Folder) -> Child {
+    let script = "touch runs; while [ ! -e end ]; do sleep 0.02; done";
+    let child = f
+        .command(&["lock", "F", "job", "--", "sh", "-c", script])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for(&f.path("runs"));
+    child
+}
+
+#[test]
+fn two_lockers_exclude_each_other() {
+    let f = Folder::with_store();
+    f.ok(&["define", "F", "n", "u64"]);
+    // Read, wait, write: without the lock, additions would be lost.
+    let script = format!(
+        "for i in 1 2 3 4 5; do {0} lock --timeout 60 F job -- sh -c 'n=$({0} get F n); sleep 0.02; {0} set F n $((n + 1))' || exit; done",
+        super::SLOTFILE
+    );
+    let start = || {
+        std::process::Command::new("sh")
+            .args(["-c", &script])
+            .current_dir(f.path(""))
+            .spawn()
+            .unwrap()
+    };
+    let shells: Vec<Child> = (0..3).map(|_| start()).collect();
+    for mut shell in shells {
+        assert!(shell.wait().unwrap().success());
+    }
+    assert_eq!(f.ok(&["get", "F", "n"]), "15\n");
+}
+
+#[test]
+fn a_lock_not_had_in_time_is_124() {
+    let f = Folder::with_store();
+    let mut holder = holder(&f);
+    f.fails(
+        124,
+        &["lock", "--timeout", "0.1", "F", "job", "--", "touch", "never"],
+        &["F", "\"job\""],
+    );
+    f.fails(
+        124,
+        &["lock", "--lock-timeout", "0.1", "F", "job", "touch", "never"],
+        &["F", "\"job\""],
+    );
+    // Other verbs say 4; reading waits for nobody.
+    f.fails(4, &["set", "--lock-timeout", "0.1", "F", "job", "true"], &["F", "\"job\""]);
+    assert_eq!(f.ok(&["get", "F", "job"]), "false\n");
+    assert!(!f.path("never").exists());
+    fs::write(f.path("end"), "").unwrap();
+    assert!(holder.wait().unwrap().success());
+    f.ok(&["lock", "--timeout", "5", "F", "job", "--", "true"]);
+}
+
+#[test]
+fn the_lock_lasts_as_long_as_the_command() {
+    let f = Folder::with_store();
+    let mut holder = holder(&f);
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    // slotfile is dead, its command runs on, and has the lock.
+    f.fails(124, &["lock", "--timeout", "0.3", "F", "job", "--", "true"], &["\"job\""]);
+    fs::write(f.path("end"), "").unwrap();
+    f.ok(&["lock", "--timeout", "10", "F", "job", "--", "true"]);
+}
+
+#[test]
+fn the_exit_code_is_the_commands() {
+    let f = Folder::with_store();
+    let sh = |script: &str| f.run(&["lock", "F", "job", "--", "sh", "-c", script]).code;
+    assert_eq!(sh("exit 0"), 0);
+    assert_eq!(sh("exit 42"), 42);
+    assert_eq!(sh("kill -TERM $$"), 128 + 15);
+    assert_eq!(sh("kill -KILL $$"), 128 + 9);
+    f.fails(127, &["lock", "F", "job", "--", "no-such-command"], &["no-such-command"]);
+    fs::write(f.path("plain"), "").unwrap();
+    f.fails(126, &["lock", "F", "job", "--", "./plain"], &["./plain"]);
+    f.fails(125, &["lock", "F", "job", "--"], &["COMMAND"]);
+    f.fails(125, &["lock", "F", "job"], &["COMMAND"]);
+    f.fails(125, &["lock", "G", "job", "--", "true"], &["G"]);
+}
+
+#[test]
+fn one_double_dash_is_dropped() {
+    let f = Folder::with_store();
+    assert_eq!(f.ok(&["lock", "F", "job", "echo", "--", "a"]), "-- a\n");
+    assert_eq!(f.ok(&["lock", "F", "job", "--", "echo", "--", "-a"]), "-- -a\n");
+    f.fails(127, &["lock", "F", "job", "--", "--", "echo"], &["--"]);
+}
+
+#[test]
+fn any_slot_can_be_locked() {
+    let f = Folder::with_store();
+    f.ok(&["define", "F", "pose", "f64[6]"]);
+    f.ok(&["lock", "F", "pose", "--", "true"]);
+    assert_eq!(f.json(&["get", "--json", "F", "pose"])["type"], "f64[6]");
+}

@@ -1,0 +1,68 @@
+//! Closed and full outputs, colour.
+
+use std::fs::OpenOptions;
+use std::io::Read;
+use std::process::Stdio;
+
+use super::Folder;
+
+#[test]
+fn a_closed_pipe_ends_it_quietly() {
+    let f = Folder::with_store();
+    f.ok(&["define", "F", "a", "f64[200000]"]);
+    for words in [
+        &["get", "F", "a"][..],
+        &["get", "--json", "F", "a"],
+        &["get", "--raw", "F", "a"],
+        &["ls", "F"],
+        &["info", "F"],
+    ] {
+        let mut child =
+            f.command(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let mut err = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{words:?} {err}");
+        assert_eq!(err, "", "{words:?}");
+    }
+}
+
+#[test]
+fn a_full_output_is_an_error() {
+    let f = Folder::with_store();
+    f.ok(&["define", "F", "a", "u64"]);
+    for words in
+        [&["get", "F", "a"][..], &["ls", "F"], &["info", "--json", "F"], &["add", "F", "a"]]
+    {
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = f.command(words).stdout(full).output().unwrap();
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(7), "{words:?} {err}");
+        assert!(
+            err.starts_with("slotfile: standard output") && err.matches('\n').count() == 1,
+            "{err}"
+        );
+    }
+}
+
+#[test]
+fn closed_streams_do_no_harm() {
+    let f = Folder::with_store();
+    f.ok(&["define", "F", "a", "u64[1]"]);
+    // The shell closes them; the executable finds no descriptors 0, 1 and 2.
+    let script = format!("{} set F a - <&- >&- 2>&-", super::SLOTFILE);
+    let mut shell = std::process::Command::new("sh");
+    let status = shell.args(["-c", &script]).current_dir(f.path("")).status().unwrap();
+    assert_eq!(status.code(), Some(2));
+    assert_eq!(f.ok(&["get", "F", "a"]), "0\n");
+}
+
+#[test]
+fn colour_only_where_it_is_wanted() {
+    let f = Folder::with_store();
+    f.ok(&["define", "F", "a", "u64"]);
+    let is_coloured = |words: &[&str]| f.ok(words).contains('\u{1b}');
+    assert!(!is_coloured(&["ls", "F"]));
+    assert!(is_coloured(&["ls", "--color", "always", "F"]));
+    assert!(!is_coloured(&["ls", "--color", "never", "F"]));
+}

@@ -1,0 +1,186 @@
+//! Values are parsed strictly, and nothing is stored that was not meant.
+
+use super::Folder;
+
+/// Words that a slot of this type must refuse, with its value left alone.
+#[track_caller]
+fn refuses(f: &Folder, name: &str, words: &[&str], said: &[&str]) {
+    let before = f.ok(&["get", "--json", "F", name]);
+    let said = [&["F", name], said].concat();
+    f.fails(2, &[&["set", "F", name], words].concat(), &said);
+    assert_eq!(f.ok(&["get", "--json", "F", name]), before, "{name} {words:?}");
+}
+
+#[test]
+fn numbers() {
+    let f = Folder::with_store();
+    f.ok(&["define", "F", "byte", "u8", "7"]);
+    f.ok(&["define", "F", "max", "u64", "0"]);
+    f.ok(&["define", "F", "float", "f64", "1"]);
+    f.ok(&["define", "F", "narrow", "f32", "1"]);
+    f.ok(&["define", "F", "flag", "bool"]);
+    refuses(&f, "byte", &["300"], &["300", "0 to 255"]);
+    refuses(&f, "byte", &["-1"], &["0 to 255"]);
+    refuses(&f, "byte", &["18446744073709551615"], &["0 to 255"]);
+    for word in
+        ["nan", "0x", "+1", "", " 1", "1 ", "1.0", "1e2", "0X10", "--5", "0b1", "1_000", "٣"]
+    {
+        refuses(&f, "byte", &[word], &[]);
+    }
+    refuses(&f, "max", &["18446744073709551616"], &["18446744073709551615"]);
+    for word in ["1e999", "-1e999", "0x10", "+1.5", "", "infinity", "NAN", "1,5", "."] {
+        refuses(&f, "float", &[word], &[]);
+    }
+    refuses(&f, "narrow", &["1e39"], &["3.4028235e38"]);
+    for word in ["1", "TRUE", "yes", ""] {
+        refuses(&f, "flag", &[word], &["true or false"]);
+    }
+    for (name, word, printed) in [
+        ("max", "18446744073709551615", "18446744073709551615"),
+        ("byte", "0xff", "255"),
+        ("float", "-0.0", "-0.0"),
+        ("float", "nan", "nan"),
+        ("float", "-inf", "-inf"),
+        ("float", "1e308", "1e308"),
+        ("narrow", "0.1", "0.1"),
+        ("flag", "true", "true"),
+    ] {
+        f.ok(&["set", "F", name, word]);
+        assert_eq!(f.ok(&["get", "F", name]), format!("{printed}\n"));
+    }
+}
+
+#[test]
+fn options_after_the_file_are_data() {
+    let f = Folder::with_store();
+    f.ok(&["define", "F", "t", "text[20]"]);
+    f.ok(&["define", "F", "i", "i8[2]"]);
+    f.ok(&["define", "F", "--odd", "i8", "-3"]);
+    for word in ["-5", "--json", "--", "--help"] {
+        f.ok(&["set", "F", "t", word]);
+        assert_eq!(f.ok(&["get", "F", "t"]), format!("{word}\n"));
+    }
+    f.ok(&["set", "F", "i", "-5", "-6"]);
+    assert_eq!(f.ok(&["get", "F", "i"]), "-5 -6\n");
+    assert_eq!(f.ok(&["get", "F", "--odd"]), "-3\n");
+    f.fails(2, &["get", "F", "t", "--json"], &["options stand before the file"]);
+}
+
+#[test]
+fn counts_and_lengths() {
+    let f = Folder::with_store();
+    f.ok(&["define", "F", "a", "u8[3]", "1", "2", "3"]);
+    f.ok(&["define", "F", "t", "text[4]", "abcd"]);
+    f.ok(&["define", "F", "b", "bytes[2]", "0102"]);
+    refuses(&f, "a", &["1", "2"], &["3", "2"]);
+    refuses(&f, "a", &["1", "2", "3", "4"], &["3", "4"]);
+    refuses(&f, "a", &[], &["VALUE is missing"]);
+    refuses(&f, "t", &["abcde"], &["5", "4"]);
+    refuses(&f, "t", &["a", "b"], &["2"]);
+    refuses(&f, "b", &["010203"], &["3", "2"]);
+    refuses(&f, "b", &["01x3"], &["hex"]);
+    refuses(&f, "b", &["010"], &["hex"]);
+    for index in ["3", "1..4", "2..2", "2..1", "0,0", "-1", "x", ""] {
+        f.fails(2, &["get", "--index", index, "F", "a"], &["F", "\"a\""]);
+        f.fails(2, &["set", "--index", index, "F", "a", "9"], &["F", "\"a\""]);
+    }
+    f.fails(2, &["set", "--index", "0..2", "F", "a", "9"], &["2", "1"]);
+    f.fails(2, &["get", "--index", "0", "F", "t"], &["no elements"]);
+    assert_eq!(f.ok(&["get", "F", "a"]), "1 2 3\n");
+
+    // An umlaut is two bytes, and the capacity counts bytes.
+    refuses(&f, "t", &["äöü"], &["6", "4"]);
+}
+
+#[test]
+fn from_standard_input() {
+    let f = Folder::with_store();
+    f.ok(&["define", "F", "a", "u8[3]"]);
+    f.ok(&["define", "F", "t", "text[8]"]);
+    let set = |name: &str, input: &[u8]| f.run_with(&["set", "F", name, "-"], input).code;
+    assert_eq!(set("a", b" 1\n2\t3\n\n"), 0);
+    assert_eq!(f.ok(&["get", "F", "a"]), "1 2 3\n");
+    assert_eq!(set("a", b"1 2"), 2);
+    assert_eq!(set("a", b""), 2);
+    assert_eq!(set("a", b"1 2 \xff"), 2);
+    assert_eq!(set("t", b"12345678\n"), 0);
+    assert_eq!(set("t", b"12345678\n\n"), 2);
+    assert_eq!(set("t", b"1\n\n"), 0);
+    assert_eq!(f.ok(&["get", "F", "t"]), "1\n\n");
+    assert_eq!(set("t", b"\xff"), 2);
+    let raw = |name: &str, input: &[u8]| f.run_with(&["set", "--raw", "F", name], input).code;
+    assert_eq!(raw("a", &[1, 2]), 2);
+    assert_eq!(raw("a", &[1, 2, 3, 4]), 2);
+    assert_eq!(raw("a", &[1, 2, 3]), 0);
+    f.fails(2, &["set", "--raw", "F", "a", "1"], &["standard input"]);
+}
+
+#[test]
+fn an_input_without_end_is_refused() {
+    let f = Folder::with_store();
+    f.ok(&["define", "F", "a", "u8[3]"]);
+    f.ok(&["define", "F", "t", "text[8]"]);
+    for words in [&["set", "--raw", "F", "a"][..], &["set", "F", "t", "-"]] {
+        let zeros = std::fs::File::open("/dev/zero").unwrap();
+        let status = f.command(words).stdin(zeros).output().unwrap().status;
+        assert_eq!(status.code(), Some(2), "{words:?}");
+    }
+}
+
+#[test]
+fn json_in() {
+    let f = Folder::with_store();
+    f.ok(&["define", "F", "a", "f64[2,2]"]);
+    f.ok(&["define", "F", "t", "text[8]"]);
+    f.ok(&["set", "--json", "F", "a", r#"[[1,"NaN"],[-0.5,"-Infinity"]]"#]);
+    assert_eq!(f.ok(&["get", "F", "a"]), "1.0 nan\n-0.5 -inf\n");
+    f.ok(&["set", "--json", "--index", "0", "F", "a", "[7,8]"]);
+    f.ok(&["set", "--json", "--index", "1,1", "F", "a", "9"]);
+    assert_eq!(f.ok(&["get", "F", "a"]), "7.0 8.0\n-0.5 9.0\n");
+    f.ok(&["set", "--json", "F", "t", r#""-""#]);
+    assert_eq!(f.ok(&["get", "F", "t"]), "-\n");
+    for bad in ["[1,2,3,4]", "[[1,2],[3]]", "1", "[[1,2],[3,\"x\"]]", "[[1,2],[3,4]", ""] {
+        f.fails(2, &["set", "--json", "F", "a", bad], &["F", "\"a\""]);
+    }
+}
+
+#[test]
+fn additions_overflow_into_nothing() {
+    let f = Folder::with_store();
+    f.ok(&["define", "F", "u", "u64", "5"]);
+    f.ok(&["define", "F", "i", "i8", "-128"]);
+    f.ok(&["define", "F", "x", "f32", "3e38"]);
+    f.ok(&["define", "F", "t", "text[8]"]);
+    f.ok(&["define", "F", "a", "u8[2]", "1", "2"]);
+    assert_eq!(f.ok(&["add", "F", "u", "-1"]), "4\n");
+    f.fails(1, &["add", "F", "u", "-5"], &["F", "\"u\"", "0 to 18446744073709551615"]);
+    f.fails(1, &["add", "F", "u", "18446744073709551615"], &["overflow"]);
+    f.fails(1, &["add", "F", "i", "-1"], &["-128 to 127"]);
+    assert_eq!(f.ok(&["add", "F", "i", "255"]), "127\n");
+    f.fails(1, &["add", "F", "x", "3e38"], &["f32"]);
+    assert_eq!(f.ok(&["add", "F", "x", "-3e38"]), "0.0\n");
+    for word in ["", "+1", "nan", "1.5", "0x", "--1"] {
+        f.fails(2, &["add", "F", "u", word], &["F", "\"u\""]);
+    }
+    f.fails(5, &["add", "F", "t", "1"], &["text[8]"]);
+    f.fails(2, &["add", "F", "a", "1"], &["--index"]);
+    f.fails(2, &["add", "--index", "0..2", "F", "a", "1"], &["2 elements"]);
+    f.fails(1, &["add", "--index", "0", "F", "a", "255"], &["0 to 255"]);
+    assert_eq!(f.ok(&["get", "F", "u"]), "4\n");
+    assert_eq!(f.ok(&["get", "F", "a"]), "1 2\n");
+}
+
+#[test]
+fn compare_and_swap_compares_bits() {
+    let f = Folder::with_store();
+    f.ok(&["define", "F", "x", "f64", "nan"]);
+    f.ok(&["cas", "F", "x", "nan", "0.0"]);
+    assert_eq!(f.run(&["cas", "F", "x", "-0.0", "1"]).code, 1);
+    f.ok(&["cas", "F", "x", "0.0", "-0.0"]);
+    let before = f.json(&["get", "--json", "F", "x"]);
+    assert_eq!(f.run(&["cas", "F", "x", "5", "6"]).out, "-0.0\n");
+    assert_eq!(f.json(&["get", "--json", "F", "x"]), before, "a lost compare leaves no version");
+    f.fails(2, &["cas", "F", "x", "a", "6"], &["F", "\"x\""]);
+    f.ok(&["define", "F", "a", "u8[2]"]);
+    f.fails(5, &["cas", "F", "a", "1", "2"], &["u8[2]"]);
+}

@@ -520,7 +520,7 @@ macro_rules! common_methods {
         /// already; [`Error::Removed`](crate::Error::Removed),
         /// [`Error::ReadOnly`](crate::Error::ReadOnly),
         /// [`Error::TooManyProcesses`](crate::Error::TooManyProcesses).
-        pub fn lock(&self) -> crate::Result<crate::Guard<'_>> {
+        pub fn lock(&self) -> crate::error::Result<crate::handle::Guard<'_>> {
             self.handle.lock()
         }
     };

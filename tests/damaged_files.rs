@@ -174,6 +174,25 @@ fn each_flipped_byte_of_the_index_at_worst_hides_its_slot() {
     }
 }
 
+/// Nor have the ends of the allocation: what was defined before is right all the same, and
+/// what is defined after is refused, or works.
+#[test]
+fn rubbish_in_the_allocation_ends_harms_no_old_slot_that_is_read() {
+    let folder = folder();
+    for word in 0..8 {
+        for rubbish in [0, 1, 64, 1 << 20, 1 << 21, 5 << 20, 64 << 20, 1 << 45, 1 << 63, !0] {
+            let copy = copy_of_pristine(folder.path());
+            Raw::open(&copy).set_word(raw::ENDS + 8 * word, rubbish);
+            if let Ok(store) = open(&copy).inspect_err(|e| assert_found(&copy, e)) {
+                for (name, content) in contents() {
+                    assert_eq!(store.slot(name).unwrap().load(), content);
+                }
+            }
+            within(Duration::from_secs(5), "using it", || _ = use_anything(&copy));
+        }
+    }
+}
+
 #[test]
 fn a_truncated_file_is_refused_or_its_slots_are() {
     let folder = folder();

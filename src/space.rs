@@ -136,7 +136,8 @@ pub(crate) fn grow(
     after: Ends,
 ) -> Result<u64> {
     let mut allocated = 0;
-    let lines_before = lines.start;
+    // The directory's first granule was allocated when the store was created.
+    let lines_before = lines.start.max(attachment.header.regions.directory + GRANULE);
     for (placed, old_end) in [
         (lines, lines_before),
         (descriptor.live..after.live, before.live),

@@ -6,6 +6,7 @@ mod common;
 use std::path::Path;
 use std::time::Duration;
 
+use common::raw::{self, Raw};
 use common::{Child, folder, long, os, path, role, rounds, store_in, until, within};
 use slotfile::{Define, Error, OpenOptions, Store};
 
@@ -72,6 +73,35 @@ fn a_full_disk_is_an_error_and_the_store_stays_usable() {
     assert!(matches!(refused, Error::NoSpace { .. }), "{refused:?}");
     assert_eq!(std::fs::read_dir(&at).unwrap().count(), before);
     drop(mounted);
+}
+
+/// A copy with holes (`cp --sparse`) gets its blocks back when it is opened, or is refused
+/// there: a write into a hole on a full disk would be a SIGBUS.
+#[test]
+fn a_copy_with_holes_gets_its_blocks_back_at_opening() {
+    use std::os::unix::fs::MetadataExt;
+    let folder = folder();
+    let (path, copy) = (store_in(&folder), folder.path().join("copy"));
+    let on_disk = |path: &Path| 512 * std::fs::metadata(path).unwrap().blocks();
+    let said = |path: &Path| Raw::open(path).word(raw::ENDS + 8 * 7);
+    let store = small().open(&path).unwrap();
+    for n in 0..200 {
+        // What the store believes to have on disk, it has: else each opening would look at
+        // each slot to find out what is missing.
+        assert!(on_disk(&path) >= said(&path), "{} of {}", on_disk(&path), said(&path));
+        store.array::<u64>(&format!("{n}"), if n % 10 == 0 { 9_000 } else { 9 }).unwrap();
+    }
+    drop(store);
+    let copied =
+        std::process::Command::new("cp").arg("--sparse=always").args([&path, &copy]).status();
+    assert!(copied.unwrap().success());
+    let holes = on_disk(&path) - on_disk(&copy);
+    assert!(holes > 1 << 20, "the copy has no holes");
+    let store = Store::open(&copy).unwrap();
+    let slots = store.slots().unwrap();
+    let live = slots.iter().map(|slot| (slot.areas() * slot.size()) as u64).sum::<u64>();
+    assert!(on_disk(&copy) >= live, "{} of {live}", on_disk(&copy));
+    store.array::<u64>("0", 9_000).unwrap().store(&[1; 9_000]).unwrap();
 }
 
 /// A limit on the size of files, whose signal (SIGXFSZ) would end the process.

@@ -150,6 +150,9 @@ fn each_flipped_byte_of_the_structure_is_refused_or_harmless() {
             if at < 4_096 || directory.contains(&at) {
                 assert!(result.is_err(), "byte {at:#x} ^ {mask:#x} was not noticed");
             }
+            // And none makes a slot disappear.
+            let lost = matches!(result, Err(Error::NotFound { .. }));
+            assert!(!lost, "byte {at:#x} ^ {mask:#x}: {result:?}");
             if at < 4_096 {
                 assert_found(&folder.path().join("damaged"), &result.unwrap_err());
             }

@@ -305,10 +305,10 @@ fn definers_and_removers_killed_at_random_moments_leave_the_names_usable() {
         until("it works", || begun.load() == round + 1);
         std::thread::sleep(Duration::from_micros(fastrand::u64(0..500)));
         victim.kill();
+        victim.reap();
         common::within(Duration::from_secs(1), "defining", || {
             store.value::<u64>(&format!("after {round}")).unwrap().store(round).unwrap();
         });
-        victim.reap();
         for slot in store.slots().unwrap() {
             if let Data::Array(elements) = slot.load() {
                 let elements = elements.to_vec::<u64>().unwrap();

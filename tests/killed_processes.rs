@@ -3,13 +3,14 @@
 
 mod common;
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::raw::{self, Raw};
 use common::{
-    Child, folder_in_memory, median, number, os, path, role, rounds, store_in, taken, until, within,
+    Child, folder_in_memory, median, number, os, path, role, rounds, store_in, until, within,
 };
-use slotfile::{Array, Error, Store, Value};
+use slotfile::{Array, Error, OpenOptions, Store, Value};
 
 const WORDS: usize = 500;
 
@@ -34,35 +35,61 @@ fn assert_settled(array: &Array<u64>, acknowledged: u64, in_flight: u64) -> u64 
     added
 }
 
-/// The promise is 50 ms. The median keeps it on a loaded machine; a single one may have
-/// waited for the scheduler, or for the kernel to take the dead process apart, but never
-/// so long as if nobody had noticed the death.
-fn assert_prompt(mut times: Vec<Duration>) {
-    let worst = *times.iter().max().unwrap();
-    let median = median(&mut times);
-    println!("taken over after {median:?} (median), {worst:?} (worst) of {}", times.len());
-    assert!(median < Duration::from_millis(50), "median {median:?}");
-    assert!(worst < Duration::from_secs(1), "worst {worst:?}");
+/// Opens the store, or creates it, for those who have time: a process that was killed may
+/// be dying for longer than the usual time-out, see [`os::death_of`].
+fn open(path: &Path) -> Store {
+    OpenOptions::new().create(true).lock_timeout(Some(Duration::from_secs(60))).open(path).unwrap()
+}
+
+/// How long others waited for what a process had that was killed.
+#[derive(Default)]
+struct Waits {
+    from_kill: Vec<Duration>,
+    from_death: Vec<Duration>,
+}
+
+impl Waits {
+    /// Kills it, and notes how long `take` takes.
+    fn kill_and(&mut self, victim: &os::Forked, take: impl FnOnce()) {
+        let death = os::death_of(victim.pid());
+        let killed = Instant::now();
+        victim.kill();
+        take();
+        let taken = Instant::now();
+        self.from_kill.push(taken - killed);
+        self.from_death.push(taken.saturating_duration_since(death.join().unwrap()));
+    }
+
+    /// The promise is 50 ms. The median keeps it from the kill on, also on a loaded machine.
+    /// A single one may have waited for the scheduler, but never so long as if nobody had
+    /// noticed the death; and how long the kernel took to bring that about does not count.
+    fn assert_prompt(mut self) {
+        let worst = *self.from_death.iter().max().unwrap();
+        let median = median(&mut self.from_kill);
+        println!("after {median:?} (median of {}), {worst:?} (worst)", self.from_kill.len());
+        assert!(median < Duration::from_millis(50), "median {median:?}");
+        assert!(worst < Duration::from_secs(1), "worst {worst:?}");
+    }
 }
 
 #[test]
 fn a_writer_killed_at_random_moments_hundreds_of_times() {
     let folder = folder_in_memory();
-    let store = Store::create(store_in(&folder)).unwrap();
+    let store = open(&store_in(&folder));
     let array = store.array::<u64>("array", WORDS).unwrap();
     let acknowledged = store.value::<u64>("acknowledged").unwrap();
-    let (mut times, mut buried) = (Vec::new(), 0);
+    let (mut waits, mut buried) = (Waits::default(), 0);
     for _ in 0..rounds(400, 5_000) {
         let begun = acknowledged.load();
         let victim = os::fork(|| add_for_ever(&array, &acknowledged));
         until("the victim works", || acknowledged.load() > begun);
         std::thread::sleep(Duration::from_micros(fastrand::u64(0..300)));
-        victim.kill();
-        let start = Instant::now();
+        let mut version = 0;
         // Not reaped yet: who wants the lock has no business with that.
-        let version = array.version();
-        taken(array.update(|a| assert!(a.iter().all(|x| *x == a[0]))));
-        times.push(start.elapsed());
+        waits.kill_and(&victim, || {
+            version = array.version();
+            array.update(|a| assert!(a.iter().all(|x| *x == a[0]))).unwrap();
+        });
         victim.reap();
         buried += u32::from(array.version() > version + 2);
         let added = assert_settled(&array, acknowledged.load(), 1);
@@ -70,17 +97,18 @@ fn a_writer_killed_at_random_moments_hundreds_of_times() {
     }
     println!("{buried} died inside an update");
     assert!(buried > 20, "only {buried} died inside an update");
-    assert_prompt(times);
+    waits.assert_prompt();
 }
 
 /// Killed for certain while it holds a lock: a guard, an update, a value's lock.
 #[test]
 fn a_dead_ones_locks_are_taken_over_within_50_ms() {
-    let store = Store::temporary().unwrap();
+    let folder = folder_in_memory();
+    let store = open(&store_in(&folder));
     let array = store.array::<u64>("array", WORDS).unwrap();
     let value = store.value::<u64>("value").unwrap();
     let inside = store.value::<u64>("inside").unwrap();
-    let mut times = Vec::new();
+    let mut waits = Waits::default();
     for round in 0..rounds(120, 1_000) as u64 {
         let stay = || {
             inside.store(1).unwrap();
@@ -105,14 +133,9 @@ fn a_dead_ones_locks_are_taken_over_within_50_ms() {
         });
         until("it has the lock", || inside.load() == 1);
         let before = array.load();
-        victim.kill();
-        let start = Instant::now();
-        if round % 3 == 2 {
-            taken(value.store(round))
-        } else {
-            taken(array.set(1, round))
-        }
-        times.push(start.elapsed());
+        waits.kill_and(&victim, || {
+            if round % 3 == 2 { value.store(round) } else { array.set(1, round) }.unwrap()
+        });
         victim.reap();
         inside.store(0).unwrap();
         let mut expected = before;
@@ -121,7 +144,7 @@ fn a_dead_ones_locks_are_taken_over_within_50_ms() {
         }
         assert_eq!(array.load(), expected);
     }
-    assert_prompt(times);
+    waits.assert_prompt();
 }
 
 /// Others who sleep for the lock, in other processes, when its holder is killed.
@@ -129,7 +152,7 @@ fn a_dead_ones_locks_are_taken_over_within_50_ms() {
 fn those_who_already_wait_go_on_within_50_ms() {
     const NAME: &str = "those_who_already_wait_go_on_within_50_ms";
     if role().is_some() {
-        let store = Store::open(path()).unwrap();
+        let store = open(&path());
         let array = store.array::<u64>("array", WORDS).unwrap();
         let (round, through) =
             (store.value::<u64>("round").unwrap(), store.value::<u64>("through").unwrap());
@@ -145,7 +168,7 @@ fn those_who_already_wait_go_on_within_50_ms() {
         }
     }
     let folder = folder_in_memory();
-    let store = Store::create(store_in(&folder)).unwrap();
+    let store = open(&store_in(&folder));
     let array = store.array::<u64>("array", WORDS).unwrap();
     let (round, through) =
         (store.value::<u64>("round").unwrap(), store.value::<u64>("through").unwrap());
@@ -153,7 +176,7 @@ fn those_who_already_wait_go_on_within_50_ms() {
     let waiters = 3;
     let children: Vec<_> =
         (0..waiters).map(|_| Child::spawn(NAME, "waiter", &store_in(&folder))).collect();
-    let mut times = Vec::new();
+    let mut waits = Waits::default();
     for n in 1..=rounds(60, 600) as u64 {
         let victim = os::fork(|| {
             let _guard = array.lock().unwrap();
@@ -167,13 +190,7 @@ fn those_who_already_wait_go_on_within_50_ms() {
         let stopped = (n % 3 == 0).then(|| children[0].pid());
         stopped.inspect(|pid| os::stop(*pid));
         let expected = waiters * (n - 1) + waiters - u64::from(stopped.is_some());
-        victim.kill();
-        let start = Instant::now();
-        while through.load() < expected {
-            assert!(start.elapsed() < Duration::from_secs(5), "they wait for ever");
-            std::thread::yield_now();
-        }
-        times.push(start.elapsed());
+        waits.kill_and(&victim, || until("they go on", || through.load() >= expected));
         victim.reap();
         stopped.inspect(|pid| os::resume(*pid));
         until("all are through", || through.load() == waiters * n);
@@ -181,7 +198,7 @@ fn those_who_already_wait_go_on_within_50_ms() {
     round.store(u64::MAX).unwrap();
     children.into_iter().for_each(Child::join);
     assert_eq!(array.get(0).unwrap(), through.load());
-    assert_prompt(times);
+    waits.assert_prompt();
 }
 
 /// Several writers in processes of their own; one is killed and replaced again and again;
@@ -190,7 +207,7 @@ fn those_who_already_wait_go_on_within_50_ms() {
 fn the_others_are_unharmed() {
     const NAME: &str = "the_others_are_unharmed";
     if let Some(role) = role() {
-        let store = Store::open(path()).unwrap();
+        let store = open(&path());
         let array = store.array::<u64>("array", WORDS).unwrap();
         let total = store.value::<u64>("total").unwrap();
         if role == "victim" {
@@ -209,7 +226,7 @@ fn the_others_are_unharmed() {
     }
     let folder = folder_in_memory();
     let path = store_in(&folder);
-    let store = Store::create(&path).unwrap();
+    let store = open(&path);
     let array = store.array::<u64>("array", WORDS).unwrap();
     let total = store.value::<u64>("total").unwrap();
     let done = store.value::<bool>("done").unwrap();
@@ -222,9 +239,7 @@ fn the_others_are_unharmed() {
         std::thread::sleep(Duration::from_micros(fastrand::u64(0..2_000)));
         victim.kill();
         let progress = total.load();
-        within(Duration::from_secs(2), "going on", || {
-            until("the others go on", || total.load() > progress + 3);
-        });
+        until("the others go on", || total.load() > progress + 3);
     }
     done.store(true).unwrap();
     survivors.into_iter().for_each(Child::join);
@@ -239,7 +254,7 @@ fn the_others_are_unharmed() {
 fn when_all_are_killed_in_mid_write_the_next_open_settles_all() {
     const NAME: &str = "when_all_are_killed_in_mid_write_the_next_open_settles_all";
     if role().is_some() {
-        let store = Store::open(path()).unwrap();
+        let store = open(&path());
         let array = store.array::<u64>("array", WORDS).unwrap();
         let total = store.value::<u64>("total").unwrap();
         let own = store.array::<u64>(&format!("own {}", number()), 2).unwrap();
@@ -257,10 +272,10 @@ fn when_all_are_killed_in_mid_write_the_next_open_settles_all() {
     }
     let folder = folder_in_memory();
     let path = store_in(&folder);
-    drop(Store::create(&path).unwrap());
+    drop(open(&path));
     for _ in 0..rounds(60, 1_000) {
         let begun = {
-            let store = Store::open(&path).unwrap();
+            let store = open(&path);
             store.array::<u64>("array", WORDS).unwrap();
             store.value::<u64>("total").unwrap().load()
         };
@@ -272,7 +287,7 @@ fn when_all_are_killed_in_mid_write_the_next_open_settles_all() {
         }
         children.iter().for_each(Child::kill);
         drop(children);
-        let store = within(Duration::from_secs(2), "opening", || Store::open(&path).unwrap());
+        let store = within(Duration::from_secs(2), "opening", || open(&path));
         let array = store.array::<u64>("array", WORDS).unwrap();
         let total = store.value::<u64>("total").unwrap();
         let added = assert_settled(&array, total.load(), 3);
@@ -292,7 +307,7 @@ fn when_all_are_killed_in_mid_write_the_next_open_settles_all() {
 fn a_new_process_settles_what_the_dead_owner_of_its_entry_left() {
     const NAME: &str = "a_new_process_settles_what_the_dead_owner_of_its_entry_left";
     if role().is_some() {
-        let store = Store::open(path()).unwrap();
+        let store = open(&path());
         // One lock after the other, all in the end, by one thread, so by one entry.
         let array = store.array::<u64>("array", WORDS).unwrap();
         let value = store.value::<u64>("value").unwrap();
@@ -302,7 +317,7 @@ fn a_new_process_settles_what_the_dead_owner_of_its_entry_left() {
     }
     let folder = folder_in_memory();
     let path = store_in(&folder);
-    let store = Store::create(&path).unwrap();
+    let store = open(&path);
     let array = store.array::<u64>("array", WORDS).unwrap();
     let value = store.value::<u64>("value").unwrap();
     // Readers only, from here: this process claims no entry, and keeps the store from
@@ -331,7 +346,8 @@ fn a_new_process_settles_what_the_dead_owner_of_its_entry_left() {
 /// Many who all find the same dead owner at the same moment: it is settled once.
 #[test]
 fn many_bury_at_once() {
-    let store = Store::temporary().unwrap();
+    let folder = folder_in_memory();
+    let store = open(&store_in(&folder));
     let array = store.array::<u64>("array", WORDS).unwrap();
     let start = store.value::<u64>("start").unwrap();
     for round in 1..=rounds(40, 400) as u64 {

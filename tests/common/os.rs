@@ -100,6 +100,21 @@ impl Drop for Forked {
     }
 }
 
+/// Watches a child: the time of its death, which is when the kernel has taken it apart and
+/// closed its files. That comes after the kill, and on a virtual machine whose host has
+/// stopped a processor seconds after. Does not reap it.
+pub fn death_of(pid: u32) -> std::thread::JoinHandle<Instant> {
+    std::thread::spawn(move || {
+        // SAFETY: all zeros is a valid `siginfo_t`, which waitid fills.
+        let result = unsafe {
+            let mut info = std::mem::zeroed();
+            libc::waitid(libc::P_PID, pid, &mut info, libc::WEXITED | libc::WNOWAIT)
+        };
+        assert_eq!(result, 0, "waitid: {}", io::Error::last_os_error());
+        Instant::now()
+    })
+}
+
 /// Ends this process at once, as a crash would: no destructor runs.
 pub fn exit_at_once(code: i32) -> ! {
     // SAFETY: ends the process.

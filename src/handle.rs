@@ -199,7 +199,7 @@ impl Store {
     /// # Ok::<(), slotfile::Error>(())
     /// ```
     pub fn remove(&self, name: &str) -> Result<()> {
-        self.attachment.check_writable()?;
+        self.check_writable()?;
         let found = directory::find(&self.attachment, name)?;
         let (descriptor, region) = found.ok_or_else(|| self.not_found(name))?;
         let form = descriptor.form();
@@ -264,7 +264,7 @@ impl<M: Memory> Handle<M> {
     /// The slot's lock, for one update: waits for it, or goes on under this thread's own
     /// guard.
     pub(crate) fn lock_for_update(&self) -> Result<UpdateLock<'_, M>> {
-        self.attachment().check_writable()?;
+        self.store.check_writable()?;
         let mut patience = self.patience();
         let form = self.descriptor.form();
         let held = protocol::lock(&self.memory, self.attachment(), form, &mut patience);
@@ -367,7 +367,7 @@ impl Handle<CellRegion> {
         &self,
         f: impl FnMut(u64) -> Option<u64>,
     ) -> Result<std::result::Result<u64, u64>> {
-        self.attachment().check_writable()?;
+        self.store.check_writable()?;
         let mut patience = self.patience();
         let guarded = || self.is_guarded();
         protocol::update_scalar(&self.memory, self.attachment(), &mut patience, guarded, f)
@@ -468,7 +468,7 @@ impl<M: Memory> Handle<M> {
         wrap: impl FnOnce(Held<'a, M, Attachment>) -> AnyHeld<'a>,
     ) -> Result<Guard<'a>> {
         let attachment = self.attachment();
-        attachment.check_writable()?;
+        self.store.check_writable()?;
         let mut patience = self.patience();
         let held = protocol::lock(&self.memory, attachment, self.descriptor.form(), &mut patience)
             .map_err(|failure| self.explain(failure, &patience))?;

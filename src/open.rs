@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use crate::attach::Attachment;
 use crate::cell;
+use crate::checkpoint::Record;
 use crate::directory;
 use crate::error::{Error, Result};
 use crate::fork::{PerProcess, StoreFile};
@@ -23,6 +25,8 @@ use crate::layout::{
     Ends, FLAG_NO_CHECKPOINT, FORMAT, GRANULE, HEADER_LEN, Header, MAGIC, Regions, live,
 };
 use crate::map::Map;
+use crate::recovery::{self, Recovery};
+use crate::session::Session;
 use crate::sys;
 
 /// What a new store is created with.
@@ -44,18 +48,20 @@ pub(crate) struct Request<'a> {
     pub(crate) create: Option<Creation>,
     /// Whether it must not be there.
     pub(crate) must_be_new: bool,
+    /// Whether it has just been created.
+    pub(crate) created: bool,
     /// How long to wait for the open lock.
     pub(crate) timeout: Option<Duration>,
 }
 
 /// Opens the store, or creates it.
-pub(crate) fn open(mut request: Request<'_>) -> Result<Arc<Attachment>> {
+pub(crate) fn open(mut request: Request<'_>) -> Result<Arc<Session>> {
     let path = request.path;
     loop {
         let creation = match request.create {
             Some(creation) if request.must_be_new => creation,
             create => match (open_existing(&request), create) {
-                (Ok(Some(attachment)), _) => return Ok(attachment),
+                (Ok(Some(session)), _) => return Ok(session),
                 // Replaced while we waited for its lock: look again.
                 (Ok(None), _) => continue,
                 (Err(Error::NotFound { .. }), Some(creation)) => creation,
@@ -64,7 +70,10 @@ pub(crate) fn open(mut request: Request<'_>) -> Result<Arc<Attachment>> {
         };
         match create(path, creation) {
             // From here on it is opened like any other: somebody may already have it open.
-            Ok(()) => request.must_be_new = false,
+            Ok(()) => {
+                request.must_be_new = false;
+                request.created = true;
+            }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 if request.must_be_new {
                     return Err(Error::Exists { path: path.to_owned(), slot: None });
@@ -81,12 +90,13 @@ pub(crate) fn open(mut request: Request<'_>) -> Result<Arc<Attachment>> {
 }
 
 /// A store in memory, without a name.
-pub(crate) fn temporary(creation: Creation) -> Result<Arc<Attachment>> {
+pub(crate) fn temporary(creation: Creation) -> Result<Arc<Session>> {
     let path = PathBuf::from("(temporary)");
     let file = StoreFile::open(true, || sys::memory_file(c"slotfile"))
         .map_err(|e| Error::io(&path, "cannot make a file in memory", e))?;
     fill(&file, creation).map_err(|e| creation_error(&path, creation, e))?;
-    attach(path, file, true)
+    let (attachment, _) = attach(path, file, true)?;
+    Ok(Arc::new(Session::new(attachment, Recovery::Created)))
 }
 
 fn creation_error(path: &Path, creation: Creation, error: io::Error) -> Error {
@@ -179,8 +189,17 @@ fn fill(file: &File, creation: Creation) -> io::Result<()> {
     let word = |number: usize, bytes: &[u8]| {
         file.write_all_at(bytes, regions.live_header + 8 * number as u64)
     };
-    word(live::ACKED, &[0; 8])?;
-    word(live::ACKED + 1, &[0xff; 8])?;
+    if creation.checkpoint {
+        let checkpoint = regions.directory_copies + 4 * GRANULE;
+        sys::allocate(file, regions.mark, regions.records + GRANULE - regions.mark)?;
+        sys::allocate(file, regions.records + regions.record_len, GRANULE)?;
+        sys::allocate(file, regions.directory_copies, checkpoint - regions.directory_copies)?;
+        file.write_all_at(&Record::empty().encode(), regions.records)?;
+    }
+    let epoch = Record::empty().epoch;
+    word(live::ACKED, &epoch.to_le_bytes())?;
+    word(live::ACKED + 1, &(!epoch).to_le_bytes())?;
+    word(live::IDENTITY, bytemuck::bytes_of(&recovery::identity(file)?))?;
     word(live::COUNT, &directory::count_word(0).to_le_bytes())?;
     let ends = Ends { runs: regions.runs, allocated, ..bytemuck::Zeroable::zeroed() };
     word(live::ENDS, bytemuck::bytes_of(&ends))?;
@@ -199,7 +218,7 @@ fn hex(bytes: [u8; 16]) -> String {
 
 /// Which file, and how it is open: a read-only attachment has no use for writers.
 type Key = (u64, u64, bool);
-type Registry = Mutex<BTreeMap<Key, Weak<Attachment>>>;
+type Registry = Mutex<BTreeMap<Key, Weak<Session>>>;
 
 /// The stores that this process has open: opening one twice shares one attachment.
 fn registry() -> &'static Registry {
@@ -213,7 +232,7 @@ fn registry() -> &'static Registry {
 }
 
 /// Opens the file that is there. `None`: it was replaced meanwhile.
-fn open_existing(request: &Request<'_>) -> Result<Option<Arc<Attachment>>> {
+fn open_existing(request: &Request<'_>) -> Result<Option<Arc<Session>>> {
     let Request { path, writable, .. } = *request;
     let cannot_open = |e| Error::io(path, "cannot open it", e);
     check_kind(path, &std::fs::metadata(path).map_err(cannot_open)?)?;
@@ -230,9 +249,9 @@ fn open_existing(request: &Request<'_>) -> Result<Option<Arc<Attachment>>> {
     loop {
         // The mutex is not held while waiting: other stores are opened meanwhile.
         let mut known = registry().lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|_, attachment| attachment.strong_count() > 0);
-        if let Some(attachment) = known.get(&key).and_then(Weak::upgrade) {
-            return Ok(Some(attachment));
+        known.retain(|_, session| session.strong_count() > 0);
+        if let Some(session) = known.get(&key).and_then(Weak::upgrade) {
+            return Ok(Some(session));
         }
         if try_open_lock(path, &file)? {
             // Replaced while we waited: what the path names now is what is wanted.
@@ -240,11 +259,16 @@ fn open_existing(request: &Request<'_>) -> Result<Option<Arc<Attachment>>> {
             if (now.dev(), now.ino()) != (key.0, key.1) {
                 return Ok(None);
             }
-            let attachment = attach(path.to_owned(), file, writable)?;
+            let attached = attach(path.to_owned(), file, writable)?;
+            let (attachment, mut recovery) = attached;
             fs2::FileExt::unlock(&**attachment.map.file())
                 .map_err(|e| Error::io(path, "cannot unlock the file", e))?;
-            known.insert(key, Arc::downgrade(&attachment));
-            return Ok(Some(attachment));
+            if request.created && recovery == Recovery::Resumed {
+                recovery = Recovery::Created;
+            }
+            let session = Arc::new(Session::new(attachment, recovery));
+            known.insert(key, Arc::downgrade(&session));
+            return Ok(Some(session));
         }
         drop(known);
         let waited = start.elapsed();
@@ -284,9 +308,25 @@ fn try_open_lock(path: &Path, file: &File) -> Result<bool> {
 }
 
 /// Checks the header, maps the file, and joins those who have it open; or, where there
-/// are none, settles what they left. Under the open lock, or before anybody else can
-/// know of the file.
-fn attach(path: PathBuf, file: StoreFile, writable: bool) -> Result<Arc<Attachment>> {
+/// are none, puts it into order. Under the open lock, or before anybody else can know of
+/// the file.
+fn attach(path: PathBuf, file: StoreFile, writable: bool) -> Result<(Arc<Attachment>, Recovery)> {
+    let attachment = map(path, file, writable)?;
+    let path = &attachment.path;
+    let alone = !Attachment::is_attached_elsewhere(&attachment.map)
+        .map_err(|e| Error::io(path, "cannot lock a byte of the file", e))?;
+    let recovery = match alone {
+        false => Recovery::Joined,
+        true if writable => recovery::recover(&attachment)?,
+        true if recovery::is_needed(&attachment)? => return restore_to_read(&attachment),
+        true => Recovery::Resumed,
+    };
+    directory::check(&attachment)?;
+    attachment.announce()?;
+    Ok((attachment, recovery))
+}
+
+fn map(path: PathBuf, file: StoreFile, writable: bool) -> Result<Arc<Attachment>> {
     if !cell::is_supported() {
         let what = "this processor has no 128-bit compare-exchange".into();
         return Err(Error::Unsupported { path, what });
@@ -294,17 +334,40 @@ fn attach(path: PathBuf, file: StoreFile, writable: bool) -> Result<Arc<Attachme
     let header = read_header(&path, &file)?;
     let map = Map::new(file, writable, header.max_size)
         .map_err(|e| Error::io(&path, "cannot map the file", e))?;
-    let alone = !Attachment::is_attached_elsewhere(&map)
-        .map_err(|e| Error::io(&path, "cannot lock a byte of the file", e))?;
-    let attachment = Attachment::new(path, map, header, writable, directory::settle_all)?;
-    directory::check(&attachment)?;
-    if alone && writable {
-        let on_disk = 512 * attachment.map.file().metadata().map_or(u64::MAX / 512, |m| m.blocks());
-        directory::fill_holes(&attachment, on_disk)?;
-        attachment.reset_table(|| directory::settle_everything(&attachment))?;
-    }
-    attachment.announce()?;
-    Ok(attachment)
+    Attachment::new(path, map, header, writable, directory::settle_all)
+}
+
+/// For an opener that only reads, of a store that must be restored first: restores it
+/// underneath; where that is not allowed, restores a copy of it in memory.
+fn restore_to_read(attachment: &Attachment) -> Result<(Arc<Attachment>, Recovery)> {
+    let path = &attachment.path;
+    let cannot = |e| Error::io(path, "cannot restore the last sync", e);
+    let reopen = |file: &File, writable: bool| {
+        StoreFile::open(writable, || {
+            let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+            File::options().read(true).write(writable).open(path)
+        })
+    };
+    let below = attachment.map.file();
+    let (restored, frozen) = match reopen(below, true) {
+        Ok(file) => (file, false),
+        Err(_) => {
+            let copy = StoreFile::open(true, || sys::memory_file(c"slotfile copy"));
+            let copy = copy.map_err(cannot)?;
+            sys::copy_data(below, &copy).map_err(cannot)?;
+            (copy, true)
+        }
+    };
+    let restored = map(path.clone(), restored, true)?;
+    let recovery = match (recovery::recover(&restored)?, frozen) {
+        (Recovery::Restored { epoch, .. }, true) => Recovery::Frozen { epoch },
+        (recovery, _) => recovery,
+    };
+    let file = reopen(restored.map.file(), false).map_err(cannot)?;
+    let reading = map(path.clone(), file, false)?;
+    directory::check(&reading)?;
+    reading.announce()?;
+    Ok((reading, recovery))
 }
 
 /// Reads the static header into private memory, and checks every number in it.

@@ -1,9 +1,13 @@
 //! Where the space of the file is given out: runs, live slots, checkpoint copies.
 
 use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
+use bytemuck::Zeroable;
+
 use crate::attach::Attachment;
+use crate::checkpoint;
 use crate::dtype::SlotType;
 use crate::error::{Error, Result};
 use crate::layout::{
@@ -73,6 +77,43 @@ pub(crate) fn store_ends(attachment: &Attachment, before: Ends, after: Ends) {
     attachment.live.fence(Release);
 }
 
+/// Where the allocation has come to, by the descriptors of all slots.
+pub(crate) fn rebuild<'a>(
+    attachment: &Attachment,
+    descriptors: impl Iterator<Item = &'a Descriptor>,
+) -> Ends {
+    let mut ends = Ends { runs: attachment.header.regions.runs, ..Zeroable::zeroed() };
+    for descriptor in descriptors {
+        ends.defined += 1;
+        ends.live = ends.live.max(descriptor.live + descriptor.live_len());
+        if descriptor.copies == 0 {
+            continue; // a store without checkpoints
+        }
+        let units = if checkpoint::is_small(descriptor) {
+            let used = descriptor.place + checkpoint::entry_len(descriptor);
+            ends.small = descriptor.first_unit * SMALL_UNIT + used;
+            ends.small_copies = descriptor.copies;
+            ends.copies = ends.copies.max(descriptor.copies + 2 * SMALL_UNIT);
+            1
+        } else {
+            let units = checkpoint::large_units(descriptor);
+            let data = descriptor.content_len().next_multiple_of(PAGE);
+            ends.copies = ends.copies.max(descriptor.copies + 2 * (units * PAGE + data));
+            units
+        };
+        ends.units = ends.units.max(descriptor.first_unit + units);
+    }
+    ends.runs = ends.runs.max(ends.live.max(ends.copies).next_multiple_of(RUN));
+    ends
+}
+
+/// Stores rebuilt ends. Nobody else is attached.
+pub(crate) fn store_rebuilt(attachment: &Attachment, ends: &Ends) {
+    let allocated = attachment.map.file().metadata().map_or(0, |m| 512 * m.blocks());
+    let ends = Ends { allocated, ..*ends };
+    attachment.live.write(live::ENDS, 0, bytemuck::bytes_of(&ends));
+}
+
 /// Gives the new slot its places, and moves the ends behind them.
 pub(crate) fn place(
     name: &str,
@@ -135,7 +176,14 @@ pub(crate) fn grow(
 ) -> Result<u64> {
     let mut allocated = 0;
     let lines_before = lines.start;
+    let regions = &attachment.header.regions;
+    // Two copies of each page, each with a page for its head.
+    let copies_of = |line: u64| match descriptor.copies {
+        0 => 0,
+        _ => regions.directory_copies + 4 * (line - regions.directory),
+    };
     for (placed, old_end) in [
+        (copies_of(lines.start)..copies_of(lines.end), copies_of(lines.start)),
         (lines, lines_before),
         (descriptor.live..after.live, before.live),
         (descriptor.copies..after.copies, before.copies),

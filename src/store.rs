@@ -8,6 +8,9 @@ use crate::attach::Attachment;
 use crate::directory;
 use crate::error::{Error, Result};
 use crate::open::{self, Creation, Request};
+use crate::protocol::Patience;
+use crate::recovery::Recovery;
+use crate::session::Session;
 use crate::space;
 
 /// An open store: one file of named, typed slots, shared by any number of processes.
@@ -32,6 +35,8 @@ use crate::space;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Store {
+    // Dropped in this order: whoever drops the last session leaves while still attached.
+    pub(crate) session: Arc<Session>,
     pub(crate) attachment: Arc<Attachment>,
     pub(crate) settings: Settings,
 }
@@ -41,8 +46,6 @@ pub struct Store {
 pub(crate) struct Settings {
     pub(crate) define: bool,
     pub(crate) lock_timeout: Option<Duration>,
-    /// Stored until syncing exists.
-    #[allow(dead_code, reason = "accepted now, so that programs need not change")]
     pub(crate) sync_every: Option<Duration>,
 }
 
@@ -130,7 +133,8 @@ impl OpenOptions {
     }
 
     /// How often to sync in the background while something changes: every second unless
-    /// set; `None`: never. Accepted, but without effect until this crate can sync.
+    /// set; `None`: never, nor when this opener leaves. One process at a time does it for
+    /// all; the shortest period that any asked for counts.
     pub fn sync_every(&mut self, period: Option<Duration>) -> &mut Self {
         self.settings.sync_every = period;
         self
@@ -180,18 +184,68 @@ impl OpenOptions {
             let what = "a store cannot be created read-only".into();
             return Err(Error::Invalid { path: path.to_owned(), slot: None, what });
         }
-        let attachment = open::open(Request {
+        let session = open::open(Request {
             path,
             writable: !self.read_only,
             create: creating.then_some(self.creation),
             must_be_new: self.create_new,
+            created: false,
             timeout: self.settings.lock_timeout,
         })?;
-        Ok(Store { attachment, settings: self.settings })
+        session.sync_every(self.settings.sync_every);
+        Ok(Store::new(session, self.settings))
     }
 }
 
 impl Store {
+    fn new(session: Arc<Session>, settings: Settings) -> Store {
+        let attachment = Arc::clone(&session.attachment);
+        Store { session, attachment, settings }
+    }
+
+    /// An error unless the store may be written. All that writes comes through here.
+    #[inline]
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        self.session.keep_syncing();
+        self.attachment.check_writable()
+    }
+
+    /// Makes all that was committed before this call survive a power cut. The state of all
+    /// slots at one instant, not before this call, becomes the one that a power cut returns
+    /// to. Waits for another sync that is under way. Writers go on; one that changes a slot
+    /// again and again may wait for a moment.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] or [`Error::NoSpace`]: the last sync stays what a power cut returns to,
+    /// and the next one writes all of it again. [`Error::LockTimeout`];
+    /// [`Error::Invalid`] for a store without checkpoints; [`Error::ReadOnly`].
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// let store = slotfile::Store::create(folder.path().join("state.slots"))?;
+    /// store.value::<u64>("hits")?.fetch_add(1)?;
+    /// store.sync()?; // now it survives a power cut
+    /// # Ok::<(), slotfile::Error>(())
+    /// ```
+    pub fn sync(&self) -> Result<()> {
+        self.session.sync(&mut Patience::new(self.settings.lock_timeout))
+    }
+
+    /// What opening the store found and did (when this process first opened it).
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("state.slots");
+    /// use slotfile::{Recovery, Store};
+    /// assert_eq!(Store::create(&path)?.recovery(), Recovery::Created);
+    /// assert_eq!(Store::open(&path)?.recovery(), Recovery::Resumed);
+    /// # Ok::<(), slotfile::Error>(())
+    /// ```
+    pub fn recovery(&self) -> Recovery {
+        self.session.recovery
+    }
+
     /// Opens a store that is there. See [`OpenOptions::open`] for the errors.
     pub fn open(path: impl AsRef<Path>) -> Result<Store> {
         OpenOptions::new().open(path)
@@ -223,7 +277,7 @@ impl Store {
     pub fn temporary() -> Result<Store> {
         let options = OpenOptions::new();
         let creation = Creation { checkpoint: false, ..options.creation };
-        Ok(Store { attachment: open::temporary(creation)?, settings: options.settings })
+        Ok(Store::new(open::temporary(creation)?, options.settings))
     }
 
     /// Where the store is, as it was opened (first, by this process).

@@ -48,6 +48,99 @@ pub(crate) fn file_size_limit() -> u64 {
     }
 }
 
+/// Copies what is in `from` to `to`, which is empty, and leaves the holes out.
+pub(crate) fn copy_data(from: &File, to: &File) -> io::Result<()> {
+    use std::os::unix::fs::FileExt;
+    let len = from.metadata()?.len();
+    to.set_len(len)?;
+    let mut buffer = vec![0; 1 << 20];
+    let mut at = 0;
+    while at < len {
+        let Some(start) = seek(from, at, libc::SEEK_DATA)? else { break };
+        let end = seek(from, start, libc::SEEK_HOLE)?.unwrap_or(len);
+        at = start;
+        while at < end {
+            let part = &mut buffer[..(end - at).min(1 << 20) as usize];
+            from.read_exact_at(part, at)?;
+            to.write_all_at(part, at)?;
+            at += part.len() as u64;
+        }
+    }
+    Ok(())
+}
+
+/// Where data, or a hole, begins at or after `from`; `None`: there is none.
+fn seek(file: &File, from: u64, what: libc::c_int) -> io::Result<Option<u64>> {
+    // SAFETY: lseek touches no memory of ours. (It moves the descriptor's position, which
+    // nothing here uses.)
+    let found = unsafe { libc::lseek(file.as_raw_fd(), from.cast_signed(), what) };
+    match u64::try_from(found) {
+        Ok(found) => Ok(Some(found)),
+        Err(_) => match io::Error::last_os_error() {
+            e if e.raw_os_error() == Some(libc::ENXIO) => Ok(None),
+            e => Err(e),
+        },
+    }
+}
+
+/// Gives the blocks of this range back; it reads as zeros. The file stays as long.
+pub(crate) fn punch(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    let (offset, len) = (offset.cast_signed(), len.cast_signed());
+    // SAFETY: fallocate touches no memory of ours; the descriptor is open, as `file` is.
+    uninterrupted(|| unsafe { libc::fallocate(file.as_raw_fd(), mode, offset, len) })?;
+    Ok(())
+}
+
+/// Starts writing these ranges to the device, then waits until they are there (in its
+/// cache: what makes them lasting is the next flush).
+pub(crate) fn write_out(file: &File, ranges: &[(u64, u64)]) -> io::Result<()> {
+    let start = libc::SYNC_FILE_RANGE_WRITE;
+    let finish = libc::SYNC_FILE_RANGE_WAIT_BEFORE | start | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    for flags in [start, finish] {
+        for (offset, len) in ranges {
+            let (offset, len) = (offset.cast_signed(), len.cast_signed());
+            // SAFETY: sync_file_range touches no memory of ours.
+            uninterrupted(|| unsafe {
+                libc::sync_file_range(file.as_raw_fd(), offset, len, flags)
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes all of `data`, and returns only when it is on the disk, with the size and the
+/// extents of the file that are needed to read it, and all that was written out before.
+pub(crate) fn write_durably(file: &File, data: &[u8], offset: u64) -> io::Result<()> {
+    let mut done = 0;
+    while done < data.len() {
+        let rest = &data[done..];
+        let part = libc::iovec { iov_base: rest.as_ptr().cast_mut().cast(), iov_len: rest.len() };
+        let at = (offset + done as u64).cast_signed();
+        // SAFETY: pwritev2 reads the one buffer that it is given, which `data` keeps alive.
+        let n = unsafe { libc::pwritev2(file.as_raw_fd(), &part, 1, at, libc::RWF_DSYNC) };
+        match n {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            n if n > 0 => done += n.cast_unsigned(),
+            _ => {
+                let error = io::Error::last_os_error();
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Err(error);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Nanoseconds since boot, sleep included.
+pub(crate) fn since_boot() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: clock_gettime fills the struct that it is given, which lives on this stack.
+    let _ = unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut time) };
+    time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
+}
+
 /// The kinds of lock that a process can have on a byte of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ByteLock {

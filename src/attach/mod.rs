@@ -128,6 +128,20 @@ impl Attachment {
         sys::byte_is_locked(map.file().as_fd(), COMMON_BYTE)
     }
 
+    /// Runs `f` under the open lock, if that is free and nobody else is attached.
+    pub(crate) fn if_alone(&self, f: impl FnOnce() -> Result<()>) -> Result<()> {
+        let file = self.map.file();
+        if fs2::FileExt::try_lock_exclusive(&**file).is_err() {
+            return Ok(()); // somebody is opening it, or leaving
+        }
+        let result = match Self::is_attached_elsewhere(&self.map) {
+            Ok(false) => f(),
+            _ => Ok(()),
+        };
+        fs2::FileExt::unlock(&**file).map_err(|e| Error::io(&self.path, "cannot unlock it", e))?;
+        result
+    }
+
     /// Says that somebody is there.
     pub(crate) fn announce(&self) -> Result<()> {
         let file = self.map.file();
@@ -276,6 +290,16 @@ impl Attachment {
             self.set_word(entry + 1, Word::Free, Ordering::Release);
         }
         Ok(())
+    }
+
+    /// Makes the table what it is in a new store. Nobody else is attached.
+    pub(crate) fn clear_table(&self) {
+        for word in 0..usize::from(TABLE_ENTRIES) * TABLE_ENTRY_LEN as usize / 8 {
+            // A page that has never been used stays untouched.
+            if self.table.load(word, Ordering::Relaxed) != 0 {
+                self.table.store(word, 0, Ordering::Relaxed);
+            }
+        }
     }
 
     fn cannot_lock(&self, error: std::io::Error) -> Error {

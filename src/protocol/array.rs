@@ -35,7 +35,7 @@ pub(crate) fn read<M: Memory, P: Peers>(
 /// Whether no writer can have stored into the area of this version before what was
 /// copied from it until now.
 #[inline]
-fn is_whole<M: Memory>(memory: &M, areas: &Areas, version: u64) -> bool {
+pub(crate) fn is_whole<M: Memory>(memory: &M, areas: &Areas, version: u64) -> bool {
     // Acquire: pairs with the writer's release fence. If the copy saw a word of a
     // later update, the control word seen next is at least that update's lock.
     memory.fence(Acquire);

@@ -48,7 +48,7 @@ pub(crate) fn lock<'a, M: Memory, P: Peers>(
 }
 
 /// Takes the lock if it is free at this moment.
-pub(super) fn try_lock<'a, M: Memory, P: Peers>(
+pub(crate) fn try_lock<'a, M: Memory, P: Peers>(
     memory: &'a M,
     peers: &'a P,
 ) -> Option<Held<'a, M, P>> {

@@ -47,6 +47,8 @@ pub(crate) fn ends(attachment: &Attachment) -> Result<Ends> {
         && [ends.live, ends.copies, ends.small_copies]
             .iter()
             .all(|end| *end == 0 || (header.regions.runs..=ends.runs).contains(end))
+        // A granule may have been counted twice.
+        && ends.allocated / 2 <= header.max_size
         && ends.units <= header.max_size
         && ends.small / SMALL_UNIT <= ends.units;
     if !sound {

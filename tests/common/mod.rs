@@ -8,6 +8,7 @@
 #![allow(unreachable_pub, reason = "a module of several test crates")]
 
 pub mod os;
+pub mod raw;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -72,23 +72,30 @@ impl Forked {
         signal(self.pid(), libc::SIGKILL);
     }
 
+    /// Waits until the killed child is gone; panics if it had ended by itself, which in a
+    /// victim means that it had failed.
+    #[track_caller]
     pub fn reap(mut self) {
-        self.finish();
+        let status = self.wait();
+        let killed = libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGKILL;
+        assert!(killed, "the victim ended before it was killed, with status {status:#x}");
     }
 
-    fn finish(&mut self) {
-        if !self.reaped {
-            self.kill();
-            // SAFETY: a null status is allowed.
-            unsafe { libc::waitpid(self.pid, std::ptr::null_mut(), 0) };
-            self.reaped = true;
-        }
+    fn wait(&mut self) -> libc::c_int {
+        let mut status = 0;
+        // SAFETY: fills the number that it is given.
+        unsafe { libc::waitpid(self.pid, &mut status, 0) };
+        self.reaped = true;
+        status
     }
 }
 
 impl Drop for Forked {
     fn drop(&mut self) {
-        self.finish();
+        if !self.reaped {
+            self.kill();
+            self.wait();
+        }
     }
 }
 

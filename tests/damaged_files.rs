@@ -1,0 +1,549 @@
+//! Opening, listing, reading and updating any file at all, however mangled, ends in a
+//! clear error or in a store that works: never in a panic, a hang, or wrong values.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use common::raw::{self, Raw};
+use common::{Child, folder, long, path, role, rounds, store_in, within};
+use proptest::prelude::*;
+use slotfile::{Data, Define, Error, OpenOptions, Store};
+
+/// Slots, and what is in them. Their descriptors are one line each.
+fn contents() -> Vec<(&'static str, Data)> {
+    vec![
+        ("value", Data::from(0x0123_4567_89ab_cdef_u64)),
+        ("array", Data::from([1.5f64, -2.5, 3.5])),
+        ("text", Data::from("some text")),
+        ("bytes", Data::Bytes(vec![7; 20])),
+        ("large", Data::from(vec![0x5a_u8; 6_000])),
+    ]
+}
+
+/// A small store with these slots, closed.
+fn pristine(path: &Path) {
+    let store =
+        OpenOptions::new().create_new(true).max_slots(16).max_size(64 << 20).open(path).unwrap();
+    store.value::<u64>("value").unwrap();
+    store.array::<f64>("array", 3).unwrap();
+    store.text("text", 30).unwrap();
+    store.bytes("bytes", 30).unwrap();
+    store.array_with::<u8>("large", 6_000, Define::new().areas(4)).unwrap();
+    for (name, content) in contents() {
+        store.slot(name).unwrap().store(content).unwrap();
+    }
+}
+
+fn open(path: &Path) -> Result<Store, Error> {
+    OpenOptions::new().lock_timeout(Some(Duration::from_millis(50))).open(path)
+}
+
+/// An error as a user wants it: one line, that begins with the file.
+fn assert_clear(path: &Path, error: &Error) {
+    let message = error.to_string();
+    assert!(message.starts_with(&path.display().to_string()), "{message}");
+    assert!(!message.contains('\n'), "{message}");
+}
+
+/// Errors that say that the file is damaged, or no store.
+fn assert_found(path: &Path, error: &Error) {
+    assert_clear(path, error);
+    let found = matches!(
+        error,
+        Error::NotAStore { .. }
+            | Error::Version { .. }
+            | Error::Corrupt { .. }
+            | Error::Truncated { .. }
+    );
+    assert!(found, "{error:?}");
+}
+
+/// Does all there is to do with a store; whatever happens is an error or right, where
+/// `strict` says that no content was damaged.
+fn use_it(path: &Path, strict: bool) -> Result<(), Error> {
+    let store = open(path).inspect_err(|e| assert_found(path, e))?;
+    let reader = Store::open_read_only(path).inspect_err(|e| assert_found(path, e))?;
+    let clear = |e: &Error| assert_clear(path, e);
+    let info = store.info().inspect_err(clear).map(drop);
+    let listed = reader.slots().inspect_err(clear).map(|slots| {
+        for slot in slots {
+            slot.load();
+            slot.version();
+        }
+    });
+    let mut outcome = info.and(listed);
+    let mut kept = Vec::new();
+    for (name, content) in contents() {
+        match store.slot(name).inspect_err(clear) {
+            Ok(slot) => {
+                let loaded = slot.load();
+                assert!(!strict || loaded == content, "{name}: {loaded:?}");
+                let stored = slot.store(content.clone()).inspect_err(clear);
+                if stored.is_ok() {
+                    assert_eq!(slot.load(), content);
+                    kept.push((slot, content));
+                }
+                outcome = outcome.and(stored);
+            }
+            Err(error) => outcome = Err(error),
+        }
+    }
+    // What is defined now must not lie where others are.
+    for n in 0..3 {
+        let new =
+            store.array_with::<u64>(&format!("new {n}"), 700, Define::new().initial([!n; 700]));
+        outcome = outcome.and(new.inspect_err(clear).map(|new| {
+            assert_eq!(new.load(), [!n; 700]);
+            assert!(new.fetch_add(0, 1).is_ok());
+        }));
+    }
+    for (slot, content) in kept {
+        assert_eq!(slot.load(), content, "{:?} was overwritten", slot.name());
+        assert!(slot.is_removed() || slot.store(content).is_ok());
+    }
+    for name in ["value", "new 0"] {
+        outcome = outcome.and(store.remove(name).inspect_err(clear));
+    }
+    outcome
+}
+
+/// A copy of the pristine file, with something done to it, used in all ways; always in
+/// time: 50 ms is what each of a few locks may cost.
+fn with_damage(folder: &Path, strict: bool, damage: impl FnOnce(&Raw)) -> Result<(), Error> {
+    let original = folder.join("pristine");
+    if !original.exists() {
+        pristine(&original);
+    }
+    let copy = folder.join("damaged");
+    std::fs::copy(&original, &copy).unwrap();
+    damage(&Raw::open(&copy));
+    let result = within(Duration::from_secs(5), "using it", || use_it(&copy, strict));
+    std::fs::remove_file(&copy).unwrap();
+    result
+}
+
+#[test]
+fn an_undamaged_copy_is_used_without_errors() {
+    with_damage(folder().path(), true, |_| {}).unwrap();
+}
+
+/// Each byte of the structure, one at a time: a flip is found, or it changes nothing.
+#[test]
+fn each_flipped_byte_of_the_structure_is_refused_or_harmless() {
+    let folder = folder();
+    let original = folder.path().join("pristine");
+    pristine(&original);
+    let raw = Raw::open(&original);
+    let header = (0..152).chain([152, 1_000, 4_091]).chain(4_092..4_096);
+    let live_header = raw::LIVE_HEADER..raw::LIVE_HEADER + 8 * 40;
+    let table = raw::TABLE..raw::TABLE + 2 * raw::TABLE_ENTRY;
+    let directory = raw.directory()..raw.line(5);
+    let places: Vec<u64> =
+        header.chain(live_header).chain(table).chain(directory.clone()).collect();
+    for at in places {
+        let masks = [0xff, 1 << (at % 8), 1 << ((at + 3) % 8)];
+        for mask in &masks[..if long() { 3 } else { 1 + (at % 2) as usize }] {
+            let result = with_damage(folder.path(), true, |raw| raw.flip(at, *mask));
+            // What has a CRC: every flip of it is found.
+            if at < 4_096 || directory.contains(&at) {
+                assert!(result.is_err(), "byte {at:#x} ^ {mask:#x} was not noticed");
+            }
+            if at < 4_096 {
+                assert_found(&folder.path().join("damaged"), &result.unwrap_err());
+            }
+        }
+    }
+}
+
+/// The index has no CRC of its own, and a slot whose entry is gone is not found; but an
+/// entry never leads to another slot, or to a wrong value.
+#[test]
+fn each_flipped_byte_of_the_index_at_worst_hides_its_slot() {
+    let folder = folder();
+    let original = folder.path().join("pristine");
+    pristine(&original);
+    let raw = Raw::open(&original);
+    for at in raw.index()..raw.index() + raw.index_len() {
+        let result = with_damage(folder.path(), true, |raw| raw.flip(at, 1 << (at % 8)));
+        match result {
+            Ok(()) | Err(Error::NotFound { .. } | Error::Corrupt { .. }) => {}
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_truncated_file_is_refused_or_its_slots_are() {
+    let folder = folder();
+    let original = folder.path().join("pristine");
+    pristine(&original);
+    let raw = Raw::open(&original);
+    let len = raw.len();
+    let mut cuts = vec![0, 1, 7, 8, 152, 4_095, 4_096, raw::TABLE, raw.directory(), len - 1];
+    cuts.extend((0..6).map(|n| n << 20));
+    cuts.extend((0..5).flat_map(|line| [raw.slot(line), raw.slot(line) + 16]));
+    cuts.extend((0..rounds(20, 500)).map(|_| fastrand::u64(0..len)));
+    for cut in cuts.into_iter().filter(|cut| *cut < len) {
+        let result = with_damage(folder.path(), false, |raw| raw.cut(cut));
+        if cut <= raw.slot(0) {
+            let error = result.unwrap_err();
+            let said = matches!(&error, Error::Truncated { have, need, .. } if have < need);
+            assert!(said || cut < 8, "cut to {cut}: {error}");
+        }
+    }
+}
+
+#[test]
+fn offsets_out_of_the_store_are_refused() {
+    let folder = folder();
+    let runs = {
+        let original = folder.path().join("pristine");
+        pristine(&original);
+        Raw::open(&original).word(144)
+    };
+    let bad = [0, 64, runs - 64, runs + 8, (64 << 20) - 8, 64 << 20, 1 << 62, !0, !63];
+    for offset in bad {
+        for line in 0..5 {
+            let result = with_damage(folder.path(), true, |raw| {
+                raw.set_word(raw.line(line) + 48, offset);
+                raw.seal_line(line);
+            });
+            let error = result.unwrap_err();
+            assert!(matches!(error, Error::Corrupt { .. }), "{offset:#x}: {error:?}");
+        }
+    }
+    // The other numbers of a descriptor: lines, kind, scalar, areas, rank, name's length.
+    for at in [4, 5, 6, 7, 8] {
+        for byte in [0, 3, 7, 12, 33, 0x80, 0xff] {
+            let result = with_damage(folder.path(), false, |raw| {
+                raw.write(raw.line(4) + at, &[byte]);
+                raw.seal_line(4);
+            });
+            drop(result);
+        }
+    }
+    for dim in [0, 1 << 32, 1 << 62, !0] {
+        let result = with_damage(folder.path(), true, |raw| {
+            raw.set_word(raw.line(4) + 16, dim);
+            raw.seal_line(4);
+        });
+        assert!(matches!(result, Err(Error::Corrupt { .. })), "{dim:#x}: {result:?}");
+    }
+    // A header whose CRC is right and whose numbers are not.
+    for at in (40..152).step_by(8) {
+        for word in [0, 1, 64, 1 << 40, 1 << 62, !0] {
+            let result = with_damage(folder.path(), true, |raw| {
+                raw.set_word(at, word);
+                raw.seal_header();
+            });
+            // 48: flags, of which one is known.
+            assert!(at == 48 || result.is_err(), "header {at}: {word:#x} was not noticed");
+        }
+    }
+}
+
+#[test]
+fn another_version_is_refused_with_both_versions_named() {
+    let folder = folder();
+    for (major, minor) in [(0u32, 2u32), (1, 0), (7, 3), (u32::MAX, 0), (0, 1 << 24)] {
+        for seal in [true, false] {
+            let result = with_damage(folder.path(), true, |raw| {
+                raw.write(8, &major.to_le_bytes());
+                raw.write(12, &minor.to_le_bytes());
+                if seal {
+                    raw.seal_header();
+                }
+            });
+            match result {
+                Err(error @ Error::Version { found, .. }) => {
+                    assert_eq!(found, (major, minor));
+                    let message = error.to_string();
+                    assert!(message.contains(&format!("format {major}.{minor}")), "{message}");
+                    assert!(message.contains("reads 0.1"), "{message}");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    // Written by a machine of the other byte order.
+    let result = with_damage(folder.path(), true, |raw| {
+        raw.write(8, &0u32.to_be_bytes());
+        raw.write(12, &1u32.to_be_bytes());
+        raw.seal_header();
+    });
+    assert!(matches!(result, Err(Error::Version { .. })), "{result:?}");
+}
+
+/// An owner's number + 1, as it stands in a control word; with T and W.
+fn control(owner: u64, flags: u64) -> u64 {
+    5 << 17 | owner << 2 | flags
+}
+
+const REMOVED: u64 = 32_767;
+
+/// Words that say that a slot is locked, or in a transaction, by somebody who is not there.
+#[test]
+fn rubbish_in_control_words_is_settled() {
+    let folder = folder();
+    let path = store_in(&folder);
+    for attached in [false, true] {
+        for owner in [0, 1, 2, 5, 4_095, 4_096, 4_097, 20_000, 32_766] {
+            for flags in 0..4 {
+                std::fs::remove_file(&path).unwrap_or_default();
+                pristine(&path);
+                // Where somebody is attached, nobody settles the store as a whole.
+                let reader = attached.then(|| Store::open_read_only(&path).unwrap());
+                let raw = Raw::open(&path);
+                for line in 0..5 {
+                    raw.set_word(raw.control(line), control(owner, flags));
+                }
+                raw.set_word(raw::DIRECTORY_LOCK + 8, control(owner, flags));
+                within(Duration::from_secs(3), "using it", || {
+                    let store = open(&path).unwrap();
+                    let mut errors = Vec::new();
+                    for (name, content) in contents() {
+                        let slot = store.slot(name).unwrap();
+                        slot.load();
+                        errors.extend(slot.store(content.clone()).err());
+                        if errors.is_empty() {
+                            assert_eq!(slot.load(), content);
+                        }
+                    }
+                    errors.extend(store.value::<u8>("new").err());
+                    // The entry that this thread has got: a lock it does not remember is
+                    // told at once. Everybody else's are taken.
+                    let own = owner == 1;
+                    let told = errors.iter().all(|e| matches!(e, Error::Deadlock { .. }));
+                    assert!(errors.is_empty() || own && told, "owner {owner}: {errors:?}");
+                });
+                drop(reader);
+            }
+        }
+    }
+    // Removed for ever: read, nothing else, and the name is free.
+    std::fs::remove_file(&path).unwrap();
+    pristine(&path);
+    let raw = Raw::open(&path);
+    raw.set_word(raw.control(0), control(REMOVED, 3));
+    let store = open(&path).unwrap();
+    assert!(matches!(store.slot("value"), Err(Error::NotFound { .. })));
+    store.value::<i8>("value").unwrap();
+}
+
+#[test]
+fn rubbish_in_the_process_table_is_settled() {
+    const NAME: &str = "rubbish_in_the_process_table_is_settled";
+    if role().is_some() {
+        let store = open(&path()).unwrap();
+        let array = store.array::<f64>("array", 3).unwrap();
+        array.fetch_add(0, 1.0).unwrap();
+        drop(store.value::<u64>("value").unwrap().lock().unwrap());
+        store.info().unwrap();
+        return;
+    }
+    let folder = folder();
+    let path = store_in(&folder);
+    for attached in [false, true] {
+        for word in [Some(1), Some(2), Some(3), Some(!0), None] {
+            std::fs::remove_file(&path).unwrap_or_default();
+            pristine(&path);
+            let reader = attached.then(|| Store::open_read_only(&path).unwrap());
+            let raw = Raw::open(&path);
+            for entry in 0..4_096 {
+                let at = raw::TABLE + entry * raw::TABLE_ENTRY;
+                let mut bytes = [0; raw::TABLE_ENTRY as usize];
+                bytes.fill_with(|| fastrand::u8(..));
+                raw.write(at, &bytes);
+                word.inspect(|word| raw.set_word(at, *word));
+            }
+            // And slots that name entries of it, in committed transactions, too.
+            for line in 0..5 {
+                raw.set_word(raw.control(line), control(line * 1_000 + 7, line % 4));
+            }
+            within(Duration::from_secs(10), "using it", || {
+                let child = Child::spawn(NAME, "user", &path);
+                let store = open(&path).unwrap();
+                for (name, content) in contents() {
+                    store.slot(name).unwrap().store(content).unwrap();
+                }
+                child.join();
+                for opener in store.info().unwrap().open_by {
+                    assert_eq!(opener.pid, std::process::id());
+                }
+            });
+            drop(reader);
+        }
+    }
+}
+
+/// A text whose bytes, or length, are not what the library writes.
+#[test]
+fn text_that_is_not_utf_8_is_read_lossily() {
+    let folder = folder();
+    let path = store_in(&folder);
+    pristine(&path);
+    let store = open(&path).unwrap();
+    let (text, bytes) = (store.text("text", 30).unwrap(), store.bytes("bytes", 30).unwrap());
+    let raw = Raw::open(&path);
+    let all = raw.bytes(raw.slot(2), 512);
+    let at = raw.slot(2) + all.windows(9).position(|w| w == b"some text").unwrap() as u64;
+    raw.write(at, b"\xff\xfe");
+    assert_eq!(text.load(), "\u{fffd}\u{fffd}me text");
+    assert_eq!(store.slot("text").unwrap().load(), Data::from("\u{fffd}\u{fffd}me text"));
+    // A length beyond the capacity is cut to it.
+    for length in [31, 1 << 20, 1 << 40, !0] {
+        raw.set_word(at - 8, length);
+        assert_eq!(text.load().chars().count(), 30);
+    }
+    raw.set_word(at - 8, 0);
+    assert_eq!(text.load(), "");
+    text.store("whole again").unwrap();
+    assert_eq!((text.load(), bytes.load()), ("whole again".into(), vec![7; 20]));
+}
+
+/// Bytes of an array of bool that are neither 0 nor 1.
+#[test]
+fn any_byte_reads_as_a_bool() {
+    let folder = folder();
+    let path = store_in(&folder);
+    let store = Store::create(&path).unwrap();
+    let (array, value) =
+        (store.array::<bool>("array", 5).unwrap(), store.value::<bool>("value").unwrap());
+    let raw = Raw::open(&path);
+    raw.write(raw.slot(0) + 64, &[0, 1, 2, 0x80, 0xff]);
+    raw.set_word(raw.slot(1), 0xabcd_ef00);
+    assert_eq!(array.load(), [false, true, true, true, true]);
+    assert_eq!(array.fetch_xor(2, true).unwrap(), true);
+    assert!(!value.load(), "what lies beyond its byte is not part of it");
+}
+
+#[derive(Clone, Debug)]
+enum Damage {
+    Cut(u64),
+    Flip(u64, u8),
+    Fill(u64, usize, u8),
+    Rubbish(u64, Vec<u8>),
+}
+
+impl Damage {
+    fn apply(&self, raw: &Raw) {
+        match self {
+            Damage::Cut(len) => raw.cut(*len),
+            Damage::Flip(at, mask) if *at < raw.len() => raw.flip(*at, *mask),
+            Damage::Flip(..) => {}
+            Damage::Fill(at, len, byte) => raw.write(*at, &vec![*byte; *len]),
+            Damage::Rubbish(at, bytes) => raw.write(*at, bytes),
+        }
+    }
+}
+
+/// A place in the file, most often where something stands.
+fn place() -> impl Strategy<Value = u64> {
+    // In a store of this size: header, live header, table, index, directory, first run.
+    let regions = prop_oneof![
+        Just(0u64),
+        Just(raw::LIVE_HEADER),
+        Just(raw::TABLE),
+        Just(384 * 1024),
+        Just(448 * 1024),
+        Just(4 << 20),
+        Just(6 << 20),
+    ];
+    prop_oneof![
+        9 => (regions, 0u64..2_048).prop_map(|(region, at)| region + at),
+        1 => 0u64..(8 << 20),
+    ]
+}
+
+fn damage() -> impl Strategy<Value = Damage> {
+    prop_oneof![
+        1 => (0u64..(8 << 20)).prop_map(Damage::Cut),
+        5 => (place(), 1u8..).prop_map(|(at, mask)| Damage::Flip(at, mask)),
+        2 => (place(), 1usize..5_000, any::<u8>()).prop_map(|(at, n, b)| Damage::Fill(at, n, b)),
+        2 => (place(), prop::collection::vec(any::<u8>(), 1..200))
+            .prop_map(|(at, bytes)| Damage::Rubbish(at, bytes)),
+    ]
+}
+
+fn cases(few: u32, many: u32) -> ProptestConfig {
+    let cases = if long() { many } else { few };
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+proptest! {
+    #![proptest_config(cases(300, 20_000))]
+
+    /// Any damage at all, content included: no panic, no hang.
+    #[test]
+    fn any_damage_ends_in_an_error_or_a_store_that_works(
+        all in prop::collection::vec(damage(), 1..5),
+    ) {
+        let folder = folder();
+        // In the folder of its own; the pristine one is made anew, as nothing is shared.
+        let copy = copy_of_pristine(folder.path());
+        let raw = Raw::open(&copy);
+        all.iter().for_each(|damage| damage.apply(&raw));
+        within(Duration::from_secs(5), "using it", || _ = use_anything(&copy));
+    }
+
+    /// Any bytes as a file, with and without what a store begins with.
+    #[test]
+    fn any_bytes_are_refused(
+        magic in any::<bool>(),
+        version in any::<bool>(),
+        rest in prop::collection::vec(any::<u8>(), 0..6_000),
+    ) {
+        let folder = folder();
+        let path = store_in(&folder);
+        let mut bytes = Vec::new();
+        if magic {
+            bytes.extend_from_slice(b"SLOTFILE");
+            if version {
+                bytes.extend_from_slice(&[0, 0, 0, 0, 1, 0, 0, 0]);
+            }
+        }
+        bytes.extend_from_slice(&rest);
+        std::fs::write(&path, bytes).unwrap();
+        for result in [open(&path), Store::open_read_only(&path), Store::open_or_create(&path)] {
+            assert_found(&path, &result.unwrap_err());
+        }
+    }
+}
+
+/// As `use_it`, but nothing that was stored can be expected to be kept: what is damaged
+/// may overlap.
+fn use_anything(path: &Path) -> Result<(), Error> {
+    let store = open(path).inspect_err(|e| assert_clear(path, e))?;
+    let clear = |e: &Error| assert_clear(path, e);
+    let _ = store.info().inspect_err(clear);
+    for slot in store.slots().inspect_err(clear).unwrap_or_default() {
+        let content = slot.load();
+        let _ = slot.load_versioned();
+        let _ = slot.store(content).inspect_err(clear);
+        let _ = slot.lock().map(drop).inspect_err(clear);
+    }
+    for (name, content) in contents() {
+        let _ = store.slot(name).and_then(|slot| slot.store(content)).inspect_err(clear);
+    }
+    for n in 0..3u64 {
+        let _ = store.array::<u64>(&format!("new {n}"), 700).inspect_err(clear);
+    }
+    let _ = store.remove("array").inspect_err(clear);
+    let _ = store.slots().inspect_err(clear);
+    Ok(())
+}
+
+/// A copy of a store that is made once.
+fn copy_of_pristine(folder: &Path) -> PathBuf {
+    static PRISTINE: std::sync::OnceLock<tempfile::TempDir> = std::sync::OnceLock::new();
+    let original = PRISTINE.get_or_init(|| {
+        let folder = common::folder();
+        pristine(&folder.path().join("pristine"));
+        folder
+    });
+    let copy = folder.join("damaged");
+    std::fs::copy(original.path().join("pristine"), &copy).unwrap();
+    copy
+}

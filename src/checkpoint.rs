@@ -11,6 +11,7 @@ use std::os::unix::fs::FileExt;
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::cut::Tag;
 use crate::layout::{
     Descriptor, Header, LARGE_UNIT, LINE, PAGE, Regions, SMALL_ENTRY, SMALL_UNIT, UNIT_HEAD,
 };
@@ -36,9 +37,6 @@ const _: () = assert!(size_of::<CopyHead>() == UNIT_HEAD as usize);
 
 /// Set in the numbers of the directory's pages.
 pub(crate) const DIRECTORY: u64 = 1 << 63;
-
-/// A slot's version times two; plus one if it was removed.
-pub(crate) type Tag = u64;
 
 /// Where the two copies of a unit are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

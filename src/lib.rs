@@ -53,16 +53,20 @@
 mod array;
 mod attach;
 mod cell;
+mod check;
 mod checkpoint;
 mod copy;
+mod cut;
 mod data;
 mod directory;
 mod dtype;
+mod duplicate;
 mod error;
 mod fork;
 mod futex;
 mod handle;
 mod layout;
+mod maintain;
 mod map;
 mod open;
 mod protocol;
@@ -77,6 +81,7 @@ mod text;
 mod value;
 
 pub use array::{Array, ArrayIndex};
+pub use check::{Check, Problem};
 pub use data::{Data, Elements, ParseScalarError, Scalar};
 pub use dtype::{Bits, Element, Number, ParseTypeError, ScalarType, Shape, SlotType};
 pub use error::{Error, Result};

@@ -127,39 +127,102 @@ fn creation_error(path: &Path, creation: Creation, error: io::Error) -> Error {
 /// Creates a store without a name, fills it, and gives it its name. An error of the
 /// kind `AlreadyExists` if the name is taken; `InvalidInput` if the sizes do not fit.
 fn create(path: &Path, creation: Creation) -> io::Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
-    // A name with a NUL in it: not `InvalidInput`, which stands for sizes that do not fit.
-    let name = CString::new(path.as_os_str().as_bytes())
-        .map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+    create_filled(path, |file| fill(file, creation), creation.mode)
+}
+
+/// Creates a store that `content` fills before it has its name. `Exists` if that is taken.
+pub(crate) fn create_with(
+    path: &Path,
+    creation: Creation,
+    content: impl Fn(&Attachment) -> Result<()>,
+) -> Result<()> {
+    let mut failed = None;
+    let created = create_filled(
+        path,
+        |file| {
+            fill(file, creation)?;
+            let result = open_apart(file)
+                .map_err(|e| Error::io(path, "cannot open the new file", e))
+                .and_then(|file| map(path.to_owned(), file, true))
+                .and_then(|attachment| content(&attachment));
+            result.map_err(|error| {
+                failed = Some(error);
+                io::ErrorKind::Other.into()
+            })
+        },
+        creation.mode,
+    );
+    match (created, failed) {
+        (_, Some(error)) => Err(error),
+        (Err(e), None) if e.kind() == io::ErrorKind::AlreadyExists => {
+            Err(Error::Exists { path: path.to_owned(), slot: None })
+        }
+        (result, None) => result.map_err(|e| creation_error(path, creation, e)),
+    }
+}
+
+/// The same file, as a store's file of its own.
+fn open_apart(file: &File) -> io::Result<StoreFile> {
+    StoreFile::open(true, || {
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        File::options().read(true).write(true).open(path)
+    })
+}
+
+fn create_filled(
+    path: &Path,
+    fill: impl FnOnce(&File) -> io::Result<()>,
+    mode: u32,
+) -> io::Result<()> {
+    let name = CString::new(path.as_os_str().as_bytes())?;
+    let folder = folder_of(path);
     let mut options = File::options();
-    options.read(true).write(true).mode(creation.mode);
+    options.read(true).write(true).mode(mode);
     match options.custom_flags(libc::O_TMPFILE).open(folder) {
         Ok(file) => {
-            fill(&file, creation)?;
+            fill(&file)?;
             sys::link(&file, &name)?;
         }
         // Some file systems have no nameless files: fill one of a name that nobody
         // uses, and link that.
         Err(e) if matches!(e.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR)) => {
-            let unique = format!(".slotfile-{}", hex(random()?));
-            let temporary = folder.join(unique);
+            let temporary = unused_name(path)?;
             let file = options.custom_flags(libc::O_NOFOLLOW).create_new(true).open(&temporary)?;
-            let linked = fill(&file, creation).and_then(|()| std::fs::hard_link(&temporary, path));
+            let linked = fill(&file).and_then(|()| std::fs::hard_link(&temporary, path));
             std::fs::remove_file(&temporary)?;
             linked?;
         }
         Err(error) => return Err(error),
     }
-    // The name, too, is to survive a power cut. A folder that may be written but not read
-    // cannot be opened for that.
+    sync_folder(folder)
+}
+
+/// A name in the same folder that nobody uses.
+pub(crate) fn unused_name(path: &Path) -> io::Result<PathBuf> {
+    Ok(folder_of(path).join(format!(".slotfile-{}", hex(random()?))))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// Makes a new name, too, survive a power cut. A folder that may be written but not read
+/// cannot be opened for that.
+fn sync_folder(folder: &Path) -> io::Result<()> {
     match File::open(folder) {
         Ok(folder) => folder.sync_all(),
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// Puts one store in another one's place.
+pub(crate) fn replace(new: &Path, old: &Path) -> io::Result<()> {
+    std::fs::rename(new, old)?;
+    sync_folder(folder_of(old))
 }
 
 /// Makes the file an empty store, on disk.

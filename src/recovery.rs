@@ -11,7 +11,8 @@ use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::attach::Attachment;
-use crate::checkpoint::{self, Choice, Place, Record, Tag, mix};
+use crate::checkpoint::{self, Choice, Place, Record, mix};
+use crate::cut::{Tag, control_of, tag_of};
 use crate::directory;
 use crate::error::{Error, Result};
 use crate::layout::{
@@ -80,6 +81,10 @@ pub(crate) fn is_needed(attachment: &Attachment) -> Result<bool> {
 }
 
 fn cannot(path: &Path, error: io::Error) -> Error {
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        let have = std::fs::metadata(path).map_or(0, |m| m.len());
+        return Error::Truncated { path: path.to_owned(), have, need: have + 1 };
+    }
     Error::io(path, "cannot restore the last sync", error)
 }
 
@@ -352,7 +357,7 @@ fn restore_slot(
             .ok_or_else(|| Error::corrupt(&attachment.path, "its checkpoint ends before it"))?;
         let (control, content) = entry.split_at(8);
         let control = u64::from_le_bytes(control.try_into().unwrap_or_default());
-        let tag = sync::tag_of(crate::protocol::Control::from_bits(control));
+        let tag = tag_of(crate::protocol::Control::from_bits(control));
         match descriptor.form() {
             Form::Areas(areas) => {
                 let content = &content[..descriptor.content_len() as usize];
@@ -394,7 +399,7 @@ fn settle(region: &crate::map::Region, areas: Option<&Areas>, tag: Tag) {
             region.store(STALE + area, (areas.words as u64) << 32, Relaxed);
         }
     }
-    region.store(CONTROL, sync::control_of(tag).bits(), Relaxed);
+    region.store(CONTROL, control_of(tag).bits(), Relaxed);
 }
 
 const _: () = assert!(SMALL_UNIT == PAGE);

@@ -53,6 +53,11 @@ impl Session {
         self.syncer.sync(&self.attachment, patience, Turn::Wait)
     }
 
+    /// Leaves the sync to a later process.
+    pub(crate) fn leave_unsynced(&self) {
+        self.period.store(NEVER, Ordering::Relaxed);
+    }
+
     fn can_sync(&self) -> bool {
         self.attachment.writable && self.attachment.header.flags & FLAG_NO_CHECKPOINT == 0
     }

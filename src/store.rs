@@ -203,6 +203,14 @@ impl Store {
         Store { session, attachment, settings }
     }
 
+    /// What it takes to open it again in the same way.
+    pub(crate) fn options(&self) -> OpenOptions {
+        let mut options = OpenOptions::new();
+        options.settings = self.settings;
+        options.read_only = !self.attachment.writable;
+        options
+    }
+
     /// An error unless the store may be written. All that writes comes through here.
     #[inline]
     pub(crate) fn check_writable(&self) -> Result<()> {

@@ -1,34 +1,21 @@
 //! Making the state survive a power cut: the cut through all slots at one instant, the
 //! copies of what changed, and the one flush that commits them.
-//!
-//! **The cut**, as live migration does it: copy what changed, with the readers' protocol;
-//! copy again what changed meanwhile; in the last passes take the locks of the few that
-//! keep changing, without ever waiting for one. Then look at the version of every slot,
-//! those never copied too, and at the number of descriptors: if all are what they were,
-//! the copies are the state of the instant at which that look began.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::attach::Attachment;
-use crate::cell::CellRegion;
-use crate::checkpoint::{self, Choice, Place, Record, Tag, mix};
+use crate::checkpoint::{self, Choice, Place, Record, mix};
+use crate::cut::{SlotMemory, Tag, UNKNOWN, control_of, settle_copies, tag_of};
 use crate::directory;
 use crate::error::{Error, Result};
 use crate::fork::PerProcess;
 use crate::layout::{Descriptor, FLAG_NO_CHECKPOINT, LARGE_UNIT, LINE, PAGE, UNIT_HEAD, live};
 use crate::map::Region;
-use crate::protocol::{
-    self, Areas, Control, Form, Held, Memory, Patience, REMOVED, effective_version,
-};
+use crate::protocol::{self, Control, Form, Held, Memory, Patience};
 use crate::space;
 use crate::sys;
-
-/// Passes in which changed slots are only read; in later ones they are locked as well.
-const READING_PASSES: usize = 4;
-/// Passes before the cut is begun anew.
-const PASSES: usize = 32;
 
 /// Syncs one store for this process.
 #[derive(Debug)]
@@ -135,15 +122,6 @@ struct Slot {
     /// What it was when it was last copied.
     seen: Tag,
 }
-
-#[derive(Debug)]
-enum SlotMemory {
-    Scalar(CellRegion),
-    Areas(Region, Areas),
-}
-
-/// A tag that no slot has: versions have 47 bits.
-const UNKNOWN: Tag = Tag::MAX;
 
 /// A unit, as the sync sees it.
 #[derive(Debug)]
@@ -330,10 +308,7 @@ impl Tracked {
 
     fn add(&mut self, attachment: &Attachment, descriptor: &Descriptor) -> Result<()> {
         let region = directory::region(attachment, descriptor)?;
-        let memory = match descriptor.form() {
-            Form::Areas(areas) => SlotMemory::Areas(region, areas),
-            Form::Scalar | Form::Lock => SlotMemory::Scalar(CellRegion::new(region)),
-        };
+        let memory = SlotMemory::new(descriptor, region);
         let small = checkpoint::is_small(descriptor);
         let index = self.slots.len();
         let count = if small { 1 } else { checkpoint::large_units(descriptor) };
@@ -388,45 +363,38 @@ impl Tracked {
     }
 
     /// Copies what has changed, again and again, until nothing has. False if the cut must be
-    /// begun anew: there are new slots, or some do not come to rest and cannot be locked.
+    /// begun anew.
     fn passes(&mut self, attachment: &Attachment, epoch: u64) -> Result<bool> {
-        let Tracked { slots, units, .. } = self;
-        // The locks borrow the memories; what is seen is kept apart until they are dropped.
+        let Tracked { slots, units, lines, .. } = self;
         let mut seen: Vec<Tag> = slots.iter().map(|slot| slot.seen).collect();
-        let mut held = Vec::new();
-        let mut finished = false;
-        for pass in 0..PASSES {
-            let changed: Vec<usize> =
-                (0..slots.len()).filter(|i| slots[*i].tag(attachment) != seen[*i]).collect();
-            if changed.is_empty() {
-                finished = directory::count(attachment)? == self.lines;
-                break;
-            }
-            if pass >= READING_PASSES {
-                // In ascending order, and never waiting: a slot whose holder is stopped does
-                // not change.
-                held.extend(changed.iter().filter_map(|i| slots[*i].try_lock(attachment)));
-            }
-            let mut done = None;
-            for i in changed {
-                match slots[i].small_at {
-                    Some(_) if done == Some(slots[i].first_unit) => {}
-                    Some(_) => {
-                        let unit = units[slots[i].first_unit as usize].as_mut();
-                        let unit = unit.expect("every slot has a unit");
-                        copy_small(attachment, epoch, unit, slots, &mut seen)?;
-                        done = Some(slots[i].first_unit);
-                    }
-                    None => {
-                        let first = slots[i].first_unit as usize;
-                        let last = first + slots[i].content_len.div_ceil(LARGE_UNIT) as usize;
-                        let units = &mut units[first..last];
-                        seen[i] = copy_large(attachment, epoch, units, &slots[i])?;
+        let finished = settle_copies(
+            attachment,
+            slots,
+            |slot| &slot.memory,
+            *lines,
+            &mut seen,
+            |changed, seen| {
+                let mut done = None;
+                for i in changed {
+                    let slot = &slots[*i];
+                    let first = slot.first_unit as usize;
+                    match slot.small_at {
+                        Some(_) if done == Some(first) => {} // with a neighbour
+                        Some(_) => {
+                            let unit = units[first].as_mut().expect("every slot has a unit");
+                            copy_small(attachment, epoch, unit, slots, seen)?;
+                            done = Some(first);
+                        }
+                        None => {
+                            let count = slot.content_len.div_ceil(LARGE_UNIT) as usize;
+                            let units = &mut units[first..first + count];
+                            seen[*i] = copy_large(attachment, epoch, units, slot)?;
+                        }
                     }
                 }
-            }
-        }
-        drop(held);
+                Ok(())
+            },
+        )?;
         for (slot, seen) in slots.iter_mut().zip(seen) {
             slot.seen = seen;
         }
@@ -484,7 +452,7 @@ fn copy_small(
     for i in &unit.slots {
         let slot = &slots[*i];
         let at = slot.small_at.expect("a small unit has small slots");
-        let tag = slot.tag(attachment);
+        let tag = slot.memory.tag(attachment);
         let (entry, rest) = data[at..].split_at_mut(8);
         let version = match &slot.memory {
             SlotMemory::Scalar(cell) => {
@@ -519,7 +487,7 @@ fn copy_large(
     };
     let cannot = |e| cannot_sync(attachment, e);
     let file = attachment.map.file();
-    let tag = slot.tag(attachment);
+    let tag = slot.memory.tag(attachment);
     let version = tag >> 1;
     let mut data = vec![0; LARGE_UNIT as usize];
     for (part, unit) in units.iter_mut().enumerate() {
@@ -540,51 +508,6 @@ fn copy_large(
         }
     }
     Ok(if protocol::is_whole(region, areas, version) { tag } else { UNKNOWN })
-}
-
-impl Slot {
-    /// What the slot is at this moment.
-    fn tag(&self, attachment: &Attachment) -> Tag {
-        fn tag<M: Memory>(memory: &M, attachment: &Attachment) -> Tag {
-            // Acquire: who sees a version sees what it is of.
-            let control = memory.control(Acquire);
-            if control.owner() == REMOVED {
-                return tag_of(control);
-            }
-            effective_version(memory, attachment) << 1
-        }
-        match &self.memory {
-            SlotMemory::Scalar(cell) => tag(cell, attachment),
-            SlotMemory::Areas(region, _) => tag(region, attachment),
-        }
-    }
-
-    /// The slot's lock, if it is free.
-    fn try_lock<'a>(&'a self, attachment: &'a Attachment) -> Option<AnyHeld<'a>> {
-        match &self.memory {
-            SlotMemory::Scalar(cell) => protocol::try_lock(cell, attachment).map(AnyHeld::Scalar),
-            SlotMemory::Areas(region, _) => {
-                protocol::try_lock(region, attachment).map(AnyHeld::Areas)
-            }
-        }
-    }
-}
-
-/// A slot's lock, held for its drop.
-enum AnyHeld<'a> {
-    Scalar(#[expect(dead_code)] Held<'a, CellRegion, Attachment>),
-    Areas(#[expect(dead_code)] Held<'a, Region, Attachment>),
-}
-
-/// The tag of a slot whose control word is this.
-pub(crate) fn tag_of(control: Control) -> Tag {
-    control.version() << 1 | Tag::from(control.owner() == REMOVED)
-}
-
-/// The control word of a slot at rest with this tag.
-pub(crate) fn control_of(tag: Tag) -> Control {
-    let owner = if tag & 1 == 1 { REMOVED } else { protocol::FREE };
-    Control::default().advanced(tag >> 1).with_owner(owner)
 }
 
 fn cannot_sync(attachment: &Attachment, error: std::io::Error) -> Error {

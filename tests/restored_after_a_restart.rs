@@ -33,7 +33,8 @@ fn what_was_synced_is_there_and_what_came_after_is_not() {
     let (_folder, path) = folder();
     let store = open(&path);
     assert_eq!(store.recovery(), Recovery::Created);
-    let (hits, pose) = (store.value::<u64>("hits").unwrap(), store.array::<f64>("pose", 6).unwrap());
+    let (hits, pose) =
+        (store.value::<u64>("hits").unwrap(), store.array::<f64>("pose", 6).unwrap());
     let image = store.array::<u32>("image", 100_000).unwrap();
     let name = store.text("name", 64).unwrap();
     hits.store(5).unwrap();
@@ -116,10 +117,11 @@ fn one_who_only_reads_sees_the_restored_state() {
 /// reference: after a restart, what the map was at the last sync.
 #[test]
 fn any_history_returns_to_its_last_sync() {
-    let types: Vec<SlotType> = ["u8", "u64", "f64[6]", "i32[300]", "u16[40000]", "text[20]", "bytes[2000]"]
-        .iter()
-        .map(|t| t.parse().unwrap())
-        .collect();
+    let types: Vec<SlotType> =
+        ["u8", "u64", "f64[6]", "i32[300]", "u16[40000]", "text[20]", "bytes[2000]"]
+            .iter()
+            .map(|t| t.parse().unwrap())
+            .collect();
     let seeds = if std::env::var_os("SLOTFILE_LONG").is_some() { 400 } else { 40 };
     for seed in 0..seeds {
         let mut random = fastrand::Rng::with_seed(seed);
@@ -182,7 +184,10 @@ fn any_history_returns_to_its_last_sync() {
     }
 }
 
-fn some_name(slots: &BTreeMap<String, (SlotType, Data)>, random: &mut fastrand::Rng) -> Option<String> {
+fn some_name(
+    slots: &BTreeMap<String, (SlotType, Data)>,
+    random: &mut fastrand::Rng,
+) -> Option<String> {
     random.choice(slots.keys()).cloned()
 }
 

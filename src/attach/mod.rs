@@ -302,6 +302,14 @@ impl Attachment {
         }
     }
 
+    /// Transaction words that are none, with their entries.
+    pub(crate) fn strange_words(&self) -> Vec<(u16, u64)> {
+        (0..TABLE_ENTRIES)
+            .map(|entry| (entry, self.table.load(Self::word_of(entry), Ordering::Relaxed)))
+            .filter(|(_, word)| *word > Word::Committed as u64)
+            .collect()
+    }
+
     fn cannot_lock(&self, error: std::io::Error) -> Error {
         Error::io(&self.path, "cannot lock a byte of the file", error)
     }

@@ -85,7 +85,7 @@ pub use check::{Check, Problem};
 pub use data::{Data, Elements, ParseScalarError, Scalar};
 pub use dtype::{Bits, Element, Number, ParseTypeError, ScalarType, Shape, SlotType};
 pub use error::{Error, Result};
-pub use handle::{Define, Guard};
+pub use handle::{Define, Guard, Initial};
 pub use recovery::Recovery;
 pub use slot::Slot;
 pub use store::{Info, OpenOptions, Opener, Store};

@@ -177,15 +177,16 @@ pub(crate) fn grow(
     after: Ends,
 ) -> Result<u64> {
     let mut allocated = 0;
-    let lines_before = lines.start;
     let regions = &attachment.header.regions;
-    // Two copies of each page, each with a page for its head.
+    // The directory's first granule was allocated when the store was created, and so were
+    // the copies of its pages: two of each, each with a page for its head.
+    let lines_before = lines.start.max(regions.directory + GRANULE);
     let copies_of = |line: u64| match descriptor.copies {
         0 => 0,
         _ => regions.directory_copies + 4 * (line - regions.directory),
     };
     for (placed, old_end) in [
-        (copies_of(lines.start)..copies_of(lines.end), copies_of(lines.start)),
+        (copies_of(lines.start)..copies_of(lines.end), copies_of(lines_before)),
         (lines, lines_before),
         (descriptor.live..after.live, before.live),
         (descriptor.copies..after.copies, before.copies),

@@ -28,7 +28,7 @@ fn uninterrupted(mut call: impl FnMut() -> libc::c_int) -> io::Result<libc::c_in
 pub(crate) fn allocate(file: &File, offset: u64, len: u64) -> io::Result<()> {
     let too_large = || io::Error::from_raw_os_error(libc::EFBIG);
     let end = offset.checked_add(len).ok_or_else(too_large)?;
-    if end > file_size_limit() {
+    if end > file_size_limit() && end > file.metadata()?.len() {
         return Err(too_large());
     }
     let offset = libc::off_t::try_from(offset).map_err(|_| too_large())?;

@@ -33,7 +33,7 @@ fn a_child_of_a_fork_updates_through_its_parents_handles() {
             value.fetch_add(1).unwrap();
             array.update(|a| a.iter_mut().for_each(|x| *x += 1)).unwrap();
         }
-        children.map(|child| child.join());
+        children.into_iter().for_each(os::Forked::join);
         assert_eq!(value.load(), 3000);
         assert_eq!(array.load(), [3001, 3000, 3000, 3000, 3000]);
         assert_eq!(text.load(), "from the child");

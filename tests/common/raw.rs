@@ -19,6 +19,27 @@ pub const DIRECTORY_LOCK: u64 = LIVE_HEADER + 8 * 24;
 pub const COUNT: u64 = LIVE_HEADER + 8 * 16;
 pub const ENDS: u64 = LIVE_HEADER + 8 * 40;
 
+/// What tells in which boot, and in which file, the live area was written.
+pub const IDENTITY: u64 = LIVE_HEADER;
+pub const IDENTITY_LEN: usize = 64;
+
+/// Makes `to` a copy of the store `from` that is taken for the file itself: with an identity
+/// of its own. (Any other copy is restored from its checkpoint when it is opened.)
+pub fn copy(from: &Path, to: &Path) {
+    // Of an earlier copy to the same place: the file is the same, and so is its identity.
+    let known = to.with_extension("identity");
+    let identity = std::fs::read(&known).ok().filter(|_| to.exists()).unwrap_or_else(|| {
+        slotfile::OpenOptions::new().create_new(true).sync_every(None).open(to).unwrap();
+        let identity = Raw::open(to).bytes(IDENTITY, IDENTITY_LEN);
+        std::fs::write(&known, &identity).unwrap();
+        identity
+    });
+    let raw = Raw::open(to);
+    raw.cut(0);
+    std::io::copy(&mut File::open(from).unwrap(), &mut &raw.file).unwrap();
+    raw.write(IDENTITY, &identity);
+}
+
 impl Raw {
     pub fn open(path: &Path) -> Raw {
         Raw { file: File::options().read(true).write(true).open(path).unwrap() }

@@ -1,0 +1,161 @@
+//! What the layout of the sources promises: imports run one way, unsafe code stands in few
+//! files, and no file grows out of sight.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A file imports only from those before it. A folder counts as one.
+const ORDER: [&str; 22] = [
+    "copy",
+    "dtype",
+    "error",
+    "data",
+    "protocol",
+    "sys",
+    "fork",
+    "futex",
+    "map",
+    "cell",
+    "layout",
+    "attach",
+    "space",
+    "directory",
+    "open",
+    "store",
+    "handle",
+    "value",
+    "array",
+    "text",
+    "slot",
+    "lib",
+];
+
+/// The only files that may allow unsafe code.
+const UNSAFE: [&str; 6] = [
+    "src/cell.rs",
+    "src/copy.rs",
+    "src/futex.rs",
+    "src/map.rs",
+    "src/sys.rs",
+    "tests/common/os.rs",
+];
+
+const LONGEST: usize = 620;
+
+fn sources(folder: &str) -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (mut folders, mut found) = (vec![root.join(folder)], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    assert!(!found.is_empty());
+    found
+}
+
+fn relative(path: &Path) -> String {
+    path.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap().display().to_string()
+}
+
+/// The module that a file of `src` belongs to: the first part of its path.
+fn module_of(path: &Path) -> String {
+    let name = relative(path);
+    let first = name.trim_start_matches("src/").split('/').next().unwrap();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+/// What is compiled: no comments, and nothing from the first test module on.
+fn code(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap();
+    let text = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+    let lines = text.lines().map(|line| line.split("//").next().unwrap());
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The modules named by `crate::module`, also in `crate::{a, b::c}`.
+fn imports(code: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for part in code.split("crate::").skip(1) {
+        if let Some(group) = part.strip_prefix('{') {
+            let mut depth = 0;
+            let mut name = String::new();
+            for c in group.chars() {
+                match c {
+                    '{' => depth += 1,
+                    '}' if depth == 0 => break,
+                    '}' => depth -= 1,
+                    ',' if depth == 0 => found.push(std::mem::take(&mut name)),
+                    c if depth == 0 => name.push(c),
+                    _ => {}
+                }
+            }
+            found.push(name);
+        } else {
+            found.push(part.to_owned());
+        }
+    }
+    let first = |path: String| {
+        let word = path.trim().split(|c: char| !c.is_alphanumeric() && c != '_').next();
+        word.unwrap_or_default().to_owned()
+    };
+    found.into_iter().map(first).filter(|name| !name.is_empty()).collect()
+}
+
+#[test]
+fn imports_run_one_way() {
+    let place: BTreeMap<&str, usize> =
+        ORDER.iter().enumerate().map(|(place, name)| (*name, place)).collect();
+    let mut wrong = Vec::new();
+    for path in sources("src") {
+        let module = module_of(&path);
+        let Some(own) = place.get(module.as_str()) else {
+            wrong.push(format!("{module} has no place in the order"));
+            continue;
+        };
+        for import in imports(&code(&path)) {
+            match place.get(import.as_str()) {
+                _ if import == module => {}
+                Some(of) if of < own => {}
+                // Re-exported by lib.rs, or a macro at its root.
+                None => wrong.push(format!("{}: crate::{import}?", relative(&path))),
+                Some(_) => wrong.push(format!("{} imports {import}", relative(&path))),
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn unsafe_code_stands_in_few_files() {
+    let allow = ["allow(", "unsafe_code"].concat();
+    let mut found: Vec<String> = [sources("src"), sources("tests"), sources("bin")]
+        .concat()
+        .iter()
+        .filter(|path| code(path).contains(&allow))
+        .map(|path| relative(path))
+        .collect();
+    found.sort();
+    assert_eq!(found, UNSAFE);
+}
+
+#[test]
+fn no_file_is_too_long() {
+    for path in sources("src") {
+        let lines = fs::read_to_string(&path).unwrap().lines().count();
+        assert!(lines <= LONGEST, "{}: {lines} lines", relative(&path));
+    }
+}
+
+#[test]
+fn what_the_test_takes_for_an_import() {
+    assert_eq!(imports("use crate::a::b; use crate::{c, d::{e, f}, g};"), ["a", "c", "d", "g"]);
+    assert_eq!(imports("pub(crate) fn x() -> crate::a::B { crate::m!() }"), ["a", "m"]);
+}

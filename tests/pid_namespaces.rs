@@ -1,0 +1,95 @@
+//! Two processes with the same number, each in a PID namespace of its own (as containers
+//! have them): locks exclude, and deaths are noticed.
+
+mod common;
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use common::{Child, folder, path, role, rounds, store_in, until, within};
+use slotfile::Store;
+
+/// The child's part of a test, as process 1 of a new namespace. `None`: not allowed to.
+fn in_namespace(test: &str, role: &str, path: &Path) -> Option<Child> {
+    let allowed = Command::new("unshare").args(["--pid", "--fork", "true"]).status();
+    if !allowed.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: `unshare --pid` is not there, or needs root");
+        return None;
+    }
+    let inner = common::command(test, role, path);
+    let mut command = Command::new("unshare");
+    // Killing `unshare` kills the first process of its namespace, and so all of them.
+    command.args(["--pid", "--fork", "--kill-child"]).arg(inner.get_program());
+    command.args(inner.get_args()).stdout(std::process::Stdio::null());
+    command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    Some(Child::of(&mut command))
+}
+
+#[test]
+fn the_same_pid_in_two_namespaces_is_two_processes() {
+    const NAME: &str = "the_same_pid_in_two_namespaces_is_two_processes";
+    if role().is_some() {
+        assert_eq!(std::process::id(), 1);
+        let store = Store::open(path()).unwrap();
+        let value = store.value::<u64>("value").unwrap();
+        let array = store.array::<u64>("array", 8).unwrap();
+        value.fetch_add(1 << 32).unwrap();
+        until("both are there", || value.load() >> 32 == 2);
+        for _ in 0..rounds(20_000, 1_000_000) {
+            let _guard = array.lock().unwrap();
+            value.store(value.load() + 1).unwrap(); // two steps: the guard makes them one
+            array.update(|a| a.iter_mut().for_each(|x| *x += 1)).unwrap();
+        }
+        return;
+    }
+    let folder = folder();
+    let path = store_in(&folder);
+    let store = Store::create(&path).unwrap();
+    let value = store.value::<u64>("value").unwrap();
+    let array = store.array::<u64>("array", 8).unwrap();
+    let Some(first) = in_namespace(NAME, "one", &path) else { return };
+    let second = in_namespace(NAME, "two", &path).unwrap();
+    first.join();
+    second.join();
+    let total = 2 * rounds(20_000, 1_000_000) as u64;
+    assert_eq!(value.load() & 0xffff_ffff, total);
+    assert_eq!(array.load(), [total; 8]);
+}
+
+/// The survivor has the dead one's number: it must not be taken for it, nor wait for it.
+#[test]
+fn a_death_is_noticed_although_its_pid_lives_on_elsewhere() {
+    const NAME: &str = "a_death_is_noticed_although_its_pid_lives_on_elsewhere";
+    if let Some(role) = role() {
+        assert_eq!(std::process::id(), 1);
+        let store = Store::open(path()).unwrap();
+        let array = store.array::<u64>("array", 8).unwrap();
+        let step = store.value::<u64>("step").unwrap();
+        if role == "victim" {
+            let _guard = array.lock().unwrap();
+            step.fetch_add(1).unwrap();
+            std::thread::sleep(Duration::from_secs(60));
+        }
+        // Has an entry of its own, and looks alive, before the other one dies.
+        drop(store.value::<u64>("own").unwrap().lock().unwrap());
+        step.fetch_add(1).unwrap();
+        until("the victim is dead", || step.load() == 3);
+        within(Duration::from_secs(1), "taking its lock", || array.set(0, 1).unwrap());
+        return;
+    }
+    let folder = folder();
+    let path = store_in(&folder);
+    let store = Store::create(&path).unwrap();
+    let array = store.array::<u64>("array", 8).unwrap();
+    let step = store.value::<u64>("step").unwrap();
+    let Some(victim) = in_namespace(NAME, "victim", &path) else { return };
+    until("the victim has the lock", || step.load() == 1);
+    let survivor = in_namespace(NAME, "survivor", &path).unwrap();
+    until("the survivor is there", || step.load() == 2);
+    victim.kill();
+    drop(victim);
+    step.store(3).unwrap();
+    survivor.join();
+    assert_eq!(array.get(0).unwrap(), 1);
+}

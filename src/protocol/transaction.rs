@@ -7,7 +7,7 @@ use super::array::effective_version;
 use super::lock::{lock, publish, settle_draft};
 use super::scalar::sample;
 use super::{
-    Areas, Control, DRAFT, FREE, Failure, Form, Held, LOSSES_BEFORE_LOCK, Memory, Patience, Peers,
+    Areas, Control, DRAFT, FREE, Failure, Form, Held, Memory, Patience, Peers,
     Word, planted,
 };
 
@@ -94,7 +94,7 @@ pub(crate) fn snapshot<M: Memory, P: Peers>(
             effective_version(memory, peers)
         }
     };
-    for _ in 0..LOSSES_BEFORE_LOCK {
+    for _ in 0..M::LOSSES_BEFORE_LOCK {
         for (i, (memory, form)) in slots.iter().enumerate() {
             let control = planted!(SnapshotComparesControls).then(|| look(memory));
             match form {

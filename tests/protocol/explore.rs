@@ -156,7 +156,7 @@ impl Scenario {
         }
         for step in steps.into_iter().rev() {
             let _ = match step.what {
-                What::Step(Site { line, slot, word }) => writeln!(
+                What::Step(Site { line, slot, word, .. }) => writeln!(
                     report,
                     "  thread {} {}:{} {} word {word}",
                     step.thread,

@@ -14,7 +14,11 @@
 
 mod exhaustive;
 mod explore;
+mod loom_scenarios;
+mod loom_store;
+mod orderings;
 mod replay;
+mod scenarios;
 mod script;
 mod words;
 mod world;

@@ -13,10 +13,11 @@
 //!
 //! Two things keep the number of states small, without losing any behaviour:
 //!
-//! - **Who starts over forgets** ([`Run::from_here`]): a loop of the protocol keeps
-//!   nothing from a lost round but the count of losses. Back at its first access, the
-//!   log is cut to what it was there. (The count decides when a reader tries for the
-//!   lock: never here, or, with `LOSSES` = 0, after every loss.)
+//! - **Who starts over forgets**: a loop of the protocol keeps nothing from a lost round
+//!   but the count of losses. So when it is back at its first access, the log is cut to
+//!   what it was there. Readers say so by [`shipping::Memory::relax`]; the loops of `lock`
+//!   and `update_scalar` by looking at the control word again ([`Run::locking`]). (The count of losses decides when a
+//!   reader tries for the lock: here never, or, with `LOSSES` = 0, after every loss.)
 //! - **What is under one's own lock is private**: nobody else stores there, so a load
 //!   of it is done together with the access before.
 
@@ -38,6 +39,16 @@ pub(super) struct Site {
     pub(super) line: &'static Location<'static>,
     pub(super) slot: Option<Slot>,
     pub(super) word: usize,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Looks at the control word.
+    Look,
+    /// Loads what is under this thread's own lock.
+    Private,
+    Other,
 }
 
 /// What became of a step.
@@ -78,8 +89,12 @@ pub(super) struct Run<'s> {
     at: Cell<usize>,
     /// The step, once it is made.
     made: Cell<Option<Site>>,
-    /// Where the loop began that may start over.
-    start: Cell<Option<(usize, Option<Site>)>>,
+    /// The sites of the log's accesses.
+    sites: RefCell<Vec<Site>>,
+    /// Where in the log the call of `lock` began that is being run.
+    lock: Cell<Option<usize>>,
+    /// Where in the log a loop has last begun a new round.
+    relaxed: Cell<Option<usize>>,
     burials: Cell<u32>,
     /// A claim waits for the entry; a burial does not.
     claiming: Cell<bool>,
@@ -97,7 +112,9 @@ pub(super) fn step(scenario: &Scenario, world: &World, thread: usize) -> Step {
         log: RefCell::new(state.log.as_ref().clone()),
         at: Cell::new(0),
         made: Cell::new(None),
-        start: Cell::new(None),
+        sites: RefCell::default(),
+        lock: Cell::new(None),
+        relaxed: Cell::new(None),
         burials: Cell::new(0),
         claiming: Cell::new(false),
         end: RefCell::new(None),
@@ -152,12 +169,11 @@ impl Run<'_> {
         Owner::from(entry.expect("a script claims an entry before it uses it")) + 1
     }
 
-    /// Runs `f`, a loop that keeps nothing from a round that it lost: where it comes to
-    /// its first access once more, it is as if it had just begun.
-    pub(super) fn from_here<R>(&self, f: impl FnOnce() -> R) -> R {
-        self.start.set(Some((self.at.get(), None)));
+    /// Runs `f`, which takes one lock, or updates one scalar.
+    pub(super) fn locking<R>(&self, f: impl FnOnce() -> R) -> R {
+        self.lock.set(Some(self.at.get()));
         let result = f();
-        self.start.set(None);
+        self.lock.set(None);
         result
     }
 
@@ -176,7 +192,7 @@ impl Run<'_> {
     /// Lets go of this thread's entry, as a process does that leaves.
     #[track_caller]
     pub(super) fn let_go_of_entry(&self) {
-        self.access(None, 0, false, |world| {
+        self.access(None, 0, Kind::Other, |world| {
             let entry = world.threads[self.thread].entry.take().expect("it has one");
             world.entries[entry as usize].writer = 0;
             Returns(0)
@@ -189,22 +205,22 @@ impl Run<'_> {
         &self,
         slot: Option<Slot>,
         word: usize,
-        private: bool,
+        kind: Kind,
         f: impl FnOnce(&mut World) -> Access,
     ) -> u64 {
         if self.end.borrow().is_some() {
             return 0; // abandoned: a destructor, whose accesses no longer matter
         }
-        let site = Site { line: Location::caller(), slot, word };
+        let site = Site { line: Location::caller(), slot, word, kind };
         let at = self.at.get();
-        let first = self.look_for_start(at, site);
         if let Some(logged) = self.log.borrow().get(at) {
+            self.sites.borrow_mut().push(site);
             self.at.set(at + 1);
             return *logged;
         }
-        if self.made.get().is_some() && !private {
-            if let Some(first) = first {
-                self.log.borrow_mut().truncate(first);
+        if self.made.get().is_some() && kind != Kind::Private {
+            if let Some(before) = self.been_here(at, site) {
+                self.log.borrow_mut().truncate(before);
             }
             self.abandon(End::NextAccess);
         }
@@ -219,6 +235,7 @@ impl Run<'_> {
             Returns(value) => {
                 self.made.set(self.made.get().or(Some(site)));
                 self.log.borrow_mut().push(value);
+                self.sites.borrow_mut().push(site);
                 self.at.set(at + 1);
                 value
             }
@@ -230,15 +247,20 @@ impl Run<'_> {
         }
     }
 
-    /// If a loop that may start over is back at its first access: where that was.
-    fn look_for_start(&self, at: usize, site: Site) -> Option<usize> {
-        let (begin, first) = self.start.get()?;
-        if at == begin {
-            self.start.set(Some((begin, Some(site))));
-            return None;
+    /// If a loop begins its next round with this access: where it began the last one.
+    fn been_here(&self, at: usize, site: Site) -> Option<usize> {
+        let sites = self.sites.borrow();
+        if self.relaxed.get() == Some(at) {
+            // The outermost loop of a reader begins with its very first access; an
+            // inner one with the last that was like this.
+            let before = sites.iter().rposition(|earlier| *earlier == site);
+            return if sites[0] == site { Some(0) } else { before };
         }
-        // A burial looks at the same words, and does not start anything over.
-        (first == Some(site) && self.burials.get() == 0).then_some(begin)
+        // Outside of burials, `lock` and `update_scalar` look at the control word only
+        // where a round begins.
+        let lock = self.lock.get()?;
+        let look = site.kind == Kind::Look && self.burials.get() == 0;
+        sites.iter().rposition(|earlier| *earlier == site).filter(|at| look && *at >= lock)
     }
 
     fn abandon(&self, end: End) -> ! {
@@ -246,8 +268,9 @@ impl Run<'_> {
         resume_unwind(Box::new(()))
     }
 
-    fn is_private(&self, slot: Slot, word: usize) -> bool {
-        word != CONTROL && self.world.borrow().holder[slot as usize] == Some(self.thread)
+    fn kind_of(&self, slot: Slot, word: usize) -> Kind {
+        let locked = self.world.borrow().holder[slot as usize] == Some(self.thread);
+        if locked && word != CONTROL { Kind::Private } else { Kind::Other }
     }
 }
 
@@ -260,7 +283,7 @@ pub(super) struct Memory<'r, const LOSSES: u32> {
 impl<const LOSSES: u32> Memory<'_, LOSSES> {
     #[track_caller]
     fn access(&self, word: usize, f: impl FnOnce(&mut World) -> Access) -> u64 {
-        self.run.access(Some(self.slot), word, false, f)
+        self.run.access(Some(self.slot), word, Kind::Other, f)
     }
 
     /// What a compare-exchange of the control word does to the world, once it is known
@@ -305,9 +328,9 @@ impl<const LOSSES: u32> shipping::Memory for Memory<'_, LOSSES> {
     const LOSSES_BEFORE_LOCK: u32 = LOSSES;
 
     fn load(&self, word: usize, _: Ordering) -> u64 {
-        let private = self.run.is_private(self.slot, word);
+        let kind = self.run.kind_of(self.slot, word);
         let load = |world: &mut World| Returns(world.load(self.slot, word));
-        self.run.access(Some(self.slot), word, private, load)
+        self.run.access(Some(self.slot), word, kind, load)
     }
 
     fn store(&self, word: usize, value: u64, _: Ordering) {
@@ -318,7 +341,8 @@ impl<const LOSSES: u32> shipping::Memory for Memory<'_, LOSSES> {
     }
 
     fn control(&self, _: Ordering) -> Control {
-        Control::from_bits(self.access(CONTROL, |world| Returns(world.load(self.slot, CONTROL))))
+        let look = |world: &mut World| Returns(world.load(self.slot, CONTROL));
+        Control::from_bits(self.run.access(Some(self.slot), CONTROL, Kind::Look, look))
     }
 
     fn swap_control(&self, old: Control, new: Control, _: Ordering) -> Result<(), Control> {
@@ -351,7 +375,7 @@ impl<const LOSSES: u32> shipping::Memory for Memory<'_, LOSSES> {
         }
         // The value belongs to the same access; the log has a line of its own for it.
         let value = |world: &mut World| Returns(world.load(self.slot, VALUE));
-        let value = self.run.access(Some(self.slot), VALUE, true, value);
+        let value = self.run.access(Some(self.slot), VALUE, Kind::Private, value);
         Err(shipping::Cell { value, control: Control::from_bits(now) })
     }
 
@@ -372,7 +396,9 @@ impl<const LOSSES: u32> shipping::Memory for Memory<'_, LOSSES> {
         words::copy(from, to, count, load, |word, v| self.store(word, v, Ordering::Relaxed));
     }
 
-    fn relax(&self) {}
+    fn relax(&self) {
+        self.run.relaxed.set(Some(self.run.at.get()));
+    }
 
     /// Either not at all; or, to have fewer states, until there is something to do.
     fn spin(&self, seen: Control) -> bool {
@@ -445,14 +471,14 @@ impl shipping::Peers for Run<'_> {
     }
 
     fn word(&self, owner: Owner, _: Ordering) -> Word {
-        let word = self.access(None, owner as usize, false, |world| {
+        let word = self.access(None, owner as usize, Kind::Other, |world| {
             Returns(u64::from(world.entries[owner as usize - 1].word))
         });
         [Word::Free, Word::Idle, Word::Committed][word as usize]
     }
 
     fn set_word(&self, owner: Owner, word: Word, _: Ordering) {
-        self.access(None, owner as usize, false, |world| {
+        self.access(None, owner as usize, Kind::Other, |world| {
             world.entries[owner as usize - 1].word = word as u8;
             if word == Word::Committed {
                 // The commit of a transaction: of all its slots, at once.
@@ -478,7 +504,7 @@ impl shipping::Peers for Run<'_> {
     }
 
     fn share(&self, owner: Owner) -> bool {
-        self.access(None, owner as usize, false, |world| {
+        self.access(None, owner as usize, Kind::Other, |world| {
             let seems_alive = self.seems_alive(world, owner - 1);
             let claiming = self.claiming.get();
             let entry = &mut world.entries[owner as usize - 1];
@@ -501,14 +527,14 @@ impl shipping::Peers for Run<'_> {
     }
 
     fn unshare(&self, owner: Owner) {
-        self.access(None, owner as usize, false, |world| {
+        self.access(None, owner as usize, Kind::Other, |world| {
             world.entries[owner as usize - 1].sharers &= !(1 << self.thread);
             Returns(0)
         });
     }
 
     fn promote(&self, owner: Owner) -> bool {
-        self.access(None, owner as usize, false, |world| {
+        self.access(None, owner as usize, Kind::Other, |world| {
             let entry = &mut world.entries[owner as usize - 1];
             if entry.sharers & !(1 << self.thread) != 0 {
                 return Returns(0);

@@ -88,11 +88,11 @@ impl Op {
         let Form::Areas(areas) = form_y else { unreachable!("Y has areas") };
         let patience = &mut Patience::new(None);
         let held_x = |patience: &mut Patience| -> Result<Held<'_, _, _>, Outcome> {
-            let held = run.from_here(|| lock(x, run, Form::Scalar, patience));
+            let held = run.locking(|| lock(x, run, Form::Scalar, patience));
             held.map_err(|failure| Outcome::of_failure(Slot::X, failure))
         };
         let held_y = |patience: &mut Patience| -> Result<Held<'_, _, _>, Outcome> {
-            let held = run.from_here(|| lock(y, run, form_y, patience));
+            let held = run.locking(|| lock(y, run, form_y, patience));
             held.map_err(|failure| Outcome::of_failure(Slot::Y, failure))
         };
         let mut perform = || -> Result<Outcome, Outcome> {
@@ -122,7 +122,7 @@ impl Op {
                 }
                 Op::Add(n) => {
                     let add = |value: u64| Some(value + n);
-                    let added = run.from_here(|| update_scalar(x, run, patience, || false, add));
+                    let added = run.locking(|| update_scalar(x, run, patience, || false, add));
                     added.map_err(|failure| Outcome::of_failure(Slot::X, failure))?.ok();
                 }
                 Op::Transaction(n, patch) => {
@@ -159,28 +159,25 @@ impl Op {
                 Op::Remove(Slot::Y) => {
                     remove(held_y(patience)?, form_y).map_err(Outcome::Failed)?;
                 }
-                Op::Load => return Ok(Outcome::X(run.from_here(|| load_scalar(x, run)))),
+                Op::Load => return Ok(Outcome::X(load_scalar(x, run))),
                 Op::LoadVersioned => {
-                    let (value, version) = run.from_here(|| load_scalar_versioned(x, run));
+                    let (value, version) = load_scalar_versioned(x, run);
                     return Ok(Outcome::VersionedX(value, version));
                 }
                 Op::Read => {
                     let mut content = [0; WIDTH];
-                    let version = run.from_here(|| {
-                        read(y, run, &areas, |y, area| content = content_of(y, area))
-                    });
+                    let version =
+                        read(y, run, &areas, |y, area| content = content_of(y, area));
                     return Ok(Outcome::VersionedY(content, version));
                 }
                 Op::Snapshot => {
                     let both = RefCell::new((0, [0; WIDTH]));
                     let slots = [(x, Form::Scalar), (y, form_y)];
-                    let result = run.from_here(|| {
-                        snapshot(run, &slots, patience, |_, memory, sample| match sample {
-                            Sample::Scalar(value) => both.borrow_mut().0 = value,
-                            Sample::Area(area) => both.borrow_mut().1 = content_of(memory, area),
-                        })
-                    });
-                    result.map_err(Outcome::Failed)?;
+                    let copy = |_, memory: &_, sample| match sample {
+                        Sample::Scalar(value) => both.borrow_mut().0 = value,
+                        Sample::Area(area) => both.borrow_mut().1 = content_of(memory, area),
+                    };
+                    snapshot(run, &slots, patience, copy).map_err(Outcome::Failed)?;
                     let (x, y) = both.into_inner();
                     return Ok(Outcome::Both(x, y));
                 }

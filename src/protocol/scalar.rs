@@ -74,8 +74,8 @@ pub(crate) fn load_scalar<M: Memory, P: Peers>(memory: &M, peers: &P) -> u64 {
 pub(crate) fn load_scalar_versioned<M: Memory, P: Peers>(memory: &M, peers: &P) -> (u64, u64) {
     for losses in 0u32.. {
         let (value, version) = sample(memory, peers);
-        // Acquire: the second look comes after the value was loaded.
-        memory.fence(Acquire);
+        // The second look comes after the value, which was acquired, or, if it was a
+        // draft, has a fence behind it.
         if effective_version(memory, peers) == version {
             return (value, version);
         }

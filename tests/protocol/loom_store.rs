@@ -108,8 +108,10 @@ pub(super) struct Slot {
 /// The process table.
 pub(super) struct Table {
     words: Vec<AtomicU64>,
-    /// Each entry's byte: 1 is the exclusive lock, 2 and up the shared ones. Relaxed:
-    /// the kernel orders more, but the protocol is not to lean on it.
+    /// Each entry's byte: 1 is the exclusive lock, 2 and up the shared ones. Taking a lock
+    /// acquires and losing it releases, by death too, as it is in the kernel. The
+    /// protocol leans on that: nothing else tells a burier that it sees the dead one's
+    /// transaction word as it was at last.
     bytes: Vec<AtomicU64>,
 }
 
@@ -174,6 +176,11 @@ fn unpack(cell: u64) -> (u64, Control) {
 }
 
 impl Slot {
+    /// That a failed swap of the cell acquires is promised once, for all who call it.
+    fn failed_swap(&self) -> Ordering {
+        weakened("failed swap_cell", Acquire)
+    }
+
     /// Whether the owner's byte is held, by a look that orders nothing.
     fn is_alive(&self, owner: Owner) -> bool {
         self.table.bytes[owner as usize].fetch_or(0, Relaxed) & 1 != 0
@@ -225,7 +232,7 @@ impl shipping::Memory for Slot {
         order: Ordering,
     ) -> Result<(), shipping::Cell> {
         let order = weakened("swap_cell", order);
-        let failed = weakened("failed swap_cell", Acquire);
+        let failed = self.failed_swap();
         let cell = &self.words[CONTROL];
         match self.cells {
             Cells::Packed => {
@@ -315,14 +322,15 @@ impl Peer {
             Err(payload) if payload.is::<Killed>() => {}
             Err(payload) => resume_unwind(payload),
         }
-        self.table.bytes[self.me as usize].store(0, Relaxed);
+        self.table.bytes[self.me as usize].fetch_sub(1, Release);
     }
 
     /// Gives the entry back, as a process does that leaves.
     pub(super) fn leave(self) {
-        // Release: who sees FREE sees that no slot names the entry.
-        self.set_word(self.me, Word::Free, Release);
-        self.table.bytes[self.me as usize].store(0, Relaxed);
+        // Release: who sees FREE sees that no slot names the entry. (Not the protocol's
+        // own code, hence not counted among its orderings.)
+        self.table.words[self.me as usize].store(Word::Free as u64, Release);
+        self.table.bytes[self.me as usize].fetch_sub(1, Release);
     }
 
     fn kill_if(&self, death: Death) {
@@ -367,7 +375,7 @@ impl shipping::Peers for Peer {
         let byte = &self.table.bytes[owner as usize];
         let mut seen = byte.load(Relaxed);
         loop {
-            match byte.compare_exchange(seen, seen + 2, Relaxed, Relaxed) {
+            match byte.compare_exchange(seen, seen + 2, Acquire, Relaxed) {
                 Ok(_) if seen & 1 == 0 => return true,
                 Ok(_) => {
                     byte.fetch_sub(2, Relaxed);
@@ -379,12 +387,12 @@ impl shipping::Peers for Peer {
     }
 
     fn unshare(&self, owner: Owner) {
-        self.table.bytes[owner as usize].fetch_sub(2, Relaxed);
+        self.table.bytes[owner as usize].fetch_sub(2, Release);
     }
 
     fn promote(&self, owner: Owner) -> bool {
         let byte = &self.table.bytes[owner as usize];
-        byte.compare_exchange(2, 1, Relaxed, Relaxed).is_ok()
+        byte.compare_exchange(2, 1, AcqRel, Relaxed).is_ok()
     }
 
     /// Like a child of fork, the dead do nothing any more: their destructors neither.

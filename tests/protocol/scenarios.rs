@@ -84,6 +84,7 @@ pub(super) const EIGHT_AREAS: Scenario = Scenario {
 
 /// Who looked at the lock before its entry was claimed anew must not break it.
 pub(super) const SLOW_BURIER: Scenario = Scenario {
+    sleepers: true,
     mortal: &[0],
     stoppable: &[1, 2],
     ..Scenario::new(

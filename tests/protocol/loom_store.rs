@@ -6,7 +6,7 @@
 //! to see whether it is missed.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{self, AcqRel, Acquire, Relaxed, Release};
@@ -21,14 +21,14 @@ use crate::protocol::{
     VALUE, Word,
 };
 
-/// One ordering of the protocol: where it stands, and what of it.
+/// Half of one ordering of the protocol, and where it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Part {
     file: &'static str,
     line: u32,
     column: u32,
-    pub(super) access: &'static str,
-    pub(super) half: Half,
+    access: &'static str,
+    half: Half,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,27 +37,42 @@ pub(super) enum Half {
     Release,
 }
 
-impl std::fmt::Display for Part {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+/// The sources, to find out in which function a line is.
+const SOURCES: [(&str, &str); 6] = [
+    ("array.rs", include_str!("../../src/protocol/array.rs")),
+    ("lock.rs", include_str!("../../src/protocol/lock.rs")),
+    ("mod.rs", include_str!("../../src/protocol/mod.rs")),
+    ("scalar.rs", include_str!("../../src/protocol/scalar.rs")),
+    ("transaction.rs", include_str!("../../src/protocol/transaction.rs")),
+    ("loom_store.rs", include_str!("loom_store.rs")),
+];
+
+impl Part {
+    /// Its name, which outlives changes of other lines: function, access, half.
+    pub(super) fn name(&self) -> String {
         let file = self.file.rsplit('/').next().unwrap_or_default();
-        write!(f, "{file}:{} {} {:?}", self.line, self.access, self.half)
+        let source = SOURCES.iter().find(|(name, _)| *name == file).map_or("", |(_, text)| text);
+        let before: Vec<&str> = source.lines().take(self.line as usize).collect();
+        let function = before.iter().rev().find_map(|line| line.split_once("fn "));
+        let name = function.map_or("?", |(_, rest)| rest.split(['(', '<']).next().unwrap_or("?"));
+        format!("{name}: {} {:?}", self.access, self.half)
     }
 }
 
 // Loom runs all threads of a model on the thread that checks it.
 thread_local! {
-    static WEAKENED: Cell<Option<Part>> = const { Cell::new(None) };
-    static USED: RefCell<BTreeMap<Part, ()>> = const { RefCell::new(BTreeMap::new()) };
+    static WEAKENED: RefCell<Vec<Part>> = const { RefCell::new(Vec::new()) };
+    static USED: RefCell<BTreeSet<Part>> = const { RefCell::new(BTreeSet::new()) };
 }
 
-/// From now on, the calling thread's models run without this.
-pub(super) fn weaken(part: Option<Part>) {
-    WEAKENED.set(part);
+/// From now on, the calling thread's models run without these.
+pub(super) fn weaken(parts: &[Part]) {
+    WEAKENED.set(parts.to_vec());
 }
 
 /// Every part that this thread's models have used since it was last asked.
 pub(super) fn take_used() -> Vec<Part> {
-    USED.take().into_keys().collect()
+    USED.take().into_iter().collect()
 }
 
 /// The ordering, less what is taken away from it.
@@ -67,8 +82,8 @@ fn weakened(access: &'static str, order: Ordering) -> Ordering {
     let keeps = |half| {
         let (file, line, column) = (at.file(), at.line(), at.column());
         let part = Part { file, line, column, access, half };
-        USED.with_borrow_mut(|used| used.insert(part, ()));
-        WEAKENED.get() != Some(part)
+        USED.with_borrow_mut(|used| used.insert(part));
+        !WEAKENED.with_borrow(|weakened| weakened.contains(&part))
     };
     let acquires = matches!(order, Acquire | AcqRel) && keeps(Half::Acquire);
     let releases = matches!(order, Release | AcqRel) && keeps(Half::Release);
@@ -128,13 +143,11 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// Owners 1 and 2 are there, 3 is free.
+    /// Owners 1 to 3 are there.
     pub(super) fn new(cells: Cells, area_count: u64) -> Store {
         let table = Arc::new(Table {
-            words: [Word::Idle, Word::Idle, Word::Idle, Word::Free]
-                .map(|word| AtomicU64::new(word as u64))
-                .into(),
-            bytes: [1, 1, 1, 0].map(AtomicU64::new).into(),
+            words: [Word::Idle as u64; 4].map(AtomicU64::new).into(),
+            bytes: [1; 4].map(AtomicU64::new).into(),
         });
         let control = Control::default().advanced(BEGIN);
         let first = STALE + area_count as usize;

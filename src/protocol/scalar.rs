@@ -5,8 +5,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use super::array::effective_version;
 use super::lock::{try_lock, wait_for_owner, wake_if_waiting};
 use super::{
-    Cell, Control, DRAFT, FREE, Failure, Form, Memory, Patience, Peers,
-    REMOVED, Word, planted,
+    Cell, Control, DRAFT, FREE, Failure, Form, Memory, Patience, Peers, REMOVED, Word, planted,
 };
 
 /// Replaces the value by `f` of it, atomically; `f` may run more than once. Where
@@ -79,7 +78,9 @@ pub(crate) fn load_scalar_versioned<M: Memory, P: Peers>(memory: &M, peers: &P) 
         if effective_version(memory, peers) == version {
             return (value, version);
         }
-        if losses >= M::LOSSES_BEFORE_LOCK && let Some(held) = try_lock(memory, peers) {
+        if losses >= M::LOSSES_BEFORE_LOCK
+            && let Some(held) = try_lock(memory, peers)
+        {
             // Relaxed: under the lock nothing changes.
             return (memory.load(super::VALUE, Relaxed), held.version());
         }
@@ -109,7 +110,9 @@ pub(super) fn sample<M: Memory, P: Peers>(memory: &M, peers: &P) -> (u64, u64) {
         if planted!(DraftWithoutRecheck) || memory.control(Relaxed).same(seen.control) {
             return (value, version);
         }
-        if losses >= M::LOSSES_BEFORE_LOCK && let Some(held) = try_lock(memory, peers) {
+        if losses >= M::LOSSES_BEFORE_LOCK
+            && let Some(held) = try_lock(memory, peers)
+        {
             // Relaxed: under the lock nothing changes.
             return (memory.load(super::VALUE, Relaxed), held.version());
         }

@@ -7,8 +7,7 @@ use super::array::effective_version;
 use super::lock::{lock, publish, settle_draft};
 use super::scalar::sample;
 use super::{
-    Areas, Control, DRAFT, FREE, Failure, Form, Held, Memory, Patience, Peers,
-    Word, planted,
+    Areas, Control, DRAFT, FREE, Failure, Form, Held, Memory, Patience, Peers, Word, planted,
 };
 
 /// What a transaction does to one slot.

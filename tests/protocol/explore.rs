@@ -1,5 +1,6 @@
 //! Every state that a scenario can reach: depth first, each state once.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::rc::Rc;
 use std::time::Instant;
@@ -32,6 +33,9 @@ pub(super) struct Scenario {
     /// Whether readers try for the lock after every loss, instead of never.
     pub(super) readers_lock: bool,
     pub(super) byte_bug: Option<ByteBug>,
+    /// To check the checker: whether logs are never cut, and whether results are noted.
+    pub(super) remembers: bool,
+    pub(super) notes_results: bool,
 }
 
 /// Bugs in the use of the byte locks, which are not the protocol's own code.
@@ -44,7 +48,7 @@ pub(super) enum ByteBug {
 }
 
 /// A bug to plant, wherever its code is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Bug {
     Protocol(Mutant),
     Bytes(ByteBug),
@@ -64,6 +68,8 @@ impl Scenario {
             sleepers: false,
             readers_lock: false,
             byte_bug: None,
+            remembers: false,
+            notes_results: false,
         }
     }
 
@@ -98,9 +104,10 @@ impl Scenario {
             let mut stuck = true;
             for thread in self.running(&world) {
                 match step(self, &world, thread) {
-                    Step::Made(after, site) => {
+                    Step::Made(after, site, result) => {
                         stuck = false;
                         explored.steps += 1;
+                        explored.results.extend(result.map(|result| (thread, result)));
                         next.push((after, What::Step(site)));
                     }
                     Step::Blocked => {}
@@ -137,7 +144,12 @@ impl Scenario {
             }
         }
         explored.states = seen.len();
-        println!("{}: {explored:?} {:.1?}", self.name, started.elapsed());
+        let Explored { states, steps, deaths, ends, .. } = explored;
+        let took = started.elapsed();
+        println!(
+            "{}: {states} states, {steps} steps, {deaths} deaths, {ends} ends, {took:.1?}",
+            self.name
+        );
         Ok(explored)
     }
 
@@ -173,13 +185,15 @@ impl Scenario {
 }
 
 /// What an exploration amounted to.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Explored {
     pub(super) states: usize,
     pub(super) steps: usize,
     pub(super) deaths: usize,
     /// States in which nobody has anything left to do.
     pub(super) ends: usize,
+    /// Every result that every operation of every thread can have; noted on request.
+    pub(super) results: BTreeSet<(usize, String)>,
 }
 
 /// How a state was reached, last step first.

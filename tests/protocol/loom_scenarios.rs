@@ -46,7 +46,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     scenario("a snapshot beside a transaction", 2, snapshot_beside_a_transaction),
     scenario("one who died after the commit point", 3, burial_after_commit),
     scenario("one who died before the commit point", 2, burial_before_commit),
-    scenario("an entry used again", 5, entry_used_again),
+    scenario("an entry used again", 3, entry_used_again),
     scenario("the entry of one who died after the commit point", 2, claim_after_commit),
 ];
 

@@ -17,8 +17,7 @@ use loom::sync::atomic::{AtomicU64, fence};
 use super::words;
 use crate::error::Error;
 use crate::protocol::{
-    self as shipping, Areas, CONTROL, Control, DRAFT, Form, Memory as _, Owner, Peers as _, STALE,
-    VALUE, Word,
+    self as shipping, Areas, CONTROL, Control, DRAFT, Form, Owner, STALE, VALUE, Word,
 };
 
 /// Half of one ordering of the protocol, and where it stands.

@@ -12,10 +12,13 @@
 //!
 //! `SLOTFILE_LONG=1` runs longer programs and explores deeper.
 
+#![allow(clippy::result_large_err, reason = "errors are rare here, and their size is the crate's")]
+
 mod exhaustive;
 mod explore;
 mod loom_scenarios;
 mod loom_store;
+mod model;
 mod orderings;
 mod replay;
 mod scenarios;

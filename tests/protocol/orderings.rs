@@ -77,7 +77,8 @@ fn parts() -> BTreeMap<Part, Vec<&'static Scenario>> {
 fn every_promise_holds_in_every_execution() {
     for scenario in SCENARIOS {
         let started = Instant::now();
-        let executions = scenario.explore().unwrap_or_else(|why| panic!("{}: {why}", scenario.name));
+        let executions =
+            scenario.explore().unwrap_or_else(|why| panic!("{}: {why}", scenario.name));
         println!("{}: {executions} executions, {:.1?}", scenario.name, started.elapsed());
         // A handful of executions would mean that loom sees no race at all.
         assert!(executions > 100, "{}: only {executions} executions", scenario.name);
@@ -90,12 +91,15 @@ fn every_ordering_is_needed() {
     let mut wrong = Vec::new();
     for (part, users) in &parts {
         let name = part.name();
+        let excuse = REDUNDANT.iter().find(|(redundant, _)| *redundant == name);
+        let excused = excuse.is_some() || EITHER.contains(&name.as_str());
+        if excused && !long() {
+            continue; // whether they are still redundant takes every execution to tell
+        }
         weaken(&[*part]);
         let red = first_red(users);
         weaken(&[]);
         println!("without {name}: {red:?}");
-        let excuse = REDUNDANT.iter().find(|(redundant, _)| *redundant == name);
-        let excused = excuse.is_some() || EITHER.contains(&name.as_str());
         match red {
             None if !excused => wrong.push(format!("{name} is missed by nothing")),
             Some((scenario, _)) if excused => {
@@ -116,13 +120,26 @@ fn every_ordering_is_needed() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// The bugs that two or three threads can show each other. (The rest need a death in the
+/// middle of an update, or more steps: `exhaustive.rs` has them all.)
 #[test]
-fn loom_finds_planted_bugs() {
+fn planted_bugs_are_found_under_loom_too() {
     use Mutant::*;
-    for m in [ClearStaleAfterCommit, BurialKeepsVersion, IdleBeforeSettling, NoSecondLookAtControl, SnapshotComparesControls, BuryWithoutByte, ClaimWithoutBurial, NoteStaleLate, CommitEarly, ReaderAcceptsTorn, CurrentNotStale, DraftWithoutRecheck] {
-        plant(Some(m));
+    let visible = [
+        IdleBeforeSettling,
+        NoSecondLookAtControl,
+        SnapshotComparesControls,
+        ClaimWithoutBurial,
+        CommitEarly,
+        ReaderAcceptsTorn,
+        CurrentNotStale,
+        DraftWithoutRecheck,
+    ];
+    for mutant in visible {
+        plant(Some(mutant));
         let red = first_red(&SCENARIOS.iter().collect::<Vec<_>>());
         plant(None);
-        println!("mutant {m:?}: {red:?}");
+        println!("{mutant:?}: {red:?}");
+        assert!(red.is_some(), "{mutant:?} survives");
     }
 }

@@ -44,12 +44,7 @@ pub(super) const THREE_WRITERS: Scenario = Scenario {
     mortal: &[0, 1],
     ..Scenario::new(
         "three writers, two of them mortal",
-        [
-            &[Update(first(1)), Update(both(2))],
-            &[Update(second(3))],
-            &[Read],
-            &[Update(first(4))],
-        ],
+        [&[Update(first(1)), Update(both(2))], &[Update(second(3))], &[Read], &[Update(first(4))]],
     )
 };
 
@@ -89,12 +84,7 @@ pub(super) const SLOW_BURIER: Scenario = Scenario {
     stoppable: &[1, 2],
     ..Scenario::new(
         "a guard and a slow burier",
-        [
-            &[Guard, Release],
-            &[Update(second(2))],
-            &[Claim(0), Update(first(3))],
-            &[Read],
-        ],
+        [&[Guard, Release], &[Update(second(2))], &[Claim(0), Update(first(3))], &[Read]],
     )
 };
 
@@ -104,12 +94,7 @@ pub(super) const GUARDS: Scenario = Scenario {
     stoppable: &[1],
     ..Scenario::new(
         "the holder's own updates",
-        [
-            &[UnderGuards(1, first(1))],
-            &[Update(second(2))],
-            &[Read],
-            &[Add(2)],
-        ],
+        [&[UnderGuards(1, first(1))], &[Update(second(2))], &[Read], &[Add(2)]],
     )
 };
 
@@ -121,12 +106,7 @@ pub(super) const SLEEPERS: Scenario = Scenario {
     sleepers: true,
     ..Scenario::new(
         "sleepers on an array",
-        [
-            &[Update(first(1)), Update(second(2))],
-            &[Update(second(3))],
-            &[],
-            &[Update(first(4))],
-        ],
+        [&[Update(first(1)), Update(second(2))], &[Update(second(3))], &[], &[Update(first(4))]],
     )
 };
 
@@ -137,12 +117,7 @@ pub(super) const SLEEPERS_OF_TRANSACTIONS: Scenario = Scenario {
     sleepers: true,
     ..Scenario::new(
         "sleepers on what is in a transaction",
-        [
-            &[Transaction(1, first(1))],
-            &[Update(second(3))],
-            &[],
-            &[Add(4)],
-        ],
+        [&[Transaction(1, first(1))], &[Update(second(3))], &[], &[Add(4)]],
     )
 };
 
@@ -152,12 +127,7 @@ pub(super) const READERS_LOCK: Scenario = Scenario {
     readers_lock: true,
     ..Scenario::new(
         "readers that try for the lock",
-        [
-            &[Update(first(1)), Update(second(2))],
-            &[Update(second(3))],
-            &[],
-            &[Read],
-        ],
+        [&[Update(first(1)), Update(second(2))], &[Update(second(3))], &[], &[Read]],
     )
 };
 
@@ -167,12 +137,7 @@ pub(super) const READERS_LOCK_SCALAR: Scenario = Scenario {
     readers_lock: true,
     ..Scenario::new(
         "readers that try for the lock of a scalar",
-        [
-            &[TransactionOfX(1)],
-            &[Add(2)],
-            &[],
-            &[LoadVersioned],
-        ],
+        [&[TransactionOfX(1)], &[Add(2)], &[], &[LoadVersioned]],
     )
 };
 
@@ -182,12 +147,7 @@ pub(super) const SNAPSHOT_LOCKS: Scenario = Scenario {
     readers_lock: true,
     ..Scenario::new(
         "a snapshot that locks",
-        [
-            &[Transaction(1, first(1))],
-            &[Update(second(2))],
-            &[],
-            &[Snapshot],
-        ],
+        [&[Transaction(1, first(1))], &[Update(second(2))], &[], &[Snapshot]],
     )
 };
 
@@ -210,12 +170,7 @@ pub(super) const REMOVED_SCALAR: Scenario = Scenario {
     mortal: &[0],
     ..Scenario::new(
         "a scalar that is removed",
-        [
-            &[Remove(Slot::X)],
-            &[Add(1), Add(2)],
-            &[Load],
-            &[TransactionOfX(4)],
-        ],
+        [&[Remove(Slot::X)], &[Add(1), Add(2)], &[Load], &[TransactionOfX(4)]],
     )
 };
 
@@ -224,12 +179,7 @@ pub(super) const VERSIONED: Scenario = Scenario {
     mortal: &[0],
     ..Scenario::new(
         "the version of a scalar",
-        [
-            &[TransactionOfX(1), TransactionOfX(2)],
-            &[Add(4)],
-            &[LoadVersioned],
-            &[],
-        ],
+        [&[TransactionOfX(1), TransactionOfX(2)], &[Add(4)], &[LoadVersioned], &[]],
     )
 };
 
@@ -266,12 +216,7 @@ pub(super) const UPDATE_SNAPSHOT: Scenario = Scenario {
     stoppable: &[1],
     ..Scenario::new(
         "a transaction, an update and a snapshot",
-        [
-            &[Transaction(1, first(1)), Release],
-            &[Update(second(2))],
-            &[Claim(0)],
-            &[Snapshot],
-        ],
+        [&[Transaction(1, first(1)), Release], &[Update(second(2))], &[Claim(0)], &[Snapshot]],
     )
 };
 
@@ -280,12 +225,7 @@ pub(super) const TRANSACTION_SCALARS: Scenario = Scenario {
     stoppable: &[1],
     ..Scenario::new(
         "a transaction beside a scalar update",
-        [
-            &[Transaction(1, both(1)), Release],
-            &[Add(4)],
-            &[],
-            &[Snapshot, Load],
-        ],
+        [&[Transaction(1, both(1)), Release], &[Add(4)], &[], &[Snapshot, Load]],
     )
 };
 
@@ -385,5 +325,23 @@ pub(super) const LONG_BURIERS: Scenario = Scenario {
             &[Claim(0), Transaction(2, both(3))],
             &[Add(4), Snapshot],
         ],
+    )
+};
+
+/// Small enough to be explored with all that its readers remember.
+pub(super) const LOST_ROUNDS: Scenario = Scenario {
+    entries: THREE_ENTRIES,
+    ..Scenario::new(
+        "lost rounds",
+        [&[Update(first(1)), Update(second(2))], &[TransactionOfX(1)], &[Read, LoadVersioned], &[]],
+    )
+};
+
+pub(super) const LOST_LOCKS: Scenario = Scenario {
+    entries: THREE_ENTRIES,
+    mortal: &[0],
+    ..Scenario::new(
+        "lost tries for a lock",
+        [&[Transaction(1, first(1))], &[Update(second(2))], &[], &[Add(2)]],
     )
 };

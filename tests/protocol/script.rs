@@ -7,9 +7,9 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 use super::replay::Run;
 use super::world::{Instant, Slot, WIDTH, World};
 use crate::protocol::{
-    Areas, Change, Failure, Form, Held, Memory as _, Patience, Peers as _, REMOVED, Sample, VALUE,
-    Word, claim, commit_all, load_scalar, load_scalar_versioned, lock, read, remove, settle,
-    snapshot, update_scalar,
+    Change, Failure, Form, Held, Memory as _, Patience, Peers as _, REMOVED, Sample, VALUE, Word,
+    claim, commit_all, load_scalar, load_scalar_versioned, lock, read, remove, settle, snapshot,
+    update_scalar,
 };
 
 /// Bytes of Y, and what each of them becomes.
@@ -67,6 +67,7 @@ pub(super) enum Op {
 /// The entry that nobody begins with.
 const SPARE: u8 = 3;
 
+#[derive(Debug)]
 pub(super) enum Outcome {
     /// Nothing was read.
     Done,
@@ -104,9 +105,7 @@ impl Op {
                     };
                     let claimed = [wanted, SPARE].into_iter().find(|entry| {
                         let owner = u16::from(*entry) + 1;
-                        run.claim(|| {
-                            run.one_at_a_time(|| claim(run, owner, || settle_all(owner)))
-                        })
+                        run.claim(|| run.one_at_a_time(|| claim(run, owner, || settle_all(owner))))
                     });
                     run.entry_is(claimed.expect("nobody else wants the spare entry"));
                 }
@@ -166,8 +165,7 @@ impl Op {
                 }
                 Op::Read => {
                     let mut content = [0; WIDTH];
-                    let version =
-                        read(y, run, &areas, |y, area| content = content_of(y, area));
+                    let version = read(y, run, &areas, |y, area| content = content_of(y, area));
                     return Ok(Outcome::VersionedY(content, version));
                 }
                 Op::Snapshot => {
@@ -248,9 +246,7 @@ impl Op {
             Outcome::VersionedY(y, v) => {
                 among(format!("Y = {y:x?}, version {v}"), &|i| (i.y, i.versions[1]) == (y, v))
             }
-            Outcome::Both(x, y) => {
-                among(format!("X = {x}, Y = {y:x?}"), &|i| (i.x, i.y) == (x, y))
-            }
+            Outcome::Both(x, y) => among(format!("X = {x}, Y = {y:x?}"), &|i| (i.x, i.y) == (x, y)),
         }
     }
 }

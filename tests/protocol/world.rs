@@ -2,6 +2,7 @@
 //! compared and changed: two slots, a process table, the threads; and beside them
 //! what no real process can see, the history of what was committed.
 
+use std::fmt;
 use std::hash::Hasher;
 use std::rc::Rc;
 
@@ -33,11 +34,18 @@ impl Slot {
 }
 
 /// What was committed at one instant, and as which versions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Instant {
     pub(super) x: u64,
     pub(super) y: [u64; WIDTH],
     pub(super) versions: [u64; 2],
+}
+
+impl fmt::Debug for Instant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Instant { x, y, versions: [version_x, version_y] } = self;
+        write!(f, "X = {x} (v{version_x}), Y = {y:x?} (v{version_y})")
+    }
 }
 
 /// An entry of the process table.
@@ -228,7 +236,7 @@ impl World {
         if at_rest(y.owner()) {
             let current = self.area(y.version() % self.areas.count);
             if current != now.y || y.version() != now.versions[1] || y.in_transaction() {
-                return Err(format!("Y is {current:?} ({y:?}), but {now:?} was committed"));
+                return Err(format!("Y is {current:x?} ({y:?}), but {now:?} was committed"));
             }
             self.check_stale(current)?;
         }

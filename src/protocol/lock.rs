@@ -111,6 +111,10 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
     /// Replaces `data.len()` bytes from byte `at` of the current area, and commits:
     /// afterwards the area that holds them is current. Returns the new version.
     pub(crate) fn commit(self, areas: &Areas, at: usize, data: &[u8]) -> Result<u64, Failure> {
+        // The child of a fork has a copy of this, but not the lock: it must not store.
+        if self.is_of_parent() {
+            return Err(Failure::Evicted);
+        }
         if planted!(CommitEarly) {
             publish(self.memory, self.control, self.control.advanced(1).with_owner(FREE));
             self.fill(areas, at, data);
@@ -126,10 +130,6 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
     }
 
     fn publish_next(self) -> Result<u64, Failure> {
-        // The child of a fork has a copy of this, but not the lock.
-        if self.peers.fork_generation() != self.fork_generation {
-            return Err(Failure::Evicted);
-        }
         let owner = if self.nested { self.owner() } else { FREE };
         let next = self.control.advanced(1).with_owner(owner);
         // Release: who sees the new version sees the area it makes current.
@@ -138,6 +138,11 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
         }
         std::mem::forget(self); // the lock went with the commit
         Ok(next.version())
+    }
+
+    /// Whether the lock was taken before this process was forked off, by its parent.
+    fn is_of_parent(&self) -> bool {
+        self.peers.fork_generation() != self.fork_generation
     }
 
     /// Makes the next area what the current one is, but for `data` from byte `at`.
@@ -188,7 +193,7 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
 
 impl<M: Memory, P: Peers> Drop for Held<'_, M, P> {
     fn drop(&mut self) {
-        if self.nested || self.peers.fork_generation() != self.fork_generation {
+        if self.nested || self.is_of_parent() {
             return;
         }
         let me = self.owner();
@@ -317,7 +322,7 @@ pub(crate) fn claim<P: Peers>(peers: &P, owner: Owner, settle_all: impl FnOnce()
 
 /// Ends the slot for ever; wakes who waits. Its last value stays readable.
 pub(crate) fn remove<M: Memory, P: Peers>(held: Held<'_, M, P>, form: Form) -> Result<(), Failure> {
-    if held.peers.fork_generation() != held.fork_generation {
+    if held.is_of_parent() {
         return Err(Failure::Evicted);
     }
     let gone = held.control.advanced(form.burial_step()).with_owner(REMOVED);

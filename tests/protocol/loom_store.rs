@@ -345,6 +345,11 @@ impl Peer {
         self.table.bytes[self.me as usize].fetch_sub(1, Release);
     }
 
+    /// From now on, this is the child of a fork.
+    pub(super) fn fork(&self) {
+        self.dead.set(true);
+    }
+
     fn kill_if(&self, death: Death) {
         if self.dies == Some(death) {
             self.dead.set(true);
@@ -407,7 +412,7 @@ impl shipping::Peers for Peer {
         byte.compare_exchange(2, 1, AcqRel, Relaxed).is_ok()
     }
 
-    /// Like a child of fork, the dead do nothing any more: their destructors neither.
+    /// Like a child of a fork, the dead do nothing any more: their destructors neither.
     fn fork_generation(&self) -> u64 {
         u64::from(self.dead.get())
     }

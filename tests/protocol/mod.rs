@@ -16,6 +16,7 @@
 
 mod exhaustive;
 mod explore;
+mod fork;
 mod loom_scenarios;
 mod loom_store;
 mod model;

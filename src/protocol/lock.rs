@@ -130,8 +130,7 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
     }
 
     fn publish_next(self) -> Result<u64, Failure> {
-        let owner = if self.nested { self.owner() } else { FREE };
-        let next = self.control.advanced(1).with_owner(owner);
+        let next = self.committed();
         // Release: who sees the new version sees the area it makes current.
         if !publish(self.memory, self.control, next) {
             return Err(Failure::Evicted);
@@ -140,8 +139,14 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
         Ok(next.version())
     }
 
+    /// The control word after a commit. Under a guard, the lock stays.
+    pub(super) fn committed(&self) -> Control {
+        let owner = if self.nested { self.owner() } else { FREE };
+        self.control.advanced(1).with_owner(owner)
+    }
+
     /// Whether the lock was taken before this process was forked off, by its parent.
-    fn is_of_parent(&self) -> bool {
+    pub(super) fn is_of_parent(&self) -> bool {
         self.peers.fork_generation() != self.fork_generation
     }
 

@@ -7,7 +7,7 @@ use super::array::effective_version;
 use super::lock::{lock, publish, settle_draft};
 use super::scalar::sample;
 use super::{
-    Areas, Control, DRAFT, FREE, Failure, Form, Held, Memory, Patience, Peers, Word, planted,
+    Areas, Control, DRAFT, Failure, Form, Held, Memory, Patience, Peers, Word, planted,
 };
 
 /// What a transaction does to one slot.
@@ -20,11 +20,15 @@ pub(crate) enum Change<'d> {
 
 /// Commits the changes of all these slots, which this thread has locked, at once.
 /// From here on nothing but death can fail, and if it comes, those who bury finish.
+/// (The child of a fork has no locks to commit under: [`Failure::Evicted`], at once.)
 pub(crate) fn commit_all<M: Memory, P: Peers>(
     peers: &P,
     me: super::Owner,
     changes: Vec<(Held<'_, M, P>, Change<'_>)>,
-) {
+) -> Result<(), Failure> {
+    if changes.iter().any(|(held, _)| held.is_of_parent()) {
+        return Err(Failure::Evicted);
+    }
     for (held, change) in &changes {
         match change {
             Change::Area { areas, at, data } => held.fill(areas, *at, data),
@@ -45,7 +49,7 @@ pub(crate) fn commit_all<M: Memory, P: Peers>(
     }
     for (held, change) in &changes {
         let old = held.control.with_transaction(true);
-        let new = held.control.advanced(1).with_owner(FREE);
+        let new = held.committed();
         match change {
             Change::Scalar(_) => settle_draft(held.memory, old, new),
             Change::Area { .. } => {
@@ -55,6 +59,7 @@ pub(crate) fn commit_all<M: Memory, P: Peers>(
     }
     // Release: who sees IDLE sees every slot settled.
     peers.set_word(me, Word::Idle, Release);
+    Ok(())
 }
 
 /// Sets T; W may be set by others at any time, and stays.

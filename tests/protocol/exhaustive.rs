@@ -37,7 +37,7 @@ fn no_lock_is_stolen_from_who_has_claimed_the_entry_meanwhile() {
 
 #[test]
 fn the_holder_of_a_guard_updates_what_it_guards() {
-    green(&[GUARDS]);
+    green(&[GUARDS, TRANSACTION_UNDER_GUARD]);
 }
 
 #[test]

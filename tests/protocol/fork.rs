@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::loom_store::{Cells, Peer, Slot, Store};
-use crate::protocol::{CONTROL, Failure, Held, Memory, Patience, lock, remove};
+use crate::protocol::{CONTROL, Change, Failure, Held, Memory, Patience, commit_all, lock, remove};
 
 /// Locks the array, forks, and lets the child use its copy: it is refused, and nothing
 /// has changed in the array's memory.
@@ -28,6 +28,10 @@ fn refused(use_copy: impl Fn(Held<'_, Slot, Peer>, &Store) -> Result<(), Failure
 fn the_child_of_a_fork_does_nothing_with_its_parents_lock() {
     loom::model(|| {
         refused(|held, store| held.commit(&store.areas(), 0, &[1; 8]).map(drop));
+        refused(|held, store| {
+            let change = Change::Area { areas: store.areas(), at: 0, data: &[1; 8] };
+            commit_all(&store.peer(1), 1, vec![(held, change)])
+        });
         refused(|held, store| remove(held, store.y.form));
         refused(|held, _| {
             drop(held);

@@ -77,19 +77,19 @@ impl Store {
         let data = [to; 8 * WIDTH];
         let area = Change::Area { areas: self.areas(), at: 0, data: &data };
         let changes = vec![(x, Change::Scalar(to.into())), (y, area)];
-        commit_all(peer, peer.me().unwrap(), changes);
+        commit_all(peer, peer.me().unwrap(), changes).unwrap();
     }
 
     fn transaction_of_x(&self, peer: &Peer, to: u64) {
         let x = lock(&*self.x, peer, Form::Scalar, &mut Patience::new(None)).unwrap();
-        commit_all(peer, peer.me().unwrap(), vec![(x, Change::Scalar(to))]);
+        commit_all(peer, peer.me().unwrap(), vec![(x, Change::Scalar(to))]).unwrap();
     }
 
     fn transaction_of_y(&self, peer: &Peer, to: u8) {
         let y = lock(&*self.y, peer, self.y.form, &mut Patience::new(None)).unwrap();
         let data = [to; 8 * WIDTH];
         let area = Change::Area { areas: self.areas(), at: 0, data: &data };
-        commit_all(peer, peer.me().unwrap(), vec![(y, area)]);
+        commit_all(peer, peer.me().unwrap(), vec![(y, area)]).unwrap();
     }
 
     /// Runs `f` in a thread that is this owner.

@@ -98,6 +98,15 @@ pub(super) const GUARDS: Scenario = Scenario {
     )
 };
 
+pub(super) const TRANSACTION_UNDER_GUARD: Scenario = Scenario {
+    mortal: &[0],
+    stoppable: &[1],
+    ..Scenario::new(
+        "a transaction on what is guarded",
+        [&[TransactionUnderGuard(1, first(1))], &[Update(second(2))], &[Read, Load], &[]],
+    )
+};
+
 /// Who waits sleeps, and is woken by whoever lets go.
 pub(super) const SLEEPERS: Scenario = Scenario {
     entries: THREE_ENTRIES,

@@ -56,6 +56,8 @@ pub(super) enum Op {
     Guard,
     /// Changes Y and adds to X under guards of both.
     UnderGuards(u64, Patch),
+    /// The same in a transaction, with a guard of Y alone.
+    TransactionUnderGuard(u64, Patch),
     /// Ends this slot.
     Remove(Slot),
     Load,
@@ -131,12 +133,13 @@ impl Op {
                     let data = vec![patch.to; patch.len];
                     let change = Change::Area { areas, at: patch.at, data: &data };
                     let changes = vec![(held_x, Change::Scalar(value)), (held_y, change)];
-                    commit_all(run, run.owner(), changes);
+                    commit_all(run, run.owner(), changes).map_err(Outcome::Failed)?;
                 }
                 Op::TransactionOfX(n) => {
                     let held = held_x(patience)?;
                     let value = x.load(VALUE, Relaxed) + n;
-                    commit_all(run, run.owner(), vec![(held, Change::Scalar(value))]);
+                    let changes = vec![(held, Change::Scalar(value))];
+                    commit_all(run, run.owner(), changes).map_err(Outcome::Failed)?;
                 }
                 Op::Guard => drop(held_y(patience)?),
                 Op::UnderGuards(n, patch) => {
@@ -151,6 +154,20 @@ impl Op {
                     let data = vec![patch.to; patch.len];
                     let nested = Held::nested(y, run);
                     nested.commit(&areas, patch.at, &data).map_err(Outcome::Failed)?;
+                }
+                Op::TransactionUnderGuard(n, patch) => {
+                    let held_x = held_x(patience)?;
+                    let value = x.load(VALUE, Relaxed) + n;
+                    let guard_y = held_y(patience)?;
+                    let data = vec![patch.to; patch.len];
+                    let change = Change::Area { areas, at: patch.at, data: &data };
+                    let nested = Held::nested(y, run);
+                    let changes = vec![(held_x, Change::Scalar(value)), (nested, change)];
+                    commit_all(run, run.owner(), changes).map_err(Outcome::Failed)?;
+                    // The guard still holds.
+                    let again = lock(y, run, form_y, patience);
+                    assert!(matches!(again, Err(Failure::Deadlock)));
+                    drop(guard_y);
                 }
                 Op::Remove(Slot::X) => {
                     remove(held_x(patience)?, Form::Scalar).map_err(Outcome::Failed)?;
@@ -190,7 +207,9 @@ impl Op {
         match *self {
             Op::Update(patch) => (None, Some(patch)),
             Op::Add(n) | Op::TransactionOfX(n) => (Some(n), None),
-            Op::Transaction(n, patch) | Op::UnderGuards(n, patch) => (Some(n), Some(patch)),
+            Op::Transaction(n, patch)
+            | Op::UnderGuards(n, patch)
+            | Op::TransactionUnderGuard(n, patch) => (Some(n), Some(patch)),
             _ => (None, None),
         }
     }

@@ -294,29 +294,15 @@ pub(super) const LONG_SNAPSHOT: Scenario = Scenario {
     )
 };
 
-pub(super) const LONG_SCALARS: Scenario = Scenario {
-    mortal: &[0],
-    stoppable: &[1],
-    ..Scenario::new(
-        "long: transactions beside scalar updates",
-        [
-            &[Transaction(1, both(1)), Release],
-            &[Add(4)],
-            &[Claim(0), Transaction(2, first(3))],
-            &[Snapshot, Load],
-        ],
-    )
-};
-
 pub(super) const LONG_TRANSACTIONS: Scenario = Scenario {
     mortal: &[0, 2],
     stoppable: &[1],
     ..Scenario::new(
-        "long: three transactions and an update",
+        "long: transactions beside a scalar update, the claimant mortal",
         [
-            &[Transaction(1, first(1)), Transaction(2, second(5)), Release],
+            &[Transaction(1, first(1)), Release],
             &[Add(4)],
-            &[Claim(0), Transaction(8, first(3))],
+            &[Claim(0), Transaction(8, second(3))],
             &[Read, Load],
         ],
     )
@@ -327,12 +313,12 @@ pub(super) const LONG_BURIERS: Scenario = Scenario {
     mortal: &[0, 2],
     stoppable: &[1],
     ..Scenario::new(
-        "long: two buriers, transactions, a snapshot",
+        "long: two buriers, a transaction on an entry used again",
         [
             &[Transaction(1, both(1)), Release],
             &[Update(second(2))],
-            &[Claim(0), Transaction(2, both(3))],
-            &[Add(4), Snapshot],
+            &[Claim(0), Transaction(8, first(3))],
+            &[Add(4)],
         ],
     )
 };

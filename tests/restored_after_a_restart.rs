@@ -5,6 +5,7 @@
 //! the disk has lost by then is another matter, see `tests/power/`.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -134,7 +135,7 @@ fn any_history_returns_to_its_last_sync() {
             match random.u32(0..100) {
                 0..30 => {
                     let name = format!("slot{}", random.u32(0..12));
-                    if !now.contains_key(&name) {
+                    if let Entry::Vacant(vacant) = now.entry(name.clone()) {
                         let slot_type = &types[random.usize(0..types.len())];
                         let areas = [2, 4, 8][random.usize(0..3)];
                         let mut define = Define::new().areas(areas);
@@ -142,7 +143,7 @@ fn any_history_returns_to_its_last_sync() {
                             define = define.initial(some_data(slot_type, &mut random));
                         }
                         let slot = store.define(&name, slot_type, define).expect(&context);
-                        now.insert(name, (slot_type.clone(), slot.load()));
+                        vacant.insert((slot_type.clone(), slot.load()));
                     }
                 }
                 30..38 => {

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use super::lock::try_lock;
-use super::{Areas, FREE, LOSSES_BEFORE_LOCK, Memory, Peers, Word, control, lead, planted};
+use super::{Areas, FREE, Memory, Peers, Word, control, lead, planted};
 
 /// Lets `copy` copy from the current area, whose first word it is given, until what
 /// it copied is whole; returns the version that it is of. `copy` runs once, or again
@@ -21,7 +21,7 @@ pub(crate) fn read<M: Memory, P: Peers>(
         if is_whole(memory, areas, version) {
             return version;
         }
-        if losses >= LOSSES_BEFORE_LOCK
+        if losses >= M::LOSSES_BEFORE_LOCK
             && let Some(held) = try_lock(memory, peers)
         {
             copy(memory, areas.of(held.version()));

@@ -77,8 +77,11 @@ pub(crate) mod live {
     pub(crate) const LAST_SYNC: usize = 34;
     /// The allocation ends, see [`Ends`](super::Ends).
     pub(crate) const ENDS: usize = 40;
-    /// The progress of whoever holds the open lock.
+    /// The progress of whoever holds the open lock. Not used yet.
     pub(crate) const PROGRESS: usize = 48;
+    /// The last restore, to show to people: which sync it returned to, then when, in
+    /// seconds since 1970; 0: there was none.
+    pub(crate) const LAST_RECOVERY: usize = 52;
     /// Words of the live header.
     pub(crate) const WORDS: usize = 56;
 }

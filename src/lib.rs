@@ -55,6 +55,7 @@ mod attach;
 mod cell;
 mod check;
 mod checkpoint;
+mod clock;
 mod copy;
 mod cut;
 mod data;
@@ -88,7 +89,7 @@ pub use error::{Error, Result};
 pub use handle::{Define, Guard, Initial};
 pub use recovery::Recovery;
 pub use slot::Slot;
-pub use store::{Info, OpenOptions, Opener, Store};
+pub use store::{Event, Info, OpenOptions, Opener, Store, exit_on_truncation};
 pub use text::{Bytes, Text};
 pub use value::Value;
 

@@ -82,6 +82,7 @@ impl Store {
             max_size: header.max_size,
             mode: metadata.mode() & 0o777,
             checkpoint: header.flags & FLAG_NO_CHECKPOINT == 0,
+            any_file_system: true,
         };
         open::create_with(path.as_ref(), creation, |copy| {
             let mut patience = Patience::new(self.settings.lock_timeout);
@@ -130,7 +131,7 @@ impl Store {
             holder: None,
             waited: std::time::Duration::ZERO,
         };
-        if std::sync::Arc::strong_count(&self.session) > 1 {
+        if !self.session.is_only_handle() {
             return Err(busy());
         }
         let cannot = |e| Error::io(&path, "cannot put the new file in its place", e);

@@ -37,6 +37,8 @@ pub(crate) struct Creation {
     /// Permission bits, whatever the umask.
     pub(crate) mode: u32,
     pub(crate) checkpoint: bool,
+    /// Also on file systems that are known not to do.
+    pub(crate) any_file_system: bool,
 }
 
 /// Which file to open, and how.
@@ -50,6 +52,8 @@ pub(crate) struct Request<'a> {
     pub(crate) must_be_new: bool,
     /// Whether it has just been created.
     pub(crate) created: bool,
+    /// Also on file systems that are known not to do.
+    pub(crate) any_file_system: bool,
     /// How long to wait for the open lock.
     pub(crate) timeout: Option<Duration>,
 }
@@ -102,6 +106,9 @@ pub(crate) fn temporary(creation: Creation) -> Result<Arc<Session>> {
 fn creation_error(path: &Path, creation: Creation, error: io::Error) -> Error {
     let path = path.to_owned();
     match error.raw_os_error() {
+        None if error.kind() == io::ErrorKind::Unsupported => {
+            Error::Unsupported { path, what: error.to_string() }
+        }
         None if error.kind() == io::ErrorKind::InvalidInput => Error::Invalid {
             path,
             slot: None,
@@ -229,6 +236,13 @@ pub(crate) fn replace(new: &Path, old: &Path) -> io::Result<()> {
 fn fill(file: &File, creation: Creation) -> io::Result<()> {
     let regions = Regions::new(creation.max_slots, creation.max_size)
         .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let kind = sys::file_system(file)?;
+    if let Some(why) = unsuitable(kind).filter(|_| !creation.any_file_system) {
+        return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+    }
+    if kind == BTRFS {
+        sys::write_in_place(file)?;
+    }
     if regions.runs > sys::file_size_limit() {
         return Err(io::Error::from_raw_os_error(libc::EFBIG));
     }
@@ -299,6 +313,10 @@ fn open_existing(request: &Request<'_>) -> Result<Option<Arc<Session>>> {
     let Request { path, writable, .. } = *request;
     let cannot_open = |e| Error::io(path, "cannot open it", e);
     check_kind(path, &std::fs::metadata(path).map_err(cannot_open)?)?;
+    if !writable && on_overlayfs(path) {
+        // Opening it for writing copies it up, so that we see what writers see.
+        let _ = File::options().read(true).write(true).open(path);
+    }
     let file = StoreFile::open(writable, || {
         // Without O_NONBLOCK, a pipe that has taken the file's place would hang us.
         File::options().read(true).write(writable).custom_flags(libc::O_NONBLOCK).open(path)
@@ -306,6 +324,7 @@ fn open_existing(request: &Request<'_>) -> Result<Option<Arc<Session>>> {
     .map_err(cannot_open)?;
     let metadata = file.metadata().map_err(cannot_open)?;
     check_kind(path, &metadata)?;
+    check_file_system(request, &file)?;
     let key = (metadata.dev(), metadata.ino(), writable);
     let start = Instant::now();
     let mut pause = Duration::from_micros(50);
@@ -342,6 +361,61 @@ fn open_existing(request: &Request<'_>) -> Result<Option<Arc<Session>>> {
         std::thread::sleep(pause);
         pause = (2 * pause).min(Duration::from_millis(5));
     }
+}
+
+/// Numbers of file systems, from linux/magic.h and statfs(2).
+const BTRFS: i64 = 0x9123_683e;
+const OVERLAYFS: i64 = 0x794c_7630;
+const UNSUITABLE: [(i64, &str); 12] = [
+    (0x6969, "NFS"),
+    (0x517b, "SMB"),
+    (0xff53_4d42, "CIFS"),
+    (0xfe53_4d42, "SMB2"),
+    (0x0102_1997, "9p"),
+    (0x6573_5546, "FUSE"),
+    (0x5346_414f, "AFS"),
+    (0x00c3_6400, "Ceph"),
+    (0x7375_7245, "Coda"),
+    (0x0bd0_0bd0, "Lustre"),
+    (0x0116_1970, "GFS2"),
+    (0x7461_636f, "OCFS2"),
+];
+
+/// Why a file system of this kind will not do; `None` if it will.
+fn unsuitable(kind: i64) -> Option<String> {
+    // Of a 32-bit number with its highest bit set, some systems show the sign.
+    let name = UNSUITABLE.iter().find(|(known, _)| *known as u32 == kind as u32)?.1;
+    Some(format!(
+        "it is on {name}, where machines or mounts may see differing contents and locks; put it \
+         on a local file system, or open it with any_file_system(true) (--any-file-system) if \
+         you know better"
+    ))
+}
+
+fn on_overlayfs(path: &Path) -> bool {
+    File::open(path).and_then(|file| sys::file_system(&file)).is_ok_and(|kind| kind == OVERLAYFS)
+}
+
+fn check_file_system(request: &Request<'_>, file: &File) -> Result<()> {
+    let path = request.path.to_owned();
+    let kind = sys::file_system(file).map_err(|e| Error::io(&path, "cannot look at it", e))?;
+    if request.any_file_system {
+        return Ok(());
+    }
+    if let Some(what) = unsuitable(kind) {
+        return Err(Error::Unsupported { path, what });
+    }
+    // Opened only to read, a file of the lower layer is looked at for ever, though a writer
+    // has long got a copy of it in the upper one.
+    let stale = kind == OVERLAYFS
+        && !request.writable
+        && File::options().read(true).write(true).open(request.path).is_err();
+    if stale {
+        let what = "it is on overlayfs, and may not be opened for writing: what is read could be \
+                    an old copy; open it where it really is";
+        return Err(Error::Unsupported { path, what: what.into() });
+    }
+    Ok(())
 }
 
 fn check_kind(path: &Path, metadata: &std::fs::Metadata) -> Result<()> {

@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::attach::Attachment;
 use crate::checkpoint::{self, Choice, Place, Record, mix};
+use crate::clock::seconds_since_1970;
 use crate::cut::{Tag, control_of, tag_of};
 use crate::directory;
 use crate::error::{Error, Result};
@@ -70,6 +71,13 @@ pub(crate) fn recover(attachment: &Attachment) -> Result<Recovery> {
         restore(attachment, &record)?;
         Recovery::Restored { epoch: record.epoch, newer_dropped }
     };
+    // To show to people.
+    let epoch = match recovery {
+        Recovery::Restored { epoch, .. } => epoch,
+        _ => 0,
+    };
+    attachment.live.store(live::LAST_RECOVERY, epoch, Relaxed);
+    attachment.live.store(live::LAST_RECOVERY + 1, seconds_since_1970(), Relaxed);
     store_identity(attachment, &identity);
     Ok(recovery)
 }
@@ -269,6 +277,14 @@ fn each_copy(
 fn restore(attachment: &Attachment, record: &Record) -> Result<()> {
     let (file, regions) = (attachment.map.file(), &attachment.header.regions);
     let fail = |e| cannot(&attachment.path, e);
+    let len = file.metadata().map_err(fail)?.len();
+    match sys::unshare(file, len) {
+        // Most file systems share no blocks, and know nothing of it.
+        Err(e) if !matches!(e.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EINVAL)) => {
+            return Err(space::no_space(attachment, len, e));
+        }
+        _ => {}
+    }
     // Until the end nobody must take the live area for whole.
     store_identity(attachment, &[0; 8]);
     let directory_end = regions.directory + u64::from(record.lines) * LINE as u64;

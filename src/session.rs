@@ -53,6 +53,17 @@ impl Session {
         self.syncer.sync(&self.attachment, patience, Turn::Wait)
     }
 
+    /// Ends the background thread; whether no other handle is left then.
+    pub(crate) fn is_only_handle(self: &Arc<Self>) -> bool {
+        self.bell.end();
+        // The thread has a handle of its own while it syncs.
+        let start = Instant::now();
+        while Arc::strong_count(self) > 1 && start.elapsed() < Duration::from_secs(1) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Arc::strong_count(self) == 1
+    }
+
     /// Leaves the sync to a later process.
     pub(crate) fn leave_unsynced(&self) {
         self.period.store(NEVER, Ordering::Relaxed);
@@ -120,6 +131,13 @@ impl Session {
 }
 
 impl Bell {
+    fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+        // Under the mutex, so that it does not ring between a look and a sleep.
+        let _rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
+        self.ring.notify_all();
+    }
+
     fn wait(&self, limit: Duration) {
         let until = Instant::now() + limit.min(Duration::from_secs(3600));
         let mut rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
@@ -135,8 +153,7 @@ impl Bell {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.bell.ended.store(true, Ordering::Release);
-        self.bell.ring.notify_all();
+        self.bell.end();
         if self.period.load(Ordering::Relaxed) == NEVER || !self.can_sync() {
             return;
         }

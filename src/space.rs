@@ -205,12 +205,16 @@ pub(crate) fn grow(
 
 /// Allocates these granules.
 pub(crate) fn allocate(attachment: &Attachment, from: u64, to: u64) -> Result<()> {
-    sys::allocate(attachment.map.file(), from, to - from).map_err(|source| {
-        match source.raw_os_error() {
-            Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => {
-                Error::NoSpace { path: attachment.path.clone(), need: to - from, source }
-            }
-            _ => Error::io(&attachment.path, "cannot allocate blocks", source),
+    sys::allocate(attachment.map.file(), from, to - from)
+        .map_err(|error| no_space(attachment, to - from, error))
+}
+
+/// `NoSpace`, if that is what the error says.
+pub(crate) fn no_space(attachment: &Attachment, need: u64, source: std::io::Error) -> Error {
+    match source.raw_os_error() {
+        Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => {
+            Error::NoSpace { path: attachment.path.clone(), need, source }
         }
-    })
+        _ => Error::io(&attachment.path, "cannot write or allocate blocks", source),
+    }
 }

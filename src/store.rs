@@ -2,16 +2,20 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::attach::Attachment;
 use crate::directory;
 use crate::error::{Error, Result};
+use crate::layout::{FLAG_NO_CHECKPOINT, live};
 use crate::open::{self, Creation, Request};
-use crate::protocol::Patience;
+use crate::protocol::{Memory, Patience};
 use crate::recovery::Recovery;
 use crate::session::Session;
 use crate::space;
+use crate::sync::Syncer;
+use crate::sys;
 
 /// An open store: one file of named, typed slots, shared by any number of processes.
 ///
@@ -90,6 +94,7 @@ impl OpenOptions {
                 max_size: 16 << 30,
                 mode: 0o600,
                 checkpoint: true,
+                any_file_system: false,
             },
             settings: Settings {
                 define: true,
@@ -168,6 +173,13 @@ impl OpenOptions {
         self
     }
 
+    /// Whether to open it also on a file system that is known not to do: one of a network,
+    /// or of FUSE. There, other machines or mounts may see other contents and other locks.
+    pub fn any_file_system(&mut self, yes: bool) -> &mut Self {
+        self.creation.any_file_system = yes;
+        self
+    }
+
     /// Opens the store.
     ///
     /// # Errors
@@ -190,6 +202,7 @@ impl OpenOptions {
             create: creating.then_some(self.creation),
             must_be_new: self.create_new,
             created: false,
+            any_file_system: self.creation.any_file_system,
             timeout: self.settings.lock_timeout,
         })?;
         session.sync_every(self.settings.sync_every);
@@ -315,7 +328,17 @@ impl Store {
             Ok(())
         })?;
         let (defined, runs) = space::usage(attachment);
+        let keeps_checkpoints = attachment.header.flags & FLAG_NO_CHECKPOINT == 0;
+        let word = |at: usize| attachment.live.load(at, Ordering::Relaxed);
+        let at = |secs: u64| UNIX_EPOCH + Duration::from_secs(secs);
+        let event = |epoch: u64, secs: u64| (secs != 0).then(|| Event { epoch, at: at(secs) });
         Ok(Info {
+            last_sync: event(word(live::ACKED), word(live::LAST_SYNC + 1)),
+            last_recovery: event(word(live::LAST_RECOVERY), word(live::LAST_RECOVERY + 1)),
+            unsynced: match keeps_checkpoints {
+                true => Some(Syncer::count_unsynced(attachment)?),
+                false => None,
+            },
             path: attachment.path.clone(),
             format: (attachment.header.major, attachment.header.minor),
             size: metadata.len(),
@@ -356,9 +379,36 @@ pub struct Info {
     pub max_slots: u64,
     /// Bytes that it can still grow by.
     pub free: u64,
+    /// The last sync, since the machine was started.
+    pub last_sync: Option<Event>,
+    /// The last time that the store was put back to a sync, since the machine was started.
+    pub last_recovery: Option<Event>,
+    /// Slots that have changed since the last sync; `None`: the store keeps no checkpoints.
+    pub unsynced: Option<u64>,
     /// The processes that have taken locks in it and still have it open. (One that only
     /// reads, or only updates values, does not stand there.)
     pub open_by: Vec<Opener>,
+}
+
+/// A sync, or a return to one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Which sync: they are counted.
+    pub epoch: u64,
+    /// When, by the clock of this machine.
+    pub at: SystemTime,
+}
+
+/// Has this process, where it would be killed by SIGBUS, write `line` to standard error and
+/// exit with `code`. That happens when somebody truncates a file that is open. For programs
+/// of their own, as command-line tools; only the first call counts.
+///
+/// # Errors
+///
+/// [`Error::Io`] if the system does not let a handler be set.
+pub fn exit_on_truncation(line: impl Into<String>, code: i32) -> Result<()> {
+    let cannot = |e| Error::io(Path::new("(any file)"), "cannot handle SIGBUS", e);
+    sys::exit_on_bus_error(line.into(), code).map_err(cannot)
 }
 
 /// A process that has a store open.

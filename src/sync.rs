@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::attach::Attachment;
 use crate::checkpoint::{self, Choice, Place, Record, mix};
+use crate::clock::seconds_since_1970;
 use crate::cut::{SlotMemory, Tag, UNKNOWN, control_of, settle_copies, tag_of};
 use crate::directory;
 use crate::error::{Error, Result};
@@ -34,6 +35,14 @@ pub(crate) enum Turn {
 impl Syncer {
     pub(crate) fn new() -> Syncer {
         Syncer { tracked: PerProcess::new(Mutex::default()) }
+    }
+
+    /// How many slots have changed since the last sync.
+    pub(crate) fn count_unsynced(attachment: &Attachment) -> Result<u64> {
+        let mut tracked = Tracked::load(attachment)?;
+        tracked.extend(attachment, directory::count(attachment)?)?;
+        let changed = tracked.slots.iter().filter(|s| s.memory.tag(attachment) != s.clean);
+        Ok(changed.count() as u64)
     }
 
     /// Syncs the store.
@@ -217,7 +226,7 @@ impl Tracked {
         let Some(chosen) = chosen.or_else(newest) else {
             return Err(Error::corrupt(&attachment.path, "both of its commit records are damaged"));
         };
-        if Some(found[chosen].1.epoch) != acked {
+        if Some(found[chosen].1.epoch) != acked && attachment.writable {
             // It may never have reached the disk; what it names must, before it is built on.
             file.sync_all().map_err(cannot)?;
         }
@@ -511,16 +520,5 @@ fn copy_large(
 }
 
 fn cannot_sync(attachment: &Attachment, error: std::io::Error) -> Error {
-    match error.raw_os_error() {
-        Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => {
-            Error::NoSpace { path: attachment.path.clone(), need: PAGE, source: error }
-        }
-        _ => Error::io(&attachment.path, "cannot sync", error),
-    }
-}
-
-fn seconds_since_1970() -> u64 {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
+    space::no_space(attachment, PAGE, error)
 }

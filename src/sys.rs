@@ -133,6 +133,66 @@ pub(crate) fn write_durably(file: &File, data: &[u8], offset: u64) -> io::Result
     Ok(())
 }
 
+/// The kind of file system that a file is on, as statfs(2) numbers them.
+pub(crate) fn file_system(file: &File) -> io::Result<i64> {
+    let mut found = std::mem::MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: fstatfs fills the struct that it is given, which lives on this stack.
+    uninterrupted(|| unsafe { libc::fstatfs(file.as_raw_fd(), found.as_mut_ptr()) })?;
+    // SAFETY: the call has succeeded, and so filled it.
+    Ok(unsafe { found.assume_init() }.f_type)
+}
+
+/// Asks btrfs to write this empty file in place: it would lose what `fallocate` promises
+/// if it wrote each change elsewhere.
+pub(crate) fn write_in_place(file: &File) -> io::Result<()> {
+    const FS_NOCOW_FL: libc::c_int = 0x0080_0000; // linux/fs.h
+    let mut flags: libc::c_int = 0;
+    // SAFETY: the call fills the number that it is given, which lives on this stack.
+    check(unsafe { libc::ioctl(file.as_raw_fd(), libc::FS_IOC_GETFLAGS, &mut flags) })?;
+    flags |= FS_NOCOW_FL;
+    // SAFETY: the call reads the number that it is given, which lives on this stack.
+    check(unsafe { libc::ioctl(file.as_raw_fd(), libc::FS_IOC_SETFLAGS, &flags) })?;
+    Ok(())
+}
+
+/// Gives a file blocks of its own where it shares them with a copy, as xfs and btrfs make
+/// them: otherwise the first write to each would have to find room.
+pub(crate) fn unshare(file: &File, len: u64) -> io::Result<()> {
+    let len = len.cast_signed();
+    // SAFETY: fallocate touches no memory of ours; the descriptor is open, as `file` is.
+    uninterrupted(|| unsafe {
+        libc::fallocate(file.as_raw_fd(), libc::FALLOC_FL_UNSHARE_RANGE, 0, len)
+    })?;
+    Ok(())
+}
+
+/// What to say, and how to end, when a mapped file turns out to be truncated.
+static ON_BUS_ERROR: std::sync::OnceLock<(String, i32)> = std::sync::OnceLock::new();
+
+/// Has the process write a line to standard error and exit with `code` where it would be
+/// killed by SIGBUS. Only the first call counts.
+pub(crate) fn exit_on_bus_error(line: String, code: i32) -> io::Result<()> {
+    extern "C" fn handler(_: libc::c_int) {
+        if let Some((line, code)) = ON_BUS_ERROR.get() {
+            // SAFETY: write and _exit may be called in a signal handler; the line is never
+            // changed once it is set.
+            unsafe {
+                libc::write(libc::STDERR_FILENO, line.as_ptr().cast(), line.len());
+                libc::_exit(*code);
+            }
+        }
+    }
+    if ON_BUS_ERROR.set((line, code)).is_err() {
+        return Ok(());
+    }
+    // SAFETY: all zeros is a `sigaction` without flags and with an empty mask.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = handler as extern "C" fn(libc::c_int) as libc::sighandler_t;
+    // SAFETY: the handler is a function of this program, and calls only what a handler may.
+    check(unsafe { libc::sigaction(libc::SIGBUS, &action, std::ptr::null_mut()) })?;
+    Ok(())
+}
+
 /// Nanoseconds since boot, sleep included.
 pub(crate) fn since_boot() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use crate::clock::seconds_since_1970;
 use crate::error::{Error, Result};
 use crate::fork::{self, PerProcess};
 use crate::layout::{COMMON_BYTE, Header, LINE, TABLE_ENTRIES, TABLE_ENTRY_LEN, entry_byte, live};
@@ -408,10 +409,4 @@ fn unmapped(path: &Path, why: Unmapped, need: u64) -> Error {
         Unmapped::BeyondFile { have } => Error::Truncated { path, have, need },
         Unmapped::BeyondReservation { reserved } => Error::AddressSpace { path, need, reserved },
     }
-}
-
-fn seconds_since_1970() -> u64 {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
 }

@@ -64,7 +64,6 @@ fn read_lines(
 
 /// Where a descriptor says how many lines it takes.
 pub(crate) const LINES_AT: usize = std::mem::offset_of!(crate::layout::DescriptorHead, lines);
-const NAME_LEN_AT: usize = std::mem::offset_of!(crate::layout::DescriptorHead, name_len);
 
 fn decode(attachment: &Attachment, line: u32, lines: &[u8]) -> Result<Descriptor> {
     let header = &attachment.header;
@@ -139,7 +138,9 @@ fn probe(
         if line >= count {
             // Left by one who died while defining.
             vacant = vacant.or(Some(at as usize));
-        } else if entry >> 32 == hash >> 32 && has_name(attachment, line, name) {
+        } else if entry >> 32 == hash >> 32 {
+            // All of it, before anything in it is believed: a damaged one must not pass for
+            // another slot's, and its name be defined anew.
             let descriptor = descriptor(attachment, line, count)?;
             if descriptor.name == name {
                 let region = region(attachment, &descriptor)?;
@@ -152,13 +153,6 @@ fn probe(
         at = (at + 1) & mask;
     }
     Ok((None, vacant))
-}
-
-/// Whether a descriptor seems to have this name: cheaper than to read all of it.
-fn has_name(attachment: &Attachment, line: u32, name: &str) -> bool {
-    let mut lens = [0; 16];
-    attachment.directory.read(line as usize * LINE / 8, 0, &mut lens);
-    usize::from(lens[NAME_LEN_AT]) == name.len()
 }
 
 /// Empties the index, and enters these names, each with its first line; of slots with the

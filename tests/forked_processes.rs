@@ -284,13 +284,15 @@ fn a_forked_child_keeps_the_store_attached_when_its_parent_leaves() {
         let steps = store.value::<u64>("steps").unwrap();
         // Not joined: the parent leaves first. Its end is the child's own.
         std::mem::forget(os::fork(|| {
-            let _guard = array.lock().unwrap();
             steps.store(1).unwrap();
             until("the other one has looked", || steps.load() == 2);
-            array.set(0, 9).unwrap();
+            let _guard = array.lock().unwrap();
             steps.store(3).unwrap();
+            until("the other one has looked again", || steps.load() == 4);
+            array.set(0, 9).unwrap();
+            steps.store(5).unwrap();
         }));
-        until("the child has the lock", || steps.load() == 1);
+        until("the child is there", || steps.load() == 1);
         return;
     }
     let folder = folder();
@@ -300,12 +302,17 @@ fn a_forked_child_keeps_the_store_attached_when_its_parent_leaves() {
     store.value::<u64>("steps").unwrap();
     drop(store);
     Child::spawn(NAME, "parent", &path).join();
+    // The child has done nothing that takes a lock: only the common byte tells of it.
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    assert!(os::byte_is_locked(&file, 1 << 62), "the child does not count");
     let hasty = OpenOptions::new().lock_timeout(Some(Duration::from_millis(50))).clone();
     let store = hasty.open(&path).unwrap();
     let array = store.array::<u64>("array", 4).unwrap();
     let steps = store.value::<u64>("steps").unwrap();
-    assert!(matches!(array.set(0, 1), Err(Error::LockTimeout { .. })));
     steps.store(2).unwrap();
-    until("the child has updated", || steps.load() == 3);
+    until("the child has the lock", || steps.load() == 3);
+    assert!(matches!(array.set(0, 1), Err(Error::LockTimeout { .. })));
+    steps.store(4).unwrap();
+    until("the child has updated", || steps.load() == 5);
     assert_eq!(array.get(0).unwrap(), 9);
 }

@@ -5,6 +5,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
+use common::raw::{self, Raw};
 use common::{Child, folder, median, number, os, path, role, rounds, store_in, until, within};
 use slotfile::{Array, Error, Store, Value};
 
@@ -306,6 +307,12 @@ fn a_new_process_settles_what_the_dead_owner_of_its_entry_left() {
     // being settled as a whole by an opener who finds himself alone.
     drop(store);
     let store = Store::open_read_only(&path).unwrap();
+    // As if as many had died as there are entries: none is free, and each newcomer takes
+    // the first one, which the one before has left.
+    let raw = Raw::open(&path);
+    for entry in 0..4_096 {
+        raw.set_word(raw::TABLE + entry * raw::TABLE_ENTRY, 1);
+    }
     for n in 1..=20 {
         let mut victim = common::command(NAME, "victim", &path);
         victim.env("SLOTFILE_NUMBER", n.to_string()).stderr(std::process::Stdio::null());

@@ -36,9 +36,14 @@ fn the_same_pid_in_two_namespaces_is_two_processes() {
         let array = store.array::<u64>("array", 8).unwrap();
         value.fetch_add(1 << 32).unwrap();
         until("both are there", || value.load() >> 32 == 2);
-        for _ in 0..rounds(20_000, 1_000_000) {
+        for round in 0..rounds(20_000, 1_000_000) {
             let _guard = array.lock().unwrap();
-            value.store(value.load() + 1).unwrap(); // two steps: the guard makes them one
+            let seen = value.load();
+            if round % 100 == 0 {
+                // Long enough for the other one to ask whether we still live.
+                std::thread::sleep(Duration::from_micros(300));
+            }
+            value.store(seen + 1).unwrap(); // two steps: the guard makes them one
             array.update(|a| a.iter_mut().for_each(|x| *x += 1)).unwrap();
         }
         return;

@@ -5,6 +5,7 @@
 
 use std::ffi::CString;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -147,6 +148,21 @@ pub fn become_user(id: u32) {
 pub fn set_umask(mask: u32) {
     // SAFETY: takes and returns a number.
     unsafe { libc::umask(mask) };
+}
+
+/// Whether another open file has a lock on this byte of the file.
+pub fn byte_is_locked(file: &std::fs::File, byte: i64) -> bool {
+    let mut lock = libc::flock {
+        l_type: libc::F_WRLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: byte,
+        l_len: 1,
+        l_pid: 0,
+    };
+    // SAFETY: F_OFD_GETLK reads and fills the struct on this stack.
+    let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &mut lock) };
+    assert_eq!(result, 0, "fcntl: {}", io::Error::last_os_error());
+    lock.l_type != libc::F_UNLCK as libc::c_short
 }
 
 /// Sets a soft limit of this process, such as `libc::RLIMIT_FSIZE`.

@@ -11,10 +11,10 @@ use std::os::unix::fs::FileExt;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::cut::Tag;
 use crate::layout::{
     Descriptor, Header, LARGE_UNIT, LINE, PAGE, Regions, SMALL_ENTRY, SMALL_UNIT, UNIT_HEAD,
 };
+use crate::protocol::{self, Control, REMOVED};
 
 /// What a copy begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
@@ -37,6 +37,23 @@ const _: () = assert!(size_of::<CopyHead>() == UNIT_HEAD as usize);
 
 /// Set in the numbers of the directory's pages.
 pub(crate) const DIRECTORY: u64 = 1 << 63;
+
+/// A slot's version times two; plus one if it was removed.
+pub(crate) type Tag = u64;
+
+/// A tag that no slot has: versions have 47 bits.
+pub(crate) const UNKNOWN: Tag = Tag::MAX;
+
+/// The tag of a slot whose control word is this.
+pub(crate) fn tag_of(control: Control) -> Tag {
+    control.version() << 1 | Tag::from(control.owner() == REMOVED)
+}
+
+/// The control word of a slot at rest with this tag.
+pub(crate) fn control_of(tag: Tag) -> Control {
+    let owner = if tag & 1 == 1 { REMOVED } else { protocol::FREE };
+    Control::default().advanced(tag >> 1).with_owner(owner)
+}
 
 /// Where the two copies of a unit are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

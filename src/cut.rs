@@ -11,33 +11,17 @@ use std::sync::atomic::Ordering::Acquire;
 
 use crate::attach::Attachment;
 use crate::cell::CellRegion;
+use crate::checkpoint::{Tag, tag_of};
 use crate::directory;
 use crate::error::Result;
 use crate::layout::Descriptor;
 use crate::map::Region;
-use crate::protocol::{self, Areas, Control, Form, Held, Memory, REMOVED, effective_version};
+use crate::protocol::{self, Areas, Form, Held, Memory, REMOVED, effective_version};
 
 /// Passes in which changed slots are only read; in later ones they are locked as well.
 const READING_PASSES: usize = 4;
 /// Passes before the cut is begun anew.
 const PASSES: usize = 32;
-
-/// A slot's version times two; plus one if it was removed.
-pub(crate) type Tag = u64;
-
-/// A tag that no slot has: versions have 47 bits.
-pub(crate) const UNKNOWN: Tag = Tag::MAX;
-
-/// The tag of a slot whose control word is this.
-pub(crate) fn tag_of(control: Control) -> Tag {
-    control.version() << 1 | Tag::from(control.owner() == REMOVED)
-}
-
-/// The control word of a slot at rest with this tag.
-pub(crate) fn control_of(tag: Tag) -> Control {
-    let owner = if tag & 1 == 1 { REMOVED } else { protocol::FREE };
-    Control::default().advanced(tag >> 1).with_owner(owner)
-}
 
 /// A slot's memory, of the kind that its form needs.
 #[derive(Debug)]
@@ -90,7 +74,7 @@ impl SlotMemory {
 
 /// Has `copy` copy those slots that are not what they were when `seen`, again and again,
 /// until all are. `copy` is given their numbers, and notes what each was in `seen`
-/// ([`UNKNOWN`] if it changed meanwhile).
+/// ([`UNKNOWN`](crate::checkpoint::UNKNOWN) if it changed meanwhile).
 ///
 /// False if the cut must be begun anew: there are more than `lines` lines of descriptors
 /// by now, or some slots do not come to rest and cannot be locked.

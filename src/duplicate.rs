@@ -4,7 +4,8 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::attach::Attachment;
-use crate::cut::{SlotMemory, Tag, UNKNOWN, control_of, settle_copies};
+use crate::checkpoint::{Tag, UNKNOWN, control_of};
+use crate::cut::{SlotMemory, settle_copies};
 use crate::directory::{self, Definition};
 use crate::error::{Error, Result};
 use crate::map::Region;

@@ -11,9 +11,8 @@ use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::attach::Attachment;
-use crate::checkpoint::{self, Choice, Place, Record, mix};
+use crate::checkpoint::{self, Choice, Place, Record, Tag, control_of, mix, tag_of};
 use crate::clock::seconds_since_1970;
-use crate::cut::{Tag, control_of, tag_of};
 use crate::directory;
 use crate::error::{Error, Result};
 use crate::layout::{

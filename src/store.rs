@@ -330,8 +330,11 @@ impl Store {
         let (defined, runs) = space::usage(attachment);
         let keeps_checkpoints = attachment.header.flags & FLAG_NO_CHECKPOINT == 0;
         let word = |at: usize| attachment.live.load(at, Ordering::Relaxed);
-        let at = |secs: u64| UNIX_EPOCH + Duration::from_secs(secs);
-        let event = |epoch: u64, secs: u64| (secs != 0).then(|| Event { epoch, at: at(secs) });
+        // Both come from the file, which may hold any number.
+        let event = |epoch: u64, secs: u64| {
+            let at = UNIX_EPOCH.checked_add(Duration::from_secs(secs)).filter(|_| secs != 0)?;
+            Some(Event { epoch, at })
+        };
         Ok(Info {
             last_sync: event(word(live::ACKED), word(live::LAST_SYNC + 1)),
             last_recovery: event(word(live::LAST_RECOVERY), word(live::LAST_RECOVERY + 1)),

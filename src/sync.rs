@@ -6,9 +6,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::attach::Attachment;
-use crate::checkpoint::{self, Choice, Place, Record, mix};
+use crate::checkpoint::{self, Choice, Place, Record, Tag, UNKNOWN, control_of, mix, tag_of};
 use crate::clock::seconds_since_1970;
-use crate::cut::{SlotMemory, Tag, UNKNOWN, control_of, settle_copies, tag_of};
+use crate::cut::{SlotMemory, settle_copies};
 use crate::directory;
 use crate::error::{Error, Result};
 use crate::fork::PerProcess;

@@ -15,6 +15,7 @@ use crate::layout::{
     Descriptor, Header, LARGE_UNIT, LINE, PAGE, Regions, SMALL_ENTRY, SMALL_UNIT, UNIT_HEAD,
 };
 use crate::protocol::{self, Control, REMOVED};
+use crate::sys;
 
 /// What a copy begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
@@ -129,10 +130,10 @@ impl Place {
             // One page, one write: the page is never half old in the cache.
             let mut page = bytemuck::bytes_of(&head).to_vec();
             page.extend_from_slice(data);
-            file.write_all_at(&page, at)?;
+            sys::write_at(file, &page, at)?;
         } else {
-            file.write_all_at(data, at + self.data)?;
-            file.write_all_at(bytemuck::bytes_of(&head), at)?;
+            sys::write_at(file, data, at + self.data)?;
+            sys::write_at(file, bytemuck::bytes_of(&head), at)?;
         }
         Ok(head.crc)
     }
@@ -364,7 +365,7 @@ pub(crate) fn write_mark(file: &File, regions: &Regions, epoch: u64) -> io::Resu
     let mut mark = [0; 16];
     mark[..8].copy_from_slice(&epoch);
     mark[8..12].copy_from_slice(&crc);
-    file.write_all_at(&mark, regions.mark)
+    sys::write_at(file, &mark, regions.mark)
 }
 
 /// The mark's epoch; 0 if there is none.

@@ -181,7 +181,9 @@ fn create_filled(
     fill: impl FnOnce(&File) -> io::Result<()>,
     mode: u32,
 ) -> io::Result<()> {
-    let name = CString::new(path.as_os_str().as_bytes())?;
+    // A name with a NUL in it: not `InvalidInput`, which stands for sizes that do not fit.
+    let name = CString::new(path.as_os_str().as_bytes())
+        .map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
     let folder = folder_of(path);
     let mut options = File::options();
     options.read(true).write(true).mode(mode);

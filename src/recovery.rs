@@ -324,7 +324,7 @@ fn restore(attachment: &Attachment, record: &Record) -> Result<()> {
         let other = Record::read(file, regions, number).map_err(fail)?;
         if other.as_ref() != Some(record) {
             let at = regions.records + number * regions.record_len;
-            file.write_all_at(&[0; PAGE as usize], at).map_err(fail)?;
+            sys::write_at(file, &[0; PAGE as usize], at).map_err(fail)?;
         }
     }
     sync::store_acked(attachment, record.epoch);

@@ -109,9 +109,24 @@ pub(crate) fn write_out(file: &File, ranges: &[(u64, u64)]) -> io::Result<()> {
     Ok(())
 }
 
+/// Writes all of `data`. Beyond what a file of this process may have (`RLIMIT_FSIZE`), the
+/// call itself would raise SIGXFSZ; here that is the error `EFBIG`, and nothing else.
+pub(crate) fn write_at(file: &File, data: &[u8], offset: u64) -> io::Result<()> {
+    check_limit(data, offset)?;
+    std::os::unix::fs::FileExt::write_all_at(file, data, offset)
+}
+
+fn check_limit(data: &[u8], offset: u64) -> io::Result<()> {
+    if offset + data.len() as u64 > file_size_limit() {
+        return Err(io::Error::from_raw_os_error(libc::EFBIG));
+    }
+    Ok(())
+}
+
 /// Writes all of `data`, and returns only when it is on the disk, with the size and the
 /// extents of the file that are needed to read it, and all that was written out before.
 pub(crate) fn write_durably(file: &File, data: &[u8], offset: u64) -> io::Result<()> {
+    check_limit(data, offset)?;
     let mut done = 0;
     while done < data.len() {
         let rest = &data[done..];

@@ -33,6 +33,7 @@
 //!   half-done, and no lock for longer than 50 ms.
 //! - **Types are checked**: a slot opened as another type, length or shape is an error
 //!   that says what was asked and what is there.
+//! - **A power cut** returns the last sync, never a mix, never an older state in silence.
 //! - **A full disk is an error** when a slot is defined, never a signal later.
 //!
 //! # What it is not
@@ -42,8 +43,12 @@
 //! content or truncate it, though it can never make this library read or write outside
 //! of the mapping. It needs Linux on x86-64 or aarch64, and a local file system.
 //!
-//! Syncing does not exist yet: the state survives killed processes and orderly restarts,
-//! but a power cut leaves what the kernel had written by then.
+//! # What lasts
+//!
+//! Killed processes lose nothing. A restart of the machine, or a power cut, returns the last
+//! sync ([`Store::sync`]; by default one runs every second while something changes, and when
+//! the last process leaves): all slots as they were at one instant.
+//! [`Store::recovery`] says what opening found.
 //!
 //! # Memory ordering
 //!

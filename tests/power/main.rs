@@ -4,7 +4,7 @@
 //! Here the sync and recovery of the design run in a model: pages that are lost, kept or
 //! caught in between, thousands of histories a second, planted bugs that must be found.
 //! The same of the code that ships, on a real file system over a disk that logs its
-//! writes, is `run.sh`; the other half of that is in `workload.rs`.
+//! writes, is `run.sh`, with `workload.rs` and `replay.rs`.
 
 mod checkpoint;
 mod disk;
@@ -13,7 +13,9 @@ mod layout;
 mod machine;
 mod mutant;
 mod opening;
+mod replay;
 mod syncing;
+mod workload;
 
 use std::time::Instant;
 
@@ -25,6 +27,18 @@ use opening::Opened;
 
 fn long() -> bool {
     std::env::var_os("SLOTFILE_LONG").is_some()
+}
+
+/// Not a test of its own: `run.sh` starts this program again for its parts.
+#[test]
+fn part_of_a_power_cut_run() {
+    match std::env::var("SLOTFILE_POWER").as_deref() {
+        Ok("run") => workload::run(),
+        Ok("write") => workload::write(),
+        Ok("noise") => workload::make_noise(),
+        Ok("replay") => replay::replay(),
+        _ => {}
+    }
 }
 
 #[test]

@@ -186,13 +186,14 @@ pub(crate) fn replay() {
     let start = Instant::now();
     let mut disk = Disk { log: &log, blocks: BTreeMap::new(), unflushed: Vec::new() };
     let (mut done, mut wrong) = (0, Vec::new());
-    let mut newer = 0;
+    let (mut looked, mut newer) = (0, 0);
     for point in points {
         for entry in &entries[done..point] {
             disk.advance(entry);
         }
         done = point;
         let Some(allowed) = allowed(&events, point as u64) else { continue };
+        looked += 1;
         disk.write_image(&folder.join("image"), size, &mut random);
         match look(&folder, &allowed) {
             Ok(number) => newer += u64::from(number != allowed[0]),
@@ -203,8 +204,8 @@ pub(crate) fn replay() {
         }
     }
     println!(
-        "{images} images of {} writes, {} flushes, {} events in {:.1?}: {} wrong; {newer} had a \
-         sync in flight; seed {seed}",
+        "{looked} images of {} writes, {} flushes, {} events in {:.1?}: {} wrong; {newer} came \
+         back with the sync in flight; seed {seed}",
         entries.len(),
         flushes.len(),
         events.len(),

@@ -32,8 +32,7 @@ skip() {
 for program in qemu-storage-daemon losetup mount; do
     command -v "$program" >/dev/null || skip "$program is not installed"
 done
-qemu-storage-daemon --export type=help 2>&1 | grep -qw fuse ||
-    qemu-storage-daemon --help | grep -q 'type=fuse' ||
+[[ $(qemu-storage-daemon --help) == *"type=]fuse"* ]] ||
     skip "this qemu-storage-daemon has no FUSE exports"
 
 test=${SLOTFILE_POWER_TEST:-}

@@ -99,6 +99,9 @@ fn cannot(path: &Path, error: io::Error) -> Error {
 /// that processes have written: the boot, the file, and the mount of its file system.
 pub(crate) type Identity = [u64; 8];
 
+/// That of a store which is being restored.
+const RESTORING: Identity = [0; 8];
+
 /// The identity of an open file, as of now.
 pub(crate) fn identity(file: &File) -> io::Result<Identity> {
     let metadata = file.metadata()?;
@@ -285,7 +288,8 @@ fn restore(attachment: &Attachment, record: &Record) -> Result<()> {
         _ => {}
     }
     // Until the end nobody must take the live area for whole.
-    store_identity(attachment, &[0; 8]);
+    let tried_before = is_of_this_boot(attachment, &RESTORING);
+    store_identity(attachment, &RESTORING);
     let directory_end = regions.directory + u64::from(record.lines) * LINE as u64;
     space::allocate(attachment, 0, (directory_end + 1).next_multiple_of(GRANULE))?;
     let mut slots = Vec::new();
@@ -329,9 +333,33 @@ fn restore(attachment: &Attachment, record: &Record) -> Result<()> {
     }
     sync::store_acked(attachment, record.epoch);
     attachment.live.store(live::COUNT, directory::count_word(record.lines), Relaxed);
+    if tried_before {
+        write_again(attachment, record)?;
+    }
     // All of it, also what was not written just now: of a copied file nothing is on the
     // disk yet. On an error the next opener does all of it again.
     file.sync_all().map_err(fail)
+}
+
+/// Writes what the restored state was made of once more, as it is. An earlier attempt has
+/// failed, perhaps in its fsync: then the kernel takes pages of a copied file for clean
+/// that have never reached the disk, and another fsync alone would leave them out.
+fn write_again(attachment: &Attachment, record: &Record) -> Result<()> {
+    let (file, regions) = (attachment.map.file(), &attachment.header.regions);
+    let again = |at: u64, len: u64| {
+        let mut bytes = vec![0; len as usize];
+        file.read_exact_at(&mut bytes, at)
+            .and_then(|()| file.write_all_at(&bytes, at))
+            .map_err(|e| cannot(&attachment.path, e))
+    };
+    again(0, PAGE)?;
+    for number in 0..2 {
+        again(regions.records + number * regions.record_len, record.encode().len() as u64)?;
+    }
+    each_copy(attachment, record, |place, choice, _| {
+        let (at, len) = place.range(choice);
+        again(at, len)
+    })
 }
 
 /// Makes the space beyond the ends what it is in a new store: zeros. Slots that were

@@ -210,3 +210,28 @@ fn some_data(slot_type: &SlotType, random: &mut fastrand::Rng) -> Data {
         _ => unreachable!("no other type is defined here"),
     }
 }
+
+/// The zeros in the place of the identity say that somebody has begun to restore.
+#[test]
+fn a_restore_that_was_interrupted_is_done_again() {
+    let (_folder, path) = folder();
+    let store = open(&path);
+    let (hits, image) =
+        (store.value::<u64>("hits").unwrap(), store.array::<u32>("image", 100_000).unwrap());
+    hits.store(5).unwrap();
+    image.update(|p| p.fill(7)).unwrap();
+    store.sync().unwrap();
+    hits.store(6).unwrap();
+    drop((hits, image, store));
+    let file = File::options().write(true).open(&path).unwrap();
+    file.write_all_at(&[0; 64], 64 * 1024).unwrap();
+    for round in 0..2 {
+        let store = open(&path);
+        assert_eq!(store.recovery(), Recovery::Restored { epoch: 2, newer_dropped: false });
+        assert_eq!(store.value::<u64>("hits").unwrap().load(), 5, "round {round}");
+        assert_eq!(store.array::<u32>("image", 100_000).unwrap().get(99_999).unwrap(), 7);
+        store.value::<u64>("hits").unwrap().store(6).unwrap();
+        drop(store);
+        restart(&path);
+    }
+}

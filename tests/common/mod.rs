@@ -9,6 +9,8 @@
 
 pub mod os;
 pub mod raw;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub mod trace;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -52,6 +52,14 @@ pub struct Traced {
     at_end: bool,
 }
 
+/// A system call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Call {
+    pub number: i64,
+    /// Of `mmap`: whether it maps a file.
+    pub maps_file: bool,
+}
+
 /// What a child came to.
 enum Stop {
     Step,
@@ -170,17 +178,21 @@ impl Traced {
         }
     }
 
-    /// Has it run to its next system call, and stand before it: its number. `None`: it
-    /// came to its second mark.
+    /// Has it run to its next system call, and stand before it. `None`: it came to its
+    /// second mark.
     #[track_caller]
-    pub fn next_call(&mut self) -> Option<i64> {
+    pub fn next_call(&mut self) -> Option<Call> {
         if self.in_call {
             self.end_call();
         }
         match self.go_on(libc::PTRACE_SYSCALL) {
             Stop::Call => {
                 self.in_call = true;
-                Some(self.registers().orig_rax.cast_signed())
+                let registers = self.registers();
+                let number = registers.orig_rax.cast_signed();
+                // The fifth argument is the file, or -1.
+                let maps_file = number == libc::SYS_mmap && registers.r8 as i32 >= 0;
+                Some(Call { number, maps_file })
             }
             Stop::Mark => None,
             Stop::Step => unreachable!("it is not stepped"),
@@ -223,6 +235,16 @@ impl Traced {
         let result =
             unsafe { libc::ptrace(libc::PTRACE_SETREGS, self.pid, null_mut::<u8>(), registers) };
         assert_eq!(result, 0, "ptrace: {}", io::Error::last_os_error());
+    }
+
+    /// Lets it go from its second mark on; returns the code that it exits with.
+    #[track_caller]
+    pub fn end(mut self) -> i32 {
+        assert!(self.at_end, "it stands at its second mark");
+        self.request(libc::PTRACE_CONT, 0);
+        let status = self.wait();
+        assert!(libc::WIFEXITED(status), "the child failed at its end, with status {status:#x}");
+        libc::WEXITSTATUS(status)
     }
 
     /// Kills it where it stands (SIGKILL), and returns when it is gone.

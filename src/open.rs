@@ -337,7 +337,8 @@ fn open_existing(request: &Request<'_>) -> Result<Option<Arc<Session>>> {
         if let Some(session) = known.get(&key).and_then(Weak::upgrade) {
             return Ok(Some(session));
         }
-        if try_open_lock(path, &file)? {
+        // Closing the file lets go, too.
+        if sys::try_lock_file(&file).map_err(|e| Error::io(path, "cannot lock the file", e))? {
             // Replaced while we waited: what the path names now is what is wanted.
             let now = std::fs::metadata(path).map_err(cannot_open)?;
             if (now.dev(), now.ino()) != (key.0, key.1) {
@@ -345,7 +346,7 @@ fn open_existing(request: &Request<'_>) -> Result<Option<Arc<Session>>> {
             }
             let attached = attach(path.to_owned(), file, writable)?;
             let (attachment, mut recovery) = attached;
-            fs2::FileExt::unlock(&**attachment.map.file())
+            sys::unlock_file(attachment.map.file())
                 .map_err(|e| Error::io(path, "cannot unlock the file", e))?;
             if request.created && recovery == Recovery::Resumed {
                 recovery = Recovery::Created;
@@ -430,20 +431,6 @@ fn check_kind(path: &Path, metadata: &std::fs::Metadata) -> Result<()> {
         () => "it is a device",
     };
     Err(Error::NotAStore { path: path.to_owned(), why: why.into() })
-}
-
-/// Takes the open lock if nobody has it. Closing the file lets go, too.
-fn try_open_lock(path: &Path, file: &File) -> Result<bool> {
-    loop {
-        match fs2::FileExt::try_lock_exclusive(file) {
-            Ok(()) => return Ok(true),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            Err(e) if e.raw_os_error() == fs2::lock_contended_error().raw_os_error() => {
-                return Ok(false);
-            }
-            Err(e) => return Err(Error::io(path, "cannot lock the file", e)),
-        }
-    }
 }
 
 /// Checks the header, maps the file, and joins those who have it open; or, where there

@@ -261,6 +261,30 @@ pub(crate) fn byte_is_locked(fd: BorrowedFd<'_>, byte: u64) -> io::Result<bool> 
     Ok(lock.l_type != libc::F_UNLCK as libc::c_short)
 }
 
+/// Takes the lock of the whole file (the open lock) if nobody has it, without waiting.
+pub(crate) fn try_lock_file(file: &File) -> io::Result<bool> {
+    loop {
+        match fs2::FileExt::try_lock_exclusive(file) {
+            Ok(()) => return Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(e) if e.raw_os_error() == fs2::lock_contended_error().raw_os_error() => {
+                return Ok(false);
+            }
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// Lets go of the lock of the whole file.
+pub(crate) fn unlock_file(file: &File) -> io::Result<()> {
+    loop {
+        match fs2::FileExt::unlock(file) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            result => return result,
+        }
+    }
+}
+
 /// A second descriptor of the same open file description, which children inherit.
 pub(crate) fn inheritable(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     // SAFETY: F_DUPFD takes a number and touches no memory.

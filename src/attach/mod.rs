@@ -132,14 +132,14 @@ impl Attachment {
     /// Runs `f` under the open lock, if that is free and nobody else is attached.
     pub(crate) fn if_alone(&self, f: impl FnOnce() -> Result<()>) -> Result<()> {
         let file = self.map.file();
-        if fs2::FileExt::try_lock_exclusive(&**file).is_err() {
+        if !sys::try_lock_file(file).unwrap_or(false) {
             return Ok(()); // somebody is opening it, or leaving
         }
         let result = match Self::is_attached_elsewhere(&self.map) {
             Ok(false) => f(),
             _ => Ok(()),
         };
-        fs2::FileExt::unlock(&**file).map_err(|e| Error::io(&self.path, "cannot unlock it", e))?;
+        sys::unlock_file(file).map_err(|e| Error::io(&self.path, "cannot unlock it", e))?;
         result
     }
 

@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -349,7 +349,7 @@ fn write_again(attachment: &Attachment, record: &Record) -> Result<()> {
     let again = |at: u64, len: u64| {
         let mut bytes = vec![0; len as usize];
         file.read_exact_at(&mut bytes, at)
-            .and_then(|()| file.write_all_at(&bytes, at))
+            .and_then(|()| sys::write_at(file, &bytes, at))
             .map_err(|e| cannot(&attachment.path, e))
     };
     again(0, PAGE)?;

@@ -337,7 +337,7 @@ fn stride_for(all: u64, share: u64) -> u64 {
         return stride.parse().expect("SLOTFILE_STRIDE is a number");
     }
     let least = (all * all / 2 / (BUDGET / share)).max(1);
-    let is_prime = |n: u64| (2..n).take_while(|d| d * d <= n).all(|d| n % d != 0);
+    let is_prime = |n: u64| (2..n).take_while(|d| d * d <= n).all(|d| !n.is_multiple_of(d));
     (least..).find(|n| is_prime(*n)).unwrap()
 }
 
@@ -438,8 +438,7 @@ fn row_01_killed_at_any_instruction_of_define() {
     let run = |path: &Path, round| {
         let store = open(path);
         claim(&store);
-        let data =
-            Data::from(Elements::from_bytes(ScalarType::U64, vec![round as u8; 24]).unwrap());
+        let data = [u64::from_le_bytes([round as u8; 8]); 3];
         mark();
         let define = slotfile::Define::new().initial(data);
         store.array_with::<u64>("new", 3, define).unwrap();
@@ -555,7 +554,7 @@ fn row_01_killed_at_any_instruction_of_detach() {
         vec![with_array(&synced, |a| a.fill(round))]
     };
     let then = |world: &mut World, found: &State, _: &[State], over: bool| {
-        if world.round % 2 == 0 {
+        if world.round.is_multiple_of(2) {
             return world.next_process(found);
         }
         // What the victim itself had synced: all but the array, of which only it knows.
@@ -599,7 +598,7 @@ fn row_04_killed_at_any_instruction_of_sync() {
         value(&store).store(round).unwrap();
         array(&store).update_range(3..9, |a| a.fill(round)).unwrap();
         store.array::<u64>("large", LARGE).unwrap().set(round as usize % LARGE, round).unwrap();
-        if round % 4 == 0 {
+        if round.is_multiple_of(4) {
             store.value::<u64>(&format!("more {round}")).unwrap();
         }
     };
@@ -667,7 +666,7 @@ fn row_04_killed_at_any_instruction_of_restoring() {
     let (mut places, mut points) = (None, 0);
     loop {
         world.round += 1;
-        if world.round % 10 == 0 {
+        if world.round.is_multiple_of(10) {
             world.renew(); // or there is ever more to restore
         }
         let store = open(&world.path);

@@ -305,7 +305,7 @@ fn row_21_any_fault_in_sync_leaves_the_last_one_and_a_later_one_works() {
         mark();
         let result = store.sync();
         mark();
-        if round % 3 == 0 && result.is_err() {
+        if round.is_multiple_of(3) && result.is_err() {
             store.sync().expect("a later sync works");
             os::exit_at_once(REFUSED);
         }

@@ -368,7 +368,7 @@ fn row_39_any_fault_in_opening_is_a_clear_error_or_none() {
         mark();
         let result = options().open(&prepared.path);
         // With the claim of an entry, and a lock.
-        let result = result.and_then(|s| Ok(s.array::<u64>("array", 24)?.set(0, round)?));
+        let result = result.and_then(|s| s.array::<u64>("array", 24)?.set(0, round));
         mark();
         end(&prepared.path, result);
     };

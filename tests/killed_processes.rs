@@ -6,7 +6,9 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::raw::{self, Raw};
-use common::{Child, folder, median, number, os, path, role, rounds, store_in, until, within};
+use common::{
+    Child, folder_in_memory, median, number, os, path, role, rounds, store_in, taken, until, within,
+};
 use slotfile::{Array, Error, Store, Value};
 
 const WORDS: usize = 500;
@@ -45,7 +47,7 @@ fn assert_prompt(mut times: Vec<Duration>) {
 
 #[test]
 fn a_writer_killed_at_random_moments_hundreds_of_times() {
-    let folder = folder();
+    let folder = folder_in_memory();
     let store = Store::create(store_in(&folder)).unwrap();
     let array = store.array::<u64>("array", WORDS).unwrap();
     let acknowledged = store.value::<u64>("acknowledged").unwrap();
@@ -59,7 +61,7 @@ fn a_writer_killed_at_random_moments_hundreds_of_times() {
         let start = Instant::now();
         // Not reaped yet: who wants the lock has no business with that.
         let version = array.version();
-        array.update(|a| assert!(a.iter().all(|x| *x == a[0]))).unwrap();
+        taken(array.update(|a| assert!(a.iter().all(|x| *x == a[0]))));
         times.push(start.elapsed());
         victim.reap();
         buried += u32::from(array.version() > version + 2);
@@ -106,9 +108,9 @@ fn a_dead_ones_locks_are_taken_over_within_50_ms() {
         victim.kill();
         let start = Instant::now();
         if round % 3 == 2 {
-            value.store(round).unwrap()
+            taken(value.store(round))
         } else {
-            array.set(1, round).unwrap()
+            taken(array.set(1, round))
         }
         times.push(start.elapsed());
         victim.reap();
@@ -142,7 +144,7 @@ fn those_who_already_wait_go_on_within_50_ms() {
             through.fetch_add(1).unwrap();
         }
     }
-    let folder = folder();
+    let folder = folder_in_memory();
     let store = Store::create(store_in(&folder)).unwrap();
     let array = store.array::<u64>("array", WORDS).unwrap();
     let (round, through) =
@@ -205,7 +207,7 @@ fn the_others_are_unharmed() {
         }
         return;
     }
-    let folder = folder();
+    let folder = folder_in_memory();
     let path = store_in(&folder);
     let store = Store::create(&path).unwrap();
     let array = store.array::<u64>("array", WORDS).unwrap();
@@ -253,7 +255,7 @@ fn when_all_are_killed_in_mid_write_the_next_open_settles_all() {
             own.fetch_add(1, 1).unwrap();
         }
     }
-    let folder = folder();
+    let folder = folder_in_memory();
     let path = store_in(&folder);
     drop(Store::create(&path).unwrap());
     for _ in 0..rounds(60, 1_000) {
@@ -298,7 +300,7 @@ fn a_new_process_settles_what_the_dead_owner_of_its_entry_left() {
         array.set(0, number()).unwrap();
         std::process::abort(); // as good as a kill: nothing is let go
     }
-    let folder = folder();
+    let folder = folder_in_memory();
     let path = store_in(&folder);
     let store = Store::create(&path).unwrap();
     let array = store.array::<u64>("array", WORDS).unwrap();

@@ -48,6 +48,29 @@ pub fn folder() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
 
+/// The same in memory, where there is such a file system. For tests that measure how soon a
+/// death is noticed: the end of a process can wait for a disk that is busy with others'
+/// writes, where it is the last to close a deleted file.
+pub fn folder_in_memory() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| folder())
+}
+
+/// What was to be had after its holder was killed; if it was not, a panic that says what
+/// the holder is doing instead of being dead.
+#[track_caller]
+pub fn taken<T>(result: slotfile::Result<T>) -> T {
+    let error = match result {
+        Ok(x) => return x,
+        Err(error) => error,
+    };
+    let slotfile::Error::LockTimeout { holder: Some(pid), .. } = &error else { panic!("{error}") };
+    let of = |what: &str| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/{what}")).unwrap_or_default();
+        text.lines().take(3).collect::<Vec<_>>().join(", ")
+    };
+    panic!("{error}; its holder: {} {} {}", of("status"), of("wchan"), of("stack"))
+}
+
 /// A path for a store that is not there yet.
 pub fn store_in(folder: &tempfile::TempDir) -> PathBuf {
     folder.path().join("state.slots")

@@ -131,7 +131,7 @@ impl Store {
             holder: None,
             waited: std::time::Duration::ZERO,
         };
-        if !self.session.is_only_handle() {
+        if std::sync::Arc::strong_count(&self.session) > 1 {
             return Err(busy());
         }
         let cannot = |e| Error::io(&path, "cannot put the new file in its place", e);

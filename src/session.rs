@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::attach::Attachment;
@@ -18,12 +19,14 @@ use crate::sync::{Syncer, Turn};
 pub(crate) struct Session {
     pub(crate) attachment: Arc<Attachment>,
     pub(crate) recovery: Recovery,
-    syncer: Syncer,
+    syncer: Arc<Syncer>,
     /// The shortest period that any opener asked for, in nanoseconds; `NEVER` if none did.
-    period: AtomicU64,
+    period: Arc<AtomicU64>,
     /// The process whose background thread runs: after a fork, the child has none.
     generation: AtomicU64,
     bell: Arc<Bell>,
+    /// The background thread, and the process that it is one of.
+    thread: Mutex<Option<(u64, JoinHandle<()>)>>,
 }
 
 const NEVER: u64 = u64::MAX;
@@ -41,27 +44,17 @@ impl Session {
         Session {
             attachment,
             recovery,
-            syncer: Syncer::new(),
-            period: AtomicU64::new(NEVER),
+            syncer: Arc::new(Syncer::new()),
+            period: Arc::new(AtomicU64::new(NEVER)),
             generation: AtomicU64::new(NEVER),
             bell: Arc::default(),
+            thread: Mutex::new(None),
         }
     }
 
     /// Syncs now. An error leaves the last sync as it was.
     pub(crate) fn sync(&self, patience: &mut Patience) -> Result<()> {
         self.syncer.sync(&self.attachment, patience, Turn::Wait)
-    }
-
-    /// Ends the background thread; whether no other handle is left then.
-    pub(crate) fn is_only_handle(self: &Arc<Self>) -> bool {
-        self.bell.end();
-        // The thread has a handle of its own while it syncs.
-        let start = Instant::now();
-        while Arc::strong_count(self) > 1 && start.elapsed() < Duration::from_secs(1) {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        Arc::strong_count(self) == 1
     }
 
     /// Leaves the sync to a later process.
@@ -105,17 +98,17 @@ impl Session {
         {
             return;
         }
-        let session = Arc::downgrade(self);
-        let bell = Arc::clone(&self.bell);
+        // Not the session: the thread could be the last to drop it, and leave the store
+        // after whoever closed it has gone on, or ended the process.
+        let (attachment, syncer) = (Arc::clone(&self.attachment), Arc::clone(&self.syncer));
+        let (shared_period, bell) = (Arc::clone(&self.period), Arc::clone(&self.bell));
         let run = move || {
             loop {
-                let Some(strong) = session.upgrade() else { return };
-                let period = Duration::from_nanos(strong.period.load(Ordering::Relaxed));
+                let period = Duration::from_nanos(shared_period.load(Ordering::Relaxed));
                 // An error is not lost: the next sync writes all of it again, and `sync`
                 // and `check` report it.
                 let turn = Turn::SkipIfWithin(period.mul_f32(0.9));
-                let _ = strong.syncer.sync(&strong.attachment, &mut Patience::new(None), turn);
-                drop(strong);
+                let _ = syncer.sync(&attachment, &mut Patience::new(None), turn);
                 bell.wait(period);
                 if bell.ended.load(Ordering::Acquire) {
                     return;
@@ -123,9 +116,14 @@ impl Session {
             }
         };
         let thread = std::thread::Builder::new().name("slotfile sync".into()).spawn(run);
-        if thread.is_err() {
+        match thread {
+            Ok(thread) => {
+                let mut ours = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+                // That of a parent is not here to be joined, nor to be let go.
+                std::mem::forget(ours.replace((now, thread)));
+            }
             // No thread was to be had: the next write tries again.
-            self.generation.store(NEVER, Ordering::Relaxed);
+            Err(_) => self.generation.store(NEVER, Ordering::Relaxed),
         }
     }
 }
@@ -153,7 +151,14 @@ impl Bell {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.bell.end();
+        let thread = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        match thread {
+            Some((process, thread)) if process == fork::generation() => {
+                self.bell.end();
+                let _ = thread.join();
+            }
+            parents => std::mem::forget(parents),
+        }
         if self.period.load(Ordering::Relaxed) == NEVER || !self.can_sync() {
             return;
         }

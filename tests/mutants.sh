@@ -8,7 +8,9 @@
 # Not part of the normal run. Prints a line for each, and fails if one went unnoticed.
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
-target=${CARGO_TARGET_DIR:-$root/target}
+# A place of its own: cargo takes a package of the same name at the same place in its
+# workspace for the same one, and would mix what is built of the two.
+target=${CARGO_TARGET_DIR:-$root/target}/mutants
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 cp -R "$root/Cargo.toml" "$root/Cargo.lock" "$root/README.md" "$root/src" "$root/tests" \

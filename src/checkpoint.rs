@@ -359,6 +359,13 @@ pub(crate) fn read_mark(file: &File, regions: &Regions) -> io::Result<u64> {
     Ok(if right { epoch.iter().rev().fold(0, |n, b| n << 8 | u64::from(*b)) } else { 0 })
 }
 
+/// Whether there is something in the mark's place that is no mark.
+pub(crate) fn is_mark_damaged(file: &File, regions: &Regions) -> io::Result<bool> {
+    let mut mark = [0; 16];
+    file.read_exact_at(&mut mark, regions.mark)?;
+    Ok(mark[12..] != [0; 4] || mark != [0; 16] && read_mark(file, regions)? == 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -368,3 +368,14 @@ fn be_refused(store: &Store, which: usize) {
         assert!(matches!(error, Error::Type { .. } | Error::Invalid { .. }), "{error:?}");
     }
 }
+
+/// A fuzzer's input: operations for as long as it lasts.
+pub fn run(input: &[u8]) {
+    let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let mut model = Model::new(&folder.path().join("state.slots"));
+    let mut source = Bytes(input);
+    while !source.0.is_empty() {
+        let op = some_op(&mut source, &model.now, true);
+        model.apply(&op);
+    }
+}

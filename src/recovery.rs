@@ -66,7 +66,8 @@ pub(crate) fn recover(attachment: &Attachment) -> Result<Recovery> {
         restore(attachment, &Record::empty())?;
         Recovery::Emptied
     } else {
-        let (record, newer_dropped) = choose(attachment).map_err(|e| advise(attachment, &identity, e))?;
+        let (record, newer_dropped) =
+            choose(attachment).map_err(|e| advise(attachment, &identity, e))?;
         restore(attachment, &record)?;
         Recovery::Restored { epoch: record.epoch, newer_dropped }
     };

@@ -30,3 +30,22 @@ fn any_bytes_as_a_store_end_in_an_error_or_in_a_store_that_works() {
 fn any_operations_are_as_a_map_says() {
     each("operations", common::model::run);
 }
+
+/// The same without a fuzzer: inputs from a random generator.
+#[test]
+fn random_edits_of_a_store_end_in_an_error_or_in_a_store_that_works() {
+    for seed in 0..common::rounds(400, 50_000) as u64 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut input = vec![random.u8(0..16)];
+        for _ in 0..random.usize(1..6) {
+            let len = random.usize(4..30);
+            input.extend(std::iter::repeat_with(|| random.u8(..)).take(len));
+        }
+        let result =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| common::mangled::run(&input)));
+        if let Err(panic) = result {
+            eprintln!("with seed {seed}: {input:?}");
+            std::panic::resume_unwind(panic);
+        }
+    }
+}

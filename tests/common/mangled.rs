@@ -82,6 +82,7 @@ pub fn run(input: &[u8]) {
         let raw = Raw::open(&path);
         raw.write(raw::IDENTITY, &setting.identity);
         let copies = raw.copies_in_use(raw.newest_record());
+        let header = raw.bytes(56, 96);
         let mut source = Bytes(input);
         let flags = source.below(256);
         if flags & 1 != 0 {
@@ -91,7 +92,8 @@ pub fn run(input: &[u8]) {
         while !source.0.is_empty() {
             cut = edit(&raw, &setting.regions, &mut source).or(cut);
         }
-        if flags & 2 != 0 {
+        // Where the header leads elsewhere, there is nothing to make right.
+        if flags & 2 != 0 && raw.bytes(56, 96) == header {
             for line in 0..8 {
                 raw.seal_line(line);
             }
@@ -134,7 +136,9 @@ fn edit(raw: &Raw, regions: &[(u64, u64)], source: &mut Bytes<'_>) -> Option<u64
     match kind % 8 {
         0 if to == raw.len() => return Some(at),
         0 | 1 => raw.flip(at, source.below(256) as u8),
-        2 => raw.set_word(at / 8 * 8, [0, 1, !0, 1 << 63, 1 << 45, 4_096, 1 << 21, 65_536][len % 8]),
+        2 => {
+            raw.set_word(at / 8 * 8, [0, 1, !0, 1 << 63, 1 << 45, 4_096, 1 << 21, 65_536][len % 8])
+        }
         3 => {
             let word = raw.word(at / 8 * 8);
             let by = source.below(256) as u64;

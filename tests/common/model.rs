@@ -47,7 +47,12 @@ pub type Slots = BTreeMap<String, Expected>;
 
 #[derive(Clone, Debug)]
 pub enum Op {
-    Define { name: String, slot_type: SlotType, areas: usize, initial: Option<Data> },
+    Define {
+        name: String,
+        slot_type: SlotType,
+        areas: usize,
+        initial: Option<Data>,
+    },
     Remove(String),
     Store(String, Data),
     Add(String, usize, u8),
@@ -97,9 +102,7 @@ pub fn some_op(source: &mut impl Source, slots: &Slots, any: bool) -> Op {
 
 fn some_data(slot_type: &SlotType, source: &mut impl Source) -> Data {
     match slot_type {
-        SlotType::Value(t) => {
-            Scalar::from_integer(source.below(128) as i128, *t).unwrap().into()
-        }
+        SlotType::Value(t) => Scalar::from_integer(source.below(128) as i128, *t).unwrap().into(),
         SlotType::Array(t, shape) => {
             let len = shape.len() * t.size();
             let mut bytes = vec![0; len];

@@ -152,7 +152,12 @@ impl Raw {
         for page in 0..pages {
             let second = choice(at + 64, page) == 2;
             let head = self.word(136) + page * 4 * 4096 + if second { 2 * 4096 } else { 0 };
-            found.push(CopyAt { slot_line: None, head, data: head + 4096, len: self.word(head + 16) });
+            found.push(CopyAt {
+                slot_line: None,
+                head,
+                data: head + 4096,
+                len: self.word(head + 16),
+            });
         }
         for line in 0..self.word(at + 8) {
             let (unit, copies) = (self.word(self.line(line) + 56), self.word(self.line(line) + 64));
@@ -176,8 +181,7 @@ impl Raw {
                 }
                 let second = choice(at + 64 + choices_len(pages), unit + part) == 2;
                 let stride = 4096 + len.next_multiple_of(4096);
-                let head =
-                    copies + part * 2 * (4096 + 65_536) + if second { stride } else { 0 };
+                let head = copies + part * 2 * (4096 + 65_536) + if second { stride } else { 0 };
                 found.push(CopyAt { slot_line: Some(line), head, data: head + 4096, len });
                 left -= len;
             }
@@ -203,7 +207,7 @@ impl Raw {
     /// Makes the CRC of a copy right again.
     pub fn seal_copy(&self, copy: &CopyAt) {
         let len = self.word(copy.head + 16);
-        if len <= 65_536 {
+        if len <= 65_536 && copy.data + len <= self.len() {
             let mut crc = crc32fast::Hasher::new();
             crc.update(&self.bytes(copy.head, 60));
             crc.update(&self.bytes(copy.data, len as usize));

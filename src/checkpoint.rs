@@ -242,6 +242,9 @@ struct RecordHead {
     crc: u32,
 }
 
+/// The epochs that a record can have: each has a successor.
+const EPOCHS: std::ops::Range<u64> = 1..1 << 63;
+
 const RECORD_HEAD: usize = size_of::<RecordHead>();
 const _: () = assert!(RECORD_HEAD == 64);
 
@@ -271,7 +274,7 @@ impl Record {
         let mut head = RecordHead::zeroed();
         file.read_exact_at(bytemuck::bytes_of_mut(&mut head), at)?;
         let lines = u32::try_from(head.lines).unwrap_or(u32::MAX);
-        if head.epoch == 0
+        if !EPOCHS.contains(&head.epoch)
             || head.lines > regions.directory_lines
             || head.pages != pages(lines) as u64
             || head.units > 4 * regions.record_len
@@ -379,7 +382,7 @@ mod tests {
         #[test]
         fn a_record_reads_back_and_any_flipped_bit_shows(
             units in proptest::collection::vec(choice(), 0..100),
-            epoch in 1u64..,
+            epoch in EPOCHS,
             sum: u64,
             bit: usize,
         ) {

@@ -236,9 +236,7 @@ pub fn is_as_expected(there: &Slots, expected: &Slots) -> bool {
 /// What the map is after it; `left` says how many slots can still be defined.
 pub fn apply_to_map(op: &Op, slots: &mut Slots, left: &mut u64) {
     match op {
-        Op::Define { name, slot_type, initial, .. }
-            if !slots.contains_key(name) && *left > 0 =>
-        {
+        Op::Define { name, slot_type, initial, .. } if !slots.contains_key(name) && *left > 0 => {
             *left -= 1;
             let data = initial.clone().unwrap_or_else(|| zero(slot_type));
             let slot_type = slot_type.clone();

@@ -191,6 +191,11 @@ fn check_checkpoint(
     let cannot = |e| Error::io(&attachment.path, "cannot read the checkpoint", e);
     // Acquire: stored after the record was written.
     let acked = attachment.live.load(live::ACKED, Acquire);
+    let mark_damaged = || checkpoint::is_mark_damaged(file, regions).map_err(cannot);
+    // Twice: who only reads has no lock, and may meet it half-written.
+    if mark_damaged()? && mark_damaged()? {
+        check.note(None, "the mark of the last sync is damaged; the next sync writes it anew");
+    }
     for number in 0..2 {
         let record = Record::read(file, regions, number).map_err(cannot)?;
         let Some(record) = record.filter(|record| record.epoch == acked) else { continue };

@@ -260,6 +260,9 @@ struct RecordHead {
     crc: u32,
 }
 
+/// The epochs that a record can have: each has a successor.
+const EPOCHS: std::ops::Range<u64> = 1..1 << 63;
+
 const RECORD_HEAD: usize = size_of::<RecordHead>();
 const _: () = assert!(RECORD_HEAD == 64);
 
@@ -289,7 +292,7 @@ impl Record {
         let mut head = RecordHead::zeroed();
         file.read_exact_at(bytemuck::bytes_of_mut(&mut head), at)?;
         let lines = u32::try_from(head.lines).unwrap_or(u32::MAX);
-        if head.epoch == 0
+        if !EPOCHS.contains(&head.epoch)
             || head.lines > regions.directory_lines
             || head.pages != pages(lines) as u64
             || head.units > 4 * regions.record_len
@@ -377,6 +380,13 @@ pub(crate) fn read_mark(file: &File, regions: &Regions) -> io::Result<u64> {
     Ok(if right { epoch.iter().rev().fold(0, |n, b| n << 8 | u64::from(*b)) } else { 0 })
 }
 
+/// Whether there is something in the mark's place that is no mark.
+pub(crate) fn is_mark_damaged(file: &File, regions: &Regions) -> io::Result<bool> {
+    let mut mark = [0; 16];
+    file.read_exact_at(&mut mark, regions.mark)?;
+    Ok(mark[12..] != [0; 4] || mark != [0; 16] && read_mark(file, regions)? == 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -390,7 +400,7 @@ mod tests {
         #[test]
         fn a_record_reads_back_and_any_flipped_bit_shows(
             units in proptest::collection::vec(choice(), 0..100),
-            epoch in 1u64..,
+            epoch in EPOCHS,
             sum: u64,
             bit: usize,
         ) {

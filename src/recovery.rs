@@ -66,7 +66,8 @@ pub(crate) fn recover(attachment: &Attachment) -> Result<Recovery> {
         restore(attachment, &Record::empty())?;
         Recovery::Emptied
     } else {
-        let (record, newer_dropped) = choose(attachment)?;
+        let (record, newer_dropped) =
+            choose(attachment).map_err(|e| advise(attachment, &identity, e))?;
         restore(attachment, &record)?;
         Recovery::Restored { epoch: record.epoch, newer_dropped }
     };
@@ -166,22 +167,45 @@ fn choose(attachment: &Attachment) -> Result<(Record, bool)> {
     }
     records.sort_by_key(|record| std::cmp::Reverse(record.epoch));
     let mark = checkpoint::read_mark(file, regions).map_err(|e| cannot(&attachment.path, e))?;
-    let mut why = "both of its commit records are damaged".to_owned();
+    // What is wrong with the newest one, which is the one that is wanted.
+    let mut damage = None;
     for (number, record) in records.iter().enumerate() {
         match check_whole(attachment, record) {
             Ok(()) if mark > record.epoch => {
-                why = format!(
+                let older = format!(
                     "sync {mark} was acknowledged, but the newest that is whole is {}",
                     record.epoch
                 );
-                break;
+                return Err(match damage {
+                    Some(damage) => with_more(damage, &older),
+                    None => Error::corrupt(&attachment.path, older),
+                });
             }
             Ok(()) => return Ok((record.clone(), number > 0)),
-            Err(Error::Corrupt { what, .. }) => why = what,
+            Err(error @ Error::Corrupt { .. }) => damage = damage.or(Some(error)),
             Err(error) => return Err(error),
         }
     }
-    Err(Error::corrupt(&attachment.path, why))
+    let none = || Error::corrupt(&attachment.path, "both of its commit records are damaged");
+    Err(damage.unwrap_or_else(none))
+}
+
+/// Adds to what an error says of a damaged file.
+fn with_more(mut error: Error, more: &str) -> Error {
+    if let Error::Corrupt { what, .. } = &mut error {
+        *what = format!("{what}; {more}");
+    }
+    error
+}
+
+/// Tells whoever has copied a file while it was written how that is done.
+fn advise(attachment: &Attachment, identity: &Identity, error: Error) -> Error {
+    let there = |i: usize| attachment.live.load(live::IDENTITY + i, Relaxed);
+    // Its inode's number and its birth are another file's.
+    if there(6) == identity[6] && [3, 4].iter().any(|i| there(*i) != identity[*i]) {
+        return with_more(error, "copy a store that is in use with `slotfile copy`");
+    }
+    error
 }
 
 /// `Corrupt` unless every copy that the record names is right, and they are the ones that
@@ -338,7 +362,12 @@ fn restore(attachment: &Attachment, record: &Record) -> Result<()> {
     }
     // All of it, also what was not written just now: of a copied file nothing is on the
     // disk yet. On an error the next opener does all of it again.
-    file.sync_all().map_err(fail)
+    file.sync_all().map_err(fail)?;
+    // The mark may be damaged, or have been lost with the power.
+    if attachment.header.flags & FLAG_NO_CHECKPOINT == 0 {
+        checkpoint::write_mark(file, regions, record.epoch).map_err(fail)?;
+    }
+    Ok(())
 }
 
 /// Writes what the restored state was made of once more, as it is. An earlier attempt has

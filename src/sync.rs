@@ -203,9 +203,11 @@ impl Tracked {
             slot.clean = slot.seen;
         }
         attachment.live.store(live::LAST_SYNC + 1, seconds_since_1970(), Relaxed);
+        // Not flushed, and after the acknowledgement: if it is there, so is the record. Under
+        // the lock: an older sync's mark must not follow a newer one's.
+        let marked = checkpoint::write_mark(file, &attachment.header.regions, self.epoch);
         drop(held);
-        // Not flushed, and after the acknowledgement: if it is there, so is the record.
-        checkpoint::write_mark(file, &attachment.header.regions, self.epoch).map_err(cannot)
+        marked.map_err(cannot)
     }
 
     /// What the record in use says: the acknowledged one; where the live header has none,

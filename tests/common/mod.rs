@@ -7,6 +7,8 @@
 #![allow(dead_code, reason = "no test file uses all of it")]
 #![allow(unreachable_pub, reason = "a module of several test crates")]
 
+pub mod mangled;
+pub mod model;
 pub mod os;
 pub mod raw;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]

@@ -84,7 +84,7 @@ impl Store {
         &self,
         name: &str,
         shape: impl Into<Shape>,
-        define: Define,
+        define: Define<T>,
     ) -> Result<Array<T>> {
         let shape = shape.into();
         match self.open_slot(name, &SlotType::Array(T::TYPE, shape), define)? {

@@ -16,7 +16,7 @@ use crate::protocol::{
 use crate::space;
 
 /// How many lines of the directory are in use.
-fn count(attachment: &Attachment) -> Result<u32> {
+pub(crate) fn count(attachment: &Attachment) -> Result<u32> {
     // Acquire: who sees the count sees the descriptors below it.
     let word = attachment.live.load(live::COUNT, Acquire);
     let (count, complement) = (word as u32, (word >> 32) as u32);
@@ -62,7 +62,8 @@ fn read_lines(
     Ok(len)
 }
 
-const LINES_AT: usize = std::mem::offset_of!(crate::layout::DescriptorHead, lines);
+/// Where a descriptor says how many lines it takes.
+pub(crate) const LINES_AT: usize = std::mem::offset_of!(crate::layout::DescriptorHead, lines);
 
 fn decode(attachment: &Attachment, line: u32, lines: &[u8]) -> Result<Descriptor> {
     let header = &attachment.header;
@@ -75,12 +76,17 @@ fn damaged(attachment: &Attachment, line: u32, what: &str) -> Error {
 }
 
 /// Calls `f` with each descriptor, removed ones too, in the order of definition.
-pub(crate) fn each(
+pub(crate) fn each(attachment: &Attachment, f: impl FnMut(Descriptor) -> Result<()>) -> Result<()> {
+    each_between(attachment, 0, count(attachment)?, f)
+}
+
+/// The same for those on lines from `line` up to `count`.
+pub(crate) fn each_between(
     attachment: &Attachment,
+    mut line: u32,
+    count: u32,
     mut f: impl FnMut(Descriptor) -> Result<()>,
 ) -> Result<()> {
-    let count = count(attachment)?;
-    let mut line = 0;
     while line < count {
         let descriptor = descriptor(attachment, line, count)?;
         line += descriptor.lines() as u32;
@@ -149,6 +155,35 @@ fn probe(
     Ok((None, vacant))
 }
 
+/// Empties the index, and enters these names, each with its first line; of slots with the
+/// same name the last one, as all before it were removed. Nobody else is attached.
+pub(crate) fn rebuild_index<'a>(
+    attachment: &Attachment,
+    names: impl Iterator<Item = (u32, &'a str)>,
+) {
+    let entries = attachment.header.regions.index_entries;
+    for at in 0..entries {
+        // A page that has never been used stays untouched.
+        if attachment.index.load(at as usize, Relaxed) != 0 {
+            attachment.index.store(at as usize, 0, Relaxed);
+        }
+    }
+    let lines: std::collections::HashMap<&str, u32> =
+        names.map(|(line, name)| (name, line)).collect();
+    for (name, line) in lines {
+        let hash = hash_name(name);
+        let mut at = hash & (entries - 1);
+        while attachment.index.load(at as usize, Relaxed) != 0 {
+            at = (at + 1) & (entries - 1);
+        }
+        attachment.index.store(at as usize, index_entry(hash, line), Relaxed);
+    }
+}
+
+fn index_entry(hash: u64, line: u32) -> u64 {
+    hash >> 32 << 32 | (u64::from(line) + 1)
+}
+
 /// What to define.
 pub(crate) struct Definition<'a> {
     pub(crate) name: &'a str,
@@ -199,7 +234,7 @@ pub(crate) fn define(
     space::store_ends(attachment, before, after);
     write_initial(&region, &descriptor, definition.initial);
     attachment.directory.write(count as usize * LINE / 8, 0, &lines);
-    let entry = hash_name(definition.name) >> 32 << 32 | (u64::from(count) + 1);
+    let entry = index_entry(hash_name(definition.name), count);
     // Relaxed: nobody looks at a line at or beyond the count.
     attachment.index.store(vacant, entry, Relaxed);
     // Release: who sees the count sees descriptor, index and first content.

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use crate::attach::Attachment;
 use crate::cell::CellRegion;
-use crate::data::Data;
+use crate::data::{Data, Elements, Scalar};
 use crate::directory::{self, Definition};
-use crate::dtype::SlotType;
+use crate::dtype::{Element, SlotType};
 use crate::error::{Error, Result};
 use crate::layout::{Descriptor, name_problem};
 use crate::map::Region;
@@ -18,6 +18,9 @@ use crate::store::Store;
 
 /// How a slot is defined. The first definer's settings stand; a later one's are ignored.
 ///
+/// `T` is what the first content is of: the element type of a value or array, which is
+/// inferred; [`Data`] for texts, bytes, and slots whose type is known only at run time.
+///
 /// ```
 /// use slotfile::{Define, Store};
 /// let store = Store::temporary()?;
@@ -25,45 +28,95 @@ use crate::store::Store;
 /// assert_eq!(limit.load(), 100);
 /// let again = store.value_with("limit", Define::new().initial(7u64))?;
 /// assert_eq!(again.load(), 100);
+/// store.array_with("pose", 3, Define::new().initial([1.0, 2.0, 3.0]).areas(4))?;
+/// store.text_with("name", 64, Define::new().initial("Karel"))?;
 /// # Ok::<(), slotfile::Error>(())
 /// ```
-#[derive(Clone, Debug)]
-pub struct Define {
+#[derive(Debug)]
+pub struct Define<T> {
     initial: Option<Data>,
     areas: usize,
     create_new: bool,
+    of: PhantomData<T>,
 }
 
-impl Default for Define {
-    fn default() -> Define {
+impl<T> Clone for Define<T> {
+    fn clone(&self) -> Define<T> {
+        let initial = self.initial.clone();
+        Define { initial, areas: self.areas, create_new: self.create_new, of: PhantomData }
+    }
+}
+
+impl<T> Default for Define<T> {
+    fn default() -> Define<T> {
         Define::new()
     }
 }
 
-impl Define {
+impl<T> Define<T> {
     /// Zero (or false, or empty) at first; two areas.
-    pub fn new() -> Define {
-        Define { initial: None, areas: 2, create_new: false }
+    pub fn new() -> Define<T> {
+        Define { initial: None, areas: 2, create_new: false, of: PhantomData }
     }
 
     /// The first content. It is there before the name is: nobody ever sees another.
-    pub fn initial(mut self, content: impl Into<Data>) -> Define {
-        self.initial = Some(content.into());
+    pub fn initial(mut self, content: impl Initial<T>) -> Define<T> {
+        self.initial = Some(content.into_data());
         self
     }
 
     /// How many areas the slot has: 2, 4 or 8. More cost memory, and let readers of
     /// large slots finish beside a writer without pause. Values have none.
-    pub fn areas(mut self, areas: usize) -> Define {
+    pub fn areas(mut self, areas: usize) -> Define<T> {
         self.areas = areas;
         self
     }
 
     /// [`Error::Exists`] if the slot is there already.
-    pub fn create_new(mut self, yes: bool) -> Define {
+    pub fn create_new(mut self, yes: bool) -> Define<T> {
         self.create_new = yes;
         self
     }
+}
+
+/// What can be the first content of a slot of `T`: a `T`, or a vector, array or slice of
+/// them; of [`Data`], that itself, a text, a [`Scalar`] or [`Elements`].
+pub trait Initial<T> {
+    #[doc(hidden)]
+    fn into_data(self) -> Data;
+}
+
+macro_rules! initial {
+    ($([$($generics:tt)*] $from:ty => $of:ty;)*) => {$(
+        impl<$($generics)*> Initial<$of> for $from {
+            fn into_data(self) -> Data {
+                self.into()
+            }
+        }
+    )*};
+}
+
+initial! {
+    [] bool => bool;
+    [] i8 => i8;
+    [] i16 => i16;
+    [] i32 => i32;
+    [] i64 => i64;
+    [] u8 => u8;
+    [] u16 => u16;
+    [] u32 => u32;
+    [] u64 => u64;
+    [] f32 => f32;
+    [] f64 => f64;
+    [T: Element] &[T] => T;
+    [T: Element] Vec<T> => T;
+    [T: Element, const N: usize] [T; N] => T;
+    [T: Element, const N: usize] &[T; N] => T;
+    [] Data => Data;
+    [] &str => Data;
+    [] String => Data;
+    [] Scalar => Data;
+    [] Elements => Data;
 }
 
 /// One slot's memory, of the kind that its form needs.
@@ -86,7 +139,7 @@ impl Store {
         &self,
         name: &str,
         slot_type: &SlotType,
-        define: Define,
+        define: Define<impl Sized>,
     ) -> Result<AnyHandle> {
         let attachment = &*self.attachment;
         if let Some(why) = name_problem(name) {
@@ -199,7 +252,7 @@ impl Store {
     /// # Ok::<(), slotfile::Error>(())
     /// ```
     pub fn remove(&self, name: &str) -> Result<()> {
-        self.attachment.check_writable()?;
+        self.check_writable()?;
         let found = directory::find(&self.attachment, name)?;
         let (descriptor, region) = found.ok_or_else(|| self.not_found(name))?;
         let form = descriptor.form();
@@ -264,7 +317,7 @@ impl<M: Memory> Handle<M> {
     /// The slot's lock, for one update: waits for it, or goes on under this thread's own
     /// guard.
     pub(crate) fn lock_for_update(&self) -> Result<UpdateLock<'_, M>> {
-        self.attachment().check_writable()?;
+        self.store.check_writable()?;
         let mut patience = self.patience();
         let form = self.descriptor.form();
         let held = protocol::lock(&self.memory, self.attachment(), form, &mut patience);
@@ -367,7 +420,7 @@ impl Handle<CellRegion> {
         &self,
         f: impl FnMut(u64) -> Option<u64>,
     ) -> Result<std::result::Result<u64, u64>> {
-        self.attachment().check_writable()?;
+        self.store.check_writable()?;
         let mut patience = self.patience();
         let guarded = || self.is_guarded();
         protocol::update_scalar(&self.memory, self.attachment(), &mut patience, guarded, f)
@@ -468,7 +521,7 @@ impl<M: Memory> Handle<M> {
         wrap: impl FnOnce(Held<'a, M, Attachment>) -> AnyHeld<'a>,
     ) -> Result<Guard<'a>> {
         let attachment = self.attachment();
-        attachment.check_writable()?;
+        self.store.check_writable()?;
         let mut patience = self.patience();
         let held = protocol::lock(&self.memory, attachment, self.descriptor.form(), &mut patience)
             .map_err(|failure| self.explain(failure, &patience))?;

@@ -62,9 +62,7 @@ pub(crate) const PAGE: u64 = 4096;
 /// Words of the live header, by their number from its start. Each group stands on a
 /// cache line of its own.
 pub(crate) mod live {
-    /// Eight words that tell whether the live area is of this boot. Zero until there is
-    /// syncing.
-    #[allow(dead_code, reason = "a place in the format")]
+    /// Eight words that tell whether the live area is of this boot.
     pub(crate) const IDENTITY: usize = 0;
     /// The epoch of the last acknowledged sync, then its complement.
     pub(crate) const ACKED: usize = 8;
@@ -74,10 +72,16 @@ pub(crate) mod live {
     pub(crate) const DIRECTORY_LOCK: usize = 24;
     /// The lock of the one process that syncs.
     pub(crate) const SYNC_LOCK: usize = 32;
+    /// When the last sync began, in nanoseconds since boot; then when it was done, in
+    /// seconds since 1970, to show to people.
+    pub(crate) const LAST_SYNC: usize = 34;
     /// The allocation ends, see [`Ends`](super::Ends).
     pub(crate) const ENDS: usize = 40;
-    /// The progress of whoever holds the open lock.
+    /// The progress of whoever holds the open lock. Not used yet.
     pub(crate) const PROGRESS: usize = 48;
+    /// The last restore, to show to people: which sync it returned to, then when, in
+    /// seconds since 1970; 0: there was none.
+    pub(crate) const LAST_RECOVERY: usize = 52;
     /// Words of the live header.
     pub(crate) const WORDS: usize = 56;
 }

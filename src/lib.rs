@@ -33,6 +33,7 @@
 //!   half-done, and no lock for longer than 50 ms.
 //! - **Types are checked**: a slot opened as another type, length or shape is an error
 //!   that says what was asked and what is there.
+//! - **A power cut** returns the last sync, never a mix, never an older state in silence.
 //! - **A full disk is an error** when a slot is defined, never a signal later.
 //!
 //! # What it is not
@@ -42,8 +43,12 @@
 //! content or truncate it, though it can never make this library read or write outside
 //! of the mapping. It needs Linux on x86-64 or aarch64, and a local file system.
 //!
-//! Syncing does not exist yet: the state survives killed processes and orderly restarts,
-//! but a power cut leaves what the kernel had written by then.
+//! # What lasts
+//!
+//! Killed processes lose nothing. A restart of the machine, or a power cut, returns the last
+//! sync ([`Store::sync`]; by default one runs every second while something changes, and when
+//! the last process leaves): all slots as they were at one instant.
+//! [`Store::recovery`] says what opening found.
 //!
 //! # Memory ordering
 //!
@@ -53,32 +58,43 @@
 mod array;
 mod attach;
 mod cell;
+mod check;
+mod checkpoint;
+mod clock;
 mod copy;
+mod cut;
 mod data;
 mod directory;
 mod dtype;
+mod duplicate;
 mod error;
 mod fork;
 mod futex;
 mod handle;
 mod layout;
+mod maintain;
 mod map;
 mod open;
 mod protocol;
+mod recovery;
+mod session;
 mod slot;
 mod space;
 mod store;
+mod sync;
 mod sys;
 mod text;
 mod value;
 
 pub use array::{Array, ArrayIndex};
+pub use check::{Check, Problem};
 pub use data::{Data, Elements, ParseScalarError, Scalar};
 pub use dtype::{Bits, Element, Number, ParseTypeError, ScalarType, Shape, SlotType};
 pub use error::{Error, Result};
-pub use handle::{Define, Guard};
+pub use handle::{Define, Guard, Initial};
+pub use recovery::Recovery;
 pub use slot::Slot;
-pub use store::{Info, OpenOptions, Opener, Store};
+pub use store::{Event, Info, OpenOptions, Opener, Store, exit_on_truncation};
 pub use text::{Bytes, Text};
 pub use value::Value;
 

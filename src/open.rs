@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use crate::attach::Attachment;
 use crate::cell;
+use crate::checkpoint::Record;
 use crate::directory;
 use crate::error::{Error, Result};
 use crate::fork::{PerProcess, StoreFile};
@@ -23,6 +25,8 @@ use crate::layout::{
     Ends, FLAG_NO_CHECKPOINT, FORMAT, GRANULE, HEADER_LEN, Header, MAGIC, Regions, live,
 };
 use crate::map::Map;
+use crate::recovery::{self, Recovery};
+use crate::session::Session;
 use crate::sys;
 
 /// What a new store is created with.
@@ -33,6 +37,8 @@ pub(crate) struct Creation {
     /// Permission bits, whatever the umask.
     pub(crate) mode: u32,
     pub(crate) checkpoint: bool,
+    /// Also on file systems that are known not to do.
+    pub(crate) any_file_system: bool,
 }
 
 /// Which file to open, and how.
@@ -44,18 +50,22 @@ pub(crate) struct Request<'a> {
     pub(crate) create: Option<Creation>,
     /// Whether it must not be there.
     pub(crate) must_be_new: bool,
+    /// Whether it has just been created.
+    pub(crate) created: bool,
+    /// Also on file systems that are known not to do.
+    pub(crate) any_file_system: bool,
     /// How long to wait for the open lock.
     pub(crate) timeout: Option<Duration>,
 }
 
 /// Opens the store, or creates it.
-pub(crate) fn open(mut request: Request<'_>) -> Result<Arc<Attachment>> {
+pub(crate) fn open(mut request: Request<'_>) -> Result<Arc<Session>> {
     let path = request.path;
     loop {
         let creation = match request.create {
             Some(creation) if request.must_be_new => creation,
             create => match (open_existing(&request), create) {
-                (Ok(Some(attachment)), _) => return Ok(attachment),
+                (Ok(Some(session)), _) => return Ok(session),
                 // Replaced while we waited for its lock: look again.
                 (Ok(None), _) => continue,
                 (Err(Error::NotFound { .. }), Some(creation)) => creation,
@@ -64,7 +74,10 @@ pub(crate) fn open(mut request: Request<'_>) -> Result<Arc<Attachment>> {
         };
         match create(path, creation) {
             // From here on it is opened like any other: somebody may already have it open.
-            Ok(()) => request.must_be_new = false,
+            Ok(()) => {
+                request.must_be_new = false;
+                request.created = true;
+            }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 if request.must_be_new {
                     return Err(Error::Exists { path: path.to_owned(), slot: None });
@@ -81,17 +94,21 @@ pub(crate) fn open(mut request: Request<'_>) -> Result<Arc<Attachment>> {
 }
 
 /// A store in memory, without a name.
-pub(crate) fn temporary(creation: Creation) -> Result<Arc<Attachment>> {
+pub(crate) fn temporary(creation: Creation) -> Result<Arc<Session>> {
     let path = PathBuf::from("(temporary)");
     let file = StoreFile::open(true, || sys::memory_file(c"slotfile"))
         .map_err(|e| Error::io(&path, "cannot make a file in memory", e))?;
     fill(&file, creation).map_err(|e| creation_error(&path, creation, e))?;
-    attach(path, file, true)
+    let (attachment, _) = attach(path, file, true)?;
+    Ok(Arc::new(Session::new(attachment, Recovery::Created)))
 }
 
 fn creation_error(path: &Path, creation: Creation, error: io::Error) -> Error {
     let path = path.to_owned();
     match error.raw_os_error() {
+        None if error.kind() == io::ErrorKind::Unsupported => {
+            Error::Unsupported { path, what: error.to_string() }
+        }
         None if error.kind() == io::ErrorKind::InvalidInput => Error::Invalid {
             path,
             slot: None,
@@ -117,34 +134,93 @@ fn creation_error(path: &Path, creation: Creation, error: io::Error) -> Error {
 /// Creates a store without a name, fills it, and gives it its name. An error of the
 /// kind `AlreadyExists` if the name is taken; `InvalidInput` if the sizes do not fit.
 fn create(path: &Path, creation: Creation) -> io::Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
+    create_filled(path, |file| fill(file, creation), creation.mode)
+}
+
+/// Creates a store that `content` fills before it has its name. `Exists` if that is taken.
+pub(crate) fn create_with(
+    path: &Path,
+    creation: Creation,
+    content: impl Fn(&Attachment) -> Result<()>,
+) -> Result<()> {
+    let mut failed = None;
+    let created = create_filled(
+        path,
+        |file| {
+            fill(file, creation)?;
+            let result = open_apart(file)
+                .map_err(|e| Error::io(path, "cannot open the new file", e))
+                .and_then(|file| map(path.to_owned(), file, true))
+                .and_then(|attachment| content(&attachment));
+            result.map_err(|error| {
+                failed = Some(error);
+                io::ErrorKind::Other.into()
+            })
+        },
+        creation.mode,
+    );
+    match (created, failed) {
+        (_, Some(error)) => Err(error),
+        (Err(e), None) if e.kind() == io::ErrorKind::AlreadyExists => {
+            Err(Error::Exists { path: path.to_owned(), slot: None })
+        }
+        (result, None) => result.map_err(|e| creation_error(path, creation, e)),
+    }
+}
+
+/// The same file, as a store's file of its own.
+fn open_apart(file: &File) -> io::Result<StoreFile> {
+    StoreFile::open(true, || {
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        File::options().read(true).write(true).open(path)
+    })
+}
+
+fn create_filled(
+    path: &Path,
+    fill: impl FnOnce(&File) -> io::Result<()>,
+    mode: u32,
+) -> io::Result<()> {
     // A name with a NUL in it: not `InvalidInput`, which stands for sizes that do not fit.
     let name = CString::new(path.as_os_str().as_bytes())
         .map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+    let folder = folder_of(path);
     let mut options = File::options();
-    options.read(true).write(true).mode(creation.mode);
+    options.read(true).write(true).mode(mode);
     match options.custom_flags(libc::O_TMPFILE).open(folder) {
         Ok(file) => {
-            fill(&file, creation)?;
+            fill(&file)?;
             sys::link(&file, &name)?;
         }
         // Some file systems have no nameless files: fill one of a name that nobody
         // uses, and link that.
         Err(e) if matches!(e.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR)) => {
-            let unique = format!(".slotfile-{}", hex(random()?));
-            let temporary = folder.join(unique);
+            let temporary = unused_name(path)?;
             let file = options.custom_flags(libc::O_NOFOLLOW).create_new(true).open(&temporary)?;
-            let linked = fill(&file, creation).and_then(|()| std::fs::hard_link(&temporary, path));
+            let linked = fill(&file).and_then(|()| std::fs::hard_link(&temporary, path));
             std::fs::remove_file(&temporary)?;
             linked?;
         }
         Err(error) => return Err(error),
     }
-    // The name, too, is to survive a power cut. A folder that may be written but not read
-    // cannot be opened for that.
+    sync_folder(folder)
+}
+
+/// A name in the same folder that nobody uses.
+pub(crate) fn unused_name(path: &Path) -> io::Result<PathBuf> {
+    Ok(folder_of(path).join(format!(".slotfile-{}", hex(random()?))))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// Makes a new name, too, survive a power cut. A folder that may be written but not read
+/// cannot be opened for that.
+fn sync_folder(folder: &Path) -> io::Result<()> {
     match File::open(folder) {
         Ok(folder) => folder.sync_all(),
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(()),
@@ -152,10 +228,23 @@ fn create(path: &Path, creation: Creation) -> io::Result<()> {
     }
 }
 
+/// Puts one store in another one's place.
+pub(crate) fn replace(new: &Path, old: &Path) -> io::Result<()> {
+    std::fs::rename(new, old)?;
+    sync_folder(folder_of(old))
+}
+
 /// Makes the file an empty store, on disk.
 fn fill(file: &File, creation: Creation) -> io::Result<()> {
     let regions = Regions::new(creation.max_slots, creation.max_size)
         .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let kind = sys::file_system(file)?;
+    if let Some(why) = unsuitable(kind).filter(|_| !creation.any_file_system) {
+        return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+    }
+    if kind == BTRFS {
+        sys::write_in_place(file)?;
+    }
     if regions.runs > sys::file_size_limit() {
         return Err(io::Error::from_raw_os_error(libc::EFBIG));
     }
@@ -179,8 +268,17 @@ fn fill(file: &File, creation: Creation) -> io::Result<()> {
     let word = |number: usize, bytes: &[u8]| {
         file.write_all_at(bytes, regions.live_header + 8 * number as u64)
     };
-    word(live::ACKED, &[0; 8])?;
-    word(live::ACKED + 1, &[0xff; 8])?;
+    if creation.checkpoint {
+        let checkpoint = regions.directory_copies + 4 * GRANULE;
+        sys::allocate(file, regions.mark, regions.records + GRANULE - regions.mark)?;
+        sys::allocate(file, regions.records + regions.record_len, GRANULE)?;
+        sys::allocate(file, regions.directory_copies, checkpoint - regions.directory_copies)?;
+        file.write_all_at(&Record::empty().encode(), regions.records)?;
+    }
+    let epoch = Record::empty().epoch;
+    word(live::ACKED, &epoch.to_le_bytes())?;
+    word(live::ACKED + 1, &(!epoch).to_le_bytes())?;
+    word(live::IDENTITY, bytemuck::bytes_of(&recovery::identity(file)?))?;
     word(live::COUNT, &directory::count_word(0).to_le_bytes())?;
     let ends = Ends { runs: regions.runs, allocated, ..bytemuck::Zeroable::zeroed() };
     word(live::ENDS, bytemuck::bytes_of(&ends))?;
@@ -199,7 +297,7 @@ fn hex(bytes: [u8; 16]) -> String {
 
 /// Which file, and how it is open: a read-only attachment has no use for writers.
 type Key = (u64, u64, bool);
-type Registry = Mutex<BTreeMap<Key, Weak<Attachment>>>;
+type Registry = Mutex<BTreeMap<Key, Weak<Session>>>;
 
 /// The stores that this process has open: opening one twice shares one attachment.
 fn registry() -> &'static Registry {
@@ -213,10 +311,14 @@ fn registry() -> &'static Registry {
 }
 
 /// Opens the file that is there. `None`: it was replaced meanwhile.
-fn open_existing(request: &Request<'_>) -> Result<Option<Arc<Attachment>>> {
+fn open_existing(request: &Request<'_>) -> Result<Option<Arc<Session>>> {
     let Request { path, writable, .. } = *request;
     let cannot_open = |e| Error::io(path, "cannot open it", e);
     check_kind(path, &std::fs::metadata(path).map_err(cannot_open)?)?;
+    if !writable && on_overlayfs(path) {
+        // Opening it for writing copies it up, so that we see what writers see.
+        let _ = File::options().read(true).write(true).open(path);
+    }
     let file = StoreFile::open(writable, || {
         // Without O_NONBLOCK, a pipe that has taken the file's place would hang us.
         File::options().read(true).write(writable).custom_flags(libc::O_NONBLOCK).open(path)
@@ -224,27 +326,34 @@ fn open_existing(request: &Request<'_>) -> Result<Option<Arc<Attachment>>> {
     .map_err(cannot_open)?;
     let metadata = file.metadata().map_err(cannot_open)?;
     check_kind(path, &metadata)?;
+    check_file_system(request, &file)?;
     let key = (metadata.dev(), metadata.ino(), writable);
     let start = Instant::now();
     let mut pause = Duration::from_micros(50);
     loop {
         // The mutex is not held while waiting: other stores are opened meanwhile.
         let mut known = registry().lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|_, attachment| attachment.strong_count() > 0);
-        if let Some(attachment) = known.get(&key).and_then(Weak::upgrade) {
-            return Ok(Some(attachment));
+        known.retain(|_, session| session.strong_count() > 0);
+        if let Some(session) = known.get(&key).and_then(Weak::upgrade) {
+            return Ok(Some(session));
         }
-        if try_open_lock(path, &file)? {
+        // Closing the file lets go, too.
+        if sys::try_lock_file(&file).map_err(|e| Error::io(path, "cannot lock the file", e))? {
             // Replaced while we waited: what the path names now is what is wanted.
             let now = std::fs::metadata(path).map_err(cannot_open)?;
             if (now.dev(), now.ino()) != (key.0, key.1) {
                 return Ok(None);
             }
-            let attachment = attach(path.to_owned(), file, writable)?;
-            fs2::FileExt::unlock(&**attachment.map.file())
+            let attached = attach(path.to_owned(), file, writable)?;
+            let (attachment, mut recovery) = attached;
+            sys::unlock_file(attachment.map.file())
                 .map_err(|e| Error::io(path, "cannot unlock the file", e))?;
-            known.insert(key, Arc::downgrade(&attachment));
-            return Ok(Some(attachment));
+            if request.created && recovery == Recovery::Resumed {
+                recovery = Recovery::Created;
+            }
+            let session = Arc::new(Session::new(attachment, recovery));
+            known.insert(key, Arc::downgrade(&session));
+            return Ok(Some(session));
         }
         drop(known);
         let waited = start.elapsed();
@@ -255,6 +364,61 @@ fn open_existing(request: &Request<'_>) -> Result<Option<Arc<Attachment>>> {
         std::thread::sleep(pause);
         pause = (2 * pause).min(Duration::from_millis(5));
     }
+}
+
+/// Numbers of file systems, from linux/magic.h and statfs(2).
+const BTRFS: i64 = 0x9123_683e;
+const OVERLAYFS: i64 = 0x794c_7630;
+const UNSUITABLE: [(i64, &str); 12] = [
+    (0x6969, "NFS"),
+    (0x517b, "SMB"),
+    (0xff53_4d42, "CIFS"),
+    (0xfe53_4d42, "SMB2"),
+    (0x0102_1997, "9p"),
+    (0x6573_5546, "FUSE"),
+    (0x5346_414f, "AFS"),
+    (0x00c3_6400, "Ceph"),
+    (0x7375_7245, "Coda"),
+    (0x0bd0_0bd0, "Lustre"),
+    (0x0116_1970, "GFS2"),
+    (0x7461_636f, "OCFS2"),
+];
+
+/// Why a file system of this kind will not do; `None` if it will.
+fn unsuitable(kind: i64) -> Option<String> {
+    // Of a 32-bit number with its highest bit set, some systems show the sign.
+    let name = UNSUITABLE.iter().find(|(known, _)| *known as u32 == kind as u32)?.1;
+    Some(format!(
+        "it is on {name}, where machines or mounts may see differing contents and locks; put it \
+         on a local file system, or open it with any_file_system(true) (--any-file-system) if \
+         you know better"
+    ))
+}
+
+fn on_overlayfs(path: &Path) -> bool {
+    File::open(path).and_then(|file| sys::file_system(&file)).is_ok_and(|kind| kind == OVERLAYFS)
+}
+
+fn check_file_system(request: &Request<'_>, file: &File) -> Result<()> {
+    let path = request.path.to_owned();
+    let kind = sys::file_system(file).map_err(|e| Error::io(&path, "cannot look at it", e))?;
+    if request.any_file_system {
+        return Ok(());
+    }
+    if let Some(what) = unsuitable(kind) {
+        return Err(Error::Unsupported { path, what });
+    }
+    // Opened only to read, a file of the lower layer is looked at for ever, though a writer
+    // has long got a copy of it in the upper one.
+    let stale = kind == OVERLAYFS
+        && !request.writable
+        && File::options().read(true).write(true).open(request.path).is_err();
+    if stale {
+        let what = "it is on overlayfs, and may not be opened for writing: what is read could be \
+                    an old copy; open it where it really is";
+        return Err(Error::Unsupported { path, what: what.into() });
+    }
+    Ok(())
 }
 
 fn check_kind(path: &Path, metadata: &std::fs::Metadata) -> Result<()> {
@@ -269,24 +433,26 @@ fn check_kind(path: &Path, metadata: &std::fs::Metadata) -> Result<()> {
     Err(Error::NotAStore { path: path.to_owned(), why: why.into() })
 }
 
-/// Takes the open lock if nobody has it. Closing the file lets go, too.
-fn try_open_lock(path: &Path, file: &File) -> Result<bool> {
-    loop {
-        match fs2::FileExt::try_lock_exclusive(file) {
-            Ok(()) => return Ok(true),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            Err(e) if e.raw_os_error() == fs2::lock_contended_error().raw_os_error() => {
-                return Ok(false);
-            }
-            Err(e) => return Err(Error::io(path, "cannot lock the file", e)),
-        }
-    }
+/// Checks the header, maps the file, and joins those who have it open; or, where there
+/// are none, puts it into order. Under the open lock, or before anybody else can know of
+/// the file.
+fn attach(path: PathBuf, file: StoreFile, writable: bool) -> Result<(Arc<Attachment>, Recovery)> {
+    let attachment = map(path, file, writable)?;
+    let path = &attachment.path;
+    let alone = !Attachment::is_attached_elsewhere(&attachment.map)
+        .map_err(|e| Error::io(path, "cannot lock a byte of the file", e))?;
+    let recovery = match alone {
+        false => Recovery::Joined,
+        true if writable => recovery::recover(&attachment)?,
+        true if recovery::is_needed(&attachment)? => return restore_to_read(&attachment),
+        true => Recovery::Resumed,
+    };
+    directory::check(&attachment)?;
+    attachment.announce()?;
+    Ok((attachment, recovery))
 }
 
-/// Checks the header, maps the file, and joins those who have it open; or, where there
-/// are none, settles what they left. Under the open lock, or before anybody else can
-/// know of the file.
-fn attach(path: PathBuf, file: StoreFile, writable: bool) -> Result<Arc<Attachment>> {
+fn map(path: PathBuf, file: StoreFile, writable: bool) -> Result<Arc<Attachment>> {
     if !cell::is_supported() {
         let what = "this processor has no 128-bit compare-exchange".into();
         return Err(Error::Unsupported { path, what });
@@ -294,17 +460,40 @@ fn attach(path: PathBuf, file: StoreFile, writable: bool) -> Result<Arc<Attachme
     let header = read_header(&path, &file)?;
     let map = Map::new(file, writable, header.max_size)
         .map_err(|e| Error::io(&path, "cannot map the file", e))?;
-    let alone = !Attachment::is_attached_elsewhere(&map)
-        .map_err(|e| Error::io(&path, "cannot lock a byte of the file", e))?;
-    let attachment = Attachment::new(path, map, header, writable, directory::settle_all)?;
-    directory::check(&attachment)?;
-    if alone && writable {
-        let on_disk = 512 * attachment.map.file().metadata().map_or(u64::MAX / 512, |m| m.blocks());
-        directory::fill_holes(&attachment, on_disk)?;
-        attachment.reset_table(|| directory::settle_everything(&attachment))?;
-    }
-    attachment.announce()?;
-    Ok(attachment)
+    Attachment::new(path, map, header, writable, directory::settle_all)
+}
+
+/// For an opener that only reads, of a store that must be restored first: restores it
+/// underneath; where that is not allowed, restores a copy of it in memory.
+fn restore_to_read(attachment: &Attachment) -> Result<(Arc<Attachment>, Recovery)> {
+    let path = &attachment.path;
+    let cannot = |e| Error::io(path, "cannot restore the last sync", e);
+    let reopen = |file: &File, writable: bool| {
+        StoreFile::open(writable, || {
+            let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+            File::options().read(true).write(writable).open(path)
+        })
+    };
+    let below = attachment.map.file();
+    let (restored, frozen) = match reopen(below, true) {
+        Ok(file) => (file, false),
+        Err(_) => {
+            let copy = StoreFile::open(true, || sys::memory_file(c"slotfile copy"));
+            let copy = copy.map_err(cannot)?;
+            sys::copy_data(below, &copy).map_err(cannot)?;
+            (copy, true)
+        }
+    };
+    let restored = map(path.clone(), restored, true)?;
+    let recovery = match (recovery::recover(&restored)?, frozen) {
+        (Recovery::Restored { epoch, .. }, true) => Recovery::Frozen { epoch },
+        (recovery, _) => recovery,
+    };
+    let file = reopen(restored.map.file(), false).map_err(cannot)?;
+    let reading = map(path.clone(), file, false)?;
+    directory::check(&reading)?;
+    reading.announce()?;
+    Ok((reading, recovery))
 }
 
 /// Reads the static header into private memory, and checks every number in it.

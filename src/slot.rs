@@ -83,7 +83,7 @@ impl Store {
     ///
     /// As [`Store::value`]; [`Error::Exists`] with
     /// [`Define::create_new`] if it is there.
-    pub fn define(&self, name: &str, slot_type: &SlotType, define: Define) -> Result<Slot> {
+    pub fn define(&self, name: &str, slot_type: &SlotType, define: Define<Data>) -> Result<Slot> {
         Ok(Slot::new(self.open_slot(name, slot_type, define)?))
     }
 }

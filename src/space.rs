@@ -1,9 +1,13 @@
 //! Where the space of the file is given out: runs, live slots, checkpoint copies.
 
 use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
+use bytemuck::Zeroable;
+
 use crate::attach::Attachment;
+use crate::checkpoint;
 use crate::dtype::SlotType;
 use crate::error::{Error, Result};
 use crate::layout::{
@@ -75,6 +79,43 @@ pub(crate) fn store_ends(attachment: &Attachment, before: Ends, after: Ends) {
     attachment.live.fence(Release);
 }
 
+/// Where the allocation has come to, by the descriptors of all slots.
+pub(crate) fn rebuild<'a>(
+    attachment: &Attachment,
+    descriptors: impl Iterator<Item = &'a Descriptor>,
+) -> Ends {
+    let mut ends = Ends { runs: attachment.header.regions.runs, ..Zeroable::zeroed() };
+    for descriptor in descriptors {
+        ends.defined += 1;
+        ends.live = ends.live.max(descriptor.live + descriptor.live_len());
+        if descriptor.copies == 0 {
+            continue; // a store without checkpoints
+        }
+        let units = if checkpoint::is_small(descriptor) {
+            let used = descriptor.place + checkpoint::entry_len(descriptor);
+            ends.small = descriptor.first_unit * SMALL_UNIT + used;
+            ends.small_copies = descriptor.copies;
+            ends.copies = ends.copies.max(descriptor.copies + 2 * SMALL_UNIT);
+            1
+        } else {
+            let units = checkpoint::large_units(descriptor);
+            let data = descriptor.content_len().next_multiple_of(PAGE);
+            ends.copies = ends.copies.max(descriptor.copies + 2 * (units * PAGE + data));
+            units
+        };
+        ends.units = ends.units.max(descriptor.first_unit + units);
+    }
+    ends.runs = ends.runs.max(ends.live.max(ends.copies).next_multiple_of(RUN));
+    ends
+}
+
+/// Stores rebuilt ends. Nobody else is attached.
+pub(crate) fn store_rebuilt(attachment: &Attachment, ends: &Ends) {
+    let allocated = attachment.map.file().metadata().map_or(0, |m| 512 * m.blocks());
+    let ends = Ends { allocated, ..*ends };
+    attachment.live.write(live::ENDS, 0, bytemuck::bytes_of(&ends));
+}
+
 /// Gives the new slot its places, and moves the ends behind them.
 pub(crate) fn place(
     name: &str,
@@ -136,9 +177,16 @@ pub(crate) fn grow(
     after: Ends,
 ) -> Result<u64> {
     let mut allocated = 0;
-    // The directory's first granule was allocated when the store was created.
-    let lines_before = lines.start.max(attachment.header.regions.directory + GRANULE);
+    let regions = &attachment.header.regions;
+    // The directory's first granule was allocated when the store was created, and so were
+    // the copies of its pages: two of each, each with a page for its head.
+    let lines_before = lines.start.max(regions.directory + GRANULE);
+    let copies_of = |line: u64| match descriptor.copies {
+        0 => 0,
+        _ => regions.directory_copies + 4 * (line - regions.directory),
+    };
     for (placed, old_end) in [
+        (copies_of(lines.start)..copies_of(lines.end), copies_of(lines_before)),
         (lines, lines_before),
         (descriptor.live..after.live, before.live),
         (descriptor.copies..after.copies, before.copies),
@@ -157,12 +205,16 @@ pub(crate) fn grow(
 
 /// Allocates these granules.
 pub(crate) fn allocate(attachment: &Attachment, from: u64, to: u64) -> Result<()> {
-    sys::allocate(attachment.map.file(), from, to - from).map_err(|source| {
-        match source.raw_os_error() {
-            Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => {
-                Error::NoSpace { path: attachment.path.clone(), need: to - from, source }
-            }
-            _ => Error::io(&attachment.path, "cannot allocate blocks", source),
+    sys::allocate(attachment.map.file(), from, to - from)
+        .map_err(|error| no_space(attachment, to - from, error))
+}
+
+/// `NoSpace`, if that is what the error says.
+pub(crate) fn no_space(attachment: &Attachment, need: u64, source: std::io::Error) -> Error {
+    match source.raw_os_error() {
+        Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => {
+            Error::NoSpace { path: attachment.path.clone(), need, source }
         }
-    })
+        _ => Error::io(&attachment.path, "cannot write or allocate blocks", source),
+    }
 }

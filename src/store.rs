@@ -2,13 +2,20 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::attach::Attachment;
 use crate::directory;
 use crate::error::{Error, Result};
+use crate::layout::{FLAG_NO_CHECKPOINT, live};
 use crate::open::{self, Creation, Request};
+use crate::protocol::{Memory, Patience};
+use crate::recovery::Recovery;
+use crate::session::Session;
 use crate::space;
+use crate::sync::Syncer;
+use crate::sys;
 
 /// An open store: one file of named, typed slots, shared by any number of processes.
 ///
@@ -32,6 +39,8 @@ use crate::space;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Store {
+    // Dropped in this order: whoever drops the last session leaves while still attached.
+    pub(crate) session: Arc<Session>,
     pub(crate) attachment: Arc<Attachment>,
     pub(crate) settings: Settings,
 }
@@ -41,8 +50,6 @@ pub struct Store {
 pub(crate) struct Settings {
     pub(crate) define: bool,
     pub(crate) lock_timeout: Option<Duration>,
-    /// Stored until syncing exists.
-    #[allow(dead_code, reason = "accepted now, so that programs need not change")]
     pub(crate) sync_every: Option<Duration>,
 }
 
@@ -87,6 +94,7 @@ impl OpenOptions {
                 max_size: 16 << 30,
                 mode: 0o600,
                 checkpoint: true,
+                any_file_system: false,
             },
             settings: Settings {
                 define: true,
@@ -130,7 +138,8 @@ impl OpenOptions {
     }
 
     /// How often to sync in the background while something changes: every second unless
-    /// set; `None`: never. Accepted, but without effect until this crate can sync.
+    /// set; `None`: never, nor when this opener leaves. One process at a time does it for
+    /// all; the shortest period that any asked for counts.
     pub fn sync_every(&mut self, period: Option<Duration>) -> &mut Self {
         self.settings.sync_every = period;
         self
@@ -164,6 +173,13 @@ impl OpenOptions {
         self
     }
 
+    /// Whether to open it also on a file system that is known not to do: one of a network,
+    /// or of FUSE. There, other machines or mounts may see other contents and other locks.
+    pub fn any_file_system(&mut self, yes: bool) -> &mut Self {
+        self.creation.any_file_system = yes;
+        self
+    }
+
     /// Opens the store.
     ///
     /// # Errors
@@ -180,18 +196,77 @@ impl OpenOptions {
             let what = "a store cannot be created read-only".into();
             return Err(Error::Invalid { path: path.to_owned(), slot: None, what });
         }
-        let attachment = open::open(Request {
+        let session = open::open(Request {
             path,
             writable: !self.read_only,
             create: creating.then_some(self.creation),
             must_be_new: self.create_new,
+            created: false,
+            any_file_system: self.creation.any_file_system,
             timeout: self.settings.lock_timeout,
         })?;
-        Ok(Store { attachment, settings: self.settings })
+        session.sync_every(self.settings.sync_every);
+        Ok(Store::new(session, self.settings))
     }
 }
 
 impl Store {
+    fn new(session: Arc<Session>, settings: Settings) -> Store {
+        let attachment = Arc::clone(&session.attachment);
+        Store { session, attachment, settings }
+    }
+
+    /// What it takes to open it again in the same way.
+    pub(crate) fn options(&self) -> OpenOptions {
+        let mut options = OpenOptions::new();
+        options.settings = self.settings;
+        options.read_only = !self.attachment.writable;
+        options
+    }
+
+    /// An error unless the store may be written. All that writes comes through here.
+    #[inline]
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        self.session.keep_syncing();
+        self.attachment.check_writable()
+    }
+
+    /// Makes all that was committed before this call survive a power cut. The state of all
+    /// slots at one instant, not before this call, becomes the one that a power cut returns
+    /// to. Waits for another sync that is under way. Writers go on; one that changes a slot
+    /// again and again may wait for a moment.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] or [`Error::NoSpace`]: the last sync stays what a power cut returns to,
+    /// and the next one writes all of it again. [`Error::LockTimeout`];
+    /// [`Error::Invalid`] for a store without checkpoints; [`Error::ReadOnly`].
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// let store = slotfile::Store::create(folder.path().join("state.slots"))?;
+    /// store.value::<u64>("hits")?.fetch_add(1)?;
+    /// store.sync()?; // now it survives a power cut
+    /// # Ok::<(), slotfile::Error>(())
+    /// ```
+    pub fn sync(&self) -> Result<()> {
+        self.session.sync(&mut Patience::new(self.settings.lock_timeout))
+    }
+
+    /// What opening the store found and did (when this process first opened it).
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("state.slots");
+    /// use slotfile::{Recovery, Store};
+    /// assert_eq!(Store::create(&path)?.recovery(), Recovery::Created);
+    /// assert_eq!(Store::open(&path)?.recovery(), Recovery::Resumed);
+    /// # Ok::<(), slotfile::Error>(())
+    /// ```
+    pub fn recovery(&self) -> Recovery {
+        self.session.recovery
+    }
+
     /// Opens a store that is there. See [`OpenOptions::open`] for the errors.
     pub fn open(path: impl AsRef<Path>) -> Result<Store> {
         OpenOptions::new().open(path)
@@ -223,7 +298,7 @@ impl Store {
     pub fn temporary() -> Result<Store> {
         let options = OpenOptions::new();
         let creation = Creation { checkpoint: false, ..options.creation };
-        Ok(Store { attachment: open::temporary(creation)?, settings: options.settings })
+        Ok(Store::new(open::temporary(creation)?, options.settings))
     }
 
     /// Where the store is, as it was opened (first, by this process).
@@ -253,7 +328,20 @@ impl Store {
             Ok(())
         })?;
         let (defined, runs) = space::usage(attachment);
+        let keeps_checkpoints = attachment.header.flags & FLAG_NO_CHECKPOINT == 0;
+        let word = |at: usize| attachment.live.load(at, Ordering::Relaxed);
+        // Both come from the file, which may hold any number.
+        let event = |epoch: u64, secs: u64| {
+            let at = UNIX_EPOCH.checked_add(Duration::from_secs(secs)).filter(|_| secs != 0)?;
+            Some(Event { epoch, at })
+        };
         Ok(Info {
+            last_sync: event(word(live::ACKED), word(live::LAST_SYNC + 1)),
+            last_recovery: event(word(live::LAST_RECOVERY), word(live::LAST_RECOVERY + 1)),
+            unsynced: match keeps_checkpoints {
+                true => Some(Syncer::count_unsynced(attachment)?),
+                false => None,
+            },
             path: attachment.path.clone(),
             format: (attachment.header.major, attachment.header.minor),
             size: metadata.len(),
@@ -294,9 +382,36 @@ pub struct Info {
     pub max_slots: u64,
     /// Bytes that it can still grow by.
     pub free: u64,
+    /// The last sync, since the machine was started.
+    pub last_sync: Option<Event>,
+    /// The last time that the store was put back to a sync, since the machine was started.
+    pub last_recovery: Option<Event>,
+    /// Slots that have changed since the last sync; `None`: the store keeps no checkpoints.
+    pub unsynced: Option<u64>,
     /// The processes that have taken locks in it and still have it open. (One that only
     /// reads, or only updates values, does not stand there.)
     pub open_by: Vec<Opener>,
+}
+
+/// A sync, or a return to one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Which sync: they are counted.
+    pub epoch: u64,
+    /// When, by the clock of this machine.
+    pub at: SystemTime,
+}
+
+/// Has this process, where it would be killed by SIGBUS, write `line` to standard error and
+/// exit with `code`. That happens when somebody truncates a file that is open. For programs
+/// of their own, as command-line tools; only the first call counts.
+///
+/// # Errors
+///
+/// [`Error::Io`] if the system does not let a handler be set.
+pub fn exit_on_truncation(line: impl Into<String>, code: i32) -> Result<()> {
+    let cannot = |e| Error::io(Path::new("(any file)"), "cannot handle SIGBUS", e);
+    sys::exit_on_bus_error(line.into(), code).map_err(cannot)
 }
 
 /// A process that has a store open.

@@ -48,6 +48,174 @@ pub(crate) fn file_size_limit() -> u64 {
     }
 }
 
+/// Copies what is in `from` to `to`, which is empty, and leaves the holes out.
+pub(crate) fn copy_data(from: &File, to: &File) -> io::Result<()> {
+    use std::os::unix::fs::FileExt;
+    let len = from.metadata()?.len();
+    to.set_len(len)?;
+    let mut buffer = vec![0; 1 << 20];
+    let mut at = 0;
+    while at < len {
+        let Some(start) = seek(from, at, libc::SEEK_DATA)? else { break };
+        let end = seek(from, start, libc::SEEK_HOLE)?.unwrap_or(len);
+        at = start;
+        while at < end {
+            let part = &mut buffer[..(end - at).min(1 << 20) as usize];
+            from.read_exact_at(part, at)?;
+            to.write_all_at(part, at)?;
+            at += part.len() as u64;
+        }
+    }
+    Ok(())
+}
+
+/// Where data, or a hole, begins at or after `from`; `None`: there is none.
+fn seek(file: &File, from: u64, what: libc::c_int) -> io::Result<Option<u64>> {
+    // SAFETY: lseek touches no memory of ours. (It moves the descriptor's position, which
+    // nothing here uses.)
+    let found = unsafe { libc::lseek(file.as_raw_fd(), from.cast_signed(), what) };
+    match u64::try_from(found) {
+        Ok(found) => Ok(Some(found)),
+        Err(_) => match io::Error::last_os_error() {
+            e if e.raw_os_error() == Some(libc::ENXIO) => Ok(None),
+            e => Err(e),
+        },
+    }
+}
+
+/// Gives the blocks of this range back; it reads as zeros. The file stays as long.
+pub(crate) fn punch(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    let (offset, len) = (offset.cast_signed(), len.cast_signed());
+    // SAFETY: fallocate touches no memory of ours; the descriptor is open, as `file` is.
+    uninterrupted(|| unsafe { libc::fallocate(file.as_raw_fd(), mode, offset, len) })?;
+    Ok(())
+}
+
+/// Starts writing these ranges to the device, then waits until they are there (in its
+/// cache: what makes them lasting is the next flush).
+pub(crate) fn write_out(file: &File, ranges: &[(u64, u64)]) -> io::Result<()> {
+    let start = libc::SYNC_FILE_RANGE_WRITE;
+    let finish = libc::SYNC_FILE_RANGE_WAIT_BEFORE | start | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    for flags in [start, finish] {
+        for (offset, len) in ranges {
+            let (offset, len) = (offset.cast_signed(), len.cast_signed());
+            // SAFETY: sync_file_range touches no memory of ours.
+            uninterrupted(|| unsafe {
+                libc::sync_file_range(file.as_raw_fd(), offset, len, flags)
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes all of `data`. Beyond what a file of this process may have (`RLIMIT_FSIZE`), the
+/// call itself would raise SIGXFSZ; here that is the error `EFBIG`, and nothing else.
+pub(crate) fn write_at(file: &File, data: &[u8], offset: u64) -> io::Result<()> {
+    check_limit(data, offset)?;
+    std::os::unix::fs::FileExt::write_all_at(file, data, offset)
+}
+
+fn check_limit(data: &[u8], offset: u64) -> io::Result<()> {
+    if offset + data.len() as u64 > file_size_limit() {
+        return Err(io::Error::from_raw_os_error(libc::EFBIG));
+    }
+    Ok(())
+}
+
+/// Writes all of `data`, and returns only when it is on the disk, with the size and the
+/// extents of the file that are needed to read it, and all that was written out before.
+pub(crate) fn write_durably(file: &File, data: &[u8], offset: u64) -> io::Result<()> {
+    check_limit(data, offset)?;
+    let mut done = 0;
+    while done < data.len() {
+        let rest = &data[done..];
+        let part = libc::iovec { iov_base: rest.as_ptr().cast_mut().cast(), iov_len: rest.len() };
+        let at = (offset + done as u64).cast_signed();
+        // SAFETY: pwritev2 reads the one buffer that it is given, which `data` keeps alive.
+        let n = unsafe { libc::pwritev2(file.as_raw_fd(), &part, 1, at, libc::RWF_DSYNC) };
+        match n {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            n if n > 0 => done += n.cast_unsigned(),
+            _ => {
+                let error = io::Error::last_os_error();
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Err(error);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The kind of file system that a file is on, as statfs(2) numbers them.
+pub(crate) fn file_system(file: &File) -> io::Result<i64> {
+    let mut found = std::mem::MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: fstatfs fills the struct that it is given, which lives on this stack.
+    uninterrupted(|| unsafe { libc::fstatfs(file.as_raw_fd(), found.as_mut_ptr()) })?;
+    // SAFETY: the call has succeeded, and so filled it.
+    Ok(unsafe { found.assume_init() }.f_type)
+}
+
+/// Asks btrfs to write this empty file in place: it would lose what `fallocate` promises
+/// if it wrote each change elsewhere.
+pub(crate) fn write_in_place(file: &File) -> io::Result<()> {
+    const FS_NOCOW_FL: libc::c_int = 0x0080_0000; // linux/fs.h
+    let mut flags: libc::c_int = 0;
+    // SAFETY: the call fills the number that it is given, which lives on this stack.
+    check(unsafe { libc::ioctl(file.as_raw_fd(), libc::FS_IOC_GETFLAGS, &mut flags) })?;
+    flags |= FS_NOCOW_FL;
+    // SAFETY: the call reads the number that it is given, which lives on this stack.
+    check(unsafe { libc::ioctl(file.as_raw_fd(), libc::FS_IOC_SETFLAGS, &flags) })?;
+    Ok(())
+}
+
+/// Gives a file blocks of its own where it shares them with a copy, as xfs and btrfs make
+/// them: otherwise the first write to each would have to find room.
+pub(crate) fn unshare(file: &File, len: u64) -> io::Result<()> {
+    let len = len.cast_signed();
+    // SAFETY: fallocate touches no memory of ours; the descriptor is open, as `file` is.
+    uninterrupted(|| unsafe {
+        libc::fallocate(file.as_raw_fd(), libc::FALLOC_FL_UNSHARE_RANGE, 0, len)
+    })?;
+    Ok(())
+}
+
+/// What to say, and how to end, when a mapped file turns out to be truncated.
+static ON_BUS_ERROR: std::sync::OnceLock<(String, i32)> = std::sync::OnceLock::new();
+
+/// Has the process write a line to standard error and exit with `code` where it would be
+/// killed by SIGBUS. Only the first call counts.
+pub(crate) fn exit_on_bus_error(line: String, code: i32) -> io::Result<()> {
+    extern "C" fn handler(_: libc::c_int) {
+        if let Some((line, code)) = ON_BUS_ERROR.get() {
+            // SAFETY: write and _exit may be called in a signal handler; the line is never
+            // changed once it is set.
+            unsafe {
+                libc::write(libc::STDERR_FILENO, line.as_ptr().cast(), line.len());
+                libc::_exit(*code);
+            }
+        }
+    }
+    if ON_BUS_ERROR.set((line, code)).is_err() {
+        return Ok(());
+    }
+    // SAFETY: all zeros is a `sigaction` without flags and with an empty mask.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = handler as extern "C" fn(libc::c_int) as libc::sighandler_t;
+    // SAFETY: the handler is a function of this program, and calls only what a handler may.
+    check(unsafe { libc::sigaction(libc::SIGBUS, &action, std::ptr::null_mut()) })?;
+    Ok(())
+}
+
+/// Nanoseconds since boot, sleep included.
+pub(crate) fn since_boot() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: clock_gettime fills the struct that it is given, which lives on this stack.
+    let _ = unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut time) };
+    time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
+}
+
 /// The kinds of lock that a process can have on a byte of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ByteLock {
@@ -91,6 +259,30 @@ pub(crate) fn byte_is_locked(fd: BorrowedFd<'_>, byte: u64) -> io::Result<bool> 
     // SAFETY: F_OFD_GETLK reads and fills a `flock`, which lives on this stack.
     uninterrupted(|| unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_GETLK, &mut lock) })?;
     Ok(lock.l_type != libc::F_UNLCK as libc::c_short)
+}
+
+/// Takes the lock of the whole file (the open lock) if nobody has it, without waiting.
+pub(crate) fn try_lock_file(file: &File) -> io::Result<bool> {
+    loop {
+        match fs2::FileExt::try_lock_exclusive(file) {
+            Ok(()) => return Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(e) if e.raw_os_error() == fs2::lock_contended_error().raw_os_error() => {
+                return Ok(false);
+            }
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// Lets go of the lock of the whole file.
+pub(crate) fn unlock_file(file: &File) -> io::Result<()> {
+    loop {
+        match fs2::FileExt::unlock(file) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            result => return result,
+        }
+    }
 }
 
 /// A second descriptor of the same open file description, which children inherit.

@@ -1,6 +1,6 @@
 //! [`Text`] and [`Bytes`]: slots with a capacity and a current length.
 
-use crate::data::{TEXT_LEN, text_content};
+use crate::data::{Data, TEXT_LEN, text_content};
 use crate::dtype::SlotType;
 use crate::error::Result;
 use crate::handle::{AnyHandle, Define, Handle, common_methods};
@@ -95,7 +95,7 @@ impl Store {
     /// # Errors
     ///
     /// As [`text`](Store::text).
-    pub fn text_with(&self, name: &str, capacity: usize, define: Define) -> Result<Text> {
+    pub fn text_with(&self, name: &str, capacity: usize, define: Define<Data>) -> Result<Text> {
         let (handle, content) = self.open_content(name, &SlotType::Text(capacity), define)?;
         Ok(Text { handle, content })
     }
@@ -115,7 +115,7 @@ impl Store {
     /// # Errors
     ///
     /// As [`text`](Store::text).
-    pub fn bytes_with(&self, name: &str, capacity: usize, define: Define) -> Result<Bytes> {
+    pub fn bytes_with(&self, name: &str, capacity: usize, define: Define<Data>) -> Result<Bytes> {
         let (handle, content) = self.open_content(name, &SlotType::Bytes(capacity), define)?;
         Ok(Bytes { handle, content })
     }
@@ -124,7 +124,7 @@ impl Store {
         &self,
         name: &str,
         slot_type: &SlotType,
-        define: Define,
+        define: Define<Data>,
     ) -> Result<(Handle<Region>, Content)> {
         match self.open_slot(name, slot_type, define)? {
             AnyHandle::Areas(handle, areas) => {

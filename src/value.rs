@@ -48,7 +48,7 @@ impl Store {
     /// # Errors
     ///
     /// As [`value`](Store::value).
-    pub fn value_with<T: Element>(&self, name: &str, define: Define) -> Result<Value<T>> {
+    pub fn value_with<T: Element>(&self, name: &str, define: Define<T>) -> Result<Value<T>> {
         match self.open_slot(name, &SlotType::Value(T::TYPE), define)? {
             AnyHandle::Scalar(handle) => Ok(Value { handle, element: PhantomData }),
             AnyHandle::Areas(..) => unreachable!("a value's descriptor has no areas"),

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::{Child, folder, number, os, path, role, rounds, store_in, until};
-use slotfile::{Data, Define, Error, OpenOptions, ScalarType, Shape, SlotType, Store};
+use slotfile::{Data, Define, Error, OpenOptions, Scalar, ScalarType, Shape, SlotType, Store};
 
 #[test]
 fn names_types_and_shapes_that_do_not_fit_are_refused_and_change_nothing() {
@@ -97,7 +97,8 @@ fn names_types_and_shapes_that_do_not_fit_are_refused_and_change_nothing() {
     }
     let full = store.array::<u64>("new", 1 << 31).unwrap_err();
     assert!(matches!(full, Error::Full { limit: "max_size", .. }), "{full:?}");
-    let misfit = store.value_with::<u64>("new", Define::new().initial(1i64)).unwrap_err();
+    let (u64, initial) = ("u64".parse().unwrap(), Define::new().initial(Scalar::I64(1)));
+    let misfit = store.define("new", &u64, initial).unwrap_err();
     assert!(matches!(misfit, Error::Type { .. }), "{misfit:?}");
     let misfit = store.array_with::<u64>("new", 2, Define::new().initial([1u64])).unwrap_err();
     assert!(matches!(misfit, Error::Length { .. }), "{misfit:?}");

@@ -43,6 +43,9 @@ pub(crate) struct Everywhere {
     /// Change nothing
     #[arg(long, global = true)]
     pub(crate) read_only: bool,
+    /// Also on network file systems, which are refused otherwise
+    #[arg(long, global = true)]
+    pub(crate) any_file_system: bool,
     /// Print no messages, only results; the exit code says the rest
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
@@ -102,6 +105,18 @@ pub(crate) enum Verb {
     /// Show the store's format, its size, the room left and who has it open
     #[command(override_usage = "slotfile info [OPTIONS] FILE")]
     Info(Info),
+    /// Make everything committed so far survive a power cut
+    #[command(override_usage = "slotfile sync [OPTIONS] FILE")]
+    Sync(Words),
+    /// Verify everything that can be verified, and say what could not; exit with 3 if something is wrong
+    #[command(override_usage = "slotfile check [OPTIONS] FILE")]
+    Check(Info),
+    /// Make a consistent copy of the store, while others go on using it
+    #[command(override_usage = "slotfile copy [OPTIONS] FILE DEST")]
+    Copy(Words),
+    /// Give back the space of removed slots; nobody else may have the store open
+    #[command(override_usage = "slotfile compact [OPTIONS] FILE")]
+    Compact(Words),
     /// Show what this is for, with real processes, in a few seconds
     #[command(override_usage = "slotfile demo [OPTIONS] [FILE]")]
     Demo(Demo),

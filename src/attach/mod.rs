@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use crate::clock::seconds_since_1970;
 use crate::error::{Error, Result};
 use crate::fork::{self, PerProcess};
 use crate::layout::{COMMON_BYTE, Header, LINE, TABLE_ENTRIES, TABLE_ENTRY_LEN, entry_byte, live};
@@ -126,6 +127,20 @@ impl Attachment {
     /// Whether any process, this one's other attachments aside, has this file attached.
     pub(crate) fn is_attached_elsewhere(map: &Map) -> std::io::Result<bool> {
         sys::byte_is_locked(map.file().as_fd(), COMMON_BYTE)
+    }
+
+    /// Runs `f` under the open lock, if that is free and nobody else is attached.
+    pub(crate) fn if_alone(&self, f: impl FnOnce() -> Result<()>) -> Result<()> {
+        let file = self.map.file();
+        if !sys::try_lock_file(file).unwrap_or(false) {
+            return Ok(()); // somebody is opening it, or leaving
+        }
+        let result = match Self::is_attached_elsewhere(&self.map) {
+            Ok(false) => f(),
+            _ => Ok(()),
+        };
+        sys::unlock_file(file).map_err(|e| Error::io(&self.path, "cannot unlock it", e))?;
+        result
     }
 
     /// Says that somebody is there.
@@ -278,6 +293,24 @@ impl Attachment {
         Ok(())
     }
 
+    /// Makes the table what it is in a new store. Nobody else is attached.
+    pub(crate) fn clear_table(&self) {
+        for word in 0..usize::from(TABLE_ENTRIES) * TABLE_ENTRY_LEN as usize / 8 {
+            // A page that has never been used stays untouched.
+            if self.table.load(word, Ordering::Relaxed) != 0 {
+                self.table.store(word, 0, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Transaction words that are none, with their entries.
+    pub(crate) fn strange_words(&self) -> Vec<(u16, u64)> {
+        (0..TABLE_ENTRIES)
+            .map(|entry| (entry, self.table.load(Self::word_of(entry), Ordering::Relaxed)))
+            .filter(|(_, word)| *word > Word::Committed as u64)
+            .collect()
+    }
+
     fn cannot_lock(&self, error: std::io::Error) -> Error {
         Error::io(&self.path, "cannot lock a byte of the file", error)
     }
@@ -376,10 +409,4 @@ fn unmapped(path: &Path, why: Unmapped, need: u64) -> Error {
         Unmapped::BeyondFile { have } => Error::Truncated { path, have, need },
         Unmapped::BeyondReservation { reserved } => Error::AddressSpace { path, need, reserved },
     }
-}
-
-fn seconds_since_1970() -> u64 {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
 }

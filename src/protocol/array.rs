@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use super::lock::try_lock;
-use super::{Areas, FREE, LOSSES_BEFORE_LOCK, Memory, Peers, Word, control, lead, planted};
+use super::{Areas, FREE, Memory, Peers, Word, control, lead, planted};
 
 /// Lets `copy` copy from the current area, whose first word it is given, until what
 /// it copied is whole; returns the version that it is of. `copy` runs once, or again
@@ -21,7 +21,7 @@ pub(crate) fn read<M: Memory, P: Peers>(
         if is_whole(memory, areas, version) {
             return version;
         }
-        if losses >= LOSSES_BEFORE_LOCK
+        if losses >= M::LOSSES_BEFORE_LOCK
             && let Some(held) = try_lock(memory, peers)
         {
             copy(memory, areas.of(held.version()));
@@ -35,7 +35,7 @@ pub(crate) fn read<M: Memory, P: Peers>(
 /// Whether no writer can have stored into the area of this version before what was
 /// copied from it until now.
 #[inline]
-fn is_whole<M: Memory>(memory: &M, areas: &Areas, version: u64) -> bool {
+pub(crate) fn is_whole<M: Memory>(memory: &M, areas: &Areas, version: u64) -> bool {
     // Acquire: pairs with the writer's release fence. If the copy saw a word of a
     // later update, the control word seen next is at least that update's lock.
     memory.fence(Acquire);

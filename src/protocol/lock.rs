@@ -48,7 +48,7 @@ pub(crate) fn lock<'a, M: Memory, P: Peers>(
 }
 
 /// Takes the lock if it is free at this moment.
-pub(super) fn try_lock<'a, M: Memory, P: Peers>(
+pub(crate) fn try_lock<'a, M: Memory, P: Peers>(
     memory: &'a M,
     peers: &'a P,
 ) -> Option<Held<'a, M, P>> {
@@ -120,7 +120,10 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
     /// Replaces `data.len()` bytes from byte `at` of the current area, and commits:
     /// afterwards the area that holds them is current. Returns the new version.
     pub(crate) fn commit(self, areas: &Areas, at: usize, data: &[u8]) -> Result<u64, Failure> {
-        self.check_not_forked()?;
+        // The child of a fork has a copy of this, but not the lock: it must not store.
+        if self.is_of_parent() {
+            return Err(Failure::Evicted);
+        }
         if planted!(CommitEarly) {
             publish(self.memory, self.control, self.control.advanced(1).with_owner(FREE));
             self.fill(areas, at, data);
@@ -135,25 +138,25 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
         Ok(version)
     }
 
-    /// The child of a fork has a copy of this, but not the lock: it must not so much as
-    /// touch the areas, which its parent, or whoever came after, is writing.
-    fn check_not_forked(&self) -> Result<(), Failure> {
-        if self.peers.fork_generation() == self.fork_generation {
-            Ok(())
-        } else {
-            Err(Failure::Evicted)
-        }
-    }
-
     fn publish_next(self) -> Result<u64, Failure> {
-        let owner = if self.nested { self.owner() } else { FREE };
-        let next = self.control.advanced(1).with_owner(owner);
+        let next = self.committed();
         // Release: who sees the new version sees the area it makes current.
         if !publish(self.memory, self.control, next) {
             return Err(Failure::Evicted);
         }
         std::mem::forget(self); // the lock went with the commit
         Ok(next.version())
+    }
+
+    /// The control word after a commit. Under a guard, the lock stays.
+    pub(super) fn committed(&self) -> Control {
+        let owner = if self.nested { self.owner() } else { FREE };
+        self.control.advanced(1).with_owner(owner)
+    }
+
+    /// Whether the lock was taken before this process was forked off, by its parent.
+    pub(super) fn is_of_parent(&self) -> bool {
+        self.peers.fork_generation() != self.fork_generation
     }
 
     /// Makes the next area what the current one is, but for `data` from byte `at`.
@@ -204,7 +207,7 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
 
 impl<M: Memory, P: Peers> Drop for Held<'_, M, P> {
     fn drop(&mut self) {
-        if self.nested || self.peers.fork_generation() != self.fork_generation {
+        if self.nested || self.is_of_parent() {
             return;
         }
         let me = self.owner();
@@ -338,7 +341,9 @@ pub(crate) fn claim<P: Peers>(peers: &P, owner: Owner, settle_all: impl FnOnce()
 
 /// Ends the slot for ever; wakes who waits. Its last value stays readable.
 pub(crate) fn remove<M: Memory, P: Peers>(held: Held<'_, M, P>, form: Form) -> Result<(), Failure> {
-    held.check_not_forked()?;
+    if held.is_of_parent() {
+        return Err(Failure::Evicted);
+    }
     let gone = held.control.advanced(form.burial_step()).with_owner(REMOVED);
     // Release: orders the removal after all that was done under the lock.
     if publish(held.memory, held.control, gone) { Ok(()) } else { Err(Failure::Evicted) }

@@ -37,9 +37,9 @@ mod transaction;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-pub(crate) use array::{effective_version, read};
+pub(crate) use array::{effective_version, is_whole, read};
 pub(crate) use control::{Control, FREE, Owner, REMOVED, lead};
-pub(crate) use lock::{Held, bury, claim, lock, remove, settle};
+pub(crate) use lock::{Held, bury, claim, lock, remove, settle, try_lock};
 pub(crate) use scalar::{load_scalar, load_scalar_versioned, update_scalar};
 #[cfg_attr(not(test), expect(unused_imports, reason = "public with Store::transaction"))]
 pub(crate) use transaction::{Change, Sample, commit_all, snapshot};
@@ -82,6 +82,11 @@ pub(crate) struct Cell {
 /// The tests' memories tell the call sites apart by their location, and weaken
 /// the orderings one by one: each must turn a test red.
 pub(crate) trait Memory {
+    /// From so many losses to writers on, a reader also tries for the slot's lock
+    /// between its tries, so that a storm of writers cannot starve it. (The
+    /// exhaustive checker sets 0, to see that path in few steps.)
+    const LOSSES_BEFORE_LOCK: u32 = 8;
+
     #[track_caller]
     fn load(&self, word: usize, order: Ordering) -> u64;
     #[track_caller]
@@ -219,10 +224,6 @@ impl From<Error> for Failure {
         Failure::Peers(error)
     }
 }
-
-/// From so many losses to writers on, a reader also tries for the slot's lock between
-/// its tries, so that a storm of writers cannot starve it.
-const LOSSES_BEFORE_LOCK: u32 = 8;
 
 /// No single sleep is longer, so that a wake-up lost with the process that owed
 /// it costs no more than this.

@@ -31,6 +31,23 @@ pub(crate) enum Mutant {
     DraftWithoutRecheck,
 }
 
+impl Mutant {
+    pub(crate) const ALL: [Mutant; 12] = [
+        Mutant::ClearStaleAfterCommit,
+        Mutant::BurialKeepsVersion,
+        Mutant::IdleBeforeSettling,
+        Mutant::NoSecondLookAtControl,
+        Mutant::SnapshotComparesControls,
+        Mutant::BuryWithoutByte,
+        Mutant::ClaimWithoutBurial,
+        Mutant::NoteStaleLate,
+        Mutant::CommitEarly,
+        Mutant::ReaderAcceptsTorn,
+        Mutant::CurrentNotStale,
+        Mutant::DraftWithoutRecheck,
+    ];
+}
+
 thread_local! {
     static PLANTED: Cell<Option<Mutant>> = const { Cell::new(None) };
 }

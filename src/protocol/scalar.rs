@@ -5,8 +5,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use super::array::effective_version;
 use super::lock::{try_lock, wait_for_owner, wake_if_waiting};
 use super::{
-    Cell, Control, DRAFT, FREE, Failure, Form, LOSSES_BEFORE_LOCK, Memory, Patience, Peers,
-    REMOVED, Word, planted,
+    Cell, Control, DRAFT, FREE, Failure, Form, Memory, Patience, Peers, REMOVED, Word, planted,
 };
 
 /// Replaces the value by `f` of it, atomically; `f` may run more than once. Where
@@ -81,12 +80,12 @@ pub(crate) fn load_scalar<M: Memory, P: Peers>(memory: &M, peers: &P) -> u64 {
 pub(crate) fn load_scalar_versioned<M: Memory, P: Peers>(memory: &M, peers: &P) -> (u64, u64) {
     for losses in 0u32.. {
         let (value, version) = sample(memory, peers);
-        // Acquire: the second look comes after the value was loaded.
-        memory.fence(Acquire);
+        // The second look comes after the value, which was acquired, or, if it was a
+        // draft, has a fence behind it.
         if effective_version(memory, peers) == version {
             return (value, version);
         }
-        if losses >= LOSSES_BEFORE_LOCK
+        if losses >= M::LOSSES_BEFORE_LOCK
             && let Some(held) = try_lock(memory, peers)
         {
             // Relaxed: under the lock nothing changes.
@@ -118,7 +117,7 @@ pub(super) fn sample<M: Memory, P: Peers>(memory: &M, peers: &P) -> (u64, u64) {
         if planted!(DraftWithoutRecheck) || memory.control(Relaxed).same(seen.control) {
             return (value, version);
         }
-        if losses >= LOSSES_BEFORE_LOCK
+        if losses >= M::LOSSES_BEFORE_LOCK
             && let Some(held) = try_lock(memory, peers)
         {
             // Relaxed: under the lock nothing changes.

@@ -8,10 +8,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use super::array::effective_version;
 use super::lock::{lock, publish, settle_draft};
 use super::scalar::sample;
-use super::{
-    Areas, Control, DRAFT, FREE, Failure, Form, Held, LOSSES_BEFORE_LOCK, Memory, Patience, Peers,
-    Word, planted,
-};
+use super::{Areas, Control, DRAFT, Failure, Form, Held, Memory, Patience, Peers, Word, planted};
 
 /// What a transaction does to one slot.
 pub(crate) enum Change<'d> {
@@ -23,11 +20,15 @@ pub(crate) enum Change<'d> {
 
 /// Commits the changes of all these slots, which this thread has locked, at once.
 /// From here on nothing but death can fail, and if it comes, those who bury finish.
+/// (The child of a fork has no locks to commit under: [`Failure::Evicted`], at once.)
 pub(crate) fn commit_all<M: Memory, P: Peers>(
     peers: &P,
     me: super::Owner,
     changes: Vec<(Held<'_, M, P>, Change<'_>)>,
-) {
+) -> Result<(), Failure> {
+    if changes.iter().any(|(held, _)| held.is_of_parent()) {
+        return Err(Failure::Evicted);
+    }
     for (held, change) in &changes {
         match change {
             Change::Area { areas, at, data } => held.fill(areas, *at, data),
@@ -48,7 +49,7 @@ pub(crate) fn commit_all<M: Memory, P: Peers>(
     }
     for (held, change) in &changes {
         let old = held.control.with_transaction(true);
-        let new = held.control.advanced(1).with_owner(FREE);
+        let new = held.committed();
         match change {
             Change::Scalar(_) => settle_draft(held.memory, old, new),
             Change::Area { .. } => {
@@ -58,6 +59,7 @@ pub(crate) fn commit_all<M: Memory, P: Peers>(
     }
     // Release: who sees IDLE sees every slot settled.
     peers.set_word(me, Word::Idle, Release);
+    Ok(())
 }
 
 /// Sets T; W may be set by others at any time, and stays.
@@ -96,7 +98,7 @@ pub(crate) fn snapshot<M: Memory, P: Peers>(
             effective_version(memory, peers)
         }
     };
-    for _ in 0..LOSSES_BEFORE_LOCK {
+    for _ in 0..M::LOSSES_BEFORE_LOCK {
         for (i, (memory, form)) in slots.iter().enumerate() {
             let control = planted!(SnapshotComparesControls).then(|| look(memory));
             match form {

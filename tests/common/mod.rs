@@ -7,8 +7,12 @@
 #![allow(dead_code, reason = "no test file uses all of it")]
 #![allow(unreachable_pub, reason = "a module of several test crates")]
 
+pub mod mangled;
+pub mod model;
 pub mod os;
 pub mod raw;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub mod trace;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -120,6 +124,21 @@ pub fn command(test: &str, role: &str, path: &Path) -> Command {
         .env("SLOTFILE_PATH", path)
         .stdout(Stdio::null());
     command
+}
+
+/// Runs the test of this name again in a process of its own, and waits for it: true in
+/// that process, which has the test's part to do; false in this one. For tests that trace
+/// their children: a child that another test forks meanwhile would have their stores open.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub fn apart(test: &str) -> bool {
+    if role().is_some() {
+        return trace::is_permitted();
+    }
+    let output = command(test, "apart", Path::new("")).stdout(Stdio::piped()).output().unwrap();
+    print!("{}", String::from_utf8_lossy(&output.stdout));
+    eprint!("{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{test}: {}", output.status);
+    false
 }
 
 /// Waits until this holds; panics after half a minute, far more than any machine needs.

@@ -1,5 +1,5 @@
 //! What the tests ask of the operating system that std does not offer: forks, signals,
-//! limits, mounts. Behind safe functions; the only unsafe code of the tests.
+//! limits, mounts. Behind safe functions; with `trace`, the only unsafe code of the tests.
 
 #![allow(unsafe_code)]
 

@@ -19,6 +19,27 @@ pub const DIRECTORY_LOCK: u64 = LIVE_HEADER + 8 * 24;
 pub const COUNT: u64 = LIVE_HEADER + 8 * 16;
 pub const ENDS: u64 = LIVE_HEADER + 8 * 40;
 
+/// What tells in which boot, and in which file, the live area was written.
+pub const IDENTITY: u64 = LIVE_HEADER;
+pub const IDENTITY_LEN: usize = 64;
+
+/// Makes `to` a copy of the store `from` that is taken for the file itself: with an identity
+/// of its own. (Any other copy is restored from its checkpoint when it is opened.)
+pub fn copy(from: &Path, to: &Path) {
+    // Of an earlier copy to the same place: the file is the same, and so is its identity.
+    let known = to.with_extension("identity");
+    let identity = std::fs::read(&known).ok().filter(|_| to.exists()).unwrap_or_else(|| {
+        slotfile::OpenOptions::new().create_new(true).sync_every(None).open(to).unwrap();
+        let identity = Raw::open(to).bytes(IDENTITY, IDENTITY_LEN);
+        std::fs::write(&known, &identity).unwrap();
+        identity
+    });
+    let raw = Raw::open(to);
+    raw.cut(0);
+    std::io::copy(&mut File::open(from).unwrap(), &mut &raw.file).unwrap();
+    raw.write(IDENTITY, &identity);
+}
+
 impl Raw {
     pub fn open(path: &Path) -> Raw {
         Raw { file: File::options().read(true).write(true).open(path).unwrap() }
@@ -93,5 +114,187 @@ impl Raw {
         let at = self.line(line);
         let crc = crc32fast::hash(&self.bytes(at + 4, LINE as usize - 4));
         self.write(at, &crc.to_le_bytes());
+    }
+}
+
+/// The parts of the checkpoint that a header or a descriptor says where they are.
+impl Raw {
+    pub fn mark(&self) -> u64 {
+        self.word(112)
+    }
+
+    /// Where commit record 0 or 1 is.
+    pub fn record(&self, number: u64) -> u64 {
+        self.word(120) + number * self.record_len()
+    }
+
+    pub fn record_len(&self) -> u64 {
+        self.word(128)
+    }
+
+    /// The number of the commit record with the highest epoch.
+    pub fn newest_record(&self) -> u64 {
+        u64::from(self.word(self.record(1)) > self.word(self.record(0)))
+    }
+
+    /// Bytes of a record: the head, then two bits for each page, then for each unit.
+    pub fn record_used(&self, number: u64) -> u64 {
+        let at = self.record(number);
+        64 + choices_len(self.word(at + 16)) + choices_len(self.word(at + 24))
+    }
+
+    /// Where the copies that a record names are: of pages of the directory, then of units.
+    pub fn copies_in_use(&self, number: u64) -> Vec<CopyAt> {
+        let at = self.record(number);
+        let (pages, units) = (self.word(at + 16), self.word(at + 24));
+        let choice = |from: u64, i: u64| self.bytes(from + i / 4, 1)[0] >> (2 * (i % 4)) & 3;
+        let mut found = Vec::new();
+        for page in 0..pages {
+            let second = choice(at + 64, page) == 2;
+            let head = self.word(136) + page * 4 * 4096 + if second { 2 * 4096 } else { 0 };
+            found.push(CopyAt {
+                slot_line: None,
+                head,
+                data: head + 4096,
+                len: self.word(head + 16),
+            });
+        }
+        for line in 0..self.word(at + 8) {
+            let (unit, copies) = (self.word(self.line(line) + 56), self.word(self.line(line) + 64));
+            let place = self.word(self.line(line) + 72);
+            if place != 4096 {
+                let second = choice(at + 64 + choices_len(pages), unit) == 2;
+                let head = copies + if second { 4096 } else { 0 };
+                found.push(CopyAt {
+                    slot_line: Some(line),
+                    head,
+                    data: head + 64,
+                    len: self.word(head + 16),
+                });
+                continue;
+            }
+            let mut left = self.word(self.line(line) + 16);
+            for part in 0.. {
+                let len = left.min(65_536);
+                if len == 0 || unit + part >= units {
+                    break;
+                }
+                let second = choice(at + 64 + choices_len(pages), unit + part) == 2;
+                let stride = 4096 + len.next_multiple_of(4096);
+                let head = copies + part * 2 * (4096 + 65_536) + if second { stride } else { 0 };
+                found.push(CopyAt { slot_line: Some(line), head, data: head + 4096, len });
+                left -= len;
+            }
+        }
+        found.sort_by_key(|copy| copy.head);
+        // Slots that share a unit.
+        found.dedup_by_key(|copy| copy.head);
+        found
+    }
+
+    /// Makes the CRC of a commit record right again, if its numbers allow it.
+    pub fn seal_record(&self, number: u64) {
+        let (at, len) = (self.record(number), self.record_used(number));
+        if len <= self.record_len() {
+            let bytes = self.bytes(at, len as usize);
+            let mut crc = crc32fast::Hasher::new();
+            crc.update(&bytes[..60]);
+            crc.update(&bytes[64..]);
+            self.write(at + 60, &crc.finalize().to_le_bytes());
+        }
+    }
+
+    /// Makes the CRC of a copy right again.
+    pub fn seal_copy(&self, copy: &CopyAt) {
+        let len = self.word(copy.head + 16);
+        if len <= 65_536 && copy.data + len <= self.len() {
+            let mut crc = crc32fast::Hasher::new();
+            crc.update(&self.bytes(copy.head, 60));
+            crc.update(&self.bytes(copy.data, len as usize));
+            self.write(copy.head + 60, &crc.finalize().to_le_bytes());
+        }
+    }
+
+    /// Makes the store one of an earlier boot. Nobody has it open.
+    pub fn restart(&self) {
+        self.write(IDENTITY, &[0x55; IDENTITY_LEN]);
+    }
+}
+
+fn choices_len(choices: u64) -> u64 {
+    choices.div_ceil(4).saturating_add(7) / 8 * 8
+}
+
+/// Where one copy is.
+#[derive(Clone, Copy, Debug)]
+pub struct CopyAt {
+    /// The line of the (first) slot in it; `None`: a page of the directory.
+    pub slot_line: Option<u64>,
+    pub head: u64,
+    pub data: u64,
+    pub len: u64,
+}
+
+/// All of a file that is not zero: stores are sparse, and putting one back is quick.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    pub len: u64,
+    pub pages: Vec<(u64, Vec<u8>)>,
+}
+
+impl Image {
+    pub fn of(path: &Path) -> Image {
+        let bytes = std::fs::read(path).unwrap();
+        let pages = bytes.chunks(4096).enumerate();
+        let pages = pages.filter(|(_, page)| page.iter().any(|b| *b != 0));
+        let pages = pages.map(|(i, page)| (4096 * i as u64, page.to_vec())).collect();
+        Image { len: bytes.len() as u64, pages }
+    }
+
+    /// Makes the file what it was. The file itself stays, with its inode.
+    pub fn put(&self, path: &Path) {
+        let options = File::options().write(true).create(true).truncate(true).to_owned();
+        let file = options.open(path).unwrap();
+        file.set_len(self.len).unwrap();
+        for (at, page) in &self.pages {
+            file.write_all_at(page, *at).unwrap();
+        }
+    }
+
+    /// As few bytes: the length, then runs of what is not zero: offset, length, bytes.
+    pub fn to_runs(&self) -> Vec<u8> {
+        let mut runs = self.len.to_le_bytes().to_vec();
+        for (at, page) in &self.pages {
+            let mut from = 0;
+            while let Some(start) = (from..page.len()).find(|i| page[*i] != 0) {
+                // Up to sixteen zeros cost less than another run.
+                let mut end = start + 1;
+                let mut i = end;
+                while i < page.len() && i < end + 16 {
+                    if page[i] != 0 {
+                        end = i + 1;
+                    }
+                    i += 1;
+                }
+                runs.extend((at + start as u64).to_le_bytes());
+                runs.extend((end as u64 - start as u64).to_le_bytes());
+                runs.extend(&page[start..end]);
+                from = end;
+            }
+        }
+        runs
+    }
+
+    /// The file of [`to_runs`](Image::to_runs).
+    pub fn put_runs(runs: &[u8], path: &Path) {
+        let word = |at: usize| u64::from_le_bytes(runs[at..at + 8].try_into().unwrap());
+        let file = File::create(path).unwrap();
+        file.set_len(word(0)).unwrap();
+        let mut at = 8;
+        while at < runs.len() {
+            let (offset, len) = (word(at), word(at + 8) as usize);
+            file.write_all_at(&runs[at + 16..at + 16 + len], offset).unwrap();
+            at += 16 + len;
+        }
     }
 }

@@ -31,6 +31,9 @@ pub(super) fn run(context: &mut Context, args: Info) -> Result<Exit, Failure> {
             "max_slots": info.max_slots,
             "free": info.free,
             "open_by": openers,
+            "last_sync": info.last_sync.map(event),
+            "unsynced": info.unsynced,
+            "recovery": info.last_recovery.map(event),
         });
         writeln!(out, "{object}")?;
         return Ok(Exit::DONE);
@@ -40,6 +43,18 @@ pub(super) fn run(context: &mut Context, args: Info) -> Result<Exit, Failure> {
     writeln!(out, "size       {}, {} of them on disk", bytes(info.size), bytes(info.allocated))?;
     writeln!(out, "room       {} more, up to {}", bytes(info.free), bytes(info.max_size))?;
     writeln!(out, "slots      {} of {}", info.slots, info.max_slots)?;
+    match (info.unsynced, info.last_sync) {
+        (None, _) => writeln!(out, "last sync  none: it keeps no checkpoints")?,
+        (Some(changed), last) => {
+            let last = last.map_or("before the machine was started".into(), |last| {
+                format!("{} (sync {})", age(last.at), last.epoch)
+            });
+            writeln!(out, "last sync  {last}; {changed} slots have changed since")?;
+        }
+    }
+    if let Some(last) = info.last_recovery {
+        writeln!(out, "restored   {}, to sync {}", age(last.at), last.epoch)?;
+    }
     for (at, opener) in info.open_by.iter().enumerate() {
         let title = if at == 0 { "open by" } else { "" };
         // The name is whatever the process called itself.
@@ -49,6 +64,22 @@ pub(super) fn run(context: &mut Context, args: Info) -> Result<Exit, Failure> {
         writeln!(out, "open by    nobody who writes")?;
     }
     Ok(Exit::DONE)
+}
+
+/// An object with the date in seconds since 1970, which every language can read.
+fn event(event: slotfile::Event) -> serde_json::Value {
+    let at = event.at.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    json!({ "sync": event.epoch, "time": at })
+}
+
+/// `5 s ago`.
+fn age(at: std::time::SystemTime) -> String {
+    let seconds = at.elapsed().map_or(0, |age| age.as_secs());
+    let units = [(86_400, "days"), (3_600, "h"), (60, "min")];
+    match units.into_iter().find(|(length, _)| seconds >= 2 * length) {
+        Some((length, unit)) => format!("{} {unit} ago", seconds / length),
+        None => format!("{seconds} s ago"),
+    }
 }
 
 /// `4096 bytes`, `1.5 MiB`.

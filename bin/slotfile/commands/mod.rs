@@ -2,6 +2,9 @@
 
 mod add;
 mod cas;
+mod check;
+mod compact;
+mod copy;
 mod create;
 mod define;
 pub(crate) mod demo;
@@ -11,11 +14,13 @@ mod lock;
 mod ls;
 mod rm;
 mod set;
+mod sync;
 
 use std::io::Write;
 use std::path::Path;
 
-use slotfile::{OpenOptions, Store};
+use indicatif::{ProgressBar, ProgressStyle};
+use slotfile::{OpenOptions, Recovery, Store};
 
 use crate::cli::{Cli, Everywhere, Verb};
 use crate::exit::{Exit, Failure};
@@ -31,9 +36,9 @@ pub(crate) struct Context {
 impl Context {
     /// How the options say that a store is to be opened.
     fn options(&self) -> OpenOptions {
-        let Everywhere { no_sync, lock_timeout, read_only, .. } = self.everywhere;
+        let Everywhere { no_sync, lock_timeout, read_only, any_file_system, .. } = self.everywhere;
         let mut options = OpenOptions::new();
-        options.read_only(read_only);
+        options.read_only(read_only).any_file_system(any_file_system);
         if no_sync {
             options.sync_every(None);
         }
@@ -44,12 +49,53 @@ impl Context {
     }
 
     fn open(&self, file: &Path) -> Result<Store, Failure> {
-        Ok(self.options().open(file)?)
+        self.opened(file, self.options().open(file)?)
     }
 
     /// For the verbs that only look: they need no more than permission to read.
     fn open_to_read(&self, file: &Path) -> Result<Store, Failure> {
-        Ok(self.options().read_only(true).open(file)?)
+        self.opened(file, self.options().read_only(true).open(file)?)
+    }
+
+    /// Says what opening has found, if it is not what people expect.
+    fn opened(&self, file: &Path, store: Store) -> Result<Store, Failure> {
+        let shown = file.display();
+        let what = "the file was truncated while it was open; restore it from a copy";
+        slotfile::exit_on_truncation(
+            format!("slotfile: {shown}: {what}\n"),
+            Exit::DAMAGED.0.into(),
+        )?;
+        match store.recovery() {
+            Recovery::Restored { epoch, newer_dropped } => {
+                let dropped = if newer_dropped { ", as a newer one was not completed" } else { "" };
+                self.note(&format!(
+                    "{shown}: the machine was restarted, or the file copied: restored to sync \
+                     {epoch}{dropped}"
+                ));
+            }
+            Recovery::Frozen { epoch } => self.note(&format!(
+                "{shown}: the machine was restarted, and the file cannot be written: this is sync \
+                 {epoch}, read into memory"
+            )),
+            Recovery::Emptied => self.note(&format!(
+                "{shown}: the machine was restarted, and the store keeps no checkpoints: it is \
+                 empty"
+            )),
+            _ => {}
+        }
+        Ok(store)
+    }
+
+    /// Shows how many bytes of long work are done, where somebody is looking.
+    fn progress(&self, done: &str) -> ProgressBar {
+        if self.everywhere.quiet {
+            return ProgressBar::hidden();
+        }
+        // Drawn to standard error, and only if that is a terminal.
+        let style = ProgressStyle::with_template("{spinner} {bytes} {msg} ({bytes_per_sec})");
+        ProgressBar::new_spinner()
+            .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
+            .with_message(done.to_owned())
     }
 
     /// A hint that is no result, for people.
@@ -90,6 +136,10 @@ fn dispatch(context: &mut Context, verb: Verb) -> Result<Exit, Failure> {
         Verb::Rm(words) => rm::run(context, words),
         Verb::Lock(args) => lock::run(context, args),
         Verb::Info(args) => info::run(context, args),
+        Verb::Sync(words) => sync::run(context, words),
+        Verb::Check(args) => check::run(context, args),
+        Verb::Copy(words) => copy::run(context, words),
+        Verb::Compact(words) => compact::run(context, words),
         Verb::Demo(args) => demo::run(context, args),
     }
 }

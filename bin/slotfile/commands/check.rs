@@ -1,0 +1,47 @@
+//! `check`: verifies everything that can be verified.
+
+use std::io::Write;
+
+use serde_json::json;
+
+use super::Context;
+use crate::cli::Info;
+use crate::exit::{Exit, Failure};
+
+pub(super) fn run(context: &mut Context, args: Info) -> Result<Exit, Failure> {
+    let mut words = args.words.read();
+    let file = words.file()?;
+    words.end()?;
+    let store = context.open_to_read(&file)?;
+    let progress = context.progress("verified");
+    let check = store.check_with(|bytes| progress.set_position(bytes))?;
+    progress.finish_and_clear();
+    let out = &mut context.out;
+    if args.json {
+        let problems: Vec<_> = check
+            .problems
+            .iter()
+            .map(|problem| json!({ "slot": problem.slot, "what": problem.what }))
+            .collect();
+        let object = json!({
+            "ok": check.is_ok(),
+            "problems": problems,
+            "unverified": check.unverified,
+        });
+        writeln!(out, "{object}")?;
+    } else {
+        for problem in &check.problems {
+            match &problem.slot {
+                Some(slot) => writeln!(out, "problem     slot {slot:?}: {}", problem.what)?,
+                None => writeln!(out, "problem     {}", problem.what)?,
+            }
+        }
+        for what in &check.unverified {
+            writeln!(out, "unverified  {what}")?;
+        }
+        if check.is_ok() {
+            writeln!(out, "ok          nothing is wrong")?;
+        }
+    }
+    Ok(if check.is_ok() { Exit::DONE } else { Exit::DAMAGED })
+}

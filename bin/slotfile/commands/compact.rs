@@ -1,0 +1,16 @@
+//! `compact`: gives back the space of removed slots.
+
+use super::Context;
+use crate::exit::{Exit, Failure};
+use crate::words::Words;
+
+pub(super) fn run(context: &mut Context, words: Words) -> Result<Exit, Failure> {
+    let mut words = words.read();
+    let file = words.file()?;
+    words.end()?;
+    let store = context.open(&file)?;
+    let progress = context.progress("copied");
+    store.compact_with(|bytes| progress.set_position(bytes))?;
+    progress.finish_and_clear();
+    Ok(Exit::DONE)
+}

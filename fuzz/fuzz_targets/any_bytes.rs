@@ -1,0 +1,12 @@
+//! Any bytes as a store, see `tests/common/mangled.rs`.
+#![no_main]
+#![allow(dead_code)]
+
+#[path = "../../tests/common/mangled.rs"]
+mod mangled;
+#[path = "../../tests/common/model.rs"]
+mod model;
+#[path = "../../tests/common/raw.rs"]
+mod raw;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| mangled::run(input));

@@ -1,0 +1,433 @@
+//! What a checkpoint is on disk: copies of units, and the record that says which of them
+//! belong together.
+//!
+//! Each unit has two copies, of which at most one is in use. A sync writes the others,
+//! then the record that is not in use; so whatever it is interrupted by, the record in use
+//! and all that it names are untouched. Nothing here knows of the live slots.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::layout::{
+    Descriptor, Header, LARGE_UNIT, LINE, PAGE, Regions, SMALL_ENTRY, SMALL_UNIT, UNIT_HEAD,
+};
+use crate::protocol::{self, Control, REMOVED};
+use crate::sys;
+
+/// What a copy begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct CopyHead {
+    /// The unit's number; of a page of the directory with [`DIRECTORY`] set.
+    pub(crate) unit: u64,
+    /// Of the sync that wrote it.
+    pub(crate) epoch: u64,
+    /// Bytes of data.
+    pub(crate) len: u64,
+    /// Of a large slot: see [`Tag`]. Otherwise 0.
+    pub(crate) tag: u64,
+    pub(crate) reserved: [u32; 7],
+    /// CRC-32 of the head before it, and of the data.
+    pub(crate) crc: u32,
+}
+
+const _: () = assert!(size_of::<CopyHead>() == UNIT_HEAD as usize);
+
+/// Set in the numbers of the directory's pages.
+pub(crate) const DIRECTORY: u64 = 1 << 63;
+
+/// A slot's version times two; plus one if it was removed.
+pub(crate) type Tag = u64;
+
+/// A tag that no slot has: versions have 47 bits.
+pub(crate) const UNKNOWN: Tag = Tag::MAX;
+
+/// The tag of a slot whose control word is this.
+pub(crate) fn tag_of(control: Control) -> Tag {
+    control.version() << 1 | Tag::from(control.owner() == REMOVED)
+}
+
+/// The control word of a slot at rest with this tag.
+pub(crate) fn control_of(tag: Tag) -> Control {
+    let owner = if tag & 1 == 1 { REMOVED } else { protocol::FREE };
+    Control::default().advanced(tag >> 1).with_owner(owner)
+}
+
+/// Where the two copies of a unit are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) unit: u64,
+    /// The first copy's head.
+    at: u64,
+    /// From one copy to the other.
+    stride: u64,
+    /// From a copy's head to its data.
+    data: u64,
+    /// Bytes of data, at most.
+    pub(crate) len: usize,
+}
+
+impl Place {
+    /// Of a page of the directory.
+    pub(crate) fn of_page(regions: &Regions, page: u64) -> Place {
+        let at = regions.directory_copies + page * 4 * PAGE;
+        Place { unit: DIRECTORY | page, at, stride: 2 * PAGE, data: PAGE, len: PAGE as usize }
+    }
+
+    /// Of the small unit that a slot is in.
+    pub(crate) fn of_small(descriptor: &Descriptor) -> Place {
+        Place {
+            unit: descriptor.first_unit,
+            at: descriptor.copies,
+            stride: SMALL_UNIT,
+            data: UNIT_HEAD,
+            len: (SMALL_UNIT - UNIT_HEAD) as usize,
+        }
+    }
+
+    /// Of a large slot's unit number `part`, counted from its first.
+    pub(crate) fn of_large(descriptor: &Descriptor, part: u64) -> Place {
+        let len = (descriptor.content_len() - part * LARGE_UNIT).min(LARGE_UNIT);
+        Place {
+            unit: descriptor.first_unit + part,
+            at: descriptor.copies + part * 2 * (PAGE + LARGE_UNIT),
+            stride: PAGE + len.next_multiple_of(PAGE),
+            data: PAGE,
+            len: len as usize,
+        }
+    }
+
+    /// The bytes of one copy, to sync.
+    pub(crate) fn range(&self, choice: Choice) -> (u64, u64) {
+        (self.head(choice), self.stride)
+    }
+
+    fn head(&self, choice: Choice) -> u64 {
+        match choice {
+            Choice::B => self.at + self.stride,
+            Choice::A | Choice::Absent => self.at,
+        }
+    }
+
+    /// Writes one copy; returns its CRC.
+    pub(crate) fn write(
+        &self,
+        file: &File,
+        choice: Choice,
+        epoch: u64,
+        tag: Tag,
+        data: &[u8],
+    ) -> io::Result<u32> {
+        assert!(data.len() <= self.len, "a unit's data fits it");
+        let mut head = CopyHead { unit: self.unit, epoch, tag, ..Zeroable::zeroed() };
+        head.len = data.len() as u64;
+        head.crc = copy_crc(&head, data);
+        let at = self.head(choice);
+        if self.data == UNIT_HEAD {
+            // One page, one write: the page is never half old in the cache.
+            let mut page = bytemuck::bytes_of(&head).to_vec();
+            page.extend_from_slice(data);
+            sys::write_at(file, &page, at)?;
+        } else {
+            sys::write_at(file, data, at + self.data)?;
+            sys::write_at(file, bytemuck::bytes_of(&head), at)?;
+        }
+        Ok(head.crc)
+    }
+
+    /// A copy's head alone, if it is one of this unit.
+    pub(crate) fn read_head(&self, file: &File, choice: Choice) -> io::Result<Option<CopyHead>> {
+        let mut head = CopyHead::zeroed();
+        file.read_exact_at(bytemuck::bytes_of_mut(&mut head), self.head(choice))?;
+        Ok((head.unit == self.unit && head.len as usize <= self.len).then_some(head))
+    }
+
+    /// A whole copy, if its CRC is right.
+    pub(crate) fn read(
+        &self,
+        file: &File,
+        choice: Choice,
+    ) -> io::Result<Option<(CopyHead, Vec<u8>)>> {
+        let Some(head) = self.read_head(file, choice)? else { return Ok(None) };
+        let mut data = vec![0; head.len as usize];
+        file.read_exact_at(&mut data, self.head(choice) + self.data)?;
+        Ok((copy_crc(&head, &data) == head.crc).then_some((head, data)))
+    }
+}
+
+fn copy_crc(head: &CopyHead, data: &[u8]) -> u32 {
+    let head = bytemuck::bytes_of(head);
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&head[..head.len() - 4]);
+    crc.update(data);
+    crc.finalize()
+}
+
+/// Whether a slot shares its unit with others.
+pub(crate) fn is_small(descriptor: &Descriptor) -> bool {
+    entry_len(descriptor) <= SMALL_ENTRY
+}
+
+/// Bytes of a slot's entry in a small unit: its control word, then its content.
+pub(crate) fn entry_len(descriptor: &Descriptor) -> u64 {
+    8 + descriptor.content_len().next_multiple_of(8)
+}
+
+/// How many units a slot has for itself.
+pub(crate) fn large_units(descriptor: &Descriptor) -> u64 {
+    descriptor.content_len().div_ceil(LARGE_UNIT)
+}
+
+/// Whether a slot's units and copies are where a store can have them: every number of it
+/// comes from the file.
+pub(crate) fn check_places(descriptor: &Descriptor, header: &Header) -> Option<()> {
+    let (count, len, place_fits) = if is_small(descriptor) {
+        let end = descriptor.place.checked_add(entry_len(descriptor))?;
+        (1, 2 * SMALL_UNIT, descriptor.place >= UNIT_HEAD && end <= SMALL_UNIT)
+    } else {
+        let units = large_units(descriptor);
+        let data = descriptor.content_len().next_multiple_of(PAGE);
+        (units, 2 * (units * PAGE + data), descriptor.place == PAGE)
+    };
+    // A unit's two copies take two pages at least.
+    let most_units = header.max_size / (2 * PAGE);
+    let fits = place_fits
+        && descriptor.first_unit.checked_add(count)? <= most_units
+        && descriptor.copies.is_multiple_of(PAGE)
+        && descriptor.copies >= header.regions.runs
+        && descriptor.copies.checked_add(len)? <= header.max_size;
+    fits.then_some(())
+}
+
+/// How many pages of the directory hold so many lines.
+pub(crate) fn pages(lines: u32) -> usize {
+    (lines as usize * LINE).div_ceil(PAGE as usize)
+}
+
+/// Which of a unit's copies a record names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Choice {
+    /// The unit has never been synced.
+    Absent = 0,
+    A = 1,
+    B = 2,
+}
+
+impl Choice {
+    fn of(bits: u8) -> Option<Choice> {
+        match bits {
+            0 => Some(Choice::Absent),
+            1 => Some(Choice::A),
+            2 => Some(Choice::B),
+            _ => None,
+        }
+    }
+
+    /// The copy that may be written while this one is in use.
+    pub(crate) fn other(self) -> Choice {
+        if self == Choice::A { Choice::B } else { Choice::A }
+    }
+}
+
+/// A commit record: which copies belong together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Record {
+    /// Counts the syncs; 1 is the empty store.
+    pub(crate) epoch: u64,
+    /// Lines of the directory.
+    pub(crate) lines: u32,
+    /// For each page of the directory in use.
+    pub(crate) pages: Vec<Choice>,
+    /// For each unit in use.
+    pub(crate) units: Vec<Choice>,
+    /// Of [`mix`] over all copies that are named.
+    pub(crate) sum: u64,
+}
+
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct RecordHead {
+    epoch: u64,
+    lines: u64,
+    pages: u64,
+    units: u64,
+    sum: u64,
+    reserved: [u32; 5],
+    /// CRC-32 of the head before it, and of the choices.
+    crc: u32,
+}
+
+/// The epochs that a record can have: each has a successor.
+const EPOCHS: std::ops::Range<u64> = 1..1 << 63;
+
+const RECORD_HEAD: usize = size_of::<RecordHead>();
+const _: () = assert!(RECORD_HEAD == 64);
+
+impl Record {
+    /// The record of a new store.
+    pub(crate) fn empty() -> Record {
+        Record { epoch: 1, lines: 0, pages: Vec::new(), units: Vec::new(), sum: 0 }
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut head = RecordHead {
+            epoch: self.epoch,
+            lines: self.lines.into(),
+            pages: self.pages.len() as u64,
+            units: self.units.len() as u64,
+            sum: self.sum,
+            ..Zeroable::zeroed()
+        };
+        let choices = [pack(&self.pages), pack(&self.units)].concat();
+        head.crc = record_crc(&head, &choices);
+        [bytemuck::bytes_of(&head), &choices].concat()
+    }
+
+    /// Reads record 0 or 1; `None` unless its CRC is right and its numbers can be.
+    pub(crate) fn read(file: &File, regions: &Regions, number: u64) -> io::Result<Option<Record>> {
+        let at = regions.records + number * regions.record_len;
+        let mut head = RecordHead::zeroed();
+        file.read_exact_at(bytemuck::bytes_of_mut(&mut head), at)?;
+        let lines = u32::try_from(head.lines).unwrap_or(u32::MAX);
+        if !EPOCHS.contains(&head.epoch)
+            || head.lines > regions.directory_lines
+            || head.pages != pages(lines) as u64
+            || head.units > 4 * regions.record_len
+        {
+            return Ok(None);
+        }
+        let (page_bytes, unit_bytes) = (packed_len(head.pages), packed_len(head.units));
+        let len = page_bytes + unit_bytes;
+        if (RECORD_HEAD + len) as u64 > regions.record_len {
+            return Ok(None);
+        }
+        let mut choices = vec![0; len];
+        file.read_exact_at(&mut choices, at + RECORD_HEAD as u64)?;
+        if record_crc(&head, &choices) != head.crc {
+            return Ok(None);
+        }
+        let (page_choices, unit_choices) = choices.split_at(page_bytes);
+        let pages = unpack(page_choices, head.pages as usize);
+        let units = unpack(unit_choices, head.units as usize);
+        Ok(pages.zip(units).map(|(pages, units)| Record {
+            epoch: head.epoch,
+            lines,
+            pages,
+            units,
+            sum: head.sum,
+        }))
+    }
+}
+
+fn record_crc(head: &RecordHead, choices: &[u8]) -> u32 {
+    let head = bytemuck::bytes_of(head);
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&head[..head.len() - 4]);
+    crc.update(choices);
+    crc.finalize()
+}
+
+/// Bytes of so many choices: two bits each, in whole words.
+fn packed_len(choices: u64) -> usize {
+    (choices as usize).div_ceil(4).next_multiple_of(8)
+}
+
+fn pack(choices: &[Choice]) -> Vec<u8> {
+    let mut bytes = vec![0; packed_len(choices.len() as u64)];
+    for (i, choice) in choices.iter().enumerate() {
+        bytes[i / 4] |= (*choice as u8) << (2 * (i % 4));
+    }
+    bytes
+}
+
+fn unpack(bytes: &[u8], count: usize) -> Option<Vec<Choice>> {
+    (0..count).map(|i| Choice::of(bytes[i / 4] >> (2 * (i % 4)) & 3)).collect()
+}
+
+/// What a named copy adds to a record's sum: two rounds of the finaliser of splitmix64
+/// (<https://prng.di.unimi.it/splitmix64.c>). A record with other copies in the places
+/// that it names has another sum.
+pub(crate) fn mix(unit: u64, epoch: u64, crc: u32) -> u64 {
+    let round = |x: u64| {
+        let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ (x >> 31)
+    };
+    round(round(unit.wrapping_add(0x9e37_79b9_7f4a_7c15)) ^ epoch)
+        .wrapping_add(u64::from(crc).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+}
+
+/// The mark: the epoch of the last acknowledged sync, with its CRC. Written without a
+/// flush; if it is there, the record it names must be, too.
+pub(crate) fn write_mark(file: &File, regions: &Regions, epoch: u64) -> io::Result<()> {
+    let epoch = epoch.to_le_bytes();
+    let crc = crc32fast::hash(&epoch).to_le_bytes();
+    let mut mark = [0; 16];
+    mark[..8].copy_from_slice(&epoch);
+    mark[8..12].copy_from_slice(&crc);
+    sys::write_at(file, &mark, regions.mark)
+}
+
+/// The mark's epoch; 0 if there is none.
+pub(crate) fn read_mark(file: &File, regions: &Regions) -> io::Result<u64> {
+    let mut mark = [0; 12];
+    file.read_exact_at(&mut mark, regions.mark)?;
+    let (epoch, crc) = mark.split_at(8);
+    let right = crc32fast::hash(epoch).to_le_bytes() == crc;
+    Ok(if right { epoch.iter().rev().fold(0, |n, b| n << 8 | u64::from(*b)) } else { 0 })
+}
+
+/// Whether there is something in the mark's place that is no mark.
+pub(crate) fn is_mark_damaged(file: &File, regions: &Regions) -> io::Result<bool> {
+    let mut mark = [0; 16];
+    file.read_exact_at(&mut mark, regions.mark)?;
+    Ok(mark[12..] != [0; 4] || mark != [0; 16] && read_mark(file, regions)? == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn choice() -> impl Strategy<Value = Choice> {
+        prop_oneof![Just(Choice::Absent), Just(Choice::A), Just(Choice::B)]
+    }
+
+    proptest! {
+        #[test]
+        fn a_record_reads_back_and_any_flipped_bit_shows(
+            units in proptest::collection::vec(choice(), 0..100),
+            epoch in EPOCHS,
+            sum: u64,
+            bit: usize,
+        ) {
+            let regions = Regions::new(1000, 1 << 30).unwrap();
+            let record = Record { epoch, lines: 40, pages: vec![Choice::A; 2], units, sum };
+            let file = tempfile::tempfile().unwrap();
+            file.set_len(regions.runs).unwrap();
+            let mut bytes = record.encode();
+            file.write_all_at(&bytes, regions.records).unwrap();
+            prop_assert_eq!(Record::read(&file, &regions, 0).unwrap(), Some(record));
+            prop_assert_eq!(Record::read(&file, &regions, 1).unwrap(), None);
+            let bit = bit % (8 * bytes.len());
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            file.write_all_at(&bytes, regions.records).unwrap();
+            prop_assert_eq!(Record::read(&file, &regions, 0).unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn a_mark_reads_back_or_is_none() {
+        let regions = Regions::new(1000, 1 << 30).unwrap();
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(regions.runs).unwrap();
+        assert_eq!(read_mark(&file, &regions).unwrap(), 0);
+        write_mark(&file, &regions, 0x0102_0304_0506).unwrap();
+        assert_eq!(read_mark(&file, &regions).unwrap(), 0x0102_0304_0506);
+        file.write_all_at(&[9], regions.mark).unwrap();
+        assert_eq!(read_mark(&file, &regions).unwrap(), 0);
+    }
+}

@@ -1,0 +1,114 @@
+//! A store made anew from another one's slots: a consistent copy of a live store, or a
+//! compacted one. Slots that were removed are left out, with their space.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::attach::Attachment;
+use crate::checkpoint::{Tag, UNKNOWN, control_of};
+use crate::cut::{SlotMemory, settle_copies};
+use crate::directory::{self, Definition};
+use crate::error::{Error, Result};
+use crate::map::Region;
+use crate::protocol::{self, CONTROL, Form, Memory, Patience, STALE, VALUE};
+
+/// A slot, and its counterpart in the new store.
+struct Pair {
+    memory: SlotMemory,
+    content_len: usize,
+    to: Region,
+    to_form: Form,
+}
+
+/// How often the cut is begun anew before the copy is given up.
+const ATTEMPTS: usize = 16;
+/// Bytes that are copied at a time.
+const PART: usize = 64 * 1024;
+
+/// Fills `to`, a new store that nobody else knows of, with the slots of `from` as they are
+/// at one instant, versions included. `progress` is told how many bytes have been copied.
+pub(crate) fn duplicate(
+    from: &Attachment,
+    to: &Attachment,
+    patience: &mut Patience,
+    progress: &mut dyn FnMut(u64),
+) -> Result<()> {
+    let mut pairs: Vec<Pair> = Vec::new();
+    let mut seen: Vec<Tag> = Vec::new();
+    let (mut line, mut copied) = (0, 0);
+    for _ in 0..ATTEMPTS {
+        let count = directory::count(from)?;
+        // First what was removed: its name may have been given to a new slot since.
+        for (pair, seen) in pairs.iter().zip(&mut seen) {
+            if pair.memory.tag(from) & 1 == 1 {
+                *seen = pair.copy(from);
+            }
+        }
+        directory::each_between(from, line, count, |descriptor| {
+            let region = directory::region(from, &descriptor)?;
+            if directory::is_removed(&region, descriptor.form()) {
+                return Ok(());
+            }
+            let definition = Definition {
+                name: &descriptor.name,
+                slot_type: &descriptor.slot_type,
+                areas: descriptor.areas,
+                initial: None,
+            };
+            let (twin, to, _) = directory::define(to, patience, &definition)?;
+            pairs.push(Pair {
+                memory: SlotMemory::new(&descriptor, region),
+                content_len: descriptor.content_len() as usize,
+                to,
+                to_form: twin.form(),
+            });
+            seen.push(UNKNOWN);
+            Ok(())
+        })?;
+        line = count;
+        let copy = |changed: &[usize], seen: &mut [Tag]| {
+            for i in changed {
+                seen[*i] = pairs[*i].copy(from);
+                copied += pairs[*i].content_len as u64;
+                progress(copied);
+            }
+            Ok(())
+        };
+        if settle_copies(from, &pairs, |pair| &pair.memory, line, &mut seen, copy)? {
+            return Ok(());
+        }
+    }
+    let what = "its slots change faster than they can be copied; try again".to_owned();
+    Err(Error::Unsupported { path: from.path.clone(), what })
+}
+
+impl Pair {
+    /// Copies the content; returns what the slot was, [`UNKNOWN`] if it changed meanwhile.
+    fn copy(&self, attachment: &Attachment) -> Tag {
+        let tag = self.memory.tag(attachment);
+        let version = tag >> 1;
+        let whole = match (&self.memory, self.to_form) {
+            (SlotMemory::Areas(region, from), Form::Areas(to)) => {
+                let mut part = vec![0; PART.min(self.content_len)];
+                for at in (0..self.content_len).step_by(PART) {
+                    let part = &mut part[..(self.content_len - at).min(PART)];
+                    region.read(from.of(version), at, part);
+                    self.to.write(to.of(version), at, part);
+                }
+                for area in 0..to.count as usize {
+                    // All of it: what the other areas hold means nothing.
+                    self.to.store(STALE + area, (to.words as u64) << 32, Relaxed);
+                }
+                protocol::is_whole(region, from, version)
+            }
+            (SlotMemory::Scalar(cell), _) => {
+                let (value, of) = protocol::load_scalar_versioned(cell, attachment);
+                self.to.store(VALUE, value, Relaxed);
+                of == version
+            }
+            (SlotMemory::Areas(..), _) => unreachable!("both have the same type"),
+        };
+        // A removed slot that is copied stays removed: the name is free in the copy, too.
+        self.to.store(CONTROL, control_of(tag).bits(), Relaxed);
+        if whole { tag } else { UNKNOWN }
+    }
+}

@@ -1,0 +1,173 @@
+//! An open store as a whole: the attachment, its syncs in the background, and leaving.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::attach::Attachment;
+use crate::error::Result;
+use crate::fork;
+use crate::layout::FLAG_NO_CHECKPOINT;
+use crate::protocol::Patience;
+use crate::recovery::Recovery;
+use crate::sync::{Syncer, Turn};
+
+/// What all handles of one store share in this process. Whoever drops the last one leaves
+/// the store, which syncs.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) attachment: Arc<Attachment>,
+    pub(crate) recovery: Recovery,
+    syncer: Arc<Syncer>,
+    /// The shortest period that any opener asked for, in nanoseconds; `NEVER` if none did.
+    period: Arc<AtomicU64>,
+    /// The process whose background thread runs: after a fork, the child has none.
+    generation: AtomicU64,
+    bell: Arc<Bell>,
+    /// The background thread, and the process that it is one of.
+    thread: Mutex<Option<(u64, JoinHandle<()>)>>,
+}
+
+const NEVER: u64 = u64::MAX;
+
+/// Wakes the background thread, to end or to look at the period again.
+#[derive(Debug, Default)]
+struct Bell {
+    rung: Mutex<()>,
+    ring: Condvar,
+    ended: AtomicBool,
+}
+
+impl Session {
+    pub(crate) fn new(attachment: Arc<Attachment>, recovery: Recovery) -> Session {
+        Session {
+            attachment,
+            recovery,
+            syncer: Arc::new(Syncer::new()),
+            period: Arc::new(AtomicU64::new(NEVER)),
+            generation: AtomicU64::new(NEVER),
+            bell: Arc::default(),
+            thread: Mutex::new(None),
+        }
+    }
+
+    /// Syncs now. An error leaves the last sync as it was.
+    pub(crate) fn sync(&self, patience: &mut Patience) -> Result<()> {
+        self.syncer.sync(&self.attachment, patience, Turn::Wait)
+    }
+
+    /// Leaves the sync to a later process.
+    pub(crate) fn leave_unsynced(&self) {
+        self.period.store(NEVER, Ordering::Relaxed);
+    }
+
+    fn can_sync(&self) -> bool {
+        self.attachment.writable && self.attachment.header.flags & FLAG_NO_CHECKPOINT == 0
+    }
+
+    /// Has the store synced in the background at least this often, and when it is left.
+    pub(crate) fn sync_every(self: &Arc<Self>, period: Option<Duration>) {
+        let Some(period) = period else { return };
+        if !self.can_sync() {
+            return;
+        }
+        let nanos = u64::try_from(period.as_nanos()).unwrap_or(NEVER - 1);
+        // Relaxed: the thread sees it when it next wakes.
+        if self.period.fetch_min(nanos.min(NEVER - 1), Ordering::Relaxed) > nanos {
+            self.bell.ring.notify_all();
+        }
+        self.keep_syncing();
+    }
+
+    /// Starts this process's background thread, if it is to have one and has none: the
+    /// children of forks have none until they first write.
+    #[inline]
+    pub(crate) fn keep_syncing(self: &Arc<Self>) {
+        // Relaxed: whoever is the first to change it starts the thread.
+        if self.generation.load(Ordering::Relaxed) != fork::generation() {
+            self.start();
+        }
+    }
+
+    #[cold]
+    fn start(self: &Arc<Self>) {
+        let now = fork::generation();
+        if self.period.load(Ordering::Relaxed) == NEVER
+            || self.generation.swap(now, Ordering::Relaxed) == now
+        {
+            return;
+        }
+        // Not the session: the thread could be the last to drop it, and leave the store
+        // after whoever closed it has gone on, or ended the process.
+        let (attachment, syncer) = (Arc::clone(&self.attachment), Arc::clone(&self.syncer));
+        let (shared_period, bell) = (Arc::clone(&self.period), Arc::clone(&self.bell));
+        let run = move || {
+            loop {
+                let period = Duration::from_nanos(shared_period.load(Ordering::Relaxed));
+                // An error is not lost: the next sync writes all of it again, and `sync`
+                // and `check` report it.
+                let turn = Turn::SkipIfWithin(period.mul_f32(0.9));
+                let _ = syncer.sync(&attachment, &mut Patience::new(None), turn);
+                bell.wait(period);
+                if bell.ended.load(Ordering::Acquire) {
+                    return;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("slotfile sync".into()).spawn(run);
+        match thread {
+            Ok(thread) => {
+                let mut ours = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+                // That of a parent is not here to be joined, nor to be let go.
+                std::mem::forget(ours.replace((now, thread)));
+            }
+            // No thread was to be had: the next write tries again.
+            Err(_) => self.generation.store(NEVER, Ordering::Relaxed),
+        }
+    }
+}
+
+impl Bell {
+    fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+        // Under the mutex, so that it does not ring between a look and a sleep.
+        let _rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
+        self.ring.notify_all();
+    }
+
+    fn wait(&self, limit: Duration) {
+        let until = Instant::now() + limit.min(Duration::from_secs(3600));
+        let mut rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
+        while !self.ended.load(Ordering::Acquire) {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            rung = self.ring.wait_timeout(rung, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let thread = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        match thread {
+            Some((process, thread)) if process == fork::generation() => {
+                self.bell.end();
+                let _ = thread.join();
+            }
+            parents => std::mem::forget(parents),
+        }
+        if self.period.load(Ordering::Relaxed) == NEVER || !self.can_sync() {
+            return;
+        }
+        // Nobody is left to tell of an error; the checkpoint stays what it was.
+        let mut patience = Patience::new(Some(Duration::from_secs(5)));
+        let _ = self.syncer.sync(&self.attachment, &mut patience, Turn::Wait);
+        // The last to leave syncs what others have changed since: nobody can come in between.
+        let _ = self
+            .attachment
+            .if_alone(|| self.syncer.sync(&self.attachment, &mut patience, Turn::Wait));
+    }
+}

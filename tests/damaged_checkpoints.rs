@@ -1,0 +1,322 @@
+//! A checkpoint with damage in it: after a restart the store is refused, or it is exactly
+//! the last acknowledged sync. Never an older one in silence, never a panic, never a hang.
+//! And `check` finds the same damage while the store is in use.
+
+mod common;
+
+use std::path::Path;
+use std::time::Duration;
+
+use common::raw::{Image, Raw};
+use common::{long, rounds, store_in, within};
+use proptest::prelude::*;
+use slotfile::{Data, Error, OpenOptions, Recovery, Store};
+
+/// Where a flush costs nothing, if there is such a place: what is flipped here is what the
+/// disk would hold, and each of thousands of openings flushes.
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| common::folder())
+}
+
+/// What the slots hold in round `n`: small ones that share a unit, and a large one of two
+/// units, of which only the second changes from round to round.
+fn contents(n: u8) -> Vec<(&'static str, Data)> {
+    let mut large = vec![0x5a_u8; 70_000];
+    large[69_000] = n;
+    vec![
+        ("value", Data::from(u64::from(n) + 1)),
+        ("array", Data::from([f64::from(n), -2.5, 3.5])),
+        ("text", Data::from("x".repeat(usize::from(n)).as_str())),
+        ("bytes", Data::Bytes(vec![n; 20])),
+        ("large", Data::from(large)),
+    ]
+}
+
+fn open(path: &Path) -> Result<Store, Error> {
+    let mut options = OpenOptions::new();
+    options.lock_timeout(Some(Duration::from_millis(200))).sync_every(None);
+    options.open(path)
+}
+
+fn fill(store: &Store, n: u8) {
+    for (name, content) in contents(n) {
+        store.slot(name).unwrap().store(content).unwrap();
+    }
+}
+
+/// The last acknowledged sync of [`prepared`]: three after that of the empty store.
+const LAST: u64 = 4;
+
+/// A store that was synced three times, then changed, then lost its machine: rounds 1 to 3
+/// are in syncs, of which 2 and 3 still have a record; round 4 only in the live area.
+fn prepared(path: &Path) -> Image {
+    let mut options = OpenOptions::new();
+    options.create_new(true).max_slots(16).max_size(64 << 20).sync_every(None);
+    let store = options.open(path).unwrap();
+    store.value::<u64>("value").unwrap();
+    store.array::<f64>("array", 3).unwrap();
+    store.text("text", 30).unwrap();
+    store.bytes("bytes", 30).unwrap();
+    store.array::<u8>("large", 70_000).unwrap();
+    for n in 1..=3 {
+        fill(&store, n);
+        store.sync().unwrap();
+    }
+    fill(&store, 4);
+    drop(store);
+    Raw::open(path).restart();
+    Image::of(path)
+}
+
+/// Opens the store after its restart. What opens is as of the last sync, and in order; what
+/// does not says that it is damaged, in one line that begins with the file.
+fn last_sync_or_refused(path: &Path) -> Result<(), Error> {
+    let store = within(Duration::from_secs(5), "opening", || open(path)).inspect_err(|e| {
+        let message = e.to_string();
+        assert!(matches!(e, Error::Corrupt { .. }), "{e:?}");
+        assert!(message.starts_with(&path.display().to_string()), "{message}");
+        assert!(!message.contains('\n'), "{message}");
+    })?;
+    assert_eq!(store.recovery(), Recovery::Restored { epoch: LAST, newer_dropped: false });
+    for (name, content) in contents(3) {
+        assert!(store.slot(name).unwrap().load() == content, "{name} is not as it was synced");
+    }
+    assert_eq!(store.check().unwrap().problems, []);
+    Ok(())
+}
+
+/// All bytes that are worth a flip: with what they are part of.
+fn places(raw: &Raw) -> Vec<(&'static str, u64)> {
+    let newest = raw.newest_record();
+    let mut places = Vec::new();
+    let mut add = |what, from: u64, to: u64, step: usize| {
+        places.extend((from..to).step_by(step).map(|at| (what, at)));
+    };
+    add("mark", raw.mark(), raw.mark() + 16, 1);
+    for number in [newest, 1 - newest] {
+        let at = raw.record(number);
+        let what = if number == newest { "record" } else { "older record" };
+        add(what, at, at + raw.record_used(number), 1);
+    }
+    for copy in raw.copies_in_use(newest) {
+        let what = if copy.slot_line.is_some() { "slot" } else { "directory" };
+        add(what, copy.head, copy.head + 64, 1);
+        let step = if copy.len > 4_096 && !long() { 997 } else { 1 };
+        add(what, copy.data, copy.data + copy.len, step);
+        add(what, copy.data + copy.len - 1, copy.data + copy.len, 1);
+    }
+    places
+}
+
+#[test]
+fn row_30_each_flipped_byte_of_a_checkpoint_is_refused_or_harmless_after_a_restart() {
+    let folder = folder();
+    let path = store_in(&folder);
+    let image = prepared(&path);
+    last_sync_or_refused(&path).unwrap();
+    image.put(&path);
+    let places = places(&Raw::open(&path));
+    assert!(places.len() > 1_000, "only {} bytes of it", places.len());
+    for (what, at) in places {
+        for mask in [0xff, 1 << (at % 8)] {
+            if mask != 0xff && !long() && at % 4 != 0 {
+                continue;
+            }
+            image.put(&path);
+            Raw::open(&path).flip(at, mask);
+            let result = last_sync_or_refused(&path);
+            let context = || format!("{what}, byte {at:#x} ^ {mask:#x}: {result:?}");
+            match what {
+                // What nobody needs as long as the newest record is whole.
+                "mark" | "older record" => assert!(result.is_ok(), "{}", context()),
+                "slot" => {
+                    let named = matches!(&result, Err(Error::Corrupt { slot: Some(_), .. }));
+                    assert!(named, "{}", context());
+                }
+                _ => assert!(result.is_err(), "{}", context()),
+            }
+        }
+    }
+}
+
+/// Without its mark a store whose newest record is rotten cannot tell that from a sync
+/// that was cut off; it says so, and it is never anything but a whole sync.
+#[test]
+fn row_30_with_neither_mark_nor_newest_record_the_sync_before_is_restored_and_says_so() {
+    let folder = folder();
+    let path = store_in(&folder);
+    let image = prepared(&path);
+    for rotten in ["record", "slot", "directory"] {
+        image.put(&path);
+        let raw = Raw::open(&path);
+        let copies = raw.copies_in_use(raw.newest_record());
+        raw.write(raw.mark(), &[0; 16]);
+        // The large slot's second unit: of the first, both records name the same copy.
+        match rotten {
+            "record" => raw.flip(raw.record(raw.newest_record()) + 60, 1),
+            "slot" => raw.flip(copies.last().unwrap().data, 1),
+            _ => raw.flip(copies[0].data, 1),
+        }
+        let store = open(&path);
+        if rotten == "directory" {
+            // Both records name the same copy of it.
+            assert!(matches!(store, Err(Error::Corrupt { .. })), "{store:?}");
+            continue;
+        }
+        let store = store.unwrap();
+        let newer_dropped = rotten == "slot";
+        assert_eq!(store.recovery(), Recovery::Restored { epoch: LAST - 1, newer_dropped });
+        for (name, content) in contents(2) {
+            assert!(store.slot(name).unwrap().load() == content, "{name}");
+        }
+        assert!(store.check().unwrap().is_ok());
+    }
+}
+
+#[test]
+fn row_30_with_both_commit_records_damaged_the_store_is_refused() {
+    let folder = folder();
+    let path = store_in(&folder);
+    let image = prepared(&path);
+    for (first, second) in [(0, 0), (0, 60), (8, 33), (60, 60), (64, 72)] {
+        image.put(&path);
+        let raw = Raw::open(&path);
+        raw.flip(raw.record(0) + first, 0x10);
+        raw.flip(raw.record(1) + second, 0x10);
+        let error = last_sync_or_refused(&path).unwrap_err();
+        assert!(error.to_string().contains("both of its commit records"), "{error}");
+        // Who only reads is told the same, and nothing was made of it meanwhile.
+        let reader = Store::open_read_only(&path).unwrap_err();
+        assert_eq!(reader.to_string(), error.to_string());
+    }
+}
+
+#[test]
+fn row_30_check_finds_each_flipped_byte_of_a_checkpoint_in_use() {
+    let folder = folder();
+    let path = store_in(&folder);
+    prepared(&path);
+    let store = open(&path).unwrap();
+    fill(&store, 5);
+    store.sync().unwrap();
+    fill(&store, 6);
+    store.sync().unwrap();
+    // Changed since, which is not damage.
+    fill(&store, 7);
+    let raw = Raw::open(&path);
+    assert_eq!(store.check().unwrap().problems, []);
+    for (what, at) in places(&raw) {
+        let mask = if at % 2 == 0 { 0xff } else { 1 << (at / 2 % 8) };
+        raw.flip(at, mask);
+        let check = store.check().unwrap();
+        raw.flip(at, mask);
+        let context = format!("{what}, byte {at:#x} ^ {mask:#x}: {check:?}");
+        match what {
+            // A sync that was cut off leaves the same there.
+            "older record" => assert!(check.is_ok(), "{context}"),
+            "slot" => assert!(check.problems.iter().any(|p| p.slot.is_some()), "{context}"),
+            _ => assert!(!check.is_ok(), "{context}"),
+        }
+    }
+    assert_eq!(store.check().unwrap().problems, []);
+    // What is rotten is written anew with the next sync of that slot.
+    for copy in raw.copies_in_use(raw.newest_record()) {
+        raw.flip(copy.data, 1);
+    }
+    assert!(!store.check().unwrap().is_ok());
+}
+
+/// What follows the mark, up to the runs; and the copies in the runs.
+fn checkpoint_ranges(raw: &Raw) -> Vec<(u64, u64)> {
+    let copies = raw.word(raw.line(0) + 64);
+    vec![
+        (raw.mark(), raw.mark() + 16),
+        (raw.record(0), raw.record(0) + 96),
+        (raw.record(1), raw.record(1) + 96),
+        (raw.word(136), raw.word(136) + 4 * 4_096),
+        (copies, copies + 8_192),
+        (copies + 8_192, copies + 300_000),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: rounds(150, 5_000) as u32,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn row_30_random_bytes_over_a_checkpoint_are_refused_or_harmless(
+        damage in proptest::collection::vec(
+            (0usize..6, any::<u64>(), proptest::collection::vec(any::<u8>(), 1..600)),
+            1..5,
+        ),
+    ) {
+        let folder = folder();
+        let path = store_in(&folder);
+        let image = IMAGE.get_or_init(|| prepared(&path));
+        image.put(&path);
+        let raw = Raw::open(&path);
+        let ranges = checkpoint_ranges(&raw);
+        for (range, at, bytes) in damage {
+            let (from, to) = ranges[range];
+            let at = from + at % (to - from);
+            let len = bytes.len().min((to - at) as usize);
+            raw.write(at, &bytes[..len]);
+        }
+        // A lost mark and a lost newest record together are a sync that was cut off.
+        match last_sync_or_refused_or_cut_off(&path, &raw) {
+            Ok(()) | Err(Error::Corrupt { .. }) => {}
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+}
+
+static IMAGE: std::sync::OnceLock<Image> = std::sync::OnceLock::new();
+
+fn last_sync_or_refused_or_cut_off(path: &Path, raw: &Raw) -> Result<(), Error> {
+    let mark = raw.bytes(raw.mark(), 12);
+    if crc32fast::hash(&mark[..8]).to_le_bytes() == mark[8..] {
+        return last_sync_or_refused(path);
+    }
+    let store = open(path)?;
+    let Recovery::Restored { epoch, .. } = store.recovery() else { panic!("{store:?}") };
+    for (name, content) in contents(epoch as u8 - 1) {
+        assert!(store.slot(name).unwrap().load() == content, "{name} is not as it was synced");
+    }
+    Ok(())
+}
+
+/// Somebody has it open, so its pages are all there, whatever the identity says.
+#[test]
+fn row_34_another_boot_id_while_somebody_is_attached_is_joined_and_not_restored() {
+    const NAME: &str =
+        "row_34_another_boot_id_while_somebody_is_attached_is_joined_and_not_restored";
+    if common::role().is_some() {
+        let store = open(&common::path()).unwrap();
+        assert_eq!(store.recovery(), Recovery::Joined);
+        let slot = store.slot("value").unwrap();
+        assert_eq!(slot.load(), contents(9)[0].1);
+        slot.store(contents(11)[0].1.clone()).unwrap();
+        assert_eq!(Store::open_read_only(common::path()).unwrap().recovery(), Recovery::Joined);
+        return;
+    }
+    let folder = folder();
+    let path = store_in(&folder);
+    prepared(&path);
+    let store = open(&path).unwrap();
+    fill(&store, 9);
+    Raw::open(&path).restart();
+    common::Child::spawn(NAME, "joins", &path).join();
+    assert_eq!(store.slot("value").unwrap().load(), contents(11)[0].1);
+    store.sync().unwrap();
+    drop(store);
+    // Nobody is there any more: restored, and says so.
+    let store = open(&path).unwrap();
+    assert!(matches!(store.recovery(), Recovery::Restored { newer_dropped: false, .. }));
+    assert_eq!(store.slot("value").unwrap().load(), contents(11)[0].1);
+    assert_eq!(store.slot("array").unwrap().load(), contents(9)[1].1);
+    drop(store);
+    assert_eq!(open(&path).unwrap().recovery(), Recovery::Resumed);
+}

@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# Power cuts on real file systems, replayed from a log of what the disk was told.
+#
+#   bash tests/power/run.sh [IMAGES] [SECONDS] [FILE SYSTEM...]      (300 6 ext4 xfs)
+#
+# A store is used on a file system on a loop device on a file which qemu-storage-daemon
+# exports by FUSE, and which logs each write and flush (`blklogwrites`). Then, for many
+# points of that log, the disk is built as a power cut would have left it: all that was
+# flushed, and a random part of what was not. Each is mounted, the store opened: it must be
+# the last acknowledged sync or one in flight, all slots of the same one.
+#
+# Needs root, loop devices, /dev/fuse, qemu-storage-daemon with FUSE exports (Debian:
+# qemu-system-common or qemu-storage-daemon), mkfs.ext4, mkfs.xfs (xfsprogs). Where one of
+# these is missing it says so, and ends with exit code 77, as skipped tests do.
+# SLOTFILE_POWER_SEED chooses other points. SLOTFILE_POWER_TEST is the test program, if it
+# is not to be built: so a planted bug, in a copy of the source, is shown to be found.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+images=${1:-300} seconds=${2:-6}
+shift $(($# < 2 ? $# : 2))
+kinds=("${@:-ext4}")
+[ $# -gt 0 ] || kinds=(ext4 xfs)
+
+skip() {
+    echo "skipped: $1"
+    exit 77
+}
+[ "$(id -u)" = 0 ] || skip "mounting needs root"
+[ -c /dev/fuse ] || skip "there is no /dev/fuse"
+[ -e /dev/loop-control ] || skip "there are no loop devices"
+for program in qemu-storage-daemon losetup mount; do
+    command -v "$program" >/dev/null || skip "$program is not installed"
+done
+[[ $(qemu-storage-daemon --help) == *"type=]fuse"* ]] ||
+    skip "this qemu-storage-daemon has no FUSE exports"
+
+test=${SLOTFILE_POWER_TEST:-}
+if [ -z "$test" ]; then
+    test=$(cargo test --quiet --test power --no-run --message-format=json |
+        sed -n 's/.*"executable":"\([^"]*power-[^"]*\)".*/\1/p' | tail -1)
+fi
+[ -x "$test" ] || { echo "the test program was not built" >&2; exit 1; }
+
+size=$((512 << 20))
+folder= loop= daemon=
+clean_up() {
+    # Also after a failure half-way: in the reverse order, whatever is there.
+    for mount in "$folder/mount" "$folder/live"; do
+        mountpoint -q "$mount" && umount "$mount"
+    done
+    [ -z "$loop" ] || losetup -d "$loop"
+    [ -z "$daemon" ] || { kill "$daemon" && wait "$daemon" || true; }
+    mountpoint -q "$folder/disk" && umount "$folder/disk"
+    rm -rf "$folder"
+    folder= loop= daemon=
+} 2>/dev/null
+trap 'set +e; clean_up' EXIT
+
+part() {
+    SLOTFILE_POWER=$1 "$test" --exact part_of_a_power_cut_run --nocapture | grep -v '^\(running\|test \|$\)'
+}
+
+power_cuts() {
+    local kind=$1
+    command -v "mkfs.$kind" >/dev/null || { echo "skipped: $kind, there is no mkfs.$kind"; return; }
+    folder=$(mktemp -d "${TMPDIR:-/dev/shm}/slotfile-power-XXXXXX")
+    mkdir "$folder/live" "$folder/mount"
+    truncate -s "$size" "$folder/raw"
+    truncate -s 0 "$folder/log"
+    touch "$folder/disk"
+    qemu-storage-daemon \
+        --blockdev "driver=file,filename=$folder/raw,node-name=raw" \
+        --blockdev "driver=file,filename=$folder/log,node-name=log" \
+        --blockdev "driver=blklogwrites,file=raw,log=log,log-super-update-interval=1,node-name=disk" \
+        --export "type=fuse,id=disk,node-name=disk,mountpoint=$folder/disk,writable=on" &
+    daemon=$!
+    for _ in $(seq 100); do
+        mountpoint -q "$folder/disk" && break
+        kill -0 "$daemon" 2>/dev/null || skip "qemu-storage-daemon has ended"
+        sleep 0.05
+    done
+    loop=$(losetup --find --show "$folder/disk") || skip "no loop device is to be had"
+    case $kind in
+    ext4) mkfs.ext4 -q -E nodiscard,lazy_itable_init=0 -J size=8 "$loop" ;;
+    xfs) mkfs.xfs -q -K "$loop" ;;
+    *) "mkfs.$kind" -q "$loop" ;;
+    esac
+
+    export SLOTFILE_POWER_STORE=$folder/live/state.slots SLOTFILE_POWER_LOG=$folder/log
+    export SLOTFILE_POWER_EVENTS=$folder/events SLOTFILE_POWER_SECONDS=$seconds
+    export SLOTFILE_POWER_IMAGES=$images SLOTFILE_POWER_SIZE=$size SLOTFILE_POWER_KIND=$kind
+    export SLOTFILE_POWER_FOLDER=$folder SLOTFILE_POWER_SEED=${SLOTFILE_POWER_SEED:-1}
+    echo "$kind:"
+    # Three times: a file system that is mounted anew has its stores restored, and cuts
+    # within that are among the points.
+    for _ in 1 2 3; do
+        mount -t "$kind" "$loop" "$folder/live"
+        part run
+        umount "$folder/live"
+    done
+    losetup -d "$loop"
+    loop=
+    kill "$daemon"
+    wait "$daemon" || true
+    daemon=
+    part replay
+    clean_up
+}
+
+for kind in "${kinds[@]}"; do
+    power_cuts "$kind"
+done

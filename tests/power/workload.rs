@@ -1,0 +1,256 @@
+//! What runs on the disk that logs its writes, and how to tell afterwards which sync a
+//! recovered store is of. Started by `run.sh`; see there.
+//!
+//! One process sets all slots to a number and syncs, again and again; it is killed now and
+//! then, in the middle of that. Others update slots of their own without pause. What was
+//! begun and what was acknowledged is noted outside of the disk, each with the number of
+//! writes that the disk had logged by then.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use slotfile::{OpenOptions, Recovery, Store};
+
+/// Where the parts of a run are, from the environment.
+pub(crate) struct Paths {
+    /// On the disk in question.
+    pub(crate) store: PathBuf,
+    /// Of its writes.
+    pub(crate) log: PathBuf,
+    /// What was begun and acknowledged.
+    pub(crate) events: PathBuf,
+}
+
+impl Paths {
+    pub(crate) fn from_env() -> Paths {
+        let path = |name: &str| std::env::var_os(name).expect(name).into();
+        Paths {
+            store: path("SLOTFILE_POWER_STORE"),
+            log: path("SLOTFILE_POWER_LOG"),
+            events: path("SLOTFILE_POWER_EVENTS"),
+        }
+    }
+}
+
+/// What happened to the number that all slots carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// It may be saved from here on.
+    Begun,
+    /// It is saved: a sync was acknowledged, or this is what the store was restored to.
+    Saved,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Event {
+    pub(crate) kind: Kind,
+    pub(crate) number: u64,
+    /// How many writes were logged by then.
+    pub(crate) logged: u64,
+}
+
+pub(crate) fn events(path: &Path) -> Vec<Event> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    // A line without its end: its writer was killed.
+    let lines = text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+    let event = |line: &str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        let kind = if words[0] == "begun" { Kind::Begun } else { Kind::Saved };
+        Event { kind, number: words[1].parse().unwrap(), logged: words[2].parse().unwrap() }
+    };
+    lines.map(event).collect()
+}
+
+fn note(paths: &Paths, kind: &str, number: u64) {
+    let mut logged = [0; 8];
+    File::open(&paths.log).unwrap().read_exact_at(&mut logged, 16).unwrap();
+    let logged = u64::from_le_bytes(logged);
+    let mut file = File::options().create(true).append(true).open(&paths.events).unwrap();
+    file.write_all(format!("{kind} {number} {logged}\n").as_bytes()).unwrap();
+    file.sync_data().unwrap();
+}
+
+pub(crate) fn open(path: &Path) -> slotfile::Result<Store> {
+    OpenOptions::new().create(true).max_slots(2_000).sync_every(None).open(path)
+}
+
+const SMALL: [&str; 5] = ["a", "b", "c", "d", "e"];
+const LARGE: [&str; 2] = ["image/left", "image/right"];
+const LARGE_LEN: usize = 25_600;
+/// Slots whose content nobody counts.
+const NOISE: &str = "noise/";
+
+/// The slot that is there only while the store carries certain numbers.
+fn passing(number: u64) -> Option<String> {
+    (3..6).contains(&(number % 7)).then(|| format!("passing/{}", number / 7))
+}
+
+/// Makes the store carry this number.
+fn set_all(store: &Store, number: u64) -> slotfile::Result<()> {
+    let wanted = passing(number);
+    for slot in store.slots()? {
+        let passing = slot.name().starts_with("passing/");
+        if passing && wanted.as_deref() != Some(slot.name()) {
+            store.remove(slot.name())?;
+        }
+    }
+    for name in SMALL {
+        store.value::<u64>(name)?.store(number)?;
+    }
+    store.array::<f64>("pose", 6)?.store(&[number as f64; 6])?;
+    store.text("name", 40)?.store(&number.to_string())?;
+    for name in LARGE {
+        // Parts of it stay what they were, but for every third number.
+        let image = store.array::<u32>(name, LARGE_LEN)?;
+        image.update(|p| match number % 3 {
+            0 => p.fill(number as u32),
+            1 => p[0] = number as u32,
+            _ => p[LARGE_LEN - 1] = number as u32,
+        })?;
+    }
+    if let Some(name) = wanted {
+        store.value::<u32>(&name)?.store(number as u32)?;
+    }
+    Ok(())
+}
+
+/// The number that the store carries; an error if it is more than one, or anything else
+/// is wrong.
+pub(crate) fn number_of(store: &Store) -> Result<u64, String> {
+    let slots = store.slots().map_err(|e| e.to_string())?;
+    let mut names = Vec::new();
+    for slot in &slots {
+        if slot.name().starts_with(NOISE) {
+            let noise = store.array::<u64>(slot.name(), 600).map_err(|e| e.to_string())?.load();
+            if noise.iter().any(|x| *x != noise[0]) {
+                return Err(format!("{} is torn", slot.name()));
+            }
+        } else {
+            names.push(slot.name());
+        }
+    }
+    if names.is_empty() {
+        return Ok(0);
+    }
+    let read = || -> slotfile::Result<_> {
+        let number = store.value::<u64>(SMALL[0])?.load();
+        let mut wrong = Vec::new();
+        let mut expect = |name: &str, right: bool| {
+            if !right {
+                wrong.push(name.to_owned());
+            }
+        };
+        for name in SMALL {
+            expect(name, store.value::<u64>(name)?.load() == number);
+        }
+        expect("pose", store.array::<f64>("pose", 6)?.load() == [number as f64; 6]);
+        expect("name", store.text("name", 40)?.load() == number.to_string());
+        for name in LARGE {
+            let image = store.array::<u32>(name, LARGE_LEN)?.load();
+            let changed = match number % 3 {
+                0 => &image[..],
+                1 => &image[..1],
+                _ => &image[LARGE_LEN - 1..],
+            };
+            let inner = &image[1..LARGE_LEN - 1];
+            let right = changed.iter().all(|x| *x == number as u32);
+            expect(name, right && inner.iter().all(|x| *x == inner[0]));
+        }
+        if let Some(name) = passing(number) {
+            expect(&name, store.value::<u32>(&name)?.load() == number as u32);
+        }
+        Ok((number, wrong))
+    };
+    let mut expected: Vec<String> = [&SMALL[..], &LARGE[..], &["pose", "name"]]
+        .concat()
+        .iter()
+        .map(|name| (*name).to_owned())
+        .collect();
+    let missing: Vec<_> = expected.iter().filter(|name| !names.contains(&name.as_str())).collect();
+    if !missing.is_empty() {
+        return Err(format!("{missing:?} are missing"));
+    }
+    let (number, wrong) = read().map_err(|e| e.to_string())?;
+    if !wrong.is_empty() {
+        return Err(format!("the store carries {number}, but {wrong:?} do not"));
+    }
+    expected.extend(passing(number));
+    match names.iter().find(|name| !expected.iter().any(|e| e == *name)) {
+        Some(name) => Err(format!("the store carries {number}, and has {name}")),
+        None => Ok(number),
+    }
+}
+
+/// Sets and syncs until it is killed.
+pub(crate) fn write() {
+    let paths = Paths::from_env();
+    let store = open(&paths.store).unwrap();
+    match store.recovery() {
+        Recovery::Created => note(&paths, "saved", 0),
+        Recovery::Restored { .. } => note(&paths, "saved", number_of(&store).unwrap()),
+        _ => {}
+    }
+    let first = events(&paths.events).iter().map(|e| e.number).max().unwrap_or(0) + 1;
+    for number in first.. {
+        note(&paths, "begun", number);
+        set_all(&store, number).unwrap();
+        store.sync().unwrap();
+        note(&paths, "saved", number);
+    }
+}
+
+/// Updates a slot of its own until it is killed.
+pub(crate) fn make_noise() {
+    let paths = Paths::from_env();
+    let store = open(&paths.store).unwrap();
+    let name = format!("{NOISE}{}", std::process::id() % 2);
+    let noise = store.array::<u64>(&name, 600).unwrap();
+    for i in 0.. {
+        noise.update(|p| p.fill(i)).unwrap();
+        if i % 50 == 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// Has all of them run for a while, and kills the writer now and then.
+pub(crate) fn run() {
+    let paths = Paths::from_env();
+    let seconds: f64 = std::env::var("SLOTFILE_POWER_SECONDS").unwrap().parse().unwrap();
+    let start = |role: &str| -> Child {
+        Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "part_of_a_power_cut_run", "--nocapture"])
+            .env("SLOTFILE_POWER", role)
+            .spawn()
+            .unwrap()
+    };
+    let mut random = fastrand::Rng::new();
+    let begun = Instant::now();
+    let before = events(&paths.events).len();
+    let mut writer = start("write");
+    // The first to open says what it has found.
+    while events(&paths.events).len() == before {
+        assert!(writer.try_wait().unwrap().is_none(), "the writer has ended");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mut noise = [start("noise"), start("noise")];
+    let mut kills = 0;
+    while begun.elapsed().as_secs_f64() < seconds {
+        std::thread::sleep(Duration::from_millis(random.u64(100..500)));
+        assert!(writer.try_wait().unwrap().is_none(), "the writer has ended");
+        writer.kill().unwrap();
+        writer.wait().unwrap();
+        kills += 1;
+        writer = start("write");
+    }
+    for child in noise.iter_mut().chain([&mut writer]) {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let saved = events(&paths.events).iter().filter(|e| e.kind == Kind::Saved).count();
+    println!("{saved} syncs so far; the writer was killed {kills} times");
+}

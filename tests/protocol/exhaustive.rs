@@ -1,0 +1,128 @@
+//! Every interleaving of small programs, with a death at every step.
+//!
+//! `replay.rs` tells how the shipping code is made to do one access at a time,
+//! `world.rs` what must hold in every state, `script.rs` what every operation may
+//! return, `scenarios.rs` what is run.
+
+use super::explore::{Bug, ByteBug, Scenario};
+use super::long;
+use super::scenarios::*;
+use crate::protocol::mutant::Mutant;
+
+fn green(scenarios: &[Scenario]) {
+    for scenario in scenarios {
+        match scenario.explore() {
+            Ok(explored) => assert!(explored.ends > 0 && explored.states > 5000, "{explored:?}"),
+            Err(why) => panic!("{why}"),
+        }
+    }
+}
+
+/// Readers see what was committed, whole; nothing that is committed is lost, and no lock
+/// is stolen; nobody waits for ever. A writer may die, and who buries it may be stopped.
+#[test]
+fn every_interleaving_of_writers_and_a_reader_is_whole() {
+    green(&[TWO_WRITERS, WRAPPING, THREE_WRITERS, FOUR_AREAS]);
+}
+
+#[test]
+fn every_interleaving_with_eight_areas_is_whole() {
+    green(&[EIGHT_AREAS]);
+}
+
+#[test]
+fn no_lock_is_stolen_from_who_has_claimed_the_entry_meanwhile() {
+    green(&[SLOW_BURIER]);
+}
+
+#[test]
+fn the_holder_of_a_guard_updates_what_it_guards() {
+    green(&[GUARDS, TRANSACTION_UNDER_GUARD]);
+}
+
+#[test]
+fn who_sleeps_is_woken() {
+    green(&[SLEEPERS, SLEEPERS_OF_TRANSACTIONS]);
+}
+
+#[test]
+fn readers_that_lose_may_lock() {
+    green(&[READERS_LOCK, READERS_LOCK_SCALAR, SNAPSHOT_LOCKS]);
+}
+
+#[test]
+fn what_is_removed_keeps_its_last_value() {
+    green(&[REMOVED_ARRAY, REMOVED_SCALAR]);
+}
+
+#[test]
+fn a_version_is_of_the_value_that_came_with_it() {
+    green(&[VERSIONED]);
+}
+
+#[test]
+fn a_transaction_is_seen_on_all_its_slots_or_on_none() {
+    green(&[TRANSACTION_READS, THREE_TRANSACTIONS]);
+}
+
+#[test]
+fn a_snapshot_is_of_one_instant() {
+    green(&[TRANSACTION_SNAPSHOT, UPDATE_SNAPSHOT, TRANSACTION_SCALARS]);
+}
+
+#[test]
+fn two_buriers_agree() {
+    green(&[TWO_BURIERS]);
+}
+
+/// Millions of states each: minutes.
+#[test]
+fn the_long_programs_are_whole_too() {
+    if long() {
+        green(&[LONG_VERSIONED, LONG_TRANSACTIONS, LONG_BURIERS, LONG_SNAPSHOT]);
+    }
+}
+
+/// The checker forgets the rounds that a loop has lost. It must come to the same results
+/// as if it remembered them all.
+#[test]
+fn who_starts_over_may_forget() {
+    for scenario in [LOST_ROUNDS, LOST_LOCKS] {
+        let scenario = Scenario { notes_results: true, ..scenario };
+        let short = scenario.explore().expect("green");
+        let full = Scenario { remembers: true, ..scenario }.explore().expect("green");
+        assert!(short.states < full.states, "nothing was forgotten");
+        assert_eq!(short.results, full.results);
+    }
+}
+
+/// Each bug, and a scenario that must find it.
+const BUGS: [(Bug, Scenario); 14] = [
+    (Bug::Protocol(Mutant::ClearStaleAfterCommit), TWO_WRITERS),
+    (Bug::Protocol(Mutant::NoteStaleLate), TWO_WRITERS),
+    (Bug::Protocol(Mutant::CurrentNotStale), TWO_WRITERS),
+    (Bug::Protocol(Mutant::CommitEarly), TWO_WRITERS),
+    (Bug::Protocol(Mutant::ReaderAcceptsTorn), TWO_WRITERS),
+    (Bug::Protocol(Mutant::BurialKeepsVersion), TWO_WRITERS),
+    (Bug::Protocol(Mutant::BuryWithoutByte), SLOW_BURIER),
+    (Bug::Bytes(ByteBug::BuryExclusively), SLOW_BURIER),
+    (Bug::Bytes(ByteBug::ClaimExclusively), SLOW_BURIER),
+    (Bug::Protocol(Mutant::DraftWithoutRecheck), VERSIONED),
+    (Bug::Protocol(Mutant::IdleBeforeSettling), TRANSACTION_SNAPSHOT),
+    (Bug::Protocol(Mutant::NoSecondLookAtControl), TRANSACTION_SNAPSHOT),
+    (Bug::Protocol(Mutant::SnapshotComparesControls), TRANSACTION_SNAPSHOT),
+    (Bug::Protocol(Mutant::ClaimWithoutBurial), TRANSACTION_SNAPSHOT),
+];
+
+#[test]
+fn every_planted_bug_is_found() {
+    for (bug, scenario) in BUGS {
+        let found = scenario.explore_with(bug).err();
+        let why = found.unwrap_or_else(|| panic!("{bug:?} survives {}", scenario.name));
+        println!("{bug:?}: {}", why.lines().next().unwrap_or_default());
+    }
+    for mutant in Mutant::ALL {
+        let is_there = BUGS.iter().any(|(bug, _)| *bug == Bug::Protocol(mutant));
+        assert!(is_there, "no scenario for {mutant:?}");
+    }
+}

@@ -1,0 +1,41 @@
+//! What a fork has copied is not the child's.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::loom_store::{Cells, Peer, Slot, Store};
+use crate::protocol::{CONTROL, Change, Failure, Held, Memory, Patience, commit_all, lock, remove};
+
+/// Locks the array, forks, and lets the child use its copy: it is refused, and nothing
+/// has changed in the array's memory.
+fn refused(use_copy: impl Fn(Held<'_, Slot, Peer>, &Store) -> Result<(), Failure>) {
+    let store = Store::new(Cells::Packed, 2);
+    let peer = store.peer(1);
+    let areas = store.areas();
+    let words = || -> Vec<u64> {
+        let end = areas.first + areas.stride * areas.count as usize;
+        (CONTROL..end).map(|word| store.y.load(word, Relaxed)).collect()
+    };
+    let held = lock(&*store.y, &peer, store.y.form, &mut Patience::new(None)).unwrap();
+    let before = words();
+    peer.fork();
+    assert!(matches!(use_copy(held, &store), Err(Failure::Evicted)));
+    assert_eq!(words(), before);
+}
+
+/// The parent may be in the middle of the same update: a word that its child stored into
+/// the next area would be committed with it.
+#[test]
+fn the_child_of_a_fork_does_nothing_with_its_parents_lock() {
+    loom::model(|| {
+        refused(|held, store| held.commit(&store.areas(), 0, &[1; 8]).map(drop));
+        refused(|held, store| {
+            let change = Change::Area { areas: store.areas(), at: 0, data: &[1; 8] };
+            commit_all(&store.peer(1), 1, vec![(held, change)])
+        });
+        refused(|held, store| remove(held, store.y.form));
+        refused(|held, _| {
+            drop(held);
+            Err(Failure::Evicted)
+        });
+    });
+}

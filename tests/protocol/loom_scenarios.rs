@@ -1,0 +1,428 @@
+//! What is run under loom: each a promise about what one thread sees of another.
+//!
+//! Slots begin at version 1 and with zeros.
+//!
+//! Loom lets a load return any older value, but does not go back to let a store come
+//! before a load that it has run already. So whoever reads is spawned after those who
+//! write, and the main thread, which runs first, writes or only waits: with a reader
+//! that ran first the race would be hidden, in one execution, and green.
+
+use loom::sync::atomic::Ordering::Relaxed;
+use loom::thread::{JoinHandle, spawn, yield_now};
+
+use super::loom_store::{BEGIN, Cells, Death, Peer, Store, WIDTH};
+use crate::protocol::{
+    Change, Form, Memory, Owner, Patience, Peers as _, Sample, claim, commit_all, load_scalar,
+    load_scalar_versioned, lock, read, settle, snapshot, update_scalar,
+};
+
+/// A promise, and one execution that would break it.
+pub(super) struct Scenario {
+    pub(super) name: &'static str,
+    pub(super) run: fn(),
+    /// How often, at most, a thread is interrupted that could have gone on.
+    pub(super) preemptions: usize,
+}
+
+const fn scenario(name: &'static str, preemptions: usize, run: fn()) -> Scenario {
+    Scenario { name, run, preemptions }
+}
+
+pub(super) const SCENARIOS: &[Scenario] = &[
+    scenario("a reader of two areas", 2, reader_of_two_areas),
+    scenario("a reader of four areas", 2, reader_of_four_areas),
+    scenario("two writers of different words", 5, two_writers),
+    scenario("an array, then a scalar", 5, array_then_scalar),
+    scenario("an update that finds nothing to store", 5, update_that_declines),
+    scenario("value and version of a scalar", 5, versioned_scalar),
+    scenario("a value never older than its version", 5, value_and_its_control_word),
+    scenario("data under a lock", 5, data_under_a_lock),
+    scenario("an update after a guard", 5, update_after_a_guard),
+    scenario("a transaction, scalar first", 2, transaction_x_then_y),
+    scenario("a transaction, array first", 2, transaction_y_then_x),
+    scenario("two transactions on one scalar", 2, two_drafts),
+    scenario("two transactions on one array", 2, two_transactions_on_an_array),
+    scenario("a snapshot beside a writer", 2, snapshot_beside_a_writer),
+    scenario("a snapshot beside a transaction", 2, snapshot_beside_a_transaction),
+    scenario("one who died after the commit point", 3, burial_after_commit),
+    scenario("one who died before the commit point", 2, burial_before_commit),
+    scenario("an entry used again", 3, entry_used_again),
+    scenario("the entry of one who died after the commit point", 2, claim_after_commit),
+];
+
+impl Store {
+    /// Commits `to` into the first, or the second, word of Y.
+    fn update(&self, peer: &Peer, word: usize, to: u8) {
+        let held = lock(&*self.y, peer, self.y.form, &mut Patience::new(None)).unwrap();
+        held.commit(&self.areas(), 8 * word, &[to; 8]).unwrap();
+    }
+
+    fn read(&self, peer: &Peer) -> ([u64; WIDTH], u64) {
+        let mut content = [0; WIDTH];
+        let version = read(&*self.y, peer, &self.areas(), |y, area| content = load_area(y, area));
+        (content, version)
+    }
+
+    fn add(&self, peer: &Peer, n: u64) -> u64 {
+        let add = |value| Some(value + n);
+        let patience = &mut Patience::new(None);
+        update_scalar(&*self.x, peer, patience, || false, add).unwrap().unwrap()
+    }
+
+    /// Sets X, and every word of Y, in one transaction.
+    fn transaction(&self, peer: &Peer, to: u8) {
+        let patience = &mut Patience::new(None);
+        let x = lock(&*self.x, peer, Form::Scalar, patience).unwrap();
+        let y = lock(&*self.y, peer, self.y.form, patience).unwrap();
+        let data = [to; 8 * WIDTH];
+        let area = Change::Area { areas: self.areas(), at: 0, data: &data };
+        let changes = vec![(x, Change::Scalar(to.into())), (y, area)];
+        commit_all(peer, peer.me().unwrap(), changes).unwrap();
+    }
+
+    fn transaction_of_x(&self, peer: &Peer, to: u64) {
+        let x = lock(&*self.x, peer, Form::Scalar, &mut Patience::new(None)).unwrap();
+        commit_all(peer, peer.me().unwrap(), vec![(x, Change::Scalar(to))]).unwrap();
+    }
+
+    fn transaction_of_y(&self, peer: &Peer, to: u8) {
+        let y = lock(&*self.y, peer, self.y.form, &mut Patience::new(None)).unwrap();
+        let data = [to; 8 * WIDTH];
+        let area = Change::Area { areas: self.areas(), at: 0, data: &data };
+        commit_all(peer, peer.me().unwrap(), vec![(y, area)]).unwrap();
+    }
+
+    /// Runs `f` in a thread that is this owner.
+    fn spawn(&self, me: Owner, f: impl FnOnce(&Store, Peer) + 'static) -> JoinHandle<()> {
+        let store = self.clone();
+        spawn(move || f(&store, store.peer(me)))
+    }
+}
+
+fn load_area(y: &impl Memory, area: usize) -> [u64; WIDTH] {
+    let mut bytes = [[0; 8]; WIDTH];
+    y.read(area, 0, bytes.as_flattened_mut());
+    bytes.map(u64::from_le_bytes)
+}
+
+/// A word of eight such bytes.
+const fn word(byte: u8) -> u64 {
+    u64::from_le_bytes([byte; 8])
+}
+
+/// The contents of Y, by version.
+fn assert_among(contents: &[[u64; WIDTH]], (content, version): ([u64; WIDTH], u64)) {
+    let expected = contents[(version - BEGIN) as usize];
+    assert_eq!(content, expected, "torn, or of another version than {version}");
+}
+
+fn reader_of_two_areas() {
+    let store = Store::new(Cells::Packed, 2);
+    let reader = store.spawn(2, |store, me| {
+        let contents = [[0, 0], [word(1), 0], [word(1), word(2)]];
+        assert_among(&contents, store.read(&me));
+    });
+    let me = store.peer(1);
+    store.update(&me, 0, 1);
+    store.update(&me, 1, 2);
+    reader.join().unwrap();
+}
+
+/// The fourth update is the first to store into the area that was current at first.
+fn reader_of_four_areas() {
+    let store = Store::new(Cells::Packed, 4);
+    let reader = store.spawn(2, |store, me| {
+        let contents = [[0, 0], [word(1), 0], [word(2), 0], [word(3), 0], [word(3), word(4)]];
+        assert_among(&contents, store.read(&me));
+    });
+    let me = store.peer(1);
+    for (index, to) in [(0, 1), (0, 2), (0, 3), (1, 4)] {
+        store.update(&me, index, to);
+    }
+    reader.join().unwrap();
+}
+
+/// The second writer takes over what the first one stored.
+fn two_writers() {
+    let store = Store::new(Cells::Packed, 2);
+    let other = store.spawn(2, |store, me| store.update(&me, 1, 2));
+    let me = store.peer(1);
+    store.update(&me, 0, 1);
+    let (content, _) = store.read(&me);
+    assert_eq!(content[0], word(1), "lost");
+    other.join().unwrap();
+    assert_eq!(store.read(&me).0, [word(1), word(2)], "lost");
+}
+
+/// Who sees the scalar's new value sees the array that was updated before.
+fn array_then_scalar() {
+    let store = Store::new(Cells::Split, 2);
+    let reader = store.spawn(2, |store, me| {
+        let x = load_scalar(&*store.x, &me);
+        let (_, version) = store.read(&me);
+        assert!(version - BEGIN >= x, "the scalar came before the array");
+    });
+    let me = store.peer(1);
+    for to in 1..=2 {
+        store.update(&me, 0, to);
+        store.add(&me, 1);
+    }
+    reader.join().unwrap();
+}
+
+/// An update that finds another's value, and stores nothing, has acquired it too.
+fn update_that_declines() {
+    let store = Store::new(Cells::Packed, 2);
+    let other = store.spawn(2, |store, me| {
+        let if_zero = |value| (value == 0).then_some(0);
+        let patience = &mut Patience::new(None);
+        let updated = update_scalar(&*store.x, &me, patience, || false, if_zero).unwrap();
+        let (_, version) = store.read(&me);
+        let x = updated.unwrap_or_else(|declined| declined);
+        assert!(version - BEGIN >= x, "the scalar came before the array");
+    });
+    let me = store.peer(1);
+    for to in 1..=2 {
+        store.update(&me, 0, to);
+        store.add(&me, 1);
+    }
+    other.join().unwrap();
+}
+
+fn versioned_scalar() {
+    let store = Store::new(Cells::Packed, 2);
+    let reader = store.spawn(2, |store, me| {
+        let (value, version) = load_scalar_versioned(&*store.x, &me);
+        assert_eq!(value, version - BEGIN, "the value of another version");
+    });
+    let me = store.peer(1);
+    for _ in 0..3 {
+        store.add(&me, 1);
+    }
+    reader.join().unwrap();
+}
+
+/// The two halves of a cell are loaded one after the other. (In two atomics the value
+/// may be there before its control word, so it may be newer here than its version.)
+fn value_and_its_control_word() {
+    let store = Store::new(Cells::Split, 2);
+    let reader = store.spawn(2, |store, me| {
+        let (value, version) = load_scalar_versioned(&*store.x, &me);
+        assert!(value >= version - BEGIN, "the value of an older version");
+    });
+    let me = store.peer(1);
+    store.add(&me, 1);
+    store.add(&me, 1);
+    reader.join().unwrap();
+}
+
+/// What is done under a lock is not done by two at once, and seen by the next.
+fn data_under_a_lock() {
+    let store = Store::new(Cells::Packed, 2);
+    let add = |store: &Store, me: &Peer| {
+        let _held = lock(&*store.y, me, Form::Lock, &mut Patience::new(None)).unwrap();
+        store.data.store(store.data.load(Relaxed) + 1, Relaxed);
+    };
+    let other = store.spawn(2, move |store, me| {
+        add(store, &me);
+        add(store, &me);
+    });
+    let me = store.peer(1);
+    add(&store, &me);
+    add(&store, &me);
+    other.join().unwrap();
+    assert_eq!(store.data.load(Relaxed), 4, "lost");
+}
+
+/// A scalar's update comes after what was done under each guard before it.
+fn update_after_a_guard() {
+    let store = Store::new(Cells::Packed, 2);
+    let updater = store.clone();
+    let updated = spawn(move || {
+        updater.add(&updater.peer(2), 1);
+        updater.data.load(Relaxed)
+    });
+    let me = store.peer(1);
+    let mut guards_before = 0;
+    for guard in 1..=2 {
+        let held = lock(&*store.x, &me, Form::Scalar, &mut Patience::new(None)).unwrap();
+        store.data.store(guard, Relaxed);
+        if held.version() == BEGIN {
+            guards_before = guard;
+        }
+    }
+    let seen = updated.join().unwrap();
+    assert!(seen >= guards_before, "the update did not see what was done under the guard");
+}
+
+/// Nobody sees half a transaction: who has seen it on X sees it on Y.
+fn transaction_x_then_y() {
+    let store = Store::new(Cells::Packed, 2);
+    let reader = store.spawn(2, |store, me| {
+        let x = load_scalar(&*store.x, &me);
+        let (y, _) = store.read(&me);
+        assert!(x == 0 || y == [word(1); 2], "X = {x}, then Y = {y:x?}");
+    });
+    store.transaction(&store.peer(1), 1);
+    reader.join().unwrap();
+}
+
+fn transaction_y_then_x() {
+    let store = Store::new(Cells::Packed, 2);
+    let reader = store.spawn(2, |store, me| {
+        let (y, _) = store.read(&me);
+        let x = load_scalar(&*store.x, &me);
+        assert!(y == [0; 2] || x == 1, "Y = {y:x?}, then X = {x}");
+    });
+    store.transaction(&store.peer(1), 1);
+    reader.join().unwrap();
+}
+
+/// The draft of the second is not taken for what the first has committed.
+fn two_drafts() {
+    let store = Store::new(Cells::Packed, 2);
+    let reader = store.spawn(2, |store, me| {
+        let (value, version) = load_scalar_versioned(&*store.x, &me);
+        assert_eq!(value, version - BEGIN, "the value of another version");
+    });
+    let me = store.peer(1);
+    store.transaction_of_x(&me, 1);
+    store.transaction_of_x(&me, 2);
+    reader.join().unwrap();
+}
+
+fn two_transactions_on_an_array() {
+    let store = Store::new(Cells::Packed, 2);
+    let reader = store.spawn(2, |store, me| {
+        let contents = [[0; 2], [word(1); 2], [word(2); 2]];
+        assert_among(&contents, store.read(&me));
+    });
+    let me = store.peer(1);
+    store.transaction_of_y(&me, 1);
+    store.transaction_of_y(&me, 2);
+    reader.join().unwrap();
+}
+
+/// X and Y as they were at one instant.
+fn take_snapshot(store: &Store, peer: &Peer) -> (u64, [u64; WIDTH]) {
+    let (mut x, mut y) = (0, [0; WIDTH]);
+    let slots = [(&*store.x, Form::Scalar), (&*store.y, store.y.form)];
+    let copy = |_, memory: &_, sample| match sample {
+        Sample::Scalar(value) => x = value,
+        Sample::Area(area) => y = load_area(memory, area),
+    };
+    snapshot(peer, &slots, &mut Patience::new(None), copy).unwrap();
+    (x, y)
+}
+
+fn snapshot_beside_a_writer() {
+    let store = Store::new(Cells::Packed, 2);
+    let reader = store.spawn(2, |store, me| {
+        let seen = take_snapshot(store, &me);
+        let instants = [(0, [0; 2]), (0, [word(1), 0]), (0, [word(1), word(2)])];
+        let instants = instants.into_iter().chain([(1, [word(1), word(2)])]);
+        assert!(instants.into_iter().any(|i| i == seen), "{seen:x?} was never");
+    });
+    let me = store.peer(1);
+    store.update(&me, 0, 1);
+    store.update(&me, 1, 2);
+    store.add(&me, 1);
+    reader.join().unwrap();
+}
+
+fn snapshot_beside_a_transaction() {
+    let store = Store::new(Cells::Packed, 2);
+    let reader = store.spawn(2, |store, me| {
+        let seen = take_snapshot(store, &me);
+        let instants = [0, 1].map(|n: u8| (u64::from(n), [word(n); 2]));
+        assert!(instants.contains(&seen), "{seen:x?} was never");
+    });
+    let me = store.peer(1);
+    store.transaction(&me, 1);
+    reader.join().unwrap();
+}
+
+/// The burial of X goes forwards, and who has seen it sees Y committed too.
+fn burial_after_commit() {
+    let store = Store::new(Cells::Packed, 2);
+    let dead = store.spawn(2, |store, me| {
+        me.die(Death::AfterCommitPoint, |me| store.transaction(me, 1));
+    });
+    let burier = store.spawn(1, |store, me| {
+        if store.add(&me, 4) == 1 {
+            assert_eq!(store.read(&me).0, [word(1); 2], "half a transaction");
+        }
+    });
+    dead.join().unwrap();
+    burier.join().unwrap();
+    assert_eq!(store.read(&store.peer(3)).0, [word(1); 2], "not committed");
+}
+
+/// The word of the dead one's last transaction does not commit its next one.
+fn burial_before_commit() {
+    let store = Store::new(Cells::Packed, 2);
+    let dead = store.spawn(2, |store, me| {
+        store.transaction_of_x(&me, 1);
+        me.die(Death::BeforeCommitPoint, |me| store.transaction_of_x(me, 2));
+    });
+    let burier = store.spawn(1, |store, me| {
+        let before = store.add(&me, 4);
+        assert!(before < 2, "what was not committed is there");
+    });
+    dead.join().unwrap();
+    burier.join().unwrap();
+    let me = store.peer(3);
+    let last = store.add(&me, 0);
+    assert!(last == 1 || last == 5, "{last}");
+}
+
+/// Who claims an entry finds nothing that names it.
+fn entry_used_again() {
+    let store = Store::new(Cells::Packed, 2);
+    let next = store.spawn(1, |store, me| {
+        if claim(&me, 2, || {
+            settle_all(store, &me, 2);
+            true
+        }) {
+            store.update(&store.peer(2), 1, 2);
+        }
+    });
+    let reader = store.spawn(3, |store, me| {
+        let contents = [[0, 0], [word(1), 0], [word(1), word(2)]];
+        assert_among(&contents, store.read(&me));
+    });
+    let me = store.peer(2);
+    store.update(&me, 0, 1);
+    me.leave();
+    reader.join().unwrap();
+    next.join().unwrap();
+}
+
+/// Who sees the entry of the dead as IDLE again sees all that it had committed.
+fn claim_after_commit() {
+    let store = Store::new(Cells::Packed, 2);
+    let dead = store.spawn(2, |store, me| {
+        me.die(Death::AfterCommitPoint, |me| store.transaction(me, 1));
+    });
+    let claimant = store.spawn(1, |store, me| {
+        while !claim(&me, 2, || {
+            settle_all(store, &me, 2);
+            true
+        }) {
+            yield_now();
+        }
+    });
+    let reader = store.spawn(3, |store, me| {
+        let (y, _) = store.read(&me);
+        let x = load_scalar(&*store.x, &me);
+        assert!(y == [0; 2] || x == 1, "Y = {y:x?}, then X = {x}");
+    });
+    dead.join().unwrap();
+    claimant.join().unwrap();
+    reader.join().unwrap();
+}
+
+fn settle_all(store: &Store, me: &Peer, owner: Owner) {
+    settle(&*store.x, me, Form::Scalar, owner);
+    settle(&*store.y, me, store.y.form, owner);
+}

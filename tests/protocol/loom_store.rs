@@ -1,0 +1,419 @@
+//! Slots and a process table of loom's atomics: a relaxed load may return any value
+//! that the memory model allows, however old.
+//!
+//! Every access passes through [`weakened`], which knows from where in `src/protocol/`
+//! it comes. So each ordering can be taken away by itself, and the scenarios run again
+//! to see whether it is missed.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{self, AcqRel, Acquire, Relaxed, Release};
+use std::time::Duration;
+
+use loom::sync::atomic::{AtomicU64, fence};
+
+use super::words;
+use crate::error::Error;
+use crate::protocol::{
+    self as shipping, Areas, CONTROL, Control, DRAFT, Form, Owner, STALE, VALUE, Word,
+};
+
+/// Half of one ordering of the protocol, and where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Part {
+    file: &'static str,
+    line: u32,
+    column: u32,
+    access: &'static str,
+    half: Half,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Half {
+    Acquire,
+    Release,
+}
+
+/// The sources, to find out in which function a line is.
+const SOURCES: [(&str, &str); 6] = [
+    ("array.rs", include_str!("../../src/protocol/array.rs")),
+    ("lock.rs", include_str!("../../src/protocol/lock.rs")),
+    ("mod.rs", include_str!("../../src/protocol/mod.rs")),
+    ("scalar.rs", include_str!("../../src/protocol/scalar.rs")),
+    ("transaction.rs", include_str!("../../src/protocol/transaction.rs")),
+    ("loom_store.rs", include_str!("loom_store.rs")),
+];
+
+impl Part {
+    /// Its name, which outlives changes of other lines: function, access, half.
+    pub(super) fn name(&self) -> String {
+        let file = self.file.rsplit('/').next().unwrap_or_default();
+        let source = SOURCES.iter().find(|(name, _)| *name == file).map_or("", |(_, text)| text);
+        let before: Vec<&str> = source.lines().take(self.line as usize).collect();
+        let function = before.iter().rev().find_map(|line| line.split_once("fn "));
+        let name = function.map_or("?", |(_, rest)| rest.split(['(', '<']).next().unwrap_or("?"));
+        format!("{name}: {} {:?}", self.access, self.half)
+    }
+}
+
+// Loom runs all threads of a model on the thread that checks it.
+thread_local! {
+    static WEAKENED: RefCell<Vec<Part>> = const { RefCell::new(Vec::new()) };
+    static USED: RefCell<BTreeSet<Part>> = const { RefCell::new(BTreeSet::new()) };
+}
+
+/// From now on, the calling thread's models run without these.
+pub(super) fn weaken(parts: &[Part]) {
+    WEAKENED.set(parts.to_vec());
+}
+
+/// Every part that this thread's models have used since it was last asked.
+pub(super) fn take_used() -> Vec<Part> {
+    USED.take().into_iter().collect()
+}
+
+/// The ordering, less what is taken away from it.
+#[track_caller]
+fn weakened(access: &'static str, order: Ordering) -> Ordering {
+    let at = Location::caller();
+    let keeps = |half| {
+        let (file, line, column) = (at.file(), at.line(), at.column());
+        let part = Part { file, line, column, access, half };
+        USED.with_borrow_mut(|used| used.insert(part));
+        !WEAKENED.with_borrow(|weakened| weakened.contains(&part))
+    };
+    let acquires = matches!(order, Acquire | AcqRel) && keeps(Half::Acquire);
+    let releases = matches!(order, Release | AcqRel) && keeps(Half::Release);
+    match (acquires, releases) {
+        (true, true) => AcqRel,
+        (true, false) => Acquire,
+        (false, true) => Release,
+        (false, false) => Relaxed,
+    }
+}
+
+/// How a slot's value and control word are kept: loom has no atomic of 128 bits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cells {
+    /// An array: the control word alone.
+    ControlOnly,
+    /// One atomic holds both, in 16 and 48 bits. Exact, but that a value cannot be seen
+    /// without its control word.
+    Packed,
+    /// Two atomics, as readers see it. Right only with a single writer, whose value
+    /// may be seen before its control word.
+    Split,
+}
+
+/// The version that every slot begins with.
+pub(super) const BEGIN: u64 = 1;
+/// Words of the array's content.
+pub(super) const WIDTH: usize = 2;
+
+pub(super) struct Slot {
+    words: Vec<AtomicU64>,
+    cells: Cells,
+    table: Arc<Table>,
+    pub(super) form: Form,
+}
+
+/// The process table.
+pub(super) struct Table {
+    words: Vec<AtomicU64>,
+    /// Each entry's byte: 1 is the exclusive lock, 2 and up the shared ones. Taking a lock
+    /// acquires and losing it releases, by death too, as it is in the kernel. The
+    /// protocol leans on that: nothing else tells a burier that it sees the dead one's
+    /// transaction word as it was at last.
+    bytes: Vec<AtomicU64>,
+}
+
+/// What the threads of a model share.
+#[derive(Clone)]
+pub(super) struct Store {
+    /// A scalar.
+    pub(super) x: Arc<Slot>,
+    /// An array.
+    pub(super) y: Arc<Slot>,
+    /// Not the protocol's: what the program keeps under a lock.
+    pub(super) data: Arc<AtomicU64>,
+    pub(super) table: Arc<Table>,
+}
+
+impl Store {
+    /// Owners 1 to 3 are there.
+    pub(super) fn new(cells: Cells, area_count: u64) -> Store {
+        let table = Arc::new(Table {
+            words: [Word::Idle as u64; 4].map(AtomicU64::new).into(),
+            bytes: [1; 4].map(AtomicU64::new).into(),
+        });
+        let control = Control::default().advanced(BEGIN);
+        let first = STALE + area_count as usize;
+        let areas = Areas { count: area_count, first, stride: WIDTH, words: WIDTH };
+        let slot = |cells, form, length| {
+            let words = (0..length).map(|word| match (word, cells) {
+                (CONTROL, Cells::Packed) => AtomicU64::new(pack(0, control)),
+                (CONTROL, _) => AtomicU64::new(control.bits()),
+                _ => AtomicU64::new(0),
+            });
+            Arc::new(Slot { words: words.collect(), cells, table: table.clone(), form })
+        };
+        Store {
+            x: slot(cells, Form::Scalar, DRAFT + 1),
+            y: slot(Cells::ControlOnly, Form::Areas(areas), first + WIDTH * area_count as usize),
+            data: Arc::new(AtomicU64::new(0)),
+            table,
+        }
+    }
+
+    pub(super) fn areas(&self) -> Areas {
+        let Form::Areas(areas) = self.y.form else { unreachable!("Y has areas") };
+        areas
+    }
+
+    pub(super) fn peer(&self, me: Owner) -> Peer {
+        Peer { table: self.table.clone(), me, dies: None, dead: Cell::new(false) }
+    }
+}
+
+fn pack(value: u64, control: Control) -> u64 {
+    assert!(value < 1 << 16 && control.version() < 1 << 16, "too large for the packed cell");
+    let low = control.bits() & 3 | u64::from(control.owner()) << 2;
+    value << 48 | control.version() << 17 | low
+}
+
+fn unpack(cell: u64) -> (u64, Control) {
+    (cell >> 48, Control::from_bits(cell & ((1 << 48) - 1)))
+}
+
+impl Slot {
+    /// That a failed swap of the cell acquires is promised once, for all who call it.
+    fn failed_swap(&self) -> Ordering {
+        weakened("failed swap_cell", Acquire)
+    }
+
+    /// Whether the owner's byte is held, by a look that orders nothing.
+    fn is_alive(&self, owner: Owner) -> bool {
+        self.table.bytes[owner as usize].fetch_or(0, Relaxed) & 1 != 0
+    }
+}
+
+impl shipping::Memory for Slot {
+    fn load(&self, word: usize, order: Ordering) -> u64 {
+        let order = weakened("load", order);
+        if word == VALUE && self.cells == Cells::Packed {
+            return unpack(self.words[CONTROL].load(order)).0;
+        }
+        self.words[word].load(order)
+    }
+
+    fn store(&self, word: usize, value: u64, order: Ordering) {
+        self.words[word].store(value, weakened("store", order));
+    }
+
+    fn control(&self, order: Ordering) -> Control {
+        let bits = self.words[CONTROL].load(weakened("control", order));
+        if self.cells == Cells::Packed { unpack(bits).1 } else { Control::from_bits(bits) }
+    }
+
+    fn swap_control(&self, old: Control, new: Control, order: Ordering) -> Result<(), Control> {
+        let order = weakened("swap_control", order);
+        let cell = &self.words[CONTROL];
+        if self.cells != Cells::Packed {
+            let result = cell.compare_exchange(old.bits(), new.bits(), order, Relaxed);
+            return result.map(drop).map_err(Control::from_bits);
+        }
+        // Any value will do, and stays. Only the compare-exchange decides: it alone is
+        // sure to see the latest cell.
+        let mut seen = cell.load(Relaxed);
+        loop {
+            let value = unpack(seen).0;
+            match cell.compare_exchange(pack(value, old), pack(value, new), order, Relaxed) {
+                Ok(_) => return Ok(()),
+                Err(now) if unpack(now).1 == old => seen = now,
+                Err(now) => return Err(unpack(now).1),
+            }
+        }
+    }
+
+    fn swap_cell(
+        &self,
+        old: shipping::Cell,
+        new: shipping::Cell,
+        order: Ordering,
+    ) -> Result<(), shipping::Cell> {
+        let order = weakened("swap_cell", order);
+        let failed = self.failed_swap();
+        let cell = &self.words[CONTROL];
+        match self.cells {
+            Cells::Packed => {
+                let (old, new) = (pack(old.value, old.control), pack(new.value, new.control));
+                cell.compare_exchange(old, new, order, failed).map(drop).map_err(|now| {
+                    let (value, control) = unpack(now);
+                    shipping::Cell { value, control }
+                })
+            }
+            Cells::Split => {
+                let half = if matches!(order, Release | AcqRel) { Release } else { Relaxed };
+                self.words[VALUE].store(new.value, half);
+                let swapped =
+                    cell.compare_exchange(old.control.bits(), new.control.bits(), order, failed);
+                swapped.expect("a split cell has a single writer");
+                Ok(())
+            }
+            Cells::ControlOnly => unreachable!("an array has no value"),
+        }
+    }
+
+    fn fence(&self, order: Ordering) {
+        match weakened("fence", order) {
+            Relaxed => {}
+            order => fence(order),
+        }
+    }
+
+    fn read(&self, word: usize, skip: usize, out: &mut [u8]) {
+        words::read(word, skip, out, |word| self.words[word].load(Relaxed));
+    }
+
+    fn write(&self, word: usize, skip: usize, data: &[u8]) {
+        let load = |word: usize| self.words[word].load(Relaxed);
+        words::write(word, skip, data, load, |word, v| self.words[word].store(v, Relaxed));
+    }
+
+    fn copy(&self, from: usize, to: usize, count: usize) {
+        let load = |word: usize| self.words[word].load(Relaxed);
+        words::copy(from, to, count, load, |word, v| self.words[word].store(v, Relaxed));
+    }
+
+    fn relax(&self) {
+        loom::thread::yield_now();
+    }
+
+    fn spin(&self, seen: Control) -> bool {
+        let alive = self.is_alive(seen.owner());
+        if alive {
+            loom::thread::yield_now();
+        }
+        alive
+    }
+
+    fn wait(&self, _: Control, _: Duration) {
+        loom::thread::yield_now();
+    }
+
+    fn wake(&self) {}
+}
+
+/// One thread's way to the process table.
+pub(super) struct Peer {
+    table: Arc<Table>,
+    me: Owner,
+    dies: Option<Death>,
+    dead: Cell<bool>,
+}
+
+/// Where in a transaction to be killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Death {
+    BeforeCommitPoint,
+    AfterCommitPoint,
+}
+
+/// What unwinds out of one who is killed.
+struct Killed;
+
+impl Peer {
+    /// Runs `f`, which is killed on the way; then the kernel releases the byte.
+    pub(super) fn die(mut self, death: Death, f: impl FnOnce(&Peer)) {
+        self.dies = Some(death);
+        let killed = catch_unwind(AssertUnwindSafe(|| f(&self)));
+        match killed {
+            Ok(()) => panic!("not killed"),
+            Err(payload) if payload.is::<Killed>() => {}
+            Err(payload) => resume_unwind(payload),
+        }
+        self.table.bytes[self.me as usize].fetch_sub(1, Release);
+    }
+
+    /// Gives the entry back, as a process does that leaves.
+    pub(super) fn leave(self) {
+        // Release: who sees FREE sees that no slot names the entry. (Not the protocol's
+        // own code, hence not counted among its orderings.)
+        self.table.words[self.me as usize].store(Word::Free as u64, Release);
+        self.table.bytes[self.me as usize].fetch_sub(1, Release);
+    }
+
+    /// From now on, this is the child of a fork.
+    pub(super) fn fork(&self) {
+        self.dead.set(true);
+    }
+
+    fn kill_if(&self, death: Death) {
+        if self.dies == Some(death) {
+            self.dead.set(true);
+            resume_unwind(Box::new(Killed));
+        }
+    }
+}
+
+impl shipping::Peers for Peer {
+    fn me(&self) -> Result<Owner, Error> {
+        Ok(self.me)
+    }
+
+    fn is_me(&self, owner: Owner) -> bool {
+        owner == self.me
+    }
+
+    fn word(&self, owner: Owner, order: Ordering) -> Word {
+        let word = self.table.words[owner as usize].load(weakened("word", order));
+        [Word::Free, Word::Idle, Word::Committed][word as usize]
+    }
+
+    fn set_word(&self, owner: Owner, word: Word, order: Ordering) {
+        let order = weakened("set_word", order);
+        let commits = word == Word::Committed;
+        if commits {
+            self.kill_if(Death::BeforeCommitPoint);
+        }
+        self.table.words[owner as usize].store(word as u64, order);
+        if commits {
+            self.kill_if(Death::AfterCommitPoint);
+        }
+    }
+
+    fn one_at_a_time<R>(&self, f: impl FnOnce() -> R) -> R {
+        f() // every thread of a model is a process of its own
+    }
+
+    fn share(&self, owner: Owner) -> bool {
+        let byte = &self.table.bytes[owner as usize];
+        let mut seen = byte.load(Relaxed);
+        loop {
+            match byte.compare_exchange(seen, seen + 2, Acquire, Relaxed) {
+                Ok(_) if seen & 1 == 0 => return true,
+                Ok(_) => {
+                    byte.fetch_sub(2, Relaxed);
+                    return false;
+                }
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    fn unshare(&self, owner: Owner) {
+        self.table.bytes[owner as usize].fetch_sub(2, Release);
+    }
+
+    fn promote(&self, owner: Owner) -> bool {
+        let byte = &self.table.bytes[owner as usize];
+        byte.compare_exchange(2, 1, AcqRel, Relaxed).is_ok()
+    }
+
+    /// Like a child of a fork, the dead do nothing any more: their destructors neither.
+    fn fork_generation(&self) -> u64 {
+        u64::from(self.dead.get())
+    }
+}

@@ -1,0 +1,299 @@
+//! The shipping code's memory and peers, as the exhaustive checker has them: every
+//! access is a step in a [`World`], and the steps that commit or bury are noted in its
+//! history.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::explore::ByteBug;
+use super::replay::{
+    Access::{self, Blocked, Red, Returns},
+    Kind, Run,
+};
+use super::words;
+use super::world::{SLOTS, Slot, World};
+use crate::error::Error;
+use crate::protocol::{self as shipping, CONTROL, Control, FREE, Owner, REMOVED, VALUE, Word};
+
+/// How the log notes a compare-exchange that has succeeded: no control word is like this.
+const SWAPPED: u64 = u64::MAX;
+
+/// One slot, as one thread sees it.
+pub(super) struct Memory<'r, const LOSSES: u32> {
+    run: &'r Run<'r>,
+    slot: Slot,
+}
+
+impl<'r, const LOSSES: u32> Memory<'r, LOSSES> {
+    pub(super) fn new(run: &'r Run<'r>, slot: Slot) -> Self {
+        Memory { run, slot }
+    }
+
+    #[track_caller]
+    fn access(&self, word: usize, f: impl FnOnce(&mut World) -> Access) -> u64 {
+        self.run.access(Some(self.slot), word, Kind::Other, f)
+    }
+
+    /// What a compare-exchange of the control word does to the world, once it is known
+    /// to succeed: above all, what it means.
+    fn swapped(&self, world: &mut World, old: Control, new: Control) -> Result<(), String> {
+        let (slot, me) = (self.slot, self.run.thread);
+        let holder = world.holder[slot as usize];
+        let locked = old.owner() != FREE && old.owner() != REMOVED;
+        if locked && holder != Some(me) && !new.same(old) {
+            let holder = holder.ok_or("a lock without a holder")?;
+            if world.is_alive(holder) {
+                return Err(format!("thread {me} steals the lock of {slot:?} from {holder}"));
+            }
+        }
+        if new.owner() == FREE || new.owner() == REMOVED {
+            world.holder[slot as usize] = None;
+        } else if old.owner() == FREE {
+            world.holder[slot as usize] = Some(me);
+        }
+        world.store(slot, CONTROL, new.bits());
+        if new.version() == old.version() {
+            return Ok(());
+        }
+        let mine = holder == Some(me) && !old.in_transaction() && new.owner() != REMOVED;
+        let scalar = slot == Slot::X && old.owner() == FREE;
+        if mine || scalar {
+            // The commit of an update.
+            let op = &self.run.scenario.scripts[me][world.threads[me].op];
+            world.commit(|next| {
+                op.change(slot, next);
+                next.versions[slot as usize] = new.version();
+            });
+        } else if world.now().versions[slot as usize] != new.version() {
+            // A burial, or a removal: nothing new, under a new version.
+            world.commit(|next| next.versions[slot as usize] = new.version());
+        }
+        Ok(())
+    }
+}
+
+impl<const LOSSES: u32> shipping::Memory for Memory<'_, LOSSES> {
+    const LOSSES_BEFORE_LOCK: u32 = LOSSES;
+
+    fn load(&self, word: usize, _: Ordering) -> u64 {
+        let kind = self.run.kind_of(self.slot, word);
+        let load = |world: &mut World| Returns(world.load(self.slot, word));
+        self.run.access(Some(self.slot), word, kind, load)
+    }
+
+    fn store(&self, word: usize, value: u64, _: Ordering) {
+        self.access(word, |world| {
+            world.store(self.slot, word, value);
+            Returns(0)
+        });
+    }
+
+    fn control(&self, _: Ordering) -> Control {
+        let look = |world: &mut World| Returns(world.load(self.slot, CONTROL));
+        Control::from_bits(self.run.access(Some(self.slot), CONTROL, Kind::Look, look))
+    }
+
+    fn swap_control(&self, old: Control, new: Control, _: Ordering) -> Result<(), Control> {
+        let now = self.access(CONTROL, |world| {
+            let now = world.control(self.slot);
+            if now != old {
+                return Returns(now.bits());
+            }
+            self.swapped(world, old, new).map_or_else(Red, |()| Returns(SWAPPED))
+        });
+        if now == SWAPPED { Ok(()) } else { Err(Control::from_bits(now)) }
+    }
+
+    fn swap_cell(
+        &self,
+        old: shipping::Cell,
+        new: shipping::Cell,
+        _: Ordering,
+    ) -> Result<(), shipping::Cell> {
+        let now = self.access(CONTROL, |world| {
+            let now = world.control(self.slot);
+            if (now, world.load(self.slot, VALUE)) != (old.control, old.value) {
+                return Returns(now.bits());
+            }
+            world.store(self.slot, VALUE, new.value);
+            self.swapped(world, old.control, new.control).map_or_else(Red, |()| Returns(SWAPPED))
+        });
+        if now == SWAPPED {
+            return Ok(());
+        }
+        // The value belongs to the same access; the log has a line of its own for it.
+        let value = |world: &mut World| Returns(world.load(self.slot, VALUE));
+        let value = self.run.access(Some(self.slot), VALUE, Kind::Private, value);
+        Err(shipping::Cell { value, control: Control::from_bits(now) })
+    }
+
+    /// Nothing to do where all accesses are in one order.
+    fn fence(&self, _: Ordering) {}
+
+    fn read(&self, word: usize, skip: usize, out: &mut [u8]) {
+        words::read(word, skip, out, |word| self.load(word, Ordering::Relaxed));
+    }
+
+    fn write(&self, word: usize, skip: usize, data: &[u8]) {
+        let load = |word| self.load(word, Ordering::Relaxed);
+        words::write(word, skip, data, load, |word, v| self.store(word, v, Ordering::Relaxed));
+    }
+
+    fn copy(&self, from: usize, to: usize, count: usize) {
+        let load = |word| self.load(word, Ordering::Relaxed);
+        words::copy(from, to, count, load, |word, v| self.store(word, v, Ordering::Relaxed));
+    }
+
+    fn relax(&self) {
+        self.run.begins_next_round();
+    }
+
+    /// Either not at all; or, to have fewer states, until there is something to do.
+    fn spin(&self, seen: Control) -> bool {
+        if self.run.scenario.sleepers {
+            return false;
+        }
+        self.access(CONTROL, |world| {
+            if world.control(self.slot) != seen {
+                Returns(1)
+            } else if self.run.seems_alive(world, seen.owner() - 1) {
+                Blocked
+            } else {
+                Returns(0)
+            }
+        }) != 0
+    }
+
+    /// Time-outs are for what the dead and the stopped leave: while there are none,
+    /// whoever sleeps must be woken.
+    fn wait(&self, seen: Control, _: Duration) {
+        let me = self.run.thread;
+        let sleeps = self.access(CONTROL, |world| {
+            let sleeps = world.control(self.slot).futex_word() == seen.futex_word();
+            world.threads[me].asleep = sleeps.then_some(self.slot);
+            Returns(u64::from(sleeps))
+        });
+        if sleeps != 0 {
+            self.access(CONTROL, |world| {
+                if world.threads[me].asleep.is_some() && !world.is_anyone_gone() {
+                    return Blocked;
+                }
+                world.threads[me].asleep = None;
+                Returns(0)
+            });
+        }
+    }
+
+    fn wake(&self) {
+        self.access(CONTROL, |world| {
+            for thread in &mut world.threads {
+                if thread.asleep == Some(self.slot) {
+                    thread.asleep = None;
+                }
+            }
+            Returns(0)
+        });
+    }
+}
+
+impl Run<'_> {
+    fn seems_alive(&self, world: &World, entry: Owner) -> bool {
+        let entry = &world.entries[entry as usize];
+        let shared = entry.sharers & !(1 << self.thread) != 0;
+        let exclusive_burial = self.scenario.byte_bug == Some(ByteBug::BuryExclusively);
+        entry.writer != 0 || (exclusive_burial && shared)
+    }
+}
+
+impl shipping::Peers for Run<'_> {
+    fn me(&self) -> Result<Owner, Error> {
+        match self.world.borrow().threads[self.thread].entry {
+            Some(entry) => Ok(Owner::from(entry) + 1),
+            None => Err(Error::ReadOnly { path: "a thread without an entry".into() }),
+        }
+    }
+
+    fn is_me(&self, owner: Owner) -> bool {
+        let entry = self.world.borrow().threads[self.thread].entry;
+        entry.is_some_and(|entry| Owner::from(entry) + 1 == owner)
+    }
+
+    fn word(&self, owner: Owner, _: Ordering) -> Word {
+        let word = self.access(None, owner as usize, Kind::Other, |world| {
+            Returns(u64::from(world.entries[owner as usize - 1].word))
+        });
+        [Word::Free, Word::Idle, Word::Committed][word as usize]
+    }
+
+    fn set_word(&self, owner: Owner, word: Word, _: Ordering) {
+        self.access(None, owner as usize, Kind::Other, |world| {
+            world.entries[owner as usize - 1].word = word as u8;
+            if word == Word::Committed {
+                // The commit of a transaction: of all its slots, at once.
+                let op = &self.scenario.scripts[self.thread][world.threads[self.thread].op];
+                let next = SLOTS.map(|slot| world.control(slot).advanced(1).version());
+                world.commit(|instant| {
+                    for slot in SLOTS.into_iter().filter(|slot| op.writes(*slot)) {
+                        op.change(slot, instant);
+                        instant.versions[slot as usize] = next[slot as usize];
+                    }
+                });
+            }
+            Returns(0)
+        });
+    }
+
+    fn one_at_a_time<R>(&self, f: impl FnOnce() -> R) -> R {
+        // Every thread of the checker is a process of its own: nobody to wait for.
+        self.burials.set(self.burials.get() + 1);
+        let result = f();
+        self.burials.set(self.burials.get() - 1);
+        result
+    }
+
+    fn share(&self, owner: Owner) -> bool {
+        self.access(None, owner as usize, Kind::Other, |world| {
+            let seems_alive = self.seems_alive(world, owner - 1);
+            let claiming = self.claiming.get();
+            let entry = &mut world.entries[owner as usize - 1];
+            let claim_exclusively = self.scenario.byte_bug == Some(ByteBug::ClaimExclusively);
+            if claiming && (seems_alive || claim_exclusively && entry.sharers != 0) {
+                // In truth refused, and the next entry taken. Here it waits, because
+                // what is to be seen is the entry used again.
+                Blocked
+            } else if seems_alive {
+                Returns(0)
+            } else {
+                if claiming && claim_exclusively {
+                    entry.writer = self.thread as u8 + 1;
+                } else {
+                    entry.sharers |= 1 << self.thread;
+                }
+                Returns(1)
+            }
+        }) != 0
+    }
+
+    fn unshare(&self, owner: Owner) {
+        self.access(None, owner as usize, Kind::Other, |world| {
+            world.entries[owner as usize - 1].sharers &= !(1 << self.thread);
+            Returns(0)
+        });
+    }
+
+    fn promote(&self, owner: Owner) -> bool {
+        self.access(None, owner as usize, Kind::Other, |world| {
+            let entry = &mut world.entries[owner as usize - 1];
+            if entry.sharers & !(1 << self.thread) != 0 {
+                return Returns(0);
+            }
+            entry.sharers = 0;
+            entry.writer = self.thread as u8 + 1;
+            Returns(1)
+        }) != 0
+    }
+
+    fn fork_generation(&self) -> u64 {
+        0
+    }
+}

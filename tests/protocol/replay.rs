@@ -1,0 +1,282 @@
+//! One step of one virtual thread: the shipping code, run up to its next access.
+//!
+//! The code cannot be stopped half-way and copied, so its state is kept in another
+//! form: **the log** of what its accesses have returned since the operation began. The
+//! code is deterministic, so the log is its state. To make one step of a thread, its
+//! operation is run again from the beginning:
+//!
+//! 1. as long as there is a log, accesses return what it says;
+//! 2. the next access is done, on a copy of the world, and added to the log: the step;
+//! 3. at the access after that, the operation is abandoned, by unwinding.
+//!
+//! If the operation returns instead, the thread goes on to the next one of its script.
+//!
+//! Two things keep the number of states small, without losing any behaviour:
+//!
+//! - **Who starts over forgets**: a loop of the protocol keeps nothing from a lost round
+//!   but the count of losses. So when it is back at its first access, the log is cut to
+//!   what it was there. Readers say so by [`shipping::Memory::relax`]; the loops of `lock`
+//!   and `update_scalar` by looking at the control word again ([`Run::locking`]). (The count of losses decides when a
+//!   reader tries for the lock: here never, or, with `LOSSES` = 0, after every loss.)
+//! - **What is under one's own lock is private**: nobody else stores there, so a load
+//!   of it is done together with the access before.
+
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::rc::Rc;
+
+use super::explore::Scenario;
+use super::model::Memory;
+use super::world::{Slot, Status, World};
+use crate::protocol::{self as shipping, CONTROL, Owner};
+
+/// Where the code made an access, and to what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Site {
+    pub(super) line: &'static Location<'static>,
+    pub(super) slot: Option<Slot>,
+    pub(super) word: usize,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Looks at the control word.
+    Look,
+    /// Loads what is under this thread's own lock.
+    Private,
+    Other,
+}
+
+/// What became of a step.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
+pub(super) enum Step {
+    /// The world after it, the access that it was, and, on request, what the operation
+    /// has returned.
+    Made(World, Site, Option<String>),
+    /// The thread waits for something that only others can do.
+    Blocked,
+    /// What must never happen has happened.
+    Red(String, Option<Site>),
+}
+
+/// What an access came to.
+pub(super) enum Access {
+    Returns(u64),
+    Blocked,
+    Red(String),
+}
+use Access::{Blocked, Red, Returns};
+
+/// Why an operation was abandoned.
+enum End {
+    NextAccess,
+    Blocked,
+    Red(String),
+}
+
+/// One operation of one thread, being run again.
+pub(super) struct Run<'s> {
+    pub(super) scenario: &'s Scenario,
+    pub(super) thread: usize,
+    pub(super) world: RefCell<World>,
+    log: RefCell<Vec<u64>>,
+    /// How much of the log has been replayed.
+    at: Cell<usize>,
+    /// The step, once it is made.
+    made: Cell<Option<Site>>,
+    /// The sites of the log's accesses.
+    sites: RefCell<Vec<Site>>,
+    /// Where in the log the call of `lock` began that is being run.
+    lock: Cell<Option<usize>>,
+    /// Where in the log a loop has last begun a new round.
+    relaxed: Cell<Option<usize>>,
+    /// How many burials it is in the middle of.
+    pub(super) burials: Cell<u32>,
+    /// A claim waits for the entry; a burial does not.
+    pub(super) claiming: Cell<bool>,
+    end: RefCell<Option<End>>,
+}
+
+/// Makes one step of this thread, in this world.
+pub(super) fn step(scenario: &Scenario, world: &World, thread: usize) -> Step {
+    let state = &world.threads[thread];
+    let op = &scenario.scripts[thread][state.op];
+    let run = Run {
+        scenario,
+        thread,
+        world: RefCell::new(world.clone()),
+        log: RefCell::new(state.log.as_ref().clone()),
+        at: Cell::new(0),
+        made: Cell::new(None),
+        sites: RefCell::default(),
+        lock: Cell::new(None),
+        relaxed: Cell::new(None),
+        burials: Cell::new(0),
+        claiming: Cell::new(false),
+        end: RefCell::new(None),
+    };
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        if scenario.readers_lock { op.perform::<0>(&run) } else { op.perform::<8>(&run) }
+    }));
+    let made = run.made.get();
+    let mut world = run.world.into_inner();
+    let mut returned = None;
+    match (result, run.end.into_inner()) {
+        (Ok(outcome), None) => {
+            if let Err(why) = op.check(&outcome, &world, thread) {
+                return Step::Red(why, made);
+            }
+            returned = scenario.notes_results.then(|| format!("{op:?}: {outcome:?}"));
+            let state = &mut world.threads[thread];
+            state.op += 1;
+            state.log = Rc::default();
+            state.since = None;
+            state.burying = false;
+            if state.op == scenario.scripts[thread].len() {
+                state.status = Status::Done;
+            }
+        }
+        (Err(_), Some(End::NextAccess)) => {
+            let state = &mut world.threads[thread];
+            state.log = Rc::new(run.log.into_inner());
+            state.burying = run.burials.get() > 0;
+        }
+        (Err(_), Some(End::Blocked)) => return Step::Blocked,
+        (Err(_), Some(End::Red(why))) => return Step::Red(why, made),
+        (Err(_), None) => return Step::Red("the protocol panicked".into(), made),
+        (Ok(_), Some(_)) => return Step::Red("the end of an operation was lost".into(), made),
+    }
+    world.forget_the_past();
+    match world.check() {
+        Ok(()) => Step::Made(world, made.expect("every operation has an access"), returned),
+        Err(why) => Step::Red(why, made),
+    }
+}
+
+impl Run<'_> {
+    pub(super) fn memory<const LOSSES: u32>(&self, slot: Slot) -> Memory<'_, LOSSES> {
+        Memory::new(self, slot)
+    }
+
+    pub(super) fn form(&self, slot: Slot) -> shipping::Form {
+        self.world.borrow().form(slot)
+    }
+
+    pub(super) fn owner(&self) -> Owner {
+        let entry = self.world.borrow().threads[self.thread].entry;
+        Owner::from(entry.expect("a script claims an entry before it uses it")) + 1
+    }
+
+    /// Runs `f`, which takes one lock, or updates one scalar.
+    pub(super) fn locking<R>(&self, f: impl FnOnce() -> R) -> R {
+        self.lock.set(Some(self.at.get()));
+        let result = f();
+        self.lock.set(None);
+        result
+    }
+
+    /// A reader has lost a round.
+    pub(super) fn begins_next_round(&self) {
+        self.relaxed.set(Some(self.at.get()));
+    }
+
+    pub(super) fn claim(&self, f: impl FnOnce() -> bool) -> bool {
+        self.claiming.set(true);
+        let claimed = f();
+        self.claiming.set(false);
+        claimed
+    }
+
+    /// From now on this entry is this thread's.
+    pub(super) fn entry_is(&self, entry: u8) {
+        self.world.borrow_mut().threads[self.thread].entry = Some(entry);
+    }
+
+    /// Lets go of this thread's entry, as a process does that leaves.
+    #[track_caller]
+    pub(super) fn let_go_of_entry(&self) {
+        self.access(None, 0, Kind::Other, |world| {
+            let entry = world.threads[self.thread].entry.take().expect("it has one");
+            world.entries[entry as usize].writer = 0;
+            Returns(0)
+        });
+    }
+
+    /// The one way to the world: replays, or makes the step, or abandons.
+    #[track_caller]
+    pub(super) fn access(
+        &self,
+        slot: Option<Slot>,
+        word: usize,
+        kind: Kind,
+        f: impl FnOnce(&mut World) -> Access,
+    ) -> u64 {
+        if self.end.borrow().is_some() {
+            return 0; // abandoned: a destructor, whose accesses no longer matter
+        }
+        let site = Site { line: Location::caller(), slot, word, kind };
+        let at = self.at.get();
+        if let Some(logged) = self.log.borrow().get(at) {
+            self.sites.borrow_mut().push(site);
+            self.at.set(at + 1);
+            return *logged;
+        }
+        if self.made.get().is_some() && kind != Kind::Private {
+            if let Some(before) = self.been_here(at, site) {
+                self.log.borrow_mut().truncate(before);
+            }
+            self.abandon(End::NextAccess);
+        }
+        let mut world = self.world.borrow_mut();
+        let reads = self.scenario.scripts[self.thread][world.threads[self.thread].op].reads();
+        if reads && world.threads[self.thread].since.is_none() {
+            world.threads[self.thread].since = Some(world.history.len() - 1);
+        }
+        let access = f(&mut world);
+        drop(world);
+        match access {
+            Returns(value) => {
+                self.made.set(self.made.get().or(Some(site)));
+                self.log.borrow_mut().push(value);
+                self.sites.borrow_mut().push(site);
+                self.at.set(at + 1);
+                value
+            }
+            Blocked => self.abandon(End::Blocked),
+            Red(why) => {
+                self.made.set(self.made.get().or(Some(site)));
+                self.abandon(End::Red(why))
+            }
+        }
+    }
+
+    /// If a loop begins its next round with this access: where it began the last one.
+    fn been_here(&self, at: usize, site: Site) -> Option<usize> {
+        if self.scenario.remembers {
+            return None;
+        }
+        let sites = self.sites.borrow();
+        if self.relaxed.get() == Some(at) {
+            // The outermost loop of a reader begins with its very first access; an
+            // inner one with the last that was like this.
+            let before = sites.iter().rposition(|earlier| *earlier == site);
+            return if sites[0] == site { Some(0) } else { before };
+        }
+        // Outside of burials, `lock` and `update_scalar` look at the control word only
+        // where a round begins.
+        let lock = self.lock.get()?;
+        let look = site.kind == Kind::Look && self.burials.get() == 0;
+        sites.iter().rposition(|earlier| *earlier == site).filter(|at| look && *at >= lock)
+    }
+
+    fn abandon(&self, end: End) -> ! {
+        *self.end.borrow_mut() = Some(end);
+        resume_unwind(Box::new(()))
+    }
+
+    pub(super) fn kind_of(&self, slot: Slot, word: usize) -> Kind {
+        let locked = self.world.borrow().holder[slot as usize] == Some(self.thread);
+        if locked && word != CONTROL { Kind::Private } else { Kind::Other }
+    }
+}

@@ -1,0 +1,342 @@
+//! The programs that are explored. Each thread's script is a line; the values written
+//! are all different, so that what is read tells whose it is.
+
+use super::explore::Scenario;
+use super::script::{Op::*, both, first, middle, second};
+use super::world::Slot;
+
+/// The fourth thread, too, has an entry of its own.
+const THREE_ENTRIES: [Option<u8>; 4] = [Some(0), Some(1), None, Some(2)];
+
+/// Different words, so that a stale range that is lost shows.
+pub(super) const TWO_WRITERS: Scenario = Scenario {
+    mortal: &[0],
+    stoppable: &[1],
+    ..Scenario::new(
+        "two writers and a reader",
+        [
+            &[Update(first(1)), Update(second(2))],
+            &[Update(second(3)), Update(first(4))],
+            &[Read, Read],
+            &[],
+        ],
+    )
+};
+
+/// Updates of parts of words, while the version passes 2^47.
+pub(super) const WRAPPING: Scenario = Scenario {
+    version: (1 << 47) - 2,
+    mortal: &[0],
+    stoppable: &[1],
+    ..Scenario::new(
+        "versions that wrap around",
+        [
+            &[Update(middle(1)), Update(second(2))],
+            &[Update(middle(3)), Update(first(4))],
+            &[Read],
+            &[],
+        ],
+    )
+};
+
+pub(super) const THREE_WRITERS: Scenario = Scenario {
+    entries: THREE_ENTRIES,
+    mortal: &[0, 1],
+    ..Scenario::new(
+        "three writers, two of them mortal",
+        [&[Update(first(1)), Update(both(2))], &[Update(second(3))], &[Read], &[Update(first(4))]],
+    )
+};
+
+/// Long enough that every area is written over.
+pub(super) const FOUR_AREAS: Scenario = Scenario {
+    areas: 4,
+    mortal: &[0],
+    ..Scenario::new(
+        "four areas",
+        [
+            &[Update(first(1)), Update(second(2)), Update(first(3))],
+            &[Update(second(4)), Update(first(5)), Update(second(6))],
+            &[Read],
+            &[],
+        ],
+    )
+};
+
+pub(super) const EIGHT_AREAS: Scenario = Scenario {
+    areas: 8,
+    mortal: &[0],
+    ..Scenario::new(
+        "eight areas",
+        [
+            &[Update(first(1)), Update(second(2)), Update(first(3)), Update(second(4))],
+            &[Update(second(5)), Update(first(6)), Update(second(7)), Update(first(8))],
+            &[Read],
+            &[],
+        ],
+    )
+};
+
+/// Who looked at the lock before its entry was claimed anew must not break it.
+pub(super) const SLOW_BURIER: Scenario = Scenario {
+    sleepers: true,
+    mortal: &[0],
+    stoppable: &[1, 2],
+    ..Scenario::new(
+        "a guard and a slow burier",
+        [&[Guard, Release], &[Update(second(2))], &[Claim(0), Update(first(3))], &[Read]],
+    )
+};
+
+pub(super) const GUARDS: Scenario = Scenario {
+    entries: THREE_ENTRIES,
+    mortal: &[0],
+    stoppable: &[1],
+    ..Scenario::new(
+        "the holder's own updates",
+        [&[UnderGuards(1, first(1))], &[Update(second(2))], &[Read], &[Add(2)]],
+    )
+};
+
+pub(super) const TRANSACTION_UNDER_GUARD: Scenario = Scenario {
+    mortal: &[0],
+    stoppable: &[1],
+    ..Scenario::new(
+        "a transaction on what is guarded",
+        [&[TransactionUnderGuard(1, first(1))], &[Update(second(2))], &[Read, Load], &[]],
+    )
+};
+
+/// Who waits sleeps, and is woken by whoever lets go.
+pub(super) const SLEEPERS: Scenario = Scenario {
+    entries: THREE_ENTRIES,
+    mortal: &[0],
+    stoppable: &[1],
+    sleepers: true,
+    ..Scenario::new(
+        "sleepers on an array",
+        [&[Update(first(1)), Update(second(2))], &[Update(second(3))], &[], &[Update(first(4))]],
+    )
+};
+
+pub(super) const SLEEPERS_OF_TRANSACTIONS: Scenario = Scenario {
+    entries: THREE_ENTRIES,
+    mortal: &[0],
+    stoppable: &[1],
+    sleepers: true,
+    ..Scenario::new(
+        "sleepers on what is in a transaction",
+        [&[Transaction(1, first(1))], &[Update(second(3))], &[], &[Add(4)]],
+    )
+};
+
+pub(super) const READERS_LOCK: Scenario = Scenario {
+    entries: THREE_ENTRIES,
+    mortal: &[0, 3],
+    readers_lock: true,
+    ..Scenario::new(
+        "readers that try for the lock",
+        [&[Update(first(1)), Update(second(2))], &[Update(second(3))], &[], &[Read]],
+    )
+};
+
+pub(super) const READERS_LOCK_SCALAR: Scenario = Scenario {
+    entries: THREE_ENTRIES,
+    mortal: &[0],
+    readers_lock: true,
+    ..Scenario::new(
+        "readers that try for the lock of a scalar",
+        [&[TransactionOfX(1)], &[Add(2)], &[], &[LoadVersioned]],
+    )
+};
+
+pub(super) const SNAPSHOT_LOCKS: Scenario = Scenario {
+    entries: THREE_ENTRIES,
+    mortal: &[0],
+    readers_lock: true,
+    ..Scenario::new(
+        "a snapshot that locks",
+        [&[Transaction(1, first(1))], &[Update(second(2))], &[], &[Snapshot]],
+    )
+};
+
+pub(super) const REMOVED_ARRAY: Scenario = Scenario {
+    entries: THREE_ENTRIES,
+    mortal: &[0, 1],
+    ..Scenario::new(
+        "an array that is removed",
+        [
+            &[Remove(Slot::Y)],
+            &[Update(first(1)), Update(second(2))],
+            &[Read, Read],
+            &[Update(second(3))],
+        ],
+    )
+};
+
+pub(super) const REMOVED_SCALAR: Scenario = Scenario {
+    entries: THREE_ENTRIES,
+    mortal: &[0],
+    ..Scenario::new(
+        "a scalar that is removed",
+        [&[Remove(Slot::X)], &[Add(1), Add(2)], &[Load], &[TransactionOfX(4)]],
+    )
+};
+
+/// Two transactions in a row: the draft of the second may be found with the word of the first.
+pub(super) const VERSIONED: Scenario = Scenario {
+    mortal: &[0],
+    ..Scenario::new(
+        "the version of a scalar",
+        [&[TransactionOfX(1), TransactionOfX(2)], &[Add(4)], &[LoadVersioned], &[]],
+    )
+};
+
+/// What was seen of a transaction on X must be seen on Y.
+pub(super) const TRANSACTION_READS: Scenario = Scenario {
+    mortal: &[0],
+    stoppable: &[1, 2],
+    ..Scenario::new(
+        "transactions and single reads",
+        [
+            &[Transaction(1, first(1)), Release],
+            &[Update(second(2))],
+            &[Claim(0), Transaction(2, first(3))],
+            &[Load, Read],
+        ],
+    )
+};
+
+pub(super) const TRANSACTION_SNAPSHOT: Scenario = Scenario {
+    mortal: &[0],
+    ..Scenario::new(
+        "transactions and a snapshot",
+        [
+            &[Transaction(1, first(1)), Release],
+            &[],
+            &[Claim(0), Transaction(2, second(3))],
+            &[Snapshot],
+        ],
+    )
+};
+
+pub(super) const UPDATE_SNAPSHOT: Scenario = Scenario {
+    mortal: &[0],
+    stoppable: &[1],
+    ..Scenario::new(
+        "a transaction, an update and a snapshot",
+        [&[Transaction(1, first(1)), Release], &[Update(second(2))], &[Claim(0)], &[Snapshot]],
+    )
+};
+
+pub(super) const TRANSACTION_SCALARS: Scenario = Scenario {
+    mortal: &[0],
+    stoppable: &[1],
+    ..Scenario::new(
+        "a transaction beside a scalar update",
+        [&[Transaction(1, both(1)), Release], &[Add(4)], &[], &[Snapshot, Load]],
+    )
+};
+
+pub(super) const THREE_TRANSACTIONS: Scenario = Scenario {
+    mortal: &[0, 2],
+    stoppable: &[1],
+    ..Scenario::new(
+        "three transactions, the claimant mortal",
+        [
+            &[Transaction(1, first(1)), Transaction(2, second(5)), Release],
+            &[],
+            &[Claim(0), Transaction(8, first(3))],
+            &[Read, Load],
+        ],
+    )
+};
+
+pub(super) const TWO_BURIERS: Scenario = Scenario {
+    entries: THREE_ENTRIES,
+    mortal: &[0, 2],
+    stoppable: &[1],
+    ..Scenario::new(
+        "two buriers, an entry used again",
+        [
+            &[Transaction(1, first(1)), Release],
+            &[Update(second(2))],
+            &[Claim(0), TransactionOfX(8)],
+            &[Add(4)],
+        ],
+    )
+};
+
+pub(super) const LONG_VERSIONED: Scenario = Scenario {
+    mortal: &[0],
+    ..Scenario::new(
+        "long: the version of a scalar",
+        [
+            &[TransactionOfX(1), TransactionOfX(2)],
+            &[Add(4), Add(8)],
+            &[LoadVersioned, LoadVersioned],
+            &[],
+        ],
+    )
+};
+
+pub(super) const LONG_SNAPSHOT: Scenario = Scenario {
+    mortal: &[0],
+    stoppable: &[1],
+    ..Scenario::new(
+        "long: transactions, an update and a snapshot",
+        [
+            &[Transaction(1, first(1)), Release],
+            &[Update(second(2))],
+            &[Claim(0), Transaction(2, second(3))],
+            &[Snapshot],
+        ],
+    )
+};
+
+pub(super) const LONG_TRANSACTIONS: Scenario = Scenario {
+    mortal: &[0, 2],
+    stoppable: &[1],
+    ..Scenario::new(
+        "long: transactions beside a scalar update, the claimant mortal",
+        [
+            &[Transaction(1, first(1)), Release],
+            &[Add(4)],
+            &[Claim(0), Transaction(8, second(3))],
+            &[Read, Load],
+        ],
+    )
+};
+
+pub(super) const LONG_BURIERS: Scenario = Scenario {
+    entries: THREE_ENTRIES,
+    mortal: &[0, 2],
+    stoppable: &[1],
+    ..Scenario::new(
+        "long: two buriers, a transaction on an entry used again",
+        [
+            &[Transaction(1, both(1)), Release],
+            &[Update(second(2))],
+            &[Claim(0), Transaction(8, first(3))],
+            &[Add(4)],
+        ],
+    )
+};
+
+/// Small enough to be explored with all that its readers remember.
+pub(super) const LOST_ROUNDS: Scenario = Scenario {
+    entries: THREE_ENTRIES,
+    ..Scenario::new(
+        "lost rounds",
+        [&[Update(first(1)), Update(second(2))], &[TransactionOfX(1)], &[Read, LoadVersioned], &[]],
+    )
+};
+
+pub(super) const LOST_LOCKS: Scenario = Scenario {
+    entries: THREE_ENTRIES,
+    mortal: &[0],
+    ..Scenario::new(
+        "lost tries for a lock",
+        [&[Transaction(1, first(1))], &[Update(second(2))], &[], &[Add(2)]],
+    )
+};

@@ -1,0 +1,293 @@
+//! What the virtual threads do: each operation runs functions that ship, and knows
+//! what they change and what they may return.
+
+use std::cell::RefCell;
+use std::sync::atomic::Ordering::{Relaxed, Release};
+
+use super::replay::Run;
+use super::world::{Instant, Slot, WIDTH, World};
+use crate::protocol::{
+    Change, Failure, Form, Held, Memory as _, Patience, Peers as _, REMOVED, Sample, VALUE, Word,
+    claim, commit_all, load_scalar, load_scalar_versioned, lock, read, remove, settle, snapshot,
+    update_scalar,
+};
+
+/// Bytes of Y, and what each of them becomes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patch {
+    at: usize,
+    len: usize,
+    to: u8,
+}
+
+/// The first word of Y becomes this, byte by byte.
+pub(super) const fn first(to: u8) -> Patch {
+    Patch { at: 0, len: 8, to }
+}
+
+pub(super) const fn second(to: u8) -> Patch {
+    Patch { at: 8, len: 8, to }
+}
+
+pub(super) const fn both(to: u8) -> Patch {
+    Patch { at: 0, len: 16, to }
+}
+
+/// Half of the first word and half of the second.
+pub(super) const fn middle(to: u8) -> Patch {
+    Patch { at: 4, len: 8, to }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Op {
+    /// Takes this entry once its holder is gone, or the spare one where it is refused.
+    Claim(u8),
+    /// Gives the entry back.
+    Release,
+    /// Locks Y and commits.
+    Update(Patch),
+    /// Adds to X.
+    Add(u64),
+    /// Adds to X and changes Y, both at once.
+    Transaction(u64, Patch),
+    /// Changes X alone, in a transaction.
+    TransactionOfX(u64),
+    /// Locks Y and lets go.
+    Guard,
+    /// Changes Y and adds to X under guards of both.
+    UnderGuards(u64, Patch),
+    /// The same in a transaction, with a guard of Y alone.
+    TransactionUnderGuard(u64, Patch),
+    /// Ends this slot.
+    Remove(Slot),
+    Load,
+    LoadVersioned,
+    Read,
+    Snapshot,
+}
+
+/// The entry that nobody begins with.
+const SPARE: u8 = 3;
+
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// Nothing was read.
+    Done,
+    Removed(Slot),
+    Failed(Failure),
+    X(u64),
+    VersionedX(u64, u64),
+    VersionedY([u64; WIDTH], u64),
+    Both(u64, [u64; WIDTH]),
+}
+
+impl Op {
+    /// Runs it.
+    pub(super) fn perform<const LOSSES: u32>(&self, run: &Run<'_>) -> Outcome {
+        let x = run.memory::<LOSSES>(Slot::X);
+        let y = run.memory::<LOSSES>(Slot::Y);
+        let (x, y) = (&x, &y);
+        let form_y = run.form(Slot::Y);
+        let Form::Areas(areas) = form_y else { unreachable!("Y has areas") };
+        let patience = &mut Patience::new(None);
+        let held_x = |patience: &mut Patience| -> Result<Held<'_, _, _>, Outcome> {
+            let held = run.locking(|| lock(x, run, Form::Scalar, patience));
+            held.map_err(|failure| Outcome::of_failure(Slot::X, failure))
+        };
+        let held_y = |patience: &mut Patience| -> Result<Held<'_, _, _>, Outcome> {
+            let held = run.locking(|| lock(y, run, form_y, patience));
+            held.map_err(|failure| Outcome::of_failure(Slot::Y, failure))
+        };
+        let mut perform = || -> Result<Outcome, Outcome> {
+            match *self {
+                Op::Claim(wanted) => {
+                    let settle_all = |owner| {
+                        settle(x, run, Form::Scalar, owner);
+                        settle(y, run, form_y, owner);
+                    };
+                    let claimed = [wanted, SPARE].into_iter().find(|entry| {
+                        let owner = u16::from(*entry) + 1;
+                        run.claim(|| {
+                            run.one_at_a_time(|| {
+                                claim(run, owner, || {
+                                    settle_all(owner);
+                                    true
+                                })
+                            })
+                        })
+                    });
+                    run.entry_is(claimed.expect("nobody else wants the spare entry"));
+                }
+                Op::Release => {
+                    // Release: who sees FREE sees that no slot names the entry.
+                    run.set_word(run.owner(), Word::Free, Release);
+                    run.let_go_of_entry();
+                }
+                Op::Update(patch) => {
+                    let held = held_y(patience)?;
+                    held.commit(&areas, patch.at, &vec![patch.to; patch.len])
+                        .map_err(Outcome::Failed)?;
+                }
+                Op::Add(n) => {
+                    let add = |value: u64| Some(value + n);
+                    let added = run.locking(|| update_scalar(x, run, patience, || false, add));
+                    added.map_err(|failure| Outcome::of_failure(Slot::X, failure))?.ok();
+                }
+                Op::Transaction(n, patch) => {
+                    let held_x = held_x(patience)?;
+                    let value = x.load(VALUE, Relaxed) + n;
+                    let held_y = held_y(patience)?;
+                    let data = vec![patch.to; patch.len];
+                    let change = Change::Area { areas, at: patch.at, data: &data };
+                    let changes = vec![(held_x, Change::Scalar(value)), (held_y, change)];
+                    commit_all(run, run.owner(), changes).map_err(Outcome::Failed)?;
+                }
+                Op::TransactionOfX(n) => {
+                    let held = held_x(patience)?;
+                    let value = x.load(VALUE, Relaxed) + n;
+                    let changes = vec![(held, Change::Scalar(value))];
+                    commit_all(run, run.owner(), changes).map_err(Outcome::Failed)?;
+                }
+                Op::Guard => drop(held_y(patience)?),
+                Op::UnderGuards(n, patch) => {
+                    let _guard_x = held_x(patience)?;
+                    let _guard_y = held_y(patience)?;
+                    // A second lock is refused; the holder's own updates go through.
+                    let again = lock(y, run, form_y, patience);
+                    assert!(matches!(again, Err(Failure::Deadlock)));
+                    let add = |value: u64| Some(value + n);
+                    let added = update_scalar(x, run, patience, || true, add);
+                    added.map_err(Outcome::Failed)?.expect("add always stores");
+                    let data = vec![patch.to; patch.len];
+                    let nested = Held::nested(y, run);
+                    nested.commit(&areas, patch.at, &data).map_err(Outcome::Failed)?;
+                }
+                Op::TransactionUnderGuard(n, patch) => {
+                    let held_x = held_x(patience)?;
+                    let value = x.load(VALUE, Relaxed) + n;
+                    let guard_y = held_y(patience)?;
+                    let data = vec![patch.to; patch.len];
+                    let change = Change::Area { areas, at: patch.at, data: &data };
+                    let nested = Held::nested(y, run);
+                    let changes = vec![(held_x, Change::Scalar(value)), (nested, change)];
+                    commit_all(run, run.owner(), changes).map_err(Outcome::Failed)?;
+                    // The guard still holds.
+                    let again = lock(y, run, form_y, patience);
+                    assert!(matches!(again, Err(Failure::Deadlock)));
+                    drop(guard_y);
+                }
+                Op::Remove(Slot::X) => {
+                    remove(held_x(patience)?, Form::Scalar).map_err(Outcome::Failed)?;
+                }
+                Op::Remove(Slot::Y) => {
+                    remove(held_y(patience)?, form_y).map_err(Outcome::Failed)?;
+                }
+                Op::Load => return Ok(Outcome::X(load_scalar(x, run))),
+                Op::LoadVersioned => {
+                    let (value, version) = load_scalar_versioned(x, run);
+                    return Ok(Outcome::VersionedX(value, version));
+                }
+                Op::Read => {
+                    let mut content = [0; WIDTH];
+                    let version = read(y, run, &areas, |y, area| content = content_of(y, area));
+                    return Ok(Outcome::VersionedY(content, version));
+                }
+                Op::Snapshot => {
+                    let both = RefCell::new((0, [0; WIDTH]));
+                    let slots = [(x, Form::Scalar), (y, form_y)];
+                    let copy = |_, memory: &_, sample| match sample {
+                        Sample::Scalar(value) => both.borrow_mut().0 = value,
+                        Sample::Area(area) => both.borrow_mut().1 = content_of(memory, area),
+                    };
+                    snapshot(run, &slots, patience, copy).map_err(Outcome::Failed)?;
+                    let (x, y) = both.into_inner();
+                    return Ok(Outcome::Both(x, y));
+                }
+            }
+            Ok(Outcome::Done)
+        };
+        perform().unwrap_or_else(|failed| failed)
+    }
+
+    /// What it adds to X, and what it changes in Y.
+    fn changes(&self) -> (Option<u64>, Option<Patch>) {
+        match *self {
+            Op::Update(patch) => (None, Some(patch)),
+            Op::Add(n) | Op::TransactionOfX(n) => (Some(n), None),
+            Op::Transaction(n, patch)
+            | Op::UnderGuards(n, patch)
+            | Op::TransactionUnderGuard(n, patch) => (Some(n), Some(patch)),
+            _ => (None, None),
+        }
+    }
+
+    pub(super) fn writes(&self, slot: Slot) -> bool {
+        let (n, patch) = self.changes();
+        match slot {
+            Slot::X => n.is_some(),
+            Slot::Y => patch.is_some(),
+        }
+    }
+
+    /// What it does to this slot when it commits.
+    pub(super) fn change(&self, slot: Slot, now: &mut Instant) {
+        let (n, patch) = self.changes();
+        match slot {
+            Slot::X => now.x += n.unwrap_or(0),
+            Slot::Y => {
+                if let Some(Patch { at, len, to }) = patch {
+                    let mut bytes = now.y.map(u64::to_le_bytes);
+                    bytes.as_flattened_mut()[at..at + len].fill(to);
+                    now.y = bytes.map(u64::from_le_bytes);
+                }
+            }
+        }
+    }
+
+    pub(super) fn reads(&self) -> bool {
+        matches!(self, Op::Load | Op::LoadVersioned | Op::Read | Op::Snapshot)
+    }
+
+    /// Whether it may have returned this: for a read, what was committed at some
+    /// instant since it began.
+    pub(super) fn check(
+        &self,
+        outcome: &Outcome,
+        world: &World,
+        thread: usize,
+    ) -> Result<(), String> {
+        let seen = world.seen_by(thread);
+        let among = |what: String, is: &dyn Fn(&Instant) -> bool| {
+            if seen.iter().any(is) { Ok(()) } else { Err(format!("{what} was never: {seen:?}")) }
+        };
+        match *outcome {
+            Outcome::Done => Ok(()),
+            Outcome::Removed(slot) if world.control(slot).owner() == REMOVED => Ok(()),
+            Outcome::Removed(slot) => Err(format!("{slot:?} is not removed")),
+            Outcome::Failed(ref failure) => Err(format!("{self:?} failed: {failure:?}")),
+            Outcome::X(x) => among(format!("X = {x}"), &|i| i.x == x),
+            Outcome::VersionedX(x, v) => {
+                among(format!("X = {x}, version {v}"), &|i| (i.x, i.versions[0]) == (x, v))
+            }
+            Outcome::VersionedY(y, v) => {
+                among(format!("Y = {y:x?}, version {v}"), &|i| (i.y, i.versions[1]) == (y, v))
+            }
+            Outcome::Both(x, y) => among(format!("X = {x}, Y = {y:x?}"), &|i| (i.x, i.y) == (x, y)),
+        }
+    }
+}
+
+impl Outcome {
+    fn of_failure(slot: Slot, failure: Failure) -> Outcome {
+        match failure {
+            Failure::Removed => Outcome::Removed(slot),
+            failure => Outcome::Failed(failure),
+        }
+    }
+}
+
+fn content_of(memory: &impl crate::protocol::Memory, area: usize) -> [u64; WIDTH] {
+    let mut bytes = [[0; 8]; WIDTH];
+    memory.read(area, 0, bytes.as_flattened_mut());
+    bytes.map(u64::from_le_bytes)
+}

@@ -1,0 +1,302 @@
+//! The whole shared state of the exhaustive checker, as one value that can be copied,
+//! compared and changed: two slots, a process table, the threads; and beside them
+//! what no real process can see, the history of what was committed.
+
+use std::fmt;
+use std::hash::Hasher;
+use std::rc::Rc;
+
+use rustc_hash::FxHasher;
+
+use crate::protocol::{Areas, CONTROL, Control, DRAFT, FREE, Form, Owner, REMOVED, STALE, VALUE};
+
+pub(super) const THREADS: usize = 4;
+pub(super) const ENTRIES: usize = 4;
+/// Words of the array's content. Two suffice for ranges that differ and overlap.
+pub(super) const WIDTH: usize = 2;
+
+/// The two slots: a scalar X and an array Y.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Slot {
+    X = 0,
+    Y = 1,
+}
+
+pub(super) const SLOTS: [Slot; 2] = [Slot::X, Slot::Y];
+
+impl Slot {
+    const fn base(self) -> usize {
+        match self {
+            Slot::X => 0,
+            Slot::Y => DRAFT + 1, // behind X: value, control, draft
+        }
+    }
+}
+
+/// What was committed at one instant, and as which versions.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Instant {
+    pub(super) x: u64,
+    pub(super) y: [u64; WIDTH],
+    pub(super) versions: [u64; 2],
+}
+
+impl fmt::Debug for Instant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Instant { x, y, versions: [version_x, version_y] } = self;
+        write!(f, "X = {x} (v{version_x}), Y = {y:x?} (v{version_y})")
+    }
+}
+
+/// An entry of the process table.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Entry {
+    pub(super) word: u8,
+    /// Who holds its byte exclusively: thread + 1.
+    pub(super) writer: u8,
+    /// Who shares its byte: one bit a thread.
+    pub(super) sharers: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Status {
+    Running,
+    /// Its script is at its end; it lives on.
+    Done,
+    /// Killed: the kernel has released its bytes.
+    Dead,
+    /// Stopped for ever: it still holds all that it held.
+    Stopped,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Thread {
+    pub(super) status: Status,
+    /// Which operation of its script it is in.
+    pub(super) op: usize,
+    /// Its entry of the process table.
+    pub(super) entry: Option<u8>,
+    /// What its accesses since the operation's begin have returned: all that the
+    /// operation can know, hence its state. See `replay.rs`.
+    pub(super) log: Rc<Vec<u64>>,
+    /// What was current when its read began, as an index into the history.
+    pub(super) since: Option<usize>,
+    /// Its next access is part of a burial.
+    pub(super) burying: bool,
+    /// It sleeps on this slot's control word.
+    pub(super) asleep: Option<Slot>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct World {
+    /// The areas of Y.
+    pub(super) areas: Areas,
+    words: [u64; 32],
+    pub(super) entries: [Entry; ENTRIES],
+    pub(super) threads: [Thread; THREADS],
+    /// Ghost: what was committed, oldest first. What no read still in progress could
+    /// have seen is forgotten, so that different pasts of one present are one state.
+    pub(super) history: Rc<Vec<Instant>>,
+    /// Ghost: the thread that has taken each slot's lock.
+    pub(super) holder: [Option<usize>; 2],
+}
+
+impl World {
+    /// Two free slots of zeros, both at this version; the threads have these entries.
+    pub(super) fn new(area_count: u64, version: u64, entries: [Option<u8>; THREADS]) -> World {
+        let areas = Areas {
+            count: area_count,
+            first: STALE + area_count as usize,
+            stride: WIDTH,
+            words: WIDTH,
+        };
+        let thread = |entry| Thread {
+            status: Status::Running,
+            op: 0,
+            entry,
+            log: Rc::default(),
+            since: None,
+            burying: false,
+            asleep: None,
+        };
+        let mut world = World {
+            areas,
+            words: [0; 32],
+            entries: Default::default(),
+            threads: entries.map(thread),
+            history: Rc::new(vec![Instant { versions: [version; 2], ..Instant::default() }]),
+            holder: [None; 2],
+        };
+        for slot in SLOTS {
+            world.store(slot, CONTROL, Control::default().advanced(version).bits());
+        }
+        for (thread, entry) in entries.into_iter().enumerate() {
+            if let Some(entry) = entry {
+                world.entries[entry as usize] =
+                    Entry { word: 1, writer: thread as u8 + 1, sharers: 0 };
+            }
+        }
+        world
+    }
+
+    pub(super) fn form(&self, slot: Slot) -> Form {
+        match slot {
+            Slot::X => Form::Scalar,
+            Slot::Y => Form::Areas(self.areas),
+        }
+    }
+
+    pub(super) fn load(&self, slot: Slot, word: usize) -> u64 {
+        self.words[slot.base() + word]
+    }
+
+    pub(super) fn store(&mut self, slot: Slot, word: usize, value: u64) {
+        self.words[slot.base() + word] = value;
+    }
+
+    pub(super) fn control(&self, slot: Slot) -> Control {
+        Control::from_bits(self.load(slot, CONTROL))
+    }
+
+    pub(super) fn now(&self) -> Instant {
+        *self.history.last().expect("history begins with what was there")
+    }
+
+    /// A new instant, different from the last one by `change`.
+    pub(super) fn commit(&mut self, change: impl FnOnce(&mut Instant)) {
+        let mut next = self.now();
+        change(&mut next);
+        Rc::make_mut(&mut self.history).push(next);
+    }
+
+    /// What was current at some time since this thread's read began.
+    pub(super) fn seen_by(&self, thread: usize) -> &[Instant] {
+        &self.history[self.threads[thread].since.unwrap_or(0)..]
+    }
+
+    /// Forgets the instants that no read in progress could have seen.
+    pub(super) fn forget_the_past(&mut self) {
+        let last = self.history.len() - 1;
+        let oldest = self.threads.iter().filter_map(|thread| thread.since).min().unwrap_or(last);
+        if oldest > 0 {
+            Rc::make_mut(&mut self.history).drain(..oldest);
+            for thread in &mut self.threads {
+                thread.since = thread.since.map(|since| since - oldest);
+            }
+        }
+    }
+
+    pub(super) fn is_alive(&self, thread: usize) -> bool {
+        self.threads[thread].status != Status::Dead
+    }
+
+    /// Whether any thread is gone, so that others may have to wait for a time-out.
+    pub(super) fn is_anyone_gone(&self) -> bool {
+        self.threads.iter().any(|t| matches!(t.status, Status::Dead | Status::Stopped))
+    }
+
+    /// SIGKILL, between two of its accesses.
+    pub(super) fn kill(&mut self, thread: usize) {
+        for entry in &mut self.entries {
+            if entry.writer == thread as u8 + 1 {
+                entry.writer = 0;
+            }
+            entry.sharers &= !(1 << thread);
+        }
+        self.end(thread, Status::Dead);
+    }
+
+    /// SIGSTOP, and never continued.
+    pub(super) fn stop(&mut self, thread: usize) {
+        self.end(thread, Status::Stopped);
+    }
+
+    fn end(&mut self, thread: usize, status: Status) {
+        let thread = &mut self.threads[thread];
+        thread.status = status;
+        thread.log = Rc::default();
+        thread.since = None;
+        thread.burying = false;
+        thread.asleep = None;
+        self.forget_the_past();
+    }
+
+    /// What must hold in every state, whoever is in the middle of whatever.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let now = self.now();
+        let at_rest = |owner: Owner| owner == FREE || owner == REMOVED;
+        let x = self.control(Slot::X);
+        if at_rest(x.owner()) {
+            let value = self.load(Slot::X, VALUE);
+            if value != now.x || x.version() != now.versions[0] || x.in_transaction() {
+                return Err(format!("X is {value} ({x:?}), but {now:?} was committed"));
+            }
+        }
+        let y = self.control(Slot::Y);
+        if at_rest(y.owner()) {
+            let current = self.area(y.version() % self.areas.count);
+            if current != now.y || y.version() != now.versions[1] || y.in_transaction() {
+                return Err(format!("Y is {current:x?} ({y:?}), but {now:?} was committed"));
+            }
+            self.check_stale(current)?;
+        }
+        Ok(())
+    }
+
+    /// Each area differs from the current one at most within its stale range.
+    fn check_stale(&self, current: [u64; WIDTH]) -> Result<(), String> {
+        for area in 0..self.areas.count {
+            let stale = self.load(Slot::Y, STALE + area as usize);
+            let (from, to) = ((stale as u32) as usize, (stale >> 32) as usize);
+            let content = self.area(area);
+            if let Some(word) =
+                (0..WIDTH).find(|w| content[*w] != current[*w] && !(from..to).contains(w))
+            {
+                return Err(format!("area {area} differs in word {word}, stale: {from}..{to}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn area(&self, area: u64) -> [u64; WIDTH] {
+        std::array::from_fn(|w| self.load(Slot::Y, self.areas.of(area) + w))
+    }
+
+    /// 128 bits of two unrelated hashes: that two states of a few millions share them
+    /// by chance is out of the question.
+    pub(super) fn fingerprint(&self) -> u128 {
+        let mut all = Vec::with_capacity(96);
+        all.extend_from_slice(&self.words);
+        let holders = self.holder.map(|holder| holder.map_or(0, |h| h as u64 + 1));
+        all.push(holders[0] | holders[1] << 8);
+        for entry in &self.entries {
+            let Entry { word, writer, sharers } = *entry;
+            all.push(u64::from(word) | u64::from(writer) << 8 | u64::from(sharers) << 16);
+        }
+        for instant in self.history.iter() {
+            all.push(instant.x);
+            all.extend_from_slice(&instant.y);
+            all.extend_from_slice(&instant.versions);
+        }
+        for thread in &self.threads {
+            let Thread { status, op, entry, log, since, burying, asleep } = thread;
+            all.push(
+                *status as u64
+                    | (*op as u64) << 8
+                    | entry.map_or(0, |e| u64::from(e) + 1) << 16
+                    | since.map_or(0, |since| since as u64 + 1) << 24
+                    | u64::from(*burying) << 32
+                    | asleep.map_or(0, |slot| slot as u64 + 1) << 40
+                    | (log.len() as u64) << 48,
+            );
+            all.extend_from_slice(log);
+        }
+        let mut quick = FxHasher::default();
+        let mut thorough = std::hash::DefaultHasher::new();
+        for word in all {
+            quick.write_u64(word);
+            thorough.write_u64(word);
+        }
+        u128::from(quick.finish()) << 64 | u128::from(thorough.finish())
+    }
+}

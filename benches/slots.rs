@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::hint::black_box;
+use std::path::Path;
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -15,7 +16,12 @@ use slotfile::{OpenOptions, Store};
 /// A store on the file system of the build, as users have theirs on a disk.
 fn store(folder: &tempfile::TempDir) -> Store {
     let path = folder.path().join("bench.slots");
-    OpenOptions::new().create(true).max_slots(200_000).open(path).unwrap()
+    OpenOptions::new().create(true).max_slots(200_000).sync_every(None).open(path).unwrap()
+}
+
+/// Without syncs: what they cost is measured in `benches/sync.rs`.
+fn open(path: &Path) -> Store {
+    OpenOptions::new().sync_every(None).open(path).unwrap()
 }
 
 fn folder() -> tempfile::TempDir {
@@ -71,8 +77,8 @@ fn names(c: &mut Criterion) {
 }
 
 /// Both sides start at once, and do `count` each; the time until both are done.
-fn contended(count: u64, path: &std::path::Path, what: &str) -> Duration {
-    let store = Store::open(path).unwrap();
+fn contended(count: u64, path: &Path, what: &str) -> Duration {
+    let store = open(path);
     let gate = store.value::<u64>("gate").unwrap();
     gate.store(0).unwrap();
     let mut other = spawn(path, what, count);
@@ -82,12 +88,16 @@ fn contended(count: u64, path: &std::path::Path, what: &str) -> Duration {
     let start = Instant::now();
     gate.store(2).unwrap();
     work(&store, what, count);
+    while gate.load() != 3 {
+        std::hint::spin_loop();
+    }
+    let time = start.elapsed();
     assert!(other.wait().unwrap().success());
-    start.elapsed()
+    time
 }
 
 /// This benchmark again, as the other process.
-fn spawn(path: &std::path::Path, what: &str, count: u64) -> Child {
+fn spawn(path: &Path, what: &str, count: u64) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .env("SLOTFILE_BENCH", format!("{what} {count}"))
         .env("SLOTFILE_PATH", path)
@@ -218,11 +228,12 @@ criterion_main!(run_or_help);
 fn run_or_help() {
     let Ok(work_line) = std::env::var("SLOTFILE_BENCH") else { return benches() };
     let (what, count) = work_line.split_once(' ').unwrap();
-    let store = Store::open(std::env::var_os("SLOTFILE_PATH").unwrap()).unwrap();
+    let store = open(Path::new(&std::env::var_os("SLOTFILE_PATH").unwrap()));
     let gate = store.value::<u64>("gate").unwrap();
     gate.store(1).unwrap();
     while gate.load() != 2 {
         std::hint::spin_loop();
     }
     work(&store, what, count.parse().unwrap());
+    gate.store(3).unwrap();
 }

@@ -298,7 +298,8 @@ fn when_all_are_killed_in_mid_write_the_next_open_settles_all() {
                 drop(slot.lock().unwrap());
             }
         });
-        assert_eq!(store.info().unwrap().open_by.len(), 1, "only we have it open");
+        let open_by = store.info().unwrap().open_by;
+        assert_eq!(open_by.len(), 1, "only we have it open: {open_by:?}");
     }
 }
 

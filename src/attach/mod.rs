@@ -199,7 +199,6 @@ impl Attachment {
                     };
                     if protocol::claim(self, entry + 1, settle_all) {
                         process.set_own(entry, true);
-                        self.sign(entry);
                         return Ok(entry + 1);
                     }
                     // Where no lock can be set at all, that is what to say.
@@ -395,7 +394,12 @@ impl Peers for Attachment {
     }
 
     fn promote(&self, owner: Owner) -> bool {
-        self.lock_entry(owner, ByteLock::Write)
+        let promoted = self.lock_entry(owner, ByteLock::Write);
+        if promoted {
+            // Before the word says that somebody has it: nobody reads a dead one's name.
+            self.sign(owner - 1);
+        }
+        promoted
     }
 
     fn fork_generation(&self) -> u64 {

@@ -1,5 +1,6 @@
 //! An open store as a whole: the attachment, its syncs in the background, and leaving.
 
+use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::attach::Attachment;
 use crate::error::Result;
-use crate::fork;
+use crate::fork::{self, PerProcess};
 use crate::layout::FLAG_NO_CHECKPOINT;
 use crate::protocol::Patience;
 use crate::recovery::Recovery;
@@ -24,12 +25,19 @@ pub(crate) struct Session {
     period: Arc<AtomicU64>,
     /// The process whose background thread runs: after a fork, the child has none.
     generation: AtomicU64,
-    bell: Arc<Bell>,
-    /// The background thread, and the process that it is one of.
-    thread: Mutex<Option<(u64, JoinHandle<()>)>>,
+    background: PerProcess<Background>,
 }
 
 const NEVER: u64 = u64::MAX;
+
+/// The background thread of one process, and how it is woken. The child of a fork has its
+/// own: a thread of its parent may have held the parent's mutexes at that moment.
+#[derive(Debug, Default)]
+struct Background {
+    bell: Arc<Bell>,
+    /// Never dropped with the rest: a parent's is not the child's to let go.
+    thread: Mutex<Option<ManuallyDrop<JoinHandle<()>>>>,
+}
 
 /// Wakes the background thread, to end or to look at the period again.
 #[derive(Debug, Default)]
@@ -37,6 +45,8 @@ struct Bell {
     rung: Mutex<()>,
     ring: Condvar,
     ended: AtomicBool,
+    /// The thread has come as far as to look at `ended`.
+    begun: AtomicBool,
 }
 
 impl Session {
@@ -47,9 +57,12 @@ impl Session {
             syncer: Arc::new(Syncer::new()),
             period: Arc::new(AtomicU64::new(NEVER)),
             generation: AtomicU64::new(NEVER),
-            bell: Arc::default(),
-            thread: Mutex::new(None),
+            background: PerProcess::new(Background::default()),
         }
+    }
+
+    fn background(&self) -> &Background {
+        self.background.get(|_| Background::default())
     }
 
     /// Syncs now. An error leaves the last sync as it was.
@@ -75,7 +88,7 @@ impl Session {
         let nanos = u64::try_from(period.as_nanos()).unwrap_or(NEVER - 1);
         // Relaxed: the thread sees it when it next wakes.
         if self.period.fetch_min(nanos.min(NEVER - 1), Ordering::Relaxed) > nanos {
-            self.bell.ring.notify_all();
+            self.background().bell.ring.notify_all();
         }
         self.keep_syncing();
     }
@@ -99,28 +112,30 @@ impl Session {
             return;
         }
         // Not the session: the thread could be the last to drop it, and leave the store
-        // after whoever closed it has gone on, or ended the process.
-        let (attachment, syncer) = (Arc::clone(&self.attachment), Arc::clone(&self.syncer));
-        let (shared_period, bell) = (Arc::clone(&self.period), Arc::clone(&self.bell));
+        // after whoever closed it has gone on, or ended the process. Nor the attachment, for
+        // as long as the thread has not begun, see `drop`.
+        let (weak, syncer) = (Arc::downgrade(&self.attachment), Arc::clone(&self.syncer));
+        let background = self.background();
+        let (shared_period, bell) = (Arc::clone(&self.period), Arc::clone(&background.bell));
         let run = move || {
-            loop {
+            // SeqCst, as in `drop`: one of the two sees what the other has stored.
+            bell.begun.store(true, Ordering::SeqCst);
+            while !bell.ended.load(Ordering::SeqCst) {
+                let Some(attachment) = weak.upgrade() else { return };
                 let period = Duration::from_nanos(shared_period.load(Ordering::Relaxed));
                 // An error is not lost: the next sync writes all of it again, and `sync`
                 // and `check` report it.
                 let turn = Turn::SkipIfWithin(period.mul_f32(0.9));
                 let _ = syncer.sync(&attachment, &mut Patience::new(None), turn);
+                drop(attachment);
                 bell.wait(period);
-                if bell.ended.load(Ordering::Acquire) {
-                    return;
-                }
             }
         };
         let thread = std::thread::Builder::new().name("slotfile sync".into()).spawn(run);
         match thread {
             Ok(thread) => {
-                let mut ours = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-                // That of a parent is not here to be joined, nor to be let go.
-                std::mem::forget(ours.replace((now, thread)));
+                let mut ours = background.thread.lock().unwrap_or_else(PoisonError::into_inner);
+                *ours = Some(ManuallyDrop::new(thread));
             }
             // No thread was to be had: the next write tries again.
             Err(_) => self.generation.store(NEVER, Ordering::Relaxed),
@@ -130,10 +145,25 @@ impl Session {
 
 impl Bell {
     fn end(&self) {
-        self.ended.store(true, Ordering::Release);
+        self.ended.store(true, Ordering::SeqCst);
         // Under the mutex, so that it does not ring between a look and a sleep.
         let _rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
         self.ring.notify_all();
+    }
+
+    /// Whether the thread runs, so that it can be waited for. After a fork it may never: std
+    /// has a lock that every new thread takes, and a thread of the parent may have held it.
+    fn has_begun(&self) -> bool {
+        let until = Instant::now() + Duration::from_millis(200);
+        loop {
+            if self.begun.load(Ordering::SeqCst) || fork::generation() == 0 {
+                return true;
+            }
+            if Instant::now() > until {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     fn wait(&self, limit: Duration) {
@@ -151,13 +181,13 @@ impl Bell {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let thread = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        match thread {
-            Some((process, thread)) if process == fork::generation() => {
-                self.bell.end();
-                let _ = thread.join();
+        let Background { bell, thread } = self.background();
+        let thread = thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            bell.end();
+            if bell.has_begun() {
+                let _ = ManuallyDrop::into_inner(thread).join();
             }
-            parents => std::mem::forget(parents),
         }
         if self.period.load(Ordering::Relaxed) == NEVER || !self.can_sync() {
             return;

@@ -359,6 +359,7 @@ fn the_store_grows_while_others_read() {
     let target = 150;
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _finally = common::Finally(&done);
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 assert_eq!(old.load(), [3; 1_000]);
@@ -374,7 +375,6 @@ fn the_store_grows_while_others_read() {
             assert!(elements.to_vec::<u64>().unwrap().iter().all(|x| *x == seen - 1));
         }
         grower.join();
-        done.store(true, Ordering::Relaxed);
     });
     assert!(store.info().unwrap().size > size + (16 << 20));
     for n in 0..target {

@@ -234,6 +234,7 @@ fn a_fork_while_other_threads_hold_locks_leaves_a_working_child() {
     let quiet = store.array::<u64>("quiet", 3).unwrap();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _finally = common::Finally(&done);
         // Updates, openings, claims of entries and burials, each under its own mutex: a
         // fork finds them in all states.
         for array in &arrays {
@@ -268,7 +269,6 @@ fn a_fork_while_other_threads_hold_locks_leaves_a_working_child() {
             .join();
             assert_eq!(total.load(), round + 1);
         }
-        done.store(true, Ordering::Relaxed);
     });
     assert_eq!(quiet.get(0).unwrap(), total.load());
 }

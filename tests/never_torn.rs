@@ -131,6 +131,7 @@ fn a_value_and_its_version_belong_together() {
     let value = store.value::<u64>("value").unwrap();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _finally = common::Finally(&done);
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 value.fetch_add(1).unwrap();
@@ -140,7 +141,6 @@ fn a_value_and_its_version_belong_together() {
             let (x, version) = value.load_versioned();
             assert_eq!(x, version);
         }
-        done.store(true, Ordering::Relaxed);
     });
 }
 

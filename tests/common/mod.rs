@@ -151,6 +151,16 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// Sets a flag when it goes, also by a panic: threads that run until then do not keep a test
+/// that has failed from saying so.
+pub struct Finally<'a>(pub &'a std::sync::atomic::AtomicBool);
+
+impl Drop for Finally<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
 /// The value in the middle.
 pub fn median(times: &mut [Duration]) -> Duration {
     times.sort();

@@ -83,20 +83,14 @@ fn is_of(lease: &Lease, attachment: &Attachment) -> bool {
 }
 
 /// Runs `f` on the calling thread's lease, if it has one.
-fn existing_lease<R>(
-    attachment: &Attachment,
-    f: impl FnOnce(&mut Lease) -> R,
-) -> Option<R> {
+fn existing_lease<R>(attachment: &Attachment, f: impl FnOnce(&mut Lease) -> R) -> Option<R> {
     LEASES
         .try_with(|leases| leases.borrow_mut().iter_mut().find(|l| is_of(l, attachment)).map(f))
         .ok()?
 }
 
 /// Runs `f` on the calling thread's lease; claims an entry if it has none yet.
-fn with_lease<R>(
-    attachment: &Attachment,
-    f: impl FnOnce(&mut Lease) -> Result<R>,
-) -> Result<R> {
+fn with_lease<R>(attachment: &Attachment, f: impl FnOnce(&mut Lease) -> Result<R>) -> Result<R> {
     let result = LEASES.try_with(|leases| {
         let mut leases = leases.borrow_mut();
         if let Some(lease) = leases.iter_mut().find(|l| is_of(l, attachment)) {

@@ -6,7 +6,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::attach::Attachment;
-use crate::checkpoint::{self, Choice, Place, Record, Tag, UNKNOWN, control_of, mix, tag_of};
+use crate::checkpoint::{
+    self, Choice, CopyHead, Place, Record, Tag, UNKNOWN, control_of, mix, tag_of,
+};
 use crate::clock::seconds_since_1970;
 use crate::cut::{SlotMemory, settle_copies};
 use crate::directory;
@@ -41,8 +43,15 @@ impl Syncer {
     pub(crate) fn count_unsynced(attachment: &Attachment) -> Result<u64> {
         let mut tracked = Tracked::load(attachment)?;
         tracked.extend(attachment, directory::count(attachment)?)?;
-        let changed = tracked.slots.iter().filter(|s| s.memory.tag(attachment) != s.clean);
-        Ok(changed.count() as u64)
+        let mut changed = 0;
+        for slot in &tracked.slots {
+            let tag = slot.memory.tag(attachment);
+            changed += u64::from(match slot.memory {
+                SlotMemory::Buffer(..) => tracked.buffer_differs(attachment, slot, tag)?,
+                _ => tag != slot.clean,
+            });
+        }
+        Ok(changed)
     }
 
     /// Syncs the store.
@@ -132,6 +141,14 @@ struct Slot {
     seen: Tag,
 }
 
+impl Slot {
+    /// The numbers of a large slot's units.
+    fn large_units(&self) -> std::ops::Range<usize> {
+        let first = self.first_unit as usize;
+        first..first + self.content_len.div_ceil(LARGE_UNIT) as usize
+    }
+}
+
 /// A unit, as the sync sees it.
 #[derive(Debug)]
 struct Unit {
@@ -151,6 +168,22 @@ impl Unit {
     fn new(place: Place) -> Unit {
         let (choice, written) = (Choice::Absent, None);
         Unit { place, choice, share: 0, written, slots: Vec::new(), used: 0 }
+    }
+
+    /// Whether part `part` of a large slot is not what its copy in use is.
+    fn differs(&self, attachment: &Attachment, part: usize, tag: Tag, data: &[u8]) -> Result<bool> {
+        let in_use = match self.choice {
+            Choice::Absent => None,
+            choice => self
+                .place
+                .read(attachment.map.file(), choice)
+                .map_err(|e| cannot_sync(attachment, e))?,
+        };
+        // The first unit says whether the slot was removed.
+        let same = |(head, copy): (CopyHead, Vec<u8>)| {
+            copy == data && (part > 0 || head.tag & 1 == tag & 1)
+        };
+        Ok(!in_use.is_some_and(same))
     }
 
     /// Writes the copy that is not in use.
@@ -370,6 +403,7 @@ impl Tracked {
                 break;
             }
         }
+        self.copy_buffers(attachment, epoch)?;
         self.write_pages(attachment, epoch)
     }
 
@@ -389,6 +423,10 @@ impl Tracked {
                 for i in changed {
                     let slot = &slots[*i];
                     let first = slot.first_unit as usize;
+                    if let SlotMemory::Buffer(..) = slot.memory {
+                        seen[*i] = slot.memory.tag(attachment);
+                        continue;
+                    }
                     match slot.small_at {
                         Some(_) if done == Some(first) => {} // with a neighbour
                         Some(_) => {
@@ -397,8 +435,7 @@ impl Tracked {
                             done = Some(first);
                         }
                         None => {
-                            let count = slot.content_len.div_ceil(LARGE_UNIT) as usize;
-                            let units = &mut units[first..first + count];
+                            let units = &mut units[slot.large_units()];
                             seen[*i] = copy_large(attachment, epoch, units, slot)?;
                         }
                     }
@@ -410,6 +447,35 @@ impl Tracked {
             slot.seen = seen;
         }
         Ok(finished)
+    }
+
+    /// Copies the buffers, as they stand. Whether one has changed its version does not say.
+    fn copy_buffers(&mut self, attachment: &Attachment, epoch: u64) -> Result<()> {
+        let Tracked { slots, units, .. } = self;
+        for slot in slots {
+            if let SlotMemory::Buffer(_, elements) = &slot.memory {
+                let units = &mut units[slot.large_units()];
+                write_large(attachment, epoch, units, slot.seen, |at, data| {
+                    elements.read(at, data);
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a buffer is not what its copies in use are.
+    fn buffer_differs(&self, attachment: &Attachment, slot: &Slot, tag: Tag) -> Result<bool> {
+        let SlotMemory::Buffer(_, elements) = &slot.memory else { return Ok(false) };
+        let mut data = vec![0; LARGE_UNIT as usize];
+        for (part, unit) in self.units[slot.large_units()].iter().enumerate() {
+            let unit = unit.as_ref().expect("every slot has its units");
+            let data = &mut data[..unit.place.len];
+            elements.read(part * LARGE_UNIT as usize, data);
+            if unit.differs(attachment, part, tag, data)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Writes the pages of the directory that have lines which the record in use has not.
@@ -477,6 +543,7 @@ fn copy_small(
                     region.read(area, 0, content);
                 })
             }
+            SlotMemory::Buffer(..) => unreachable!("a buffer has units of its own"),
         };
         entry.copy_from_slice(&control_of(tag).bits().to_le_bytes());
         // Changed between the two: what was copied is of no known version.
@@ -496,29 +563,36 @@ fn copy_large(
     let SlotMemory::Areas(region, areas) = &slot.memory else {
         unreachable!("a scalar is small");
     };
-    let cannot = |e| cannot_sync(attachment, e);
-    let file = attachment.map.file();
     let tag = slot.memory.tag(attachment);
     let version = tag >> 1;
+    write_large(attachment, epoch, units, tag, |at, data| {
+        region.read(areas.of(version), at, data);
+    })?;
+    Ok(if protocol::is_whole(region, areas, version) { tag } else { UNKNOWN })
+}
+
+/// Writes those units of a large slot whose content, read from so many bytes on, differs
+/// from the copy in use.
+fn write_large(
+    attachment: &Attachment,
+    epoch: u64,
+    units: &mut [Option<Unit>],
+    tag: Tag,
+    read: impl Fn(usize, &mut [u8]),
+) -> Result<()> {
     let mut data = vec![0; LARGE_UNIT as usize];
     for (part, unit) in units.iter_mut().enumerate() {
         let unit = unit.as_mut().expect("every slot has its units");
         let data = &mut data[..unit.place.len];
-        region.read(areas.of(version), part * LARGE_UNIT as usize, data);
-        // The first unit says whether the slot was removed.
-        let in_use = match unit.choice {
-            Choice::Absent => None,
-            choice => unit.place.read(file, choice).map_err(cannot)?,
-        };
-        let same = in_use
-            .is_some_and(|(head, copy)| copy == *data && (part > 0 || head.tag & 1 == tag & 1));
-        if same {
-            unit.written = None;
+        read(part * LARGE_UNIT as usize, data);
+        if unit.differs(attachment, part, tag, data)? {
+            unit.write(attachment.map.file(), epoch, tag, data)
+                .map_err(|e| cannot_sync(attachment, e))?;
         } else {
-            unit.write(file, epoch, tag, data).map_err(cannot)?;
+            unit.written = None;
         }
     }
-    Ok(if protocol::is_whole(region, areas, version) { tag } else { UNKNOWN })
+    Ok(())
 }
 
 fn cannot_sync(attachment: &Attachment, error: std::io::Error) -> Error {

@@ -6,18 +6,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A file imports only from those before it. A folder counts as one.
-const ORDER: [&str; 31] = [
+const ORDER: [&str; 34] = [
     "clock",
     "copy",
     "dtype",
     "error",
     "data",
+    "define",
     "protocol",
     "sys",
     "fork",
     "futex",
     "map",
     "cell",
+    "element",
     "layout",
     "attach",
     "checkpoint",
@@ -35,6 +37,7 @@ const ORDER: [&str; 31] = [
     "handle",
     "value",
     "array",
+    "buffer",
     "text",
     "slot",
     "lib",

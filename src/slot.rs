@@ -482,14 +482,14 @@ fn replace_elements(
     before: &Elements,
     after: &Elements,
 ) -> bool {
-    let changed = before.iter().zip(after.iter()).enumerate().map(|(i, (old, new))| {
+    let mut changed = before.iter().zip(after.iter()).enumerate().map(|(i, (old, new))| {
         let (old, new) = (old.to_bits(), new.to_bits());
         // Of a bool any byte but 0 is true.
         let bits = |now| Scalar::from_bits(now, before.scalar_type()).to_bits();
         let still = |now| before.len() > 1 || bits(now) == old;
         old == new || memory.update(start + i, |now| still(now).then_some(new)).is_ok()
     });
-    changed.fold(true, |all, done| all && done)
+    changed.all(|done| done)
 }
 
 fn non_empty(text: &str) -> Option<&str> {

@@ -486,7 +486,9 @@ fn restore_to_read(attachment: &Attachment) -> Result<(Arc<Attachment>, Recovery
     };
     let restored = map(path.clone(), restored, true)?;
     let recovery = match (recovery::recover(&restored)?, frozen) {
-        (Recovery::Restored { epoch, .. }, true) => Recovery::Frozen { epoch },
+        (Recovery::Restored { epoch, newer_dropped }, true) => {
+            Recovery::Frozen { epoch, newer_dropped }
+        }
         (recovery, _) => recovery,
     };
     let file = reopen(restored.map.file(), false).map_err(cannot)?;

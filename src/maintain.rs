@@ -11,7 +11,7 @@ use crate::layout::FLAG_NO_CHECKPOINT;
 use crate::open::{self, Creation};
 use crate::protocol::Patience;
 use crate::store::Store;
-use crate::sync::{Syncer, Turn};
+use crate::sync::{self, Syncer, Turn};
 
 impl Store {
     /// Verifies everything that can be: the directory and its index, that no two slots
@@ -85,13 +85,14 @@ impl Store {
             any_file_system: true,
         };
         open::create_with(path.as_ref(), creation, |copy| {
+            copy.set_original(&self.attachment);
             let mut patience = Patience::new(self.settings.lock_timeout);
             let mut progress = |bytes| progress.borrow_mut()(bytes);
             duplicate(&self.attachment, copy, &mut patience, &mut progress)?;
             if creation.checkpoint {
                 Syncer::new().sync(copy, &mut patience, Turn::Wait)?;
             }
-            copy.map.file().sync_all().map_err(|e| Error::io(&copy.path, "cannot sync", e))
+            sync::flush(copy).map_err(|e| Error::io(&copy.path, "cannot sync", e))
         })
     }
 

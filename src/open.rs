@@ -22,7 +22,8 @@ use crate::directory;
 use crate::error::{Error, Result};
 use crate::fork::{PerProcess, StoreFile};
 use crate::layout::{
-    Ends, FLAG_NO_CHECKPOINT, FORMAT, GRANULE, HEADER_LEN, Header, MAGIC, Regions, live,
+    Ends, FLAG_NO_CHECKPOINT, FORMAT, GRANULE, HEADER_LEN, Header, MAGIC, PROGRESS_AT, Regions,
+    live,
 };
 use crate::map::Map;
 use crate::recovery::{self, Recovery};
@@ -329,6 +330,8 @@ fn open_existing(request: &Request<'_>) -> Result<Option<Arc<Session>>> {
     check_file_system(request, &file)?;
     let key = (metadata.dev(), metadata.ino(), writable);
     let start = Instant::now();
+    // When the holder of the open lock was last seen to get on.
+    let (mut progress, mut since) = (None, start);
     let mut pause = Duration::from_micros(50);
     loop {
         // The mutex is not held while waiting: other stores are opened meanwhile.
@@ -356,14 +359,25 @@ fn open_existing(request: &Request<'_>) -> Result<Option<Arc<Session>>> {
             return Ok(Some(session));
         }
         drop(known);
+        let now = read_progress(&file);
+        if now != progress {
+            (progress, since) = (now, Instant::now());
+        }
         let waited = start.elapsed();
-        if request.timeout.is_some_and(|timeout| waited >= timeout) {
+        if request.timeout.is_some_and(|timeout| since.elapsed() >= timeout) {
             let (path, slot) = (path.to_owned(), "the open lock".to_owned());
             return Err(Error::LockTimeout { path, slot, holder: None, waited });
         }
         std::thread::sleep(pause);
         pause = (2 * pause).min(Duration::from_millis(5));
     }
+}
+
+/// The word that the holder of the open lock changes as it gets on; `None`: it has none.
+fn read_progress(file: &File) -> Option<u64> {
+    let mut word = [0; 8];
+    file.read_exact_at(&mut word, PROGRESS_AT).ok()?;
+    Some(u64::from_le_bytes(word))
 }
 
 /// Numbers of file systems, from linux/magic.h and statfs(2).
@@ -443,7 +457,7 @@ fn attach(path: PathBuf, file: StoreFile, writable: bool) -> Result<(Arc<Attachm
         .map_err(|e| Error::io(path, "cannot lock a byte of the file", e))?;
     let recovery = match alone {
         false => Recovery::Joined,
-        true if writable => recovery::recover(&attachment)?,
+        true if writable => attachment.with_progress(|| recovery::recover(&attachment))?,
         true if recovery::is_needed(&attachment)? => return restore_to_read(&attachment),
         true => Recovery::Resumed,
     };
@@ -485,7 +499,8 @@ fn restore_to_read(attachment: &Attachment) -> Result<(Arc<Attachment>, Recovery
         }
     };
     let restored = map(path.clone(), restored, true)?;
-    let recovery = match (recovery::recover(&restored)?, frozen) {
+    let recovery = restored.with_progress(|| recovery::recover(&restored))?;
+    let recovery = match (recovery, frozen) {
         (Recovery::Restored { epoch, newer_dropped }, true) => {
             Recovery::Frozen { epoch, newer_dropped }
         }

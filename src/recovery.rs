@@ -252,6 +252,7 @@ fn read_copy(
     place: &Place,
     choice: Choice,
 ) -> Result<(checkpoint::CopyHead, Vec<u8>)> {
+    attachment.note_progress();
     let copy =
         place.read(attachment.map.file(), choice).map_err(|e| cannot(&attachment.path, e))?;
     copy.ok_or_else(|| {
@@ -327,12 +328,13 @@ fn restore(attachment: &Attachment, record: &Record) -> Result<()> {
     let (file, regions) = (attachment.map.file(), &attachment.header.regions);
     let fail = |e| cannot(&attachment.path, e);
     let len = file.metadata().map_err(fail)?.len();
-    match sys::unshare(file, len) {
-        // Most file systems share no blocks, and know nothing of it.
-        Err(e) if !matches!(e.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EINVAL)) => {
-            return Err(space::no_space(attachment, len, e));
+    for (at, len) in sync::parts(len) {
+        match sys::unshare(file, at, len) {
+            Ok(()) => attachment.note_progress(),
+            // Most file systems share no blocks, and know nothing of it.
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EINVAL)) => break,
+            Err(e) => return Err(space::no_space(attachment, len, e)),
         }
-        _ => {}
     }
     // Until the end nobody must take the live area for whole.
     let tried_before = is_of_this_boot(attachment, &RESTORING);
@@ -384,7 +386,7 @@ fn restore(attachment: &Attachment, record: &Record) -> Result<()> {
     }
     // All of it, also what was not written just now: of a copied file nothing is on the
     // disk yet. On an error the next opener does all of it again.
-    file.sync_all().map_err(fail)?;
+    sync::flush(attachment).map_err(fail)?;
     // The mark may be damaged, or have been lost with the power.
     if attachment.header.flags & FLAG_NO_CHECKPOINT == 0 {
         checkpoint::write_mark(file, regions, record.epoch).map_err(fail)?;

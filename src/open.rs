@@ -135,12 +135,16 @@ fn creation_error(path: &Path, creation: Creation, error: io::Error) -> Error {
 /// Creates a store without a name, fills it, and gives it its name. An error of the
 /// kind `AlreadyExists` if the name is taken; `InvalidInput` if the sizes do not fit.
 fn create(path: &Path, creation: Creation) -> io::Result<()> {
-    create_filled(path, |file| fill(file, creation), creation.mode)
+    create_filled(path, |file| fill(file, creation), creation.mode)?;
+    // Where that fails, the store stays: others may have opened it by now.
+    sync_folder(folder_of(path))
 }
 
-/// Creates a store that `content` fills before it has its name. `Exists` if that is taken.
+/// Creates a store that `content` fills before it has its name. `Exists` if that is taken;
+/// on any other error there is nothing of that name. Errors speak of `shown`.
 pub(crate) fn create_with(
     path: &Path,
+    shown: &Path,
     creation: Creation,
     content: impl Fn(&Attachment) -> Result<()>,
 ) -> Result<()> {
@@ -150,8 +154,8 @@ pub(crate) fn create_with(
         |file| {
             fill(file, creation)?;
             let result = open_apart(file)
-                .map_err(|e| Error::io(path, "cannot open the new file", e))
-                .and_then(|file| map(path.to_owned(), file, true))
+                .map_err(|e| Error::io(shown, "cannot open the new file", e))
+                .and_then(|file| map(shown.to_owned(), file, true))
                 .and_then(|attachment| content(&attachment));
             result.map_err(|error| {
                 failed = Some(error);
@@ -160,12 +164,17 @@ pub(crate) fn create_with(
         },
         creation.mode,
     );
+    let created = created.and_then(|()| {
+        sync_folder(folder_of(path)).inspect_err(|_| {
+            let _ = std::fs::remove_file(path);
+        })
+    });
     match (created, failed) {
         (_, Some(error)) => Err(error),
         (Err(e), None) if e.kind() == io::ErrorKind::AlreadyExists => {
-            Err(Error::Exists { path: path.to_owned(), slot: None })
+            Err(Error::Exists { path: shown.to_owned(), slot: None })
         }
-        (result, None) => result.map_err(|e| creation_error(path, creation, e)),
+        (result, None) => result.map_err(|e| creation_error(shown, creation, e)),
     }
 }
 
@@ -204,7 +213,7 @@ fn create_filled(
         }
         Err(error) => return Err(error),
     }
-    sync_folder(folder)
+    Ok(())
 }
 
 /// A name in the same folder that nobody uses.

@@ -85,6 +85,7 @@ mod sync;
 mod sys;
 mod text;
 mod value;
+mod wait;
 
 pub use array::{Array, ArrayIndex};
 pub use check::{Check, Problem};
@@ -97,6 +98,7 @@ pub use slot::Slot;
 pub use store::{Event, Info, OpenOptions, Opener, Store, exit_on_truncation};
 pub use text::{Bytes, Text};
 pub use value::Value;
+pub use wait::Awaitable;
 
 /// The README's examples, run as tests.
 #[cfg(doctest)]

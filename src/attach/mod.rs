@@ -20,7 +20,6 @@ use crate::layout::{COMMON_BYTE, Header, LINE, TABLE_ENTRIES, TABLE_ENTRY_LEN, e
 use crate::map::{Map, Region, Unmapped};
 use crate::protocol::{self, Memory, Owner, Peers, Word};
 use crate::sys::{self, ByteLock};
-use lease::{existing_lease, with_lease};
 
 /// An open store, shared by all its handles in this process.
 #[derive(Debug)]
@@ -347,11 +346,11 @@ impl Drop for Attachment {
 
 impl Peers for Attachment {
     fn me(&self) -> Result<Owner> {
-        with_lease(self, |lease| Ok(lease.owner))
+        lease::owner_or_claim(self)
     }
 
     fn is_me(&self, owner: Owner) -> bool {
-        existing_lease(self, |lease| lease.owner == owner).unwrap_or(false)
+        lease::owner(self) == Some(owner)
     }
 
     fn word(&self, owner: Owner, order: Ordering) -> Word {

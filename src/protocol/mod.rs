@@ -201,9 +201,16 @@ pub(crate) struct Areas {
 }
 
 impl Areas {
+    /// The number of the area that is current in this version.
+    #[inline]
+    pub(crate) fn number(&self, version: u64) -> u64 {
+        version & (self.count - 1)
+    }
+
     /// The first word of the area that is current in this version.
+    #[inline]
     pub(crate) fn of(&self, version: u64) -> usize {
-        self.first + self.stride * (version % self.count) as usize
+        self.first + self.stride * self.number(version) as usize
     }
 }
 

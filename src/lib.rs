@@ -23,6 +23,8 @@
 //! - [`Text`] and [`Bytes`]: a capacity and a current length
 //! - [`Slot`]: any of them, by its type at run time: what tools use
 //! - [`Guard`]: a slot's lock, for longer sections
+//! - [`Value::wait_until`], [`Value::wait_for_change`], [`Store::wait_any`]: asleep until others
+//!   change a slot
 //! - [`Error`]: one type, which names the file, the slot and the remedy
 //!
 //! # What it promises

@@ -11,9 +11,9 @@ use crate::protocol::{self, Await, Control, Failure, Memory, Patience, Pause};
 use crate::store::Store;
 
 /// What can be waited for with [`Store::wait_any`]: every kind of handle. Sealed.
-pub trait Awaitable: sealed::Sealed {}
+pub trait Awaitable: sealed::Sealed + Send + Sync {}
 
-impl<T: sealed::Sealed> Awaitable for T {}
+impl<T: sealed::Sealed + Send + Sync> Awaitable for T {}
 
 pub(crate) mod sealed {
     pub trait Sealed {

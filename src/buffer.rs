@@ -1,6 +1,7 @@
 //! [`Buffer`]: raw memory of many scalars, at an address that stays.
 
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use crate::array::ArrayIndex;
 use crate::define::Define;
@@ -10,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::handle::{AnyHandle, Handle, common_methods};
 use crate::map::Region;
 use crate::store::Store;
+use crate::wait::sealed::{Sealed, Target};
 
 /// A slot of raw memory: many scalars of one type, for zero-copy views and for elements that
 /// many processes update at the same time.
@@ -158,6 +160,22 @@ impl<T: Element> Buffer<T> {
         version
     }
 
+    /// Waits until `condition` holds of the elements, at most `timeout` (`None`: for ever);
+    /// returns them, `None` when the time is over. `condition` is asked about the elements
+    /// at first, and after each [`notify`](Buffer::notify) (of several at once only the last).
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_for_change`](Buffer::wait_for_change).
+    pub fn wait_until(
+        &self,
+        mut condition: impl FnMut(&[T]) -> bool,
+        timeout: Option<Duration>,
+    ) -> Result<Option<Vec<T>>> {
+        let load = || self.load_versioned();
+        self.handle.wait_until(timeout, load, |elements| condition(elements))
+    }
+
     /// Replaces all elements, one after the other: others may see some of them before the
     /// rest, and may store between. The version stays: [`notify`](Buffer::notify) moves it.
     ///
@@ -238,6 +256,12 @@ impl<T: Element> Buffer<T> {
         self.check_usable()?;
         let replaced = self.elements.update(position, |bits| f(T::from_bits(bits)).map(T::to_bits));
         Ok(replaced.map(T::from_bits).map_err(T::from_bits))
+    }
+}
+
+impl<T: Element> Sealed for Buffer<T> {
+    fn target(&self) -> Target<'_> {
+        Target(&self.handle)
     }
 }
 

@@ -492,6 +492,28 @@ macro_rules! common_methods {
             self.handle.is_removed()
         }
 
+        /// Waits until the slot has another version than `seen`, at most `timeout` (`None`:
+        /// for ever); returns the version that is there then, `None` when the time is over.
+        ///
+        /// `seen` is the version of what the caller knows: of an earlier call, or of
+        /// `load_versioned`. So no change is missed: one that came before the call ends it
+        /// at once. Of several changes only the last may be seen. Spins for a moment, then
+        /// sleeps, and is woken from whatever process; on a store opened read-only it looks
+        /// every millisecond.
+        ///
+        /// # Errors
+        ///
+        /// [`Error::Removed`](crate::Error::Removed) if the slot is, or becomes, removed;
+        /// [`Error::Deadlock`](crate::Error::Deadlock) if it is this thread itself that
+        /// keeps others from changing the slot, by its lock.
+        pub fn wait_for_change(
+            &self,
+            seen: u64,
+            timeout: Option<std::time::Duration>,
+        ) -> crate::error::Result<Option<u64>> {
+            self.handle.wait_for_change(seen, timeout)
+        }
+
         /// Waits for the slot's lock and holds it until the guard is dropped, for sections
         /// longer than one update. Reads go on; so do this thread's own updates.
         ///

@@ -24,6 +24,8 @@
 //! - [`Buffer`]: raw memory of many scalars, each an atomic, for zero-copy views
 //! - [`Slot`]: any of them, by its type at run time: what tools use
 //! - [`Guard`]: a slot's lock, for longer sections
+//! - [`Value::wait_until`], [`Value::wait_for_change`], [`Store::wait_any`]: asleep until others
+//!   change a slot
 //! - [`Error`]: one type, which names the file, the slot and the remedy
 //!
 //! # What it promises
@@ -88,7 +90,9 @@ mod store;
 mod sync;
 mod sys;
 mod text;
+mod unit;
 mod value;
+mod wait;
 
 pub use array::{Array, ArrayIndex};
 pub use buffer::Buffer;
@@ -103,6 +107,7 @@ pub use slot::Slot;
 pub use store::{Event, Info, OpenOptions, Opener, Store, exit_on_truncation};
 pub use text::{Bytes, Text};
 pub use value::Value;
+pub use wait::Awaitable;
 
 /// The README's examples, run as tests.
 #[cfg(doctest)]

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A file imports only from those before it. A folder counts as one.
-const ORDER: [&str; 34] = [
+const ORDER: [&str; 36] = [
     "clock",
     "copy",
     "dtype",
@@ -27,6 +27,7 @@ const ORDER: [&str; 34] = [
     "directory",
     "cut",
     "duplicate",
+    "unit",
     "sync",
     "recovery",
     "check",
@@ -35,6 +36,7 @@ const ORDER: [&str; 34] = [
     "store",
     "maintain",
     "handle",
+    "wait",
     "value",
     "array",
     "buffer",

@@ -234,7 +234,7 @@ impl<M: Memory, P: Peers> Drop for Held<'_, M, P> {
 }
 
 pub(super) fn wake_if_waiting<M: Memory>(memory: &M, before: Control) {
-    if before.has_waiters() {
+    if before.has_waiters() && !planted!(ClearWithoutWake) {
         memory.wake();
     }
 }

@@ -33,6 +33,7 @@ mod lock;
 pub(crate) mod mutant;
 mod scalar;
 mod transaction;
+mod wait;
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -43,6 +44,7 @@ pub(crate) use lock::{Held, bury, claim, lock, remove, settle, try_lock};
 pub(crate) use scalar::{load_scalar, load_scalar_versioned, update_scalar};
 #[cfg_attr(not(test), expect(unused_imports, reason = "public with Store::transaction"))]
 pub(crate) use transaction::{Change, Sample, commit_all, snapshot};
+pub(crate) use wait::{Await, Pause, announce, look_to_wait, wait_any};
 
 use crate::error::Error;
 
@@ -256,7 +258,7 @@ impl Patience {
     }
 
     /// Whether the time is over. Not before the second call: one try is always made.
-    pub(super) fn is_over(&mut self) -> bool {
+    pub(crate) fn is_over(&mut self) -> bool {
         let first = self.deadline.is_none();
         self.next_sleep().is_none() && !first
     }

@@ -6,18 +6,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A file imports only from those before it. A folder counts as one.
-const ORDER: [&str; 31] = [
+const ORDER: [&str; 36] = [
     "clock",
     "copy",
     "dtype",
     "error",
     "data",
+    "define",
     "protocol",
     "sys",
     "fork",
     "futex",
     "map",
     "cell",
+    "element",
     "layout",
     "attach",
     "checkpoint",
@@ -25,6 +27,7 @@ const ORDER: [&str; 31] = [
     "directory",
     "cut",
     "duplicate",
+    "unit",
     "sync",
     "recovery",
     "check",
@@ -33,8 +36,10 @@ const ORDER: [&str; 31] = [
     "store",
     "maintain",
     "handle",
+    "wait",
     "value",
     "array",
+    "buffer",
     "text",
     "slot",
     "lib",

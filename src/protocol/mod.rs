@@ -33,6 +33,7 @@ mod lock;
 pub(crate) mod mutant;
 mod scalar;
 mod transaction;
+mod wait;
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -43,6 +44,7 @@ pub(crate) use lock::{Held, bury, claim, lock, remove, settle, try_lock};
 pub(crate) use scalar::{load_scalar, load_scalar_versioned, update_scalar};
 #[cfg_attr(not(test), expect(unused_imports, reason = "public with Store::transaction"))]
 pub(crate) use transaction::{Change, Sample, commit_all, snapshot};
+pub(crate) use wait::{Await, Pause, announce, look_to_wait, wait_any};
 
 use crate::error::Error;
 
@@ -189,7 +191,8 @@ impl Form {
 /// Where a slot's areas lie, in words from its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Areas {
-    /// K: 2, 4 or 8.
+    /// K: 2, 4 or 8. A buffer has 1, which is always current, and no part in the protocol
+    /// but its lock and its version.
     pub(crate) count: u64,
     pub(crate) first: usize,
     /// From one area to the next.
@@ -255,7 +258,7 @@ impl Patience {
     }
 
     /// Whether the time is over. Not before the second call: one try is always made.
-    pub(super) fn is_over(&mut self) -> bool {
+    pub(crate) fn is_over(&mut self) -> bool {
         let first = self.deadline.is_none();
         self.next_sleep().is_none() && !first
     }

@@ -1,12 +1,15 @@
 //! [`RawBuffer`]: a buffer as bindings to other languages need it.
 
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use crate::attach::Attachment;
 use crate::element::ElementRegion;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::handle::Handle;
 use crate::map::Region;
-use crate::protocol::{self, Failure, Held, Patience};
+use crate::protocol::{self, FREE, Failure, Held, Memory, Patience};
 use crate::slot::Slot;
-use std::time::Duration;
 
 /// A buffer's memory and its lock, without types and guards: for bindings to other
 /// languages, which have both of their own.
@@ -45,6 +48,8 @@ impl Slot {
 impl RawBuffer {
     /// The first byte, see [`Buffer::as_ptr`](crate::Buffer::as_ptr).
     pub fn as_ptr(&self) -> *mut u8 {
+        // What is stored through it is to be synced by this process, too.
+        let _ = self.handle.store.check_writable();
         self.elements.as_mut_ptr()
     }
 
@@ -52,6 +57,21 @@ impl RawBuffer {
     #[allow(clippy::len_without_is_empty, reason = "a buffer is never empty")]
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// The slot's name.
+    pub fn name(&self) -> &str {
+        self.handle.name()
+    }
+
+    /// Makes all of it zero.
+    pub fn clear(&self) {
+        self.elements.clear();
+    }
+
+    /// Whether anybody has the lock, at this moment.
+    pub fn is_locked(&self) -> bool {
+        self.handle.memory.control(Relaxed).owner() != FREE
     }
 
     fn slot(&self) -> u64 {
@@ -68,7 +88,7 @@ impl RawBuffer {
     ///
     /// # Errors
     ///
-    /// [`Error::Removed`], [`Error::ReadOnly`].
+    /// [`Error::Removed`](crate::Error::Removed), [`Error::ReadOnly`](crate::Error::ReadOnly).
     pub fn try_acquire(&self) -> Result<bool> {
         self.handle.store.check_writable()?;
         let attachment = self.handle.attachment();
@@ -87,8 +107,8 @@ impl RawBuffer {
     ///
     /// # Errors
     ///
-    /// [`Error::LockTimeout`], [`Error::Removed`], [`Error::ReadOnly`],
-    /// [`Error::TooManyProcesses`].
+    /// [`Error::LockTimeout`](crate::Error::LockTimeout), [`Error::Removed`](crate::Error::Removed), [`Error::ReadOnly`](crate::Error::ReadOnly),
+    /// [`Error::TooManyProcesses`](crate::Error::TooManyProcesses).
     pub fn acquire(&self, timeout: Option<Duration>) -> Result<()> {
         self.handle.store.check_writable()?;
         let Handle { memory, form, .. } = &self.handle;
@@ -103,7 +123,7 @@ impl RawBuffer {
     }
 
     /// From now on the lock is held by the mark alone.
-    fn keep(&self, held: Held<'_, Region, crate::attach::Attachment>) {
+    fn keep(&self, held: Held<'_, Region, Attachment>) {
         std::mem::forget(held);
         self.handle.attachment().add_guard(self.slot());
     }

@@ -51,10 +51,13 @@ class SharedMemory(_std.SharedMemory):
             except FileExistsError:
                 continue
         self._size = os.fstat(self._fd).st_size
-        memory = mmap.mmap(self._fd, self._size)
-        self._buf = memoryview(memory)
-        # A numpy array of it keeps the view, and nothing else: with the view the memory goes.
-        weakref.finalize(self._buf, memory.close).atexit = False
+        try:
+            self._mmap = mmap.mmap(self._fd, self._size)
+        except OSError:
+            if create:
+                self.unlink()
+            raise
+        self._buf = memoryview(self._mmap)
 
     def _open(self, size):
         """A descriptor of the file: of the one that is there, or of a new one of this size."""
@@ -83,7 +86,15 @@ class SharedMemory(_std.SharedMemory):
         """
         if self._buf is not None:
             self._buf.release()
+            view = weakref.ref(self._buf)
             self._buf = None
+            if left := view():
+                # By a numpy array, which has nothing of the memory but this: with it that goes.
+                weakref.finalize(left, id, self._mmap).atexit = False
+                self._mmap = None
+        if self._mmap is not None:
+            self._mmap.close()
+            self._mmap = None
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

@@ -1,18 +1,21 @@
 //! [`Slot`]: a slot of any type, for tools that learn the type at run time.
 
 use std::ops::{Range, RangeBounds};
+use std::time::Duration;
 
-use crate::array::positions;
+use crate::array::{Array, positions};
 use crate::cell::CellRegion;
 use crate::data::{Data, Elements, Misfit, Scalar};
 use crate::directory;
-use crate::dtype::{ScalarType, Shape, SlotType};
+use crate::dtype::{Element, ScalarType, Shape, SlotType};
 use crate::error::{Error, Result};
-use crate::handle::{AnyHandle, Define, Guard, Handle};
+use crate::guard::{Guard, OwnedGuard};
+use crate::handle::{AnyHandle, Define, Handle};
 use crate::map::Region;
 use crate::protocol::{self, Areas, Memory};
 use crate::store::Store;
-use crate::text::{Content, into_text};
+use crate::text::{Bytes, Content, Text, into_text};
+use crate::value::Value;
 
 /// A slot by its run-time type: what tools use that work on any store.
 ///
@@ -88,6 +91,31 @@ impl Store {
     }
 }
 
+impl<T: Element> From<Value<T>> for Slot {
+    fn from(value: Value<T>) -> Slot {
+        Slot { kind: Kind::Value(value.handle, T::TYPE) }
+    }
+}
+
+impl<T: Element> From<Array<T>> for Slot {
+    fn from(array: Array<T>) -> Slot {
+        let shape = array.shape();
+        Slot { kind: Kind::Array(array.handle, array.areas, T::TYPE, shape) }
+    }
+}
+
+impl From<Text> for Slot {
+    fn from(text: Text) -> Slot {
+        Slot { kind: Kind::Text(text.handle, text.content) }
+    }
+}
+
+impl From<Bytes> for Slot {
+    fn from(bytes: Bytes) -> Slot {
+        Slot { kind: Kind::Bytes(bytes.handle, bytes.content) }
+    }
+}
+
 /// Runs an expression on the handle of whichever kind.
 macro_rules! on_handle {
     ($kind:expr, $handle:ident => $result:expr) => {
@@ -145,13 +173,29 @@ impl Slot {
         on_handle!(&self.kind, handle => handle.is_removed())
     }
 
-    /// As [`Value::lock`](crate::Value::lock).
+    /// As [`Value::lock`].
     ///
     /// # Errors
     ///
     /// As there.
     pub fn lock(&self) -> Result<Guard<'_>> {
         on_handle!(&self.kind, handle => handle.lock())
+    }
+
+    /// As [`Value::lock_owned`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn lock_owned(&self) -> Result<OwnedGuard> {
+        on_handle!(&self.kind, handle => handle.lock_owned())
+    }
+
+    /// As [`Value::with_lock_timeout`].
+    #[must_use]
+    pub fn with_lock_timeout(mut self, timeout: Option<Duration>) -> Slot {
+        on_handle!(&mut self.kind, handle => handle.set_lock_timeout(timeout));
+        self
     }
 
     /// The content, as of one instant. Never waits.

@@ -3,6 +3,7 @@
 use crate::data::{Data, TEXT_LEN, text_content};
 use crate::dtype::SlotType;
 use crate::error::Result;
+use crate::guard::lock_methods;
 use crate::handle::{AnyHandle, Define, Handle, common_methods};
 use crate::map::Region;
 use crate::protocol::{self, Areas, Memory};
@@ -20,8 +21,8 @@ use crate::store::Store;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Text {
-    handle: Handle<Region>,
-    content: Content,
+    pub(crate) handle: Handle<Region>,
+    pub(crate) content: Content,
 }
 
 /// A slot of bytes.
@@ -35,8 +36,8 @@ pub struct Text {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Bytes {
-    handle: Handle<Region>,
-    content: Content,
+    pub(crate) handle: Handle<Region>,
+    pub(crate) content: Content,
 }
 
 /// A length word and as many bytes, in an area for at most `capacity`.
@@ -138,6 +139,7 @@ impl Store {
 
 impl Text {
     common_methods!();
+    lock_methods!();
 
     /// The most bytes it can hold.
     pub fn capacity(&self) -> usize {
@@ -174,6 +176,7 @@ pub(crate) fn into_text(bytes: Vec<u8>) -> String {
 
 impl Bytes {
     common_methods!();
+    lock_methods!();
 
     /// The most bytes it can hold.
     pub fn capacity(&self) -> usize {

@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use crate::cell::CellRegion;
 use crate::dtype::{Bits, Element, Number, SlotType};
 use crate::error::Result;
+use crate::guard::lock_methods;
 use crate::handle::{AnyHandle, Define, Handle, common_methods};
 use crate::protocol;
 use crate::store::Store;
@@ -25,7 +26,7 @@ use crate::store::Store;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Value<T> {
-    handle: Handle<CellRegion>,
+    pub(crate) handle: Handle<CellRegion>,
     element: PhantomData<T>,
 }
 
@@ -58,6 +59,7 @@ impl Store {
 
 impl<T: Element> Value<T> {
     common_methods!();
+    lock_methods!();
 
     /// The value. Never waits.
     #[inline]

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A file imports only from those before it. A folder counts as one.
-const ORDER: [&str; 31] = [
+const ORDER: [&str; 32] = [
     "clock",
     "copy",
     "dtype",
@@ -33,6 +33,7 @@ const ORDER: [&str; 31] = [
     "store",
     "maintain",
     "handle",
+    "guard",
     "value",
     "array",
     "text",

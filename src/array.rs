@@ -3,6 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Bound, Range, RangeBounds};
+use std::time::Duration;
 
 use crate::dtype::{Bits, Element, Number, Shape, SlotType};
 use crate::error::{Error, Result};
@@ -11,6 +12,7 @@ use crate::handle::{AnyHandle, Define, Handle, common_methods};
 use crate::map::Region;
 use crate::protocol::{self, Areas, Memory};
 use crate::store::Store;
+use crate::wait::sealed::{Sealed, Target};
 
 /// A slot of many scalars of one type, in one to four dimensions.
 ///
@@ -155,6 +157,22 @@ impl<T: Element> Array<T> {
         let mut element = [T::default()];
         self.read(self.position(index)?, &mut element);
         Ok(element[0])
+    }
+
+    /// Waits until `condition` holds of the elements, at most `timeout` (`None`: for ever);
+    /// returns them, `None` when the time is over. `condition` is asked about the elements
+    /// at first, and after each change (of several changes at once only the last).
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_for_change`](Array::wait_for_change).
+    pub fn wait_until(
+        &self,
+        mut condition: impl FnMut(&[T]) -> bool,
+        timeout: Option<Duration>,
+    ) -> Result<Option<Vec<T>>> {
+        let load = || self.load_versioned();
+        self.handle.wait_until(timeout, load, |elements| condition(elements))
     }
 
     /// Replaces all elements, at once.
@@ -387,6 +405,12 @@ impl<T: Element> ArrayUpdate<T> {
     pub fn commit(self, elements: &[T]) -> Result<()> {
         self.array.check_length(self.array.len(), elements.len())?;
         self.lock.commit(0, T::bytes(elements))
+    }
+}
+
+impl<T: Element> Sealed for Array<T> {
+    fn target(&self) -> Target<'_> {
+        Target(&self.handle)
     }
 }
 

@@ -100,7 +100,7 @@ impl<M: Memory> Handle<M> {
         let attachment = self.attachment();
         self.store.check_writable()?;
         let mut patience = self.patience();
-        let held = protocol::lock(&self.memory, attachment, self.descriptor.form(), &mut patience)
+        let held = protocol::lock(&self.memory, attachment, self.form, &mut patience)
             .map_err(|failure| self.explain(failure, &patience))?;
         let slot = self.descriptor.live;
         attachment.add_guard(slot);

@@ -23,6 +23,8 @@
 //! - [`Text`] and [`Bytes`]: a capacity and a current length
 //! - [`Slot`]: any of them, by its type at run time: what tools use
 //! - [`Guard`]: a slot's lock, for longer sections
+//! - [`Value::wait_until`], [`Value::wait_for_change`], [`Store::wait_any`]: asleep until others
+//!   change a slot
 //! - [`Error`]: one type, which names the file, the slot and the remedy
 //!
 //! # What it promises
@@ -86,6 +88,7 @@ mod sync;
 mod sys;
 mod text;
 mod value;
+mod wait;
 
 pub use array::{Array, ArrayIndex, ArrayUpdate};
 pub use check::{Check, Problem};
@@ -99,6 +102,7 @@ pub use slot::Slot;
 pub use store::{Event, Info, OpenOptions, Opener, Store, exit_on_truncation};
 pub use text::{Bytes, Text};
 pub use value::Value;
+pub use wait::Awaitable;
 
 /// The README's examples, run as tests.
 #[cfg(doctest)]

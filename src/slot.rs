@@ -16,6 +16,7 @@ use crate::protocol::{self, Areas, Memory};
 use crate::store::Store;
 use crate::text::{Bytes, Content, Text, into_text};
 use crate::value::Value;
+use crate::wait::sealed::{Sealed, Target};
 
 /// A slot by its run-time type: what tools use that work on any store.
 ///
@@ -173,6 +174,15 @@ impl Slot {
         on_handle!(&self.kind, handle => handle.is_removed())
     }
 
+    /// As [`Value::wait_for_change`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn wait_for_change(&self, seen: u64, timeout: Option<Duration>) -> Result<Option<u64>> {
+        on_handle!(&self.kind, handle => handle.wait_for_change(seen, timeout))
+    }
+
     /// As [`Value::lock`].
     ///
     /// # Errors
@@ -243,6 +253,22 @@ impl Slot {
     /// As [`load_range`](Slot::load_range).
     pub fn load_range_versioned(&self, range: impl RangeBounds<usize>) -> Result<(Elements, u64)> {
         Ok(self.read(self.positions(range)?))
+    }
+
+    /// Waits until `condition` holds of the content, at most `timeout` (`None`: for ever);
+    /// returns it, `None` when the time is over. `condition` is asked about the content
+    /// at first, and after each change (of several changes at once only the last).
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_for_change`](Slot::wait_for_change).
+    pub fn wait_until(
+        &self,
+        condition: impl FnMut(&Data) -> bool,
+        timeout: Option<Duration>,
+    ) -> Result<Option<Data>> {
+        let load = || self.load_versioned();
+        on_handle!(&self.kind, handle => handle.wait_until(timeout, load, condition))
     }
 
     /// Replaces the content.
@@ -457,6 +483,12 @@ impl Slot {
 
     fn path(&self) -> std::path::PathBuf {
         on_handle!(&self.kind, handle => handle.attachment().path.clone())
+    }
+}
+
+impl Sealed for Slot {
+    fn target(&self) -> Target<'_> {
+        on_handle!(&self.kind, handle => Target(handle))
     }
 }
 

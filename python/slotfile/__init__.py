@@ -46,6 +46,7 @@ from ._native import (
     open,
     temporary,
 )
+from . import _waiting
 from ._reports import Check, Event, Info, Opener, Problem, Recovery
 
 __all__ = [
@@ -82,6 +83,10 @@ __all__ = [
     "open",
     "temporary",
 ]
+
+for _kind in (Value, Array, Text, Bytes):
+    setattr(_kind, "wait_until", _waiting.wait_until)
+    setattr(_kind, "wait_async", _waiting.wait_async)
 
 # The interpreter may end without dropping what is still open.
 _atexit.register(_leave_all)

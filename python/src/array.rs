@@ -247,9 +247,8 @@ impl Array {
             n: Option<&Bound<'py, PyAny>>,
         ) -> PyResult<Bound<'py, PyAny>> {
             let n = T::addend(n)?;
-            let added = this.write(py, array, |array| {
-                array.try_update_element(position, |x| x.plus(n))
-            })?;
+            let added =
+                this.write(py, array, |array| array.try_update_element(position, |x| x.plus(n)))?;
             match added {
                 Ok(old) => Ok(old.plus(n).unwrap_or(old).to_py(py)),
                 Err(there) => Err(sum_overflows(there)),

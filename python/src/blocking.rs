@@ -81,6 +81,25 @@ impl Waiting<'_> {
     }
 }
 
+/// Waits by `wait`, which is given how long at most, until it has something.
+pub(crate) fn in_slices<R>(
+    py: Python<'_>,
+    timeout: Option<Duration>,
+    mut wait: impl FnMut(Duration) -> PyResult<Option<R>>,
+) -> PyResult<Option<R>> {
+    let begun = Instant::now();
+    loop {
+        let left = timeout.map(|timeout| timeout.saturating_sub(begun.elapsed()));
+        if let Some(result) = wait(left.map_or(SLICE, |left| left.min(SLICE)))? {
+            return Ok(Some(result));
+        }
+        py.check_signals()?;
+        if left.is_some_and(|left| left <= SLICE) {
+            return Ok(None);
+        }
+    }
+}
+
 /// A time-out in seconds, as Python's; `None`: for ever.
 pub(crate) fn seconds(timeout: Option<f64>) -> PyResult<Option<Duration>> {
     use pyo3::exceptions::PyValueError;

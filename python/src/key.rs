@@ -63,7 +63,8 @@ impl Key {
         match Key::of(key, dims)? {
             Key::Element(position) => Ok(position),
             _ => {
-                let text = format!("{} does not name one element of an array of {dims:?}", key.repr()?);
+                let text =
+                    format!("{} does not name one element of an array of {dims:?}", key.repr()?);
                 Err(PyIndexError::new_err(text))
             }
         }

@@ -28,7 +28,7 @@ mod _native {
     #[pymodule_export]
     use super::shared::leave_all;
     #[pymodule_export]
-    use super::slot::{Slot, reopen_slot};
+    use super::slot::{Slot, reopen_slot, wait_any};
     #[pymodule_export]
     use super::store::{Store, open, reopen, temporary};
     #[pymodule_export]

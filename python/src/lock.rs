@@ -48,7 +48,7 @@ impl Lock {
 impl Lock {
     /// Takes the lock: True; False if it was not to be had in time. As
     /// `threading.Lock.acquire`: a `timeout` of -1 is that which the lock was made with.
-    #[pyo3(signature = (blocking=true, timeout=-1.0))]
+    #[pyo3(signature = (blocking=true, timeout=-1.0), text_signature = "($self, blocking=True, timeout=-1.0)")]
     fn acquire(&self, py: Python<'_>, blocking: bool, timeout: f64) -> PyResult<bool> {
         let timeout = match (blocking, timeout) {
             (false, _) => Some(Duration::ZERO),

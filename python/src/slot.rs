@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use pyo3::prelude::*;
-use pyo3::types::PyString;
+use pyo3::types::{PyString, PyTuple};
+use slotfile::Awaitable;
 
+use crate::blocking::{in_slices, seconds};
+use crate::error::to_py;
 use crate::lock::Lock;
 use crate::shared::{Options, Shared};
 use crate::store::Store;
@@ -87,19 +90,62 @@ impl Slot {
         this.shared.check_open()?;
         let timeout = match timeout {
             Timeout::OfStore => this.shared.options.lock_timeout,
-            Timeout::Seconds(timeout) => crate::blocking::seconds(timeout)?,
+            Timeout::Seconds(timeout) => seconds(timeout)?,
         };
         Ok(Lock::new(slf.clone().unbind(), timeout))
     }
 
-    fn __reduce__<'py>(
+    /// Waits until the slot has another version than `seen` (if it is left out: than now);
+    /// returns the version that it has then, None if that took longer than `timeout` seconds.
+    /// `seen` is that of an earlier call or of `load_versioned`: so no change is missed, and of
+    /// several at once only the last may be seen. Other threads go on; Ctrl-C ends it.
+    ///
+    /// >>> hits = slotfile.temporary().value("hits", int)
+    /// >>> _, seen = hits.load_versioned()
+    /// >>> hits.add(1)
+    /// 1
+    /// >>> hits.wait_for_change(seen) == hits.version
+    /// True
+    #[pyo3(signature = (seen=None, timeout=None))]
+    fn wait_for_change(
         &self,
-        py: Python<'py>,
-    ) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyAny>, String))> {
+        py: Python<'_>,
+        seen: Option<u64>,
+        timeout: Option<f64>,
+    ) -> PyResult<Option<u64>> {
+        let seen = seen.unwrap_or_else(|| self.slot.version());
+        in_slices(py, seconds(timeout)?, |slice| {
+            self.shared.check_open()?;
+            py.detach(|| self.slot.wait_for_change(seen, Some(slice))).map_err(to_py)
+        })
+    }
+
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         self.shared.check_open()?;
         let reopen = py.import("slotfile._native")?.getattr("reopen_slot")?;
-        Ok((reopen, (self.shared.options.pickled(py)?, self.slot.name().to_owned())))
+        (reopen, (self.shared.options.pickled(py)?, self.slot.name())).into_pyobject(py)
     }
+}
+
+/// Waits until one of these slots has another version than the one it is listed with; which
+/// ones, by their places in the list; none if the time is over.
+#[pyfunction]
+#[pyo3(signature = (slots, timeout=None))]
+pub(crate) fn wait_any(
+    py: Python<'_>,
+    slots: Vec<(Bound<'_, Slot>, u64)>,
+    timeout: Option<f64>,
+) -> PyResult<Vec<usize>> {
+    let Some((first, _)) = slots.first() else { return Ok(Vec::new()) };
+    let store = first.get().shared.store();
+    let awaited: Vec<(&dyn Awaitable, u64)> =
+        slots.iter().map(|(slot, seen)| (&slot.get().slot as &dyn Awaitable, *seen)).collect();
+    let changed = in_slices(py, seconds(timeout)?, |slice| {
+        slots.iter().try_for_each(|(slot, _)| slot.get().shared.check_open())?;
+        let changed = py.detach(|| store.wait_any(&awaited, Some(slice))).map_err(to_py)?;
+        Ok((!changed.is_empty()).then_some(changed))
+    })?;
+    Ok(changed.unwrap_or_default())
 }
 
 /// A pickled handle's slot.

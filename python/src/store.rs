@@ -49,7 +49,7 @@ pub(crate) struct Store {
 #[pyo3(signature = (
     path, mode="a", *, lock_timeout=Some(5.0), sync_every=Some(1.0), max_slots=65_536,
     max_size=16 << 30, permissions=0o600, checkpoint=true, any_file_system=false
-))]
+), text_signature = "(path, mode='a', *, lock_timeout=5.0, sync_every=1.0, max_slots=65536, max_size=17179869184, permissions=0o600, checkpoint=True, any_file_system=False)")]
 #[expect(clippy::too_many_arguments, reason = "named, in Python")]
 pub(crate) fn open(
     py: Python<'_>,
@@ -278,7 +278,7 @@ impl Store {
             Recovery::Joined => ("joined", None, false),
             Recovery::Resumed => ("resumed", None, false),
             Recovery::Restored { epoch, newer_dropped } => ("restored", Some(epoch), newer_dropped),
-            Recovery::Frozen { epoch } => ("frozen", Some(epoch), false),
+            Recovery::Frozen { epoch, newer_dropped } => ("frozen", Some(epoch), newer_dropped),
             Recovery::Emptied => ("emptied", None, false),
             _ => ("unknown", None, false),
         };
@@ -363,13 +363,10 @@ impl Store {
         self.close(py)
     }
 
-    fn __reduce__<'py>(
-        &self,
-        py: Python<'py>,
-    ) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyAny>,))> {
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         self.shared.check_open()?;
         let reopen = py.import("slotfile._native")?.getattr("reopen")?;
-        Ok((reopen, (self.shared.options.pickled(py)?,)))
+        (reopen, (self.shared.options.pickled(py)?,)).into_pyobject(py)
     }
 
     fn __repr__(&self) -> String {

@@ -46,10 +46,14 @@ impl Text {
     ) -> PyResult<Bound<'py, Text>> {
         let text = patiently(py, shared.options.lock_timeout).run(shared.store(), |store| {
             let define = Define::new().areas(areas);
-            store.text_with(name, capacity, match initial {
-                Some(text) => define.initial(text),
-                None => define,
-            })
+            store.text_with(
+                name,
+                capacity,
+                match initial {
+                    Some(text) => define.initial(text),
+                    None => define,
+                },
+            )
         })?;
         let base = PyClassInitializer::from(Slot::new(text.clone().into(), shared));
         Bound::new(py, base.add_subclass(Text { text, shared: Arc::clone(shared) }))
@@ -68,10 +72,14 @@ impl Bytes {
     ) -> PyResult<Bound<'py, Bytes>> {
         let bytes = patiently(py, shared.options.lock_timeout).run(shared.store(), |store| {
             let define = Define::new().areas(areas);
-            store.bytes_with(name, capacity, match initial {
-                Some(bytes) => define.initial(Data::Bytes(bytes.to_vec())),
-                None => define,
-            })
+            store.bytes_with(
+                name,
+                capacity,
+                match initial {
+                    Some(bytes) => define.initial(Data::Bytes(bytes.to_vec())),
+                    None => define,
+                },
+            )
         })?;
         let base = PyClassInitializer::from(Slot::new(bytes.clone().into(), shared));
         Bound::new(py, base.add_subclass(Bytes { bytes, shared: Arc::clone(shared) }))

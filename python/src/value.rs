@@ -143,27 +143,47 @@ impl Value {
     }
 
     /// Adds, wrapping around at the ends of the range; returns the number before.
-    fn fetch_add<'py>(&self, py: Python<'py>, n: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    fn fetch_add<'py>(
+        &self,
+        py: Python<'py>,
+        n: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         self.fetch(py, Operation::Add, n)
     }
 
     /// Subtracts, wrapping around at the ends of the range; returns the number before.
-    fn fetch_sub<'py>(&self, py: Python<'py>, n: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    fn fetch_sub<'py>(
+        &self,
+        py: Python<'py>,
+        n: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         self.fetch(py, Operation::Sub, n)
     }
 
     /// Replaces the number by `n` if that is less; returns the number before.
-    fn fetch_min<'py>(&self, py: Python<'py>, n: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    fn fetch_min<'py>(
+        &self,
+        py: Python<'py>,
+        n: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         self.fetch(py, Operation::Min, n)
     }
 
     /// Replaces the number by `n` if that is greater; returns the number before.
-    fn fetch_max<'py>(&self, py: Python<'py>, n: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    fn fetch_max<'py>(
+        &self,
+        py: Python<'py>,
+        n: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         self.fetch(py, Operation::Max, n)
     }
 
     /// Bitwise "and"; returns the number before.
-    fn fetch_and<'py>(&self, py: Python<'py>, n: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    fn fetch_and<'py>(
+        &self,
+        py: Python<'py>,
+        n: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         self.fetch(py, Operation::And, n)
     }
 
@@ -173,7 +193,11 @@ impl Value {
     }
 
     /// Bitwise "exclusive or"; returns the number before.
-    fn fetch_xor<'py>(&self, py: Python<'py>, n: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    fn fetch_xor<'py>(
+        &self,
+        py: Python<'py>,
+        n: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         self.fetch(py, Operation::Xor, n)
     }
 
@@ -229,6 +253,8 @@ impl Value {
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         let this = slf.get();
         let what = this.dtype(slf.py()).to_string();
-        slf.as_super().get().describe(slf.py(), "Value", &what, || Ok(this.value(slf.py())?.to_string()))
+        slf.as_super()
+            .get()
+            .describe(slf.py(), "Value", &what, || Ok(this.value(slf.py())?.to_string()))
     }
 }

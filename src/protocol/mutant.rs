@@ -29,10 +29,16 @@ pub(crate) enum Mutant {
     CurrentNotStale,
     /// A draft is believed without a second look at the control word.
     DraftWithoutRecheck,
+    /// A waiter sleeps without saying so.
+    SleepWithoutW,
+    /// W is set on whatever the control word is by now, not on the one that was looked at.
+    AnnounceUnseen,
+    /// Who clears W wakes nobody.
+    ClearWithoutWake,
 }
 
 impl Mutant {
-    pub(crate) const ALL: [Mutant; 12] = [
+    pub(crate) const ALL: [Mutant; 15] = [
         Mutant::ClearStaleAfterCommit,
         Mutant::BurialKeepsVersion,
         Mutant::IdleBeforeSettling,
@@ -45,6 +51,9 @@ impl Mutant {
         Mutant::ReaderAcceptsTorn,
         Mutant::CurrentNotStale,
         Mutant::DraftWithoutRecheck,
+        Mutant::SleepWithoutW,
+        Mutant::AnnounceUnseen,
+        Mutant::ClearWithoutWake,
     ];
 }
 

@@ -6,12 +6,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A file imports only from those before it. A folder counts as one.
-const ORDER: [&str; 32] = [
+const ORDER: [&str; 34] = [
     "clock",
     "copy",
     "dtype",
     "error",
     "data",
+    "glob",
     "protocol",
     "sys",
     "fork",
@@ -38,6 +39,7 @@ const ORDER: [&str; 32] = [
     "array",
     "text",
     "slot",
+    "watch",
     "lib",
 ];
 

@@ -6,12 +6,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A file imports only from those before it. A folder counts as one.
-const ORDER: [&str; 34] = [
+const ORDER: [&str; 38] = [
     "clock",
     "copy",
     "dtype",
     "error",
     "data",
+    "define",
     "glob",
     "protocol",
     "sys",
@@ -19,6 +20,7 @@ const ORDER: [&str; 34] = [
     "futex",
     "map",
     "cell",
+    "element",
     "layout",
     "attach",
     "checkpoint",
@@ -26,6 +28,7 @@ const ORDER: [&str; 34] = [
     "directory",
     "cut",
     "duplicate",
+    "unit",
     "sync",
     "recovery",
     "check",
@@ -37,6 +40,7 @@ const ORDER: [&str; 34] = [
     "wait",
     "value",
     "array",
+    "buffer",
     "text",
     "slot",
     "watch",

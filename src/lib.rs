@@ -21,6 +21,7 @@
 //! - [`Value`]: one scalar, with the operations of std's atomics
 //! - [`Array`]: many scalars, in up to four dimensions; whole, in ranges, by element
 //! - [`Text`] and [`Bytes`]: a capacity and a current length
+//! - [`Buffer`]: raw memory of many scalars, each an atomic, for zero-copy views
 //! - [`Slot`]: any of them, by its type at run time: what tools use
 //! - [`Guard`]: a slot's lock, for longer sections
 //! - [`Value::wait_until`], [`Value::wait_for_change`], [`Store::wait_any`]: asleep until others
@@ -59,6 +60,7 @@
 
 mod array;
 mod attach;
+mod buffer;
 mod cell;
 mod check;
 mod checkpoint;
@@ -66,9 +68,11 @@ mod clock;
 mod copy;
 mod cut;
 mod data;
+mod define;
 mod directory;
 mod dtype;
 mod duplicate;
+mod element;
 mod error;
 mod fork;
 mod futex;
@@ -86,15 +90,18 @@ mod store;
 mod sync;
 mod sys;
 mod text;
+mod unit;
 mod value;
 mod wait;
 
 pub use array::{Array, ArrayIndex};
+pub use buffer::Buffer;
 pub use check::{Check, Problem};
 pub use data::{Data, Elements, ParseScalarError, Scalar};
+pub use define::{Define, Initial};
 pub use dtype::{Bits, Element, Number, ParseTypeError, ScalarType, Shape, SlotType};
 pub use error::{Error, Result};
-pub use handle::{Define, Guard, Initial};
+pub use handle::Guard;
 pub use recovery::Recovery;
 pub use slot::Slot;
 pub use store::{Event, Info, OpenOptions, Opener, Store, exit_on_truncation};

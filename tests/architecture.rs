@@ -6,18 +6,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A file imports only from those before it. A folder counts as one.
-const ORDER: [&str; 32] = [
+const ORDER: [&str; 36] = [
     "clock",
     "copy",
     "dtype",
     "error",
     "data",
+    "define",
     "protocol",
     "sys",
     "fork",
     "futex",
     "map",
     "cell",
+    "element",
     "layout",
     "attach",
     "checkpoint",
@@ -25,6 +27,7 @@ const ORDER: [&str; 32] = [
     "directory",
     "cut",
     "duplicate",
+    "unit",
     "sync",
     "recovery",
     "check",
@@ -36,6 +39,7 @@ const ORDER: [&str; 32] = [
     "wait",
     "value",
     "array",
+    "buffer",
     "text",
     "slot",
     "lib",

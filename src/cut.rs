@@ -13,6 +13,8 @@ use crate::attach::Attachment;
 use crate::cell::CellRegion;
 use crate::checkpoint::{Tag, tag_of};
 use crate::directory;
+use crate::dtype::SlotType;
+use crate::element::ElementRegion;
 use crate::error::Result;
 use crate::layout::Descriptor;
 use crate::map::Region;
@@ -28,6 +30,10 @@ const PASSES: usize = 32;
 pub(crate) enum SlotMemory {
     Scalar(CellRegion),
     Areas(Region, Areas),
+    /// Has no part in the cut but its version, and whether it was removed: its content is
+    /// copied when all else has come to rest, so that all that was stored before the cut is
+    /// there.
+    Buffer(Region, ElementRegion),
 }
 
 /// A slot's lock, held for its drop.
@@ -39,9 +45,13 @@ enum AnyHeld<'a> {
 impl SlotMemory {
     /// The memory of this slot.
     pub(crate) fn new(descriptor: &Descriptor, region: Region) -> SlotMemory {
-        match descriptor.form() {
-            Form::Areas(areas) => SlotMemory::Areas(region, areas),
-            Form::Scalar | Form::Lock => SlotMemory::Scalar(CellRegion::new(region)),
+        match (descriptor.form(), &descriptor.slot_type) {
+            (Form::Areas(areas), SlotType::Buffer(t, shape)) => {
+                let elements = ElementRegion::new(&region, &areas, *t, shape.len());
+                SlotMemory::Buffer(region, elements)
+            }
+            (Form::Areas(areas), _) => SlotMemory::Areas(region, areas),
+            (Form::Scalar | Form::Lock, _) => SlotMemory::Scalar(CellRegion::new(region)),
         }
     }
 
@@ -57,7 +67,7 @@ impl SlotMemory {
         }
         match self {
             SlotMemory::Scalar(cell) => tag(cell, attachment),
-            SlotMemory::Areas(region, _) => tag(region, attachment),
+            SlotMemory::Areas(region, _) | SlotMemory::Buffer(region, _) => tag(region, attachment),
         }
     }
 
@@ -65,7 +75,7 @@ impl SlotMemory {
     fn try_lock<'a>(&'a self, attachment: &'a Attachment) -> Option<AnyHeld<'a>> {
         match self {
             SlotMemory::Scalar(cell) => protocol::try_lock(cell, attachment).map(AnyHeld::Scalar),
-            SlotMemory::Areas(region, _) => {
+            SlotMemory::Areas(region, _) | SlotMemory::Buffer(region, _) => {
                 protocol::try_lock(region, attachment).map(AnyHeld::Areas)
             }
         }

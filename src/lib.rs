@@ -21,10 +21,11 @@
 //! - [`Value`]: one scalar, with the operations of std's atomics
 //! - [`Array`]: many scalars, in up to four dimensions; whole, in ranges, by element
 //! - [`Text`] and [`Bytes`]: a capacity and a current length
+//! - [`Buffer`]: raw memory of many scalars, each an atomic, for zero-copy views
 //! - [`Slot`]: any of them, by its type at run time: what tools use
 //! - [`Guard`]: a slot's lock, for longer sections
 //! - [`Value::wait_until`], [`Value::wait_for_change`], [`Store::wait_any`]: asleep until others
-//!   change a slot
+//!   change a slot; [`Watch`]: all whose names match
 //! - [`Error`]: one type, which names the file, the slot and the remedy
 //!
 //! # What it promises
@@ -59,6 +60,7 @@
 
 mod array;
 mod attach;
+mod buffer;
 mod cell;
 mod check;
 mod checkpoint;
@@ -66,12 +68,15 @@ mod clock;
 mod copy;
 mod cut;
 mod data;
+mod define;
 mod directory;
 mod dtype;
 mod duplicate;
+mod element;
 mod error;
 mod fork;
 mod futex;
+mod glob;
 mod guard;
 mod handle;
 mod layout;
@@ -87,22 +92,26 @@ mod store;
 mod sync;
 mod sys;
 mod text;
+mod unit;
 mod value;
 mod wait;
+mod watch;
 
 pub use array::{Array, ArrayIndex, ArrayUpdate};
+pub use buffer::Buffer;
 pub use check::{Check, Problem};
 pub use data::{Data, Elements, ParseScalarError, Scalar};
+pub use define::{Define, Initial};
 pub use dtype::{Bits, Element, Number, ParseTypeError, ScalarType, Shape, SlotType};
 pub use error::{Error, Result};
 pub use guard::{Guard, OwnedGuard};
-pub use handle::{Define, Initial};
 pub use recovery::Recovery;
 pub use slot::Slot;
 pub use store::{Event, Info, OpenOptions, Opener, Store, exit_on_truncation};
 pub use text::{Bytes, Text};
 pub use value::Value;
 pub use wait::Awaitable;
+pub use watch::{Change, Watch};
 
 /// The README's examples, run as tests.
 #[cfg(doctest)]

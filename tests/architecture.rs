@@ -6,18 +6,21 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A file imports only from those before it. A folder counts as one.
-const ORDER: [&str; 33] = [
+const ORDER: [&str; 39] = [
     "clock",
     "copy",
     "dtype",
     "error",
     "data",
+    "define",
+    "glob",
     "protocol",
     "sys",
     "fork",
     "futex",
     "map",
     "cell",
+    "element",
     "layout",
     "attach",
     "checkpoint",
@@ -25,6 +28,7 @@ const ORDER: [&str; 33] = [
     "directory",
     "cut",
     "duplicate",
+    "unit",
     "sync",
     "recovery",
     "check",
@@ -37,8 +41,10 @@ const ORDER: [&str; 33] = [
     "wait",
     "value",
     "array",
+    "buffer",
     "text",
     "slot",
+    "watch",
     "lib",
 ];
 

@@ -25,7 +25,7 @@
 //! - [`Slot`]: any of them, by its type at run time: what tools use
 //! - [`Guard`]: a slot's lock, for longer sections
 //! - [`Value::wait_until`], [`Value::wait_for_change`], [`Store::wait_any`]: asleep until others
-//!   change a slot
+//!   change a slot; [`Watch`]: all whose names match
 //! - [`Error`]: one type, which names the file, the slot and the remedy
 //!
 //! # What it promises
@@ -76,6 +76,8 @@ mod element;
 mod error;
 mod fork;
 mod futex;
+mod glob;
+mod guard;
 mod handle;
 mod layout;
 mod maintain;
@@ -94,15 +96,16 @@ mod text;
 mod unit;
 mod value;
 mod wait;
+mod watch;
 
-pub use array::{Array, ArrayIndex};
+pub use array::{Array, ArrayIndex, ArrayUpdate};
 pub use buffer::Buffer;
 pub use check::{Check, Problem};
 pub use data::{Data, Elements, ParseScalarError, Scalar};
 pub use define::{Define, Initial};
 pub use dtype::{Bits, Element, Number, ParseTypeError, ScalarType, Shape, SlotType};
 pub use error::{Error, Result};
-pub use handle::Guard;
+pub use guard::{Guard, OwnedGuard};
 pub use raw::RawBuffer;
 pub use recovery::Recovery;
 pub use slot::Slot;
@@ -110,6 +113,7 @@ pub use store::{Event, Info, OpenOptions, Opener, Store, exit_on_truncation};
 pub use text::{Bytes, Text};
 pub use value::Value;
 pub use wait::Awaitable;
+pub use watch::{Change, Watch};
 
 /// The README's examples, run as tests.
 #[cfg(doctest)]

@@ -1,5 +1,6 @@
 //! [`Store`] and how it is opened.
 
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -209,12 +210,48 @@ impl OpenOptions {
         session.sync_every(self.settings.sync_every);
         Ok(Store::new(session, self.settings))
     }
+
+    /// A store in memory, without a name, as [`Store::temporary`], of the sizes that are set
+    /// here.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSpace`], [`Error::Io`]; [`Error::Invalid`] for sizes that cannot be.
+    pub fn temporary(&self) -> Result<Store> {
+        let creation = Creation { checkpoint: false, ..self.creation };
+        Ok(Store::new(open::temporary(creation)?, self.settings))
+    }
+}
+
+/// The store's file: another process that is given the descriptor opens it by its path,
+/// `/proc/self/fd/N`. To be passed on, it is opened anew by that path first: byte locks go
+/// with the open file, and would outlive their holder as long as another has it too.
+impl AsFd for Store {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.attachment.map.file().as_fd()
+    }
 }
 
 impl Store {
     fn new(session: Arc<Session>, settings: Settings) -> Store {
         let attachment = Arc::clone(&session.attachment);
         Store { session, attachment, settings }
+    }
+
+    /// The same store with another time-out for every wait for a lock, by this and by the
+    /// handles that are opened through it, see [`OpenOptions::lock_timeout`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let store = slotfile::Store::temporary()?.with_lock_timeout(Some(Duration::ZERO));
+    /// let hits = store.value::<u64>("hits")?; // its updates never wait
+    /// let patient = hits.clone().with_lock_timeout(None); // its updates wait for ever
+    /// # Ok::<(), slotfile::Error>(())
+    /// ```
+    #[must_use]
+    pub fn with_lock_timeout(mut self, timeout: Option<Duration>) -> Store {
+        self.settings.lock_timeout = timeout;
+        self
     }
 
     /// What it takes to open it again in the same way.
@@ -297,9 +334,7 @@ impl Store {
     /// # Ok::<(), slotfile::Error>(())
     /// ```
     pub fn temporary() -> Result<Store> {
-        let options = OpenOptions::new();
-        let creation = Creation { checkpoint: false, ..options.creation };
-        Ok(Store::new(open::temporary(creation)?, options.settings))
+        OpenOptions::new().temporary()
     }
 
     /// Where the store is, as it was opened (first, by this process).

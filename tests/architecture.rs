@@ -6,13 +6,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A file imports only from those before it. A folder counts as one.
-const ORDER: [&str; 37] = [
+const ORDER: [&str; 40] = [
     "clock",
     "copy",
     "dtype",
     "error",
     "data",
     "define",
+    "glob",
     "protocol",
     "sys",
     "fork",
@@ -36,6 +37,7 @@ const ORDER: [&str; 37] = [
     "store",
     "maintain",
     "handle",
+    "guard",
     "wait",
     "value",
     "array",
@@ -43,6 +45,7 @@ const ORDER: [&str; 37] = [
     "text",
     "slot",
     "raw",
+    "watch",
     "lib",
 ];
 

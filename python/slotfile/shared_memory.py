@@ -68,12 +68,17 @@ class SharedMemory(_std.SharedMemory):
             except FileNotFoundError:
                 if not self._flags & os.O_CREAT:
                     raise
-        folder = os.path.dirname(path)
+        folder, file = os.path.split(path)
         fd = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, self._mode)
         try:
             os.posix_fallocate(fd, 0, size)
-            # Whole before it has its name: nobody ever sees half of it.
-            os.link(f"/proc/self/fd/{fd}", path, follow_symlinks=True)
+            place = os.open(folder, os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                # Whole before it has its name: nobody ever sees half of it. (Without a
+                # descriptor of the folder, Python does not follow the link.)
+                os.link(f"/proc/self/fd/{fd}", file, dst_dir_fd=place)
+            finally:
+                os.close(place)
         except BaseException:
             os.close(fd)
             raise

@@ -6,9 +6,10 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyMemoryView;
-use slotfile::{Data, Define, Elements, RawBuffer, ScalarType, Shape, SlotType};
+use slotfile::{Data, Define, Elements, Error, RawBuffer, ScalarType, Shape, SlotType};
 
 use crate::blocking::patiently;
+use crate::error::to_py;
 use crate::heap::{Arena, Heap, Piece};
 use crate::rlock::RLock;
 use crate::store::Store;
@@ -71,18 +72,25 @@ impl Block {
         shape: Vec<usize>,
         initial: Option<Vec<u8>>,
     ) -> PyResult<Block> {
-        let element = element.parse::<ScalarType>().map_err(|e| PyValueError::new_err(e.to_string()))?;
-        let shape = Shape::new(&shape)
-            .ok_or_else(|| PyValueError::new_err(format!("slot {name:?}: no slot has the shape {shape:?}")))?;
+        let element =
+            element.parse::<ScalarType>().map_err(|e| PyValueError::new_err(e.to_string()))?;
+        let shape = Shape::new(&shape).ok_or_else(|| {
+            PyValueError::new_err(format!("slot {name:?}: no slot has the shape {shape:?}"))
+        })?;
         let slot_type = SlotType::Buffer(element, shape);
         let mut define = Define::<Data>::new();
         if let Some(bytes) = initial {
-            let content = Elements::from_bytes(element, bytes)
-                .ok_or_else(|| PyTypeError::new_err(format!("slot {name:?}: its first content is not whole")))?;
+            let content = Elements::from_bytes(element, bytes).ok_or_else(|| {
+                PyTypeError::new_err(format!("slot {name:?}: its first content is not whole"))
+            })?;
             define = define.initial(content);
         }
         let shared = &store.get().shared;
         shared.check_open()?;
+        if shared.options.read_only {
+            let path = shared.store().path().to_owned();
+            return Err(to_py(Error::ReadOnly { path })); // what is exported can be written
+        }
         let slot = patiently(store.py(), shared.options.lock_timeout)
             .run(shared.store(), |store| store.define(name, &slot_type, define.clone()))?;
         let raw = slot.raw_buffer().expect("it was opened as a buffer");
@@ -145,7 +153,9 @@ impl Block {
             }
             Origin::Inherited(arena, name) => (arena, &**name),
             Origin::Store(store, slot_type) => {
-                let SlotType::Buffer(element, shape) = slot_type else { unreachable!("it was defined so") };
+                let SlotType::Buffer(element, shape) = slot_type else {
+                    unreachable!("it was defined so")
+                };
                 let args = (store.bind(py), this.raw.name(), element.name(), shape.dims());
                 return Ok((ours.getattr("_rebuild_named")?, args.into_pyobject(py)?.into_any()));
             }

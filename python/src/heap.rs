@@ -52,7 +52,7 @@ impl Piece {
         if self.raw.acquire(Some(Duration::ZERO)).is_err() {
             return false;
         }
-        self.raw.fill_zero();
+        self.raw.clear();
         self.raw.release()
     }
 }
@@ -95,19 +95,18 @@ impl Heap {
             return Ok(self.define(py, &arena, size)?.map_err(to_py)?);
         }
         let size = size.next_power_of_two().max(SMALLEST);
-        // The lock is let go of before the heap is used again: a piece may own an arena.
-        let freed = std::mem::take(&mut *lock(&self.free[class(size)]));
-        let mut used_again = None;
-        let mut left = Vec::new();
-        for piece in freed {
-            if used_again.is_none() && piece.renew() {
-                used_again = Some(piece);
-            } else {
-                left.push(piece);
+        let free = &self.free[class(size)];
+        let mut in_use = Vec::new();
+        let renewed = loop {
+            // The mutex is let go of at once: an interpreter may run other code in between.
+            let Some(piece) = lock(free).pop() else { break None };
+            if piece.renew() {
+                break Some(piece);
             }
-        }
-        lock(&self.free[class(size)]).append(&mut left);
-        match used_again {
+            in_use.push(piece);
+        };
+        lock(free).append(&mut in_use);
+        match renewed {
             Some(piece) => Ok(piece),
             None => self.define_in_shared(py, size),
         }
@@ -126,7 +125,12 @@ impl Heap {
         self.define(py, &arena, size)?.map_err(to_py)
     }
 
-    fn define(&self, py: Python<'_>, arena: &Bound<'_, Arena>, size: usize) -> PyResult<slotfile::Result<Piece>> {
+    fn define(
+        &self,
+        py: Python<'_>,
+        arena: &Bound<'_, Arena>,
+        size: usize,
+    ) -> PyResult<slotfile::Result<Piece>> {
         // Relaxed: a number is all it is.
         let name = self.defined.fetch_add(1, Relaxed).to_string();
         let store = &arena.get().store;

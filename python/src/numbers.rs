@@ -82,7 +82,15 @@ impl Numbers {
     /// What ctypes makes of these bits.
     #[inline]
     pub(crate) fn to_py<'py>(&self, py: Python<'py>, bits: u64) -> Bound<'py, PyAny> {
-        fn int<'py>(py: Python<'py>, n: impl IntoPyObject<'py, Target = PyInt, Output = Bound<'py, PyInt>, Error = std::convert::Infallible>) -> Bound<'py, PyAny> {
+        fn int<'py>(
+            py: Python<'py>,
+            n: impl IntoPyObject<
+                'py,
+                Target = PyInt,
+                Output = Bound<'py, PyInt>,
+                Error = std::convert::Infallible,
+            >,
+        ) -> Bound<'py, PyAny> {
             let Ok(int) = n.into_pyobject(py);
             int.into_any()
         }

@@ -6,8 +6,8 @@ use pyo3::exceptions::PyAssertionError;
 use pyo3::prelude::*;
 use slotfile::{Error, RawBuffer};
 
-use crate::blocking::SLICE;
 use crate::block::Block;
+use crate::blocking::SLICE;
 use crate::error::to_py;
 
 /// The lock of a shared object: as `multiprocessing.RLock`, but free as soon as its holder's
@@ -115,7 +115,8 @@ impl RLock {
         slf: &Bound<'py, Self>,
     ) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, Block>,))> {
         let py = slf.py();
-        let rebuild = py.import("slotfile.multiprocessing.sharedctypes")?.getattr("_rebuild_lock")?;
+        let rebuild =
+            py.import("slotfile.multiprocessing.sharedctypes")?.getattr("_rebuild_lock")?;
         Ok((rebuild, (slf.get().block.bind(py).clone(),)))
     }
 

@@ -159,10 +159,9 @@ def _layout(type_):
 
 
 def _numbers(obj):
-    """Of which numbers an object consists, and of how many; None: of something else."""
-    if isinstance(obj, ctypes.Array):
-        return (_NUMBERS[obj._type_], obj._length_) if obj._type_ in _NUMBERS else None
-    return (_NUMBERS[type(obj)], 1) if type(obj) in _NUMBERS else None
+    """Of which numbers an object consists, of how many, and where; None: of something else."""
+    of, count = (obj._type_, obj._length_) if isinstance(obj, ctypes.Array) else (type(obj), 1)
+    return (_NUMBERS[of], count, ctypes.addressof(obj)) if of in _NUMBERS else None
 
 
 def _named(type_, initial, name, store):
@@ -195,6 +194,10 @@ def _reduce_synchronized(self):
 
 def _rebuild_synchronized(type_, length, block, lock):
     return synchronized(rebuild_ctype(type_, block, length), lock)
+
+
+def _rebuild_inherited(arena, name, size):
+    return Block.inherited(arena, name, size)
 
 
 def _rebuild_named(store, name, element, shape):

@@ -7,9 +7,10 @@ that still uses the memory after `close` keeps it.
 
 >>> block = SharedMemory(create=True, size=10)
 >>> block.buf[0] = 7
->>> SharedMemory(block.name).buf[0]
+>>> same = SharedMemory(block.name)
+>>> same.buf[0]
 7
->>> block.unlink()
+>>> same.unlink()
 """
 
 import errno
@@ -17,7 +18,6 @@ import mmap
 import os
 import stat
 import types
-import weakref
 from multiprocessing import shared_memory as _std
 
 __all__ = ["SharedMemory", "ShareableList"]
@@ -91,15 +91,13 @@ class SharedMemory(_std.SharedMemory):
         """
         if self._buf is not None:
             self._buf.release()
-            view = weakref.ref(self._buf)
             self._buf = None
-            if left := view():
-                # By a numpy array, which has nothing of the memory but this: with it that goes.
-                weakref.finalize(left, id, self._mmap).atexit = False
-                self._mmap = None
         if self._mmap is not None:
-            self._mmap.close()
-            self._mmap = None
+            try:
+                self._mmap.resize(self._size)  # changes nothing; refused if it is exported
+            except BufferError:
+                raise BufferError("cannot close exported pointers exist") from None
+            self._mmap = None  # unmapped with the last array of it
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

@@ -43,6 +43,12 @@ impl Block {
     }
 }
 
+/// The library's type of this name.
+pub(crate) fn scalar_named(name: &str) -> PyResult<ScalarType> {
+    let known = ScalarType::ALL.into_iter().find(|scalar_type| scalar_type.name() == name);
+    known.ok_or_else(|| PyValueError::new_err(format!("{name:?} is no type of a slot's elements")))
+}
+
 /// Memory without a name, all zero, for this process and those that it starts.
 #[pyfunction]
 pub(crate) fn allocate(py: Python<'_>, size: usize) -> PyResult<Block> {
@@ -72,8 +78,7 @@ impl Block {
         shape: Vec<usize>,
         initial: Option<Vec<u8>>,
     ) -> PyResult<Block> {
-        let element =
-            element.parse::<ScalarType>().map_err(|e| PyValueError::new_err(e.to_string()))?;
+        let element = scalar_named(element)?;
         let shape = Shape::new(&shape).ok_or_else(|| {
             PyValueError::new_err(format!("slot {name:?}: no slot has the shape {shape:?}"))
         })?;

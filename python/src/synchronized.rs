@@ -4,9 +4,9 @@ use pyo3::PyTraverseError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PySlice};
-use slotfile::{RawBuffer, ScalarType};
+use slotfile::RawBuffer;
 
-use crate::block::Block;
+use crate::block::{Block, scalar_named};
 use crate::numbers::Numbers;
 use crate::rlock::RLock;
 
@@ -36,7 +36,7 @@ impl Direct {
         let Some((of, len, address)) = of.extract::<Option<(String, usize, usize)>>()? else {
             return Ok(None);
         };
-        let Ok(of) = of.parse::<ScalarType>() else { return Ok(None) };
+        let of = scalar_named(&of)?;
         if !block.get().contains(address, len * of.size()) || !address.is_multiple_of(of.size()) {
             return Ok(None);
         }
@@ -186,8 +186,9 @@ impl Synchronized {
         obj: &Bound<'_, PyAny>,
         lock: Option<&Bound<'_, PyAny>>,
         ctx: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<(Synchronized, SynchronizedBase)> {
-        Ok((Synchronized, SynchronizedBase::new(obj, lock, ctx)?))
+    ) -> PyResult<PyClassInitializer<Synchronized>> {
+        let base = PyClassInitializer::from(SynchronizedBase::new(obj, lock, ctx)?);
+        Ok(base.add_subclass(Synchronized))
     }
 
     /// What the object holds.
@@ -227,8 +228,9 @@ impl SynchronizedArray {
         obj: &Bound<'_, PyAny>,
         lock: Option<&Bound<'_, PyAny>>,
         ctx: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<(SynchronizedArray, SynchronizedBase)> {
-        Ok((SynchronizedArray, SynchronizedBase::new(obj, lock, ctx)?))
+    ) -> PyResult<PyClassInitializer<SynchronizedArray>> {
+        let base = PyClassInitializer::from(SynchronizedBase::new(obj, lock, ctx)?);
+        Ok(base.add_subclass(SynchronizedArray))
     }
 
     fn __len__(slf: &Bound<'_, Self>) -> PyResult<usize> {

@@ -5,7 +5,7 @@ from multiprocessing import context as _std
 __all__ = ()
 
 
-class _SharedObjects:
+class BaseContext(_std.BaseContext):
     """What all contexts here have in place of the standard library's."""
 
     def RawValue(self, typecode_or_type, *args, name=None, store=None):
@@ -38,19 +38,19 @@ class _SharedObjects:
         return self if method is None else _own(_std._default_context.get_context(method))
 
 
-class ForkContext(_SharedObjects, _std.ForkContext):
+class ForkContext(BaseContext, _std.ForkContext):
     """Starts processes by fork."""
 
 
-class SpawnContext(_SharedObjects, _std.SpawnContext):
+class SpawnContext(BaseContext, _std.SpawnContext):
     """Starts processes as new interpreters."""
 
 
-class ForkServerContext(_SharedObjects, _std.ForkServerContext):
+class ForkServerContext(BaseContext, _std.ForkServerContext):
     """Starts processes by the fork of a server."""
 
 
-class DefaultContext(_SharedObjects, _std.DefaultContext):
+class DefaultContext(BaseContext, _std.DefaultContext):
     """The context of the start method that is set. It is the standard library's: setting it
     there or here is the same."""
 

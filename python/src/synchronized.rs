@@ -1,6 +1,7 @@
 //! Wrappers that take a lock around every access to a shared ctypes object.
 
 use pyo3::PyTraverseError;
+use pyo3::exceptions::PyAttributeError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PySlice};
@@ -217,7 +218,7 @@ impl Synchronized {
 /// >>> squares = Array("i", [0, 1, 4, 9])
 /// >>> squares[1:3], squares[-1], len(squares)
 /// ([1, 4], 9, 4)
-#[pyclass(frozen, subclass, extends = SynchronizedBase, module = "slotfile.multiprocessing.sharedctypes")]
+#[pyclass(frozen, subclass, sequence, extends = SynchronizedBase, module = "slotfile.multiprocessing.sharedctypes")]
 pub(crate) struct SynchronizedArray;
 
 #[pymethods]
@@ -273,6 +274,10 @@ impl SynchronizedArray {
             return Ok(());
         }
         base.locked(py, |obj| obj.set_item(index, value))
+    }
+
+    fn __delitem__(&self, _index: &Bound<'_, PyAny>) -> PyResult<()> {
+        Err(PyAttributeError::new_err("__delitem__"))
     }
 }
 

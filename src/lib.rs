@@ -83,6 +83,8 @@ mod maintain;
 mod map;
 mod open;
 mod protocol;
+#[cfg(feature = "tokio")]
+mod reactor;
 mod recovery;
 mod session;
 mod slot;
@@ -90,6 +92,8 @@ mod space;
 mod store;
 mod sync;
 mod sys;
+#[cfg(feature = "tokio")]
+mod tasks;
 mod text;
 mod unit;
 mod value;

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A file imports only from those before it. A folder counts as one.
-const ORDER: [&str; 38] = [
+const ORDER: [&str; 40] = [
     "clock",
     "copy",
     "dtype",
@@ -38,12 +38,14 @@ const ORDER: [&str; 38] = [
     "maintain",
     "handle",
     "wait",
+    "reactor",
     "value",
     "array",
     "buffer",
     "text",
     "slot",
     "watch",
+    "tasks",
     "lib",
 ];
 

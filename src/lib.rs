@@ -25,7 +25,8 @@
 //! - [`Slot`]: any of them, by its type at run time: what tools use
 //! - [`Guard`]: a slot's lock, for longer sections
 //! - [`Value::wait_until`], [`Value::wait_for_change`], [`Store::wait_any`]: asleep until others
-//!   change a slot; [`Watch`]: all whose names match
+//!   change a slot; [`Watch`]: all whose names match. With the feature `tokio` each of them has
+//!   an `async` form that takes no thread
 //! - [`Error`]: one type, which names the file, the slot and the remedy
 //!
 //! # What it promises
@@ -77,6 +78,7 @@ mod error;
 mod fork;
 mod futex;
 mod glob;
+mod guard;
 mod handle;
 mod layout;
 mod maintain;
@@ -100,14 +102,14 @@ mod value;
 mod wait;
 mod watch;
 
-pub use array::{Array, ArrayIndex};
+pub use array::{Array, ArrayIndex, ArrayUpdate};
 pub use buffer::Buffer;
 pub use check::{Check, Problem};
 pub use data::{Data, Elements, ParseScalarError, Scalar};
 pub use define::{Define, Initial};
 pub use dtype::{Bits, Element, Number, ParseTypeError, ScalarType, Shape, SlotType};
 pub use error::{Error, Result};
-pub use handle::Guard;
+pub use guard::{Guard, OwnedGuard};
 pub use recovery::Recovery;
 pub use slot::Slot;
 pub use store::{Event, Info, OpenOptions, Opener, Store, exit_on_truncation};

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A file imports only from those before it. A folder counts as one.
-const ORDER: [&str; 40] = [
+const ORDER: [&str; 41] = [
     "clock",
     "copy",
     "dtype",
@@ -37,6 +37,7 @@ const ORDER: [&str; 40] = [
     "store",
     "maintain",
     "handle",
+    "guard",
     "wait",
     "reactor",
     "value",

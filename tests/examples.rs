@@ -1,23 +1,39 @@
 //! The examples run, end by themselves, and print what they say they do.
 
-use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// All that are there, with the last line that each names in its head.
-fn examples() -> BTreeMap<String, String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
-    let sources = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let named = |path: PathBuf| {
+/// An example, as its head says how to run it.
+struct Example {
+    name: String,
+    arguments: Vec<String>,
+    last_line: String,
+}
+
+impl Example {
+    fn read(path: &Path) -> Example {
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
-        let text = std::fs::read_to_string(&path).unwrap();
-        let last = text.lines().find_map(|line| line.strip_prefix("//! Its last line: `"));
-        let last = last.and_then(|line| line.strip_suffix('`'));
-        let last = last.unwrap_or_else(|| panic!("{name}: no `//! Its last line: ` in its head"));
-        (name, last.to_owned())
-    };
-    sources.map(named).collect()
+        let text = std::fs::read_to_string(path).unwrap();
+        let told = |what: &str| {
+            let begin = format!("//! {what}: `");
+            let told = text.lines().find_map(|line| line.strip_prefix(&begin)?.strip_suffix('`'));
+            told.unwrap_or_else(|| panic!("{name}: no line {begin}...` in its head")).to_owned()
+        };
+        let (run, last_line) = (told("Run it"), told("Its last line"));
+        let command = format!("cargo run --example {name}");
+        let rest = run.strip_prefix(&command).unwrap_or_else(|| panic!("{name}: {run}"));
+        let arguments = rest.trim_start_matches(" --").split_whitespace().map(str::to_owned);
+        Example { arguments: arguments.collect(), last_line, name }
+    }
+}
+
+/// All that are there.
+fn examples() -> Vec<Example> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let sources = std::fs::read_dir(folder).unwrap();
+    sources.map(|entry| Example::read(&entry.unwrap().path())).collect()
 }
 
 /// Builds them as this test was built, and returns the folder they are in.
@@ -38,20 +54,23 @@ fn build() -> PathBuf {
 #[test]
 fn every_example_ends_with_the_line_that_it_names() {
     let (examples, folder) = (examples(), build());
-    assert!(examples.len() >= 3, "{examples:?}");
-    for (name, last) in examples {
+    assert!(examples.len() >= 4);
+    for Example { name, arguments, last_line } in examples {
         let start = Instant::now();
         let scratch = tempfile::tempdir().unwrap();
-        let output =
-            Command::new(folder.join(&name)).env("TMPDIR", scratch.path()).output().unwrap();
+        let mut command = Command::new(folder.join(&name));
+        command.args(&arguments).current_dir(scratch.path()).env("TMPDIR", scratch.path());
+        let output = command.output().unwrap();
         let (out, err) =
             (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         println!("{name}, {:.1?}:\n{out}", start.elapsed());
         assert!(output.status.success(), "{name}: {}\n{out}{err}", output.status);
-        assert_eq!(out.lines().last(), Some(last.as_str()), "{name}");
+        assert_eq!(out.lines().last(), Some(last_line.as_str()), "{name}");
         assert_eq!(err, "", "{name}");
         assert!(start.elapsed() < Duration::from_secs(60), "{name} takes too long");
-        let left: Vec<_> = std::fs::read_dir(scratch.path()).unwrap().collect();
-        assert!(left.is_empty(), "{name} leaves {left:?}");
+        let left: Vec<_> =
+            std::fs::read_dir(scratch.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        let is_asked_for = |file: &OsString| arguments.iter().any(|a| file == a.as_str());
+        assert!(left.iter().all(is_asked_for), "{name} leaves {left:?}");
     }
 }

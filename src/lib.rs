@@ -77,6 +77,7 @@ mod error;
 mod fork;
 mod futex;
 mod handle;
+mod known;
 mod layout;
 mod maintain;
 mod map;

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A file imports only from those before it. A folder counts as one.
-const ORDER: [&str; 36] = [
+const ORDER: [&str; 37] = [
     "clock",
     "copy",
     "dtype",
@@ -21,6 +21,7 @@ const ORDER: [&str; 36] = [
     "cell",
     "element",
     "layout",
+    "known",
     "attach",
     "checkpoint",
     "space",

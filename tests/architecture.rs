@@ -6,13 +6,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A file imports only from those before it. A folder counts as one.
-const ORDER: [&str; 37] = [
+const ORDER: [&str; 39] = [
     "clock",
     "copy",
     "dtype",
     "error",
     "data",
     "define",
+    "glob",
     "protocol",
     "sys",
     "fork",
@@ -43,6 +44,7 @@ const ORDER: [&str; 37] = [
     "buffer",
     "text",
     "slot",
+    "watch",
     "lib",
 ];
 

@@ -38,6 +38,7 @@ const ORDER: [&str; 39] = [
     "store",
     "maintain",
     "handle",
+    "guard",
     "wait",
     "value",
     "array",

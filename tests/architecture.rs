@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A file imports only from those before it. A folder counts as one.
-const ORDER: [&str; 39] = [
+const ORDER: &[&str] = &[
     "clock",
     "copy",
     "dtype",

@@ -80,6 +80,7 @@ mod futex;
 mod glob;
 mod guard;
 mod handle;
+mod known;
 mod layout;
 mod maintain;
 mod map;

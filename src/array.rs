@@ -33,8 +33,8 @@ use crate::store::Store;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Array<T> {
-    handle: Handle<Region>,
-    areas: Areas,
+    pub(crate) handle: Handle<Region>,
+    pub(crate) areas: Areas,
     shape: Shape,
     element: PhantomData<T>,
 }
@@ -290,11 +290,11 @@ impl<T: Element> Array<T> {
         T::with_bytes(out, |bytes| self.handle.memory.read(area, self.byte(start), bytes));
     }
 
-    fn byte(&self, position: usize) -> usize {
+    pub(crate) fn byte(&self, position: usize) -> usize {
         position * size_of::<T>()
     }
 
-    fn check_length(&self, expected: usize, found: usize) -> Result<()> {
+    pub(crate) fn check_length(&self, expected: usize, found: usize) -> Result<()> {
         if expected == found {
             return Ok(());
         }
@@ -302,11 +302,11 @@ impl<T: Element> Array<T> {
         Err(Error::Length { path, slot: self.name().to_owned(), expected, found })
     }
 
-    fn position(&self, index: impl ArrayIndex) -> Result<usize> {
+    pub(crate) fn position(&self, index: impl ArrayIndex) -> Result<usize> {
         index.position(&self.shape).ok_or_else(|| self.outside(format!("{index:?}")))
     }
 
-    fn positions(&self, range: impl RangeBounds<usize>) -> Result<Range<usize>> {
+    pub(crate) fn positions(&self, range: impl RangeBounds<usize>) -> Result<Range<usize>> {
         positions(&range, self.len()).map_err(|index| self.outside(index))
     }
 

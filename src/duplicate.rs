@@ -5,10 +5,11 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::attach::Attachment;
 use crate::checkpoint::{Tag, UNKNOWN, control_of};
-use crate::cut::{SlotMemory, settle_copies};
+use crate::cut::{settle_copies, tag};
 use crate::directory::{self, Definition};
 use crate::error::{Error, Result};
 use crate::map::Region;
+use crate::memory::SlotMemory;
 use crate::protocol::{self, CONTROL, Form, Memory, Patience, STALE, VALUE};
 
 /// A slot, and its counterpart in the new store.
@@ -39,7 +40,7 @@ pub(crate) fn duplicate(
         let count = directory::count(from)?;
         // First what was removed: its name may have been given to a new slot since.
         for (pair, seen) in pairs.iter().zip(&mut seen) {
-            if pair.memory.tag(from) & 1 == 1 {
+            if tag(&pair.memory, from) & 1 == 1 {
                 *seen = pair.copy(from);
             }
         }
@@ -84,7 +85,7 @@ pub(crate) fn duplicate(
 impl Pair {
     /// Copies the content; returns what the slot was, [`UNKNOWN`] if it changed meanwhile.
     fn copy(&self, attachment: &Attachment) -> Tag {
-        let tag = self.memory.tag(attachment);
+        let tag = tag(&self.memory, attachment);
         let version = tag >> 1;
         let whole = match (&self.memory, self.to_form) {
             (SlotMemory::Areas(region, from), Form::Areas(to)) => {

@@ -22,6 +22,8 @@
 //! - [`Array`]: many scalars, in up to four dimensions; whole, in ranges, by element
 //! - [`Text`] and [`Bytes`]: a capacity and a current length
 //! - [`Slot`]: any of them, by its type at run time: what tools use
+//! - [`Store::transaction`]: several slots updated at once, or not at all
+//! - [`Store::snapshot`]: several slots as they were at one instant
 //! - [`Guard`]: a slot's lock, for longer sections
 //! - [`Error`]: one type, which names the file, the slot and the remedy
 //!
@@ -61,6 +63,7 @@ mod cell;
 mod check;
 mod checkpoint;
 mod clock;
+mod content;
 mod copy;
 mod cut;
 mod data;
@@ -74,28 +77,34 @@ mod handle;
 mod layout;
 mod maintain;
 mod map;
+mod memory;
 mod open;
 mod protocol;
 mod recovery;
 mod session;
 mod slot;
+mod snapshot;
 mod space;
 mod store;
 mod sync;
 mod sys;
 mod text;
+mod transaction;
 mod value;
 
 pub use array::{Array, ArrayIndex};
 pub use check::{Check, Problem};
+pub use content::{Ranged, Transactional};
 pub use data::{Data, Elements, ParseScalarError, Scalar};
 pub use dtype::{Bits, Element, Number, ParseTypeError, ScalarType, Shape, SlotType};
 pub use error::{Error, Result};
 pub use handle::{Define, Guard, Initial};
 pub use recovery::Recovery;
 pub use slot::Slot;
+pub use snapshot::Snapshot;
 pub use store::{Event, Info, OpenOptions, Opener, Store, exit_on_truncation};
 pub use text::{Bytes, Text};
+pub use transaction::Transaction;
 pub use value::Value;
 
 /// The README's examples, run as tests.

@@ -8,12 +8,13 @@ use std::time::Duration;
 use crate::attach::Attachment;
 use crate::checkpoint::{self, Choice, Place, Record, Tag, UNKNOWN, control_of, mix, tag_of};
 use crate::clock::seconds_since_1970;
-use crate::cut::{SlotMemory, settle_copies};
+use crate::cut::{settle_copies, tag};
 use crate::directory;
 use crate::error::{Error, Result};
 use crate::fork::PerProcess;
 use crate::layout::{Descriptor, FLAG_NO_CHECKPOINT, LARGE_UNIT, LINE, PAGE, UNIT_HEAD, live};
 use crate::map::Region;
+use crate::memory::SlotMemory;
 use crate::protocol::{self, Control, Form, Held, Memory, Patience};
 use crate::space;
 use crate::sys;
@@ -41,7 +42,7 @@ impl Syncer {
     pub(crate) fn count_unsynced(attachment: &Attachment) -> Result<u64> {
         let mut tracked = Tracked::load(attachment)?;
         tracked.extend(attachment, directory::count(attachment)?)?;
-        let changed = tracked.slots.iter().filter(|s| s.memory.tag(attachment) != s.clean);
+        let changed = tracked.slots.iter().filter(|s| tag(&s.memory, attachment) != s.clean);
         Ok(changed.count() as u64)
     }
 
@@ -463,7 +464,7 @@ fn copy_small(
     for i in &unit.slots {
         let slot = &slots[*i];
         let at = slot.small_at.expect("a small unit has small slots");
-        let tag = slot.memory.tag(attachment);
+        let tag = tag(&slot.memory, attachment);
         let (entry, rest) = data[at..].split_at_mut(8);
         let version = match &slot.memory {
             SlotMemory::Scalar(cell) => {
@@ -498,7 +499,7 @@ fn copy_large(
     };
     let cannot = |e| cannot_sync(attachment, e);
     let file = attachment.map.file();
-    let tag = slot.memory.tag(attachment);
+    let tag = tag(&slot.memory, attachment);
     let version = tag >> 1;
     let mut data = vec![0; LARGE_UNIT as usize];
     for (part, unit) in units.iter_mut().enumerate() {

@@ -25,7 +25,7 @@ use crate::store::Store;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Value<T> {
-    handle: Handle<CellRegion>,
+    pub(crate) handle: Handle<CellRegion>,
     element: PhantomData<T>,
 }
 

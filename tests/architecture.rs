@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A file imports only from those before it. A folder counts as one.
-const ORDER: [&str; 31] = [
+const ORDER: [&str; 35] = [
     "clock",
     "copy",
     "dtype",
@@ -19,6 +19,7 @@ const ORDER: [&str; 31] = [
     "map",
     "cell",
     "layout",
+    "memory",
     "attach",
     "checkpoint",
     "space",
@@ -37,6 +38,9 @@ const ORDER: [&str; 31] = [
     "array",
     "text",
     "slot",
+    "content",
+    "transaction",
+    "snapshot",
     "lib",
 ];
 

@@ -18,6 +18,13 @@ pub(crate) struct Held<'a, M: Memory, P: Peers> {
     fork_generation: u64,
 }
 
+/// A lock apart from its slot's memory, see [`Held::suspend`].
+pub(crate) struct Lock {
+    control: Control,
+    nested: bool,
+    fork_generation: u64,
+}
+
 /// Waits for the lock and takes it; buries whoever died with it.
 ///
 /// [`Failure::Deadlock`] if this thread has it already.
@@ -108,6 +115,20 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
         Held { memory, peers, control, nested: true, fork_generation }
     }
 
+    /// The lock, for who keeps it beside the memory that it is of. It is let go only by
+    /// [`Held::resume`], and a drop.
+    pub(crate) fn suspend(self) -> Lock {
+        let Held { control, nested, fork_generation, .. } = self;
+        std::mem::forget(self);
+        Lock { control, nested, fork_generation }
+    }
+
+    /// The lock again, with the memory and the peers that it was taken with.
+    pub(crate) fn resume(memory: &'a M, peers: &'a P, lock: Lock) -> Held<'a, M, P> {
+        let Lock { control, nested, fork_generation } = lock;
+        Held { memory, peers, control, nested, fork_generation }
+    }
+
     /// The version that is current while the lock is held.
     pub(crate) fn version(&self) -> u64 {
         self.control.version()
@@ -152,6 +173,15 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
     pub(super) fn committed(&self) -> Control {
         let owner = if self.nested { self.owner() } else { FREE };
         self.control.advanced(1).with_owner(owner)
+    }
+
+    /// Ends the lock, and whatever was stored under it, as a burial does.
+    pub(super) fn undo(&self, form: Form) {
+        let owner = if self.nested { self.owner() } else { FREE };
+        let undone = self.control.advanced(form.burial_step()).with_owner(owner);
+        let in_transaction = self.control.with_transaction(true);
+        let _ = publish(self.memory, self.control, undone)
+            || publish(self.memory, in_transaction, undone);
     }
 
     /// Whether the lock was taken before this process was forked off, by its parent.
@@ -202,6 +232,13 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
     fn stale(&self, areas: &Areas, area: u64) -> Range {
         // Relaxed: noted under the lock, which is held.
         Range::from_bits(self.memory.load(STALE + area as usize, Relaxed), areas.words)
+    }
+}
+
+impl Lock {
+    /// The version that is current while the lock is held.
+    pub(crate) fn version(&self) -> u64 {
+        self.control.version()
     }
 }
 

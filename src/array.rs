@@ -3,6 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Bound, Range, RangeBounds};
+use std::time::Duration;
 
 use crate::dtype::{Bits, Element, Number, Shape, SlotType};
 use crate::error::{Error, Result};
@@ -10,6 +11,7 @@ use crate::handle::{AnyHandle, Define, Handle, common_methods};
 use crate::map::Region;
 use crate::protocol::{self, Areas, Memory};
 use crate::store::Store;
+use crate::wait::sealed::{Sealed, Target};
 
 /// A slot of many scalars of one type, in one to four dimensions.
 ///
@@ -153,6 +155,22 @@ impl<T: Element> Array<T> {
         let mut element = [T::default()];
         self.read(self.position(index)?, &mut element);
         Ok(element[0])
+    }
+
+    /// Waits until `condition` holds of the elements, at most `timeout` (`None`: for ever);
+    /// returns them, `None` when the time is over. `condition` is asked about the elements
+    /// at first, and after each change (of several changes at once only the last).
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_for_change`](Array::wait_for_change).
+    pub fn wait_until(
+        &self,
+        mut condition: impl FnMut(&[T]) -> bool,
+        timeout: Option<Duration>,
+    ) -> Result<Option<Vec<T>>> {
+        let load = || self.load_versioned();
+        self.handle.wait_until(timeout, load, |elements| condition(elements))
     }
 
     /// Replaces all elements, at once.
@@ -313,6 +331,12 @@ impl<T: Element> Array<T> {
     fn outside(&self, index: String) -> Error {
         let path = self.handle.attachment().path.clone();
         Error::Index { path, slot: self.name().to_owned(), index, shape: self.shape }
+    }
+}
+
+impl<T: Element> Sealed for Array<T> {
+    fn target(&self) -> Target<'_> {
+        Target(&self.handle)
     }
 }
 

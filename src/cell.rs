@@ -32,6 +32,12 @@ impl CellRegion {
     }
 }
 
+impl AsRef<Region> for CellRegion {
+    fn as_ref(&self) -> &Region {
+        &self.0
+    }
+}
+
 fn pack(cell: Cell) -> u128 {
     u128::from(cell.value) | u128::from(cell.control.bits()) << 64
 }

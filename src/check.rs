@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::attach::Attachment;
 use crate::cell::CellRegion;
-use crate::checkpoint::{self, Record};
+use crate::checkpoint::{self, Mark, Record};
 use crate::data::TEXT_LEN;
 use crate::directory;
 use crate::dtype::SlotType;
@@ -191,9 +191,10 @@ fn check_checkpoint(
     let cannot = |e| Error::io(&attachment.path, "cannot read the checkpoint", e);
     // Acquire: stored after the record was written.
     let acked = attachment.live.load(live::ACKED, Acquire);
-    let mark_damaged = || checkpoint::is_mark_damaged(file, regions).map_err(cannot);
+    let is_mark_damaged =
+        || Mark::read(file, regions).map(|mark| mark == Mark::Damaged).map_err(cannot);
     // Twice: who only reads has no lock, and may meet it half-written.
-    if mark_damaged()? && mark_damaged()? {
+    if is_mark_damaged()? && is_mark_damaged()? {
         check.note(None, "the mark of the last sync is damaged; the next sync writes it anew");
     }
     for number in 0..2 {

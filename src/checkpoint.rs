@@ -320,6 +320,19 @@ impl Record {
             sum: head.sum,
         }))
     }
+
+    /// Whether record 0 or 1 is as a restore, or the store's creation, has left it: zeros.
+    pub(crate) fn is_erased(file: &File, regions: &Regions, number: u64) -> io::Result<bool> {
+        let mut page = [0; PAGE as usize];
+        file.read_exact_at(&mut page, regions.records + number * regions.record_len)?;
+        Ok(page == [0; PAGE as usize])
+    }
+
+    /// Makes record 0 or 1 one that there never was.
+    pub(crate) fn erase(file: &File, regions: &Regions, number: u64) -> io::Result<()> {
+        let at = regions.records + number * regions.record_len;
+        sys::write_at(file, &[0; PAGE as usize], at)
+    }
 }
 
 fn record_crc(head: &RecordHead, choices: &[u8]) -> u32 {
@@ -371,20 +384,30 @@ pub(crate) fn write_mark(file: &File, regions: &Regions, epoch: u64) -> io::Resu
     sys::write_at(file, &mark, regions.mark)
 }
 
-/// The mark's epoch; 0 if there is none.
-pub(crate) fn read_mark(file: &File, regions: &Regions) -> io::Result<u64> {
-    let mut mark = [0; 12];
-    file.read_exact_at(&mut mark, regions.mark)?;
-    let (epoch, crc) = mark.split_at(8);
-    let right = crc32fast::hash(epoch).to_le_bytes() == crc;
-    Ok(if right { epoch.iter().rev().fold(0, |n, b| n << 8 | u64::from(*b)) } else { 0 })
+/// What is in the mark's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mark {
+    /// Nothing: no sync was acknowledged yet, or it was lost with the power.
+    Absent,
+    /// The epoch of an acknowledged sync.
+    Of(u64),
+    /// Neither. It lies within one sector, so that no power cut tears it: this is damage.
+    Damaged,
 }
 
-/// Whether there is something in the mark's place that is no mark.
-pub(crate) fn is_mark_damaged(file: &File, regions: &Regions) -> io::Result<bool> {
-    let mut mark = [0; 16];
-    file.read_exact_at(&mut mark, regions.mark)?;
-    Ok(mark[12..] != [0; 4] || mark != [0; 16] && read_mark(file, regions)? == 0)
+impl Mark {
+    pub(crate) fn read(file: &File, regions: &Regions) -> io::Result<Mark> {
+        let mut mark = [0; 16];
+        file.read_exact_at(&mut mark, regions.mark)?;
+        if mark == [0; 16] {
+            return Ok(Mark::Absent);
+        }
+        let (epoch, rest) = mark.split_at(8);
+        let crc = crc32fast::hash(epoch).to_le_bytes();
+        let epoch = epoch.iter().rev().fold(0, |n, b| n << 8 | u64::from(*b));
+        let right = rest[..4] == crc && rest[4..] == [0; 4] && EPOCHS.contains(&epoch);
+        Ok(if right { Mark::Of(epoch) } else { Mark::Damaged })
+    }
 }
 
 #[cfg(test)]
@@ -420,14 +443,17 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_reads_back_or_is_none() {
+    fn a_mark_reads_back_and_any_other_byte_is_damage() {
         let regions = Regions::new(1000, 1 << 30).unwrap();
         let file = tempfile::tempfile().unwrap();
         file.set_len(regions.runs).unwrap();
-        assert_eq!(read_mark(&file, &regions).unwrap(), 0);
+        assert_eq!(Mark::read(&file, &regions).unwrap(), Mark::Absent);
         write_mark(&file, &regions, 0x0102_0304_0506).unwrap();
-        assert_eq!(read_mark(&file, &regions).unwrap(), 0x0102_0304_0506);
-        file.write_all_at(&[9], regions.mark).unwrap();
-        assert_eq!(read_mark(&file, &regions).unwrap(), 0);
+        assert_eq!(Mark::read(&file, &regions).unwrap(), Mark::Of(0x0102_0304_0506));
+        for at in 0..16 {
+            write_mark(&file, &regions, 0x0102_0304_0506).unwrap();
+            file.write_all_at(&[0x99], regions.mark + at).unwrap();
+            assert_eq!(Mark::read(&file, &regions).unwrap(), Mark::Damaged, "byte {at}");
+        }
     }
 }

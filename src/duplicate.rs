@@ -94,6 +94,7 @@ impl Pair {
                     let part = &mut part[..(self.content_len - at).min(PART)];
                     region.read(from.of(version), at, part);
                     self.to.write(to.of(version), at, part);
+                    attachment.note_progress();
                 }
                 for area in 0..to.count as usize {
                     // All of it: what the other areas hold means nothing.

@@ -5,6 +5,19 @@
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
+/// A word to sleep on, and what it is expected to be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Word {
+    pub(crate) at: *const AtomicU32,
+    pub(crate) expected: u32,
+}
+
+/// On so many words at once the kernel lets a thread sleep.
+pub(crate) const MOST_WORDS: usize = 128;
+
+/// How long to sleep before looking again where the kernel cannot wait for what is awaited.
+pub(crate) const SHORT_SLEEP: Duration = Duration::from_millis(1);
+
 /// Sleeps while `word` is `expected`, at most `limit`. May return early.
 pub(crate) fn wait(word: *const AtomicU32, expected: u32, limit: Duration) {
     let limit = libc::timespec {
@@ -24,5 +37,52 @@ pub(crate) fn wake_all(word: *const AtomicU32) {
     // SAFETY: the kernel uses the address only to find who sleeps there.
     unsafe {
         libc::syscall(libc::SYS_futex, word, libc::FUTEX_WAKE, i32::MAX);
+    }
+}
+
+/// Sleeps while all these words, [`MOST_WORDS`] or fewer, are as expected, at most `limit`.
+/// May return early; on kernels before 5.16, always after [`SHORT_SLEEP`].
+pub(crate) fn wait_any(words: &[Word], limit: Duration) {
+    if let [word] = words {
+        return wait(word.at, word.expected, limit);
+    }
+    let waiters: Vec<Waiter> = words.iter().map(Waiter::new).collect();
+    let mut until = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: fills the struct on this stack. The kernel reads the words at these addresses
+    // itself, and returns EFAULT where nothing is mapped; list and time live until it returns.
+    let slept = unsafe {
+        libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut until);
+        let nanos = until.tv_nsec + libc::c_long::from(limit.subsec_nanos().cast_signed());
+        let secs = libc::time_t::try_from(limit.as_secs()).unwrap_or(libc::time_t::MAX);
+        until.tv_sec = until.tv_sec.saturating_add(secs).saturating_add(nanos / NANOS);
+        until.tv_nsec = nanos % NANOS;
+        let (first, count) = (waiters.as_ptr(), waiters.len());
+        let clock = libc::CLOCK_MONOTONIC;
+        libc::syscall(libc::SYS_futex_waitv, first, count, 0, &raw const until, clock) >= 0
+    };
+    let error = std::io::Error::last_os_error().raw_os_error();
+    let usual = matches!(error, Some(libc::EAGAIN | libc::ETIMEDOUT | libc::EINTR));
+    if !slept && !usual {
+        std::thread::sleep(SHORT_SLEEP.min(limit));
+    }
+}
+
+const NANOS: libc::c_long = 1_000_000_000;
+
+/// `struct futex_waitv` of linux/futex.h.
+#[repr(C)]
+struct Waiter {
+    value: u64,
+    address: u64,
+    flags: u32,
+    reserved: u32,
+}
+
+impl Waiter {
+    fn new(word: &Word) -> Waiter {
+        /// FUTEX2_SIZE_U32, without FUTEX2_PRIVATE.
+        const SHARED_U32: u32 = 2;
+        let address = word.at.addr() as u64;
+        Waiter { value: word.expected.into(), address, flags: SHARED_U32, reserved: 0 }
     }
 }

@@ -124,6 +124,8 @@ initial! {
 pub(crate) struct Handle<M> {
     pub(crate) store: Store,
     pub(crate) descriptor: Arc<Descriptor>,
+    /// The descriptor's, worked out once.
+    pub(crate) form: Form,
     pub(crate) memory: M,
 }
 
@@ -204,10 +206,11 @@ impl Store {
         let (store, descriptor) = (self.clone(), Arc::new(descriptor));
         match form {
             Form::Areas(areas) => {
-                AnyHandle::Areas(Handle { store, descriptor, memory: region }, areas)
+                AnyHandle::Areas(Handle { store, descriptor, form, memory: region }, areas)
             }
             Form::Scalar | Form::Lock => {
-                AnyHandle::Scalar(Handle { store, descriptor, memory: CellRegion::new(region) })
+                let memory = CellRegion::new(region);
+                AnyHandle::Scalar(Handle { store, descriptor, form, memory })
             }
         }
     }
@@ -255,10 +258,9 @@ impl Store {
         self.check_writable()?;
         let found = directory::find(&self.attachment, name)?;
         let (descriptor, region) = found.ok_or_else(|| self.not_found(name))?;
-        let form = descriptor.form();
         let removed = match self.handle(descriptor, region) {
-            AnyHandle::Scalar(handle) => handle.remove(form),
-            AnyHandle::Areas(handle, _) => handle.remove(form),
+            AnyHandle::Scalar(handle) => handle.remove(),
+            AnyHandle::Areas(handle, _) => handle.remove(),
         };
         match removed {
             // Somebody else was first.
@@ -319,8 +321,7 @@ impl<M: Memory> Handle<M> {
     pub(crate) fn lock_for_update(&self) -> Result<UpdateLock<'_, M>> {
         self.store.check_writable()?;
         let mut patience = self.patience();
-        let form = self.descriptor.form();
-        let held = protocol::lock(&self.memory, self.attachment(), form, &mut patience);
+        let held = protocol::lock(&self.memory, self.attachment(), self.form, &mut patience);
         let busy = match held {
             Ok(held) => return Ok(UpdateLock { held: Some(held), busy: None }),
             Err(Failure::Deadlock) if self.is_guarded() => {
@@ -348,10 +349,10 @@ impl<M: Memory> Handle<M> {
         held.commit(areas, at, data).map_err(|failure| self.explain(failure, &self.patience()))
     }
 
-    fn remove(&self, form: Form) -> Result<()> {
+    fn remove(&self) -> Result<()> {
         let mut patience = self.patience();
-        protocol::lock(&self.memory, self.attachment(), form, &mut patience)
-            .and_then(|held| protocol::remove(held, form))
+        protocol::lock(&self.memory, self.attachment(), self.form, &mut patience)
+            .and_then(|held| protocol::remove(held, self.form))
             .map_err(|failure| self.explain(failure, &patience))
     }
 }
@@ -529,7 +530,7 @@ impl<M: Memory> Handle<M> {
         let attachment = self.attachment();
         self.store.check_writable()?;
         let mut patience = self.patience();
-        let held = protocol::lock(&self.memory, attachment, self.descriptor.form(), &mut patience)
+        let held = protocol::lock(&self.memory, attachment, self.form, &mut patience)
             .map_err(|failure| self.explain(failure, &patience))?;
         let slot = self.descriptor.live;
         attachment.add_guard(slot);
@@ -567,6 +568,28 @@ macro_rules! common_methods {
         /// Whether the slot was removed. `load` still returns its last value.
         pub fn is_removed(&self) -> bool {
             self.handle.is_removed()
+        }
+
+        /// Waits until the slot has another version than `seen`, at most `timeout` (`None`:
+        /// for ever); returns the version that is there then, `None` when the time is over.
+        ///
+        /// `seen` is the version of what the caller knows: of an earlier call, or of
+        /// `load_versioned`. So no change is missed: one that came before the call ends it
+        /// at once. Of several changes only the last may be seen. Spins for a moment, then
+        /// sleeps, and is woken from whatever process; on a store opened read-only it looks
+        /// every millisecond.
+        ///
+        /// # Errors
+        ///
+        /// [`Error::Removed`](crate::Error::Removed) if the slot is, or becomes, removed;
+        /// [`Error::Deadlock`](crate::Error::Deadlock) if it is this thread itself that
+        /// keeps others from changing the slot, by its lock.
+        pub fn wait_for_change(
+            &self,
+            seen: u64,
+            timeout: Option<std::time::Duration>,
+        ) -> crate::error::Result<Option<u64>> {
+            self.handle.wait_for_change(seen, timeout)
         }
 
         /// Waits for the slot's lock and holds it until the guard is dropped, for sections

@@ -77,7 +77,7 @@ pub(crate) mod live {
     pub(crate) const LAST_SYNC: usize = 34;
     /// The allocation ends, see [`Ends`](super::Ends).
     pub(crate) const ENDS: usize = 40;
-    /// The progress of whoever holds the open lock. Not used yet.
+    /// Counts what the holder of the open lock has got done, for those who wait for it.
     pub(crate) const PROGRESS: usize = 48;
     /// The last restore, to show to people: which sync it returned to, then when, in
     /// seconds since 1970; 0: there was none.
@@ -85,6 +85,9 @@ pub(crate) mod live {
     /// Words of the live header.
     pub(crate) const WORDS: usize = 56;
 }
+
+/// Where [`live::PROGRESS`] is in any store, for those who have not mapped it.
+pub(crate) const PROGRESS_AT: u64 = LIVE_HEADER + 8 * live::PROGRESS as u64;
 
 /// The static header: what never changes once the store is created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]

@@ -25,6 +25,8 @@
 //! - [`Store::transaction`]: several slots updated at once, or not at all
 //! - [`Store::snapshot`]: several slots as they were at one instant
 //! - [`Guard`]: a slot's lock, for longer sections
+//! - [`Value::wait_until`], [`Value::wait_for_change`], [`Store::wait_any`]: asleep until others
+//!   change a slot
 //! - [`Error`]: one type, which names the file, the slot and the remedy
 //!
 //! # What it promises
@@ -91,6 +93,7 @@ mod sys;
 mod text;
 mod transaction;
 mod value;
+mod wait;
 
 pub use array::{Array, ArrayIndex};
 pub use check::{Check, Problem};
@@ -106,6 +109,7 @@ pub use store::{Event, Info, OpenOptions, Opener, Store, exit_on_truncation};
 pub use text::{Bytes, Text};
 pub use transaction::Transaction;
 pub use value::Value;
+pub use wait::Awaitable;
 
 /// The README's examples, run as tests.
 #[cfg(doctest)]

@@ -11,7 +11,7 @@ use crate::layout::FLAG_NO_CHECKPOINT;
 use crate::open::{self, Creation};
 use crate::protocol::Patience;
 use crate::store::Store;
-use crate::sync::{Syncer, Turn};
+use crate::sync::{self, Syncer, Turn};
 
 impl Store {
     /// Verifies everything that can be: the directory and its index, that no two slots
@@ -69,6 +69,11 @@ impl Store {
     ///
     /// As [`copy_to`](Store::copy_to).
     pub fn copy_with(&self, path: impl AsRef<Path>, progress: impl FnMut(u64)) -> Result<()> {
+        self.copy_shown_as(path.as_ref(), path.as_ref(), progress)
+    }
+
+    /// The same; errors speak of `shown` where they mean the copy.
+    fn copy_shown_as(&self, path: &Path, shown: &Path, progress: impl FnMut(u64)) -> Result<()> {
         let progress = std::cell::RefCell::new(progress);
         let header = &self.attachment.header;
         let metadata = self
@@ -84,14 +89,15 @@ impl Store {
             checkpoint: header.flags & FLAG_NO_CHECKPOINT == 0,
             any_file_system: true,
         };
-        open::create_with(path.as_ref(), creation, |copy| {
+        open::create_with(path, shown, creation, |copy| {
+            copy.set_original(&self.attachment);
             let mut patience = Patience::new(self.settings.lock_timeout);
             let mut progress = |bytes| progress.borrow_mut()(bytes);
             duplicate(&self.attachment, copy, &mut patience, &mut progress)?;
             if creation.checkpoint {
                 Syncer::new().sync(copy, &mut patience, Turn::Wait)?;
             }
-            copy.map.file().sync_all().map_err(|e| Error::io(&copy.path, "cannot sync", e))
+            sync::flush(copy).map_err(|e| Error::io(&copy.path, "cannot sync", e))
         })
     }
 
@@ -102,7 +108,8 @@ impl Store {
     /// # Errors
     ///
     /// [`Error::LockTimeout`] if somebody has it open; else as
-    /// [`copy_to`](Store::copy_to). The store stays as it was.
+    /// [`copy_to`](Store::copy_to). The store stays as it was, or all is done but that it
+    /// would survive a power cut.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -139,12 +146,7 @@ impl Store {
         self.attachment.if_alone(|| {
             alone = true;
             let new = open::unused_name(&path).map_err(cannot)?;
-            self.copy_with(&new, progress).inspect_err(|error| {
-                // It may have its name already: what failed is to sync the folder.
-                if !matches!(error, Error::Exists { .. }) {
-                    let _ = std::fs::remove_file(&new);
-                }
-            })?;
+            self.copy_shown_as(&new, &path, progress)?;
             let moved =
                 take_over_owner(&self.attachment, &new).and_then(|()| open::replace(&new, &path));
             moved.map_err(|e| {

@@ -19,7 +19,7 @@ use crate::protocol::{CONTROL, Cell, Control, Memory};
 use crate::sys;
 
 /// How long a waiter spins before it sleeps: about what a sleep and a wake-up cost.
-const SPIN: Duration = Duration::from_micros(50);
+pub(crate) const SPIN: Duration = Duration::from_micros(50);
 
 /// A store's file, mapped.
 #[derive(Debug)]
@@ -131,10 +131,21 @@ impl Region {
         (&raw const self.words()[CONTROL]).cast()
     }
 
+    /// What to sleep on while the control word is `seen`. It is to be used while this lives.
+    pub(crate) fn futex_word(&self, seen: Control) -> futex::Word {
+        futex::Word { at: self.futex(), expected: seen.futex_word() }
+    }
+
     /// A part of it, from word `from` on.
     pub(crate) fn part(&self, from: usize, words: usize) -> Region {
         assert!(from + words <= self.words, "a part lies within the whole");
         Region { map: Arc::clone(&self.map), start: self.start + from * WORD, words }
+    }
+}
+
+impl AsRef<Region> for Region {
+    fn as_ref(&self) -> &Region {
+        self
     }
 }
 

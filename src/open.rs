@@ -22,7 +22,8 @@ use crate::directory;
 use crate::error::{Error, Result};
 use crate::fork::{PerProcess, StoreFile};
 use crate::layout::{
-    Ends, FLAG_NO_CHECKPOINT, FORMAT, GRANULE, HEADER_LEN, Header, MAGIC, Regions, live,
+    Ends, FLAG_NO_CHECKPOINT, FORMAT, GRANULE, HEADER_LEN, Header, MAGIC, PROGRESS_AT, Regions,
+    live,
 };
 use crate::map::Map;
 use crate::recovery::{self, Recovery};
@@ -134,12 +135,16 @@ fn creation_error(path: &Path, creation: Creation, error: io::Error) -> Error {
 /// Creates a store without a name, fills it, and gives it its name. An error of the
 /// kind `AlreadyExists` if the name is taken; `InvalidInput` if the sizes do not fit.
 fn create(path: &Path, creation: Creation) -> io::Result<()> {
-    create_filled(path, |file| fill(file, creation), creation.mode)
+    create_filled(path, |file| fill(file, creation), creation.mode)?;
+    // Where that fails, the store stays: others may have opened it by now.
+    sync_folder(folder_of(path))
 }
 
-/// Creates a store that `content` fills before it has its name. `Exists` if that is taken.
+/// Creates a store that `content` fills before it has its name. `Exists` if that is taken;
+/// on any other error there is nothing of that name. Errors speak of `shown`.
 pub(crate) fn create_with(
     path: &Path,
+    shown: &Path,
     creation: Creation,
     content: impl Fn(&Attachment) -> Result<()>,
 ) -> Result<()> {
@@ -149,8 +154,8 @@ pub(crate) fn create_with(
         |file| {
             fill(file, creation)?;
             let result = open_apart(file)
-                .map_err(|e| Error::io(path, "cannot open the new file", e))
-                .and_then(|file| map(path.to_owned(), file, true))
+                .map_err(|e| Error::io(shown, "cannot open the new file", e))
+                .and_then(|file| map(shown.to_owned(), file, true))
                 .and_then(|attachment| content(&attachment));
             result.map_err(|error| {
                 failed = Some(error);
@@ -159,12 +164,17 @@ pub(crate) fn create_with(
         },
         creation.mode,
     );
+    let created = created.and_then(|()| {
+        sync_folder(folder_of(path)).inspect_err(|_| {
+            let _ = std::fs::remove_file(path);
+        })
+    });
     match (created, failed) {
         (_, Some(error)) => Err(error),
         (Err(e), None) if e.kind() == io::ErrorKind::AlreadyExists => {
-            Err(Error::Exists { path: path.to_owned(), slot: None })
+            Err(Error::Exists { path: shown.to_owned(), slot: None })
         }
-        (result, None) => result.map_err(|e| creation_error(path, creation, e)),
+        (result, None) => result.map_err(|e| creation_error(shown, creation, e)),
     }
 }
 
@@ -203,7 +213,7 @@ fn create_filled(
         }
         Err(error) => return Err(error),
     }
-    sync_folder(folder)
+    Ok(())
 }
 
 /// A name in the same folder that nobody uses.
@@ -329,6 +339,8 @@ fn open_existing(request: &Request<'_>) -> Result<Option<Arc<Session>>> {
     check_file_system(request, &file)?;
     let key = (metadata.dev(), metadata.ino(), writable);
     let start = Instant::now();
+    // When the holder of the open lock was last seen to get on.
+    let (mut progress, mut since) = (None, start);
     let mut pause = Duration::from_micros(50);
     loop {
         // The mutex is not held while waiting: other stores are opened meanwhile.
@@ -356,14 +368,25 @@ fn open_existing(request: &Request<'_>) -> Result<Option<Arc<Session>>> {
             return Ok(Some(session));
         }
         drop(known);
+        let now = read_progress(&file);
+        if now != progress {
+            (progress, since) = (now, Instant::now());
+        }
         let waited = start.elapsed();
-        if request.timeout.is_some_and(|timeout| waited >= timeout) {
+        if request.timeout.is_some_and(|timeout| since.elapsed() >= timeout) {
             let (path, slot) = (path.to_owned(), "the open lock".to_owned());
             return Err(Error::LockTimeout { path, slot, holder: None, waited });
         }
         std::thread::sleep(pause);
         pause = (2 * pause).min(Duration::from_millis(5));
     }
+}
+
+/// The word that the holder of the open lock changes as it gets on; `None`: it has none.
+fn read_progress(file: &File) -> Option<u64> {
+    let mut word = [0; 8];
+    file.read_exact_at(&mut word, PROGRESS_AT).ok()?;
+    Some(u64::from_le_bytes(word))
 }
 
 /// Numbers of file systems, from linux/magic.h and statfs(2).
@@ -443,7 +466,7 @@ fn attach(path: PathBuf, file: StoreFile, writable: bool) -> Result<(Arc<Attachm
         .map_err(|e| Error::io(path, "cannot lock a byte of the file", e))?;
     let recovery = match alone {
         false => Recovery::Joined,
-        true if writable => recovery::recover(&attachment)?,
+        true if writable => attachment.with_progress(|| recovery::recover(&attachment))?,
         true if recovery::is_needed(&attachment)? => return restore_to_read(&attachment),
         true => Recovery::Resumed,
     };
@@ -485,8 +508,11 @@ fn restore_to_read(attachment: &Attachment) -> Result<(Arc<Attachment>, Recovery
         }
     };
     let restored = map(path.clone(), restored, true)?;
-    let recovery = match (recovery::recover(&restored)?, frozen) {
-        (Recovery::Restored { epoch, .. }, true) => Recovery::Frozen { epoch },
+    let recovery = restored.with_progress(|| recovery::recover(&restored))?;
+    let recovery = match (recovery, frozen) {
+        (Recovery::Restored { epoch, newer_dropped }, true) => {
+            Recovery::Frozen { epoch, newer_dropped }
+        }
         (recovery, _) => recovery,
     };
     let file = reopen(restored.map.file(), false).map_err(cannot)?;

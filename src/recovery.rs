@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::attach::Attachment;
-use crate::checkpoint::{self, Choice, Place, Record, Tag, control_of, mix, tag_of};
+use crate::checkpoint::{self, Choice, Mark, Place, Record, Tag, control_of, mix, tag_of};
 use crate::clock::seconds_since_1970;
 use crate::directory;
 use crate::error::{Error, Result};
@@ -38,7 +38,8 @@ pub enum Recovery {
     Restored {
         /// Which sync it was; they are counted.
         epoch: u64,
-        /// Whether a newer sync was found that had not been completed.
+        /// Whether there was a newer sync that had not been completed, or may have been: what
+        /// is left of it, or of an older one, cannot be told.
         newer_dropped: bool,
     },
     /// As [`Restored`](Recovery::Restored), but this opener may only read: what it sees is
@@ -46,6 +47,8 @@ pub enum Recovery {
     Frozen {
         /// Which sync it was.
         epoch: u64,
+        /// As of [`Restored`](Recovery::Restored).
+        newer_dropped: bool,
     },
     /// The machine was restarted, and the store keeps no checkpoints: it is empty.
     Emptied,
@@ -156,38 +159,58 @@ pub(crate) fn store_identity(attachment: &Attachment, identity: &Identity) {
     }
 }
 
-/// The newest record that is whole, and whether there is a newer one that is not.
+/// The newest record that is whole, and whether there is, or may have been, a newer one.
 fn choose(attachment: &Attachment) -> Result<(Record, bool)> {
     let (file, regions) = (attachment.map.file(), &attachment.header.regions);
+    let fail = |e| cannot(&attachment.path, e);
+    let corrupt = |what: &str| Error::corrupt(&attachment.path, what);
     let mut records = Vec::new();
+    let mut unreadable = false;
     for number in 0..2 {
-        let record =
-            Record::read(file, regions, number).map_err(|e| cannot(&attachment.path, e))?;
-        records.extend(record);
+        match Record::read(file, regions, number).map_err(fail)? {
+            Some(record) => records.push(record),
+            None => unreadable |= !Record::is_erased(file, regions, number).map_err(fail)?,
+        }
     }
     records.sort_by_key(|record| std::cmp::Reverse(record.epoch));
-    let mark = checkpoint::read_mark(file, regions).map_err(|e| cannot(&attachment.path, e))?;
+    if records.is_empty() {
+        return Err(corrupt("both of its commit records are damaged"));
+    }
+    let mark = Mark::read(file, regions).map_err(fail)?;
     // What is wrong with the newest one, which is the one that is wanted.
     let mut damage = None;
     for (number, record) in records.iter().enumerate() {
         match check_whole(attachment, record) {
-            Ok(()) if mark > record.epoch => {
-                let older = format!(
-                    "sync {mark} was acknowledged, but the newest that is whole is {}",
-                    record.epoch
-                );
+            Ok(()) => {
+                let newer_dropped = number > 0 || unreadable;
+                let Err(why) = may_return_to(record.epoch, newer_dropped, mark) else {
+                    return Ok((record.clone(), newer_dropped));
+                };
                 return Err(match damage {
-                    Some(damage) => with_more(damage, &older),
-                    None => Error::corrupt(&attachment.path, older),
+                    Some(damage) => with_more(damage, &why),
+                    None => corrupt(&why),
                 });
             }
-            Ok(()) => return Ok((record.clone(), number > 0)),
             Err(error @ Error::Corrupt { .. }) => damage = damage.or(Some(error)),
             Err(error) => return Err(error),
         }
     }
-    let none = || Error::corrupt(&attachment.path, "both of its commit records are damaged");
-    Err(damage.unwrap_or_else(none))
+    Err(damage.unwrap_or_else(|| corrupt("none of its commit records is whole")))
+}
+
+/// Why a whole record will not do, which there may have been a newer one than: that one was
+/// acknowledged, or nobody can tell.
+fn may_return_to(epoch: u64, newer_dropped: bool, mark: Mark) -> std::result::Result<(), String> {
+    match mark {
+        Mark::Of(acknowledged) if acknowledged > epoch => Err(format!(
+            "sync {acknowledged} was acknowledged, but the newest that is whole is {epoch}"
+        )),
+        Mark::Damaged if newer_dropped => Err(format!(
+            "the mark of the last sync is damaged too, so that nobody can tell whether that was \
+             sync {epoch}, the newest that is whole"
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Adds to what an error says of a damaged file.
@@ -229,6 +252,7 @@ fn read_copy(
     place: &Place,
     choice: Choice,
 ) -> Result<(checkpoint::CopyHead, Vec<u8>)> {
+    attachment.note_progress();
     let copy =
         place.read(attachment.map.file(), choice).map_err(|e| cannot(&attachment.path, e))?;
     copy.ok_or_else(|| {
@@ -304,12 +328,13 @@ fn restore(attachment: &Attachment, record: &Record) -> Result<()> {
     let (file, regions) = (attachment.map.file(), &attachment.header.regions);
     let fail = |e| cannot(&attachment.path, e);
     let len = file.metadata().map_err(fail)?.len();
-    match sys::unshare(file, len) {
-        // Most file systems share no blocks, and know nothing of it.
-        Err(e) if !matches!(e.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EINVAL)) => {
-            return Err(space::no_space(attachment, len, e));
+    for (at, len) in sync::parts(len) {
+        match sys::unshare(file, at, len) {
+            Ok(()) => attachment.note_progress(),
+            // Most file systems share no blocks, and know nothing of it.
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EINVAL)) => break,
+            Err(e) => return Err(space::no_space(attachment, len, e)),
         }
-        _ => {}
     }
     // Until the end nobody must take the live area for whole.
     let tried_before = is_of_this_boot(attachment, &RESTORING);
@@ -351,8 +376,7 @@ fn restore(attachment: &Attachment, record: &Record) -> Result<()> {
     for number in 0..2 {
         let other = Record::read(file, regions, number).map_err(fail)?;
         if other.as_ref() != Some(record) {
-            let at = regions.records + number * regions.record_len;
-            sys::write_at(file, &[0; PAGE as usize], at).map_err(fail)?;
+            Record::erase(file, regions, number).map_err(fail)?;
         }
     }
     sync::store_acked(attachment, record.epoch);
@@ -362,7 +386,7 @@ fn restore(attachment: &Attachment, record: &Record) -> Result<()> {
     }
     // All of it, also what was not written just now: of a copied file nothing is on the
     // disk yet. On an error the next opener does all of it again.
-    file.sync_all().map_err(fail)?;
+    sync::flush(attachment).map_err(fail)?;
     // The mark may be damaged, or have been lost with the power.
     if attachment.header.flags & FLAG_NO_CHECKPOINT == 0 {
         checkpoint::write_mark(file, regions, record.epoch).map_err(fail)?;

@@ -87,7 +87,11 @@ impl Session {
         }
         let nanos = u64::try_from(period.as_nanos()).unwrap_or(NEVER - 1);
         // Relaxed: the thread sees it when it next wakes.
-        if self.period.fetch_min(nanos.min(NEVER - 1), Ordering::Relaxed) > nanos {
+        let before = self.period.fetch_min(nanos.min(NEVER - 1), Ordering::Relaxed);
+        if before == NEVER {
+            // Until now, there was no thread to be.
+            self.generation.store(NEVER, Ordering::Relaxed);
+        } else if before > nanos {
             self.background().bell.ring.notify_all();
         }
         self.keep_syncing();
@@ -106,8 +110,8 @@ impl Session {
     #[cold]
     fn start(self: &Arc<Self>) {
         let now = fork::generation();
-        if self.period.load(Ordering::Relaxed) == NEVER
-            || self.generation.swap(now, Ordering::Relaxed) == now
+        if self.generation.swap(now, Ordering::Relaxed) == now
+            || self.period.load(Ordering::Relaxed) == NEVER
         {
             return;
         }

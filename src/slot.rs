@@ -1,6 +1,7 @@
 //! [`Slot`]: a slot of any type, for tools that learn the type at run time.
 
 use std::ops::{Range, RangeBounds};
+use std::time::Duration;
 
 use crate::array::positions;
 use crate::cell::CellRegion;
@@ -13,6 +14,7 @@ use crate::map::Region;
 use crate::protocol::{self, Areas, Memory, Sample};
 use crate::store::Store;
 use crate::text::{Content, into_text};
+use crate::wait::sealed::{Sealed, Target};
 
 /// A slot by its run-time type: what tools use that work on any store.
 ///
@@ -145,6 +147,15 @@ impl Slot {
         on_handle!(&self.kind, handle => handle.is_removed())
     }
 
+    /// As [`Value::wait_for_change`](crate::Value::wait_for_change).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn wait_for_change(&self, seen: u64, timeout: Option<Duration>) -> Result<Option<u64>> {
+        on_handle!(&self.kind, handle => handle.wait_for_change(seen, timeout))
+    }
+
     /// As [`Value::lock`](crate::Value::lock).
     ///
     /// # Errors
@@ -199,6 +210,22 @@ impl Slot {
     /// As [`load_range`](Slot::load_range).
     pub fn load_range_versioned(&self, range: impl RangeBounds<usize>) -> Result<(Elements, u64)> {
         Ok(self.read(self.positions(range)?))
+    }
+
+    /// Waits until `condition` holds of the content, at most `timeout` (`None`: for ever);
+    /// returns it, `None` when the time is over. `condition` is asked about the content
+    /// at first, and after each change (of several changes at once only the last).
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_for_change`](Slot::wait_for_change).
+    pub fn wait_until(
+        &self,
+        condition: impl FnMut(&Data) -> bool,
+        timeout: Option<Duration>,
+    ) -> Result<Option<Data>> {
+        let load = || self.load_versioned();
+        on_handle!(&self.kind, handle => handle.wait_until(timeout, load, condition))
     }
 
     /// Replaces the content.
@@ -418,6 +445,12 @@ impl Slot {
 
     fn path(&self) -> std::path::PathBuf {
         on_handle!(&self.kind, handle => handle.attachment().path.clone())
+    }
+}
+
+impl Sealed for Slot {
+    fn target(&self) -> Target<'_> {
+        on_handle!(&self.kind, handle => Target(handle))
     }
 }
 

@@ -131,7 +131,8 @@ impl OpenOptions {
     }
 
     /// How long to wait for a lock before [`Error::LockTimeout`]: 5 seconds unless set;
-    /// `None`: for ever. Bounds opening, too. Reads never wait.
+    /// `None`: for ever. Bounds opening, too, where it starts anew for as long as another
+    /// process gets on with a long restore, sync or compaction. Reads never wait.
     pub fn lock_timeout(&mut self, timeout: Option<Duration>) -> &mut Self {
         self.settings.lock_timeout = timeout;
         self

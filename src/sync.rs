@@ -87,6 +87,22 @@ impl Syncer {
     }
 }
 
+/// Bytes that the whole file is written out by.
+const PART: u64 = 16 << 20;
+
+/// The whole file, in parts.
+pub(crate) fn parts(len: u64) -> impl Iterator<Item = (u64, u64)> + Clone {
+    (0..len.div_ceil(PART)).map(move |i| (i * PART, PART.min(len - i * PART)))
+}
+
+/// Makes the whole file survive a power cut. In parts first, as it may take long.
+pub(crate) fn flush(attachment: &Attachment) -> std::io::Result<()> {
+    let file = attachment.map.file();
+    let len = file.metadata()?.len();
+    sys::write_out(file, parts(len), || attachment.note_progress())?;
+    file.sync_all()
+}
+
 /// The epoch of the last acknowledged sync, if the live header has one.
 fn acked(attachment: &Attachment) -> Option<u64> {
     // Acquire: stored after the record was written.
@@ -184,7 +200,8 @@ impl Tracked {
         let written: Vec<(u64, u64)> =
             self.all_units().filter_map(|u| Some(u.place.range(u.written?.0))).collect();
         if !written.is_empty() || self.lines != self.synced_lines {
-            sys::write_out(file, &written).map_err(cannot)?;
+            let progress = || attachment.note_progress();
+            sys::write_out(file, written.iter().copied(), progress).map_err(cannot)?;
             let record = self.next_record(epoch);
             let number = 1 - self.record;
             let regions = &attachment.header.regions;
@@ -231,7 +248,7 @@ impl Tracked {
         };
         if Some(found[chosen].1.epoch) != acked && attachment.writable {
             // It may never have reached the disk; what it names must, before it is built on.
-            file.sync_all().map_err(cannot)?;
+            flush(attachment).map_err(cannot)?;
         }
         let (number, record) = found.swap_remove(chosen);
         let mut tracked = Tracked {
@@ -279,6 +296,7 @@ impl Tracked {
                 damaged.extend_from_slice(&unit.slots);
                 continue;
             };
+            attachment.note_progress();
             unit.share = mix(head.unit, head.epoch, head.crc);
             for i in &unit.slots {
                 let slot = &mut slots[*i];
@@ -427,6 +445,7 @@ impl Tracked {
             unit.write(attachment.map.file(), epoch, 0, &data)
                 .map_err(|e| cannot_sync(attachment, e))?;
             unit.used = used;
+            attachment.note_progress();
         }
         Ok(())
     }
@@ -460,6 +479,7 @@ fn copy_small(
     slots: &[Slot],
     seen: &mut [Tag],
 ) -> Result<()> {
+    attachment.note_progress();
     let mut data = vec![0; unit.used];
     for i in &unit.slots {
         let slot = &slots[*i];
@@ -518,6 +538,7 @@ fn copy_large(
         } else {
             unit.write(file, epoch, tag, data).map_err(cannot)?;
         }
+        attachment.note_progress();
     }
     Ok(if protocol::is_whole(region, areas, version) { tag } else { UNKNOWN })
 }

@@ -93,17 +93,22 @@ pub(crate) fn punch(file: &File, offset: u64, len: u64) -> io::Result<()> {
 }
 
 /// Starts writing these ranges to the device, then waits until they are there (in its
-/// cache: what makes them lasting is the next flush).
-pub(crate) fn write_out(file: &File, ranges: &[(u64, u64)]) -> io::Result<()> {
+/// cache: what makes them lasting is the next flush). `progress` is called after each.
+pub(crate) fn write_out(
+    file: &File,
+    ranges: impl Iterator<Item = (u64, u64)> + Clone,
+    mut progress: impl FnMut(),
+) -> io::Result<()> {
     let start = libc::SYNC_FILE_RANGE_WRITE;
     let finish = libc::SYNC_FILE_RANGE_WAIT_BEFORE | start | libc::SYNC_FILE_RANGE_WAIT_AFTER;
     for flags in [start, finish] {
-        for (offset, len) in ranges {
+        for (offset, len) in ranges.clone() {
             let (offset, len) = (offset.cast_signed(), len.cast_signed());
             // SAFETY: sync_file_range touches no memory of ours.
             uninterrupted(|| unsafe {
                 libc::sync_file_range(file.as_raw_fd(), offset, len, flags)
             })?;
+            progress();
         }
     }
     Ok(())
@@ -172,11 +177,11 @@ pub(crate) fn write_in_place(file: &File) -> io::Result<()> {
 
 /// Gives a file blocks of its own where it shares them with a copy, as xfs and btrfs make
 /// them: otherwise the first write to each would have to find room.
-pub(crate) fn unshare(file: &File, len: u64) -> io::Result<()> {
-    let len = len.cast_signed();
+pub(crate) fn unshare(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    let (offset, len) = (offset.cast_signed(), len.cast_signed());
     // SAFETY: fallocate touches no memory of ours; the descriptor is open, as `file` is.
     uninterrupted(|| unsafe {
-        libc::fallocate(file.as_raw_fd(), libc::FALLOC_FL_UNSHARE_RANGE, 0, len)
+        libc::fallocate(file.as_raw_fd(), libc::FALLOC_FL_UNSHARE_RANGE, offset, len)
     })?;
     Ok(())
 }

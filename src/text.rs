@@ -1,5 +1,7 @@
 //! [`Text`] and [`Bytes`]: slots with a capacity and a current length.
 
+use std::time::Duration;
+
 use crate::data::{Data, TEXT_LEN, text_content};
 use crate::dtype::SlotType;
 use crate::error::Result;
@@ -7,6 +9,7 @@ use crate::handle::{AnyHandle, Define, Handle, common_methods};
 use crate::map::Region;
 use crate::protocol::{self, Areas, Memory};
 use crate::store::Store;
+use crate::wait::sealed::{Sealed, Target};
 
 /// A slot of UTF-8 text.
 ///
@@ -168,6 +171,22 @@ impl Text {
         (into_text(bytes), version)
     }
 
+    /// Waits until `condition` holds of the text, at most `timeout` (`None`: for ever);
+    /// returns it, `None` when the time is over. `condition` is asked about the text
+    /// at first, and after each change (of several changes at once only the last).
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_for_change`](Text::wait_for_change).
+    pub fn wait_until(
+        &self,
+        mut condition: impl FnMut(&str) -> bool,
+        timeout: Option<Duration>,
+    ) -> Result<Option<String>> {
+        let load = || self.load_versioned();
+        self.handle.wait_until(timeout, load, |text| condition(text))
+    }
+
     /// Replaces the text, at once.
     ///
     /// # Errors
@@ -176,6 +195,18 @@ impl Text {
     /// never cut. Else as [`Array::store`](crate::Array::store).
     pub fn store(&self, text: &str) -> Result<()> {
         self.content.store(&self.handle, text.as_bytes())
+    }
+}
+
+impl Sealed for Text {
+    fn target(&self) -> Target<'_> {
+        Target(&self.handle)
+    }
+}
+
+impl Sealed for Bytes {
+    fn target(&self) -> Target<'_> {
+        Target(&self.handle)
     }
 }
 
@@ -200,6 +231,22 @@ impl Bytes {
     /// The bytes, and the version they are of.
     pub fn load_versioned(&self) -> (Vec<u8>, u64) {
         self.content.load(&self.handle)
+    }
+
+    /// Waits until `condition` holds of the bytes, at most `timeout` (`None`: for ever);
+    /// returns them, `None` when the time is over. `condition` is asked about the bytes
+    /// at first, and after each change (of several changes at once only the last).
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_for_change`](Bytes::wait_for_change).
+    pub fn wait_until(
+        &self,
+        mut condition: impl FnMut(&[u8]) -> bool,
+        timeout: Option<Duration>,
+    ) -> Result<Option<Vec<u8>>> {
+        let load = || self.load_versioned();
+        self.handle.wait_until(timeout, load, |bytes| condition(bytes))
     }
 
     /// Replaces the bytes, at once.

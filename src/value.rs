@@ -1,6 +1,7 @@
 //! [`Value`]: a slot of one scalar.
 
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use crate::cell::CellRegion;
 use crate::dtype::{Bits, Element, Number, SlotType};
@@ -8,6 +9,7 @@ use crate::error::Result;
 use crate::handle::{AnyHandle, Define, Handle, common_methods};
 use crate::protocol;
 use crate::store::Store;
+use crate::wait::sealed::{Sealed, Target};
 
 /// A slot of one scalar, with the operations of std's atomics.
 ///
@@ -70,6 +72,35 @@ impl<T: Element> Value<T> {
         let (bits, version) =
             protocol::load_scalar_versioned(&self.handle.memory, self.handle.attachment());
         (T::from_bits(bits), version)
+    }
+
+    /// Waits until `condition` holds of the value, at most `timeout` (`None`: for ever);
+    /// returns it, `None` when the time is over. `condition` is asked about the value
+    /// at first, and after each change (of several changes at once only the last).
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_for_change`](Value::wait_for_change).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let store = slotfile::Store::temporary()?;
+    /// let hits = store.value::<u64>("hits")?;
+    /// std::thread::scope(|scope| {
+    ///     scope.spawn(|| hits.fetch_add(1000)); // in whatever process
+    ///     let seen = hits.wait_until(|hits| hits >= 1000, Some(Duration::from_secs(5)))?;
+    ///     assert_eq!(seen, Some(1000));
+    ///     Ok::<(), slotfile::Error>(())
+    /// })?;
+    /// # Ok::<(), slotfile::Error>(())
+    /// ```
+    pub fn wait_until(
+        &self,
+        mut condition: impl FnMut(T) -> bool,
+        timeout: Option<Duration>,
+    ) -> Result<Option<T>> {
+        let load = || self.load_versioned();
+        self.handle.wait_until(timeout, load, |value| condition(*value))
     }
 
     /// Replaces the value.
@@ -142,6 +173,12 @@ impl<T: Element> Value<T> {
             Ok(old) => Ok(Ok(T::from_bits(old))),
             Err(now) => Ok(Err(T::from_bits(now))),
         }
+    }
+}
+
+impl<T: Element> Sealed for Value<T> {
+    fn target(&self) -> Target<'_> {
+        Target(&self.handle)
     }
 }
 

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A file imports only from those before it. A folder counts as one.
-const ORDER: [&str; 35] = [
+const ORDER: [&str; 36] = [
     "clock",
     "copy",
     "dtype",
@@ -34,6 +34,7 @@ const ORDER: [&str; 35] = [
     "store",
     "maintain",
     "handle",
+    "wait",
     "value",
     "array",
     "text",

@@ -69,20 +69,23 @@ fn prepared(path: &Path) -> Image {
 }
 
 /// Opens the store after its restart. What opens is as of the last sync, and in order; what
-/// does not says that it is damaged, in one line that begins with the file.
-fn last_sync_or_refused(path: &Path) -> Result<(), Error> {
+/// does not says that it is damaged, in one line that begins with the file. Returns whether
+/// a newer sync was dropped, or may have been.
+fn last_sync_or_refused(path: &Path) -> Result<bool, Error> {
     let store = within(Duration::from_secs(5), "opening", || open(path)).inspect_err(|e| {
         let message = e.to_string();
         assert!(matches!(e, Error::Corrupt { .. }), "{e:?}");
         assert!(message.starts_with(&path.display().to_string()), "{message}");
         assert!(!message.contains('\n'), "{message}");
     })?;
-    assert_eq!(store.recovery(), Recovery::Restored { epoch: LAST, newer_dropped: false });
+    let Recovery::Restored { epoch: LAST, newer_dropped } = store.recovery() else {
+        panic!("{:?}", store.recovery());
+    };
     for (name, content) in contents(3) {
         assert!(store.slot(name).unwrap().load() == content, "{name} is not as it was synced");
     }
     assert_eq!(store.check().unwrap().problems, []);
-    Ok(())
+    Ok(newer_dropped)
 }
 
 /// All bytes that are worth a flip: with what they are part of.
@@ -128,7 +131,9 @@ fn row_30_each_flipped_byte_of_a_checkpoint_is_refused_or_harmless_after_a_resta
             let context = || format!("{what}, byte {at:#x} ^ {mask:#x}: {result:?}");
             match what {
                 // What nobody needs as long as the newest record is whole.
-                "mark" | "older record" => assert!(result.is_ok(), "{}", context()),
+                "mark" => assert!(matches!(result, Ok(false)), "{}", context()),
+                // Whose record it was, nobody can tell.
+                "older record" => assert!(matches!(result, Ok(true)), "{}", context()),
                 "slot" => {
                     let named = matches!(&result, Err(Error::Corrupt { slot: Some(_), .. }));
                     assert!(named, "{}", context());
@@ -139,10 +144,34 @@ fn row_30_each_flipped_byte_of_a_checkpoint_is_refused_or_harmless_after_a_resta
     }
 }
 
-/// Without its mark a store whose newest record is rotten cannot tell that from a sync
-/// that was cut off; it says so, and it is never anything but a whole sync.
+/// Two bytes at once: the mark says less then, and no byte of a record may be taken for
+/// that of a sync which was cut off.
 #[test]
-fn row_30_with_neither_mark_nor_newest_record_the_sync_before_is_restored_and_says_so() {
+fn row_30_each_pair_of_a_damaged_mark_and_a_damaged_record_or_copy_is_refused() {
+    let folder = folder();
+    let path = store_in(&folder);
+    let image = prepared(&path);
+    let places = places(&Raw::open(&path));
+    let (mark, other): (Vec<_>, Vec<_>) = places.into_iter().partition(|(what, _)| *what == "mark");
+    assert_eq!(mark.len(), 16);
+    let step = if long() { 1 } else { 7 };
+    for (i, (what, at)) in other.into_iter().step_by(step).enumerate() {
+        for (_, mark) in mark.iter().skip(i % step).step_by(step) {
+            image.put(&path);
+            let raw = Raw::open(&path);
+            raw.flip(at, 1 << (i % 8));
+            raw.flip(*mark, 1 << (mark % 8));
+            let result = last_sync_or_refused(&path);
+            assert!(result.is_err(), "mark {mark:#x}, {what} {at:#x}: {result:?}");
+        }
+    }
+}
+
+/// A power cut may lose the mark. Without it a store whose newest record is rotten cannot
+/// tell that from a sync that was cut off: it returns to the one before, and says so.
+#[test]
+fn row_30_with_the_mark_lost_and_the_newest_record_damaged_the_sync_before_is_restored_and_says_so()
+{
     let folder = folder();
     let path = store_in(&folder);
     let image = prepared(&path);
@@ -157,20 +186,50 @@ fn row_30_with_neither_mark_nor_newest_record_the_sync_before_is_restored_and_sa
             "slot" => raw.flip(copies.last().unwrap().data, 1),
             _ => raw.flip(copies[0].data, 1),
         }
-        let store = open(&path);
         if rotten == "directory" {
             // Both records name the same copy of it.
+            let store = open(&path);
             assert!(matches!(store, Err(Error::Corrupt { .. })), "{store:?}");
             continue;
         }
-        let store = store.unwrap();
-        let newer_dropped = rotten == "slot";
-        assert_eq!(store.recovery(), Recovery::Restored { epoch: LAST - 1, newer_dropped });
+        let store = open(&path).unwrap();
+        let found = store.recovery();
+        assert_eq!(found, Recovery::Restored { epoch: LAST - 1, newer_dropped: true });
         for (name, content) in contents(2) {
             assert!(store.slot(name).unwrap().load() == content, "{name}");
         }
         assert!(store.check().unwrap().is_ok());
+        drop(store);
+        // What could not be read is gone: the next restart has nothing to say of it.
+        Raw::open(&path).restart();
+        let found = open(&path).unwrap().recovery();
+        assert_eq!(found, Recovery::Restored { epoch: LAST - 1, newer_dropped: false });
     }
+}
+
+/// The other record is all zero in a new store, and in one that was just restored: then the
+/// one that is there is the newest, mark or no mark.
+#[test]
+fn row_30_a_damaged_mark_beside_an_erased_record_is_harmless() {
+    let folder = folder();
+    let path = store_in(&folder);
+    prepared(&path);
+    drop(open(&path).unwrap());
+    for at in 0..16 {
+        let raw = Raw::open(&path);
+        assert_eq!(raw.word(raw.record(1 - raw.newest_record())), 0, "restoring erases it");
+        raw.flip(raw.mark() + at, 0x81);
+        raw.restart();
+        assert!(matches!(last_sync_or_refused(&path), Ok(false)), "byte {at} of the mark");
+    }
+    let new = folder.path().join("new.slots");
+    let create = || OpenOptions::new().create_new(true).sync_every(None).open(&new).unwrap();
+    drop(create());
+    let raw = Raw::open(&new);
+    raw.write(raw.mark(), b"rubbish");
+    raw.restart();
+    let found = open(&new).unwrap().recovery();
+    assert_eq!(found, Recovery::Restored { epoch: 1, newer_dropped: false });
 }
 
 #[test]
@@ -265,9 +324,8 @@ proptest! {
             let len = bytes.len().min((to - at) as usize);
             raw.write(at, &bytes[..len]);
         }
-        // A lost mark and a lost newest record together are a sync that was cut off.
         match last_sync_or_refused_or_cut_off(&path, &raw) {
-            Ok(()) | Err(Error::Corrupt { .. }) => {}
+            Ok(_) | Err(Error::Corrupt { .. }) => {}
             Err(other) => panic!("{other:?}"),
         }
     }
@@ -275,17 +333,18 @@ proptest! {
 
 static IMAGE: std::sync::OnceLock<Image> = std::sync::OnceLock::new();
 
-fn last_sync_or_refused_or_cut_off(path: &Path, raw: &Raw) -> Result<(), Error> {
-    let mark = raw.bytes(raw.mark(), 12);
-    if crc32fast::hash(&mark[..8]).to_le_bytes() == mark[8..] {
+/// A lost mark and a lost newest record together are a sync that was cut off.
+fn last_sync_or_refused_or_cut_off(path: &Path, raw: &Raw) -> Result<bool, Error> {
+    if raw.bytes(raw.mark(), 16) != [0; 16] {
         return last_sync_or_refused(path);
     }
     let store = open(path)?;
-    let Recovery::Restored { epoch, .. } = store.recovery() else { panic!("{store:?}") };
+    let Recovery::Restored { epoch, newer_dropped } = store.recovery() else { panic!("{store:?}") };
+    assert!(newer_dropped || epoch == LAST, "an older sync in silence");
     for (name, content) in contents(epoch as u8 - 1) {
         assert!(store.slot(name).unwrap().load() == content, "{name} is not as it was synced");
     }
-    Ok(())
+    Ok(newer_dropped)
 }
 
 /// Somebody has it open, so its pages are all there, whatever the identity says.

@@ -170,36 +170,6 @@ fn a_store_opened_twice_in_one_process_works_through_both() {
 }
 
 #[test]
-fn a_stranger_who_keeps_the_open_lock_costs_the_time_out_and_no_more() {
-    let folder = folder();
-    let path = store_in(&folder);
-    drop(Store::create(&path).unwrap());
-    let file = std::fs::File::open(&path).unwrap();
-    fs2::FileExt::lock_exclusive(&file).unwrap();
-    let timeout = Duration::from_millis(200);
-    for read_only in [false, true] {
-        let start = std::time::Instant::now();
-        let options = OpenOptions::new().read_only(read_only).lock_timeout(Some(timeout)).clone();
-        let error = options.open(&path).unwrap_err();
-        assert!(matches!(error, Error::LockTimeout { .. }), "{error}");
-        assert!(error.to_string().contains("open lock"), "{error}");
-        let took = start.elapsed();
-        assert!(took >= timeout && took < Duration::from_secs(5), "{took:?}");
-    }
-    // Another store has nothing to do with it, even while somebody waits for this one.
-    std::thread::scope(|scope| {
-        let waiting = scope
-            .spawn(|| OpenOptions::new().lock_timeout(Some(Duration::from_secs(3))).open(&path));
-        std::thread::sleep(Duration::from_millis(50));
-        within(Duration::from_secs(2), "opening another store", || {
-            Store::create(folder.path().join("another")).unwrap()
-        });
-        fs2::FileExt::unlock(&file).unwrap();
-        waiting.join().unwrap().unwrap();
-    });
-}
-
-#[test]
 fn what_is_no_store_is_refused_without_a_hang() {
     let folder = folder();
     let at = |name: &str| folder.path().join(name);

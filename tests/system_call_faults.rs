@@ -167,9 +167,7 @@ fn with_all_faults<T>(
 fn end(path: &Path, result: Result<(), slotfile::Error>) -> ! {
     if let Err(error) = &result {
         let text = error.to_string();
-        // Compacting may name the new file beside it.
-        let folder = path.parent().unwrap().to_str().unwrap();
-        assert!(text.contains(folder), "names no file: {text}");
+        assert!(text.contains(path.to_str().unwrap()), "does not name the file: {text}");
         assert!(!text.contains('\n') && text.len() > 20, "not a line: {text}");
     }
     os::exit_at_once(if result.is_err() { REFUSED } else { 0 })
@@ -409,6 +407,34 @@ fn row_21_any_fault_in_leaving_keeps_the_last_sync() {
     with_all_faults("leave", prepared, run, |prepared, _, _| {
         restart(&prepared.path);
         prepared.assert_works(&[&prepared.synced, &prepared.live]);
+    });
+}
+
+#[test]
+fn any_fault_in_copying_leaves_no_copy_or_a_whole_one() {
+    if !apart("any_fault_in_copying_leaves_no_copy_or_a_whole_one") {
+        return;
+    }
+    let copy_of = |path: &Path| path.with_extension("copy");
+    let run = |prepared: &Prepared, _| {
+        let store = open(&prepared.path);
+        let copy = copy_of(&prepared.path);
+        mark();
+        let result = store.copy_to(&copy);
+        mark();
+        // Either of the two, by what their names have in common.
+        end(&prepared.path.with_extension(""), result);
+    };
+    with_all_faults("copy", prepared, run, |prepared, outcome, _| {
+        let copy = copy_of(&prepared.path);
+        assert!(outcome == Outcome::Killed || copy.exists() == (outcome == Outcome::Done));
+        if copy.exists() {
+            // What is on the disk of it is all of it.
+            restart(&copy);
+            assert!(state(&open(&copy)) == prepared.live, "it is not a copy");
+            std::fs::remove_file(&copy).unwrap();
+        }
+        prepared.assert_works(&[&prepared.live]);
     });
 }
 

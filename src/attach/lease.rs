@@ -1,6 +1,6 @@
 //! A thread's entry of the process table, and the slots it has locked through it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Weak;
 use std::sync::atomic::Ordering;
 
@@ -16,7 +16,7 @@ pub(super) struct Lease {
     id: u64,
     /// Of the process that claimed it: the child of a fork has none of its parent's.
     generation: u64,
-    pub(super) owner: Owner,
+    owner: Owner,
     guards: Vec<GuardMark>,
     /// The thread is inside of a transaction.
     in_transaction: bool,
@@ -32,6 +32,7 @@ struct GuardMark {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        LAST.set(None);
         if self.generation != fork::generation() {
             return;
         }
@@ -48,6 +49,36 @@ impl Drop for Lease {
 
 thread_local! {
     static LEASES: RefCell<Vec<Lease>> = const { RefCell::new(Vec::new()) };
+    /// Of the lease that was asked for last: the attachment's id, the generation, the owner.
+    /// Nearly always it is the one that is asked for next.
+    static LAST: Cell<Option<(u64, u64, Owner)>> = const { Cell::new(None) };
+}
+
+/// The owner number that the calling thread has in this store, if it has an entry.
+#[inline]
+pub(super) fn owner(attachment: &Attachment) -> Option<Owner> {
+    match LAST.get() {
+        Some((id, generation, owner))
+            if id == attachment.id && generation == fork::generation() =>
+        {
+            Some(owner)
+        }
+        _ => existing_lease(attachment, remember),
+    }
+}
+
+/// The same; claims an entry if the thread has none yet.
+#[inline]
+pub(super) fn owner_or_claim(attachment: &Attachment) -> Result<Owner> {
+    match owner(attachment) {
+        Some(owner) => Ok(owner),
+        None => with_lease(attachment, |lease| Ok(remember(lease))),
+    }
+}
+
+fn remember(lease: &mut Lease) -> Owner {
+    LAST.set(Some((lease.id, lease.generation, lease.owner)));
+    lease.owner
 }
 
 /// Whether the lease is this thread's own of this store.
@@ -56,20 +87,14 @@ fn is_of(lease: &Lease, attachment: &Attachment) -> bool {
 }
 
 /// Runs `f` on the calling thread's lease, if it has one.
-pub(super) fn existing_lease<R>(
-    attachment: &Attachment,
-    f: impl FnOnce(&mut Lease) -> R,
-) -> Option<R> {
+fn existing_lease<R>(attachment: &Attachment, f: impl FnOnce(&mut Lease) -> R) -> Option<R> {
     LEASES
         .try_with(|leases| leases.borrow_mut().iter_mut().find(|l| is_of(l, attachment)).map(f))
         .ok()?
 }
 
 /// Runs `f` on the calling thread's lease; claims an entry if it has none yet.
-pub(super) fn with_lease<R>(
-    attachment: &Attachment,
-    f: impl FnOnce(&mut Lease) -> Result<R>,
-) -> Result<R> {
+fn with_lease<R>(attachment: &Attachment, f: impl FnOnce(&mut Lease) -> Result<R>) -> Result<R> {
     let result = LEASES.try_with(|leases| {
         let mut leases = leases.borrow_mut();
         if let Some(lease) = leases.iter_mut().find(|l| is_of(l, attachment)) {

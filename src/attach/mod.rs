@@ -10,8 +10,8 @@ mod lease;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use crate::clock::seconds_since_1970;
 use crate::error::{Error, Result};
@@ -20,7 +20,6 @@ use crate::layout::{COMMON_BYTE, Header, LINE, TABLE_ENTRIES, TABLE_ENTRY_LEN, e
 use crate::map::{Map, Region, Unmapped};
 use crate::protocol::{self, Memory, Owner, Peers, Word};
 use crate::sys::{self, ByteLock};
-use lease::{existing_lease, with_lease};
 
 /// An open store, shared by all its handles in this process.
 #[derive(Debug)]
@@ -42,6 +41,8 @@ pub(crate) struct Attachment {
     settle_all: fn(&Attachment, Owner) -> Result<()>,
     /// Guards and transactions that exist; more than there are, if one was leaked.
     guards: AtomicUsize,
+    /// The store for which this one is being made.
+    original: OnceLock<Arc<Attachment>>,
 }
 
 /// What belongs to this process alone, not to the children of its forks.
@@ -55,6 +56,8 @@ struct Process {
     own: [AtomicU64; TABLE_ENTRIES as usize / 64],
     /// The last error of a byte lock other than that somebody else has it; 0: none.
     lock_error: AtomicI32,
+    /// Whether it has the open lock.
+    opening: AtomicBool,
 }
 
 impl Process {
@@ -63,6 +66,7 @@ impl Process {
             one_at_a_time: Mutex::new(()),
             own: [const { AtomicU64::new(0) }; 64],
             lock_error: AtomicI32::new(0),
+            opening: AtomicBool::new(false),
         }
     }
 
@@ -121,6 +125,7 @@ impl Attachment {
             process: PerProcess::new(Process::new()),
             settle_all,
             guards: AtomicUsize::new(0),
+            original: OnceLock::new(),
         }))
     }
 
@@ -136,11 +141,41 @@ impl Attachment {
             return Ok(()); // somebody is opening it, or leaving
         }
         let result = match Self::is_attached_elsewhere(&self.map) {
-            Ok(false) => f(),
+            Ok(false) => self.with_progress(f),
             _ => Ok(()),
         };
         sys::unlock_file(file).map_err(|e| Error::io(&self.path, "cannot unlock it", e))?;
         result
+    }
+
+    /// Runs `f`, which may take long, and is run under the open lock: those who wait for
+    /// that are shown its progress.
+    pub(crate) fn with_progress<R>(&self, f: impl FnOnce() -> R) -> R {
+        // Relaxed, here and below: it is asked for by this same thread.
+        self.process().opening.store(true, Ordering::Relaxed);
+        let result = f();
+        self.process().opening.store(false, Ordering::Relaxed);
+        result
+    }
+
+    /// Shows this one's progress as that of the store from which it is being made.
+    pub(crate) fn set_original(&self, original: &Attachment) {
+        if let Some(original) = original.this.upgrade() {
+            let _ = self.original.set(original);
+        }
+    }
+
+    /// A step of what may take long is done. Only the holder of the open lock counts: a
+    /// stranger who has it must not seem to get on by what others do.
+    pub(crate) fn note_progress(&self) {
+        if let Some(original) = self.original.get() {
+            return original.note_progress();
+        }
+        if self.writable && self.process().opening.load(Ordering::Relaxed) {
+            // Relaxed: nothing but its change means anything. There is one holder.
+            let steps = self.live.load(live::PROGRESS, Ordering::Relaxed);
+            self.live.store(live::PROGRESS, steps.wrapping_add(1), Ordering::Relaxed);
+        }
     }
 
     /// Says that somebody is there.
@@ -347,11 +382,11 @@ impl Drop for Attachment {
 
 impl Peers for Attachment {
     fn me(&self) -> Result<Owner> {
-        with_lease(self, |lease| Ok(lease.owner))
+        lease::owner_or_claim(self)
     }
 
     fn is_me(&self, owner: Owner) -> bool {
-        existing_lease(self, |lease| lease.owner == owner).unwrap_or(false)
+        lease::owner(self) == Some(owner)
     }
 
     fn word(&self, owner: Owner, order: Ordering) -> Word {

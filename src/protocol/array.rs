@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use super::lock::try_lock;
-use super::{Areas, FREE, Memory, Peers, Word, control, lead, planted};
+use super::{Areas, Control, FREE, Memory, Peers, Word, control, lead, planted};
 
 /// Lets `copy` copy from the current area, whose first word it is given, until what
 /// it copied is whole; returns the version that it is of. `copy` runs once, or again
@@ -50,11 +50,17 @@ pub(crate) fn is_whole<M: Memory>(memory: &M, areas: &Areas, version: u64) -> bo
 /// that is committed, though not yet settled on this slot.
 #[inline]
 pub(crate) fn effective_version<M: Memory, P: Peers>(memory: &M, peers: &P) -> u64 {
+    look(memory, peers).1
+}
+
+/// The control word, and the version that counted while it was that.
+#[inline]
+pub(super) fn look<M: Memory, P: Peers>(memory: &M, peers: &P) -> (Control, u64) {
     loop {
         // Acquire: who sees the version sees the area, or the value, it makes current.
         let seen = memory.control(Acquire);
         if !seen.in_transaction() {
-            return seen.version();
+            return (seen, seen.version());
         }
         // Acquire: who sees COMMITTED sees the areas it commits; and the second look
         // at the control word comes after it.
@@ -62,8 +68,8 @@ pub(crate) fn effective_version<M: Memory, P: Peers>(memory: &M, peers: &P) -> u
         // The same: the word that was read was this transaction's, not a later one's.
         if planted!(NoSecondLookAtControl) || memory.control(Relaxed).same(seen) {
             return match word {
-                Word::Committed => control::next(seen.version()),
-                Word::Idle | Word::Free => seen.version(),
+                Word::Committed => (seen, control::next(seen.version())),
+                Word::Idle | Word::Free => (seen, seen.version()),
             };
         }
         memory.relax();

@@ -154,7 +154,7 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
         let memory = self.memory;
         let version = self.publish_next()?;
         if planted!(ClearStaleAfterCommit) {
-            memory.store(STALE + (version % areas.count) as usize, 0, Relaxed);
+            memory.store(STALE + areas.number(version) as usize, 0, Relaxed);
         }
         Ok(version)
     }
@@ -191,8 +191,8 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
 
     /// Makes the next area what the current one is, but for `data` from byte `at`.
     pub(super) fn fill(&self, areas: &Areas, at: usize, data: &[u8]) {
-        let current = self.control.version() % areas.count;
-        let next = (current + 1) % areas.count;
+        let current = areas.number(self.control.version());
+        let next = areas.number(current + 1);
         let changed = Range::of_bytes(at, data.len());
         let old = self.stale(areas, next);
         let note = || {
@@ -266,7 +266,7 @@ impl<M: Memory, P: Peers> Drop for Held<'_, M, P> {
 }
 
 pub(super) fn wake_if_waiting<M: Memory>(memory: &M, before: Control) {
-    if before.has_waiters() {
+    if before.has_waiters() && !planted!(ClearWithoutWake) {
         memory.wake();
     }
 }

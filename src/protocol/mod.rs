@@ -34,6 +34,7 @@ pub(crate) mod mutant;
 mod scalar;
 mod snapshot;
 mod transaction;
+mod wait;
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -44,6 +45,7 @@ pub(crate) use lock::{Held, Lock, bury, claim, lock, remove, settle, try_lock};
 pub(crate) use scalar::{load_scalar, load_scalar_versioned, update_scalar};
 pub(crate) use snapshot::{Sample, changed_since, snapshot};
 pub(crate) use transaction::{Change, commit_all};
+pub(crate) use wait::{Await, Pause, announce, look_to_wait, wait_any};
 
 use crate::error::Error;
 
@@ -200,9 +202,16 @@ pub(crate) struct Areas {
 }
 
 impl Areas {
+    /// The number of the area that is current in this version.
+    #[inline]
+    pub(crate) fn number(&self, version: u64) -> u64 {
+        version & (self.count - 1)
+    }
+
     /// The first word of the area that is current in this version.
+    #[inline]
     pub(crate) fn of(&self, version: u64) -> usize {
-        self.first + self.stride * (version % self.count) as usize
+        self.first + self.stride * self.number(version) as usize
     }
 }
 
@@ -249,7 +258,7 @@ impl Patience {
     }
 
     /// Whether the time is over. Not before the second call: one try is always made.
-    pub(super) fn is_over(&mut self) -> bool {
+    pub(crate) fn is_over(&mut self) -> bool {
         let first = self.deadline.is_none();
         self.next_sleep().is_none() && !first
     }

@@ -31,10 +31,16 @@ pub(crate) enum Mutant {
     CurrentNotStale,
     /// A draft is believed without a second look at the control word.
     DraftWithoutRecheck,
+    /// A waiter sleeps without saying so.
+    SleepWithoutW,
+    /// W is set on whatever the control word is by now, not on the one that was looked at.
+    AnnounceUnseen,
+    /// Who clears W wakes nobody.
+    ClearWithoutWake,
 }
 
 impl Mutant {
-    pub(crate) const ALL: [Mutant; 13] = [
+    pub(crate) const ALL: [Mutant; 16] = [
         Mutant::ClearStaleAfterCommit,
         Mutant::BurialKeepsVersion,
         Mutant::IdleBeforeSettling,
@@ -48,6 +54,9 @@ impl Mutant {
         Mutant::ReaderAcceptsTorn,
         Mutant::CurrentNotStale,
         Mutant::DraftWithoutRecheck,
+        Mutant::SleepWithoutW,
+        Mutant::AnnounceUnseen,
+        Mutant::ClearWithoutWake,
     ];
 }
 

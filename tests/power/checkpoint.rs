@@ -160,6 +160,11 @@ impl Record {
         Copy::read(disk, unit, self.choices[unit.number()]?)
     }
 
+    /// Whether record number 0 or 1 was never written, or erased.
+    pub(crate) fn is_erased(disk: &Disk, number: usize) -> bool {
+        disk.read(record(number)[0]) == EMPTY
+    }
+
     /// Both records, as far as they are right, with their numbers, the newest first.
     pub(crate) fn read_both(disk: &Disk) -> Vec<(usize, Record)> {
         let mut found: Vec<_> =
@@ -175,8 +180,18 @@ pub(crate) fn mark_page(epoch: u64) -> (usize, Page) {
     (MARK, page)
 }
 
-/// 0 if there is none.
-pub(crate) fn read_mark(disk: &Disk) -> u64 {
-    let page = disk.read(MARK);
-    if page == mark_page(page[0]).1 { page[0] } else { 0 }
+/// What is in the mark's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mark {
+    Absent,
+    Of(u64),
+    Damaged,
+}
+
+pub(crate) fn read_mark(disk: &Disk) -> Mark {
+    match disk.read(MARK) {
+        EMPTY => Mark::Absent,
+        page if page == mark_page(page[0]).1 => Mark::Of(page[0]),
+        _ => Mark::Damaged,
+    }
 }

@@ -246,7 +246,7 @@ impl History {
     /// Opens, and checks what is there.
     pub(crate) fn recover_undisturbed(&mut self) -> Result<(), String> {
         let opened = self.machine.open();
-        if !matches!(opened, Ok(Opened::Restored)) {
+        if !matches!(opened, Ok(Opened::Restored { .. })) {
             return Err(format!("{opened:?}"));
         }
         self.check()

@@ -50,4 +50,6 @@ mutants! {
     NoErase,
     /// There is no mark. Matters where the disk rots only.
     NoMark,
+    /// A damaged mark counts as none at all. Likewise.
+    DamagedMarkIsNone,
 }

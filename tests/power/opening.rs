@@ -1,6 +1,6 @@
 //! Opening: the live area is the truth within a boot, the checkpoint after it.
 
-use crate::checkpoint::{Content, Copy, Record, read_mark};
+use crate::checkpoint::{Content, Copy, Mark, Record, read_mark};
 use crate::layout::{Part, SLOTS_A_SEGMENT, Unit, directory};
 use crate::machine::{Machine, Stop, header};
 use crate::mutant::Mutant;
@@ -9,7 +9,9 @@ use crate::mutant::Mutant;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Opened {
     Resumed,
-    Restored,
+    Restored {
+        newer_dropped: bool,
+    },
     /// The store is damaged, and that is said.
     Refused(&'static str),
 }
@@ -25,13 +27,26 @@ impl Machine {
             self.set_header(&now);
             self.step()?;
         }
-        let Some((number, record)) =
-            Record::read_both(&self.disk).into_iter().find(|(_, record)| self.is_whole(record))
+        let records = Record::read_both(&self.disk);
+        let is_read = |number| records.iter().any(|(read, _)| *read == number);
+        let unreadable =
+            (0..2).any(|number| !is_read(number) && !Record::is_erased(&self.disk, number));
+        let newest = records.first().map(|(number, _)| *number);
+        let Some((number, record)) = records.into_iter().find(|(_, record)| self.is_whole(record))
         else {
             return Ok(Opened::Refused("no record is whole"));
         };
-        if read_mark(&self.disk) > record.epoch {
-            return Ok(Opened::Refused("a newer sync was acknowledged"));
+        let newer_dropped = newest != Some(number) || unreadable;
+        match read_mark(&self.disk) {
+            Mark::Of(epoch) if epoch > record.epoch => {
+                return Ok(Opened::Refused("a newer sync was acknowledged"));
+            }
+            Mark::Damaged if newer_dropped && !self.is(Mutant::DamagedMarkIsNone) => {
+                return Ok(Opened::Refused(
+                    "nobody can tell whether a newer sync was acknowledged",
+                ));
+            }
+            _ => {}
         }
         let again = self.header(header::BOOT) == 0;
         self.set_header(&[(header::BOOT, 0), (header::FILE, 0)]);
@@ -42,7 +57,7 @@ impl Machine {
         self.restore(number, &record)?;
         self.set_header(&now);
         self.step()?;
-        Ok(Opened::Restored)
+        Ok(Opened::Restored { newer_dropped })
     }
 
     /// Whether a record's copies are all right, and those that it was made of.

@@ -46,6 +46,11 @@ fn who_sleeps_is_woken() {
 }
 
 #[test]
+fn who_waits_for_a_change_is_woken() {
+    green(&[WAITERS, WAITERS_FOR_TRANSACTION, WAITERS_FOR_REMOVED]);
+}
+
+#[test]
 fn readers_that_lose_may_lock() {
     green(&[READERS_LOCK, READERS_LOCK_SCALAR, SNAPSHOT_LOCKS]);
 }
@@ -102,7 +107,7 @@ fn who_starts_over_may_forget() {
 }
 
 /// Each bug, and a scenario that must find it.
-const BUGS: [(Bug, Scenario); 16] = [
+const BUGS: [(Bug, Scenario); 19] = [
     (Bug::Protocol(Mutant::ClearStaleAfterCommit), TWO_WRITERS),
     (Bug::Protocol(Mutant::NoteStaleLate), TWO_WRITERS),
     (Bug::Protocol(Mutant::CurrentNotStale), TWO_WRITERS),
@@ -119,6 +124,9 @@ const BUGS: [(Bug, Scenario); 16] = [
     (Bug::Protocol(Mutant::SnapshotWithoutRecheck), TRANSACTION_SNAPSHOT),
     (Bug::Protocol(Mutant::SnapshotWithoutRecheck), TRANSACTION_LOADS),
     (Bug::Protocol(Mutant::ClaimWithoutBurial), TRANSACTION_SNAPSHOT),
+    (Bug::Protocol(Mutant::SleepWithoutW), WAITERS),
+    (Bug::Protocol(Mutant::AnnounceUnseen), WAITERS),
+    (Bug::Protocol(Mutant::ClearWithoutWake), WAITERS),
 ];
 
 #[test]

@@ -10,10 +10,10 @@
 use loom::sync::atomic::Ordering::Relaxed;
 use loom::thread::{JoinHandle, spawn, yield_now};
 
-use super::loom_store::{BEGIN, Cells, Death, Peer, Store, WIDTH};
+use super::loom_store::{Awaited, BEGIN, Cells, Death, Peer, Slot, Store, WIDTH, Waiter};
 use crate::protocol::{
     Change, Form, Memory, Owner, Patience, Peers as _, Sample, changed_since, claim, commit_all,
-    load_scalar, load_scalar_versioned, lock, read, settle, snapshot, update_scalar,
+    load_scalar, load_scalar_versioned, lock, read, settle, snapshot, update_scalar, wait_any,
 };
 
 /// A promise, and one execution that would break it.
@@ -29,6 +29,9 @@ const fn scenario(name: &'static str, preemptions: usize, run: fn()) -> Scenario
 }
 
 pub(super) const SCENARIOS: &[Scenario] = &[
+    scenario("a waiter for a scalar", 5, waiter_for_a_scalar),
+    scenario("a waiter for two slots", 2, waiter_for_two_slots),
+    scenario("a waiter for a transaction", 2, waiter_for_a_transaction),
     scenario("a reader of two areas", 2, reader_of_two_areas),
     scenario("a reader of four areas", 2, reader_of_four_areas),
     scenario("two writers of different words", 5, two_writers),
@@ -91,6 +94,16 @@ impl Store {
         let data = [to; 8 * WIDTH];
         let area = Change::Area { areas: self.areas(), at: 0, data: &data };
         commit_all(peer, peer.me().unwrap(), vec![(y, area)]).unwrap();
+    }
+
+    /// Waits until one of these slots is not as it began; which ones are.
+    fn wait(&self, peer: &Peer, slots: &[&Slot]) -> Vec<usize> {
+        let each = slots.iter().map(|slot| Awaited { peer, slot }).collect::<Vec<_>>();
+        let awaited: Vec<_> = each.iter().map(|one| (one, BEGIN)).collect();
+        let patience = &mut Patience::new(None);
+        let changed = wait_any(&awaited, patience, &mut Waiter { slots }).unwrap();
+        assert!(!changed.is_empty(), "woken for nothing");
+        changed
     }
 
     /// Runs `f` in a thread that is this owner.
@@ -434,6 +447,42 @@ fn claim_after_commit() {
     dead.join().unwrap();
     claimant.join().unwrap();
     reader.join().unwrap();
+}
+
+/// Who waits sleeps until the change, and sees what its writer did before.
+fn waiter_for_a_scalar() {
+    let store = Store::new(Cells::Packed, 2);
+    let waiter = store.spawn(2, |store, me| {
+        store.wait(&me, &[&store.x]);
+        assert_eq!(store.data.load(Relaxed), 1, "the change came before what was done before it");
+    });
+    let me = store.peer(1);
+    store.data.store(1, Relaxed);
+    store.add(&me, 1);
+    waiter.join().unwrap();
+}
+
+/// A lock that comes and goes does not hide the change.
+fn waiter_for_two_slots() {
+    let store = Store::new(Cells::Packed, 2);
+    let waiter = store.spawn(2, |store, me| {
+        assert_eq!(store.wait(&me, &[&store.x, &store.y]), [1]);
+        assert_among(&[[0, 0], [word(1), 0]], store.read(&me));
+    });
+    let me = store.peer(1);
+    drop(lock(&*store.x, &me, Form::Scalar, &mut Patience::new(None)).unwrap());
+    store.update(&me, 0, 1);
+    waiter.join().unwrap();
+}
+
+fn waiter_for_a_transaction() {
+    let store = Store::new(Cells::Packed, 2);
+    let waiter = store.spawn(2, |store, me| {
+        store.wait(&me, &[&store.y]);
+        assert_eq!(load_scalar(&*store.x, &me), 1, "half a transaction");
+    });
+    store.transaction(&store.peer(1), 1);
+    waiter.join().unwrap();
 }
 
 fn settle_all(store: &Store, me: &Peer, owner: Owner) {

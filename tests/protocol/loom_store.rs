@@ -13,11 +13,12 @@ use std::sync::atomic::Ordering::{self, AcqRel, Acquire, Relaxed, Release};
 use std::time::Duration;
 
 use loom::sync::atomic::{AtomicU64, fence};
+use loom::sync::{Condvar, Mutex};
 
 use super::words;
 use crate::error::Error;
 use crate::protocol::{
-    self as shipping, Areas, CONTROL, Control, DRAFT, Form, Owner, STALE, VALUE, Word,
+    self as shipping, Areas, CONTROL, Control, DRAFT, Failure, Form, Owner, STALE, VALUE, Word,
 };
 
 /// Half of one ordering of the protocol, and where it stands.
@@ -37,13 +38,14 @@ pub(super) enum Half {
 }
 
 /// The sources, to find out in which function a line is.
-const SOURCES: [(&str, &str); 7] = [
+const SOURCES: [(&str, &str); 8] = [
     ("array.rs", include_str!("../../src/protocol/array.rs")),
     ("lock.rs", include_str!("../../src/protocol/lock.rs")),
     ("mod.rs", include_str!("../../src/protocol/mod.rs")),
     ("scalar.rs", include_str!("../../src/protocol/scalar.rs")),
     ("snapshot.rs", include_str!("../../src/protocol/snapshot.rs")),
     ("transaction.rs", include_str!("../../src/protocol/transaction.rs")),
+    ("wait.rs", include_str!("../../src/protocol/wait.rs")),
     ("loom_store.rs", include_str!("loom_store.rs")),
 ];
 
@@ -115,9 +117,17 @@ pub(super) const WIDTH: usize = 2;
 
 pub(super) struct Slot {
     words: Vec<AtomicU64>,
+    bed: Arc<Bed>,
     cells: Cells,
     table: Arc<Table>,
     pub(super) form: Form,
+}
+
+/// Where all sleep who wait for a change. They are woken or sleep for ever, which loom
+/// finds: here no time goes by.
+struct Bed {
+    made: Mutex<()>,
+    woken: Condvar,
 }
 
 /// The process table.
@@ -149,6 +159,7 @@ impl Store {
             words: [Word::Idle as u64; 4].map(AtomicU64::new).into(),
             bytes: [1; 4].map(AtomicU64::new).into(),
         });
+        let bed = Arc::new(Bed { made: Mutex::new(()), woken: Condvar::new() });
         let control = Control::default().advanced(BEGIN);
         let first = STALE + area_count as usize;
         let areas = Areas { count: area_count, first, stride: WIDTH, words: WIDTH };
@@ -158,7 +169,8 @@ impl Store {
                 (CONTROL, _) => AtomicU64::new(control.bits()),
                 _ => AtomicU64::new(0),
             });
-            Arc::new(Slot { words: words.collect(), cells, table: table.clone(), form })
+            let words = words.collect();
+            Arc::new(Slot { words, bed: bed.clone(), cells, table: table.clone(), form })
         };
         Store {
             x: slot(cells, Form::Scalar, DRAFT + 1),
@@ -189,6 +201,11 @@ fn unpack(cell: u64) -> (u64, Control) {
 }
 
 impl Slot {
+    fn load_control(&self, order: Ordering) -> Control {
+        let bits = self.words[CONTROL].load(order);
+        if self.cells == Cells::Packed { unpack(bits).1 } else { Control::from_bits(bits) }
+    }
+
     /// That a failed swap of the cell acquires is promised once, for all who call it.
     fn failed_swap(&self) -> Ordering {
         weakened("failed swap_cell", Acquire)
@@ -214,8 +231,7 @@ impl shipping::Memory for Slot {
     }
 
     fn control(&self, order: Ordering) -> Control {
-        let bits = self.words[CONTROL].load(weakened("control", order));
-        if self.cells == Cells::Packed { unpack(bits).1 } else { Control::from_bits(bits) }
+        self.load_control(weakened("control", order))
     }
 
     fn swap_control(&self, old: Control, new: Control, order: Ordering) -> Result<(), Control> {
@@ -304,7 +320,49 @@ impl shipping::Memory for Slot {
         loom::thread::yield_now();
     }
 
-    fn wake(&self) {}
+    fn wake(&self) {
+        let _made = self.bed.made.lock();
+        self.bed.woken.notify_all();
+    }
+}
+
+/// One thread, waiting for these slots.
+pub(super) struct Waiter<'s> {
+    pub(super) slots: &'s [&'s Slot],
+}
+
+/// A slot, as one thread waits for it.
+pub(super) struct Awaited<'s> {
+    pub(super) peer: &'s Peer,
+    pub(super) slot: &'s Slot,
+}
+
+impl shipping::Await for Awaited<'_> {
+    fn look(&self) -> Result<(Control, u64), Failure> {
+        shipping::look_to_wait(self.slot, self.peer)
+    }
+
+    fn announce(&self, seen: Control) -> Result<Option<Control>, Failure> {
+        shipping::announce(self.slot, self.peer, seen)
+    }
+}
+
+impl shipping::Pause for Waiter<'_> {
+    fn again(&mut self, _: Duration) -> bool {
+        false
+    }
+
+    /// As the kernel does it: who wakes comes before the words are compared, or after
+    /// the sleep has begun.
+    fn sleep(&mut self, seen: &[Control], _: Duration) {
+        let bed = &self.slots[0].bed;
+        let made = bed.made.lock().unwrap();
+        // Relaxed: the lock orders it.
+        let word = |slot: &Slot| slot.load_control(Relaxed).futex_word();
+        if self.slots.iter().zip(seen).all(|(slot, seen)| word(slot) == seen.futex_word()) {
+            drop(bed.woken.wait(made));
+        }
+    }
 }
 
 /// One thread's way to the process table.

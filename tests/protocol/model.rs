@@ -13,7 +13,9 @@ use super::replay::{
 use super::words;
 use super::world::{SLOTS, Slot, World};
 use crate::error::Error;
-use crate::protocol::{self as shipping, CONTROL, Control, FREE, Owner, REMOVED, VALUE, Word};
+use crate::protocol::{
+    self as shipping, CONTROL, Control, FREE, Failure, Owner, REMOVED, VALUE, Word,
+};
 
 /// How the log notes a compare-exchange that has succeeded: no control word is like this.
 const SWAPPED: u64 = u64::MAX;
@@ -164,31 +166,15 @@ impl<const LOSSES: u32> shipping::Memory for Memory<'_, LOSSES> {
         }) != 0
     }
 
-    /// Time-outs are for what the dead and the stopped leave: while there are none,
-    /// whoever sleeps must be woken.
     fn wait(&self, seen: Control, _: Duration) {
-        let me = self.run.thread;
-        let sleeps = self.access(CONTROL, |world| {
-            let sleeps = world.control(self.slot).futex_word() == seen.futex_word();
-            world.threads[me].asleep = sleeps.then_some(self.slot);
-            Returns(u64::from(sleeps))
-        });
-        if sleeps != 0 {
-            self.access(CONTROL, |world| {
-                if world.threads[me].asleep.is_some() && !world.is_anyone_gone() {
-                    return Blocked;
-                }
-                world.threads[me].asleep = None;
-                Returns(0)
-            });
-        }
+        self.run.sleep(&[(self.slot, seen)]);
     }
 
     fn wake(&self) {
         self.access(CONTROL, |world| {
             for thread in &mut world.threads {
-                if thread.asleep == Some(self.slot) {
-                    thread.asleep = None;
+                if thread.asleep & 1 << self.slot as u8 != 0 {
+                    thread.asleep = 0;
                 }
             }
             Returns(0)
@@ -196,7 +182,61 @@ impl<const LOSSES: u32> shipping::Memory for Memory<'_, LOSSES> {
     }
 }
 
+impl<const LOSSES: u32> shipping::Await for Memory<'_, LOSSES> {
+    fn look(&self) -> Result<(Control, u64), Failure> {
+        shipping::look_to_wait(self, self.run)
+    }
+
+    fn announce(&self, seen: Control) -> Result<Option<Control>, Failure> {
+        shipping::announce(self, self.run, seen)
+    }
+}
+
+/// One thread, waiting for these slots.
+pub(super) struct Waiter<'r> {
+    pub(super) run: &'r Run<'r>,
+    pub(super) slots: &'r [Slot],
+}
+
+impl shipping::Pause for Waiter<'_> {
+    /// Never: spinning only hides what happens.
+    fn again(&mut self, _: Duration) -> bool {
+        false
+    }
+
+    fn sleep(&mut self, seen: &[Control], _: Duration) {
+        let slots: Vec<_> = self.slots.iter().copied().zip(seen.iter().copied()).collect();
+        self.run.sleep(&slots);
+    }
+}
+
 impl Run<'_> {
+    /// Time-outs are for what the dead and the stopped leave: while there are none,
+    /// whoever sleeps must be woken.
+    fn sleep(&self, slots: &[(Slot, Control)]) {
+        let me = self.thread;
+        let first = Some(slots[0].0);
+        let sleeps = self.access(first, CONTROL, Kind::Other, |world| {
+            let is_same = |(slot, seen): &(Slot, Control)| {
+                world.control(*slot).futex_word() == seen.futex_word()
+            };
+            let sleeps = slots.iter().all(is_same);
+            if sleeps {
+                world.threads[me].asleep = slots.iter().map(|(slot, _)| 1 << *slot as u8).sum();
+            }
+            Returns(u64::from(sleeps))
+        });
+        if sleeps != 0 {
+            self.access(first, CONTROL, Kind::Other, |world| {
+                if world.threads[me].asleep != 0 && !world.is_anyone_gone() {
+                    return Blocked;
+                }
+                world.threads[me].asleep = 0;
+                Returns(0)
+            });
+        }
+    }
+
     fn seems_alive(&self, world: &World, entry: Owner) -> bool {
         let entry = &world.entries[entry as usize];
         let shared = entry.sharers & !(1 << self.thread) != 0;

@@ -135,6 +135,9 @@ fn planted_bugs_are_found_under_loom_too() {
         ReaderAcceptsTorn,
         CurrentNotStale,
         DraftWithoutRecheck,
+        SleepWithoutW,
+        AnnounceUnseen,
+        ClearWithoutWake,
     ];
     for mutant in visible {
         plant(Some(mutant));

@@ -128,7 +128,7 @@ pub(super) fn step(scenario: &Scenario, world: &World, thread: usize) -> Step {
     let mut returned = None;
     match (result, run.end.into_inner()) {
         (Ok(outcome), None) => {
-            if let Err(why) = op.check(&outcome, &world, thread) {
+            if let Err(why) = op.check(&outcome, &world, thread, scenario.version) {
                 return Step::Red(why, made);
             }
             returned = scenario.notes_results.then(|| format!("{op:?}: {outcome:?}"));

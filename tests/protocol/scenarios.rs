@@ -130,6 +130,37 @@ pub(super) const SLEEPERS_OF_TRANSACTIONS: Scenario = Scenario {
     )
 };
 
+/// Who waits for a change needs no entry, and is woken by it, beside others that lock.
+pub(super) const WAITERS: Scenario = Scenario {
+    sleepers: true,
+    ..Scenario::new(
+        "waiters for a scalar, an array, and either",
+        [&[Update(first(1)), Add(1)], &[Guard], &[Await(BOTH), Await(JUST_X)], &[Await(JUST_Y)]],
+    )
+};
+
+pub(super) const WAITERS_FOR_TRANSACTION: Scenario = Scenario {
+    mortal: &[0],
+    sleepers: true,
+    ..Scenario::new(
+        "waiters for what is in a transaction",
+        [&[Transaction(1, first(1))], &[], &[Await(JUST_Y)], &[Await(BOTH)]],
+    )
+};
+
+pub(super) const WAITERS_FOR_REMOVED: Scenario = Scenario {
+    mortal: &[3],
+    sleepers: true,
+    ..Scenario::new(
+        "waiters for what is removed, one of them mortal",
+        [&[Remove(Slot::Y)], &[Guard], &[Await(JUST_Y), Await(BOTH)], &[Await(BOTH)]],
+    )
+};
+
+const JUST_X: &[Slot] = &[Slot::X];
+const JUST_Y: &[Slot] = &[Slot::Y];
+const BOTH: &[Slot] = &[Slot::X, Slot::Y];
+
 pub(super) const READERS_LOCK: Scenario = Scenario {
     entries: THREE_ENTRIES,
     mortal: &[0, 3],

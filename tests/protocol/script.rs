@@ -4,12 +4,13 @@
 use std::cell::RefCell;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
+use super::model::Waiter;
 use super::replay::Run;
 use super::world::{Instant, Slot, WIDTH, World};
 use crate::protocol::{
     Change, Failure, Form, Held, Memory as _, Patience, Peers as _, REMOVED, Sample, VALUE, Word,
     changed_since, claim, commit_all, load_scalar, load_scalar_versioned, lock, read, remove,
-    settle, snapshot, update_scalar,
+    settle, snapshot, update_scalar, wait_any,
 };
 
 /// Bytes of Y, and what each of them becomes.
@@ -66,6 +67,8 @@ pub(super) enum Op {
     Snapshot,
     /// This slot, then the other one, with a look back at the first.
     SnapshotByLoads(Slot),
+    /// Waits until one of these has another version than at the very beginning.
+    Await(&'static [Slot]),
 }
 
 /// The entry that nobody begins with.
@@ -81,6 +84,8 @@ pub(super) enum Outcome {
     VersionedX(u64, u64),
     VersionedY([u64; WIDTH], u64),
     Both(u64, [u64; WIDTH]),
+    /// These have another version than at the very beginning.
+    Changed(Vec<Slot>),
 }
 
 impl Op {
@@ -227,6 +232,16 @@ impl Op {
                     }
                     x.relax();
                 },
+                Op::Await(slots) => {
+                    let memory = |slot: &Slot| if *slot == Slot::X { x } else { y };
+                    let awaited: Vec<_> =
+                        slots.iter().map(|slot| (memory(slot), run.scenario.version)).collect();
+                    let mut waiter = Waiter { run, slots };
+                    let changed = run.locking(|| wait_any(&awaited, patience, &mut waiter));
+                    let changed =
+                        changed.map_err(|(at, failure)| Outcome::of_failure(slots[at], failure))?;
+                    return Ok(Outcome::Changed(changed.into_iter().map(|at| slots[at]).collect()));
+                }
             }
             Ok(Outcome::Done)
         };
@@ -282,6 +297,7 @@ impl Op {
         outcome: &Outcome,
         world: &World,
         thread: usize,
+        begin: u64,
     ) -> Result<(), String> {
         let seen = world.seen_by(thread);
         let among = |what: String, is: &dyn Fn(&Instant) -> bool| {
@@ -298,6 +314,12 @@ impl Op {
             }
             Outcome::VersionedY(y, v) => {
                 among(format!("Y = {y:x?}, version {v}"), &|i| (i.y, i.versions[1]) == (y, v))
+            }
+            Outcome::Changed(ref slots) if slots.is_empty() => Err("woken for nothing".into()),
+            Outcome::Changed(ref slots) => {
+                let has_changed = |slot: &Slot| world.now().versions[*slot as usize] != begin;
+                let all = slots.iter().all(has_changed);
+                if all { Ok(()) } else { Err(format!("{slots:?} have not all changed")) }
             }
             Outcome::Both(x, y) => among(format!("X = {x}, Y = {y:x?}"), &|i| (i.x, i.y) == (x, y)),
         }

@@ -83,8 +83,8 @@ pub(super) struct Thread {
     pub(super) since: Option<usize>,
     /// Its next access is part of a burial.
     pub(super) burying: bool,
-    /// It sleeps on this slot's control word.
-    pub(super) asleep: Option<Slot>,
+    /// It sleeps on the control words of these slots: one bit each.
+    pub(super) asleep: u8,
 }
 
 #[derive(Clone, Debug)]
@@ -117,7 +117,7 @@ impl World {
             log: Rc::default(),
             since: None,
             burying: false,
-            asleep: None,
+            asleep: 0,
         };
         let mut world = World {
             areas,
@@ -217,7 +217,7 @@ impl World {
         thread.log = Rc::default();
         thread.since = None;
         thread.burying = false;
-        thread.asleep = None;
+        thread.asleep = 0;
         self.forget_the_past();
     }
 
@@ -286,7 +286,7 @@ impl World {
                     | entry.map_or(0, |e| u64::from(e) + 1) << 16
                     | since.map_or(0, |since| since as u64 + 1) << 24
                     | u64::from(*burying) << 32
-                    | asleep.map_or(0, |slot| slot as u64 + 1) << 40
+                    | u64::from(*asleep) << 40
                     | (log.len() as u64) << 48,
             );
             all.extend_from_slice(log);

@@ -65,17 +65,20 @@ impl Context {
             format!("slotfile: {shown}: {what}\n"),
             Exit::DAMAGED.0.into(),
         )?;
+        let dropped = |newer_dropped: bool| match newer_dropped {
+            true => "; a newer one was not completed, or its record cannot be read",
+            false => "",
+        };
         match store.recovery() {
-            Recovery::Restored { epoch, newer_dropped } => {
-                let dropped = if newer_dropped { ", as a newer one was not completed" } else { "" };
-                self.note(&format!(
-                    "{shown}: the machine was restarted, or the file copied: restored to sync \
-                     {epoch}{dropped}"
-                ));
-            }
-            Recovery::Frozen { epoch } => self.note(&format!(
+            Recovery::Restored { epoch, newer_dropped } => self.note(&format!(
+                "{shown}: the machine was restarted, or the file copied: restored to sync \
+                 {epoch}{}",
+                dropped(newer_dropped)
+            )),
+            Recovery::Frozen { epoch, newer_dropped } => self.note(&format!(
                 "{shown}: the machine was restarted, and the file cannot be written: this is sync \
-                 {epoch}, read into memory"
+                 {epoch}, read into memory{}",
+                dropped(newer_dropped)
             )),
             Recovery::Emptied => self.note(&format!(
                 "{shown}: the machine was restarted, and the store keeps no checkpoints: it is \

@@ -1,0 +1,99 @@
+//! Waiting for a slot to change: of several at once, until the first one does.
+//!
+//! Look at the version; if it is the one that was seen, set W and sleep on the control
+//! word, both only while it is the word that was looked at. So whatever changes it comes
+//! before the look, or finds W and wakes: no change is missed. A wake-up that is lost with
+//! the process that owed it costs the longest sleep. Writers pay nothing while W is not set.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use super::array::look;
+use super::{Control, Failure, Memory, Patience, Peers, REMOVED, planted};
+
+/// Something that can be waited for: a slot.
+pub(crate) trait Await {
+    /// The control word, and the version that counts while it is that.
+    fn look(&self) -> Result<(Control, u64), Failure>;
+    /// Sets W, if the control word is still `seen`; the control word to sleep on.
+    fn announce(&self, seen: Control) -> Result<Option<Control>, Failure>;
+}
+
+/// What a waiter does between its looks.
+pub(crate) trait Pause {
+    /// Whether to look again without having announced it: while spinning, or, after a
+    /// short sleep of at most `limit`, where nobody can be asked for a wake-up.
+    fn again(&mut self, limit: Duration) -> bool;
+    /// Sleeps while all the control words are as `seen`, at most `limit`.
+    fn sleep(&mut self, seen: &[Control], limit: Duration);
+}
+
+/// Waits until one of these has another version than the one beside it. Returns the
+/// positions of those that have; none when the time is over. An error is of the one at
+/// the position beside it.
+pub(crate) fn wait_any<A: Await + ?Sized>(
+    awaited: &[(&A, u64)],
+    patience: &mut Patience,
+    pause: &mut impl Pause,
+) -> Result<Vec<usize>, (usize, Failure)> {
+    let mut seen = Vec::with_capacity(awaited.len());
+    let mut changed = Vec::new();
+    'look: loop {
+        seen.clear();
+        for (at, (one, known)) in awaited.iter().enumerate() {
+            let (control, version) = one.look().map_err(|failure| (at, failure))?;
+            if version != *known {
+                changed.push(at);
+            }
+            seen.push(control);
+        }
+        if !changed.is_empty() {
+            return Ok(changed);
+        }
+        let Some(limit) = patience.next_sleep() else {
+            return Ok(changed);
+        };
+        if pause.again(limit) {
+            continue;
+        }
+        for (at, ((one, _), seen)) in awaited.iter().zip(&mut seen).enumerate() {
+            match one.announce(*seen).map_err(|failure| (at, failure))? {
+                Some(announced) => *seen = announced,
+                None => continue 'look,
+            }
+        }
+        pause.sleep(&seen, limit);
+    }
+}
+
+/// [`Await::look`] for a slot.
+pub(crate) fn look_to_wait<M: Memory, P: Peers>(
+    memory: &M,
+    peers: &P,
+) -> Result<(Control, u64), Failure> {
+    let (control, version) = look(memory, peers);
+    if control.owner() == REMOVED {
+        return Err(Failure::Removed);
+    }
+    Ok((control, version))
+}
+
+/// [`Await::announce`] for a slot. [`Failure::Deadlock`] if this very thread has it locked,
+/// so that nobody else could change it.
+pub(crate) fn announce<M: Memory, P: Peers>(
+    memory: &M,
+    peers: &P,
+    seen: Control,
+) -> Result<Option<Control>, Failure> {
+    if peers.is_me(seen.owner()) {
+        return Err(Failure::Deadlock);
+    }
+    if planted!(SleepWithoutW) {
+        return Ok(Some(seen));
+    }
+    let seen = if planted!(AnnounceUnseen) { memory.control(Relaxed) } else { seen };
+    let waiting = seen.with_waiters(true);
+    // Relaxed: W orders nothing; whoever clears it wakes.
+    let set = seen == waiting || memory.swap_control(seen, waiting, Relaxed).is_ok();
+    Ok(set.then_some(waiting))
+}

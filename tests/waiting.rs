@@ -1,0 +1,271 @@
+//! Waiting for a change: none is missed, time-outs are kept, and nobody waits for the dead.
+
+mod common;
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use common::{Child, Finally, folder, folder_in_memory, path, role, rounds, store_in, within};
+use slotfile::{Awaitable, Error, Store};
+
+/// Far more than any machine needs.
+const HANG: Option<Duration> = Some(Duration::from_secs(60));
+const SHORT: Option<Duration> = Some(Duration::from_millis(30));
+
+/// Each waits for the other's number, and answers with the next: one change that is missed,
+/// and both would wait for ever. They hand over so fast that some find the other spinning,
+/// and so slowly now and then that others find it asleep.
+#[test]
+fn no_hand_over_between_two_processes_is_missed() {
+    const NAME: &str = "no_hand_over_between_two_processes_is_missed";
+    let hand_overs = rounds(20_000, 100_000) as u64;
+    let play = |store: &Store, first: u64| {
+        let value = store.value::<u64>("value").unwrap();
+        let array = store.array::<u64>("array", 3).unwrap();
+        let is_in_value = |n: u64| n % 4 < 2;
+        for n in (first..hand_overs).step_by(2) {
+            if n % 2_000 < 2 {
+                std::thread::sleep(Duration::from_millis(1)); // the other one falls asleep
+            }
+            let seen = match is_in_value(n) {
+                true => value.wait_until(|now| now == n, HANG).unwrap(),
+                false => array.wait_until(|now| now == [n; 3], HANG).unwrap().map(|now| now[0]),
+            };
+            assert_eq!(seen, Some(n), "missed");
+            match is_in_value(n + 1) {
+                true => value.store(n + 1).unwrap(),
+                false => array.store(&[n + 1; 3]).unwrap(),
+            }
+        }
+    };
+    if role().is_some() {
+        return play(&Store::open(path()).unwrap(), 1);
+    }
+    let folder = folder_in_memory();
+    let store = Store::create(store_in(&folder)).unwrap();
+    let other = Child::spawn(NAME, "other", store.path());
+    play(&store, 0);
+    other.join();
+    assert_eq!(store.value::<u64>("value").unwrap().load(), hand_overs);
+}
+
+/// A waiter for each kind of handle; each sees what another process stores.
+#[test]
+fn every_kind_of_handle_waits_across_processes() {
+    const NAME: &str = "every_kind_of_handle_waits_across_processes";
+    let open = |store: &Store| {
+        let value = store.value::<i16>("value").unwrap();
+        let array = store.array::<f64>("array", [2, 2]).unwrap();
+        let text = store.text("text", 16).unwrap();
+        let bytes = store.bytes("bytes", 16).unwrap();
+        let slot = store.value::<bool>("slot").unwrap();
+        (value, array, text, bytes, slot)
+    };
+    if role().is_some() {
+        let (value, array, text, bytes, slot) = open(&Store::open(path()).unwrap());
+        let pause = || std::thread::sleep(Duration::from_millis(10));
+        pause();
+        value.store(-5).unwrap();
+        pause();
+        array.set([1, 1], 0.5).unwrap();
+        pause();
+        text.store("Karel").unwrap();
+        pause();
+        bytes.store(&[1, 2]).unwrap();
+        pause();
+        return slot.store(true).unwrap();
+    }
+    let folder = folder_in_memory();
+    let store = Store::create(store_in(&folder)).unwrap();
+    let (value, array, text, bytes, _) = open(&store);
+    let slot = store.slot("slot").unwrap();
+    let seen = (value.version(), array.version(), text.version(), bytes.version(), slot.version());
+    let other = Child::spawn(NAME, "other", store.path());
+    assert_eq!(value.wait_until(|x| x < 0, HANG).unwrap(), Some(-5));
+    assert_eq!(array.wait_until(|x| x[3] > 0.0, HANG).unwrap(), Some(vec![0.0, 0.0, 0.0, 0.5]));
+    assert_eq!(text.wait_until(|x| !x.is_empty(), HANG).unwrap().as_deref(), Some("Karel"));
+    assert_eq!(bytes.wait_until(|x| x.len() == 2, HANG).unwrap(), Some(vec![1, 2]));
+    let seen_true = slot.wait_until(|x| *x == true.into(), HANG).unwrap();
+    assert_eq!(seen_true, Some(true.into()));
+    // A change that is already there does not need to be waited for.
+    assert_eq!(value.wait_for_change(seen.0, None).unwrap(), Some(value.version()));
+    assert_eq!(array.wait_for_change(seen.1, None).unwrap(), Some(array.version()));
+    assert_eq!(text.wait_for_change(seen.2, None).unwrap(), Some(text.version()));
+    assert_eq!(bytes.wait_for_change(seen.3, None).unwrap(), Some(bytes.version()));
+    assert_eq!(slot.wait_for_change(seen.4, None).unwrap(), Some(slot.version()));
+    other.join();
+}
+
+/// Also while the slot changes all the time, to what is not waited for.
+#[test]
+fn time_outs_are_kept() {
+    let store = Store::temporary().unwrap();
+    let x = store.value::<u64>("x").unwrap();
+    let never =
+        |limit| within(Duration::from_secs(20), "a short wait", || x.wait_until(|_| false, limit));
+    assert_eq!(x.wait_until(|x| x == 0, Some(Duration::ZERO)).unwrap(), Some(0));
+    for limit in [Duration::ZERO, Duration::from_millis(30)] {
+        let start = Instant::now();
+        assert_eq!(never(Some(limit)).unwrap(), None);
+        assert_eq!(x.wait_for_change(x.version(), Some(limit)).unwrap(), None);
+        assert!(store.wait_any(&[(&x, 0)], Some(limit)).unwrap().is_empty());
+        assert!(start.elapsed() >= limit * 3, "too early");
+    }
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Relaxed) {
+                x.fetch_add(1).unwrap();
+            }
+        });
+        let _finally = Finally(&done);
+        assert_eq!(never(SHORT).unwrap(), None);
+    });
+    // The longest there is, which no clock can tell, is for ever, and not at once.
+    std::thread::scope(|scope| {
+        let (seen, x) = (x.version(), &x);
+        let waiter = scope.spawn(move || x.wait_for_change(seen, Some(Duration::MAX)).unwrap());
+        std::thread::sleep(Duration::from_millis(50));
+        x.store(0).unwrap();
+        assert!(waiter.join().unwrap().is_some());
+    });
+}
+
+#[test]
+fn who_waits_for_a_slot_that_is_removed_is_told() {
+    let store = Store::temporary().unwrap();
+    let (x, a) = (store.value::<u64>("x").unwrap(), store.array::<u8>("a", 100).unwrap());
+    let removed = |result: Result<(), Error>, name| match result {
+        Err(Error::Removed { slot, .. }) => assert_eq!(slot, name),
+        other => panic!("{other:?}"),
+    };
+    std::thread::scope(|scope| {
+        let one = scope.spawn(|| x.wait_until(|x| x == 1, None).map(drop));
+        let other = scope.spawn(|| store.wait_any(&[(&x, 0), (&a, 0)], None).map(drop));
+        std::thread::sleep(Duration::from_millis(30));
+        store.remove("x").unwrap();
+        removed(one.join().unwrap(), "x");
+        removed(other.join().unwrap(), "x");
+    });
+    // And from then on, at once, whatever was seen.
+    removed(x.wait_for_change(x.version(), None).map(drop), "x");
+    removed(x.wait_for_change(0, None).map(drop), "x");
+    removed(x.wait_until(|x| x == 0, None).map(drop), "x");
+    removed(store.wait_any(&[(&a, 0), (&x, 0)], None).map(drop), "x");
+}
+
+/// Nobody else can change what this thread has locked.
+#[test]
+fn who_would_wait_for_itself_is_told() {
+    let store = Store::temporary().unwrap();
+    let (x, a) = (store.value::<u64>("x").unwrap(), store.array::<u8>("a", 8).unwrap());
+    let deadlock = |result: Result<Option<u64>, Error>| {
+        assert!(matches!(result, Err(Error::Deadlock { .. })), "{result:?}");
+    };
+    let guard = x.lock().unwrap();
+    deadlock(x.wait_for_change(x.version(), None));
+    assert_eq!(x.wait_until(|x| x == 0, None).unwrap(), Some(0), "it holds already");
+    x.store(1).unwrap();
+    assert!(x.wait_for_change(0, None).unwrap().is_some(), "it has changed already");
+    drop(guard);
+    a.update(|_| deadlock(a.wait_for_change(a.version(), None))).unwrap();
+}
+
+/// A lock that is taken and let go, or held for long, is no change.
+#[test]
+fn locks_are_no_changes() {
+    let store = Store::temporary().unwrap();
+    let a = store.array::<u64>("a", 8).unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let (seen, a) = (a.version(), &a);
+        let waiter = scope.spawn(move || a.wait_for_change(seen, None).unwrap());
+        for _ in 0..2_000 {
+            drop(a.lock().unwrap());
+        }
+        let guard = a.lock().unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(!waiter.is_finished(), "woken for nothing");
+        a.set(0, 1).unwrap();
+        done.store(true, Relaxed);
+        // Under the guard, too, it is a change.
+        let now = within(Duration::from_secs(20), "a wait", || waiter.join().unwrap());
+        assert_eq!(now, Some(a.version()));
+        drop(guard);
+    });
+}
+
+/// One asleep slot among many: whichever it is, it is found, and only it.
+#[test]
+fn of_many_slots_the_one_that_changes_is_found() {
+    let store = Store::temporary().unwrap();
+    for count in [1, 2, 127, 128, 129, 300] {
+        let values: Vec<_> =
+            (0..count).map(|i| store.value::<u32>(&format!("{count}/{i}")).unwrap()).collect();
+        for which in [0, count / 2, count - 1] {
+            let seen: Vec<(&dyn Awaitable, u64)> =
+                values.iter().map(|v| (v as &dyn Awaitable, v.version())).collect();
+            assert!(store.wait_any(&seen, SHORT).unwrap().is_empty());
+            std::thread::scope(|scope| {
+                let waiter = scope.spawn(|| store.wait_any(&seen, HANG).unwrap());
+                std::thread::sleep(Duration::from_millis(5));
+                values[which].fetch_add(1).unwrap();
+                assert_eq!(waiter.join().unwrap(), [which], "of {count}");
+            });
+        }
+    }
+    assert!(store.wait_any(&[], Some(Duration::ZERO)).unwrap().is_empty());
+}
+
+/// It cannot say that it waits, and finds the change by looking.
+#[test]
+fn a_read_only_store_waits_too() {
+    const NAME: &str = "a_read_only_store_waits_too";
+    if role().is_some() {
+        std::thread::sleep(Duration::from_millis(20));
+        let store = Store::open(path()).unwrap();
+        store.array::<u8>("a", 10_000).unwrap().set(9_999, 1).unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+        return store.value::<u64>("x").unwrap().store(7).unwrap();
+    }
+    let folder = folder();
+    let writable = Store::create(store_in(&folder)).unwrap();
+    writable.value::<u64>("x").unwrap();
+    writable.array::<u8>("a", 10_000).unwrap();
+    let store = Store::open_read_only(writable.path()).unwrap();
+    let (x, a) = (store.value::<u64>("x").unwrap(), store.array::<u8>("a", 10_000).unwrap());
+    assert_eq!(x.wait_for_change(x.version(), SHORT).unwrap(), None);
+    let other = Child::spawn(NAME, "other", store.path());
+    assert_eq!(store.wait_any(&[(&x, 0), (&a, 0)], HANG).unwrap(), [1]);
+    assert_eq!(x.wait_until(|x| x == 7, HANG).unwrap(), Some(7));
+    other.join();
+}
+
+/// One of several waiters is killed while it sleeps: the others do not notice.
+#[test]
+fn row_06_a_waiter_that_is_killed_keeps_nobody_asleep() {
+    const NAME: &str = "row_06_a_waiter_that_is_killed_keeps_nobody_asleep";
+    if role().is_some() {
+        let store = Store::open(path()).unwrap();
+        let (x, ready) = (store.value::<u64>("x").unwrap(), store.value::<u64>("ready").unwrap());
+        ready.fetch_add(1).unwrap();
+        let seen = x.wait_until(|x| x > 0, HANG).unwrap();
+        ready.fetch_add(1).unwrap();
+        return assert_eq!(seen, Some(1));
+    }
+    let folder = folder_in_memory();
+    let store = Store::create(store_in(&folder)).unwrap();
+    let (x, ready) = (store.value::<u64>("x").unwrap(), store.value::<u64>("ready").unwrap());
+    for _ in 0..5 {
+        x.store(0).unwrap();
+        ready.store(0).unwrap();
+        let mut waiters: Vec<_> =
+            (0..3).map(|_| Child::spawn(NAME, "waiter", store.path())).collect();
+        assert!(ready.wait_until(|n| n == 3, HANG).unwrap().is_some());
+        std::thread::sleep(Duration::from_millis(5));
+        drop(waiters.remove(1)); // by SIGKILL
+        x.store(1).unwrap();
+        assert!(ready.wait_until(|n| n == 5, HANG).unwrap().is_some());
+        waiters.into_iter().for_each(Child::join);
+    }
+}

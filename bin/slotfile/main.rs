@@ -2,7 +2,6 @@
 
 mod cli;
 mod commands;
-#[cfg_attr(not(test), expect(dead_code, reason = "used by txn, which comes with it"))]
 mod compare;
 mod exit;
 mod glob;

@@ -15,6 +15,7 @@ mod ls;
 mod rm;
 mod set;
 mod sync;
+mod txn;
 
 use std::io::Write;
 use std::path::Path;
@@ -138,6 +139,7 @@ fn dispatch(context: &mut Context, verb: Verb) -> Result<Exit, Failure> {
         Verb::Cas(words) => cas::run(context, words),
         Verb::Rm(words) => rm::run(context, words),
         Verb::Lock(args) => lock::run(context, args),
+        Verb::Txn(words) => txn::run(context, words),
         Verb::Info(args) => info::run(context, args),
         Verb::Sync(words) => sync::run(context, words),
         Verb::Check(args) => check::run(context, args),

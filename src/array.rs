@@ -5,9 +5,10 @@ use std::marker::PhantomData;
 use std::ops::{Bound, Range, RangeBounds};
 use std::time::Duration;
 
+use crate::define::Define;
 use crate::dtype::{Bits, Element, Number, Shape, SlotType};
 use crate::error::{Error, Result};
-use crate::handle::{AnyHandle, Define, Handle, common_methods};
+use crate::handle::{AnyHandle, Handle, common_methods};
 use crate::map::Region;
 use crate::protocol::{self, Areas, Memory};
 use crate::store::Store;

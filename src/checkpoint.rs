@@ -11,6 +11,7 @@ use std::os::unix::fs::FileExt;
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::dtype::SlotType;
 use crate::layout::{
     Descriptor, Header, LARGE_UNIT, LINE, PAGE, Regions, SMALL_ENTRY, SMALL_UNIT, UNIT_HEAD,
 };
@@ -168,12 +169,23 @@ fn copy_crc(head: &CopyHead, data: &[u8]) -> u32 {
 
 /// Whether a slot shares its unit with others.
 pub(crate) fn is_small(descriptor: &Descriptor) -> bool {
-    entry_len(descriptor) <= SMALL_ENTRY
+    shares_unit(&descriptor.slot_type)
+}
+
+/// Whether a slot of this type shares its unit with others. A buffer never does: whether it
+/// has changed is known only by comparing, and that is then its own matter.
+pub(crate) fn shares_unit(slot_type: &SlotType) -> bool {
+    !matches!(slot_type, SlotType::Buffer(..)) && entry_len_of(slot_type) <= SMALL_ENTRY
 }
 
 /// Bytes of a slot's entry in a small unit: its control word, then its content.
 pub(crate) fn entry_len(descriptor: &Descriptor) -> u64 {
-    8 + descriptor.content_len().next_multiple_of(8)
+    entry_len_of(&descriptor.slot_type)
+}
+
+/// The same, of a slot of this type.
+pub(crate) fn entry_len_of(slot_type: &SlotType) -> u64 {
+    8 + (slot_type.content_len().unwrap_or(0) as u64).next_multiple_of(8)
 }
 
 /// How many units a slot has for itself.

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::layout::Descriptor;
 use crate::map::Region;
-use crate::memory::SlotMemory;
+use crate::memory::AnyMemory;
 use crate::protocol::Areas;
 use crate::slot::{Kind, Slot};
 use crate::text::{Bytes, Content, Text, into_text};
@@ -23,6 +23,15 @@ use sealed::{View, ViewMut};
 /// What can take part in a [`Transaction`](crate::Transaction) or a
 /// [`Snapshot`](crate::Snapshot): [`Value`], [`Array`], [`Text`], [`Bytes`], and [`Slot`] for
 /// those whose type is known only at run time. Sealed.
+///
+/// A [`Buffer`](crate::Buffer) is raw memory, and cannot:
+///
+/// ```compile_fail,E0277
+/// let store = slotfile::Store::temporary()?;
+/// let buffer = store.buffer::<u8>("frame", 100)?;
+/// store.transaction(|tx| tx.load(&buffer).map(drop))?;
+/// # Ok::<(), slotfile::Error>(())
+/// ```
 pub trait Transactional: sealed::Sealed {
     /// What `load` returns: of a `Value<T>` a `T`, of an `Array<T>` a `Vec<T>`, of a text a
     /// `String`, of bytes a `Vec<u8>`, of a [`Slot`] its [`Data`].
@@ -128,10 +137,10 @@ impl<'h> SlotRef<'h> {
     }
 
     /// A copy of what its handle knows of its memory.
-    pub(crate) fn memory(&self) -> SlotMemory {
+    pub(crate) fn memory(&self) -> AnyMemory {
         match self.0 {
-            AnyRef::Scalar(handle) => SlotMemory::Scalar(handle.memory.clone()),
-            AnyRef::Areas(handle, areas) => SlotMemory::Areas(handle.memory.clone(), areas),
+            AnyRef::Scalar(handle) => AnyMemory::Scalar(handle.memory.clone()),
+            AnyRef::Areas(handle, areas) => AnyMemory::Areas(handle.memory.clone(), areas),
         }
     }
 
@@ -318,23 +327,18 @@ impl Transactional for Slot {
             Kind::Value(handle, scalar_type) => {
                 Scalar::from_bits(load_bits(view, SlotRef::scalar(handle))?, *scalar_type).into()
             }
-            Kind::Array(..) => self.load_part_from(view, ..)?.into(),
+            Kind::Array(..) | Kind::Buffer(..) => self.load_part_from(view, ..)?.into(),
             Kind::Text(handle, content) => into_text(load_content(view, handle, content)?).into(),
             Kind::Bytes(handle, content) => Data::Bytes(load_content(view, handle, content)?),
         })
     }
 
     fn store_to(&self, view: &mut impl ViewMut, new: Data) -> Result<()> {
+        let slot = self.slot_ref()?;
         let bytes = new.to_content(self.slot_type()).map_err(|misfit| self.misfit(misfit))?;
-        match &self.kind {
-            Kind::Value(handle, _) => {
-                let mut bits = [0; 8];
-                bits[..bytes.len()].copy_from_slice(&bytes);
-                store_bits(view, SlotRef::scalar(handle), u64::from_le_bytes(bits))
-            }
-            Kind::Array(handle, ..) | Kind::Text(handle, _) | Kind::Bytes(handle, _) => {
-                view.write(SlotRef::areas(handle, self.layout()), 0, &bytes)
-            }
+        match new {
+            Data::Scalar(scalar) => store_bits(view, slot, scalar.to_bits()),
+            _ => view.write(slot, 0, &bytes),
         }
     }
 
@@ -399,22 +403,29 @@ impl Ranged for Slot {
 }
 
 impl Slot {
+    /// The slot and what its elements are.
     fn elements(&self) -> Result<(SlotRef<'_>, ScalarType)> {
         match &self.kind {
-            Kind::Value(handle, scalar_type) => Ok((SlotRef::scalar(handle), *scalar_type)),
-            Kind::Array(handle, areas, scalar_type, _) => {
-                Ok((SlotRef::areas(handle, *areas), *scalar_type))
+            Kind::Value(_, t) | Kind::Array(_, _, t, _) | Kind::Buffer(_, _, t, _) => {
+                Ok((self.slot_ref()?, *t))
             }
             Kind::Text(..) | Kind::Bytes(..) => Err(self.no_elements()),
         }
     }
 
-    /// The slot itself.
-    pub(crate) fn slot_ref(&self) -> SlotRef<'_> {
+    /// The slot itself; [`Error::Invalid`] for a buffer.
+    pub(crate) fn slot_ref(&self) -> Result<SlotRef<'_>> {
         match &self.kind {
-            Kind::Value(handle, _) => SlotRef::scalar(handle),
-            Kind::Array(handle, ..) | Kind::Text(handle, _) | Kind::Bytes(handle, _) => {
-                SlotRef::areas(handle, self.layout())
+            Kind::Value(handle, _) => Ok(SlotRef::scalar(handle)),
+            Kind::Array(handle, areas, ..) => Ok(SlotRef::areas(handle, *areas)),
+            Kind::Text(handle, content) | Kind::Bytes(handle, content) => {
+                Ok(SlotRef::areas(handle, content.areas))
+            }
+            Kind::Buffer(handle, ..) => {
+                let what = "a buffer is raw memory, which has no part in transactions and \
+                            snapshots; use an array";
+                let (path, slot) = (handle.attachment().path.clone(), handle.name().to_owned());
+                Err(Error::Invalid { path, slot: Some(slot), what: what.into() })
             }
         }
     }

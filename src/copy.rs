@@ -5,10 +5,16 @@
 //! does the same faster; so that a concurrent writer is a race of atomics, which is
 //! defined, and never of plain memory, which is not. Whether what was copied is whole is
 //! for the protocol to say.
+//!
+//! A buffer's elements are atomics of their own size ([`Atomic`]), also where many are
+//! copied: racing atomics of different sizes on the same bytes are not defined.
 
 #![allow(unsafe_code)]
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU8, AtomicU16, AtomicU32, AtomicU64,
+    Ordering::{self, Relaxed},
+};
 
 /// Bytes of a word.
 pub(crate) const WORD: usize = 8;
@@ -175,6 +181,76 @@ unsafe fn bulk(from: *const u8, to: *mut u8, words: usize) -> usize {
 #[inline]
 unsafe fn bulk(_: *const u8, _: *mut u8, _: usize) -> usize {
     0
+}
+
+/// One of std's atomic integers, its value zero-extended.
+///
+/// # Safety
+///
+/// It has the size of its integer, is aligned to it, and any bytes are a value of it.
+pub(crate) unsafe trait Atomic {
+    fn load(&self, order: Ordering) -> u64;
+    fn store(&self, value: u64, order: Ordering);
+    fn compare_exchange(
+        &self,
+        old: u64,
+        new: u64,
+        success: Ordering,
+        failure: Ordering,
+    ) -> Result<u64, u64>;
+}
+
+macro_rules! atomics {
+    ($($atomic:ty: $integer:ty;)*) => {$(
+        // SAFETY: std says so of its atomic integers.
+        unsafe impl Atomic for $atomic {
+            #[inline]
+            fn load(&self, order: Ordering) -> u64 {
+                self.load(order).into()
+            }
+            #[inline]
+            fn store(&self, value: u64, order: Ordering) {
+                self.store(value as $integer, order);
+            }
+            #[inline]
+            fn compare_exchange(
+                &self,
+                old: u64,
+                new: u64,
+                success: Ordering,
+                failure: Ordering,
+            ) -> Result<u64, u64> {
+                self.compare_exchange(old as $integer, new as $integer, success, failure)
+                    .map(u64::from)
+                    .map_err(u64::from)
+            }
+        }
+    )*};
+}
+
+atomics! {
+    AtomicU8: u8;
+    AtomicU16: u16;
+    AtomicU32: u32;
+    AtomicU64: u64;
+}
+
+/// Fills `out` with as many of the elements as it has room for.
+pub(crate) fn read_elements<A: Atomic>(elements: &[A], out: &mut [u8]) {
+    let size = size_of::<A>();
+    for (bytes, element) in out.chunks_exact_mut(size).zip(elements) {
+        bytes.copy_from_slice(&element.load(Relaxed).to_le_bytes()[..size]);
+    }
+}
+
+/// Stores as many of the elements as `data` holds.
+pub(crate) fn write_elements<A: Atomic>(elements: &[A], data: &[u8]) {
+    let size = size_of::<A>();
+    for (bytes, element) in data.chunks_exact(size).zip(elements) {
+        let mut word = [0; WORD];
+        word[..size].copy_from_slice(bytes);
+        element.store(u64::from_le_bytes(word), Relaxed);
+    }
 }
 
 /// Lets `read` overwrite the bytes of `elements`, then makes each of them a

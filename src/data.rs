@@ -355,7 +355,7 @@ impl<T: Element, const N: usize> From<[T; N]> for Elements {
 pub enum Data {
     /// A value's scalar.
     Scalar(Scalar),
-    /// An array's elements.
+    /// An array's elements, or a buffer's.
     Array(Elements),
     /// A text.
     Text(String),
@@ -463,7 +463,9 @@ impl Data {
             (Data::Scalar(x), SlotType::Value(t)) if x.scalar_type() == *t => {
                 Ok(x.to_bits().to_le_bytes()[..t.size()].to_vec())
             }
-            (Data::Array(elements), SlotType::Array(t, shape)) if elements.scalar_type == *t => {
+            (Data::Array(elements), SlotType::Array(t, shape) | SlotType::Buffer(t, shape))
+                if elements.scalar_type == *t =>
+            {
                 let (expected, found) = (shape.len(), elements.len());
                 if expected != found {
                     return Err(Misfit::Length { expected, found });

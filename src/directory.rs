@@ -6,14 +6,13 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::attach::Attachment;
 use crate::cell::CellRegion;
-use crate::dtype::SlotType;
 use crate::error::{Error, Result};
 use crate::layout::{Descriptor, FLAG_NO_CHECKPOINT, GRANULE, LINE, MAX_LINES, hash_name, live};
 use crate::map::Region;
 use crate::protocol::{
     self, FREE, Failure, Form, Held, Memory, Owner, Patience, REMOVED, STALE, VALUE,
 };
-use crate::space;
+use crate::space::{self, Definition};
 
 /// How many lines of the directory are in use.
 pub(crate) fn count(attachment: &Attachment) -> Result<u32> {
@@ -184,16 +183,6 @@ fn index_entry(hash: u64, line: u32) -> u64 {
     hash >> 32 << 32 | (u64::from(line) + 1)
 }
 
-/// What to define.
-pub(crate) struct Definition<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) slot_type: &'a SlotType,
-    /// K; ignored for a value.
-    pub(crate) areas: u8,
-    /// The first content: a value's bits, or the bytes of an area.
-    pub(crate) initial: Option<&'a [u8]>,
-}
-
 /// The slot of this name: the one that is there, or else a new one of this definition.
 /// The flag tells which: true for a new one.
 pub(crate) fn define(
@@ -216,8 +205,7 @@ pub(crate) fn define(
         return Err(full("max_slots", header.max_slots));
     }
     let checkpoint = header.flags & FLAG_NO_CHECKPOINT == 0;
-    let Definition { name, slot_type, areas, .. } = definition;
-    let (descriptor, mut after) = space::place(name, slot_type, *areas, before, checkpoint);
+    let (descriptor, mut after) = space::place(definition, before, checkpoint);
     let lines = descriptor.encode();
     let next_count = count + descriptor.lines() as u32;
     let vacant = vacant.filter(|_| u64::from(next_count) <= header.regions.directory_lines);

@@ -178,7 +178,7 @@ impl<const N: usize> From<[usize; N]> for Shape {
 }
 
 /// The type of a slot, as `define` takes it and `ls` shows it: `u64`, `f64[6]`,
-/// `f32[480,640]`, `text[64]`, `bytes[4096]`.
+/// `f32[480,640]`, `text[64]`, `bytes[4096]`, `buffer:f32[480,640]`.
 ///
 /// ```
 /// use slotfile::{ScalarType, SlotType};
@@ -197,6 +197,8 @@ pub enum SlotType {
     Text(usize),
     /// At most so many bytes.
     Bytes(usize),
+    /// Raw memory of many scalars.
+    Buffer(ScalarType, Shape),
 }
 
 impl SlotType {
@@ -212,7 +214,7 @@ impl SlotType {
         const MOST: usize = 8 * u32::MAX as usize;
         let len = match self {
             SlotType::Value(t) => Some(t.size()),
-            SlotType::Array(t, shape) => {
+            SlotType::Array(t, shape) | SlotType::Buffer(t, shape) => {
                 shape.is_valid().then(|| shape.len().checked_mul(t.size())).flatten()
             }
             SlotType::Text(capacity) | SlotType::Bytes(capacity) => {
@@ -240,6 +242,7 @@ impl fmt::Display for SlotType {
             SlotType::Array(t, shape) => format!("{t}[{shape}]"),
             SlotType::Text(capacity) => format!("text[{capacity}]"),
             SlotType::Bytes(capacity) => format!("bytes[{capacity}]"),
+            SlotType::Buffer(t, shape) => format!("buffer:{t}[{shape}]"),
         })
     }
 }
@@ -259,7 +262,8 @@ impl fmt::Display for ParseTypeError {
         write!(
             f,
             "{:?} is no type; write a scalar (bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64), \
-             an array as f64[6] or f32[480,640] (up to {} dimensions), text[64] or bytes[4096]",
+             an array as f64[6] or f32[480,640] (up to {} dimensions), text[64], bytes[4096], \
+             or a buffer as buffer:u8[480,640]",
             self.text,
             Shape::MAX_DIMS
         )
@@ -276,10 +280,13 @@ impl FromStr for SlotType {
             None => scalar_named(text).map(SlotType::Value),
             Some((base, dims)) => dims.strip_suffix(']').and_then(|dims| {
                 let dims: Vec<usize> = dims.split(',').map(whole_number).collect::<Option<_>>()?;
-                match (base, dims.as_slice()) {
-                    ("text", &[capacity]) => Some(SlotType::Text(capacity)),
-                    ("bytes", &[capacity]) => Some(SlotType::Bytes(capacity)),
-                    (scalar, dims) => {
+                match (base, base.strip_prefix("buffer:"), dims.as_slice()) {
+                    ("text", _, &[capacity]) => Some(SlotType::Text(capacity)),
+                    ("bytes", _, &[capacity]) => Some(SlotType::Bytes(capacity)),
+                    (_, Some(scalar), dims) => {
+                        Some(SlotType::Buffer(scalar_named(scalar)?, Shape::new(dims)?))
+                    }
+                    (scalar, None, dims) => {
                         Some(SlotType::Array(scalar_named(scalar)?, Shape::new(dims)?))
                     }
                 }

@@ -5,12 +5,12 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::attach::Attachment;
 use crate::checkpoint::{Tag, UNKNOWN, control_of};
-use crate::cut::{settle_copies, tag};
-use crate::directory::{self, Definition};
+use crate::cut::{SlotMemory, settle_copies};
+use crate::directory;
 use crate::error::{Error, Result};
 use crate::map::Region;
-use crate::memory::SlotMemory;
 use crate::protocol::{self, CONTROL, Form, Memory, Patience, STALE, VALUE};
+use crate::space::Definition;
 
 /// A slot, and its counterpart in the new store.
 struct Pair {
@@ -40,7 +40,7 @@ pub(crate) fn duplicate(
         let count = directory::count(from)?;
         // First what was removed: its name may have been given to a new slot since.
         for (pair, seen) in pairs.iter().zip(&mut seen) {
-            if tag(&pair.memory, from) & 1 == 1 {
+            if pair.memory.tag(from) & 1 == 1 {
                 *seen = pair.copy(from);
             }
         }
@@ -51,6 +51,8 @@ pub(crate) fn duplicate(
             }
             let definition = Definition {
                 name: &descriptor.name,
+                doc: &descriptor.doc,
+                unit: &descriptor.unit,
                 slot_type: &descriptor.slot_type,
                 areas: descriptor.areas,
                 initial: None,
@@ -75,6 +77,7 @@ pub(crate) fn duplicate(
             Ok(())
         };
         if settle_copies(from, &pairs, |pair| &pair.memory, line, &mut seen, copy)? {
+            pairs.iter().for_each(Pair::copy_buffer);
             return Ok(());
         }
     }
@@ -85,7 +88,7 @@ pub(crate) fn duplicate(
 impl Pair {
     /// Copies the content; returns what the slot was, [`UNKNOWN`] if it changed meanwhile.
     fn copy(&self, attachment: &Attachment) -> Tag {
-        let tag = tag(&self.memory, attachment);
+        let tag = self.memory.tag(attachment);
         let version = tag >> 1;
         let whole = match (&self.memory, self.to_form) {
             (SlotMemory::Areas(region, from), Form::Areas(to)) => {
@@ -107,10 +110,25 @@ impl Pair {
                 self.to.store(VALUE, value, Relaxed);
                 of == version
             }
+            (SlotMemory::Buffer(..), _) => true,
             (SlotMemory::Areas(..), _) => unreachable!("both have the same type"),
         };
         // A removed slot that is copied stays removed: the name is free in the copy, too.
         self.to.store(CONTROL, control_of(tag).bits(), Relaxed);
         if whole { tag } else { UNKNOWN }
+    }
+
+    /// Copies a buffer's content, as it stands.
+    fn copy_buffer(&self) {
+        let (SlotMemory::Buffer(_, elements), Form::Areas(to)) = (&self.memory, self.to_form)
+        else {
+            return;
+        };
+        let mut part = vec![0; PART.min(self.content_len)];
+        for at in (0..self.content_len).step_by(PART) {
+            let part = &mut part[..(self.content_len - at).min(PART)];
+            elements.read(at, part);
+            self.to.write(to.first, at, part);
+        }
     }
 }

@@ -7,117 +7,15 @@ use std::sync::Arc;
 
 use crate::attach::Attachment;
 use crate::cell::CellRegion;
-use crate::data::{Data, Elements, Scalar};
-use crate::directory::{self, Definition};
-use crate::dtype::{Element, SlotType};
+use crate::define::Define;
+use crate::directory;
+use crate::dtype::SlotType;
 use crate::error::{Error, Result};
-use crate::layout::{Descriptor, name_problem};
+use crate::layout::{Descriptor, MOST_TEXT, name_problem};
 use crate::map::Region;
 use crate::protocol::{self, Areas, Failure, Form, Held, Memory, Patience, Peers, REMOVED};
+use crate::space::Definition;
 use crate::store::Store;
-
-/// How a slot is defined. The first definer's settings stand; a later one's are ignored.
-///
-/// `T` is what the first content is of: the element type of a value or array, which is
-/// inferred; [`Data`] for texts, bytes, and slots whose type is known only at run time.
-///
-/// ```
-/// use slotfile::{Define, Store};
-/// let store = Store::temporary()?;
-/// let limit = store.value_with("limit", Define::new().initial(100u64))?;
-/// assert_eq!(limit.load(), 100);
-/// let again = store.value_with("limit", Define::new().initial(7u64))?;
-/// assert_eq!(again.load(), 100);
-/// store.array_with("pose", 3, Define::new().initial([1.0, 2.0, 3.0]).areas(4))?;
-/// store.text_with("name", 64, Define::new().initial("Karel"))?;
-/// # Ok::<(), slotfile::Error>(())
-/// ```
-#[derive(Debug)]
-pub struct Define<T> {
-    initial: Option<Data>,
-    areas: usize,
-    create_new: bool,
-    of: PhantomData<T>,
-}
-
-impl<T> Clone for Define<T> {
-    fn clone(&self) -> Define<T> {
-        let initial = self.initial.clone();
-        Define { initial, areas: self.areas, create_new: self.create_new, of: PhantomData }
-    }
-}
-
-impl<T> Default for Define<T> {
-    fn default() -> Define<T> {
-        Define::new()
-    }
-}
-
-impl<T> Define<T> {
-    /// Zero (or false, or empty) at first; two areas.
-    pub fn new() -> Define<T> {
-        Define { initial: None, areas: 2, create_new: false, of: PhantomData }
-    }
-
-    /// The first content. It is there before the name is: nobody ever sees another.
-    pub fn initial(mut self, content: impl Initial<T>) -> Define<T> {
-        self.initial = Some(content.into_data());
-        self
-    }
-
-    /// How many areas the slot has: 2, 4 or 8. More cost memory, and let readers of
-    /// large slots finish beside a writer without pause. Values have none.
-    pub fn areas(mut self, areas: usize) -> Define<T> {
-        self.areas = areas;
-        self
-    }
-
-    /// [`Error::Exists`] if the slot is there already.
-    pub fn create_new(mut self, yes: bool) -> Define<T> {
-        self.create_new = yes;
-        self
-    }
-}
-
-/// What can be the first content of a slot of `T`: a `T`, or a vector, array or slice of
-/// them; of [`Data`], that itself, a text, a [`Scalar`] or [`Elements`].
-pub trait Initial<T> {
-    #[doc(hidden)]
-    fn into_data(self) -> Data;
-}
-
-macro_rules! initial {
-    ($([$($generics:tt)*] $from:ty => $of:ty;)*) => {$(
-        impl<$($generics)*> Initial<$of> for $from {
-            fn into_data(self) -> Data {
-                self.into()
-            }
-        }
-    )*};
-}
-
-initial! {
-    [] bool => bool;
-    [] i8 => i8;
-    [] i16 => i16;
-    [] i32 => i32;
-    [] i64 => i64;
-    [] u8 => u8;
-    [] u16 => u16;
-    [] u32 => u32;
-    [] u64 => u64;
-    [] f32 => f32;
-    [] f64 => f64;
-    [T: Element] &[T] => T;
-    [T: Element] Vec<T> => T;
-    [T: Element, const N: usize] [T; N] => T;
-    [T: Element, const N: usize] &[T; N] => T;
-    [] Data => Data;
-    [] &str => Data;
-    [] String => Data;
-    [] Scalar => Data;
-    [] Elements => Data;
-}
 
 /// One slot's memory, of the kind that its form needs.
 #[derive(Clone, Debug)]
@@ -162,6 +60,16 @@ impl Store {
         if !matches!(define.areas, 2 | 4 | 8) {
             return Err(invalid(format!("{} areas; a slot has 2, 4 or 8", define.areas)));
         }
+        let texts = name.len() + define.doc.len() + define.unit.len();
+        if texts > MOST_TEXT {
+            return Err(invalid(format!(
+                "its name, doc and unit are {texts} bytes, and there is room for {MOST_TEXT}; \
+                 shorten the doc"
+            )));
+        }
+        if define.unit.chars().any(char::is_control) {
+            return Err(invalid("its unit of measure has a control character".into()));
+        }
         let found = directory::find(attachment, name)?;
         let (descriptor, region, new) = match found {
             Some((descriptor, region)) => (descriptor, region, false),
@@ -178,6 +86,8 @@ impl Store {
                     &mut patience,
                     &Definition {
                         name,
+                        doc: &define.doc,
+                        unit: &define.unit,
                         slot_type,
                         areas: define.areas as u8,
                         initial: initial.as_deref(),
@@ -336,17 +246,35 @@ impl<M: Memory> Handle<M> {
     /// Replaces `data.len()` bytes from byte `at` of the content, under its lock.
     pub(crate) fn commit(
         &self,
-        mut lock: UpdateLock<'_, M>,
+        lock: UpdateLock<'_, M>,
         areas: &Areas,
         at: usize,
         data: &[u8],
+    ) -> Result<u64> {
+        self.finish(lock, |held| held.commit(areas, at, data))
+    }
+
+    /// Moves the version on, under the lock: of a buffer, whose content is not committed.
+    pub(crate) fn notify(&self, lock: UpdateLock<'_, M>) -> Result<u64> {
+        self.finish(lock, Held::notify)
+    }
+
+    fn finish<'a>(
+        &self,
+        mut lock: UpdateLock<'a, M>,
+        commit: impl FnOnce(Held<'a, M, Attachment>) -> Result<u64, Failure>,
     ) -> Result<u64> {
         let held = lock.held.take().expect("held until committed");
         if lock.busy.as_ref().is_some_and(|busy| !busy.is_still_guarded()) {
             // The guard was dropped inside the update, and with it the lock.
             return Err(self.explain(Failure::Evicted, &self.patience()));
         }
-        held.commit(areas, at, data).map_err(|failure| self.explain(failure, &self.patience()))
+        commit(held).map_err(|failure| self.explain(failure, &self.patience()))
+    }
+
+    /// The error of a slot that was removed.
+    pub(crate) fn removed(&self) -> Error {
+        self.explain(Failure::Removed, &self.patience())
     }
 
     fn remove(&self) -> Result<()> {

@@ -205,7 +205,7 @@ pub(crate) struct DescriptorHead {
     pub(crate) kind: u8,
     /// The scalar type's number; 0 if it has none.
     pub(crate) scalar: u8,
-    /// K; 0 for a value.
+    /// K; 0 for a value, 1 for a buffer.
     pub(crate) areas: u8,
     /// Dimensions; 0 if it has no shape.
     pub(crate) rank: u8,
@@ -235,6 +235,7 @@ const KIND_VALUE: u8 = 1;
 const KIND_ARRAY: u8 = 2;
 const KIND_TEXT: u8 = 3;
 const KIND_BYTES: u8 = 4;
+const KIND_BUFFER: u8 = 6;
 
 /// Bytes of a descriptor before its name.
 pub(crate) const DESCRIPTOR_HEAD: usize = size_of::<DescriptorHead>();
@@ -275,8 +276,12 @@ const _: () = assert!(size_of::<Ends>() == 8 * (live::PROGRESS - live::ENDS));
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Descriptor {
     pub(crate) name: String,
+    /// What the slot is for; empty: not said.
+    pub(crate) doc: String,
+    /// What its numbers are in; empty: not said.
+    pub(crate) unit: String,
     pub(crate) slot_type: SlotType,
-    /// K; 0 for a value.
+    /// K; 0 for a value, 1 for a buffer.
     pub(crate) areas: u8,
     pub(crate) live: u64,
     pub(crate) first_unit: u64,
@@ -287,20 +292,22 @@ pub(crate) struct Descriptor {
 impl Descriptor {
     /// How many lines it takes.
     pub(crate) fn lines(&self) -> usize {
-        (DESCRIPTOR_HEAD + self.name.len()).div_ceil(LINE)
+        (DESCRIPTOR_HEAD + self.name.len() + self.doc.len() + self.unit.len()).div_ceil(LINE)
     }
 
     /// Its lines.
     pub(crate) fn encode(&self) -> Vec<u8> {
+        let shaped = |kind: u8, t: ScalarType, shape: &Shape| {
+            let mut dims = [0; 4];
+            for (to, from) in dims.iter_mut().zip(shape.dims()) {
+                *to = *from as u64;
+            }
+            (kind, t as u8, shape.dims().len() as u8, dims)
+        };
         let (kind, scalar, rank, dims) = match &self.slot_type {
             SlotType::Value(t) => (KIND_VALUE, *t as u8, 0, [0; 4]),
-            SlotType::Array(t, shape) => {
-                let mut dims = [0; 4];
-                for (to, from) in dims.iter_mut().zip(shape.dims()) {
-                    *to = *from as u64;
-                }
-                (KIND_ARRAY, *t as u8, shape.dims().len() as u8, dims)
-            }
+            SlotType::Array(t, shape) => shaped(KIND_ARRAY, *t, shape),
+            SlotType::Buffer(t, shape) => shaped(KIND_BUFFER, *t, shape),
             SlotType::Text(capacity) => (KIND_TEXT, 0, 0, [*capacity as u64, 0, 0, 0]),
             SlotType::Bytes(capacity) => (KIND_BYTES, 0, 0, [*capacity as u64, 0, 0, 0]),
         };
@@ -309,11 +316,13 @@ impl Descriptor {
         (head.kind, head.scalar, head.rank, head.dims) = (kind, scalar, rank, dims);
         head.areas = self.areas;
         head.name_len = self.name.len() as u8;
+        (head.doc_len, head.unit_len) = (self.doc.len() as u16, self.unit.len() as u16);
         (head.live, head.copies, head.place) = (self.live, self.copies, self.place);
         head.first_unit = self.first_unit;
         let mut lines = vec![0; self.lines() * LINE];
         lines[..DESCRIPTOR_HEAD].copy_from_slice(bytemuck::bytes_of(&head));
-        lines[DESCRIPTOR_HEAD..][..self.name.len()].copy_from_slice(self.name.as_bytes());
+        let texts = [&self.name, &self.doc, &self.unit].map(|text| text.as_bytes()).concat();
+        lines[DESCRIPTOR_HEAD..][..texts.len()].copy_from_slice(&texts);
         let crc = crc32fast::hash(&lines[4..]);
         lines[..4].copy_from_slice(&crc.to_le_bytes());
         lines
@@ -333,22 +342,38 @@ impl Descriptor {
         if usize::from(head.lines) * LINE != lines.len() {
             return Err("its descriptor's length is wrong");
         }
-        let name = lines.get(DESCRIPTOR_HEAD..DESCRIPTOR_HEAD + usize::from(head.name_len));
-        let name = name.and_then(|name| std::str::from_utf8(name).ok());
-        let name = name.ok_or("its name is not text")?;
+        // Of kinds and versions to come, which this version has no place for.
+        if head.fields_len != 0 || head.replaces != 0 {
+            return Err("it has what format 1.0 does not know");
+        }
+        let mut rest = &lines[DESCRIPTOR_HEAD..];
+        let mut text = |len: usize| {
+            let (text, behind) = rest.split_at_checked(len)?;
+            rest = behind;
+            std::str::from_utf8(text).ok()
+        };
+        let name = text(head.name_len.into()).ok_or("its name is not text")?;
+        let doc = text(head.doc_len.into()).ok_or("its doc is not text")?;
+        let unit = text(head.unit_len.into()).ok_or("its unit of measure is not text")?;
         let slot_type = slot_type(&head).ok_or("its type is none that is known")?;
         let areas_fit = match slot_type {
             SlotType::Value(_) => head.areas == 0,
+            SlotType::Buffer(..) => head.areas == 1,
             _ => matches!(head.areas, 2 | 4 | 8),
         };
         if !areas_fit {
             return Err("its number of areas is wrong");
+        }
+        if unit.chars().any(char::is_control) {
+            return Err("its unit of measure has a control character");
         }
         if name_problem(name).is_some() {
             return Err("its name is none that a slot can have");
         }
         let descriptor = Descriptor {
             name: name.to_owned(),
+            doc: doc.to_owned(),
+            unit: unit.to_owned(),
             slot_type,
             areas: head.areas,
             live: head.live,
@@ -414,19 +439,23 @@ fn place_areas(live: u64, content_len: u64, count: u8) -> Areas {
 
 fn slot_type(head: &DescriptorHead) -> Option<SlotType> {
     let dim = |d: u64| usize::try_from(d).ok();
+    let shape = || {
+        let dims = head.dims.get(..usize::from(head.rank))?;
+        Shape::new(&dims.iter().copied().map(dim).collect::<Option<Vec<_>>>()?)
+    };
     let slot_type = match head.kind {
         KIND_VALUE => SlotType::Value(ScalarType::from_code(head.scalar)?),
-        KIND_ARRAY => {
-            let dims = head.dims.get(..usize::from(head.rank))?;
-            let dims: Vec<usize> = dims.iter().copied().map(dim).collect::<Option<_>>()?;
-            SlotType::Array(ScalarType::from_code(head.scalar)?, Shape::new(&dims)?)
-        }
+        KIND_ARRAY => SlotType::Array(ScalarType::from_code(head.scalar)?, shape()?),
+        KIND_BUFFER => SlotType::Buffer(ScalarType::from_code(head.scalar)?, shape()?),
         KIND_TEXT => SlotType::Text(dim(head.dims[0])?),
         KIND_BYTES => SlotType::Bytes(dim(head.dims[0])?),
         _ => return None,
     };
     slot_type.is_valid().then_some(slot_type)
 }
+
+/// The most bytes that a slot's name, doc and unit of measure take together.
+pub(crate) const MOST_TEXT: usize = MAX_LINES as usize * LINE - DESCRIPTOR_HEAD;
 
 /// Why no slot can have this name; `None` if one can.
 pub(crate) fn name_problem(name: &str) -> Option<&'static str> {

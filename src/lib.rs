@@ -21,6 +21,7 @@
 //! - [`Value`]: one scalar, with the operations of std's atomics
 //! - [`Array`]: many scalars, in up to four dimensions; whole, in ranges, by element
 //! - [`Text`] and [`Bytes`]: a capacity and a current length
+//! - [`Buffer`]: raw memory of many scalars, each an atomic, for zero-copy views
 //! - [`Slot`]: any of them, by its type at run time: what tools use
 //! - [`Store::transaction`]: several slots updated at once, or not at all
 //! - [`Store::snapshot`]: several slots as they were at one instant
@@ -61,6 +62,7 @@
 
 mod array;
 mod attach;
+mod buffer;
 mod cell;
 mod check;
 mod checkpoint;
@@ -69,9 +71,11 @@ mod content;
 mod copy;
 mod cut;
 mod data;
+mod define;
 mod directory;
 mod dtype;
 mod duplicate;
+mod element;
 mod error;
 mod fork;
 mod futex;
@@ -92,16 +96,19 @@ mod sync;
 mod sys;
 mod text;
 mod transaction;
+mod unit;
 mod value;
 mod wait;
 
 pub use array::{Array, ArrayIndex};
+pub use buffer::Buffer;
 pub use check::{Check, Problem};
 pub use content::{Ranged, Transactional};
 pub use data::{Data, Elements, ParseScalarError, Scalar};
+pub use define::{Define, Initial};
 pub use dtype::{Bits, Element, Number, ParseTypeError, ScalarType, Shape, SlotType};
 pub use error::{Error, Result};
-pub use handle::{Define, Guard, Initial};
+pub use handle::Guard;
 pub use recovery::Recovery;
 pub use slot::Slot;
 pub use snapshot::Snapshot;

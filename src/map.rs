@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use memmap2::{MmapOptions, MmapRaw};
 
-use crate::copy::{self, WORD};
+use crate::copy::{self, Atomic, WORD};
 use crate::fork::StoreFile;
 use crate::futex;
 use crate::protocol::{CONTROL, Cell, Control, Memory};
@@ -119,11 +119,30 @@ impl Region {
         }
     }
 
+    /// All its bytes as atomics of another size: a buffer's elements.
+    #[inline]
+    pub(crate) fn atomics<A: Atomic>(&self) -> &[A] {
+        // SAFETY: start and length lie within the mapping and the file, and `map` keeps it
+        // mapped, as in `words`. `A` is aligned, as its size divides a word's, and any bytes
+        // are a value of it. A buffer's type, which every handle checks, says of which size
+        // its elements are; all code of this crate touches them by atomics of that size,
+        // once the slot is published. What users do through `as_ptr` is theirs to answer for.
+        unsafe {
+            let start = self.map.raw.as_ptr().add(self.start);
+            std::slice::from_raw_parts(start.cast::<A>(), self.words * WORD / size_of::<A>())
+        }
+    }
+
+    /// Where it begins in this process's memory.
+    pub(crate) fn as_mut_ptr(&self) -> *mut u8 {
+        self.map.raw.as_mut_ptr().wrapping_add(self.start)
+    }
+
     /// The 16 bytes at its start, for a cell.
     #[inline]
     pub(crate) fn cell_ptr(&self) -> *mut u128 {
         assert!(self.words >= 2 && self.start.is_multiple_of(16), "a cell is 16 aligned bytes");
-        self.map.raw.as_mut_ptr().wrapping_add(self.start).cast()
+        self.as_mut_ptr().cast()
     }
 
     fn futex(&self) -> *const AtomicU32 {

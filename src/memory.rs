@@ -4,30 +4,21 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::cell::CellRegion;
-use crate::layout::Descriptor;
 use crate::map::Region;
 use crate::protocol::{Areas, Cell, Control, Form, Memory};
 
 /// A slot's memory, of the kind that its form needs.
 #[derive(Clone, Debug)]
-pub(crate) enum SlotMemory {
+pub(crate) enum AnyMemory {
     Scalar(CellRegion),
     Areas(Region, Areas),
 }
 
-impl SlotMemory {
-    /// The memory of this slot.
-    pub(crate) fn new(descriptor: &Descriptor, region: Region) -> SlotMemory {
-        match descriptor.form() {
-            Form::Areas(areas) => SlotMemory::Areas(region, areas),
-            Form::Scalar | Form::Lock => SlotMemory::Scalar(CellRegion::new(region)),
-        }
-    }
-
+impl AnyMemory {
     pub(crate) fn form(&self) -> Form {
         match self {
-            SlotMemory::Scalar(_) => Form::Scalar,
-            SlotMemory::Areas(_, areas) => Form::Areas(*areas),
+            AnyMemory::Scalar(_) => Form::Scalar,
+            AnyMemory::Areas(_, areas) => Form::Areas(*areas),
         }
     }
 }
@@ -36,13 +27,13 @@ impl SlotMemory {
 macro_rules! either {
     ($memory:expr, $of:ident => $result:expr) => {
         match $memory {
-            SlotMemory::Scalar($of) => $result,
-            SlotMemory::Areas($of, _) => $result,
+            AnyMemory::Scalar($of) => $result,
+            AnyMemory::Areas($of, _) => $result,
         }
     };
 }
 
-impl Memory for SlotMemory {
+impl Memory for AnyMemory {
     fn load(&self, word: usize, order: Ordering) -> u64 {
         either!(self, memory => memory.load(word, order))
     }

@@ -490,7 +490,8 @@ fn restore_slot(
 
 /// Writes the control word of a slot at rest; all but its current area is stale.
 fn settle(region: &crate::map::Region, areas: Option<&Areas>, tag: Tag) {
-    if let Some(areas) = areas {
+    // A buffer has one area, which is never stale.
+    if let Some(areas) = areas.filter(|areas| areas.count > 1) {
         for area in 0..areas.count as usize {
             region.store(STALE + area, (areas.words as u64) << 32, Relaxed);
         }

@@ -6,10 +6,12 @@ use std::time::Duration;
 use crate::array::positions;
 use crate::cell::CellRegion;
 use crate::data::{Data, Elements, Misfit, Scalar};
+use crate::define::Define;
 use crate::directory;
 use crate::dtype::{ScalarType, Shape, SlotType};
+use crate::element::ElementRegion;
 use crate::error::{Error, Result};
-use crate::handle::{AnyHandle, Define, Guard, Handle};
+use crate::handle::{AnyHandle, Guard, Handle};
 use crate::map::Region;
 use crate::protocol::{self, Areas, Memory, Sample};
 use crate::store::Store;
@@ -39,6 +41,7 @@ pub(crate) enum Kind {
     Array(Handle<Region>, Areas, ScalarType, Shape),
     Text(Handle<Region>, Content),
     Bytes(Handle<Region>, Content),
+    Buffer(Handle<Region>, ElementRegion, ScalarType, Shape),
 }
 
 impl Store {
@@ -95,7 +98,10 @@ macro_rules! on_handle {
     ($kind:expr, $handle:ident => $result:expr) => {
         match $kind {
             Kind::Value($handle, _) => $result,
-            Kind::Array($handle, ..) | Kind::Text($handle, _) | Kind::Bytes($handle, _) => $result,
+            Kind::Array($handle, ..)
+            | Kind::Text($handle, _)
+            | Kind::Bytes($handle, _)
+            | Kind::Buffer($handle, ..) => $result,
         }
     };
 }
@@ -111,6 +117,10 @@ impl Slot {
                 SlotType::Array(t, shape) => Kind::Array(handle, areas, t, shape),
                 SlotType::Text(capacity) => Kind::Text(handle, Content { areas, capacity }),
                 SlotType::Bytes(capacity) => Kind::Bytes(handle, Content { areas, capacity }),
+                SlotType::Buffer(t, shape) => {
+                    let elements = ElementRegion::new(&handle.memory, &areas, t, shape.len());
+                    Kind::Buffer(handle, elements, t, shape)
+                }
                 SlotType::Value(_) => unreachable!("a value has no areas"),
             },
         };
@@ -127,7 +137,17 @@ impl Slot {
         on_handle!(&self.kind, handle => &handle.descriptor.slot_type)
     }
 
-    /// How many areas it has; 0 for a value.
+    /// What it is for, if its definer said so.
+    pub fn doc(&self) -> Option<&str> {
+        on_handle!(&self.kind, handle => non_empty(&handle.descriptor.doc))
+    }
+
+    /// The unit of measure of its numbers, if its definer said so.
+    pub fn unit(&self) -> Option<&str> {
+        on_handle!(&self.kind, handle => non_empty(&handle.descriptor.unit))
+    }
+
+    /// How many areas it has; 0 for a value, 1 for a buffer.
     pub fn areas(&self) -> usize {
         on_handle!(&self.kind, handle => handle.descriptor.areas.into())
     }
@@ -165,7 +185,8 @@ impl Slot {
         on_handle!(&self.kind, handle => handle.lock())
     }
 
-    /// The content, as of one instant. Never waits.
+    /// The content, as of one instant; a buffer's as it comes, see
+    /// [`Buffer`](crate::Buffer). Never waits.
     pub fn load(&self) -> Data {
         self.load_versioned().0
     }
@@ -178,7 +199,7 @@ impl Slot {
                     protocol::load_scalar_versioned(&handle.memory, handle.attachment());
                 (Scalar::from_bits(bits, *scalar_type).into(), version)
             }
-            Kind::Array(_, _, _, shape) => {
+            Kind::Array(_, _, _, shape) | Kind::Buffer(_, _, _, shape) => {
                 let (elements, version) = self.read(0..shape.len());
                 (elements.into(), version)
             }
@@ -194,7 +215,7 @@ impl Slot {
     }
 
     /// Some elements of an array, by their positions in row-major order, as of one
-    /// instant; of a value, its only one.
+    /// instant; of a value, its only one; of a buffer, as they come.
     ///
     /// # Errors
     ///
@@ -259,6 +280,10 @@ impl Slot {
     /// at once when it returns `Ok`. An error or a panic undoes it. `f` may run more than
     /// once.
     ///
+    /// Of a buffer, those elements that `f` has changed are stored one after the other, under
+    /// its lock, and its version moves on; who updates elements without the lock may come in
+    /// between, but if the buffer, or the range of it, is a single element.
+    ///
     /// # Errors
     ///
     /// What `f` returns; [`Error::Type`], [`Error::Length`] or [`Error::TooLong`] if what
@@ -278,6 +303,13 @@ impl Slot {
                         fits.map_err(|misfit| self.misfit(misfit))?;
                     }
                 }
+                Ok(result)
+            }),
+            Kind::Buffer(_, _, _, shape) => self.update_range(0..shape.len(), |elements| {
+                let mut content = Data::Array(elements.clone());
+                let result = f(&mut content)?;
+                let bytes = content.to_content(self.slot_type()).map_err(|m| self.misfit(m))?;
+                elements.as_bytes_mut().copy_from_slice(&bytes);
                 Ok(result)
             }),
             Kind::Array(handle, ..) | Kind::Text(handle, _) | Kind::Bytes(handle, _) => {
@@ -333,6 +365,20 @@ impl Slot {
                 handle.commit(lock, areas, start, elements.as_bytes())?;
                 Ok(result)
             }
+            Kind::Buffer(handle, memory, scalar_type, _) => {
+                let lock = handle.lock_for_update()?;
+                loop {
+                    let mut before = Elements::zeros(*scalar_type, range.len());
+                    memory.read(range.start * scalar_type.size(), before.as_bytes_mut());
+                    let mut after = before.clone();
+                    let result = f(&mut after)?;
+                    self.check_elements(*scalar_type, range.len(), &after)?;
+                    if replace_elements(memory, range.start, &before, &after) {
+                        handle.notify(lock)?;
+                        return Ok(result);
+                    }
+                }
+            }
             Kind::Text(..) | Kind::Bytes(..) => Err(self.no_elements().into()),
         }
     }
@@ -358,6 +404,12 @@ impl Slot {
                 let elements = Elements::from_scalars(*scalar_type, scalars);
                 (elements.expect("of the slot's own type"), version)
             }
+            Kind::Buffer(handle, memory, scalar_type, _) => {
+                let version = handle.version();
+                let mut elements = Elements::zeros(*scalar_type, range.len());
+                memory.read(range.start * scalar_type.size(), elements.as_bytes_mut());
+                (elements, version)
+            }
             Kind::Text(..) | Kind::Bytes(..) => unreachable!("their positions are refused"),
         }
     }
@@ -379,15 +431,15 @@ impl Slot {
             (Kind::Bytes(handle, content), Sample::Area(area)) => {
                 Data::Bytes(content.copy(&handle.memory, area))
             }
-            _ => unreachable!("only a value has no areas"),
+            _ => unreachable!("a value has no areas, and a buffer no contents of one instant"),
         }
     }
 
-    pub(crate) fn layout(&self) -> Areas {
+    fn layout(&self) -> Areas {
         match &self.kind {
             Kind::Array(_, areas, ..) => *areas,
             Kind::Text(_, content) | Kind::Bytes(_, content) => content.areas,
-            Kind::Value(..) => unreachable!("a value has no areas"),
+            Kind::Value(..) | Kind::Buffer(..) => unreachable!("it has no areas"),
         }
     }
 
@@ -398,6 +450,12 @@ impl Slot {
                 *elements = new.expect("one element");
                 Ok(())
             }),
+            Kind::Buffer(handle, memory, ..) => {
+                let lock = handle.lock_for_update()?;
+                memory.write(0, content);
+                handle.notify(lock)?;
+                Ok(())
+            }
             Kind::Array(handle, ..) | Kind::Text(handle, _) | Kind::Bytes(handle, _) => {
                 let lock = handle.lock_for_update()?;
                 handle.commit(lock, &self.layout(), at, content)?;
@@ -409,7 +467,7 @@ impl Slot {
     pub(crate) fn positions(&self, range: impl RangeBounds<usize>) -> Result<Range<usize>> {
         let shape = match &self.kind {
             Kind::Value(..) => Shape::from(1),
-            Kind::Array(_, _, _, shape) => *shape,
+            Kind::Array(_, _, _, shape) | Kind::Buffer(_, _, _, shape) => *shape,
             Kind::Text(..) | Kind::Bytes(..) => return Err(self.no_elements()),
         };
         let (path, slot) = (self.path(), self.name().to_owned());
@@ -452,6 +510,28 @@ impl Sealed for Slot {
     fn target(&self) -> Target<'_> {
         on_handle!(&self.kind, handle => Target(handle))
     }
+}
+
+/// Stores those elements that differ, of a single one only if it still is what it was
+/// before; false if it was not.
+fn replace_elements(
+    memory: &ElementRegion,
+    start: usize,
+    before: &Elements,
+    after: &Elements,
+) -> bool {
+    let mut changed = before.iter().zip(after.iter()).enumerate().map(|(i, (old, new))| {
+        let (old, new) = (old.to_bits(), new.to_bits());
+        // Of a bool any byte but 0 is true.
+        let bits = |now| Scalar::from_bits(now, before.scalar_type()).to_bits();
+        let still = |now| before.len() > 1 || bits(now) == old;
+        old == new || memory.update(start + i, |now| still(now).then_some(new)).is_ok()
+    });
+    changed.all(|done| done)
+}
+
+fn non_empty(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
 }
 
 fn one(elements: &Elements) -> Scalar {

@@ -9,7 +9,7 @@ use crate::content::{Ranged, SlotRef, Transactional};
 use crate::data::Data;
 use crate::dtype::Element;
 use crate::error::{Error, Result};
-use crate::memory::SlotMemory;
+use crate::memory::AnyMemory;
 use crate::protocol::{self, Form, Memory, Sample, changed_since, load_scalar_versioned};
 use crate::slot::Slot;
 use crate::store::Store;
@@ -54,7 +54,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] for a slot of another store.
+    /// [`Error::Invalid`] for a slot of another store, and for a buffer.
     ///
     /// ```
     /// use slotfile::{Data, Store};
@@ -68,10 +68,11 @@ impl Store {
     pub fn snapshot_of(&self, slots: &[Slot]) -> Result<Vec<(Data, u64)>> {
         let mut memories = Vec::with_capacity(slots.len());
         for slot in slots {
-            slot.slot_ref().check_store(&self.attachment)?;
-            memories.push(slot.slot_ref().memory());
+            let slot = slot.slot_ref()?;
+            slot.check_store(&self.attachment)?;
+            memories.push(slot.memory());
         }
-        let of: Vec<(&SlotMemory, Form)> = memories.iter().map(|m| (m, m.form())).collect();
+        let of: Vec<(&AnyMemory, Form)> = memories.iter().map(|m| (m, m.form())).collect();
         let mut contents = vec![None; slots.len()];
         let versions = protocol::snapshot(&*self.attachment, &of, |i, _, sample| {
             contents[i] = Some(slots[i].content_at(sample));
@@ -94,7 +95,7 @@ pub struct Snapshot<'s> {
 struct Part {
     /// Where in the file the slot is.
     place: u64,
-    memory: SlotMemory,
+    memory: AnyMemory,
     /// Of its content; of a scalar all eight of its bit pattern.
     range: Range<usize>,
     version: u64,
@@ -106,7 +107,7 @@ impl Snapshot<'_> {
     /// Copies all that `f` has read so far, as of one instant, for its next run.
     fn copy_again(&mut self) {
         let mut copies: Vec<Vec<u8>> = self.parts.iter().map(|p| vec![0; p.range.len()]).collect();
-        let of: Vec<(&SlotMemory, Form)> =
+        let of: Vec<(&AnyMemory, Form)> =
             self.parts.iter().map(|p| (&p.memory, p.memory.form())).collect();
         let versions =
             protocol::snapshot(&*self.store.attachment, &of, |i, memory, sample| match sample {
@@ -145,12 +146,12 @@ impl View for Snapshot<'_> {
         }
         let memory = slot.memory();
         let version = match &memory {
-            SlotMemory::Scalar(cell) => {
+            AnyMemory::Scalar(cell) => {
                 let (bits, version) = load_scalar_versioned(cell, &**attachment);
                 out.copy_from_slice(&bits.to_le_bytes());
                 version
             }
-            SlotMemory::Areas(region, areas) => {
+            AnyMemory::Areas(region, areas) => {
                 protocol::read(region, &**attachment, areas, |region, area| {
                     region.read(area, at, out);
                 })

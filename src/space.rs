@@ -11,8 +11,7 @@ use crate::checkpoint;
 use crate::dtype::SlotType;
 use crate::error::{Error, Result};
 use crate::layout::{
-    Descriptor, Ends, GRANULE, LARGE_UNIT, PAGE, RUN, SMALL_ENTRY, SMALL_UNIT, UNIT_HEAD, live,
-    live_len,
+    Descriptor, Ends, GRANULE, LARGE_UNIT, PAGE, RUN, SMALL_UNIT, UNIT_HEAD, live, live_len,
 };
 use crate::protocol::Memory;
 use crate::sys;
@@ -116,23 +115,38 @@ pub(crate) fn store_rebuilt(attachment: &Attachment, ends: &Ends) {
     attachment.live.write(live::ENDS, 0, bytemuck::bytes_of(&ends));
 }
 
+/// What to define.
+pub(crate) struct Definition<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) doc: &'a str,
+    pub(crate) unit: &'a str,
+    pub(crate) slot_type: &'a SlotType,
+    /// K; ignored for a value or a buffer.
+    pub(crate) areas: u8,
+    /// The first content: a value's bits, or the bytes of an area.
+    pub(crate) initial: Option<&'a [u8]>,
+}
+
 /// Gives the new slot its places, and moves the ends behind them.
 pub(crate) fn place(
-    name: &str,
-    slot_type: &SlotType,
-    areas: u8,
+    definition: &Definition<'_>,
     mut ends: Ends,
     checkpoint: bool,
 ) -> (Descriptor, Ends) {
-    let areas = if matches!(slot_type, SlotType::Value(_)) { 0 } else { areas };
+    let slot_type = definition.slot_type;
+    let areas = match slot_type {
+        SlotType::Value(_) => 0,
+        SlotType::Buffer(..) => 1,
+        _ => definition.areas,
+    };
     let content_len = slot_type.content_len().unwrap_or(0) as u64;
     let live_at = |live: u64| live_len(live, content_len, areas);
     let live = take(&mut ends.live, &mut ends.runs, live_at);
-    let entry = 8 + content_len.next_multiple_of(8);
+    let entry = checkpoint::entry_len_of(slot_type);
     let (first_unit, place, copies);
     if !checkpoint {
         (first_unit, place, copies) = (0, 0, 0);
-    } else if entry <= SMALL_ENTRY {
+    } else if checkpoint::shares_unit(slot_type) {
         let used = ends.small % SMALL_UNIT;
         // 0: there is none, or the last one is full to the last byte.
         if used == 0 || used + entry > SMALL_UNIT {
@@ -151,8 +165,18 @@ pub(crate) fn place(
         ends.units += units;
     }
     ends.defined += 1;
-    let (name, slot_type) = (name.to_owned(), slot_type.clone());
-    (Descriptor { name, slot_type, areas, live, first_unit, copies, place }, ends)
+    let descriptor = Descriptor {
+        name: definition.name.to_owned(),
+        doc: definition.doc.to_owned(),
+        unit: definition.unit.to_owned(),
+        slot_type: slot_type.clone(),
+        areas,
+        live,
+        first_unit,
+        copies,
+        place,
+    };
+    (descriptor, ends)
 }
 
 /// Takes space of one kind: behind the last of that kind, if it fits that one's run or

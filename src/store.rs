@@ -20,8 +20,8 @@ use crate::sys;
 /// An open store: one file of named, typed slots, shared by any number of processes.
 ///
 /// Cheap to clone, and may be sent to and used from any thread. Slots are opened, or
-/// defined, by [`value`](Store::value), [`array`](Store::array), [`text`](Store::text)
-/// and [`bytes`](Store::bytes); their handles keep the store open. A handle that
+/// defined, by [`value`](Store::value), [`array`](Store::array), [`text`](Store::text),
+/// [`bytes`](Store::bytes) and [`buffer`](Store::buffer); their handles keep the store open. A handle that
 /// crossed a fork just works.
 ///
 /// ```

@@ -6,18 +6,18 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::attach::Attachment;
-use crate::checkpoint::{self, Choice, Place, Record, Tag, UNKNOWN, control_of, mix, tag_of};
+use crate::checkpoint::{self, Choice, Place, Record, Tag, UNKNOWN, mix, tag_of};
 use crate::clock::seconds_since_1970;
-use crate::cut::{settle_copies, tag};
+use crate::cut::{SlotMemory, settle_copies};
 use crate::directory;
 use crate::error::{Error, Result};
 use crate::fork::PerProcess;
 use crate::layout::{Descriptor, FLAG_NO_CHECKPOINT, LARGE_UNIT, LINE, PAGE, UNIT_HEAD, live};
 use crate::map::Region;
-use crate::memory::SlotMemory;
 use crate::protocol::{self, Control, Form, Held, Memory, Patience};
 use crate::space;
 use crate::sys;
+use crate::unit::{Slot, Unit, cannot_sync, copy_large, copy_small, write_large};
 
 /// Syncs one store for this process.
 #[derive(Debug)]
@@ -42,8 +42,15 @@ impl Syncer {
     pub(crate) fn count_unsynced(attachment: &Attachment) -> Result<u64> {
         let mut tracked = Tracked::load(attachment)?;
         tracked.extend(attachment, directory::count(attachment)?)?;
-        let changed = tracked.slots.iter().filter(|s| tag(&s.memory, attachment) != s.clean);
-        Ok(changed.count() as u64)
+        let mut changed = 0;
+        for slot in &tracked.slots {
+            let tag = slot.memory.tag(attachment);
+            changed += u64::from(match slot.memory {
+                SlotMemory::Buffer(..) => tracked.buffer_differs(attachment, slot, tag)?,
+                _ => tag != slot.clean,
+            });
+        }
+        Ok(changed)
     }
 
     /// Syncs the store.
@@ -133,56 +140,6 @@ struct Tracked {
     pages: Vec<Unit>,
     /// By number; `None` for those that no slot is in.
     units: Vec<Option<Unit>>,
-}
-
-/// A slot, as the sync sees it.
-#[derive(Debug)]
-struct Slot {
-    memory: SlotMemory,
-    content_len: u64,
-    first_unit: u64,
-    /// Where its entry is in a small unit's data; `None`: it has units of its own.
-    small_at: Option<usize>,
-    /// What it is in the record in use; [`UNKNOWN`] if it is not in it.
-    clean: Tag,
-    /// What it was when it was last copied.
-    seen: Tag,
-}
-
-/// A unit, as the sync sees it.
-#[derive(Debug)]
-struct Unit {
-    place: Place,
-    /// The copy in use, and what it adds to the sum.
-    choice: Choice,
-    share: u64,
-    /// The copy that this sync has written, and what that adds.
-    written: Option<(Choice, u64)>,
-    /// The slots in it; of a large one, the one.
-    slots: Vec<usize>,
-    /// Bytes of data, in a small unit or a page of the directory.
-    used: usize,
-}
-
-impl Unit {
-    fn new(place: Place) -> Unit {
-        let (choice, written) = (Choice::Absent, None);
-        Unit { place, choice, share: 0, written, slots: Vec::new(), used: 0 }
-    }
-
-    /// Writes the copy that is not in use.
-    fn write(
-        &mut self,
-        file: &std::fs::File,
-        epoch: u64,
-        tag: Tag,
-        data: &[u8],
-    ) -> std::io::Result<()> {
-        let choice = self.choice.other();
-        let crc = self.place.write(file, choice, epoch, tag, data)?;
-        self.written = Some((choice, mix(self.place.unit, epoch, crc)));
-        Ok(())
-    }
 }
 
 impl Tracked {
@@ -389,6 +346,7 @@ impl Tracked {
                 break;
             }
         }
+        self.copy_buffers(attachment, epoch)?;
         self.write_pages(attachment, epoch)
     }
 
@@ -408,6 +366,10 @@ impl Tracked {
                 for i in changed {
                     let slot = &slots[*i];
                     let first = slot.first_unit as usize;
+                    if let SlotMemory::Buffer(..) = slot.memory {
+                        seen[*i] = slot.memory.tag(attachment);
+                        continue;
+                    }
                     match slot.small_at {
                         Some(_) if done == Some(first) => {} // with a neighbour
                         Some(_) => {
@@ -416,8 +378,7 @@ impl Tracked {
                             done = Some(first);
                         }
                         None => {
-                            let count = slot.content_len.div_ceil(LARGE_UNIT) as usize;
-                            let units = &mut units[first..first + count];
+                            let units = &mut units[slot.large_units()];
                             seen[*i] = copy_large(attachment, epoch, units, slot)?;
                         }
                     }
@@ -429,6 +390,35 @@ impl Tracked {
             slot.seen = seen;
         }
         Ok(finished)
+    }
+
+    /// Copies the buffers, as they stand. Whether one has changed its version does not say.
+    fn copy_buffers(&mut self, attachment: &Attachment, epoch: u64) -> Result<()> {
+        let Tracked { slots, units, .. } = self;
+        for slot in slots {
+            if let SlotMemory::Buffer(_, elements) = &slot.memory {
+                let units = &mut units[slot.large_units()];
+                write_large(attachment, epoch, units, slot.seen, |at, data| {
+                    elements.read(at, data);
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a buffer is not what its copies in use are.
+    fn buffer_differs(&self, attachment: &Attachment, slot: &Slot, tag: Tag) -> Result<bool> {
+        let SlotMemory::Buffer(_, elements) = &slot.memory else { return Ok(false) };
+        let mut data = vec![0; LARGE_UNIT as usize];
+        for (part, unit) in self.units[slot.large_units()].iter().enumerate() {
+            let unit = unit.as_ref().expect("every slot has its units");
+            let data = &mut data[..unit.place.len];
+            elements.read(part * LARGE_UNIT as usize, data);
+            if unit.differs(attachment, part, tag, data)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Writes the pages of the directory that have lines which the record in use has not.
@@ -469,80 +459,4 @@ impl Tracked {
             sum: shares.fold(0, u64::wrapping_add),
         }
     }
-}
-
-/// Writes a small unit, with all slots in it.
-fn copy_small(
-    attachment: &Attachment,
-    epoch: u64,
-    unit: &mut Unit,
-    slots: &[Slot],
-    seen: &mut [Tag],
-) -> Result<()> {
-    attachment.note_progress();
-    let mut data = vec![0; unit.used];
-    for i in &unit.slots {
-        let slot = &slots[*i];
-        let at = slot.small_at.expect("a small unit has small slots");
-        let tag = tag(&slot.memory, attachment);
-        let (entry, rest) = data[at..].split_at_mut(8);
-        let version = match &slot.memory {
-            SlotMemory::Scalar(cell) => {
-                let (value, version) = protocol::load_scalar_versioned(cell, attachment);
-                rest[..8].copy_from_slice(&value.to_le_bytes());
-                version
-            }
-            SlotMemory::Areas(region, areas) => {
-                let content = &mut rest[..slot.content_len as usize];
-                protocol::read(region, attachment, areas, |region, area| {
-                    region.read(area, 0, content);
-                })
-            }
-        };
-        entry.copy_from_slice(&control_of(tag).bits().to_le_bytes());
-        // Changed between the two: what was copied is of no known version.
-        seen[*i] = if tag >> 1 == version { tag } else { UNKNOWN };
-    }
-    unit.write(attachment.map.file(), epoch, 0, &data).map_err(|e| cannot_sync(attachment, e))
-}
-
-/// Writes those units of a large slot that differ from the copies in use. Returns what the
-/// slot was meanwhile; [`UNKNOWN`] if it changed.
-fn copy_large(
-    attachment: &Attachment,
-    epoch: u64,
-    units: &mut [Option<Unit>],
-    slot: &Slot,
-) -> Result<Tag> {
-    let SlotMemory::Areas(region, areas) = &slot.memory else {
-        unreachable!("a scalar is small");
-    };
-    let cannot = |e| cannot_sync(attachment, e);
-    let file = attachment.map.file();
-    let tag = tag(&slot.memory, attachment);
-    let version = tag >> 1;
-    let mut data = vec![0; LARGE_UNIT as usize];
-    for (part, unit) in units.iter_mut().enumerate() {
-        let unit = unit.as_mut().expect("every slot has its units");
-        let data = &mut data[..unit.place.len];
-        region.read(areas.of(version), part * LARGE_UNIT as usize, data);
-        // The first unit says whether the slot was removed.
-        let in_use = match unit.choice {
-            Choice::Absent => None,
-            choice => unit.place.read(file, choice).map_err(cannot)?,
-        };
-        let same = in_use
-            .is_some_and(|(head, copy)| copy == *data && (part > 0 || head.tag & 1 == tag & 1));
-        if same {
-            unit.written = None;
-        } else {
-            unit.write(file, epoch, tag, data).map_err(cannot)?;
-        }
-        attachment.note_progress();
-    }
-    Ok(if protocol::is_whole(region, areas, version) { tag } else { UNKNOWN })
-}
-
-fn cannot_sync(attachment: &Attachment, error: std::io::Error) -> Error {
-    space::no_space(attachment, PAGE, error)
 }

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use crate::data::{Data, TEXT_LEN, text_content};
+use crate::define::Define;
 use crate::dtype::SlotType;
 use crate::error::Result;
-use crate::handle::{AnyHandle, Define, Handle, common_methods};
+use crate::handle::{AnyHandle, Handle, common_methods};
 use crate::map::Region;
 use crate::protocol::{self, Areas, Memory};
 use crate::store::Store;

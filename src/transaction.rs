@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::fork;
 use crate::handle::is_updating;
 use crate::layout::Descriptor;
-use crate::memory::SlotMemory;
+use crate::memory::AnyMemory;
 use crate::protocol::{
     self, Change, Failure, Held, Lock, Memory, Patience, Peers, REMOVED, VALUE, commit_all,
 };
@@ -119,7 +119,7 @@ pub struct Transaction {
 /// A slot that takes part.
 struct Part {
     descriptor: Arc<Descriptor>,
-    memory: SlotMemory,
+    memory: AnyMemory,
     /// `None`: it was used in an earlier run, and is about to be locked for the next.
     lock: Option<Lock>,
     /// Under this thread's own guard.
@@ -245,7 +245,7 @@ impl Transaction {
                 Draft::Nothing => continue,
                 Draft::Scalar(bits) => Change::Scalar(*bits),
                 Draft::Bytes { at, data } => {
-                    let SlotMemory::Areas(_, areas) = part.memory else {
+                    let AnyMemory::Areas(_, areas) = part.memory else {
                         unreachable!("a scalar has no bytes")
                     };
                     Change::Area { areas, at: *at, data }
@@ -337,11 +337,11 @@ impl Part {
     fn read_committed(&self, at: usize, out: &mut [u8]) {
         // Relaxed, both: under the lock nothing changes.
         match &self.memory {
-            SlotMemory::Scalar(cell) => {
+            AnyMemory::Scalar(cell) => {
                 let bits = cell.load(VALUE, std::sync::atomic::Ordering::Relaxed);
                 out.copy_from_slice(&bits.to_le_bytes()[at..at + out.len()]);
             }
-            SlotMemory::Areas(region, areas) => {
+            AnyMemory::Areas(region, areas) => {
                 let version = self.lock.as_ref().expect("it is locked").version();
                 region.read(areas.of(version), at, out);
             }
@@ -366,7 +366,7 @@ impl Part {
     }
 
     fn write(&mut self, at: usize, new: &[u8]) {
-        if let SlotMemory::Scalar(_) = self.memory {
+        if let AnyMemory::Scalar(_) = self.memory {
             let bits = new.try_into().expect("a scalar is written as a whole");
             self.draft = Draft::Scalar(u64::from_le_bytes(bits));
             return;

@@ -4,9 +4,10 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use crate::cell::CellRegion;
+use crate::define::Define;
 use crate::dtype::{Bits, Element, Number, SlotType};
 use crate::error::Result;
-use crate::handle::{AnyHandle, Define, Handle, common_methods};
+use crate::handle::{AnyHandle, Handle, common_methods};
 use crate::protocol;
 use crate::store::Store;
 use crate::wait::sealed::{Sealed, Target};

@@ -6,18 +6,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A file imports only from those before it. A folder counts as one.
-const ORDER: [&str; 36] = [
+const ORDER: [&str; 40] = [
     "clock",
     "copy",
     "dtype",
     "error",
     "data",
+    "define",
     "protocol",
     "sys",
     "fork",
     "futex",
     "map",
     "cell",
+    "element",
     "layout",
     "memory",
     "attach",
@@ -26,6 +28,7 @@ const ORDER: [&str; 36] = [
     "directory",
     "cut",
     "duplicate",
+    "unit",
     "sync",
     "recovery",
     "check",
@@ -37,6 +40,7 @@ const ORDER: [&str; 36] = [
     "wait",
     "value",
     "array",
+    "buffer",
     "text",
     "slot",
     "content",

@@ -392,10 +392,11 @@ fn slots_of_all_sizes_do_not_touch_each_other() {
     let mut expected = Vec::new();
     for n in 0..400u32 {
         let scalar_type = ScalarType::ALL[rng.usize(0..11)];
-        let slot_type = match rng.u8(0..4) {
+        let slot_type = match rng.u8(0..5) {
             0 => SlotType::Value(scalar_type),
             1 => SlotType::Bytes(1 + rng.usize(0..70)),
             2 => SlotType::Array(scalar_type, Shape::from(1 + rng.usize(0..50))),
+            3 => SlotType::Buffer(scalar_type, Shape::from(1 + rng.usize(0..5_000))),
             _ => SlotType::Array(scalar_type, Shape::from(1 + rng.usize(0..30_000))),
         };
         let areas = [2, 4, 8][rng.usize(0..3)];
@@ -412,7 +413,7 @@ fn slots_of_all_sizes_do_not_touch_each_other() {
                     let e = slotfile::Elements::from_bytes(*t, vec![fill; t.size()]).unwrap();
                     e.get(0).unwrap().into()
                 }
-                SlotType::Array(t, shape) => {
+                SlotType::Array(t, shape) | SlotType::Buffer(t, shape) => {
                     let fill = if *t == ScalarType::Bool { fill & 1 } else { fill };
                     let bytes = vec![fill; t.size() * shape.len()];
                     slotfile::Elements::from_bytes(*t, bytes).unwrap().into()

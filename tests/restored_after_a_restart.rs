@@ -118,11 +118,9 @@ fn one_who_only_reads_sees_the_restored_state() {
 /// reference: after a restart, what the map was at the last sync.
 #[test]
 fn any_history_returns_to_its_last_sync() {
-    let types: Vec<SlotType> =
-        ["u8", "u64", "f64[6]", "i32[300]", "u16[40000]", "text[20]", "bytes[2000]"]
-            .iter()
-            .map(|t| t.parse().unwrap())
-            .collect();
+    let types = "u8 u64 f64[6] i32[300] u16[40000] text[20] bytes[2000] buffer:f64[6] \
+                 buffer:u16[40000]";
+    let types: Vec<SlotType> = types.split(' ').map(|t| t.parse().unwrap()).collect();
     let seeds = if std::env::var_os("SLOTFILE_LONG").is_some() { 400 } else { 40 };
     for seed in 0..seeds {
         let mut random = fastrand::Rng::with_seed(seed);
@@ -196,7 +194,7 @@ fn some_data(slot_type: &SlotType, random: &mut fastrand::Rng) -> Data {
     use slotfile::{Elements, Scalar};
     match slot_type {
         SlotType::Value(t) => Scalar::from_integer(random.i8(0..).into(), *t).unwrap().into(),
-        SlotType::Array(t, shape) => {
+        SlotType::Array(t, shape) | SlotType::Buffer(t, shape) => {
             let len = shape.len() * t.size();
             let mut bytes = vec![0; len];
             // Mostly zeros: of a large array some units stay what they were.

@@ -336,6 +336,33 @@ fn slots_of_another_store_are_refused() {
     assert_eq!((s.a.load(), other.a.load()), (1, 2));
 }
 
+/// (A typed one does not compile: see `Transactional`.)
+#[test]
+fn buffers_are_refused() {
+    let s = slots();
+    s.store.buffer::<u8>("buffer", 8).unwrap();
+    let buffer = s.store.slot("buffer").unwrap();
+    s.store
+        .transaction(|tx| {
+            tx.store(&s.a, 1)?;
+            for refused in [
+                tx.load(&buffer).map(drop),
+                tx.store(&buffer, Data::from([1u8; 8])),
+                tx.update(&buffer, |_| ()),
+                tx.load_range(&buffer, ..).map(drop),
+                tx.store_range(&buffer, 0..1, &Elements::from([1u8])),
+                s.store.snapshot(|snap| snap.load(&buffer)).map(drop),
+                s.store.snapshot_of(std::slice::from_ref(&buffer)).map(drop),
+            ] {
+                let Err(error @ Error::Invalid { .. }) = refused else { panic!("{refused:?}") };
+                assert!(error.to_string().contains("\"buffer\": a buffer is raw memory"), "{error}");
+            }
+            tx.fetch_add(&s.a, 1)
+        })
+        .unwrap();
+    assert_eq!((s.a.load(), buffer.load()), (2, Data::from([0u8; 8])));
+}
+
 #[test]
 fn removed_slots_are_refused_but_still_read() {
     let s = slots();

@@ -18,7 +18,7 @@ use crate::words::Words;
     disable_help_subcommand = true,
     after_help = "Options stand before the file; after it all is data: `slotfile set state.slots t -5`.\n\n\
         TYPE is a scalar (bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64), an array as f64[6] or\n\
-        f32[480,640], text[64] or bytes[4096].\n\n\
+        f32[480,640], text[64], bytes[4096], or raw memory as buffer:u8[480,640].\n\n\
         Exit codes: 0 done; 1 no (lost the compare, overflow, there already); 2 wrong usage;\n\
         3 damaged, or no store; 4 no lock in time; 5 another type; 6 no space; 7 not allowed,\n\
         or I/O; 8 no such slot or file.\n\n\
@@ -172,13 +172,19 @@ pub(crate) struct Define {
     /// Copies of an array: 2, 4 or 8; more of them help readers beside busy writers
     #[arg(long, value_name = "K")]
     pub(crate) areas: Option<usize>,
+    /// What the slot is for, shown by `ls --long`
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) doc: Option<String>,
+    /// What its numbers are measured in, as m/s
+    #[arg(long)]
+    pub(crate) unit: Option<String>,
     #[command(flatten)]
     pub(crate) words: Words,
 }
 
 #[derive(Args)]
 pub(crate) struct Ls {
-    /// Show bytes and areas too
+    /// Show bytes, areas, units of measure and docs too
     #[arg(long, short)]
     pub(crate) long: bool,
     /// An array of objects, values in full

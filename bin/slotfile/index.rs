@@ -19,7 +19,7 @@ impl Part {
     ///
     /// An error is a message that says what is wrong with it.
     pub(crate) fn new(slot_type: &SlotType, index: &str) -> Result<Part, String> {
-        let SlotType::Array(scalar, shape) = slot_type else {
+        let (SlotType::Array(scalar, shape) | SlotType::Buffer(scalar, shape)) = slot_type else {
             return Err(format!("it is {slot_type} and has no elements; leave --index out"));
         };
         let dims = shape.dims();

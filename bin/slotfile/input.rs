@@ -69,7 +69,9 @@ fn words_of(text: &str, slot_type: &SlotType) -> Result<Data, Refused> {
 fn most_raw(slot_type: &SlotType) -> u64 {
     let bytes = match slot_type {
         SlotType::Value(scalar) => scalar.size(),
-        SlotType::Array(scalar, shape) => shape.len() * scalar.size(),
+        SlotType::Array(scalar, shape) | SlotType::Buffer(scalar, shape) => {
+            shape.len() * scalar.size()
+        }
         SlotType::Text(capacity) | SlotType::Bytes(capacity) => *capacity,
         _ => 0,
     };

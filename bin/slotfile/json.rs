@@ -30,7 +30,7 @@ pub(crate) fn write_slot(
 fn write_value(out: &mut impl Write, data: &Data, slot_type: &SlotType) -> io::Result<()> {
     match (data, slot_type) {
         (Data::Scalar(x), _) => write!(out, "{}", scalar(*x)),
-        (Data::Array(elements), SlotType::Array(_, shape)) => {
+        (Data::Array(elements), SlotType::Array(_, shape) | SlotType::Buffer(_, shape)) => {
             write_list(out, elements, 0, shape.dims())
         }
         (Data::Text(text), _) => write!(out, "{}", string(text)),
@@ -78,7 +78,7 @@ pub(crate) fn read(json: &str, slot_type: &SlotType) -> Result<Data, String> {
     let wanted = |what: &str| format!("{} is no {what}", shown(&value.to_string()));
     match slot_type {
         SlotType::Value(scalar) => read_scalar(&value, *scalar).map(Data::Scalar),
-        SlotType::Array(scalar, shape) => {
+        SlotType::Array(scalar, shape) | SlotType::Buffer(scalar, shape) => {
             let mut flat = Vec::new();
             flatten(&value, shape.dims(), &mut flat).map_err(|error| {
                 format!("{error}; {slot_type} is lists in lists, of {shape} elements")

@@ -15,7 +15,7 @@ pub(crate) fn from_words<'a>(
 ) -> Result<Data, String> {
     match slot_type {
         SlotType::Value(scalar) => Ok(Data::Scalar(parse(only_one(words, slot_type)?, *scalar)?)),
-        SlotType::Array(scalar, shape) => {
+        SlotType::Array(scalar, shape) | SlotType::Buffer(scalar, shape) => {
             if words.len() != shape.len() {
                 return Err(wrong_count(slot_type, shape.len(), words.len()));
             }
@@ -53,7 +53,7 @@ pub(crate) fn from_raw(bytes: Vec<u8>, slot_type: &SlotType) -> Result<Data, Str
             let elements = raw_elements(*scalar, bytes)?;
             Ok(Data::Scalar(elements.get(0).unwrap_or(Scalar::zero(*scalar))))
         }
-        SlotType::Array(scalar, shape) => {
+        SlotType::Array(scalar, shape) | SlotType::Buffer(scalar, shape) => {
             exactly(shape.len() * scalar.size())?;
             raw_elements(*scalar, bytes).map(Data::Array)
         }
@@ -86,7 +86,9 @@ pub(crate) fn print(out: &mut impl Write, data: &Data, slot_type: &SlotType) -> 
         Data::Scalar(scalar) => writeln!(out, "{scalar}"),
         Data::Array(elements) => {
             let row = match slot_type {
-                SlotType::Array(_, shape) => shape.dims().last().copied().unwrap_or(1),
+                SlotType::Array(_, shape) | SlotType::Buffer(_, shape) => {
+                    shape.dims().last().copied().unwrap_or(1)
+                }
                 _ => 1,
             };
             for (at, scalar) in elements.iter().enumerate() {

@@ -159,6 +159,11 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
         Ok(version)
     }
 
+    /// Commits what was stored without the protocol, in a buffer: moves the version on.
+    pub(crate) fn notify(self) -> Result<u64, Failure> {
+        if self.is_of_parent() { Err(Failure::Evicted) } else { self.publish_next() }
+    }
+
     fn publish_next(self) -> Result<u64, Failure> {
         let next = self.committed();
         // Release: who sees the new version sees the area it makes current.

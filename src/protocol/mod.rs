@@ -192,7 +192,8 @@ impl Form {
 /// Where a slot's areas lie, in words from its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Areas {
-    /// K: 2, 4 or 8.
+    /// K: 2, 4 or 8. A buffer has 1, which is always current, and no part in the protocol
+    /// but its lock and its version.
     pub(crate) count: u64,
     pub(crate) first: usize,
     /// From one area to the next.

@@ -184,3 +184,45 @@ fn compare_and_swap_compares_bits() {
     f.ok(&["define", "F", "a", "u8[2]"]);
     f.fails(5, &["cas", "F", "a", "1", "2"], &["u8[2]"]);
 }
+
+/// A buffer is used as an array is.
+#[test]
+fn buffers() {
+    let f = Folder::with_store();
+    f.ok(&["define", "F", "b", "buffer:i16[2,3]", "1", "2", "3", "4", "5", "6"]);
+    assert_eq!(f.ok(&["get", "F", "b"]), "1 2 3\n4 5 6\n");
+    f.ok(&["set", "--index", "1,0..2", "F", "b", "-4", "-5"]);
+    assert_eq!(f.ok(&["add", "--index", "1,2", "F", "b", "10"]), "16\n");
+    f.fails(1, &["add", "--index", "1,2", "F", "b", "32767"], &["F", "overflow"]);
+    assert_eq!(f.json(&["get", "--json", "F", "b"])["type"], "buffer:i16[2,3]");
+    let row = f.json(&["get", "--json", "--index", "1", "F", "b"]);
+    assert_eq!(row["value"], serde_json::json!([-4, -5, 16]));
+    let raw = f.run_bytes(&["get", "--raw", "F", "b"], b"").1;
+    assert_eq!(raw, [1, 0, 2, 0, 3, 0, 0xfc, 0xff, 0xfb, 0xff, 16, 0]);
+    assert_eq!(f.run_with(&["set", "--raw", "F", "b"], &raw).code, 0);
+    f.ok(&["set", "--json", "F", "b", "[[1,2,3],[4,5,6]]"]);
+    f.ok(&["set", "F", "b", "6", "5", "4", "3", "2", "1"]);
+    let list = f.json(&["ls", "--json", "F"]);
+    assert_eq!(list[0]["value"], serde_json::json!([[6, 5, 4], [3, 2, 1]]));
+    assert_eq!(list[0]["version"], 5);
+    f.fails(2, &["set", "F", "b", "1"], &["F", "b", "6 values"]);
+    f.fails(5, &["cas", "F", "b", "1", "2"], &["buffer:i16[2,3]"]);
+    f.fails(5, &["define", "F", "b", "i16[2,3]"], &["is buffer:i16[2,3], not i16[2,3]"]);
+    f.ok(&["rm", "F", "b"]);
+}
+
+#[test]
+fn docs_and_units_are_shown() {
+    let f = Folder::with_store();
+    f.ok(&["define", "--doc", "over\n\"ground\"\x1b", "--unit", "m/s", "F", "speed", "f64"]);
+    f.ok(&["define", "F", "hits", "u64"]);
+    let list = f.ok(&["ls", "--long", "F"]);
+    assert!(list.lines().next().unwrap().ends_with("UNIT  DOC"), "{list}");
+    assert!(list.contains("m/s   over \"ground\"\u{fffd}\n"), "{list}");
+    assert!(!f.ok(&["ls", "F"]).contains("m/s"));
+    let list = f.json(&["ls", "--json", "F"]);
+    assert_eq!(list[0]["doc"], "over\n\"ground\"\u{1b}");
+    assert_eq!(list[0]["unit"], "m/s");
+    assert!(list[1]["doc"].is_null() && list[1]["unit"].is_null());
+    f.fails(2, &["define", "--doc", &"x".repeat(5000), "F", "x", "u8"], &["F", "x", "4008"]);
+}

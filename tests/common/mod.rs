@@ -11,6 +11,7 @@ pub mod mangled;
 pub mod model;
 pub mod os;
 pub mod raw;
+pub mod state;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub mod trace;
 

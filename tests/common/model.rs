@@ -66,8 +66,18 @@ pub enum Op {
 }
 
 /// Types of all kinds, small and large.
-const TYPES: [&str; 8] =
-    ["u8", "u64", "f64[6]", "i32[300]", "u16[40000]", "text[20]", "bytes[2000]", "bool[3,2]"];
+const TYPES: [&str; 9] = [
+    "u8",
+    "u64",
+    "f64[6]",
+    "i32[300]",
+    "u16[40000]",
+    "text[20]",
+    "bytes[2000]",
+    "bool[3,2]",
+    // Of one element, as no more are stored all or nothing.
+    "buffer:i32[1]",
+];
 
 /// An operation that a child may be killed in, or any.
 pub fn some_op(source: &mut impl Source, slots: &Slots, any: bool) -> Op {
@@ -103,7 +113,7 @@ pub fn some_op(source: &mut impl Source, slots: &Slots, any: bool) -> Op {
 fn some_data(slot_type: &SlotType, source: &mut impl Source) -> Data {
     match slot_type {
         SlotType::Value(t) => Scalar::from_integer(source.below(128) as i128, *t).unwrap().into(),
-        SlotType::Array(t, shape) => {
+        SlotType::Array(t, shape) | SlotType::Buffer(t, shape) => {
             let len = shape.len() * t.size();
             let mut bytes = vec![0; len];
             // Mostly zeros: of a large array some units stay what they were.
@@ -260,7 +270,9 @@ pub fn apply_to_map(op: &Op, slots: &mut Slots, left: &mut u64) {
 fn zero(slot_type: &SlotType) -> Data {
     match slot_type {
         SlotType::Value(t) => Scalar::zero(*t).into(),
-        SlotType::Array(t, shape) => Elements::zeros(*t, shape.len()).into(),
+        SlotType::Array(t, shape) | SlotType::Buffer(t, shape) => {
+            Elements::zeros(*t, shape.len()).into()
+        }
         SlotType::Text(_) => "".into(),
         _ => Data::Bytes(Vec::new()),
     }
@@ -321,7 +333,14 @@ pub fn apply_to_store(op: &Op, store: &Store) {
 }
 
 fn add(store: &Store, name: &str, index: usize, n: u8) {
-    match store.slot(name).unwrap().load() {
+    let slot = store.slot(name).unwrap();
+    if let SlotType::Buffer(_, shape) = slot.slot_type() {
+        if index < shape.len() {
+            store.buffer::<i32>(name, *shape).unwrap().fetch_add(index, n.into()).unwrap();
+        }
+        return;
+    }
+    match slot.load() {
         Data::Scalar(Scalar::U8(_)) => _ = store.value::<u8>(name).unwrap().fetch_add(n).unwrap(),
         Data::Scalar(Scalar::U64(x)) => {
             let old = store.value::<u64>(name).unwrap().fetch_add(n.into()).unwrap();

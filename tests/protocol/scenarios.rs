@@ -183,7 +183,6 @@ pub(super) const READERS_LOCK_SCALAR: Scenario = Scenario {
 
 pub(super) const SNAPSHOT_LOCKS: Scenario = Scenario {
     entries: THREE_ENTRIES,
-    mortal: &[0],
     readers_lock: true,
     ..Scenario::new(
         "a snapshot that locks",

@@ -21,13 +21,19 @@ pub(super) fn run(context: &mut Context, args: Add) -> Result<Exit, Failure> {
     let slot = store.slot(&name)?;
     let fail = |exit, what: String| Failure::of_slot(exit, &file, &name, what);
     let (scalar, range) = match (slot.slot_type(), args.index) {
-        (SlotType::Value(ScalarType::Bool) | SlotType::Array(ScalarType::Bool, _), _)
-        | (SlotType::Text(_) | SlotType::Bytes(_), _) => {
+        (
+            SlotType::Value(ScalarType::Bool)
+            | SlotType::Array(ScalarType::Bool, _)
+            | SlotType::Buffer(ScalarType::Bool, _)
+            | SlotType::Text(_)
+            | SlotType::Bytes(_),
+            _,
+        ) => {
             let what = format!("it is {}, and add needs a number; use set", slot.slot_type());
             return Err(fail(Exit::TYPE, what));
         }
         (SlotType::Value(scalar), None) => (*scalar, 0..1),
-        (SlotType::Array(scalar, _), Some(index)) => {
+        (SlotType::Array(scalar, _) | SlotType::Buffer(scalar, _), Some(index)) => {
             let part =
                 Part::new(slot.slot_type(), &index).map_err(|what| fail(Exit::USAGE, what))?;
             if part.range.len() != 1 {

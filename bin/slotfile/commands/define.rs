@@ -22,6 +22,12 @@ pub(super) fn run(context: &mut Context, args: Define) -> Result<Exit, Failure> 
     if let Some(areas) = args.areas {
         define = define.areas(areas);
     }
+    if let Some(doc) = args.doc {
+        define = define.doc(doc);
+    }
+    if let Some(unit) = args.unit {
+        define = define.unit(unit);
+    }
     if !values.is_empty() {
         let initial = input::read(&values, Form::Words, &slot_type)
             .map_err(|error| super::refused(error, &file, &name))?;

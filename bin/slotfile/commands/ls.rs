@@ -52,7 +52,9 @@ fn write_json(out: &mut Output, slots: &[Slot]) -> Result<(), Failure> {
         let (data, version) = slot.load_versioned();
         write!(out, "{}{{", if at == 0 { "\n" } else { ",\n" })?;
         json::write_slot(out, slot.name(), slot.slot_type(), version, &data)?;
-        write!(out, r#","bytes":{}}}"#, slot.size())?;
+        let text = |text: Option<&str>| text.map_or("null".into(), json::string);
+        let (doc, unit) = (text(slot.doc()), text(slot.unit()));
+        write!(out, r#","bytes":{},"doc":{doc},"unit":{unit}}}"#, slot.size())?;
     }
     writeln!(out, "\n]")?;
     Ok(())
@@ -73,20 +75,25 @@ pub(super) fn table(out: &mut Output, slots: &[Slot], long: bool) -> Result<(), 
                 slot.areas().to_string(),
                 version,
                 value,
+                slot.unit().unwrap_or_default().to_owned(),
+                slot.doc().map(on_one_line).unwrap_or_default(),
             ],
             false => vec![name, slot_type, value, version],
         })
     });
     let rows = rows.collect::<Result<Vec<_>, Failure>>()?;
     match long {
-        true => out.table(&["NAME", "TYPE", ">BYTES", ">AREAS", ">VERSION", "VALUE"], rows),
+        true => {
+            let heads = ["NAME", "TYPE", ">BYTES", ">AREAS", ">VERSION", "VALUE", "UNIT", "DOC"];
+            out.table(&heads, rows)
+        }
         false => out.table(&["NAME", "TYPE", "VALUE", ">VERSION"], rows),
     }
 }
 
 /// The value, or its beginning. Of a large array only the beginning is read.
 fn shortened(slot: &Slot) -> Result<String, Failure> {
-    if let SlotType::Array(_, shape) = slot.slot_type() {
+    if let SlotType::Array(_, shape) | SlotType::Buffer(_, shape) = slot.slot_type() {
         // An element and its space take two characters or more.
         let first = slot.load_range(0..shape.len().min(WIDTH / 2))?;
         let words: Vec<String> = first.iter().map(|scalar| scalar.to_string()).collect();
@@ -121,6 +128,12 @@ fn beginning(words: &[String], count: usize) -> String {
         line.push(' ');
     }
     line + &end
+}
+
+/// A text as one line, without what a terminal would act on.
+fn on_one_line(text: &str) -> String {
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    words.replace(char::is_control, "\u{fffd}")
 }
 
 /// A text in quotes, with what a terminal would act on escaped.

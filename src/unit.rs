@@ -1,0 +1,174 @@
+//! What a sync copies: the slots, and the units that they are in. Each compared with its
+//! copy in use, or known to have changed by its version; and written to the other one.
+
+use crate::attach::Attachment;
+use crate::checkpoint::{Choice, CopyHead, Place, Tag, UNKNOWN, control_of, mix};
+use crate::cut::SlotMemory;
+use crate::error::{Error, Result};
+use crate::layout::{LARGE_UNIT, PAGE};
+use crate::protocol::{self, Memory};
+use crate::space;
+
+/// A slot, as the sync sees it.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) memory: SlotMemory,
+    pub(crate) content_len: u64,
+    pub(crate) first_unit: u64,
+    /// Where its entry is in a small unit's data; `None`: it has units of its own.
+    pub(crate) small_at: Option<usize>,
+    /// What it is in the record in use; [`UNKNOWN`] if it is not in it.
+    pub(crate) clean: Tag,
+    /// What it was when it was last copied.
+    pub(crate) seen: Tag,
+}
+
+impl Slot {
+    /// The numbers of a large slot's units.
+    pub(crate) fn large_units(&self) -> std::ops::Range<usize> {
+        let first = self.first_unit as usize;
+        first..first + self.content_len.div_ceil(LARGE_UNIT) as usize
+    }
+}
+
+/// A unit, as the sync sees it.
+#[derive(Debug)]
+pub(crate) struct Unit {
+    pub(crate) place: Place,
+    /// The copy in use, and what it adds to the sum.
+    pub(crate) choice: Choice,
+    pub(crate) share: u64,
+    /// The copy that this sync has written, and what that adds.
+    pub(crate) written: Option<(Choice, u64)>,
+    /// The slots in it; of a large one, the one.
+    pub(crate) slots: Vec<usize>,
+    /// Bytes of data, in a small unit or a page of the directory.
+    pub(crate) used: usize,
+}
+
+impl Unit {
+    pub(crate) fn new(place: Place) -> Unit {
+        let (choice, written) = (Choice::Absent, None);
+        Unit { place, choice, share: 0, written, slots: Vec::new(), used: 0 }
+    }
+
+    /// Whether part `part` of a large slot is not what its copy in use is.
+    pub(crate) fn differs(
+        &self,
+        attachment: &Attachment,
+        part: usize,
+        tag: Tag,
+        data: &[u8],
+    ) -> Result<bool> {
+        let in_use = match self.choice {
+            Choice::Absent => None,
+            choice => self
+                .place
+                .read(attachment.map.file(), choice)
+                .map_err(|e| cannot_sync(attachment, e))?,
+        };
+        // The first unit says whether the slot was removed.
+        let same = |(head, copy): (CopyHead, Vec<u8>)| {
+            copy == data && (part > 0 || head.tag & 1 == tag & 1)
+        };
+        Ok(!in_use.is_some_and(same))
+    }
+
+    /// Writes the copy that is not in use.
+    pub(crate) fn write(
+        &mut self,
+        file: &std::fs::File,
+        epoch: u64,
+        tag: Tag,
+        data: &[u8],
+    ) -> std::io::Result<()> {
+        let choice = self.choice.other();
+        let crc = self.place.write(file, choice, epoch, tag, data)?;
+        self.written = Some((choice, mix(self.place.unit, epoch, crc)));
+        Ok(())
+    }
+}
+
+/// Writes a small unit, with all slots in it.
+pub(crate) fn copy_small(
+    attachment: &Attachment,
+    epoch: u64,
+    unit: &mut Unit,
+    slots: &[Slot],
+    seen: &mut [Tag],
+) -> Result<()> {
+    attachment.note_progress();
+    let mut data = vec![0; unit.used];
+    for i in &unit.slots {
+        let slot = &slots[*i];
+        let at = slot.small_at.expect("a small unit has small slots");
+        let tag = slot.memory.tag(attachment);
+        let (entry, rest) = data[at..].split_at_mut(8);
+        let version = match &slot.memory {
+            SlotMemory::Scalar(cell) => {
+                let (value, version) = protocol::load_scalar_versioned(cell, attachment);
+                rest[..8].copy_from_slice(&value.to_le_bytes());
+                version
+            }
+            SlotMemory::Areas(region, areas) => {
+                let content = &mut rest[..slot.content_len as usize];
+                protocol::read(region, attachment, areas, |region, area| {
+                    region.read(area, 0, content);
+                })
+            }
+            SlotMemory::Buffer(..) => unreachable!("a buffer has units of its own"),
+        };
+        entry.copy_from_slice(&control_of(tag).bits().to_le_bytes());
+        // Changed between the two: what was copied is of no known version.
+        seen[*i] = if tag >> 1 == version { tag } else { UNKNOWN };
+    }
+    unit.write(attachment.map.file(), epoch, 0, &data).map_err(|e| cannot_sync(attachment, e))
+}
+
+/// Writes those units of a large slot that differ from the copies in use. Returns what the
+/// slot was meanwhile; [`UNKNOWN`] if it changed.
+pub(crate) fn copy_large(
+    attachment: &Attachment,
+    epoch: u64,
+    units: &mut [Option<Unit>],
+    slot: &Slot,
+) -> Result<Tag> {
+    let SlotMemory::Areas(region, areas) = &slot.memory else {
+        unreachable!("a scalar is small");
+    };
+    let tag = slot.memory.tag(attachment);
+    let version = tag >> 1;
+    write_large(attachment, epoch, units, tag, |at, data| {
+        region.read(areas.of(version), at, data);
+    })?;
+    Ok(if protocol::is_whole(region, areas, version) { tag } else { UNKNOWN })
+}
+
+/// Writes those units of a large slot whose content, read from so many bytes on, differs
+/// from the copy in use.
+pub(crate) fn write_large(
+    attachment: &Attachment,
+    epoch: u64,
+    units: &mut [Option<Unit>],
+    tag: Tag,
+    read: impl Fn(usize, &mut [u8]),
+) -> Result<()> {
+    let mut data = vec![0; LARGE_UNIT as usize];
+    for (part, unit) in units.iter_mut().enumerate() {
+        let unit = unit.as_mut().expect("every slot has its units");
+        let data = &mut data[..unit.place.len];
+        read(part * LARGE_UNIT as usize, data);
+        if unit.differs(attachment, part, tag, data)? {
+            unit.write(attachment.map.file(), epoch, tag, data)
+                .map_err(|e| cannot_sync(attachment, e))?;
+        } else {
+            unit.written = None;
+        }
+        attachment.note_progress();
+    }
+    Ok(())
+}
+
+pub(crate) fn cannot_sync(attachment: &Attachment, error: std::io::Error) -> Error {
+    space::no_space(attachment, PAGE, error)
+}

@@ -27,7 +27,7 @@
 //! - [`Store::snapshot`]: several slots as they were at one instant
 //! - [`Guard`]: a slot's lock, for longer sections
 //! - [`Value::wait_until`], [`Value::wait_for_change`], [`Store::wait_any`]: asleep until others
-//!   change a slot
+//!   change a slot; [`Watch`]: all whose names match
 //! - [`Error`]: one type, which names the file, the slot and the remedy
 //!
 //! # What it promises
@@ -79,6 +79,7 @@ mod element;
 mod error;
 mod fork;
 mod futex;
+mod glob;
 mod handle;
 mod layout;
 mod maintain;
@@ -99,6 +100,7 @@ mod transaction;
 mod unit;
 mod value;
 mod wait;
+mod watch;
 
 pub use array::{Array, ArrayIndex};
 pub use buffer::Buffer;
@@ -117,6 +119,7 @@ pub use text::{Bytes, Text};
 pub use transaction::Transaction;
 pub use value::Value;
 pub use wait::Awaitable;
+pub use watch::{Change, Watch};
 
 /// The README's examples, run as tests.
 #[cfg(doctest)]

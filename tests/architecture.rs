@@ -6,13 +6,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A file imports only from those before it. A folder counts as one.
-const ORDER: [&str; 40] = [
+const ORDER: &[&str] = &[
     "clock",
     "copy",
     "dtype",
     "error",
     "data",
     "define",
+    "glob",
     "protocol",
     "sys",
     "fork",
@@ -46,6 +47,7 @@ const ORDER: [&str; 40] = [
     "content",
     "transaction",
     "snapshot",
+    "watch",
     "lib",
 ];
 

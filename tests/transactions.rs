@@ -355,7 +355,10 @@ fn buffers_are_refused() {
                 s.store.snapshot_of(std::slice::from_ref(&buffer)).map(drop),
             ] {
                 let Err(error @ Error::Invalid { .. }) = refused else { panic!("{refused:?}") };
-                assert!(error.to_string().contains("\"buffer\": a buffer is raw memory"), "{error}");
+                assert!(
+                    error.to_string().contains("\"buffer\": a buffer is raw memory"),
+                    "{error}"
+                );
             }
             tx.fetch_add(&s.a, 1)
         })

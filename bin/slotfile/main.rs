@@ -4,7 +4,6 @@ mod cli;
 mod commands;
 mod compare;
 mod exit;
-mod glob;
 mod index;
 mod input;
 mod json;

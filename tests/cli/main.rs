@@ -9,6 +9,7 @@ mod sitting;
 mod streams;
 mod txn;
 mod values;
+mod waiting;
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -183,10 +183,11 @@ pub(super) const READERS_LOCK_SCALAR: Scenario = Scenario {
 
 pub(super) const SNAPSHOT_LOCKS: Scenario = Scenario {
     entries: THREE_ENTRIES,
+    mortal: &[0],
     readers_lock: true,
     ..Scenario::new(
         "a snapshot that locks",
-        [&[Transaction(1, first(1))], &[Add(4)], &[], &[Snapshot]],
+        [&[TransactionOfX(1)], &[Update(second(2))], &[], &[Snapshot]],
     )
 };
 

@@ -6,6 +6,7 @@ use crate::data::{Data, TEXT_LEN, text_content};
 use crate::define::Define;
 use crate::dtype::SlotType;
 use crate::error::Result;
+use crate::guard::lock_methods;
 use crate::handle::{AnyHandle, Handle, common_methods};
 use crate::map::Region;
 use crate::protocol::{self, Areas, Memory};
@@ -154,6 +155,7 @@ impl Store {
 
 impl Text {
     common_methods!();
+    lock_methods!();
 
     /// The most bytes it can hold.
     pub fn capacity(&self) -> usize {
@@ -218,6 +220,7 @@ pub(crate) fn into_text(bytes: Vec<u8>) -> String {
 
 impl Bytes {
     common_methods!();
+    lock_methods!();
 
     /// The most bytes it can hold.
     pub fn capacity(&self) -> usize {

@@ -18,7 +18,7 @@ use crate::handle::is_updating;
 use crate::layout::Descriptor;
 use crate::memory::AnyMemory;
 use crate::protocol::{
-    self, Change, Failure, Held, Lock, Memory, Patience, Peers, REMOVED, VALUE, commit_all,
+    self, Change, Failure, Held, Memory, Parked, Patience, Peers, REMOVED, VALUE, commit_all,
 };
 use crate::store::Store;
 use crate::value::Value;
@@ -121,7 +121,7 @@ struct Part {
     descriptor: Arc<Descriptor>,
     memory: AnyMemory,
     /// `None`: it was used in an earlier run, and is about to be locked for the next.
-    lock: Option<Lock>,
+    lock: Option<Parked>,
     /// Under this thread's own guard.
     guarded: bool,
     draft: Draft,
@@ -253,7 +253,7 @@ impl Transaction {
             };
             let lock = part.lock.take().expect("what was written is locked");
             first.get_or_insert(&part.descriptor.name);
-            changes.push((Held::resume(&part.memory, attachment, lock), change));
+            changes.push((lock.resume(&part.memory, attachment), change));
         }
         let Some(first) = first else {
             return Ok(());
@@ -270,7 +270,7 @@ impl Part {
         self.check_not_updating(store)?;
         let attachment = &*store.attachment;
         let lock = protocol::lock(&self.memory, attachment, self.memory.form(), patience);
-        match lock.map(Held::suspend) {
+        match lock.map(Held::park) {
             Ok(lock) => self.lock = Some(lock),
             Err(Failure::Deadlock) => self.go_on_under_guard(attachment)?,
             Err(failure) => {
@@ -286,7 +286,7 @@ impl Part {
         self.check_not_updating(store)?;
         let attachment = &*store.attachment;
         if let Some(held) = protocol::try_lock(&self.memory, attachment) {
-            self.lock = Some(held.suspend());
+            self.lock = Some(held.park());
             return Ok(true);
         }
         // Relaxed: whoever it is, it is not acted upon but by locking.
@@ -305,7 +305,7 @@ impl Part {
         // From here on the guard's holder has no other updates of it.
         attachment.set_busy(self.descriptor.live, true);
         self.guarded = true;
-        self.lock = Some(Held::nested(&self.memory, attachment).suspend());
+        self.lock = Some(Held::nested(&self.memory, attachment).park());
         Ok(())
     }
 
@@ -325,7 +325,7 @@ impl Part {
     fn release(&mut self, attachment: &Attachment, fork_generation: u64) {
         self.draft = Draft::Nothing;
         if let Some(lock) = self.lock.take() {
-            drop(Held::resume(&self.memory, attachment, lock));
+            drop(lock.resume(&self.memory, attachment));
         }
         // The child of a fork has a copy of this; a guard it has of this slot is its own.
         if std::mem::take(&mut self.guarded) && fork_generation == fork::generation() {

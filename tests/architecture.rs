@@ -38,6 +38,7 @@ const ORDER: &[&str] = &[
     "store",
     "maintain",
     "handle",
+    "guard",
     "wait",
     "value",
     "array",

@@ -18,13 +18,6 @@ pub(crate) struct Held<'a, M: Memory, P: Peers> {
     fork_generation: u64,
 }
 
-/// A lock apart from its slot's memory, see [`Held::suspend`].
-pub(crate) struct Lock {
-    control: Control,
-    nested: bool,
-    fork_generation: u64,
-}
-
 /// Waits for the lock and takes it; buries whoever died with it.
 ///
 /// [`Failure::Deadlock`] if this thread has it already.
@@ -107,26 +100,43 @@ pub(super) fn wait_for_owner<M: Memory, P: Peers>(
     Ok(())
 }
 
+/// A [`Held`] without its references, for those who keep what it refers to beside it.
+/// Dropping it does nothing: the lock stays.
+#[derive(Debug)]
+pub(crate) struct Parked {
+    control: Control,
+    nested: bool,
+    fork_generation: u64,
+}
+
+impl Parked {
+    /// The lock as it was, of the same slot.
+    pub(crate) fn resume<'a, M: Memory, P: Peers>(
+        self,
+        memory: &'a M,
+        peers: &'a P,
+    ) -> Held<'a, M, P> {
+        let Parked { control, nested, fork_generation } = self;
+        Held { memory, peers, control, nested, fork_generation }
+    }
+
+    pub(crate) fn version(&self) -> u64 {
+        self.control.version()
+    }
+}
+
 impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
+    pub(crate) fn park(self) -> Parked {
+        let (control, nested, fork_generation) = (self.control, self.nested, self.fork_generation);
+        std::mem::forget(self); // the lock stays
+        Parked { control, nested, fork_generation }
+    }
+
     /// The lock that this thread holds already, through a guard that outlives this.
     pub(crate) fn nested(memory: &'a M, peers: &'a P) -> Held<'a, M, P> {
         let control = memory.control(Relaxed).with_waiters(false);
         let fork_generation = peers.fork_generation();
         Held { memory, peers, control, nested: true, fork_generation }
-    }
-
-    /// The lock, for who keeps it beside the memory that it is of. It is let go only by
-    /// [`Held::resume`], and a drop.
-    pub(crate) fn suspend(self) -> Lock {
-        let Held { control, nested, fork_generation, .. } = self;
-        std::mem::forget(self);
-        Lock { control, nested, fork_generation }
-    }
-
-    /// The lock again, with the memory and the peers that it was taken with.
-    pub(crate) fn resume(memory: &'a M, peers: &'a P, lock: Lock) -> Held<'a, M, P> {
-        let Lock { control, nested, fork_generation } = lock;
-        Held { memory, peers, control, nested, fork_generation }
     }
 
     /// The version that is current while the lock is held.
@@ -237,13 +247,6 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
     fn stale(&self, areas: &Areas, area: u64) -> Range {
         // Relaxed: noted under the lock, which is held.
         Range::from_bits(self.memory.load(STALE + area as usize, Relaxed), areas.words)
-    }
-}
-
-impl Lock {
-    /// The version that is current while the lock is held.
-    pub(crate) fn version(&self) -> u64 {
-        self.control.version()
     }
 }
 

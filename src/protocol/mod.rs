@@ -41,7 +41,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use array::{effective_version, is_whole, read};
 pub(crate) use control::{Control, FREE, Owner, REMOVED, lead};
-pub(crate) use lock::{Held, Lock, bury, claim, lock, remove, settle, try_lock};
+pub(crate) use lock::{Held, Parked, bury, claim, lock, remove, settle, try_lock};
 pub(crate) use scalar::{load_scalar, load_scalar_versioned, update_scalar};
 pub(crate) use snapshot::{Sample, changed_since, snapshot};
 pub(crate) use transaction::{Change, commit_all};

@@ -82,6 +82,7 @@ mod futex;
 mod glob;
 mod guard;
 mod handle;
+mod known;
 mod layout;
 mod maintain;
 mod map;

@@ -67,7 +67,7 @@ impl Store {
         directory::each(&self.attachment, |descriptor| {
             let region = directory::region(&self.attachment, &descriptor)?;
             if !directory::is_removed(&region, descriptor.form()) {
-                slots.push(Slot::new(self.handle(descriptor, region)));
+                slots.push(Slot::new(self.handle(descriptor.into(), region)));
             }
             Ok(())
         })?;

@@ -23,6 +23,7 @@ const ORDER: &[&str] = &[
     "element",
     "layout",
     "memory",
+    "known",
     "attach",
     "checkpoint",
     "space",

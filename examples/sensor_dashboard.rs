@@ -43,15 +43,21 @@ fn sensor(path: &str) -> slotfile::Result<()> {
 fn dashboard() -> slotfile::Result<()> {
     let path = std::env::temp_dir().join(format!("sensor-{}.slots", std::process::id()));
     let store = Store::create(&path)?;
-    let (readings, state) = open(&store)?;
     let me = std::env::current_exe().expect("this program has a path");
     let mut sensor = Command::new(me).arg(&path).spawn().expect("the sensor starts");
+    let shown = show(&store);
+    sensor.wait().expect("it can be waited for");
+    std::fs::remove_file(path).expect("the file is ours");
+    shown
+}
 
-    let mut seen = (readings.version(), state.version());
+fn show(store: &Store) -> slotfile::Result<()> {
+    let (readings, state) = open(store)?;
+    let mut seen = (0, 0); // the versions: both slots are new
     while state.load() != "off" {
         let timeout = Some(Duration::from_secs(5));
         if store.wait_any(&[(&readings, seen.0), (&state, seen.1)], timeout)?.is_empty() {
-            println!("no reading for 5 seconds; the sensor is {:?}", state.load());
+            println!("no reading for 5 seconds");
             break;
         }
         let (now, version) = readings.load_versioned();
@@ -60,8 +66,6 @@ fn dashboard() -> slotfile::Result<()> {
         println!("{:>4}: {:.2} °C, {:.1} %; {skipped} skipped", now[0], now[1], now[2]);
         std::thread::sleep(Duration::from_millis(100)); // drawing takes its time
     }
-    sensor.wait().expect("it can be waited for");
     println!("the sensor is {}; the last reading is number {}", state.load(), readings.get(0)?);
-    std::fs::remove_file(path).expect("the file is ours");
     Ok(())
 }

@@ -263,7 +263,10 @@ fn offsets_out_of_the_store_are_refused() {
                 raw.seal_header();
             });
             // 48: flags, of which there is one.
-            assert!(at == 48 && word <= 1 || result.is_err(), "header {at}: {word:#x} was not noticed");
+            assert!(
+                at == 48 && word <= 1 || result.is_err(),
+                "header {at}: {word:#x} was not noticed"
+            );
         }
     }
 }

@@ -8,42 +8,17 @@
 
 mod common;
 
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use common::state::{State, open, options, restart};
 use common::trace::{Call, Traced, mark};
-use common::{apart, os};
+use common::{apart, folder_in_memory, os};
 use libc::{EINTR, EIO, ENOLCK, ENOMEM, ENOSPC};
-use slotfile::{Data, OpenOptions, Recovery, Store};
+use slotfile::{Recovery, Store};
 
 /// How a child ends whose operation was refused.
 const REFUSED: i32 = 3;
-
-type State = BTreeMap<String, Data>;
-
-fn state(store: &Store) -> State {
-    store.slots().unwrap().iter().map(|s| (s.name().to_owned(), s.load())).collect()
-}
-
-fn options() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.create(true).max_slots(2_000).max_size(256 << 20).sync_every(None);
-    options.lock_timeout(Some(Duration::from_secs(3)));
-    options
-}
-
-fn open(path: &Path) -> Store {
-    options().open(path).unwrap()
-}
-
-/// Makes the store one of an earlier boot. Nobody has it open.
-fn restart(path: &Path) {
-    let file = File::options().write(true).open(path).unwrap();
-    file.write_all_at(&[0x55; 64], 64 * 1024).unwrap();
-}
 
 /// Changes slots of all kinds of checkpoint.
 fn change(store: &Store, round: u64) {
@@ -173,11 +148,6 @@ fn end(path: &Path, result: Result<(), slotfile::Error>) -> ! {
     os::exit_at_once(if result.is_err() { REFUSED } else { 0 })
 }
 
-fn folder() -> tempfile::TempDir {
-    // In memory: what a disk does is not the matter here.
-    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
-}
-
 /// A store, and what it was as of its last sync.
 struct Prepared {
     folder: tempfile::TempDir,
@@ -188,15 +158,15 @@ struct Prepared {
 
 /// A store with a sync, and changes after it.
 fn prepared(round: u64) -> Prepared {
-    let folder = folder();
+    let folder = folder_in_memory();
     let path = common::store_in(&folder);
     let store = open(&path);
     change(&store, 1_000 + round);
     store.sync().unwrap();
-    let synced = state(&store);
+    let synced = State::of(&store);
     change(&store, 2_000 + round);
     store.value::<u64>("after the sync").unwrap().store(round).unwrap();
-    let live = state(&store);
+    let live = State::of(&store);
     Prepared { folder, path, synced, live }
 }
 
@@ -205,18 +175,18 @@ impl Prepared {
     fn assert_works(&self, expected: &[&State]) {
         self.assert_no_litter();
         let store = open(&self.path);
-        let now = state(&store);
+        let now = State::of(&store);
         assert!(expected.contains(&&now), "{now:?}\nis none of\n{expected:?}");
         change(&store, 7);
         let new = store.array::<u64>("new", 20_000).unwrap();
         new.store(&vec![7; 20_000]).unwrap(); // no SIGBUS
         store.sync().unwrap();
-        let last = state(&store);
+        let last = State::of(&store);
         assert!(store.check().unwrap().is_ok(), "{:?}", store.check());
         drop((new, store));
         restart(&self.path);
         let store = open(&self.path);
-        assert!(state(&store) == last, "a later sync does not survive a restart");
+        assert!(State::of(&store) == last, "a later sync does not survive a restart");
         assert!(store.check().unwrap().is_ok(), "{:?}", store.check());
     }
 
@@ -235,9 +205,9 @@ fn row_03_any_fault_in_create_leaves_no_file_or_a_valid_store() {
         return;
     }
     let prepare = |_| {
-        let folder = folder();
+        let folder = folder_in_memory();
         let path = common::store_in(&folder);
-        let (synced, live) = (State::new(), State::new());
+        let (synced, live) = (State::default(), State::default());
         Prepared { folder, path, synced, live }
     };
     let run = |prepared: &Prepared, _| {
@@ -254,7 +224,7 @@ fn row_03_any_fault_in_create_leaves_no_file_or_a_valid_store() {
             assert_eq!(std::fs::read_dir(prepared.folder.path()).unwrap().count(), 0, "litter");
         }
         open(&prepared.path);
-        prepared.assert_works(&[&State::new()]);
+        prepared.assert_works(&[&State::default()]);
     });
 }
 
@@ -282,9 +252,9 @@ fn row_22_any_fault_in_growing_leaves_the_store_as_it_was() {
             Outcome::Killed => {}
         }
         store.array::<u64>("grown", 30_000).unwrap().store(&vec![3; 30_000]).unwrap();
-        let now = state(&store);
-        for name in prepared.live.keys() {
-            assert!(outcome == Outcome::Refused || now[name] == prepared.live[name], "{name}");
+        let now = State::of(&store);
+        for name in prepared.live.0.keys() {
+            assert!(outcome == Outcome::Refused || now.0[name] == prepared.live.0[name], "{name}");
         }
         drop(store);
         prepared.assert_works(&[&now]);
@@ -341,7 +311,7 @@ fn row_04_any_fault_in_restoring_leaves_the_last_sync() {
         let result = options().open(&prepared.path);
         mark();
         if let Ok(store) = &result {
-            assert!(state(store) == prepared.synced, "restored to something else");
+            assert!(State::of(store) == prepared.synced, "restored to something else");
         }
         end(&prepared.path, result.map(drop));
     };
@@ -377,14 +347,9 @@ fn row_39_any_fault_in_opening_is_a_clear_error_or_none() {
             let before = array.get(0).unwrap();
             // Even a done one may be lost, to a restore: see `prepare`.
             assert!(before == round || before == 2_000 + round);
-            state(&store)
+            State::of(&store)
         };
-        let others = |state: &State| {
-            let mut state = state.clone();
-            state.remove("array");
-            state
-        };
-        assert!(others(&with_update) == others(&prepared.live));
+        assert_eq!(with_update.without("array"), prepared.live.without("array"));
         prepared.assert_works(&[&with_update]);
     });
 }
@@ -431,7 +396,7 @@ fn any_fault_in_copying_leaves_no_copy_or_a_whole_one() {
         if copy.exists() {
             // What is on the disk of it is all of it.
             restart(&copy);
-            assert!(state(&open(&copy)) == prepared.live, "it is not a copy");
+            assert!(State::of(&open(&copy)) == prepared.live, "it is not a copy");
             std::fs::remove_file(&copy).unwrap();
         }
         prepared.assert_works(&[&prepared.live]);

@@ -12,6 +12,7 @@ pub mod model;
 pub mod os;
 pub mod raw;
 pub mod reader;
+pub mod state;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub mod trace;
 

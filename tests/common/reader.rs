@@ -3,6 +3,7 @@
 //! does not allow in a store that nobody has open.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::Path;
 
 /// A store's file.
@@ -342,12 +343,12 @@ impl Reader {
             let mut slot = d.slot.clone();
             if d.is_small() {
                 let choice = record.units[d.first_unit as usize];
-                if !shared.contains_key(&d.first_unit) {
+                if let Entry::Vacant(vacant) = shared.entry(d.first_unit) {
                     let head = d.copies + if choice == 2 { 4096 } else { 0 };
                     let (data, tag) =
                         self.copy(record, d.first_unit, choice, head, 64, &mut sum)?;
                     assert_eq!(tag, 0);
-                    shared.insert(d.first_unit, data);
+                    vacant.insert(data);
                 }
                 let entry = &shared[&d.first_unit][d.place as usize - 64..];
                 let control = word(&entry[..8]);

@@ -9,7 +9,7 @@ use common::model::{self, Model, Source};
 use common::raw::Raw;
 use common::reader::{Reader, Slot};
 use common::{folder, rounds, store_in};
-use slotfile::{Data, Store};
+use slotfile::{Data, Define, Store};
 
 struct Random(fastrand::Rng);
 
@@ -74,6 +74,9 @@ fn any_store_is_as_the_page_says() {
             let op = model::some_op(&mut source, &model.now, true);
             model.apply(&op);
         }
+        let define = Define::new().doc("Größe".repeat(source.below(90))).unit("m/s");
+        model.store().value_with::<u8>("said", define).ok(); // the store may be full
+        model.store().sync().unwrap();
         model.close();
         compare(&path);
     }

@@ -3,19 +3,22 @@
 use std::ops::{Range, RangeBounds};
 use std::time::Duration;
 
-use crate::array::positions;
+use crate::array::{Array, positions};
+use crate::buffer::Buffer;
 use crate::cell::CellRegion;
 use crate::data::{Data, Elements, Misfit, Scalar};
 use crate::define::Define;
 use crate::directory;
-use crate::dtype::{ScalarType, Shape, SlotType};
+use crate::dtype::{Element, ScalarType, Shape, SlotType};
 use crate::element::ElementRegion;
 use crate::error::{Error, Result};
-use crate::handle::{AnyHandle, Guard, Handle};
+use crate::guard::{Guard, OwnedGuard};
+use crate::handle::{AnyHandle, Handle};
 use crate::map::Region;
 use crate::protocol::{self, Areas, Memory};
 use crate::store::Store;
-use crate::text::{Content, into_text};
+use crate::text::{Bytes, Content, Text, into_text};
+use crate::value::Value;
 use crate::wait::sealed::{Sealed, Target};
 
 /// A slot by its run-time type: what tools use that work on any store.
@@ -64,7 +67,7 @@ impl Store {
         directory::each(&self.attachment, |descriptor| {
             let region = directory::region(&self.attachment, &descriptor)?;
             if !directory::is_removed(&region, descriptor.form()) {
-                slots.push(Slot::new(self.handle(descriptor, region)));
+                slots.push(Slot::new(self.handle(descriptor.into(), region)));
             }
             Ok(())
         })?;
@@ -90,6 +93,38 @@ impl Store {
     /// [`Define::create_new`] if it is there.
     pub fn define(&self, name: &str, slot_type: &SlotType, define: Define<Data>) -> Result<Slot> {
         Ok(Slot::new(self.open_slot(name, slot_type, define)?))
+    }
+}
+
+impl<T: Element> From<Value<T>> for Slot {
+    fn from(value: Value<T>) -> Slot {
+        Slot { kind: Kind::Value(value.handle, T::TYPE) }
+    }
+}
+
+impl<T: Element> From<Array<T>> for Slot {
+    fn from(array: Array<T>) -> Slot {
+        let shape = array.shape();
+        Slot { kind: Kind::Array(array.handle, array.areas, T::TYPE, shape) }
+    }
+}
+
+impl<T: Element> From<Buffer<T>> for Slot {
+    fn from(buffer: Buffer<T>) -> Slot {
+        let shape = buffer.shape();
+        Slot { kind: Kind::Buffer(buffer.handle, buffer.elements, T::TYPE, shape) }
+    }
+}
+
+impl From<Text> for Slot {
+    fn from(text: Text) -> Slot {
+        Slot { kind: Kind::Text(text.handle, text.content) }
+    }
+}
+
+impl From<Bytes> for Slot {
+    fn from(bytes: Bytes) -> Slot {
+        Slot { kind: Kind::Bytes(bytes.handle, bytes.content) }
     }
 }
 
@@ -167,7 +202,7 @@ impl Slot {
         on_handle!(&self.kind, handle => handle.is_removed())
     }
 
-    /// As [`Value::wait_for_change`](crate::Value::wait_for_change).
+    /// As [`Value::wait_for_change`].
     ///
     /// # Errors
     ///
@@ -176,7 +211,7 @@ impl Slot {
         on_handle!(&self.kind, handle => handle.wait_for_change(seen, timeout))
     }
 
-    /// As [`Value::lock`](crate::Value::lock).
+    /// As [`Value::lock`].
     ///
     /// # Errors
     ///
@@ -185,8 +220,24 @@ impl Slot {
         on_handle!(&self.kind, handle => handle.lock())
     }
 
+    /// As [`Value::lock_owned`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn lock_owned(&self) -> Result<OwnedGuard> {
+        on_handle!(&self.kind, handle => handle.lock_owned())
+    }
+
+    /// As [`Value::with_lock_timeout`].
+    #[must_use]
+    pub fn with_lock_timeout(mut self, timeout: Option<Duration>) -> Slot {
+        on_handle!(&mut self.kind, handle => handle.set_lock_timeout(timeout));
+        self
+    }
+
     /// The content, as of one instant; a buffer's as it comes, see
-    /// [`Buffer`](crate::Buffer). Never waits.
+    /// [`Buffer`]. Never waits.
     pub fn load(&self) -> Data {
         self.load_versioned().0
     }

@@ -6,6 +6,7 @@ use crate::data::{Data, TEXT_LEN, text_content};
 use crate::define::Define;
 use crate::dtype::SlotType;
 use crate::error::Result;
+use crate::guard::lock_methods;
 use crate::handle::{AnyHandle, Handle, common_methods};
 use crate::map::Region;
 use crate::protocol::{self, Areas, Memory};
@@ -24,8 +25,8 @@ use crate::wait::sealed::{Sealed, Target};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Text {
-    handle: Handle<Region>,
-    content: Content,
+    pub(crate) handle: Handle<Region>,
+    pub(crate) content: Content,
 }
 
 /// A slot of bytes.
@@ -39,8 +40,8 @@ pub struct Text {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Bytes {
-    handle: Handle<Region>,
-    content: Content,
+    pub(crate) handle: Handle<Region>,
+    pub(crate) content: Content,
 }
 
 /// A length word and as many bytes, in an area for at most `capacity`.
@@ -142,6 +143,7 @@ impl Store {
 
 impl Text {
     common_methods!();
+    lock_methods!();
 
     /// The most bytes it can hold.
     pub fn capacity(&self) -> usize {
@@ -206,6 +208,7 @@ pub(crate) fn into_text(bytes: Vec<u8>) -> String {
 
 impl Bytes {
     common_methods!();
+    lock_methods!();
 
     /// The most bytes it can hold.
     pub fn capacity(&self) -> usize {

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A file imports only from those before it. A folder counts as one.
-const ORDER: [&str; 38] = [
+const ORDER: &[&str] = &[
     "clock",
     "copy",
     "dtype",
@@ -22,6 +22,7 @@ const ORDER: [&str; 38] = [
     "cell",
     "element",
     "layout",
+    "known",
     "attach",
     "checkpoint",
     "space",
@@ -37,6 +38,7 @@ const ORDER: [&str; 38] = [
     "store",
     "maintain",
     "handle",
+    "guard",
     "wait",
     "value",
     "array",

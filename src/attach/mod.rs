@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use crate::clock::seconds_since_1970;
 use crate::error::{Error, Result};
 use crate::fork::{self, PerProcess};
+use crate::known::Known;
 use crate::layout::{COMMON_BYTE, Header, LINE, TABLE_ENTRIES, TABLE_ENTRY_LEN, entry_byte, live};
 use crate::map::{Map, Region, Unmapped};
 use crate::protocol::{self, Memory, Owner, Peers, Word};
@@ -36,6 +37,7 @@ pub(crate) struct Attachment {
     table: Region,
     pub(crate) index: Region,
     pub(crate) directory: Region,
+    pub(crate) known: Known,
     process: PerProcess<Process>,
     /// Settles what a dead owner left, on every slot and every lock of the store.
     settle_all: fn(&Attachment, Owner) -> Result<()>,
@@ -121,6 +123,7 @@ impl Attachment {
             table,
             index,
             directory,
+            known: Known::new(header.regions.directory_lines),
             map,
             process: PerProcess::new(Process::new()),
             settle_all,

@@ -40,7 +40,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use array::{effective_version, is_whole, read};
 pub(crate) use control::{Control, FREE, Owner, REMOVED, lead};
-pub(crate) use lock::{Held, bury, claim, lock, remove, settle, try_lock};
+pub(crate) use lock::{Held, Parked, bury, claim, lock, remove, settle, try_lock};
 pub(crate) use scalar::{load_scalar, load_scalar_versioned, update_scalar};
 #[cfg_attr(not(test), expect(unused_imports, reason = "public with Store::transaction"))]
 pub(crate) use transaction::{Change, Sample, commit_all, snapshot};

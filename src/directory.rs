@@ -250,7 +250,7 @@ pub(crate) fn explain(
     let path = attachment.path.clone();
     let slot = slot.to_owned();
     match failure {
-        Failure::Deadlock => Error::Deadlock { path, slot },
+        Failure::Deadlock => Error::Deadlock { path, slot: Some(slot) },
         Failure::Removed => Error::Removed { path, slot },
         Failure::Evicted => Error::Evicted { path, slot },
         Failure::Timeout(owner) => {

@@ -379,6 +379,16 @@ impl Drop for Updating {
     }
 }
 
+fn identity(store: &Store, descriptor: &Descriptor) -> (usize, u64) {
+    (Arc::as_ptr(&store.attachment).addr(), descriptor.live)
+}
+
+/// Whether this thread is inside an update of this value.
+#[inline]
+pub(crate) fn is_updating(store: &Store, descriptor: &Descriptor) -> bool {
+    UPDATES.get() > 0 && UPDATING.with_borrow(|all| all.contains(&identity(store, descriptor)))
+}
+
 impl Handle<CellRegion> {
     /// Replaces the value, see [`protocol::update_scalar`]. `f` is not the user's, or runs
     /// inside of [`Handle::begin_update`].
@@ -397,22 +407,18 @@ impl Handle<CellRegion> {
     /// An error if this thread is inside an update of this value.
     #[inline]
     pub(crate) fn check_not_updating(&self) -> Result<()> {
-        if UPDATES.get() == 0 || !UPDATING.with_borrow(|all| all.contains(&self.identity())) {
-            return Ok(());
+        match is_updating(&self.store, &self.descriptor) {
+            false => Ok(()),
+            true => Err(self.explain(Failure::Deadlock, &self.patience())),
         }
-        Err(self.explain(Failure::Deadlock, &self.patience()))
     }
 
     /// Begins an update by a closure of the user's.
     pub(crate) fn begin_update(&self) -> Result<Updating> {
         self.check_not_updating()?;
-        UPDATING.with_borrow_mut(|all| all.push(self.identity()));
+        UPDATING.with_borrow_mut(|all| all.push(identity(&self.store, &self.descriptor)));
         UPDATES.set(UPDATES.get() + 1);
         Ok(Updating)
-    }
-
-    fn identity(&self) -> (usize, u64) {
-        (Arc::as_ptr(&self.store.attachment).addr(), self.descriptor.live)
     }
 }
 

@@ -22,6 +22,7 @@ const ORDER: &[&str] = &[
     "cell",
     "element",
     "layout",
+    "memory",
     "known",
     "attach",
     "checkpoint",
@@ -45,6 +46,9 @@ const ORDER: &[&str] = &[
     "buffer",
     "text",
     "slot",
+    "content",
+    "transaction",
+    "snapshot",
     "watch",
     "lib",
 ];

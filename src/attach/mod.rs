@@ -41,7 +41,7 @@ pub(crate) struct Attachment {
     process: PerProcess<Process>,
     /// Settles what a dead owner left, on every slot and every lock of the store.
     settle_all: fn(&Attachment, Owner) -> Result<()>,
-    /// Guards that exist; more than there are, if one was leaked.
+    /// Guards and transactions that exist; more than there are, if one was leaked.
     guards: AtomicUsize,
     /// The store for which this one is being made.
     original: OnceLock<Arc<Attachment>>,

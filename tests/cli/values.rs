@@ -116,7 +116,7 @@ fn from_standard_input() {
 }
 
 #[test]
-fn an_input_without_end_is_refused() {
+fn row_41_an_input_without_end_is_refused() {
     let f = Folder::with_store();
     f.ok(&["define", "F", "a", "u8[3]"]);
     f.ok(&["define", "F", "t", "text[8]"]);

@@ -25,7 +25,7 @@
 //! - [`Slot`]: any of them, by its type at run time: what tools use
 //! - [`Guard`]: a slot's lock, for longer sections
 //! - [`Value::wait_until`], [`Value::wait_for_change`], [`Store::wait_any`]: asleep until others
-//!   change a slot
+//!   change a slot; [`Watch`]: all whose names match
 //! - [`Error`]: one type, which names the file, the slot and the remedy
 //!
 //! # What it promises
@@ -76,6 +76,7 @@ mod element;
 mod error;
 mod fork;
 mod futex;
+mod glob;
 mod handle;
 mod layout;
 mod maintain;
@@ -93,6 +94,7 @@ mod text;
 mod unit;
 mod value;
 mod wait;
+mod watch;
 
 pub use array::{Array, ArrayIndex};
 pub use buffer::Buffer;
@@ -108,6 +110,7 @@ pub use store::{Event, Info, OpenOptions, Opener, Store, exit_on_truncation};
 pub use text::{Bytes, Text};
 pub use value::Value;
 pub use wait::Awaitable;
+pub use watch::{Change, Watch};
 
 /// The README's examples, run as tests.
 #[cfg(doctest)]

@@ -107,7 +107,7 @@ macro_rules! on_handle {
 }
 
 impl Slot {
-    fn new(handle: AnyHandle) -> Slot {
+    pub(crate) fn new(handle: AnyHandle) -> Slot {
         let kind = match handle {
             AnyHandle::Scalar(handle) => match handle.descriptor.slot_type {
                 SlotType::Value(scalar_type) => Kind::Value(handle, scalar_type),

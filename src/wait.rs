@@ -53,14 +53,14 @@ impl<M: Memory + AsRef<Region> + Send + Sync> Awaited for Handle<M> {
 }
 
 /// Spins for a short while, then sleeps.
-struct Sleeper<'a> {
+pub(crate) struct Sleeper<'a> {
     /// The words to sleep on; `None`: to look again every [`SHORT_SLEEP`].
     futexes: Option<Vec<&'a Region>>,
     begun: Option<Instant>,
 }
 
 impl<'a> Sleeper<'a> {
-    fn new(awaited: impl ExactSizeIterator<Item = &'a dyn Awaited>) -> Sleeper<'a> {
+    pub(crate) fn new(awaited: impl ExactSizeIterator<Item = &'a dyn Awaited>) -> Sleeper<'a> {
         let few = awaited.len() <= MOST_WORDS;
         let futexes = few.then(|| awaited.map(Awaited::futex).collect()).flatten();
         Sleeper { futexes, begun: None }

@@ -6,13 +6,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A file imports only from those before it. A folder counts as one.
-const ORDER: [&str; 36] = [
+const ORDER: [&str; 38] = [
     "clock",
     "copy",
     "dtype",
     "error",
     "data",
     "define",
+    "glob",
     "protocol",
     "sys",
     "fork",
@@ -42,6 +43,7 @@ const ORDER: [&str; 36] = [
     "buffer",
     "text",
     "slot",
+    "watch",
     "lib",
 ];
 

@@ -269,3 +269,76 @@ fn row_06_a_waiter_that_is_killed_keeps_nobody_asleep() {
         waiters.into_iter().for_each(Child::join);
     }
 }
+
+/// Slots that are there, and slots that are defined later, by others.
+#[test]
+fn a_watch_picks_up_what_others_define() {
+    const NAME: &str = "a_watch_picks_up_what_others_define";
+    if role().is_some() {
+        let store = Store::open(path()).unwrap();
+        for n in 0..20 {
+            store.value::<u64>(&format!("else/{n}")).unwrap().store(n).unwrap();
+            store.value::<u64>(&format!("here/{n}")).unwrap().store(n + 1).unwrap();
+        }
+        return;
+    }
+    let folder = folder_in_memory();
+    let store = Store::create(store_in(&folder)).unwrap();
+    let old = store.value::<u64>("here/old").unwrap();
+    let mut watch = store.watch("here/*").unwrap();
+    assert!(watch.next(SHORT).unwrap().is_none(), "nothing has happened");
+    old.store(1).unwrap();
+    assert_eq!(watch.next(HANG).unwrap().unwrap().content, 1u64.into());
+    assert!(watch.next(SHORT).unwrap().is_none(), "told twice");
+    let other = Child::spawn(NAME, "other", store.path());
+    let mut last = std::collections::BTreeMap::new();
+    let is_last = |n: u64, content: &slotfile::Data| *content == (n + 1).into();
+    while !(0..20).all(|n| last.get(&format!("here/{n}")).is_some_and(|c| is_last(n, c))) {
+        let change = watch.next(HANG).unwrap().expect("missed");
+        assert!(change.version <= 1);
+        last.insert(change.slot.name().to_owned(), change.content);
+    }
+    other.join();
+    assert_eq!(last.len(), 20, "{last:?}");
+    assert!(watch.next(SHORT).unwrap().is_none());
+    // A slot that is removed leaves; a new one of its name comes.
+    store.remove("here/old").unwrap();
+    assert!(watch.next(SHORT).unwrap().is_none());
+    store.text("here/old", 9).unwrap();
+    assert_eq!(watch.next(HANG).unwrap().unwrap().content, "".into());
+    assert_eq!(
+        store.watch("h*/old").unwrap().with_present().next(None).unwrap().unwrap().version,
+        0
+    );
+    assert!(matches!(store.watch("[a"), Err(Error::Invalid { .. })));
+}
+
+/// However fast it comes; and one slot's storm does not hide another slot.
+#[test]
+fn a_watch_never_misses_the_last_state() {
+    let store = Store::temporary().unwrap();
+    // Of more slots than the kernel waits for, too.
+    for slots in [3u64, 200] {
+        let name = |n| format!("{slots}/{n}");
+        let values: Vec<_> = (0..slots).map(|n| store.value::<u64>(&name(n)).unwrap()).collect();
+        for round in 1..=20 {
+            let mut watch = store.watch(&format!("{slots}/*")).unwrap();
+            let mut left = slots;
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    for n in (0..1_000 * slots).rev() {
+                        values[(n % slots) as usize].store(n / slots + round).unwrap();
+                    }
+                });
+                let mut seen = vec![None; slots as usize];
+                while left > 0 {
+                    let change = watch.next(HANG).unwrap().expect("missed");
+                    let n: usize = change.slot.name().split_once('/').unwrap().1.parse().unwrap();
+                    assert!(seen[n].replace(change.version) < Some(change.version), "told twice");
+                    left -= u64::from(change.content == round.into());
+                }
+            });
+            assert!(watch.next(Some(Duration::ZERO)).unwrap().is_none());
+        }
+    }
+}

@@ -19,7 +19,7 @@ use crate::words::Words;
     after_help = "Options stand before the file; after it all is data: `slotfile set state.slots t -5`.\n\n\
         TYPE is a scalar (bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64), an array as f64[6] or\n\
         f32[480,640], text[64], bytes[4096], or raw memory as buffer:u8[480,640].\n\n\
-        Exit codes: 0 done; 1 no (lost the compare, overflow, there already); 2 wrong usage;\n\
+        Exit codes: 0 done; 1 no (lost the compare or the wait, overflow, there already); 2 wrong usage;\n\
         3 damaged, or no store; 4 no lock in time; 5 another type; 6 no space; 7 not allowed,\n\
         or I/O; 8 no such slot or file.\n\n\
         New here? `slotfile demo` shows all of it in a few seconds."
@@ -93,6 +93,21 @@ pub(crate) enum Verb {
     /// Remove slots
     #[command(override_usage = "slotfile rm [OPTIONS] FILE NAME...")]
     Rm(Words),
+    /// Print a line each time a slot has a new version (those between are skipped)
+    #[command(
+        override_usage = "slotfile watch [OPTIONS] FILE [GLOB]",
+        after_help = "A line: name, version, value (shortened). Slots that are defined meanwhile are picked up,\n\
+            and their first state is a line, too.\n\
+            Exit code: 0 when --count lines are printed, or --timeout is over without a --count; 1 when it\n\
+            is over with less lines than that."
+    )]
+    Watch(Watch),
+    /// Wait until a slot's value compares like this with VALUE; exit with 1 when the time is over
+    #[command(
+        override_usage = "slotfile wait [OPTIONS] FILE NAME OP VALUE",
+        after_help = "OP is eq, ne, lt, le, gt or ge. Numbers compare as numbers, texts and bytes byte by byte."
+    )]
+    Wait(Wait),
     /// Run a command while holding a slot's lock
     #[command(
         override_usage = "slotfile lock [OPTIONS] FILE NAME -- COMMAND...",
@@ -215,6 +230,33 @@ pub(crate) struct Add {
     /// Which element of an array: I or I,J
     #[arg(long, value_name = "INDEX", allow_negative_numbers = true)]
     pub(crate) index: Option<String>,
+    #[command(flatten)]
+    pub(crate) words: Words,
+}
+
+#[derive(Args)]
+pub(crate) struct Watch {
+    /// End after so many lines
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<u64>,
+    /// End after so many seconds
+    #[arg(long, value_name = "S", value_parser = seconds, allow_negative_numbers = true)]
+    pub(crate) timeout: Option<Duration>,
+    /// Print each slot as it is at first
+    #[arg(long)]
+    pub(crate) initial: bool,
+    /// An object a line, values in full
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) words: Words,
+}
+
+#[derive(Args)]
+pub(crate) struct Wait {
+    /// Seconds to wait [default: for ever]
+    #[arg(long, value_name = "S", value_parser = seconds, allow_negative_numbers = true)]
+    pub(crate) timeout: Option<Duration>,
     #[command(flatten)]
     pub(crate) words: Words,
 }

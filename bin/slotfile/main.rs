@@ -2,10 +2,8 @@
 
 mod cli;
 mod commands;
-#[cfg_attr(not(test), expect(dead_code, reason = "used by txn, which comes with it"))]
 mod compare;
 mod exit;
-mod glob;
 mod index;
 mod input;
 mod json;

@@ -3,9 +3,10 @@
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
 use comfy_table::{Attribute, Cell, CellAlignment, Table};
+use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::cli::Color;
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 
 /// Standard output, buffered, and whether it takes colour.
 pub(crate) struct Output {
@@ -76,6 +77,18 @@ impl Write for Output {
     fn flush(&mut self) -> io::Result<()> {
         self.writer.flush()
     }
+}
+
+/// Ends this process, quietly, as soon as nobody reads its output any more: for verbs that
+/// would find out only with the next line, which may never come.
+pub(crate) fn end_when_nobody_reads() {
+    std::thread::spawn(|| {
+        let stdout = io::stdout();
+        // Asks for nothing: that the other end is gone is told anyhow.
+        let mut fds = [PollFd::new(&stdout, PollFlags::empty())];
+        while poll(&mut fds, None).is_err() {}
+        std::process::exit(Exit::DONE.0.into());
+    });
 }
 
 /// One line on standard error. If nobody takes it, the exit code still says it.

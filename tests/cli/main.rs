@@ -8,6 +8,7 @@ mod lock;
 mod sitting;
 mod streams;
 mod values;
+mod waiting;
 
 use std::io::Write;
 use std::path::PathBuf;

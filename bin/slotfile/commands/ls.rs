@@ -2,37 +2,34 @@
 
 use std::io::Write;
 
-use slotfile::{Data, Slot, SlotType};
+use slotfile::{Data, Elements, Slot, SlotType};
 
 use super::Context;
 use crate::cli::Ls;
 use crate::exit::{Exit, Failure};
-use crate::glob::Glob;
 use crate::output::Output;
 use crate::{json, value};
 
 /// Characters that a value takes in the list, about.
 const WIDTH: usize = 40;
+/// An element and its space take two characters or more.
+const MOST_ELEMENTS: usize = WIDTH / 2;
 
 pub(super) fn run(context: &mut Context, args: Ls) -> Result<Exit, Failure> {
     let mut words = args.words.read();
     let file = words.file()?;
     let pattern = words.optional()?;
     words.end()?;
-    let glob = Glob::new(pattern.as_deref().unwrap_or("*"))
-        .map_err(|error| Failure::new(Exit::USAGE, format!("{}: {error}", file.display())))?;
 
     let store = context.open_to_read(&file)?;
-    let mut slots = store.slots()?;
-    let empty = slots.is_empty();
-    slots.retain(|slot| glob.matches(slot.name()));
+    let slots = store.slots_matching(pattern.as_deref().unwrap_or("*"))?;
     if args.json {
         write_json(&mut context.out, &slots)?;
         return Ok(Exit::DONE);
     }
     match (&pattern, slots.is_empty()) {
         (_, false) => table(&mut context.out, &slots, args.long)?,
-        (_, true) if empty => context.note(&format!(
+        (_, true) if store.slots()?.is_empty() => context.note(&format!(
             "{0}: no slots yet; `slotfile define {0} hits u64` makes one",
             file.display()
         )),
@@ -94,24 +91,30 @@ pub(super) fn table(out: &mut Output, slots: &[Slot], long: bool) -> Result<(), 
 /// The value, or its beginning. Of a large array only the beginning is read.
 fn shortened(slot: &Slot) -> Result<String, Failure> {
     if let SlotType::Array(_, shape) | SlotType::Buffer(_, shape) = slot.slot_type() {
-        // An element and its space take two characters or more.
-        let first = slot.load_range(0..shape.len().min(WIDTH / 2))?;
-        let words: Vec<String> = first.iter().map(|scalar| scalar.to_string()).collect();
-        return Ok(beginning(&words, shape.len()));
+        let first = slot.load_range(0..shape.len().min(MOST_ELEMENTS))?;
+        return Ok(beginning(&first, shape.len()));
     }
-    Ok(match slot.load() {
+    Ok(shortened_data(&slot.load()))
+}
+
+/// The content, or its beginning.
+pub(super) fn shortened_data(data: &Data) -> String {
+    match data {
         Data::Scalar(scalar) => scalar.to_string(),
-        Data::Text(text) => quoted(&text),
-        Data::Bytes(bytes) if bytes.len() <= WIDTH / 2 => value::to_hex(&bytes),
+        Data::Array(elements) => beginning(elements, elements.len()),
+        Data::Text(text) => quoted(text),
+        Data::Bytes(bytes) if bytes.len() <= WIDTH / 2 => value::to_hex(bytes),
         Data::Bytes(bytes) => {
             format!("{}… ({} bytes)", value::to_hex(&bytes[..WIDTH / 4]), bytes.len())
         }
         _ => String::new(),
-    })
+    }
 }
 
-/// As many of the first words as fit; if not all, an ellipsis and how many there are.
-fn beginning(words: &[String], count: usize) -> String {
+/// As many of these elements, the first of `count`, as fit; if not all, an ellipsis and how
+/// many there are.
+fn beginning(first: &Elements, count: usize) -> String {
+    let words: Vec<String> = first.iter().take(MOST_ELEMENTS).map(|x| x.to_string()).collect();
     let all = words.join(" ");
     if words.len() == count && all.len() <= WIDTH {
         return all;
@@ -124,7 +127,7 @@ fn beginning(words: &[String], count: usize) -> String {
         if !line.is_empty() && line.len() + word.len() + 1 > room {
             break;
         }
-        line.push_str(word);
+        line.push_str(&word);
         line.push(' ');
     }
     line + &end
@@ -152,10 +155,11 @@ mod tests {
 
     #[test]
     fn long_values_are_shortened() {
-        let words = |n: usize| vec!["0.5".to_owned(); n];
-        assert_eq!(beginning(&words(6), 6), "0.5 0.5 0.5 0.5 0.5 0.5");
-        assert_eq!(beginning(&words(20), 4096), "0.5 0.5 0.5 0.5 0.5 … (4096 elements)");
-        let long = vec!["1.7976931348623157e308".to_owned(); 2];
+        let halves = |n: usize| Elements::from(&vec![0.5; n][..]);
+        assert_eq!(beginning(&halves(6), 6), "0.5 0.5 0.5 0.5 0.5 0.5");
+        assert_eq!(beginning(&halves(20), 4096), "0.5 0.5 0.5 0.5 0.5 … (4096 elements)");
+        assert_eq!(beginning(&halves(4096), 4096), beginning(&halves(20), 4096));
+        let long = Elements::from([f64::MAX; 2]);
         assert_eq!(beginning(&long, 2), "1.7976931348623157e308 … (2 elements)");
         assert_eq!(quoted("a\x1b[31m\n"), r#""a\u{1b}[31m\n""#);
         assert_eq!(quoted(&"x".repeat(100)), format!("{:?}… (100 bytes)", "x".repeat(38)));

@@ -15,12 +15,14 @@ mod ls;
 mod rm;
 mod set;
 mod sync;
+mod wait;
+mod watch;
 
 use std::io::Write;
 use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use slotfile::{OpenOptions, Recovery, Store};
+use slotfile::{Error, OpenOptions, Recovery, Store};
 
 use crate::cli::{Cli, Everywhere, Verb};
 use crate::exit::{Exit, Failure};
@@ -55,6 +57,15 @@ impl Context {
     /// For the verbs that only look: they need no more than permission to read.
     fn open_to_read(&self, file: &Path) -> Result<Store, Failure> {
         self.opened(file, self.options().read_only(true).open(file)?)
+    }
+
+    /// For the verbs that wait: whoever may write the file is woken by a change, others have
+    /// to look for it again and again.
+    fn open_to_wait(&self, file: &Path) -> Result<Store, Failure> {
+        match self.options().open(file) {
+            Err(Error::PermissionDenied { .. } | Error::Io { .. }) => self.open_to_read(file),
+            opened => self.opened(file, opened?),
+        }
     }
 
     /// Says what opening has found, if it is not what people expect.
@@ -137,6 +148,8 @@ fn dispatch(context: &mut Context, verb: Verb) -> Result<Exit, Failure> {
         Verb::Add(args) => add::run(context, args),
         Verb::Cas(words) => cas::run(context, words),
         Verb::Rm(words) => rm::run(context, words),
+        Verb::Watch(args) => watch::run(context, args),
+        Verb::Wait(args) => wait::run(context, args),
         Verb::Lock(args) => lock::run(context, args),
         Verb::Info(args) => info::run(context, args),
         Verb::Sync(words) => sync::run(context, words),

@@ -5,10 +5,12 @@
 //! or `?` is one byte.
 
 /// A pattern that can be matched.
+#[derive(Debug)]
 pub(crate) struct Glob {
     parts: Vec<Part>,
 }
 
+#[derive(Debug)]
 enum Part {
     Run,
     One,

@@ -1,0 +1,22 @@
+//! `wait`: until a slot's value compares like this with a word.
+
+use super::Context;
+use crate::cli::Wait;
+use crate::compare::{Comparison, operand};
+use crate::exit::{Exit, Failure};
+
+pub(super) fn run(context: &mut Context, args: Wait) -> Result<Exit, Failure> {
+    let mut words = args.words.read();
+    let file = words.file()?;
+    let name = words.word("NAME")?;
+    let op = words.word("OP")?;
+    let with = words.word("VALUE")?;
+    words.end()?;
+    let of_slot = |exit, what| Failure::of_slot(exit, &file, &name, what);
+    let op = Comparison::parse(&op).map_err(|what| of_slot(Exit::USAGE, what))?;
+
+    let slot = context.open_to_wait(&file)?.slot(&name)?;
+    let with = operand(&with, slot.slot_type()).map_err(|(exit, what)| of_slot(exit, what))?;
+    let seen = slot.wait_until(|content| op.holds(content, &with), args.timeout)?;
+    Ok(if seen.is_some() { Exit::DONE } else { Exit::NO })
+}

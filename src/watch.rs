@@ -1,0 +1,244 @@
+//! [`Watch`]: waiting for all slots whose names match, those that will be defined too.
+
+use std::sync::atomic::Ordering::Acquire;
+use std::time::Duration;
+
+use crate::attach::Attachment;
+use crate::data::Data;
+use crate::directory;
+use crate::error::{Error, Result};
+use crate::glob::Glob;
+use crate::layout::live;
+use crate::map::Region;
+use crate::protocol::{self, Await, Control, Failure, Memory, Patience};
+use crate::slot::Slot;
+use crate::store::Store;
+use crate::wait::sealed::Sealed;
+use crate::wait::{Awaited, Sleeper};
+
+/// Waits for changes of all slots whose names match a pattern; from [`Store::watch`].
+///
+/// ```
+/// use std::time::Duration;
+/// let store = slotfile::Store::temporary()?;
+/// let mut watch = store.watch("flags/*")?;
+/// store.value::<bool>("flags/dark")?.store(true)?; // by anybody, at any time from here on
+/// let change = watch.next(Some(Duration::from_secs(1)))?.expect("in time");
+/// assert_eq!(change.slot.name(), "flags/dark");
+/// assert_eq!(change.content, true.into());
+/// # Ok::<(), slotfile::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Watch {
+    store: Store,
+    glob: Glob,
+    /// Lines of the directory that have been looked at.
+    lines: u32,
+    slots: Vec<Watched>,
+    /// Where to look first: behind the last one that had changed, so that one that changes
+    /// all the time does not hide the others.
+    first: usize,
+}
+
+#[derive(Debug)]
+struct Watched {
+    slot: Slot,
+    /// The last version that was returned; `None`: none was.
+    seen: Option<u64>,
+}
+
+/// A slot as [`Watch::next`] found it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Change {
+    /// The slot.
+    pub slot: Slot,
+    /// Its version: the last one there was. How far it is from the one before tells how many
+    /// were skipped.
+    pub version: u64,
+    /// The content of that version.
+    pub content: Data,
+}
+
+impl Store {
+    /// The slots whose names match, in the order of their definition. In a pattern `*` matches
+    /// any run of characters, `/` too; `?` one character; `[...]` a set; `\` escapes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for what is no pattern; [`Error::Corrupt`] if the directory is
+    /// damaged.
+    ///
+    /// ```
+    /// let store = slotfile::Store::temporary()?;
+    /// store.value::<f64>("arm/x")?;
+    /// store.value::<f64>("arm/y")?;
+    /// store.value::<f64>("leg/x")?;
+    /// assert_eq!(store.slots_matching("arm/*")?.len(), 2);
+    /// # Ok::<(), slotfile::Error>(())
+    /// ```
+    pub fn slots_matching(&self, pattern: &str) -> Result<Vec<Slot>> {
+        let glob = self.glob(pattern)?;
+        let mut slots = self.slots()?;
+        slots.retain(|slot| glob.matches(slot.name()));
+        Ok(slots)
+    }
+
+    /// Watches all slots whose names match (see [`slots_matching`](Store::slots_matching)),
+    /// from now on, and those that will be defined. Slots that are removed leave it.
+    ///
+    /// # Errors
+    ///
+    /// As [`slots_matching`](Store::slots_matching).
+    pub fn watch(&self, pattern: &str) -> Result<Watch> {
+        let glob = self.glob(pattern)?;
+        let mut watch = Watch { store: self.clone(), glob, lines: 0, slots: Vec::new(), first: 0 };
+        watch.look_for_new_slots()?;
+        for watched in &mut watch.slots {
+            watched.seen = Some(watched.slot.version());
+        }
+        Ok(watch)
+    }
+
+    fn glob(&self, pattern: &str) -> Result<Glob> {
+        Glob::new(pattern).map_err(|what| Error::Invalid {
+            path: self.path().to_owned(),
+            slot: None,
+            what,
+        })
+    }
+}
+
+impl Watch {
+    /// The same, but beginning with the present state of each slot.
+    pub fn with_present(mut self) -> Watch {
+        for watched in &mut self.slots {
+            watched.seen = None;
+        }
+        self
+    }
+
+    /// Waits until a slot has a version that this has not returned yet, at most `timeout`
+    /// (`None`: for ever): of a slot that was there when the watch began, a later one than
+    /// it had then; of one that was defined since, any. `None` when the time is over.
+    ///
+    /// The last state of each slot is never missed; of those between some may be. On
+    /// Linux 5.16 and later it sleeps until it is woken, of up to 127 slots; of more, and on
+    /// a store opened read-only, it looks every millisecond.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] if the directory is damaged; [`Error::Deadlock`] if this thread has
+    /// one of the slots locked.
+    pub fn next(&mut self, timeout: Option<Duration>) -> Result<Option<Change>> {
+        let mut patience = Patience::new(timeout);
+        loop {
+            if let Some(change) = self.find()? {
+                return Ok(Some(change));
+            }
+            let definitions = self.definitions();
+            let awaited = self.awaited(&definitions);
+            let mut sleeper = Sleeper::new(awaited.iter().map(|(one, _)| *one));
+            match protocol::wait_any(&awaited, &mut patience, &mut sleeper) {
+                Ok(changed) if changed.is_empty() => return Ok(None),
+                // Removed: it is left out when the slots are gone through again.
+                Ok(_) | Err((_, Failure::Removed)) => {}
+                Err((at, failure)) => return Err(awaited[at].0.explain(failure)),
+            }
+        }
+    }
+
+    /// A slot whose version has not been returned yet.
+    pub(crate) fn find(&mut self) -> Result<Option<Change>> {
+        self.look_for_new_slots()?;
+        self.slots.retain(|watched| !watched.slot.is_removed());
+        for step in 0..self.slots.len() {
+            let at = (self.first + step) % self.slots.len();
+            let Watched { slot, seen } = &mut self.slots[at];
+            if *seen == Some(slot.version()) {
+                continue;
+            }
+            let (content, version) = slot.load_versioned();
+            *seen = Some(version);
+            self.first = at + 1;
+            return Ok(Some(Change { slot: slot.clone(), version, content }));
+        }
+        Ok(None)
+    }
+
+    fn look_for_new_slots(&mut self) -> Result<()> {
+        let attachment = &*self.store.attachment;
+        let count = directory::count(attachment)?;
+        directory::each_between(attachment, self.lines, count, |descriptor| {
+            if self.glob.matches(&descriptor.name) {
+                let region = directory::region(attachment, &descriptor)?;
+                let slot = Slot::new(self.store.handle(descriptor, region));
+                self.slots.push(Watched { slot, seen: None });
+            }
+            Ok(())
+        })?;
+        self.lines = count;
+        Ok(())
+    }
+
+    /// The definitions yet to come.
+    pub(crate) fn definitions(&self) -> Definitions {
+        let attachment = &*self.store.attachment;
+        let lock = attachment.live.part(live::DIRECTORY_LOCK, 2);
+        Definitions { store: self.store.clone(), lock, seen: self.lines }
+    }
+
+    /// All that is waited for, each with what was seen of it.
+    pub(crate) fn awaited<'a>(
+        &'a self,
+        definitions: &'a Definitions,
+    ) -> Vec<(&'a dyn Awaited, u64)> {
+        let slots = self.slots.iter();
+        let slots = slots.map(|w| (w.slot.target().0, w.seen.expect("every slot was looked at")));
+        slots.chain([(definitions as &dyn Awaited, u64::from(self.lines))]).collect()
+    }
+}
+
+/// The count of the directory's lines, as something to wait for: whoever defines a slot has
+/// the directory's lock, and wakes who waits for that.
+#[derive(Clone, Debug)]
+pub(crate) struct Definitions {
+    store: Store,
+    lock: Region,
+    seen: u32,
+}
+
+impl Definitions {
+    fn attachment(&self) -> &Attachment {
+        &self.store.attachment
+    }
+
+    fn count(&self) -> u64 {
+        directory::count(self.attachment()).map_or(u64::MAX, u64::from)
+    }
+}
+
+impl Await for Definitions {
+    /// A damaged count is a change: who looks finds the damage.
+    fn look(&self) -> Result<(Control, u64), Failure> {
+        // Acquire: the count is looked at after it.
+        Ok((self.lock.control(Acquire), self.count()))
+    }
+
+    fn announce(&self, seen: Control) -> Result<Option<Control>, Failure> {
+        let announced = protocol::announce(&self.lock, self.attachment(), seen)?;
+        // A lock that came and went leaves no trace in the control word. But whoever takes it
+        // from now on finds W.
+        Ok(announced.filter(|_| self.count() == u64::from(self.seen)))
+    }
+}
+
+impl Awaited for Definitions {
+    fn futex(&self) -> Option<&Region> {
+        self.attachment().writable.then_some(&self.lock)
+    }
+
+    fn explain(&self, failure: Failure) -> Error {
+        directory::explain(self.attachment(), "the directory", failure, &Patience::new(None))
+    }
+}

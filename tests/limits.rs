@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use common::raw::{self, Raw};
-use common::{Child, folder, long, os, path, role, rounds, store_in, until, within};
+use common::{Child, folder, long, number, os, path, role, rounds, store_in, until, within};
 use slotfile::{Define, Error, OpenOptions, Store};
 
 /// Fills a store until there is no room; it must stay usable, with what it has.
@@ -157,6 +157,45 @@ fn row_23_a_limit_on_addresses_makes_a_smaller_reservation() {
     value.store(2).unwrap();
     limited.join();
     assert_eq!(value.load(), 3);
+}
+
+/// Where all memory is locked, a reservation counts as memory: a smaller one, or an error.
+#[test]
+fn row_23_memory_that_is_locked_makes_a_smaller_reservation_or_an_error() {
+    const NAME: &str = "row_23_memory_that_is_locked_makes_a_smaller_reservation_or_an_error";
+    let small = || OpenOptions::new().max_slots(10).max_size(256 << 20).mode(0o666).clone();
+    if role().is_some() {
+        if os::is_root() {
+            os::become_user(65_534); // root may lock all there is
+        }
+        os::limit(libc::RLIMIT_MEMLOCK, number());
+        if !os::lock_memory() {
+            eprintln!("skipped: this process may not lock {} bytes", number());
+            return;
+        }
+        match small().open(path()) {
+            Ok(store) => {
+                store.value::<u64>("value").unwrap().fetch_add(1).unwrap();
+                store.sync().unwrap();
+                let large = store.array::<u8>("large", 10 << 20).unwrap_err();
+                assert!(matches!(large, Error::AddressSpace { .. }), "{large:?}");
+            }
+            Err(error) => {
+                assert!(error.to_string().contains("cannot map the file"), "{error}");
+            }
+        }
+        return;
+    }
+    let folder = folder();
+    let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(folder.path(), everybody).unwrap();
+    let path = store_in(&folder);
+    small().create_new(true).open(&path).unwrap().value::<u64>("value").unwrap();
+    let len = std::fs::metadata(&path).unwrap().len();
+    for limit in [len + (1 << 20), len / 2] {
+        Child::spawn_with(NAME, "locked", &path, limit).join();
+    }
+    assert_eq!(Store::open(&path).unwrap().value::<u64>("value").unwrap().load(), 1);
 }
 
 /// All entries of the process table in use, by the threads of one process.

@@ -28,7 +28,7 @@ the-current-area-not-noted-as-stale|protocol/lock.rs|planted!\(CurrentNotStale\)
 count-before-the-descriptor|directory.rs|(    attachment\.directory\.write\(count as usize.*?\n)(.*?)(    attachment\.live\.store\(live::COUNT.*?\n)|$3$1$2|of_define
 ends-stored-after-the-count|directory.rs|(    space::store_ends\(.*?\n)(.*?)(    attachment\.live\.store\(live::COUNT.*?\n)|$2$3$1|of_define
 first-content-after-the-count|directory.rs|(    write_initial\(.*?\n)(.*?)(    attachment\.live\.store\(live::COUNT.*?\n)|$2$3$1|of_define
-the-copy-in-use-is-overwritten|sync.rs|let choice = self\.choice\.other\(\);|let choice = match self.choice { Choice::Absent => Choice::A, c => c };|of_sync
+the-copy-in-use-is-overwritten|unit.rs|let choice = self\.choice\.other\(\);|let choice = match self.choice { Choice::Absent => Choice::A, c => c };|of_sync
 mark-before-the-record|sync.rs|(            sys::write_durably\()|checkpoint::write_mark(file, &attachment.header.regions, epoch).map_err(cannot)?;$1|of_sync
 identity-before-the-restore|recovery.rs|store_identity\(attachment, &RESTORING\);|store_identity(attachment, &identity(file).map_err(fail)?);|of_restoring
 acked-before-the-record|sync.rs|(            sys::write_durably\()|store_acked(attachment, epoch);$1|of_sync

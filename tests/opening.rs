@@ -17,7 +17,7 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_create_killed_at_random_moments_leaves_no_file_or_a_valid_store() {
+fn row_03_a_create_killed_at_random_moments_leaves_no_file_or_a_valid_store() {
     let folder = folder();
     let path = store_in(&folder);
     let (mut none, mut whole) = (0, 0);
@@ -332,8 +332,8 @@ fn row_36_read_only_reads_and_writes_nothing() {
 
 /// Readers attach, too: a writer who comes later joins them.
 #[test]
-fn readers_and_writers_come_and_go_in_any_order() {
-    const NAME: &str = "readers_and_writers_come_and_go_in_any_order";
+fn row_17_readers_and_writers_come_and_go_in_any_order() {
+    const NAME: &str = "row_17_readers_and_writers_come_and_go_in_any_order";
     if let Some(role) = role() {
         for _ in 0..number() {
             if role == "reader" {
@@ -365,13 +365,17 @@ fn readers_and_writers_come_and_go_in_any_order() {
 fn row_25_a_store_replaced_while_it_is_open_is_two_stores() {
     let folder = folder();
     let path = store_in(&folder);
-    let old = Store::create(&path).unwrap().value::<u64>("value").unwrap();
+    let first = Store::create(&path).unwrap();
+    let old = first.value::<u64>("value").unwrap();
     old.store(1).unwrap();
+    assert!(first.check().unwrap().is_ok());
     std::fs::rename(&path, folder.path().join("old")).unwrap();
     let new = Store::create(&path).unwrap().value::<u64>("value").unwrap();
     new.store(2).unwrap();
     old.fetch_add(10).unwrap();
     assert_eq!((old.load(), new.load()), (11, 2));
+    let problems = first.check().unwrap().problems;
+    assert!(problems.len() == 1 && problems[0].what.starts_with("replaced"), "{problems:?}");
     let renamed = Store::open(folder.path().join("old")).unwrap();
     assert_eq!(renamed.value::<u64>("value").unwrap().load(), 11);
     std::fs::remove_file(&path).unwrap();

@@ -193,7 +193,7 @@ pub fn limit(resource: libc::__rlimit_resource_t, bytes: u64) {
     // SAFETY: getrlimit fills, and setrlimit reads, the struct on this stack.
     let failed = unsafe {
         let failed = libc::getrlimit(resource, &mut now) != 0;
-        now.rlim_cur = bytes;
+        now.rlim_cur = bytes.min(now.rlim_max);
         failed || libc::setrlimit(resource, &now) != 0
     };
     assert!(!failed, "setrlimit: {}", io::Error::last_os_error());
@@ -227,11 +227,11 @@ pub fn mount(kind: &str, source: &Path, at: &Path, flags: libc::c_ulong, options
     result == 0
 }
 
-/// Has the kernel keep all memory of this process in memory, also what it maps from here on.
-/// False where it may not.
+/// Has the kernel keep in memory all that this process maps from here on. False where it may
+/// not.
 pub fn lock_memory() -> bool {
-    // SAFETY: takes a number; what it locks stays what it is.
-    unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE) == 0 }
+    // SAFETY: takes a number, and touches no memory.
+    unsafe { libc::mlockall(libc::MCL_FUTURE) == 0 }
 }
 
 /// A file system in memory of this size, mounted on a folder until this is dropped.

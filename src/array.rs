@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::define::Define;
 use crate::dtype::{Bits, Element, Number, Shape, SlotType};
 use crate::error::{Error, Result};
+use crate::guard::{OwnedUpdate, lock_methods};
 use crate::handle::{AnyHandle, Handle, common_methods};
 use crate::map::Region;
 use crate::protocol::{self, Areas, Memory};
@@ -36,8 +37,8 @@ use crate::wait::sealed::{Sealed, Target};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Array<T> {
-    handle: Handle<Region>,
-    areas: Areas,
+    pub(crate) handle: Handle<Region>,
+    pub(crate) areas: Areas,
     shape: Shape,
     element: PhantomData<T>,
 }
@@ -101,6 +102,7 @@ impl Store {
 
 impl<T: Element> Array<T> {
     common_methods!();
+    lock_methods!();
 
     /// The dimensions.
     pub fn shape(&self) -> Shape {
@@ -227,16 +229,7 @@ impl<T: Element> Array<T> {
         current: T,
         new: T,
     ) -> Result<Result<T, T>> {
-        let position = self.position(index)?;
-        let lock = self.handle.lock_for_update()?;
-        let mut element = [T::default()];
-        self.read_locked(lock.version(), position, &mut element);
-        let [now] = element;
-        if now.to_bits() != current.to_bits() {
-            return Ok(Err(now));
-        }
-        self.handle.commit(lock, &self.areas, self.byte(position), T::bytes(&[new]))?;
-        Ok(Ok(now))
+        self.try_update_element(index, |now| (now.to_bits() == current.to_bits()).then_some(new))
     }
 
     /// Replaces one element by `f` of it; returns the one before. `f` runs once.
@@ -250,6 +243,27 @@ impl<T: Element> Array<T> {
             let new = f(element[0]);
             std::mem::replace(&mut element[0], new)
         })
+    }
+
+    /// Replaces one element by `f` of it, or leaves it where that is `None`. The inner
+    /// result holds the element before: `Ok` if it was replaced. `f` runs once.
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Array::set).
+    pub fn try_update_element(
+        &self,
+        index: impl ArrayIndex,
+        f: impl FnOnce(T) -> Option<T>,
+    ) -> Result<Result<T, T>> {
+        let position = self.position(index)?;
+        let lock = self.handle.lock_for_update()?;
+        let mut element = [T::default()];
+        self.read_locked(lock.version(), position, &mut element);
+        let [now] = element;
+        let Some(new) = f(now) else { return Ok(Err(now)) };
+        self.handle.commit(lock, &self.areas, self.byte(position), T::bytes(&[new]))?;
+        Ok(Ok(now))
     }
 
     /// Changes the elements, all or nothing: `f` works on a private copy, which replaces
@@ -276,6 +290,28 @@ impl<T: Element> Array<T> {
     ) -> Result<R> {
         let range = self.positions(range)?;
         self.edit(range.start, &mut vec![T::default(); range.len()], f)
+    }
+
+    /// Begins an update that is committed by a call of its own, for bindings to other
+    /// languages: as [`update`](Array::update), without a closure. Until it is committed,
+    /// or dropped, the slot's lock is held.
+    ///
+    /// # Errors
+    ///
+    /// As [`store`](Array::store).
+    ///
+    /// ```
+    /// let store = slotfile::Store::temporary()?;
+    /// let pose = store.array::<f64>("pose", 3)?;
+    /// let update = pose.begin_update()?;
+    /// let mut p = update.load();
+    /// p[0] += 0.5;
+    /// update.commit(&p)?;
+    /// assert_eq!(pose.load(), [0.5, 0.0, 0.0]);
+    /// # Ok::<(), slotfile::Error>(())
+    /// ```
+    pub fn begin_update(&self) -> Result<ArrayUpdate<T>> {
+        Ok(ArrayUpdate { lock: self.handle.begin_update(self.areas)?, array: self.clone() })
     }
 
     /// Lets `f` change a private copy of the elements from `start` on, then commits it.
@@ -309,11 +345,11 @@ impl<T: Element> Array<T> {
         T::with_bytes(out, |bytes| self.handle.memory.read(area, self.byte(start), bytes));
     }
 
-    fn byte(&self, position: usize) -> usize {
+    pub(crate) fn byte(&self, position: usize) -> usize {
         position * size_of::<T>()
     }
 
-    fn check_length(&self, expected: usize, found: usize) -> Result<()> {
+    pub(crate) fn check_length(&self, expected: usize, found: usize) -> Result<()> {
         if expected == found {
             return Ok(());
         }
@@ -321,17 +357,55 @@ impl<T: Element> Array<T> {
         Err(Error::Length { path, slot: self.name().to_owned(), expected, found })
     }
 
-    fn position(&self, index: impl ArrayIndex) -> Result<usize> {
+    pub(crate) fn position(&self, index: impl ArrayIndex) -> Result<usize> {
         index.position(&self.shape).ok_or_else(|| self.outside(format!("{index:?}")))
     }
 
-    fn positions(&self, range: impl RangeBounds<usize>) -> Result<Range<usize>> {
+    pub(crate) fn positions(&self, range: impl RangeBounds<usize>) -> Result<Range<usize>> {
         positions(&range, self.len()).map_err(|index| self.outside(index))
     }
 
     fn outside(&self, index: String) -> Error {
         let path = self.handle.attachment().path.clone();
         Error::Index { path, slot: self.name().to_owned(), index, shape: self.shape }
+    }
+}
+
+/// An update of an array that is under way, see [`Array::begin_update`]. Dropped, it has
+/// changed nothing.
+#[derive(Debug)]
+#[must_use = "an update that is not committed changes nothing"]
+pub struct ArrayUpdate<T: Element> {
+    lock: OwnedUpdate,
+    array: Array<T>,
+}
+
+impl<T: Element> ArrayUpdate<T> {
+    /// The elements, as they are until it is committed.
+    pub fn load(&self) -> Vec<T> {
+        let mut elements = vec![T::default(); self.array.len()];
+        self.load_into(&mut elements);
+        elements
+    }
+
+    /// The same, into `out`.
+    ///
+    /// # Panics
+    ///
+    /// If `out` has another length than the array.
+    pub fn load_into(&self, out: &mut [T]) {
+        assert_eq!(out.len(), self.array.len(), "slot {:?}: one element each", self.array.name());
+        self.array.read_locked(self.lock.version(), 0, out);
+    }
+
+    /// Replaces all elements, at once, and lets go of the lock.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Length`]; [`Error::Evicted`] in the child of a fork.
+    pub fn commit(self, elements: &[T]) -> Result<()> {
+        self.array.check_length(self.array.len(), elements.len())?;
+        self.lock.commit(0, T::bytes(elements))
     }
 }
 

@@ -8,6 +8,7 @@ use crate::define::Define;
 use crate::dtype::{Bits, Element, Number, Shape, SlotType};
 use crate::element::ElementRegion;
 use crate::error::{Error, Result};
+use crate::guard::lock_methods;
 use crate::handle::{AnyHandle, Handle, common_methods};
 use crate::map::Region;
 use crate::store::Store;
@@ -37,8 +38,8 @@ use crate::wait::sealed::{Sealed, Target};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Buffer<T> {
-    handle: Handle<Region>,
-    elements: ElementRegion,
+    pub(crate) handle: Handle<Region>,
+    pub(crate) elements: ElementRegion,
     shape: Shape,
     element: PhantomData<T>,
 }
@@ -78,6 +79,7 @@ impl Store {
 
 impl<T: Element> Buffer<T> {
     common_methods!();
+    lock_methods!();
 
     /// The dimensions.
     pub fn shape(&self) -> Shape {

@@ -1,9 +1,8 @@
 //! What all handles have in common: a slot's memory, its descriptor, its store.
 
 use std::cell::{Cell, RefCell};
-use std::marker::PhantomData;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::attach::Attachment;
 use crate::cell::CellRegion;
@@ -13,7 +12,7 @@ use crate::dtype::SlotType;
 use crate::error::{Error, Result};
 use crate::layout::{Descriptor, MOST_TEXT, name_problem};
 use crate::map::Region;
-use crate::protocol::{self, Areas, Failure, Form, Held, Memory, Patience, Peers, REMOVED};
+use crate::protocol::{self, Areas, Failure, Form, Held, Memory, Parked, Patience, REMOVED};
 use crate::space::Definition;
 use crate::store::Store;
 
@@ -42,6 +41,34 @@ impl Store {
         define: Define<impl Sized>,
     ) -> Result<AnyHandle> {
         let attachment = &*self.attachment;
+        let (descriptor, region, new) = match directory::find(attachment, name)? {
+            Some((descriptor, region)) => (descriptor, region, false),
+            None => self.define_slot(name, slot_type, &define)?,
+        };
+        if !new && define.create_new {
+            let slot = Some(name.to_owned());
+            return Err(Error::Exists { path: attachment.path.clone(), slot });
+        }
+        if !descriptor.slot_type.opens_as(slot_type) {
+            return Err(Error::Type {
+                path: attachment.path.clone(),
+                slot: name.to_owned(),
+                asked: slot_type.clone().into(),
+                found: descriptor.slot_type.clone().into(),
+            });
+        }
+        Ok(self.handle(descriptor, region))
+    }
+
+    /// Defines the slot, unless somebody else has just done it; whether it is new.
+    #[cold]
+    fn define_slot(
+        &self,
+        name: &str,
+        slot_type: &SlotType,
+        define: &Define<impl Sized>,
+    ) -> Result<(Arc<Descriptor>, Region, bool)> {
+        let attachment = &*self.attachment;
         if let Some(why) = name_problem(name) {
             let (path, name) = (attachment.path.clone(), name.to_owned());
             return Err(Error::BadName { path, name, why });
@@ -57,6 +84,9 @@ impl Store {
                  it is larger than 32 GiB"
             )));
         }
+        if !self.settings.define {
+            return Err(self.not_found(name));
+        }
         if !matches!(define.areas, 2 | 4 | 8) {
             return Err(invalid(format!("{} areas; a slot has 2, 4 or 8", define.areas)));
         }
@@ -70,50 +100,27 @@ impl Store {
         if define.unit.chars().any(char::is_control) {
             return Err(invalid("its unit of measure has a control character".into()));
         }
-        let found = directory::find(attachment, name)?;
-        let (descriptor, region, new) = match found {
-            Some((descriptor, region)) => (descriptor, region, false),
-            None if !self.settings.define => return Err(self.not_found(name)),
-            None => {
-                let initial = define
-                    .initial
-                    .map(|data| data.to_content(slot_type))
-                    .transpose()
-                    .map_err(|misfit| misfit.error(&attachment.path, name, slot_type))?;
-                let mut patience = Patience::new(self.settings.lock_timeout);
-                directory::define(
-                    attachment,
-                    &mut patience,
-                    &Definition {
-                        name,
-                        doc: &define.doc,
-                        unit: &define.unit,
-                        slot_type,
-                        areas: define.areas as u8,
-                        initial: initial.as_deref(),
-                    },
-                )?
-            }
+        let initial = define
+            .initial
+            .as_ref()
+            .map(|data| data.to_content(slot_type))
+            .transpose()
+            .map_err(|misfit| misfit.error(&attachment.path, name, slot_type))?;
+        let definition = Definition {
+            name,
+            doc: &define.doc,
+            unit: &define.unit,
+            slot_type,
+            areas: define.areas as u8,
+            initial: initial.as_deref(),
         };
-        if !new && define.create_new {
-            let slot = Some(name.to_owned());
-            return Err(Error::Exists { path: attachment.path.clone(), slot });
-        }
-        if !descriptor.slot_type.opens_as(slot_type) {
-            return Err(Error::Type {
-                path: attachment.path.clone(),
-                slot: name.to_owned(),
-                asked: slot_type.clone().into(),
-                found: descriptor.slot_type.into(),
-            });
-        }
-        Ok(self.handle(descriptor, region))
+        let mut patience = Patience::new(self.settings.lock_timeout);
+        directory::define(attachment, &mut patience, &definition)
     }
 
     /// The handle of a slot that was found.
-    pub(crate) fn handle(&self, descriptor: Descriptor, region: Region) -> AnyHandle {
-        let form = descriptor.form();
-        let (store, descriptor) = (self.clone(), Arc::new(descriptor));
+    pub(crate) fn handle(&self, descriptor: Arc<Descriptor>, region: Region) -> AnyHandle {
+        let (store, form) = (self.clone(), descriptor.form());
         match form {
             Form::Areas(areas) => {
                 AnyHandle::Areas(Handle { store, descriptor, form, memory: region }, areas)
@@ -207,6 +214,10 @@ impl<M: Memory> Handle<M> {
         Patience::new(self.store.settings.lock_timeout)
     }
 
+    pub(crate) fn set_lock_timeout(&mut self, timeout: Option<Duration>) {
+        self.store.settings.lock_timeout = timeout;
+    }
+
     pub(crate) fn explain(&self, failure: Failure, patience: &Patience) -> Error {
         directory::explain(self.attachment(), self.name(), failure, patience)
     }
@@ -277,6 +288,13 @@ impl<M: Memory> Handle<M> {
         self.explain(Failure::Removed, &self.patience())
     }
 
+    /// An update's lock as it was before it was parked, of this very slot.
+    pub(crate) fn resume_update(&self, parked: ParkedUpdate) -> UpdateLock<'_, M> {
+        let attachment = self.attachment();
+        let busy = parked.busy.then_some(Busy { attachment, slot: self.descriptor.live });
+        UpdateLock { held: Some(parked.held.resume(&self.memory, attachment)), busy }
+    }
+
     fn remove(&self) -> Result<()> {
         let mut patience = self.patience();
         protocol::lock(&self.memory, self.attachment(), self.form, &mut patience)
@@ -295,6 +313,26 @@ impl<M: Memory> UpdateLock<'_, M> {
     /// The version whose area is current while the lock is held.
     pub(crate) fn version(&self) -> u64 {
         self.held.as_ref().expect("held until committed").version()
+    }
+
+    /// Without its references, see [`Handle::resume_update`].
+    pub(crate) fn park(self) -> ParkedUpdate {
+        let held = self.held.expect("held until committed").park();
+        let busy = self.busy.map(std::mem::forget).is_some();
+        ParkedUpdate { held, busy }
+    }
+}
+
+/// An [`UpdateLock`] without its references.
+#[derive(Debug)]
+pub(crate) struct ParkedUpdate {
+    held: Parked,
+    busy: bool,
+}
+
+impl ParkedUpdate {
+    pub(crate) fn version(&self) -> u64 {
+        self.held.version()
     }
 }
 
@@ -341,6 +379,16 @@ impl Drop for Updating {
     }
 }
 
+fn identity(store: &Store, descriptor: &Descriptor) -> (usize, u64) {
+    (Arc::as_ptr(&store.attachment).addr(), descriptor.live)
+}
+
+/// Whether this thread is inside an update of this value.
+#[inline]
+pub(crate) fn is_updating(store: &Store, descriptor: &Descriptor) -> bool {
+    UPDATES.get() > 0 && UPDATING.with_borrow(|all| all.contains(&identity(store, descriptor)))
+}
+
 impl Handle<CellRegion> {
     /// Replaces the value, see [`protocol::update_scalar`]. `f` is not the user's, or runs
     /// inside of [`Handle::begin_update`].
@@ -359,117 +407,18 @@ impl Handle<CellRegion> {
     /// An error if this thread is inside an update of this value.
     #[inline]
     pub(crate) fn check_not_updating(&self) -> Result<()> {
-        if UPDATES.get() == 0 || !UPDATING.with_borrow(|all| all.contains(&self.identity())) {
-            return Ok(());
+        match is_updating(&self.store, &self.descriptor) {
+            false => Ok(()),
+            true => Err(self.explain(Failure::Deadlock, &self.patience())),
         }
-        Err(self.explain(Failure::Deadlock, &self.patience()))
     }
 
     /// Begins an update by a closure of the user's.
     pub(crate) fn begin_update(&self) -> Result<Updating> {
         self.check_not_updating()?;
-        UPDATING.with_borrow_mut(|all| all.push(self.identity()));
+        UPDATING.with_borrow_mut(|all| all.push(identity(&self.store, &self.descriptor)));
         UPDATES.set(UPDATES.get() + 1);
         Ok(Updating)
-    }
-
-    fn identity(&self) -> (usize, u64) {
-        (Arc::as_ptr(&self.store.attachment).addr(), self.descriptor.live)
-    }
-}
-
-/// A slot's lock, held until dropped. The holder's own updates go through; everybody
-/// else's wait; reads never do. In the child of a fork it is inert.
-///
-/// `!Send`, as std's guards.
-///
-/// ```
-/// let store = slotfile::Store::temporary()?;
-/// let (a, b) = (store.value::<i64>("a")?, store.value::<i64>("b")?);
-/// let guard = a.lock()?;
-/// if a.load() == 0 {
-///     b.store(1)?;
-///     a.store(2)?; // the holder's own update
-/// }
-/// drop(guard);
-/// # Ok::<(), slotfile::Error>(())
-/// ```
-#[must_use = "the lock is let go as soon as the guard is dropped"]
-pub struct Guard<'a> {
-    // Dropped in this order: the mark first, then the lock.
-    mark: Mark<'a>,
-    #[expect(dead_code, reason = "held for its drop")]
-    held: AnyHeld<'a>,
-    not_send: PhantomData<*const ()>,
-}
-
-enum AnyHeld<'a> {
-    #[expect(dead_code, reason = "held for its drop")]
-    Scalar(Held<'a, CellRegion, Attachment>),
-    #[expect(dead_code, reason = "held for its drop")]
-    Areas(Held<'a, Region, Attachment>),
-}
-
-/// Notes that this thread has a guard of the slot, for as long as it exists.
-struct Mark<'a> {
-    attachment: &'a Attachment,
-    slot: u64,
-    fork_generation: u64,
-}
-
-impl Drop for Mark<'_> {
-    fn drop(&mut self) {
-        // The child of a fork has a copy of this; a guard it has of this slot is its own.
-        if self.attachment.fork_generation() == self.fork_generation {
-            self.attachment.remove_guard(self.slot);
-        }
-    }
-}
-
-impl Guard<'_> {
-    /// A descriptor that child processes inherit. While it is open in any process, all
-    /// locks that this process holds in this store outlive it.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Io`] if there are too many descriptors.
-    pub fn inheritable(&self) -> Result<OwnedFd> {
-        self.mark.attachment.inheritable()
-    }
-}
-
-impl std::fmt::Debug for Guard<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Guard").finish_non_exhaustive()
-    }
-}
-
-impl<M: Memory> Handle<M> {
-    fn guard<'a>(
-        &'a self,
-        wrap: impl FnOnce(Held<'a, M, Attachment>) -> AnyHeld<'a>,
-    ) -> Result<Guard<'a>> {
-        let attachment = self.attachment();
-        self.store.check_writable()?;
-        let mut patience = self.patience();
-        let held = protocol::lock(&self.memory, attachment, self.form, &mut patience)
-            .map_err(|failure| self.explain(failure, &patience))?;
-        let slot = self.descriptor.live;
-        attachment.add_guard(slot);
-        let mark = Mark { attachment, slot, fork_generation: attachment.fork_generation() };
-        Ok(Guard { mark, held: wrap(held), not_send: PhantomData })
-    }
-}
-
-impl Handle<CellRegion> {
-    pub(crate) fn lock(&self) -> Result<Guard<'_>> {
-        self.guard(AnyHeld::Scalar)
-    }
-}
-
-impl Handle<Region> {
-    pub(crate) fn lock(&self) -> Result<Guard<'_>> {
-        self.guard(AnyHeld::Areas)
     }
 }
 
@@ -512,20 +461,6 @@ macro_rules! common_methods {
             timeout: Option<std::time::Duration>,
         ) -> crate::error::Result<Option<u64>> {
             self.handle.wait_for_change(seen, timeout)
-        }
-
-        /// Waits for the slot's lock and holds it until the guard is dropped, for sections
-        /// longer than one update. Reads go on; so do this thread's own updates.
-        ///
-        /// # Errors
-        ///
-        /// [`Error::LockTimeout`](crate::Error::LockTimeout), with the holder's process
-        /// number; [`Error::Deadlock`](crate::Error::Deadlock) if this thread has it
-        /// already; [`Error::Removed`](crate::Error::Removed),
-        /// [`Error::ReadOnly`](crate::Error::ReadOnly),
-        /// [`Error::TooManyProcesses`](crate::Error::TooManyProcesses).
-        pub fn lock(&self) -> crate::error::Result<crate::handle::Guard<'_>> {
-            self.handle.lock()
         }
     };
 }

@@ -3,19 +3,22 @@
 use std::ops::{Range, RangeBounds};
 use std::time::Duration;
 
-use crate::array::positions;
+use crate::array::{Array, positions};
+use crate::buffer::Buffer;
 use crate::cell::CellRegion;
 use crate::data::{Data, Elements, Misfit, Scalar};
 use crate::define::Define;
 use crate::directory;
-use crate::dtype::{ScalarType, Shape, SlotType};
+use crate::dtype::{Element, ScalarType, Shape, SlotType};
 use crate::element::ElementRegion;
 use crate::error::{Error, Result};
-use crate::handle::{AnyHandle, Guard, Handle};
+use crate::guard::{Guard, OwnedGuard};
+use crate::handle::{AnyHandle, Handle};
 use crate::map::Region;
-use crate::protocol::{self, Areas, Memory};
+use crate::protocol::{self, Areas, Memory, Sample};
 use crate::store::Store;
-use crate::text::{Content, into_text};
+use crate::text::{Bytes, Content, Text, into_text};
+use crate::value::Value;
 use crate::wait::sealed::{Sealed, Target};
 
 /// A slot by its run-time type: what tools use that work on any store.
@@ -32,11 +35,11 @@ use crate::wait::sealed::{Sealed, Target};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Slot {
-    kind: Kind,
+    pub(crate) kind: Kind,
 }
 
 #[derive(Clone, Debug)]
-enum Kind {
+pub(crate) enum Kind {
     Value(Handle<CellRegion>, ScalarType),
     Array(Handle<Region>, Areas, ScalarType, Shape),
     Text(Handle<Region>, Content),
@@ -64,7 +67,7 @@ impl Store {
         directory::each(&self.attachment, |descriptor| {
             let region = directory::region(&self.attachment, &descriptor)?;
             if !directory::is_removed(&region, descriptor.form()) {
-                slots.push(Slot::new(self.handle(descriptor, region)));
+                slots.push(Slot::new(self.handle(descriptor.into(), region)));
             }
             Ok(())
         })?;
@@ -90,6 +93,38 @@ impl Store {
     /// [`Define::create_new`] if it is there.
     pub fn define(&self, name: &str, slot_type: &SlotType, define: Define<Data>) -> Result<Slot> {
         Ok(Slot::new(self.open_slot(name, slot_type, define)?))
+    }
+}
+
+impl<T: Element> From<Value<T>> for Slot {
+    fn from(value: Value<T>) -> Slot {
+        Slot { kind: Kind::Value(value.handle, T::TYPE) }
+    }
+}
+
+impl<T: Element> From<Array<T>> for Slot {
+    fn from(array: Array<T>) -> Slot {
+        let shape = array.shape();
+        Slot { kind: Kind::Array(array.handle, array.areas, T::TYPE, shape) }
+    }
+}
+
+impl<T: Element> From<Buffer<T>> for Slot {
+    fn from(buffer: Buffer<T>) -> Slot {
+        let shape = buffer.shape();
+        Slot { kind: Kind::Buffer(buffer.handle, buffer.elements, T::TYPE, shape) }
+    }
+}
+
+impl From<Text> for Slot {
+    fn from(text: Text) -> Slot {
+        Slot { kind: Kind::Text(text.handle, text.content) }
+    }
+}
+
+impl From<Bytes> for Slot {
+    fn from(bytes: Bytes) -> Slot {
+        Slot { kind: Kind::Bytes(bytes.handle, bytes.content) }
     }
 }
 
@@ -167,7 +202,7 @@ impl Slot {
         on_handle!(&self.kind, handle => handle.is_removed())
     }
 
-    /// As [`Value::wait_for_change`](crate::Value::wait_for_change).
+    /// As [`Value::wait_for_change`].
     ///
     /// # Errors
     ///
@@ -176,7 +211,7 @@ impl Slot {
         on_handle!(&self.kind, handle => handle.wait_for_change(seen, timeout))
     }
 
-    /// As [`Value::lock`](crate::Value::lock).
+    /// As [`Value::lock`].
     ///
     /// # Errors
     ///
@@ -185,8 +220,24 @@ impl Slot {
         on_handle!(&self.kind, handle => handle.lock())
     }
 
+    /// As [`Value::lock_owned`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn lock_owned(&self) -> Result<OwnedGuard> {
+        on_handle!(&self.kind, handle => handle.lock_owned())
+    }
+
+    /// As [`Value::with_lock_timeout`].
+    #[must_use]
+    pub fn with_lock_timeout(mut self, timeout: Option<Duration>) -> Slot {
+        on_handle!(&mut self.kind, handle => handle.set_lock_timeout(timeout));
+        self
+    }
+
     /// The content, as of one instant; a buffer's as it comes, see
-    /// [`Buffer`](crate::Buffer). Never waits.
+    /// [`Buffer`]. Never waits.
     pub fn load(&self) -> Data {
         self.load_versioned().0
     }
@@ -314,7 +365,7 @@ impl Slot {
             }),
             Kind::Array(handle, ..) | Kind::Text(handle, _) | Kind::Bytes(handle, _) => {
                 let lock = handle.lock_for_update()?;
-                let mut content = self.read_locked(handle, lock.version());
+                let mut content = self.content_at(Sample::Area(self.layout().of(lock.version())));
                 let result = f(&mut content)?;
                 let bytes = content.to_content(self.slot_type()).map_err(|m| self.misfit(m))?;
                 handle.commit(lock, &self.layout(), 0, &bytes)?;
@@ -414,24 +465,24 @@ impl Slot {
         }
     }
 
-    /// The content of the current area, whose lock is held.
-    fn read_locked(&self, handle: &Handle<Region>, version: u64) -> Data {
-        let area = self.layout().of(version);
-        match &self.kind {
-            Kind::Array(_, _, scalar_type, shape) => {
+    /// The content that is there.
+    pub(crate) fn content_at(&self, sample: Sample) -> Data {
+        match (&self.kind, sample) {
+            (Kind::Value(_, scalar_type), Sample::Scalar(bits)) => {
+                Scalar::from_bits(bits, *scalar_type).into()
+            }
+            (Kind::Array(handle, _, scalar_type, shape), Sample::Area(area)) => {
                 let mut elements = Elements::zeros(*scalar_type, shape.len());
                 handle.memory.read(area, 0, elements.as_bytes_mut());
                 elements.into()
             }
-            Kind::Text(_, content) | Kind::Bytes(_, content) => {
-                let mut bytes = Vec::new();
-                content.read(&handle.memory, area, &mut bytes);
-                match self.kind {
-                    Kind::Text(..) => into_text(bytes).into(),
-                    _ => Data::Bytes(bytes),
-                }
+            (Kind::Text(handle, content), Sample::Area(area)) => {
+                into_text(content.copy(&handle.memory, area)).into()
             }
-            Kind::Value(..) | Kind::Buffer(..) => unreachable!("it has no areas"),
+            (Kind::Bytes(handle, content), Sample::Area(area)) => {
+                Data::Bytes(content.copy(&handle.memory, area))
+            }
+            _ => unreachable!("a value has no areas, and a buffer no contents of one instant"),
         }
     }
 
@@ -464,7 +515,7 @@ impl Slot {
         }
     }
 
-    fn positions(&self, range: impl RangeBounds<usize>) -> Result<Range<usize>> {
+    pub(crate) fn positions(&self, range: impl RangeBounds<usize>) -> Result<Range<usize>> {
         let shape = match &self.kind {
             Kind::Value(..) => Shape::from(1),
             Kind::Array(_, _, _, shape) | Kind::Buffer(_, _, _, shape) => *shape,
@@ -475,7 +526,12 @@ impl Slot {
     }
 
     /// Whether a closure has left as many elements of the same type as it was given.
-    fn check_elements(&self, of: ScalarType, expected: usize, left: &Elements) -> Result<()> {
+    pub(crate) fn check_elements(
+        &self,
+        of: ScalarType,
+        expected: usize,
+        left: &Elements,
+    ) -> Result<()> {
         let found = left.len();
         if left.scalar_type() != of {
             let asked = SlotType::Array(left.scalar_type(), found.into());
@@ -487,11 +543,11 @@ impl Slot {
         Ok(())
     }
 
-    fn misfit(&self, misfit: Misfit) -> Error {
+    pub(crate) fn misfit(&self, misfit: Misfit) -> Error {
         misfit.error(&self.path(), self.name(), self.slot_type())
     }
 
-    fn no_elements(&self) -> Error {
+    pub(crate) fn no_elements(&self) -> Error {
         let what = format!("a {} has no elements: read or replace it as a whole", self.slot_type());
         Error::Invalid { path: self.path(), slot: Some(self.name().to_owned()), what }
     }

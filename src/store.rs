@@ -217,6 +217,22 @@ impl Store {
         Store { session, attachment, settings }
     }
 
+    /// The same store with another time-out for every wait for a lock, by this and by the
+    /// handles that are opened through it, see [`OpenOptions::lock_timeout`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let store = slotfile::Store::temporary()?.with_lock_timeout(Some(Duration::ZERO));
+    /// let hits = store.value::<u64>("hits")?; // its updates never wait
+    /// let patient = hits.clone().with_lock_timeout(None); // its updates wait for ever
+    /// # Ok::<(), slotfile::Error>(())
+    /// ```
+    #[must_use]
+    pub fn with_lock_timeout(mut self, timeout: Option<Duration>) -> Store {
+        self.settings.lock_timeout = timeout;
+        self
+    }
+
     /// What it takes to open it again in the same way.
     pub(crate) fn options(&self) -> OpenOptions {
         let mut options = OpenOptions::new();

@@ -6,6 +6,7 @@ use crate::data::{Data, TEXT_LEN, text_content};
 use crate::define::Define;
 use crate::dtype::SlotType;
 use crate::error::Result;
+use crate::guard::lock_methods;
 use crate::handle::{AnyHandle, Handle, common_methods};
 use crate::map::Region;
 use crate::protocol::{self, Areas, Memory};
@@ -24,8 +25,8 @@ use crate::wait::sealed::{Sealed, Target};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Text {
-    handle: Handle<Region>,
-    content: Content,
+    pub(crate) handle: Handle<Region>,
+    pub(crate) content: Content,
 }
 
 /// A slot of bytes.
@@ -39,8 +40,8 @@ pub struct Text {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Bytes {
-    handle: Handle<Region>,
-    content: Content,
+    pub(crate) handle: Handle<Region>,
+    pub(crate) content: Content,
 }
 
 /// A length word and as many bytes, in an area for at most `capacity`.
@@ -61,6 +62,13 @@ impl Content {
         (bytes, version)
     }
 
+    /// One area's bytes, see [`Content::read`].
+    pub(crate) fn copy(&self, memory: &Region, area: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.read(memory, area, &mut bytes);
+        bytes
+    }
+
     /// Copies one area's bytes. The length may be torn, or damaged: it is cut to the
     /// capacity, and what is torn is read again.
     pub(crate) fn read(&self, memory: &Region, area: usize, out: &mut Vec<u8>) {
@@ -71,11 +79,16 @@ impl Content {
         memory.read(area, TEXT_LEN, out);
     }
 
-    fn store(&self, handle: &Handle<Region>, bytes: &[u8]) -> Result<()> {
-        let content = text_content(bytes, self.capacity).map_err(|misfit| {
+    /// The area that holds these bytes.
+    pub(crate) fn of_bytes(&self, handle: &Handle<Region>, bytes: &[u8]) -> Result<Vec<u8>> {
+        text_content(bytes, self.capacity).map_err(|misfit| {
             let slot_type = &handle.descriptor.slot_type;
             misfit.error(&handle.attachment().path, handle.name(), slot_type)
-        })?;
+        })
+    }
+
+    fn store(&self, handle: &Handle<Region>, bytes: &[u8]) -> Result<()> {
+        let content = self.of_bytes(handle, bytes)?;
         let lock = handle.lock_for_update()?;
         handle.commit(lock, &self.areas, 0, &content)?;
         Ok(())
@@ -142,6 +155,7 @@ impl Store {
 
 impl Text {
     common_methods!();
+    lock_methods!();
 
     /// The most bytes it can hold.
     pub fn capacity(&self) -> usize {
@@ -206,6 +220,7 @@ pub(crate) fn into_text(bytes: Vec<u8>) -> String {
 
 impl Bytes {
     common_methods!();
+    lock_methods!();
 
     /// The most bytes it can hold.
     pub fn capacity(&self) -> usize {

@@ -7,6 +7,7 @@ use crate::cell::CellRegion;
 use crate::define::Define;
 use crate::dtype::{Bits, Element, Number, SlotType};
 use crate::error::Result;
+use crate::guard::lock_methods;
 use crate::handle::{AnyHandle, Handle, common_methods};
 use crate::protocol;
 use crate::store::Store;
@@ -28,7 +29,7 @@ use crate::wait::sealed::{Sealed, Target};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Value<T> {
-    handle: Handle<CellRegion>,
+    pub(crate) handle: Handle<CellRegion>,
     element: PhantomData<T>,
 }
 
@@ -61,6 +62,7 @@ impl Store {
 
 impl<T: Element> Value<T> {
     common_methods!();
+    lock_methods!();
 
     /// The value. Never waits.
     #[inline]

@@ -100,7 +100,38 @@ pub(super) fn wait_for_owner<M: Memory, P: Peers>(
     Ok(())
 }
 
+/// A [`Held`] without its references, for those who keep what it refers to beside it.
+/// Dropping it does nothing: the lock stays.
+#[derive(Debug)]
+pub(crate) struct Parked {
+    control: Control,
+    nested: bool,
+    fork_generation: u64,
+}
+
+impl Parked {
+    /// The lock as it was, of the same slot.
+    pub(crate) fn resume<'a, M: Memory, P: Peers>(
+        self,
+        memory: &'a M,
+        peers: &'a P,
+    ) -> Held<'a, M, P> {
+        let Parked { control, nested, fork_generation } = self;
+        Held { memory, peers, control, nested, fork_generation }
+    }
+
+    pub(crate) fn version(&self) -> u64 {
+        self.control.version()
+    }
+}
+
 impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
+    pub(crate) fn park(self) -> Parked {
+        let (control, nested, fork_generation) = (self.control, self.nested, self.fork_generation);
+        std::mem::forget(self); // the lock stays
+        Parked { control, nested, fork_generation }
+    }
+
     /// The lock that this thread holds already, through a guard that outlives this.
     pub(crate) fn nested(memory: &'a M, peers: &'a P) -> Held<'a, M, P> {
         let control = memory.control(Relaxed).with_waiters(false);
@@ -157,6 +188,15 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
     pub(super) fn committed(&self) -> Control {
         let owner = if self.nested { self.owner() } else { FREE };
         self.control.advanced(1).with_owner(owner)
+    }
+
+    /// Ends the lock, and whatever was stored under it, as a burial does.
+    pub(super) fn undo(&self, form: Form) {
+        let owner = if self.nested { self.owner() } else { FREE };
+        let undone = self.control.advanced(form.burial_step()).with_owner(owner);
+        let in_transaction = self.control.with_transaction(true);
+        let _ = publish(self.memory, self.control, undone)
+            || publish(self.memory, in_transaction, undone);
     }
 
     /// Whether the lock was taken before this process was forked off, by its parent.

@@ -1,0 +1,92 @@
+"""Shared state that lasts: named, typed slots in one memory-mapped file.
+
+Any number of processes open the same store, and read and update the same slots at memory
+speed. What they wrote survives the death of a process, a restart, and a power cut.
+
+>>> import slotfile
+>>> with slotfile.open("state.slots") as store:
+...     hits = store.value("hits", "uint64")
+...     hits.add(1)
+...     pose = store.array("pose", float, 6)
+...     with pose.update() as p:
+...         p += 0.5
+1
+"""
+
+import atexit as _atexit
+
+from ._errors import (
+    Damaged,
+    Deadlock,
+    Error,
+    Evicted,
+    Exists,
+    FileNotFound,
+    Full,
+    Invalid,
+    LockTimeout,
+    NotFound,
+    NotPermitted,
+    OutOfBounds,
+    ReadOnly,
+    Removed,
+    SystemFailure,
+    TypeMismatch,
+)
+from ._native import (
+    Array,
+    Bytes,
+    Lock,
+    Slot,
+    Store,
+    Text,
+    Update,
+    Value,
+    leave_all as _leave_all,
+    open,
+    temporary,
+)
+from . import _waiting
+from ._reports import Check, Event, Info, Opener, Problem, Recovery
+
+__all__ = [
+    "Array",
+    "Bytes",
+    "Check",
+    "Damaged",
+    "Deadlock",
+    "Error",
+    "Event",
+    "Evicted",
+    "Exists",
+    "FileNotFound",
+    "Full",
+    "Info",
+    "Invalid",
+    "Lock",
+    "LockTimeout",
+    "NotFound",
+    "NotPermitted",
+    "Opener",
+    "OutOfBounds",
+    "Problem",
+    "ReadOnly",
+    "Recovery",
+    "Removed",
+    "Slot",
+    "Store",
+    "SystemFailure",
+    "Text",
+    "TypeMismatch",
+    "Update",
+    "Value",
+    "open",
+    "temporary",
+]
+
+for _kind in (Value, Array, Text, Bytes):
+    setattr(_kind, "wait_until", _waiting.wait_until)
+    setattr(_kind, "wait_async", _waiting.wait_async)
+
+# The interpreter may end without dropping what is still open.
+_atexit.register(_leave_all)

@@ -1,0 +1,41 @@
+"""What a slot's elements can be said to be: numpy's dtypes, ctypes types, array codes."""
+
+from __future__ import annotations
+
+import typing
+
+import numpy as np
+
+# The library's names, by numpy's.
+_NAMES = {
+    "bool": "bool",
+    "int8": "i8",
+    "int16": "i16",
+    "int32": "i32",
+    "int64": "i64",
+    "uint8": "u8",
+    "uint16": "u16",
+    "uint32": "u32",
+    "uint64": "u64",
+    "float32": "f32",
+    "float64": "f64",
+}
+# As `slotfile ls` shows them. "i8" and "u8" mean 64 bits to numpy, 8 to slotfile.
+_OWN_NAMES = set(_NAMES.values()) - {"bool", "i8", "u8"}
+
+
+def scalar_type(dtype: typing.Any) -> str:
+    """The library's name of a type, however it is said."""
+    if isinstance(dtype, str):
+        if dtype in ("i8", "u8"):
+            kind = "int" if dtype == "i8" else "uint"
+            raise ValueError(
+                f"{dtype!r} is 8 bits to slotfile and 64 to numpy; write {kind + '8'!r} or {kind + '64'!r}"
+            )
+        if dtype in _OWN_NAMES:
+            return dtype
+    found = np.dtype(dtype)
+    name = _NAMES.get(found.name)
+    if name is None or not found.isnative or found.shape != ():
+        raise ValueError(f"{dtype!r} is nothing that a slot can hold; it can hold {', '.join(_NAMES)}")
+    return name

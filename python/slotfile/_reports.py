@@ -1,0 +1,77 @@
+"""What a store tells of itself."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import typing
+
+
+class Recovery(typing.NamedTuple):
+    """What opening the store found and did.
+
+    `what` is "created", "joined", "resumed", "restored", "frozen" or "emptied"; `epoch`
+    tells which sync it was put back to, if it was.
+    """
+
+    what: str
+    epoch: int | None = None
+    newer_dropped: bool = False
+
+
+class Event(typing.NamedTuple):
+    """A sync, or a return to one: which, and when."""
+
+    epoch: int
+    at: datetime.datetime
+
+
+class Opener(typing.NamedTuple):
+    """A process that has the store open."""
+
+    pid: int
+    command: str
+
+
+class Info(typing.NamedTuple):
+    """What the store is and how full it is. Sizes are in bytes."""
+
+    path: str
+    format: tuple[int, int]
+    size: int
+    allocated: int
+    max_size: int
+    free: int
+    slots: int
+    definitions_left: int
+    max_slots: int
+    last_sync: Event | None
+    last_recovery: Event | None
+    unsynced: int | None
+    open_by: list[Opener]
+
+
+class Problem(typing.NamedTuple):
+    """Something that is wrong with a store, or with one of its slots."""
+
+    slot: str | None
+    what: str
+
+
+class Check(typing.NamedTuple):
+    """What is wrong with a store, and what could not be verified."""
+
+    problems: list[Problem]
+    unverified: list[str]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+
+def event(epoch: int, seconds: int) -> Event:
+    return Event(epoch, datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc))
+
+
+PathLike = str | os.PathLike[str]

@@ -1,0 +1,149 @@
+"""Waiting for a slot's content, in a thread or in asyncio.
+
+These are methods of `Slot`. They are written in Python, so that the condition, which is the
+caller's, is called as from any other function.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+import typing
+from collections.abc import Callable
+
+from . import _native
+
+
+def wait_until(
+    self: typing.Any, condition: Callable[[typing.Any], object], timeout: float | None = None
+) -> typing.Any:
+    """Waits until `condition` holds for the content; returns the content for which it did.
+
+    None if it did not hold within `timeout` seconds. The condition is called with the content
+    as it is at first, and then after each change; of several at once only the last may be
+    seen. Other threads go on meanwhile; Ctrl-C ends it.
+
+    >>> hits = slotfile.temporary().value("hits", int, initial=11)
+    >>> hits.wait_until(lambda hits: hits > 10, timeout=1.0)
+    11
+    """
+    end = None if timeout is None else time.monotonic() + timeout
+    while True:
+        content, version = self.load_versioned()
+        if condition(content):
+            return content
+        left = None if end is None else end - time.monotonic()
+        if self.wait_for_change(version, left) is None:
+            return None
+
+
+async def wait_async(
+    self: typing.Any, condition: Callable[[typing.Any], object], timeout: float | None = None
+) -> typing.Any:
+    """As `wait_until`, for asyncio: other tasks go on meanwhile.
+
+    >>> import asyncio
+    >>> hits = slotfile.temporary().value("hits", int, initial=11)
+    >>> asyncio.run(hits.wait_async(lambda hits: hits > 10, timeout=1.0))
+    11
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(timeout):
+            while True:
+                content, version = self.load_versioned()
+                if condition(content):
+                    return content
+                changed = loop.create_future()
+                _watcher().add(changed, self, version)
+                try:
+                    await changed
+                finally:
+                    _watcher().forget(changed)
+    except TimeoutError:
+        return None
+
+
+class _Watcher:
+    """One thread for all that this process awaits: it sleeps on all those slots at once."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._awaited: dict[asyncio.Future[None], tuple[_native.Slot, int]] = {}
+        self._running = False
+        # Another slot to sleep on, which changes when there are others to await.
+        self._bell = _native.temporary().value("bell", "uint64")
+
+    def add(self, changed: asyncio.Future[None], slot: _native.Slot, seen: int) -> None:
+        with self._mutex:
+            self._awaited[changed] = (slot, seen)
+            if not self._running:
+                self._running = True
+                threading.Thread(target=self._run, name="slotfile wait", daemon=True).start()
+        self._bell.add(1)
+
+    def forget(self, changed: asyncio.Future[None]) -> None:
+        with self._mutex:
+            if self._awaited.pop(changed, None) is None:
+                return
+        self._bell.add(1)
+
+    def _run(self) -> None:
+        while True:
+            rung = self._bell.version
+            with self._mutex:
+                awaited = list(self._awaited.items())
+                if not awaited:
+                    self._running = False
+                    return
+            for at in self._changed([(self._bell, rung), *(slot for _, slot in awaited)]):
+                if at > 0:
+                    changed = awaited[at - 1][0]
+                    with self._mutex:
+                        self._awaited.pop(changed, None)
+                    _tell(changed)
+
+    def _changed(self, slots: list[tuple[_native.Slot, int]]) -> list[int]:
+        try:
+            return _native.wait_any(slots)
+        except Exception:
+            # One was removed, or its store closed: those who await it will see.
+            return [at for at, (slot, seen) in enumerate(slots) if _has_ended(slot, seen)]
+
+
+def _tell(changed: asyncio.Future[None]) -> None:
+    def tell() -> None:
+        if not changed.done():
+            changed.set_result(None)
+
+    try:
+        changed.get_loop().call_soon_threadsafe(tell)
+    except RuntimeError:
+        pass  # the loop was closed: nobody is left to tell
+
+
+def _has_ended(slot: _native.Slot, seen: int) -> bool:
+    try:
+        return slot.wait_for_change(seen, 0.0) is not None
+    except Exception:
+        return True
+
+
+_the_watcher: _Watcher | None = None
+
+
+def _watcher() -> _Watcher:
+    global _the_watcher
+    if _the_watcher is None:
+        _the_watcher = _Watcher()
+    return _the_watcher
+
+
+def _after_fork() -> None:
+    global _the_watcher
+    _the_watcher = None  # its thread is the parent's
+
+
+os.register_at_fork(after_in_child=_after_fork)

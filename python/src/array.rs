@@ -1,0 +1,515 @@
+//! `slotfile.Array`: many numbers of one type, in one to four dimensions.
+
+use std::sync::Arc;
+
+use numpy::{PyArrayDescr, PyArrayDescrMethods, PyArrayDyn, PyArrayMethods, PyUntypedArrayMethods};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+use slotfile::{Array as Typed, Define, ScalarType, Shape};
+
+use crate::blocking::patiently;
+use crate::error::to_py;
+use crate::key::Key;
+use crate::scalar::{Operation, Scalar, any_of, any_scalar, on_any, sum_overflows};
+use crate::shared::Shared;
+use crate::slot::Slot;
+use crate::update::{AnyUpdate, Update};
+
+any_scalar!(AnyArray(Typed));
+
+/// A slot of many numbers, shared by all processes that open it.
+///
+/// What is read is a copy as of one instant, never torn, and reading never waits. What is
+/// written, an element, a slice or all of it, is there at once, or not at all.
+///
+/// >>> store = slotfile.temporary()
+/// >>> pose = store.array("pose", float, 6)
+/// >>> pose[:] = range(6)
+/// >>> pose.add(0, 0.5)
+/// 0.5
+/// >>> pose[2:4]
+/// array([2., 3.])
+/// >>> with pose.update() as p:
+/// ...     p *= 2
+/// >>> pose.load()
+/// array([ 1.,  2.,  4.,  6.,  8., 10.])
+#[pyclass(frozen, extends = Slot, module = "slotfile")]
+pub(crate) struct Array {
+    pub(crate) any: AnyArray,
+    pub(crate) shared: Arc<Shared>,
+    shape: Shape,
+}
+
+macro_rules! on {
+    ($self:ident, $array:pat => $result:expr) => {{
+        $self.shared.check_open()?;
+        on_any!(AnyArray, &$self.any, $array => $result)
+    }};
+}
+
+/// Arrays of this many bytes are copied with the interpreter lock released.
+const LARGE: usize = 256 << 10;
+
+/// A new numpy array of this shape, which `fill` fills.
+pub(crate) fn fresh<'py, T: Scalar>(
+    py: Python<'py>,
+    shape: &[usize],
+    fill: impl FnOnce(&mut [T]),
+) -> Bound<'py, PyArrayDyn<T>> {
+    let len = shape.iter().product::<usize>();
+    // SAFETY: it is C-contiguous, and nobody else knows of it yet. Its memory was allocated
+    // by numpy, so that it holds some bytes, whichever; any are a number, and those of bools
+    // are made zero before they are looked at.
+    unsafe {
+        let array = PyArrayDyn::<T>::new(py, shape, false);
+        if T::TYPE == ScalarType::Bool {
+            array.data().write_bytes(0, len);
+        }
+        fill(std::slice::from_raw_parts_mut(array.data(), len));
+        array
+    }
+}
+
+/// The elements of an array that was made by [`fresh`], which others know by now.
+pub(crate) fn elements<'a, T: Scalar>(array: &'a Bound<'_, PyArrayDyn<T>>) -> PyResult<&'a [T]> {
+    // They may have set its `dtype` or `strides`.
+    if !array.dtype().is_equiv_to(&T::dtype(array.py())) || !array.is_c_contiguous() {
+        return Err(PyValueError::new_err("the array's layout was changed meanwhile"));
+    }
+    // SAFETY: contiguous, and of this type. Another thread that changes it meanwhile would
+    // do so without the interpreter lock, as numpy may: then it is torn, as for numpy.
+    unsafe { Ok(std::slice::from_raw_parts(array.data(), array.len())) }
+}
+
+impl Array {
+    /// Opens the array, or defines it.
+    pub(crate) fn open<'py>(
+        py: Python<'py>,
+        shared: &Arc<Shared>,
+        name: &str,
+        (scalar_type, shape): (ScalarType, Shape),
+        initial: Option<&Bound<'py, PyAny>>,
+        areas: usize,
+    ) -> PyResult<Bound<'py, Array>> {
+        let any = any_of!(AnyArray, scalar_type, T => {
+            let initial = match initial {
+                Some(initial) => {
+                    let filled = filled_with::<T>(py, shape.dims(), initial)?;
+                    Some(elements(&filled)?.to_vec())
+                }
+                None => None,
+            };
+            patiently(py, shared.options.lock_timeout).run(shared.store(), |store| {
+                let define = Define::<T>::new().areas(areas);
+                store.array_with(name, shape, match &initial {
+                    Some(elements) => define.initial(elements.as_slice()),
+                    None => define,
+                })
+            })?
+        });
+        let slot = on_any!(AnyArray, &any, array => array.clone().into());
+        let base = PyClassInitializer::from(Slot::new(slot, shared));
+        Bound::new(py, base.add_subclass(Array { any, shared: Arc::clone(shared), shape }))
+    }
+
+    fn dims(&self) -> &[usize] {
+        self.shape.dims()
+    }
+
+    fn write<T: Scalar, R: Send>(
+        &self,
+        py: Python<'_>,
+        array: &Typed<T>,
+        call: impl Fn(&Typed<T>) -> slotfile::Result<R> + Sync,
+    ) -> PyResult<R> {
+        patiently(py, self.shared.options.lock_timeout).run(array, call)
+    }
+
+    fn fetch<'py>(
+        &self,
+        operation: Operation,
+        index: &Bound<'py, PyAny>,
+        n: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        fn typed<'py, T: Scalar>(
+            this: &Array,
+            array: &Typed<T>,
+            operation: Operation,
+            position: usize,
+            n: &Bound<'py, PyAny>,
+        ) -> PyResult<Bound<'py, PyAny>> {
+            let py = n.py();
+            operation.check::<T>(py)?;
+            let n = T::from_py(n)?;
+            let (Ok(old) | Err(old)) = this.write(py, array, |array| {
+                array.try_update_element(position, |x| x.apply(operation, n))
+            })?;
+            Ok(old.to_py(py))
+        }
+        let position = Key::element(index, self.dims())?;
+        on!(self, array => typed(self, array, operation, position, n))
+    }
+}
+
+/// A numpy array of this shape with this content, converted and broadcast as by numpy.
+fn filled_with<'py, T: Scalar>(
+    py: Python<'py>,
+    shape: &[usize],
+    content: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyArrayDyn<T>>> {
+    let array = PyArrayDyn::<T>::zeros(py, shape, false);
+    array.set_item(py.Ellipsis(), content)?;
+    Ok(array)
+}
+
+#[pymethods]
+impl Array {
+    /// A copy of the whole array, as of one instant. With `out`, a numpy array of this type
+    /// and shape, into that, which is returned.
+    #[pyo3(signature = (*, out=None))]
+    fn load<'py>(
+        &self,
+        py: Python<'py>,
+        out: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        match out {
+            None => Ok(self.load_versioned(py)?.0),
+            Some(out) => {
+                on!(self, array => load_into(array, out))?;
+                Ok(out.clone())
+            }
+        }
+    }
+
+    /// A copy of the whole array, and the version it is of.
+    fn load_versioned<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, u64)> {
+        fn typed<'py, T: Scalar>(
+            py: Python<'py>,
+            array: &Typed<T>,
+            dims: &[usize],
+        ) -> (Bound<'py, PyAny>, u64) {
+            let mut version = 0;
+            let copy = fresh(py, dims, |copy| {
+                version = if size_of_val(copy) < LARGE {
+                    array.load_into(copy)
+                } else {
+                    py.detach(|| array.load_into(copy))
+                };
+            });
+            (copy.into_any(), version)
+        }
+        on!(self, array => Ok(typed(py, array, self.dims())))
+    }
+
+    /// Replaces all elements, at once: as `array[...] = content`.
+    fn store(&self, content: &Bound<'_, PyAny>) -> PyResult<()> {
+        fn typed<T: Scalar>(
+            this: &Array,
+            array: &Typed<T>,
+            content: &Bound<'_, PyAny>,
+        ) -> PyResult<()> {
+            let py = content.py();
+            let filled = filled_with::<T>(py, this.dims(), content)?;
+            let new = elements(&filled)?;
+            this.write(py, array, |array| array.store(new))
+        }
+        on!(self, array => typed(self, array, content))
+    }
+
+    /// A read-modify-write of the whole array. The `with` block works on a copy, a numpy
+    /// array; at its end the copy replaces the content, at once. An exception undoes it,
+    /// and so does a kill. Others' updates wait meanwhile; reads never do.
+    ///
+    /// >>> a = slotfile.temporary().array("a", int, 3)
+    /// >>> with a.update() as copy:
+    /// ...     copy += [1, 2, 3]
+    /// >>> a[:]
+    /// array([1, 2, 3])
+    fn update(slf: &Bound<'_, Self>) -> PyResult<Update> {
+        slf.get().shared.check_open()?;
+        Ok(Update::new(slf.clone().unbind()))
+    }
+
+    /// Adds to one element, at once; returns the new one. OverflowError, and nothing
+    /// changed, if the type cannot hold it.
+    #[pyo3(signature = (index, n=None, /))]
+    fn add<'py>(
+        &self,
+        index: &Bound<'py, PyAny>,
+        n: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        fn typed<'py, T: Scalar>(
+            this: &Array,
+            py: Python<'py>,
+            array: &Typed<T>,
+            position: usize,
+            n: Option<&Bound<'py, PyAny>>,
+        ) -> PyResult<Bound<'py, PyAny>> {
+            let n = T::addend(n)?;
+            let added =
+                this.write(py, array, |array| array.try_update_element(position, |x| x.plus(n)))?;
+            match added {
+                Ok(old) => Ok(old.plus(n).unwrap_or(old).to_py(py)),
+                Err(there) => Err(sum_overflows(there)),
+            }
+        }
+        let position = Key::element(index, self.dims())?;
+        on!(self, array => typed(self, index.py(), array, position, n))
+    }
+
+    /// Adds to one element, wrapping around at the ends of the range; returns the one before.
+    fn fetch_add<'py>(
+        &self,
+        index: &Bound<'py, PyAny>,
+        n: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.fetch(Operation::Add, index, n)
+    }
+
+    /// Subtracts from one element, wrapping around; returns the one before.
+    fn fetch_sub<'py>(
+        &self,
+        index: &Bound<'py, PyAny>,
+        n: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.fetch(Operation::Sub, index, n)
+    }
+
+    /// Replaces one element by `n` if that is less; returns the one before.
+    fn fetch_min<'py>(
+        &self,
+        index: &Bound<'py, PyAny>,
+        n: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.fetch(Operation::Min, index, n)
+    }
+
+    /// Replaces one element by `n` if that is greater; returns the one before.
+    fn fetch_max<'py>(
+        &self,
+        index: &Bound<'py, PyAny>,
+        n: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.fetch(Operation::Max, index, n)
+    }
+
+    /// Bitwise "and" of one element; returns the one before.
+    fn fetch_and<'py>(
+        &self,
+        index: &Bound<'py, PyAny>,
+        n: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.fetch(Operation::And, index, n)
+    }
+
+    /// Bitwise "or" of one element; returns the one before.
+    fn fetch_or<'py>(
+        &self,
+        index: &Bound<'py, PyAny>,
+        n: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.fetch(Operation::Or, index, n)
+    }
+
+    /// Bitwise "exclusive or" of one element; returns the one before.
+    fn fetch_xor<'py>(
+        &self,
+        index: &Bound<'py, PyAny>,
+        n: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.fetch(Operation::Xor, index, n)
+    }
+
+    /// Replaces one element; returns the one before.
+    fn swap<'py>(
+        &self,
+        index: &Bound<'py, PyAny>,
+        new: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        fn typed<'py, T: Scalar>(
+            this: &Array,
+            array: &Typed<T>,
+            position: usize,
+            new: &Bound<'py, PyAny>,
+        ) -> PyResult<Bound<'py, PyAny>> {
+            let x = T::from_py(new)?;
+            Ok(this.write(new.py(), array, |array| array.swap(position, x))?.to_py(new.py()))
+        }
+        let position = Key::element(index, self.dims())?;
+        on!(self, array => typed(self, array, position, new))
+    }
+
+    /// Replaces one element by `new` if it is `expected`; returns whether it was.
+    fn compare_exchange(
+        &self,
+        index: &Bound<'_, PyAny>,
+        expected: &Bound<'_, PyAny>,
+        new: &Bound<'_, PyAny>,
+    ) -> PyResult<bool> {
+        fn typed<T: Scalar>(
+            this: &Array,
+            array: &Typed<T>,
+            position: usize,
+            (expected, new): (&Bound<'_, PyAny>, &Bound<'_, PyAny>),
+        ) -> PyResult<bool> {
+            let (expected, x) = (T::from_py(expected)?, T::from_py(new)?);
+            let exchange = |array: &Typed<T>| array.compare_exchange(position, expected, x);
+            Ok(this.write(new.py(), array, exchange)?.is_ok())
+        }
+        let position = Key::element(index, self.dims())?;
+        on!(self, array => typed(self, array, position, (expected, new)))
+    }
+
+    /// The dimensions.
+    #[getter]
+    fn shape<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, self.dims())
+    }
+
+    /// How many dimensions it has.
+    #[getter]
+    fn ndim(&self) -> usize {
+        self.dims().len()
+    }
+
+    /// How many elements it has.
+    #[getter]
+    fn size(&self) -> usize {
+        self.shape.len()
+    }
+
+    /// The type of the elements, as numpy has it.
+    #[getter]
+    fn dtype<'py>(&self, py: Python<'py>) -> Bound<'py, PyArrayDescr> {
+        fn typed<'py, T: Scalar>(py: Python<'py>, _: &Typed<T>) -> Bound<'py, PyArrayDescr> {
+            T::dtype(py)
+        }
+        on_any!(AnyArray, &self.any, array => typed(py, array))
+    }
+
+    fn __len__(&self) -> usize {
+        self.dims()[0]
+    }
+
+    fn __getitem__<'py>(
+        &self,
+        py: Python<'py>,
+        key: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        fn block<'py, T: Scalar>(
+            py: Python<'py>,
+            array: &Typed<T>,
+            start: usize,
+            shape: &[usize],
+        ) -> PyResult<Bound<'py, PyAny>> {
+            let end = start + shape.iter().product::<usize>();
+            let part = array.load_range(start..end).map_err(to_py)?;
+            Ok(fresh(py, shape, |copy| copy.copy_from_slice(&part)).into_any())
+        }
+        match Key::of(key, self.dims())? {
+            Key::Element(position) => on!(self, array => match array.get(position) {
+                Ok(element) => Ok(element.to_py(py)),
+                Err(error) => Err(to_py(error)),
+            }),
+            Key::Block { start, shape } => on!(self, array => block(py, array, start, &shape)),
+            Key::Other => self.load_versioned(py)?.0.get_item(key),
+        }
+    }
+
+    fn __setitem__(&self, key: &Bound<'_, PyAny>, new: &Bound<'_, PyAny>) -> PyResult<()> {
+        fn element<T: Scalar>(
+            this: &Array,
+            array: &Typed<T>,
+            position: usize,
+            new: &Bound<'_, PyAny>,
+        ) -> PyResult<()> {
+            let x = T::from_py(new)?;
+            this.write(new.py(), array, |array| array.set(position, x))
+        }
+        fn block<T: Scalar>(
+            this: &Array,
+            array: &Typed<T>,
+            (start, shape): (usize, &[usize]),
+            new: &Bound<'_, PyAny>,
+        ) -> PyResult<()> {
+            let filled = filled_with::<T>(new.py(), shape, new)?;
+            let new = elements(&filled)?;
+            let range = start..start + new.len();
+            this.write(filled.py(), array, |array| array.store_range(range.clone(), new))
+        }
+        let py = new.py();
+        match Key::of(key, self.dims())? {
+            Key::Element(position) => on!(self, array => element(self, array, position, new)),
+            Key::Block { start, shape } => {
+                on!(self, array => block(self, array, (start, &shape), new))
+            }
+            Key::Other => {
+                // Before the lock is taken: what it does to become an array is its own affair.
+                let new = py.import("numpy")?.getattr("asarray")?.call1((new, self.dtype(py)))?;
+                self.shared.check_open()?;
+                let (update, copy) = AnyUpdate::begin(py, self)?;
+                copy.bind(py).set_item(key, new)?;
+                update.commit(py)
+            }
+        }
+    }
+
+    /// The elements, or the rows, of one copy, as of one instant.
+    fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let copy = self.load_versioned(py)?.0;
+        let items = if self.ndim() == 1 { copy.call_method0("tolist")? } else { copy };
+        Ok(items.try_iter()?.into_any())
+    }
+
+    #[pyo3(signature = (dtype=None, copy=None))]
+    fn __array__<'py>(
+        &self,
+        py: Python<'py>,
+        dtype: Option<&Bound<'py, PyAny>>,
+        copy: Option<bool>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        if copy == Some(false) {
+            return Err(PyValueError::new_err(
+                "an array is read by copying it; a buffer has a view without a copy",
+            ));
+        }
+        let content = self.load_versioned(py)?.0;
+        match dtype {
+            None => Ok(content),
+            Some(dtype) => content.call_method1("astype", (dtype,)),
+        }
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let (this, py) = (slf.get(), slf.py());
+        let what = format!("{}[{}]", this.dtype(py), this.shape);
+        slf.as_super().get().describe(py, "Array", &what, || {
+            let content = this.load_versioned(py)?.0;
+            let options = pyo3::types::PyDict::new(py);
+            options.set_item("threshold", 20)?;
+            options.set_item("separator", ", ")?;
+            let shown = py.import("numpy")?.getattr("array2string")?;
+            shown.call((content,), Some(&options))?.extract()
+        })
+    }
+}
+
+/// Copies the array into a numpy array that was given.
+fn load_into<T: Scalar>(array: &Typed<T>, out: &Bound<'_, PyAny>) -> PyResult<()> {
+    let fits = out
+        .cast::<PyArrayDyn<T>>()
+        .ok()
+        .filter(|out| out.shape() == array.shape().dims() && out.is_c_contiguous());
+    let Some(out) = fits else {
+        let text = format!(
+            "`out` is to be a C-contiguous numpy array of {}[{}]",
+            T::dtype(out.py()),
+            array.shape()
+        );
+        return Err(PyTypeError::new_err(text));
+    };
+    let mut out = out.try_readwrite().map_err(|error| PyValueError::new_err(error.to_string()))?;
+    array.load_into(out.as_slice_mut()?);
+    Ok(())
+}

@@ -1,0 +1,40 @@
+//! The Python package `slotfile`: its native module, `slotfile._native`.
+//!
+//! What people see is in `slotfile/__init__.py`, and typed in `slotfile/_native.pyi`.
+
+mod array;
+mod blocking;
+mod error;
+mod key;
+mod lock;
+mod scalar;
+mod shared;
+mod slot;
+mod store;
+mod text;
+mod update;
+mod value;
+
+use pyo3::prelude::*;
+
+/// The interpreter lock is not what keeps this module sound: every class is immutable but for
+/// what stands under a mutex of its own.
+#[pymodule(gil_used = false)]
+mod _native {
+    #[pymodule_export]
+    use super::array::Array;
+    #[pymodule_export]
+    use super::lock::Lock;
+    #[pymodule_export]
+    use super::shared::leave_all;
+    #[pymodule_export]
+    use super::slot::{Slot, reopen_slot, wait_any};
+    #[pymodule_export]
+    use super::store::{Store, open, reopen, temporary};
+    #[pymodule_export]
+    use super::text::{Bytes, Text};
+    #[pymodule_export]
+    use super::update::Update;
+    #[pymodule_export]
+    use super::value::Value;
+}

@@ -1,0 +1,114 @@
+//! What all handles of one opened store share, and what happens to all stores at once.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use slotfile::Error;
+
+use crate::blocking::patiently;
+
+/// A store as `slotfile.open` opened it.
+pub(crate) struct Shared {
+    /// Does not wait for locks; see [`patiently`]. `None` only while it is dropped.
+    store: Option<slotfile::Store>,
+    pub(crate) options: Options,
+    closed: AtomicBool,
+}
+
+/// How to open it again.
+#[derive(Clone)]
+pub(crate) struct Options {
+    /// Absolute; `None`: the store is in memory, and has none.
+    pub(crate) path: Option<PathBuf>,
+    pub(crate) read_only: bool,
+    pub(crate) define: bool,
+    pub(crate) lock_timeout: Option<Duration>,
+    pub(crate) sync_every: Option<Duration>,
+}
+
+/// All stores that are open, for [`leave_all`].
+static OPEN: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
+
+impl Shared {
+    pub(crate) fn new(store: slotfile::Store, options: Options) -> Arc<Shared> {
+        let store = Some(store.with_lock_timeout(Some(Duration::ZERO)));
+        let shared = Arc::new(Shared { store, options, closed: AtomicBool::new(false) });
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|other| other.strong_count() > 0);
+        open.push(Arc::downgrade(&shared));
+        shared
+    }
+
+    /// ValueError once it was closed, as of closed files.
+    #[inline]
+    pub(crate) fn check_open(&self) -> PyResult<()> {
+        // Relaxed: who closes a store while others use it cannot ask for more.
+        if self.closed.load(Ordering::Relaxed) { Err(self.is_closed()) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn is_closed(&self) -> PyErr {
+        PyValueError::new_err(format!("{}: the store was closed", self.path()))
+    }
+
+    pub(crate) fn closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn path(&self) -> String {
+        self.store().path().display().to_string()
+    }
+
+    pub(crate) fn store(&self) -> &slotfile::Store {
+        self.store.as_ref().expect("there until dropped")
+    }
+
+    /// Closes it for all its handles, and syncs, as leaving it would.
+    pub(crate) fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let Options { path, read_only, sync_every, .. } = &self.options;
+        let syncs = path.is_some() && !read_only && sync_every.is_some();
+        if self.closed.swap(true, Ordering::Relaxed) || !syncs {
+            return Ok(());
+        }
+        self.sync_by(py, |store| match store.sync() {
+            Err(Error::Invalid { .. }) => Ok(()), // it keeps no checkpoints
+            result => result,
+        })
+    }
+
+    pub(crate) fn sync(&self, py: Python<'_>) -> PyResult<()> {
+        self.sync_by(py, slotfile::Store::sync)
+    }
+
+    /// Not even tried with the interpreter lock held: a sync waits for the disk.
+    fn sync_by(
+        &self,
+        py: Python<'_>,
+        sync: impl Fn(&slotfile::Store) -> slotfile::Result<()> + Sync,
+    ) -> PyResult<()> {
+        patiently(py, self.options.lock_timeout).detached(self.store(), sync)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // Whoever drops the last handle leaves the store, and waits for a sync.
+        let store = self.store.take();
+        let _ = Python::try_attach(|py| py.detach(move || drop(store)));
+    }
+}
+
+/// Syncs all stores that are still open: the interpreter may end without dropping them.
+#[pyfunction]
+pub(crate) fn leave_all(py: Python<'_>) {
+    let open = std::mem::take(&mut *OPEN.lock().unwrap_or_else(PoisonError::into_inner));
+    for shared in open.iter().filter_map(Weak::upgrade) {
+        if let Err(error) = shared.close(py) {
+            error.write_unraisable(py, None);
+        }
+    }
+}

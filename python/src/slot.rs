@@ -1,0 +1,173 @@
+//! `slotfile.Slot`: what all handles have in common.
+
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyString, PyTuple};
+use slotfile::Awaitable;
+
+use crate::blocking::{in_slices, seconds};
+use crate::error::to_py;
+use crate::lock::Lock;
+use crate::shared::{Options, Shared};
+use crate::store::Store;
+
+/// A slot of any kind: what `Value`, `Array`, `Text` and `Bytes` have in common.
+#[pyclass(frozen, subclass, weakref, module = "slotfile")]
+pub(crate) struct Slot {
+    pub(crate) slot: slotfile::Slot,
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Slot {
+    pub(crate) fn new(slot: slotfile::Slot, shared: &Arc<Shared>) -> Slot {
+        Slot { slot, shared: Arc::clone(shared) }
+    }
+
+    /// A `repr` that tells type and content.
+    pub(crate) fn describe(
+        &self,
+        py: Python<'_>,
+        class: &str,
+        what: &str,
+        content: impl FnOnce() -> PyResult<String>,
+    ) -> PyResult<String> {
+        let name = PyString::new(py, self.slot.name()).repr()?;
+        if self.shared.closed() {
+            return Ok(format!("<{class} {name}: {what}, closed>"));
+        }
+        let removed = if self.slot.is_removed() { ", removed" } else { "" };
+        Ok(format!("<{class} {name}: {what} = {}{removed}>", content()?))
+    }
+}
+
+#[pymethods]
+impl Slot {
+    /// The slot's name.
+    #[getter]
+    fn name(&self) -> &str {
+        self.slot.name()
+    }
+
+    /// The slot's type, as `slotfile ls` shows it and `slotfile define` takes it.
+    ///
+    /// >>> slotfile.temporary().array("image", "uint8", (480, 640)).type
+    /// 'u8[480,640]'
+    #[getter]
+    fn r#type(&self) -> String {
+        self.slot.slot_type().to_string()
+    }
+
+    /// A counter that grows with every update of the slot, modulo 2**47.
+    #[getter]
+    fn version(&self) -> PyResult<u64> {
+        self.shared.check_open()?;
+        Ok(self.slot.version())
+    }
+
+    /// Whether the slot was removed. Its last content can still be read.
+    #[getter]
+    fn is_removed(&self) -> PyResult<bool> {
+        self.shared.check_open()?;
+        Ok(self.slot.is_removed())
+    }
+
+    /// The slot's lock, to be held by a `with` block. Others' updates wait meanwhile; the
+    /// holder's own go through; reads never wait. If the holder is killed, the others go on.
+    ///
+    /// `timeout` is in seconds; None: for ever; if not given, as the store was opened.
+    ///
+    /// >>> store = slotfile.temporary()
+    /// >>> hits = store.value("hits", int)
+    /// >>> with hits.lock():
+    /// ...     if hits.value < 10:
+    /// ...         hits.value += 1
+    /// >>> hits.value
+    /// 1
+    #[pyo3(signature = (timeout=Timeout::OfStore))]
+    fn lock(slf: &Bound<'_, Self>, timeout: Timeout) -> PyResult<Lock> {
+        let this = slf.get();
+        this.shared.check_open()?;
+        let timeout = match timeout {
+            Timeout::OfStore => this.shared.options.lock_timeout,
+            Timeout::Seconds(timeout) => seconds(timeout)?,
+        };
+        Ok(Lock::new(slf.clone().unbind(), timeout))
+    }
+
+    /// Waits until the slot has another version than `seen` (if it is left out: than now);
+    /// returns the version that it has then, None if that took longer than `timeout` seconds.
+    /// `seen` is that of an earlier call or of `load_versioned`: so no change is missed, and of
+    /// several at once only the last may be seen. Other threads go on; Ctrl-C ends it.
+    ///
+    /// >>> hits = slotfile.temporary().value("hits", int)
+    /// >>> _, seen = hits.load_versioned()
+    /// >>> hits.add(1)
+    /// 1
+    /// >>> hits.wait_for_change(seen) == hits.version
+    /// True
+    #[pyo3(signature = (seen=None, timeout=None))]
+    fn wait_for_change(
+        &self,
+        py: Python<'_>,
+        seen: Option<u64>,
+        timeout: Option<f64>,
+    ) -> PyResult<Option<u64>> {
+        let seen = seen.unwrap_or_else(|| self.slot.version());
+        in_slices(py, seconds(timeout)?, |slice| {
+            self.shared.check_open()?;
+            py.detach(|| self.slot.wait_for_change(seen, Some(slice))).map_err(to_py)
+        })
+    }
+
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        self.shared.check_open()?;
+        let reopen = py.import("slotfile._native")?.getattr("reopen_slot")?;
+        (reopen, (self.shared.options.pickled(py)?, self.slot.name())).into_pyobject(py)
+    }
+}
+
+/// Waits until one of these slots has another version than the one it is listed with; which
+/// ones, by their places in the list; none if the time is over.
+#[pyfunction]
+#[pyo3(signature = (slots, timeout=None))]
+pub(crate) fn wait_any(
+    py: Python<'_>,
+    slots: Vec<(Bound<'_, Slot>, u64)>,
+    timeout: Option<f64>,
+) -> PyResult<Vec<usize>> {
+    let Some((first, _)) = slots.first() else { return Ok(Vec::new()) };
+    let store = first.get().shared.store();
+    let awaited: Vec<(&dyn Awaitable, u64)> =
+        slots.iter().map(|(slot, seen)| (&slot.get().slot as &dyn Awaitable, *seen)).collect();
+    let changed = in_slices(py, seconds(timeout)?, |slice| {
+        slots.iter().try_for_each(|(slot, _)| slot.get().shared.check_open())?;
+        let changed = py.detach(|| store.wait_any(&awaited, Some(slice))).map_err(to_py)?;
+        Ok((!changed.is_empty()).then_some(changed))
+    })?;
+    Ok(changed.unwrap_or_default())
+}
+
+/// A pickled handle's slot.
+#[pyfunction]
+pub(crate) fn reopen_slot<'py>(
+    py: Python<'py>,
+    options: &Bound<'py, PyAny>,
+    name: &str,
+) -> PyResult<Bound<'py, PyAny>> {
+    Store::reopen(py, Options::unpickled(options)?)?.slot(py, name)
+}
+
+/// A `timeout` argument: left out, None, or seconds.
+pub(crate) enum Timeout {
+    OfStore,
+    Seconds(Option<f64>),
+}
+
+impl<'py> FromPyObject<'_, 'py> for Timeout {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Timeout> {
+        Ok(Timeout::Seconds(object.extract()?))
+    }
+}

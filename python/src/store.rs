@@ -1,0 +1,435 @@
+//! `slotfile.Store`, and opening one.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyTuple};
+use slotfile::{Error, Event, OpenOptions, Recovery, ScalarType, Shape, SlotType};
+
+use crate::array::Array;
+use crate::blocking::{SLICE, patiently, seconds};
+use crate::error::to_py;
+use crate::shared::{Options, Shared};
+use crate::text::{Bytes, Text};
+use crate::value::Value;
+
+/// An open store: one file of named, typed slots, shared by any number of processes. Made
+/// by `slotfile.open` and `slotfile.temporary`.
+///
+/// It is a mapping of names to slots, and closed at the end of a `with` block. Then its
+/// handles raise ValueError; views of its buffers stay valid.
+///
+/// >>> with slotfile.open("state.slots") as store:
+/// ...     hits = store.value("hits", "uint64")
+/// ...     hits.add()
+/// ...     "hits" in store, list(store), store["hits"]
+/// 1
+/// (True, ['hits'], <Value 'hits': uint64 = 1>)
+#[pyclass(frozen, weakref, module = "slotfile")]
+pub(crate) struct Store {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// Opens a store.
+///
+/// `mode` is "a": opens it, or creates it; "r+": opens it, and defines no slots that are not
+/// there; "r": opens it to be read only; "x": creates it, and fails if it is there.
+///
+/// `lock_timeout` is how many seconds to wait for a lock at most (None: for ever), and
+/// `sync_every` how often to sync in the background while something changes (None: never,
+/// nor when it is closed). The rest counts when the store is created.
+///
+/// >>> store = slotfile.open("state.slots")
+/// >>> store.recovery.what
+/// 'created'
+#[pyfunction]
+#[pyo3(signature = (
+    path, mode="a", *, lock_timeout=Some(5.0), sync_every=Some(1.0), max_slots=65_536,
+    max_size=16 << 30, permissions=0o600, checkpoint=true, any_file_system=false
+), text_signature = "(path, mode='a', *, lock_timeout=5.0, sync_every=1.0, max_slots=65536, max_size=17179869184, permissions=0o600, checkpoint=True, any_file_system=False)")]
+#[expect(clippy::too_many_arguments, reason = "named, in Python")]
+pub(crate) fn open(
+    py: Python<'_>,
+    path: PathBuf,
+    mode: &str,
+    lock_timeout: Option<f64>,
+    sync_every: Option<f64>,
+    max_slots: u64,
+    max_size: u64,
+    permissions: u32,
+    checkpoint: bool,
+    any_file_system: bool,
+) -> PyResult<Store> {
+    let mut creation = OpenOptions::new();
+    creation
+        .max_slots(max_slots)
+        .max_size(max_size)
+        .mode(permissions)
+        .checkpoint(checkpoint)
+        .any_file_system(any_file_system)
+        .create(mode == "a")
+        .create_new(mode == "x");
+    if !matches!(mode, "a" | "r+" | "r" | "x") {
+        let text = format!("mode {mode:?}: it is \"a\", \"r+\", \"r\" or \"x\"");
+        return Err(PyValueError::new_err(text));
+    }
+    let options = Options {
+        path: Some(std::path::absolute(path)?),
+        read_only: mode == "r",
+        define: matches!(mode, "a" | "x"),
+        lock_timeout: seconds(lock_timeout)?,
+        sync_every: seconds(sync_every)?,
+    };
+    Store::open(py, creation, options)
+}
+
+/// A pickled store.
+#[pyfunction]
+pub(crate) fn reopen(py: Python<'_>, options: &Bound<'_, PyAny>) -> PyResult<Store> {
+    Store::reopen(py, Options::unpickled(options)?)
+}
+
+/// A store in memory, without a name: it is gone with its last handle, in this process and
+/// the children it forks. For tests.
+///
+/// >>> slotfile.temporary().value("x", float, initial=0.5)
+/// <Value 'x': float64 = 0.5>
+#[pyfunction]
+pub(crate) fn temporary(py: Python<'_>) -> PyResult<Store> {
+    let store = py.detach(slotfile::Store::temporary).map_err(to_py)?;
+    let options = Options {
+        path: None,
+        read_only: false,
+        define: true,
+        lock_timeout: Some(Duration::from_secs(5)),
+        sync_every: None,
+    };
+    Ok(Store { shared: Shared::new(store, options) })
+}
+
+impl Store {
+    fn open(py: Python<'_>, mut open: OpenOptions, options: Options) -> PyResult<Store> {
+        open.read_only(options.read_only).define(options.define).sync_every(options.sync_every);
+        let path = options.path.as_ref().expect("a store with a path");
+        let begun = std::time::Instant::now();
+        loop {
+            let left = options.lock_timeout.map(|limit| limit.saturating_sub(begun.elapsed()));
+            open.lock_timeout(Some(left.map_or(SLICE, |left| left.min(SLICE))));
+            match py.detach(|| open.open(path)) {
+                Ok(store) => return Ok(Store { shared: Shared::new(store, options) }),
+                Err(Error::LockTimeout { .. }) if left.is_none_or(|left| left > SLICE) => {
+                    py.check_signals()?;
+                }
+                Err(error) => return Err(to_py(error)),
+            }
+        }
+    }
+
+    pub(crate) fn reopen(py: Python<'_>, options: Options) -> PyResult<Store> {
+        Store::open(py, OpenOptions::new(), options)
+    }
+
+    /// The slot of this name, whatever it is.
+    pub(crate) fn slot<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+        self.shared.check_open()?;
+        let slot = self.shared.store().slot(name).map_err(to_py)?;
+        let (shared, areas) = (&self.shared, slot.areas());
+        Ok(match slot.slot_type() {
+            SlotType::Value(of) => Value::open(py, shared, name, *of, None)?.into_any(),
+            SlotType::Array(of, shape) => {
+                Array::open(py, shared, name, (*of, *shape), None, areas)?.into_any()
+            }
+            SlotType::Text(capacity) => {
+                Text::open(py, shared, name, *capacity, None, areas)?.into_any()
+            }
+            SlotType::Bytes(capacity) => {
+                Bytes::open(py, shared, name, *capacity, None, areas)?.into_any()
+            }
+            other => {
+                let text = format!("slot {name:?} is {other}, which this version cannot open");
+                return Err(PyTypeError::new_err(text));
+            }
+        })
+    }
+
+    fn names(&self) -> PyResult<Vec<String>> {
+        self.shared.check_open()?;
+        let slots = self.shared.store().slots().map_err(to_py)?;
+        Ok(slots.iter().map(|slot| slot.name().to_owned()).collect())
+    }
+}
+
+#[pymethods]
+impl Store {
+    /// Opens the number of this name, or defines it: as `initial`, or zero.
+    ///
+    /// `dtype` is a numpy dtype or its name ("uint64"), a Python type (int, float, bool), a
+    /// ctypes type, or the code of the `array` module. TypeMismatch if the slot is there
+    /// with another type.
+    #[pyo3(signature = (name, dtype, initial=None))]
+    fn value<'py>(
+        &self,
+        py: Python<'py>,
+        name: &str,
+        dtype: &Bound<'py, PyAny>,
+        initial: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, Value>> {
+        self.shared.check_open()?;
+        Value::open(py, &self.shared, name, scalar_type(dtype)?, initial)
+    }
+
+    /// Opens the array of this name, or defines it: with the content of `initial`, or all
+    /// zero. `shape` is a length, or one to four dimensions.
+    ///
+    /// With 4 or 8 `areas` in place of two, large arrays are read faster beside a writer
+    /// that never pauses.
+    #[pyo3(signature = (name, dtype, shape, initial=None, *, areas=2))]
+    fn array<'py>(
+        &self,
+        py: Python<'py>,
+        name: &str,
+        dtype: &Bound<'py, PyAny>,
+        shape: &Bound<'py, PyAny>,
+        initial: Option<&Bound<'py, PyAny>>,
+        areas: usize,
+    ) -> PyResult<Bound<'py, Array>> {
+        self.shared.check_open()?;
+        let of = (scalar_type(dtype)?, dimensions(shape)?);
+        Array::open(py, &self.shared, name, of, initial, areas)
+    }
+
+    /// Opens the text of this name, or defines it, for at most `capacity` bytes of UTF-8.
+    #[pyo3(signature = (name, capacity, initial=None, *, areas=2))]
+    fn text<'py>(
+        &self,
+        py: Python<'py>,
+        name: &str,
+        capacity: usize,
+        initial: Option<&str>,
+        areas: usize,
+    ) -> PyResult<Bound<'py, Text>> {
+        self.shared.check_open()?;
+        Text::open(py, &self.shared, name, capacity, initial, areas)
+    }
+
+    /// Opens the bytes of this name, or defines them, for at most `capacity` bytes.
+    #[pyo3(signature = (name, capacity, initial=None, *, areas=2))]
+    fn bytes<'py>(
+        &self,
+        py: Python<'py>,
+        name: &str,
+        capacity: usize,
+        initial: Option<&[u8]>,
+        areas: usize,
+    ) -> PyResult<Bound<'py, Bytes>> {
+        self.shared.check_open()?;
+        Bytes::open(py, &self.shared, name, capacity, initial, areas)
+    }
+
+    fn __getitem__<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+        self.slot(py, name)
+    }
+
+    fn __contains__(&self, name: &str) -> PyResult<bool> {
+        self.shared.check_open()?;
+        match self.shared.store().slot(name) {
+            Ok(_) => Ok(true),
+            Err(Error::NotFound { .. } | Error::BadName { .. }) => Ok(false),
+            Err(error) => Err(to_py(error)),
+        }
+    }
+
+    fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        Ok(PyList::new(py, self.names()?)?.try_iter()?.into_any())
+    }
+
+    fn __len__(&self) -> PyResult<usize> {
+        Ok(self.names()?.len())
+    }
+
+    /// Removes the slot: its name is free at once. Through old handles the last content can
+    /// still be read; updates raise Removed.
+    fn __delitem__(&self, py: Python<'_>, name: &str) -> PyResult<()> {
+        self.shared.check_open()?;
+        patiently(py, self.shared.options.lock_timeout)
+            .run(self.shared.store(), |store| store.remove(name))
+    }
+
+    /// The names of all slots, in the order of their definition.
+    fn keys(&self) -> PyResult<Vec<String>> {
+        self.names()
+    }
+
+    /// Makes all that was done until now survive a power cut. (By default, it is done every
+    /// second while something changes.)
+    fn sync(&self, py: Python<'_>) -> PyResult<()> {
+        self.shared.check_open()?;
+        self.shared.sync(py)
+    }
+
+    /// What opening the store found and did, when this process first opened it.
+    #[getter]
+    fn recovery<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let (what, epoch, newer_dropped) = match self.shared.store().recovery() {
+            Recovery::Created => ("created", None, false),
+            Recovery::Joined => ("joined", None, false),
+            Recovery::Resumed => ("resumed", None, false),
+            Recovery::Restored { epoch, newer_dropped } => ("restored", Some(epoch), newer_dropped),
+            Recovery::Frozen { epoch, newer_dropped } => ("frozen", Some(epoch), newer_dropped),
+            Recovery::Emptied => ("emptied", None, false),
+            _ => ("unknown", None, false),
+        };
+        report(py, "Recovery", (what, epoch, newer_dropped))
+    }
+
+    /// What the store is, and how full.
+    fn info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.shared.check_open()?;
+        let info = py.detach(|| self.shared.store().info()).map_err(to_py)?;
+        let event = |event: Option<Event>| {
+            let Some(Event { epoch, at, .. }) = event else { return Ok(None) };
+            let seconds = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+            report(py, "event", (epoch, seconds)).map(Some)
+        };
+        let open_by = info.open_by.into_iter();
+        let open_by: Vec<_> =
+            open_by.map(|o| report(py, "Opener", (o.pid, o.command))).collect::<PyResult<_>>()?;
+        let fields = PyDict::new(py);
+        fields.set_item("path", self.shared.path())?;
+        fields.set_item("format", info.format)?;
+        fields.set_item("size", info.size)?;
+        fields.set_item("allocated", info.allocated)?;
+        fields.set_item("max_size", info.max_size)?;
+        fields.set_item("free", info.free)?;
+        fields.set_item("slots", info.slots)?;
+        fields.set_item("definitions_left", info.definitions_left)?;
+        fields.set_item("max_slots", info.max_slots)?;
+        fields.set_item("last_sync", event(info.last_sync)?)?;
+        fields.set_item("last_recovery", event(info.last_recovery)?)?;
+        fields.set_item("unsynced", info.unsynced)?;
+        fields.set_item("open_by", open_by)?;
+        py.import("slotfile._reports")?.getattr("Info")?.call((), Some(&fields))
+    }
+
+    /// Verifies everything that can be verified.
+    ///
+    /// >>> slotfile.temporary().check().ok
+    /// True
+    fn check<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.shared.check_open()?;
+        let timeout = self.shared.options.lock_timeout;
+        let check = patiently(py, timeout).detached(self.shared.store(), |store| store.check())?;
+        let problems = check.problems.into_iter();
+        let problems: Vec<_> =
+            problems.map(|p| report(py, "Problem", (p.slot, p.what))).collect::<PyResult<_>>()?;
+        report(py, "Check", (problems, check.unverified))
+    }
+
+    /// Writes a consistent copy of the store to `path`, while others go on.
+    fn copy_to(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
+        self.shared.check_open()?;
+        let timeout = self.shared.options.lock_timeout;
+        patiently(py, timeout).detached(self.shared.store(), |store| store.copy_to(&path))
+    }
+
+    /// Where the store is; None: in memory.
+    #[getter]
+    fn path(&self) -> Option<PathBuf> {
+        self.shared.options.path.clone()
+    }
+
+    /// Whether it was closed.
+    #[getter]
+    fn closed(&self) -> bool {
+        self.shared.closed()
+    }
+
+    /// Closes the store, and syncs. Its handles raise ValueError from now on. The file is
+    /// let go with the last handle and the last view.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.shared.close(py)
+    }
+
+    fn __enter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
+        slf.get().shared.check_open()?;
+        Ok(slf.clone())
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
+        self.close(py)
+    }
+
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        self.shared.check_open()?;
+        let reopen = py.import("slotfile._native")?.getattr("reopen")?;
+        (reopen, (self.shared.options.pickled(py)?,)).into_pyobject(py)
+    }
+
+    fn __repr__(&self) -> String {
+        let closed = if self.closed() { ", closed" } else { "" };
+        match &self.shared.options.path {
+            Some(path) => format!("<Store {:?}{closed}>", path.display()),
+            None => format!("<Store in memory{closed}>"),
+        }
+    }
+}
+
+impl Options {
+    pub(crate) fn pickled<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let Some(path) = &self.path else {
+            return Err(PyTypeError::new_err(
+                "a temporary store has no name by which another process could open it: only \
+                 the children that this one forks have it",
+            ));
+        };
+        let seconds = |duration: Option<Duration>| duration.map(|d| d.as_secs_f64());
+        let (timeout, every) = (seconds(self.lock_timeout), seconds(self.sync_every));
+        Ok((path, self.read_only, self.define, timeout, every).into_pyobject(py)?.into_any())
+    }
+
+    pub(crate) fn unpickled(options: &Bound<'_, PyAny>) -> PyResult<Options> {
+        let (path, read_only, define, timeout, every): (PathBuf, bool, bool, _, _) =
+            options.extract()?;
+        Ok(Options {
+            path: Some(path),
+            read_only,
+            define,
+            lock_timeout: seconds(timeout)?,
+            sync_every: seconds(every)?,
+        })
+    }
+}
+
+fn report<'py>(
+    py: Python<'py>,
+    class: &str,
+    fields: impl pyo3::call::PyCallArgs<'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    py.import("slotfile._reports")?.getattr(class)?.call1(fields)
+}
+
+/// The type of a slot's elements, however it is said.
+fn scalar_type(dtype: &Bound<'_, PyAny>) -> PyResult<ScalarType> {
+    let name = dtype.py().import("slotfile._dtype")?.getattr("scalar_type")?.call1((dtype,))?;
+    let name: &str = name.extract()?;
+    let found = ScalarType::ALL.into_iter().find(|of| of.name() == name);
+    found.ok_or_else(|| PyValueError::new_err(format!("{name}: no such type")))
+}
+
+/// A length, or one to four dimensions.
+fn dimensions(shape: &Bound<'_, PyAny>) -> PyResult<Shape> {
+    let dims: Vec<usize> = match shape.extract::<usize>() {
+        Ok(len) => vec![len],
+        Err(_) => shape.extract()?,
+    };
+    Shape::new(&dims).ok_or_else(|| {
+        PyValueError::new_err(format!(
+            "shape {dims:?}: an array has one to {} dimensions, each at least 1",
+            Shape::MAX_DIMS
+        ))
+    })
+}

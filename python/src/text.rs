@@ -1,0 +1,158 @@
+//! `slotfile.Text` and `slotfile.Bytes`: a capacity and a current length.
+
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyString};
+use slotfile::{Data, Define};
+
+use crate::blocking::patiently;
+use crate::shared::Shared;
+use crate::slot::Slot;
+
+/// A slot of text, up to a capacity in bytes of UTF-8.
+///
+/// >>> name = slotfile.temporary().text("robot/name", 64)
+/// >>> name.value = "Karel"
+/// >>> name
+/// <Text 'robot/name': text[64] = 'Karel'>
+#[pyclass(frozen, extends = Slot, module = "slotfile")]
+pub(crate) struct Text {
+    text: slotfile::Text,
+    shared: Arc<Shared>,
+}
+
+/// A slot of bytes, up to a capacity.
+///
+/// >>> blob = slotfile.temporary().bytes("blob", 4096)
+/// >>> blob.value = b"abc"
+/// >>> blob
+/// <Bytes 'blob': bytes[4096] = b'abc'>
+#[pyclass(frozen, extends = Slot, module = "slotfile")]
+pub(crate) struct Bytes {
+    bytes: slotfile::Bytes,
+    shared: Arc<Shared>,
+}
+
+impl Text {
+    /// Opens the text, or defines it.
+    pub(crate) fn open<'py>(
+        py: Python<'py>,
+        shared: &Arc<Shared>,
+        name: &str,
+        capacity: usize,
+        initial: Option<&str>,
+        areas: usize,
+    ) -> PyResult<Bound<'py, Text>> {
+        let text = patiently(py, shared.options.lock_timeout).run(shared.store(), |store| {
+            let define = Define::new().areas(areas);
+            store.text_with(
+                name,
+                capacity,
+                match initial {
+                    Some(text) => define.initial(text),
+                    None => define,
+                },
+            )
+        })?;
+        let base = PyClassInitializer::from(Slot::new(text.clone().into(), shared));
+        Bound::new(py, base.add_subclass(Text { text, shared: Arc::clone(shared) }))
+    }
+}
+
+impl Bytes {
+    /// Opens the bytes, or defines them.
+    pub(crate) fn open<'py>(
+        py: Python<'py>,
+        shared: &Arc<Shared>,
+        name: &str,
+        capacity: usize,
+        initial: Option<&[u8]>,
+        areas: usize,
+    ) -> PyResult<Bound<'py, Bytes>> {
+        let bytes = patiently(py, shared.options.lock_timeout).run(shared.store(), |store| {
+            let define = Define::new().areas(areas);
+            store.bytes_with(
+                name,
+                capacity,
+                match initial {
+                    Some(bytes) => define.initial(Data::Bytes(bytes.to_vec())),
+                    None => define,
+                },
+            )
+        })?;
+        let base = PyClassInitializer::from(Slot::new(bytes.clone().into(), shared));
+        Bound::new(py, base.add_subclass(Bytes { bytes, shared: Arc::clone(shared) }))
+    }
+}
+
+#[pymethods]
+impl Text {
+    /// The text, as of one instant. One that is longer than the capacity is refused.
+    #[getter]
+    fn value(&self) -> PyResult<String> {
+        self.shared.check_open()?;
+        Ok(self.text.load())
+    }
+
+    #[setter]
+    fn set_value(&self, py: Python<'_>, new: &str) -> PyResult<()> {
+        self.shared.check_open()?;
+        patiently(py, self.shared.options.lock_timeout).run(&self.text, |text| text.store(new))
+    }
+
+    /// The text, and the version it is of.
+    fn load_versioned(&self) -> PyResult<(String, u64)> {
+        self.shared.check_open()?;
+        Ok(self.text.load_versioned())
+    }
+
+    /// The most bytes of UTF-8 it can hold.
+    #[getter]
+    fn capacity(&self) -> usize {
+        self.text.capacity()
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let (this, py) = (slf.get(), slf.py());
+        let what = format!("text[{}]", this.capacity());
+        let content = || Ok(PyString::new(py, &this.text.load()).repr()?.to_string());
+        slf.as_super().get().describe(py, "Text", &what, content)
+    }
+}
+
+#[pymethods]
+impl Bytes {
+    /// The bytes, as of one instant. More than the capacity are refused.
+    #[getter]
+    fn value<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        self.shared.check_open()?;
+        Ok(PyBytes::new(py, &self.bytes.load()))
+    }
+
+    #[setter]
+    fn set_value(&self, py: Python<'_>, new: &[u8]) -> PyResult<()> {
+        self.shared.check_open()?;
+        patiently(py, self.shared.options.lock_timeout).run(&self.bytes, |bytes| bytes.store(new))
+    }
+
+    /// The bytes, and the version they are of.
+    fn load_versioned<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyBytes>, u64)> {
+        self.shared.check_open()?;
+        let (bytes, version) = self.bytes.load_versioned();
+        Ok((PyBytes::new(py, &bytes), version))
+    }
+
+    /// The most bytes it can hold.
+    #[getter]
+    fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let (this, py) = (slf.get(), slf.py());
+        let what = format!("bytes[{}]", this.capacity());
+        let content = || Ok(PyBytes::new(py, &this.bytes.load()).repr()?.to_string());
+        slf.as_super().get().describe(py, "Bytes", &what, content)
+    }
+}

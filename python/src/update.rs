@@ -1,0 +1,99 @@
+//! `slotfile.Update`: a read-modify-write of a whole array by numpy, all or nothing.
+
+use numpy::PyArrayDyn;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+use send_wrapper::SendWrapper;
+use slotfile::ArrayUpdate;
+
+use crate::array::{AnyArray, Array, elements, fresh};
+use crate::blocking::patiently;
+use crate::error::to_py;
+use crate::lock::OfThread;
+use crate::scalar::{Scalar, any_scalar, on_any};
+
+any_scalar!(AnyUpdate(Begun));
+
+/// An update under way, and the copy that it works on.
+pub(crate) struct Begun<T: Scalar> {
+    update: ArrayUpdate<T>,
+    copy: Py<PyArrayDyn<T>>,
+}
+
+impl<T: Scalar> Begun<T> {
+    fn new(
+        py: Python<'_>,
+        array: &Array,
+        typed: &slotfile::Array<T>,
+    ) -> PyResult<(Begun<T>, Py<PyAny>)> {
+        let timeout = array.shared.options.lock_timeout;
+        let update = patiently(py, timeout)
+            .run(typed, |typed| typed.begin_update().map(SendWrapper::new))?
+            .take();
+        let copy = fresh(py, typed.shape().dims(), |copy| update.load_into(copy));
+        Ok((Begun { update, copy: copy.clone().unbind() }, copy.into_any().unbind()))
+    }
+
+    fn commit(self, py: Python<'_>) -> PyResult<()> {
+        let copy = self.copy.bind(py);
+        self.update.commit(elements(copy)?).map_err(to_py)
+    }
+}
+
+impl AnyUpdate {
+    pub(crate) fn begin(py: Python<'_>, array: &Array) -> PyResult<(AnyUpdate, Py<PyAny>)> {
+        macro_rules! begin {
+            ($($variant:ident)*) => {
+                match &array.any {
+                    $(AnyArray::$variant(typed) => {
+                        let (begun, copy) = Begun::new(py, array, typed)?;
+                        Ok((AnyUpdate::$variant(begun), copy))
+                    })*
+                }
+            };
+        }
+        begin!(Bool I8 I16 I32 I64 U8 U16 U32 U64 F32 F64)
+    }
+
+    pub(crate) fn commit(self, py: Python<'_>) -> PyResult<()> {
+        on_any!(AnyUpdate, self, begun => begun.commit(py))
+    }
+}
+
+/// An update of an array, see `Array.update`.
+#[pyclass(frozen, module = "slotfile")]
+pub(crate) struct Update {
+    array: Py<Array>,
+    begun: OfThread<AnyUpdate>,
+}
+
+impl Update {
+    pub(crate) fn new(array: Py<Array>) -> Update {
+        Update { array, begun: OfThread::none() }
+    }
+}
+
+#[pymethods]
+impl Update {
+    fn __enter__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let array = self.array.get();
+        array.shared.check_open()?;
+        let (begun, copy) = AnyUpdate::begin(py, array)?;
+        self.begun.set(SendWrapper::new(begun))?;
+        Ok(copy)
+    }
+
+    #[pyo3(signature = (exception, *_rest))]
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        exception: Option<&Bound<'_, PyAny>>,
+        _rest: &Bound<'_, PyTuple>,
+    ) -> PyResult<()> {
+        let begun = self.begun.take("update")?;
+        match exception {
+            None => begun.commit(py),
+            Some(_) => Ok(()),
+        }
+    }
+}

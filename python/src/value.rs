@@ -1,0 +1,260 @@
+//! `slotfile.Value`: one number.
+
+use std::sync::Arc;
+
+use numpy::PyArrayDescr;
+use pyo3::prelude::*;
+use slotfile::{Define, ScalarType, Value as Typed};
+
+use crate::blocking::patiently;
+use crate::scalar::{Operation, Scalar, any_of, any_scalar, on_any, sum_overflows};
+use crate::shared::Shared;
+use crate::slot::Slot;
+
+any_scalar!(AnyValue(Typed));
+
+/// A slot of one number, shared by all processes that open it.
+///
+/// Reads never wait. Updates are atomic among all processes; they wait only while
+/// somebody holds the slot's `lock()`.
+///
+/// >>> store = slotfile.temporary()
+/// >>> hits = store.value("hits", "uint64")
+/// >>> hits.add(5)
+/// 5
+/// >>> hits.value
+/// 5
+/// >>> hits.compare_exchange(5, 6), hits.compare_exchange(5, 7)
+/// (True, False)
+/// >>> hits
+/// <Value 'hits': uint64 = 6>
+#[pyclass(frozen, extends = Slot, module = "slotfile")]
+pub(crate) struct Value {
+    any: AnyValue,
+    shared: Arc<Shared>,
+}
+
+macro_rules! on {
+    ($self:ident, $value:pat => $result:expr) => {{
+        $self.shared.check_open()?;
+        on_any!(AnyValue, &$self.any, $value => $result)
+    }};
+}
+
+impl Value {
+    /// Opens the value, or defines it.
+    pub(crate) fn open<'py>(
+        py: Python<'py>,
+        shared: &Arc<Shared>,
+        name: &str,
+        scalar_type: ScalarType,
+        initial: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Bound<'py, Value>> {
+        let any = any_of!(AnyValue, scalar_type, T => {
+            let initial = initial.map(<T as Scalar>::from_py).transpose()?;
+            patiently(py, shared.options.lock_timeout).run(shared.store(), |store| {
+                let define = Define::new();
+                store.value_with(name, match initial {
+                    Some(x) => define.initial(x),
+                    None => define,
+                })
+            })?
+        });
+        let slot = on_any!(AnyValue, &any, value => value.clone().into());
+        let base = PyClassInitializer::from(Slot::new(slot, shared));
+        Bound::new(py, base.add_subclass(Value { any, shared: Arc::clone(shared) }))
+    }
+
+    fn update<T: Scalar, R: Send>(
+        &self,
+        py: Python<'_>,
+        value: &Typed<T>,
+        call: impl Fn(&Typed<T>) -> slotfile::Result<R> + Sync,
+    ) -> PyResult<R> {
+        patiently(py, self.shared.options.lock_timeout).run(value, call)
+    }
+
+    fn fetch<'py>(
+        &self,
+        py: Python<'py>,
+        operation: Operation,
+        n: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        fn typed<'py, T: Scalar>(
+            this: &Value,
+            value: &Typed<T>,
+            operation: Operation,
+            n: &Bound<'py, PyAny>,
+        ) -> PyResult<Bound<'py, PyAny>> {
+            operation.check::<T>(n.py())?;
+            let n_ = T::from_py(n)?;
+            let (Ok(old) | Err(old)) =
+                this.update(n.py(), value, |v| v.try_update(|x| x.apply(operation, n_)))?;
+            Ok(old.to_py(n.py()))
+        }
+        let _ = py;
+        on!(self, value => typed(self, value, operation, n))
+    }
+}
+
+#[pymethods]
+impl Value {
+    /// The number. Reading it never waits. `x.value += 1` is two steps: `add` is one, and
+    /// `with x.lock():` makes one of several.
+    #[getter]
+    fn value<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        on!(self, value => Ok(value.load().to_py(py)))
+    }
+
+    #[setter]
+    fn set_value(&self, new: &Bound<'_, PyAny>) -> PyResult<()> {
+        fn typed<T: Scalar>(
+            this: &Value,
+            value: &Typed<T>,
+            new: &Bound<'_, PyAny>,
+        ) -> PyResult<()> {
+            let x = T::from_py(new)?;
+            this.update(new.py(), value, |v| v.store(x))
+        }
+        on!(self, value => typed(self, value, new))
+    }
+
+    /// Adds to the number, at once; returns the new one. OverflowError, and nothing
+    /// changed, if the type cannot hold it.
+    #[pyo3(signature = (n=None, /))]
+    fn add<'py>(
+        &self,
+        py: Python<'py>,
+        n: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        fn typed<'py, T: Scalar>(
+            this: &Value,
+            py: Python<'py>,
+            value: &Typed<T>,
+            n: Option<&Bound<'py, PyAny>>,
+        ) -> PyResult<Bound<'py, PyAny>> {
+            let n = T::addend(n)?;
+            match this.update(py, value, |v| v.try_update(|x| x.plus(n)))? {
+                Ok(old) => Ok(old.plus(n).unwrap_or(old).to_py(py)),
+                Err(there) => Err(sum_overflows(there)),
+            }
+        }
+        on!(self, value => typed(self, py, value, n))
+    }
+
+    /// Adds, wrapping around at the ends of the range; returns the number before.
+    fn fetch_add<'py>(
+        &self,
+        py: Python<'py>,
+        n: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.fetch(py, Operation::Add, n)
+    }
+
+    /// Subtracts, wrapping around at the ends of the range; returns the number before.
+    fn fetch_sub<'py>(
+        &self,
+        py: Python<'py>,
+        n: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.fetch(py, Operation::Sub, n)
+    }
+
+    /// Replaces the number by `n` if that is less; returns the number before.
+    fn fetch_min<'py>(
+        &self,
+        py: Python<'py>,
+        n: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.fetch(py, Operation::Min, n)
+    }
+
+    /// Replaces the number by `n` if that is greater; returns the number before.
+    fn fetch_max<'py>(
+        &self,
+        py: Python<'py>,
+        n: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.fetch(py, Operation::Max, n)
+    }
+
+    /// Bitwise "and"; returns the number before.
+    fn fetch_and<'py>(
+        &self,
+        py: Python<'py>,
+        n: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.fetch(py, Operation::And, n)
+    }
+
+    /// Bitwise "or"; returns the number before.
+    fn fetch_or<'py>(&self, py: Python<'py>, n: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        self.fetch(py, Operation::Or, n)
+    }
+
+    /// Bitwise "exclusive or"; returns the number before.
+    fn fetch_xor<'py>(
+        &self,
+        py: Python<'py>,
+        n: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.fetch(py, Operation::Xor, n)
+    }
+
+    /// Replaces the number; returns the one before.
+    fn swap<'py>(&self, new: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        fn typed<'py, T: Scalar>(
+            this: &Value,
+            value: &Typed<T>,
+            new: &Bound<'py, PyAny>,
+        ) -> PyResult<Bound<'py, PyAny>> {
+            let x = T::from_py(new)?;
+            Ok(this.update(new.py(), value, |v| v.swap(x))?.to_py(new.py()))
+        }
+        on!(self, value => typed(self, value, new))
+    }
+
+    /// Replaces the number by `new` if it is `expected`; returns whether it was. (Bit by
+    /// bit: nan is equal to itself, and 0.0 is not -0.0.)
+    fn compare_exchange(
+        &self,
+        expected: &Bound<'_, PyAny>,
+        new: &Bound<'_, PyAny>,
+    ) -> PyResult<bool> {
+        fn typed<T: Scalar>(
+            this: &Value,
+            value: &Typed<T>,
+            expected: &Bound<'_, PyAny>,
+            new: &Bound<'_, PyAny>,
+        ) -> PyResult<bool> {
+            let (expected, x) = (T::from_py(expected)?, T::from_py(new)?);
+            Ok(this.update(new.py(), value, |v| v.compare_exchange(expected, x))?.is_ok())
+        }
+        on!(self, value => typed(self, value, expected, new))
+    }
+
+    /// The number, and the version it is of.
+    fn load_versioned<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, u64)> {
+        on!(self, value => {
+            let (x, version) = value.load_versioned();
+            Ok((x.to_py(py), version))
+        })
+    }
+
+    /// The type of the number, as numpy has it.
+    #[getter]
+    fn dtype<'py>(&self, py: Python<'py>) -> Bound<'py, PyArrayDescr> {
+        fn typed<'py, T: Scalar>(py: Python<'py>, _: &Typed<T>) -> Bound<'py, PyArrayDescr> {
+            T::dtype(py)
+        }
+        on_any!(AnyValue, &self.any, value => typed(py, value))
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let this = slf.get();
+        let what = this.dtype(slf.py()).to_string();
+        slf.as_super()
+            .get()
+            .describe(slf.py(), "Value", &what, || Ok(this.value(slf.py())?.to_string()))
+    }
+}

@@ -1,0 +1,315 @@
+"""`slotfile.Store`: opening, the mapping of names, closing, pickling, errors."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import pickle
+import stat
+
+import numpy as np
+import pytest
+
+import slotfile
+
+from conftest import run
+
+
+def test_modes(path: pathlib.Path) -> None:
+    for mode in ("r", "r+"):
+        with pytest.raises(slotfile.FileNotFound, match="slotfile create"):
+            slotfile.open(path, mode)
+    with pytest.raises(FileNotFoundError):
+        slotfile.open(path, "r")
+    with pytest.raises(ValueError, match='"a", "r\\+", "r" or "x"'):
+        slotfile.open(path, "w")  # type: ignore[arg-type]
+    assert not path.exists()
+    with slotfile.open(path, "x") as store:
+        store.value("x", int).value = 5
+    with pytest.raises(FileExistsError):
+        slotfile.open(path, "x")
+    with slotfile.open(path, "r+") as store:
+        store.value("x", int).add(1)
+        with pytest.raises(slotfile.NotFound, match="did you mean .x.") as caught:
+            store.value("xx", int)
+        assert isinstance(caught.value, KeyError)
+    with slotfile.open(path, "r") as store:
+        x = store.value("x", int)
+        assert x.value == 6
+        with pytest.raises(slotfile.NotFound):
+            store.value("y", int)
+        for change in (lambda: x.add(1), lambda: setattr(x, "value", 1), lambda: x.lock().acquire()):
+            with pytest.raises(slotfile.ReadOnly) as refused:
+                change()
+            assert isinstance(refused.value, PermissionError)
+    with slotfile.open(str(path)) as store:
+        store.value("y", int)
+        assert list(store) == ["x", "y"]
+
+
+def test_options(path: pathlib.Path) -> None:
+    with slotfile.open(path, max_slots=2, max_size=64 << 20, permissions=0o640, checkpoint=False) as store:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o640
+        store.value("a", int)
+        store.value("b", int)
+        with pytest.raises(slotfile.Full, match="max_slots is 2"):
+            store.value("c", int)
+        with pytest.raises(slotfile.Invalid):
+            store.sync()
+        info = store.info()
+        assert (info.slots, info.max_slots, info.max_size, info.unsynced) == (2, 2, 64 << 20, None)
+    with pytest.raises(ValueError, match="time-out"):
+        slotfile.open(path, lock_timeout=float("nan"))
+
+
+def test_a_store_is_a_mapping(store: slotfile.Store) -> None:
+    a, b = store.value("a", "uint64"), store.array("b/b", float, (2, 3))
+    store.text("c", 9, "text")
+    store.bytes("d", 9, b"bytes")
+    assert len(store) == 4
+    assert list(store) == store.keys() == ["a", "b/b", "c", "d"]
+    assert "a" in store and "aa" not in store and "" not in store
+    a.value = 5
+    b[1] = 7
+    assert isinstance(store["a"], slotfile.Value) and store["a"].value == 5
+    assert isinstance(store["b/b"], slotfile.Array) and store["b/b"].load().sum() == 21
+    assert isinstance(store["c"], slotfile.Text) and store["c"].value == "text"
+    assert isinstance(store["d"], slotfile.Bytes) and store["d"].value == b"bytes"
+    del store["a"]
+    assert a.is_removed and a.value == 5
+    with pytest.raises(slotfile.Removed):
+        a.add(1)
+    with pytest.raises(slotfile.NotFound):
+        store["a"]
+    with pytest.raises(KeyError):
+        del store["a"]
+    store.text("a", 3)
+    assert store.keys() == ["b/b", "c", "d", "a"]
+
+
+def test_row_40_names_and_types_that_do_not_fit(store: slotfile.Store) -> None:
+    for name in ("", "x" * 256, "a\nb", "a\0b"):
+        with pytest.raises(slotfile.Invalid, match="cannot name a slot"):
+            store.value(name, int)
+    with pytest.raises(UnicodeEncodeError):
+        store.value("\ud800", int)
+    store.value("x", "int32")
+    store.array("a", float, 3)
+    for asked in (
+        lambda: store.value("x", "uint32"),
+        lambda: store.array("x", "int32", 1),
+        lambda: store.array("a", float, 4),
+        lambda: store.array("a", float, (1, 3)),
+        lambda: store.text("a", 3),
+    ):
+        with pytest.raises(slotfile.TypeMismatch) as caught:
+            asked()
+        assert isinstance(caught.value, TypeError)
+        assert "i32" in str(caught.value) or "f64[3]" in str(caught.value)
+    with pytest.raises(ValueError):
+        store.array("b", float, 3, areas=3)
+
+
+def test_text_and_bytes(store: slotfile.Store) -> None:
+    name = store.text("name", 8)
+    assert name.value == "" and name.capacity == 8
+    name.value = "Käthe"
+    assert name.load_versioned() == ("Käthe", 1)
+    with pytest.raises(slotfile.Invalid, match="at most 8 bytes"):
+        name.value = "Katharina"
+    with pytest.raises(TypeError):
+        name.value = b"x"  # type: ignore[assignment]
+    assert name.value == "Käthe"
+    assert repr(name) == "<Text 'name': text[8] = 'Käthe'>"
+    assert store.text("name", 4).capacity == 8, "one with more room will do"
+    with pytest.raises(slotfile.TypeMismatch):
+        store.text("name", 9)
+    blob = store.bytes("blob", 8, b"\0\1")
+    assert blob.load_versioned() == (b"\0\1", 0)
+    blob.value = b""
+    assert blob.value == b"" and blob.capacity == 8
+    with pytest.raises(slotfile.Invalid):
+        blob.value = b"123456789"
+    with pytest.raises(TypeError):
+        blob.value = "x"  # type: ignore[assignment]
+    assert repr(blob) == "<Bytes 'blob': bytes[8] = b''>"
+
+
+def test_row_42_after_close_handles_raise_and_copies_stay(path: pathlib.Path) -> None:
+    with slotfile.open(path) as store:
+        value, array = store.value("v", int), store.array("a", int, 3, initial=[1, 2, 3])
+        text, blob = store.text("t", 3), store.bytes("b", 3)
+        copy, lock, update = array.load(), value.lock(), array.update()
+        assert not store.closed
+    assert store.closed
+    store.close()
+    for used in (
+        lambda: value.value,
+        lambda: setattr(value, "value", 1),
+        lambda: value.add(1),
+        lambda: value.version,
+        lambda: value.lock(),
+        lambda: lock.acquire(),
+        lambda: array[0],
+        lambda: array.__setitem__(0, 1),
+        lambda: array.__setitem__([0], 1),
+        lambda: array.load(),
+        lambda: array.store(1),
+        lambda: list(array),
+        lambda: array.add(0),
+        lambda: array.update(),
+        lambda: update.__enter__(),
+        lambda: np.asarray(array),
+        lambda: text.value,
+        lambda: setattr(text, "value", ""),
+        lambda: blob.value,
+        lambda: pickle.dumps(value),
+        lambda: pickle.dumps(store),
+        lambda: store["v"],
+        lambda: "v" in store,
+        lambda: list(store),
+        lambda: len(store),
+        lambda: store.value("v", int),
+        lambda: store.sync(),
+        lambda: store.info(),
+        lambda: store.check(),
+        lambda: store.__enter__(),
+        lambda: store.__delitem__("v"),
+    ):
+        with pytest.raises(ValueError, match="closed"):
+            used()
+    assert copy.tolist() == [1, 2, 3]
+    assert repr(value) == "<Value 'v': int64, closed>"
+    assert repr(store) == f'<Store "{path}", closed>'
+    with slotfile.open(path) as again:
+        assert again.value("v", int).value == 0
+
+
+def test_closing_syncs(path: pathlib.Path) -> None:
+    with slotfile.open(path, sync_every=3600) as store:
+        store.value("x", int).value = 5
+        assert store.info().unsynced == 1
+        kept = store["x"]
+    with slotfile.open(path) as store:
+        assert store.info().unsynced == 0
+    assert repr(kept) == "<Value 'x': int64, closed>"
+
+
+def test_the_end_of_the_program_syncs(path: pathlib.Path) -> None:
+    run(
+        """
+import slotfile, sys
+store = slotfile.open(sys.argv[1], sync_every=3600)
+x = store.value("x", int)
+x.value = 5
+cycle = [x, store]
+cycle.append(cycle)
+sys.modules["kept"] = cycle
+""",
+        path,
+    )
+    with slotfile.open(path, "r") as store:
+        assert store["x"].value == 5
+        assert store.info().unsynced == 0
+
+
+def test_a_copy_of_the_file_is_as_of_the_last_sync(path: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    with slotfile.open(path, sync_every=None) as store:
+        x = store.value("x", int)
+        x.value = 5
+        store.sync()
+        x.value = 6
+        os.system(f"cp {path} {tmp_path}/cp")
+        store.copy_to(tmp_path / "copy")
+    with slotfile.open(tmp_path / "cp") as copied:
+        assert copied["x"].value == 5
+        assert copied.recovery.what == "restored" and copied.recovery.epoch is not None
+    with slotfile.open(tmp_path / "copy") as copied:
+        assert copied["x"].value == 6
+
+
+def test_info_check_and_recovery(store: slotfile.Store, path: pathlib.Path) -> None:
+    store.array("a", float, 10)[0] = 1
+    info = store.info()
+    assert info.path == str(path) and info.slots == 1 and info.format == (0, 1)
+    assert info.size == path.stat().st_size
+    assert [opener.pid for opener in info.open_by] == [os.getpid()]
+    store.sync()
+    synced = store.info().last_sync
+    assert synced is not None and synced.at.tzinfo is not None
+    assert store.check().ok and store.check().problems == []
+    assert store.recovery == ("created", None, False)
+    with slotfile.open(path) as again:
+        assert again.recovery.what == "created", "as this process first opened it"
+
+
+def test_damage_is_found(path: pathlib.Path) -> None:
+    path.write_bytes(b"not a store" * 100)
+    with pytest.raises(slotfile.Damaged, match="not a store"):
+        slotfile.open(path)
+    slotfile.open(path.with_name("x"), "x").close()
+    os.truncate(path.with_name("x"), 100_000)
+    with pytest.raises(slotfile.Damaged, match="truncated"):
+        slotfile.open(path.with_name("x"))
+
+
+def test_pickling_is_by_path_and_name(store: slotfile.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")
+    store.value("v", "uint8", initial=5)
+    handles = [store["v"], store.array("a", float, 3), store.text("t", 5), store.bytes("b", 5)]
+    for handle in handles:
+        copy = pickle.loads(pickle.dumps(handle))
+        assert type(copy) is type(handle) and repr(copy) == repr(handle)
+    copied = pickle.loads(pickle.dumps(handles[0]))
+    copied.add(1)
+    assert handles[0].value == 6
+    again = pickle.loads(pickle.dumps(store))
+    assert list(again) == list(store)
+    assert again.path == store.path
+    del store["v"]
+    with pytest.raises(slotfile.NotFound):
+        pickle.loads(pickle.dumps(handles[0]))
+
+
+def test_pickles_keep_how_the_store_was_opened(path: pathlib.Path) -> None:
+    slotfile.open(path).value("x", int)
+    with slotfile.open(path, "r", lock_timeout=None) as store:
+        again = pickle.loads(pickle.dumps(store))
+        with pytest.raises(slotfile.ReadOnly):
+            again["x"].add(1)
+    with slotfile.open(path, "r+", lock_timeout=0.5, sync_every=None) as store:
+        with pytest.raises(slotfile.NotFound):
+            pickle.loads(pickle.dumps(store)).value("y", int)
+    dumped = pickle.dumps(slotfile.open(path))
+    path.unlink()
+    with pytest.raises(FileNotFoundError):
+        pickle.loads(dumped)
+
+
+def test_temporary_stores(tmp_path: pathlib.Path) -> None:
+    store = slotfile.temporary()
+    x = store.value("x", int)
+    assert x.add(5) == 5
+    assert store.path is None and repr(store) == "<Store in memory>"
+    for handle in (store, x):
+        with pytest.raises(TypeError, match="temporary store has no name"):
+            pickle.dumps(handle)
+    with slotfile.temporary() as other:
+        assert "x" not in other
+    with pytest.raises(ValueError):
+        other.value("x", int)
+
+
+def test_every_exception_is_an_error_and_what_one_expects() -> None:
+    expected = {
+        "NotFound": KeyError, "FileNotFound": FileNotFoundError, "Exists": FileExistsError,
+        "TypeMismatch": TypeError, "Invalid": ValueError, "OutOfBounds": IndexError,
+        "LockTimeout": TimeoutError, "ReadOnly": PermissionError, "NotPermitted": PermissionError,
+        "Full": OSError, "SystemFailure": OSError, "Damaged": Exception, "Removed": Exception,
+        "Deadlock": Exception, "Evicted": Exception,
+    }  # fmt: skip
+    for name, builtin in expected.items():
+        assert issubclass(getattr(slotfile, name), (slotfile.Error,))
+        assert issubclass(getattr(slotfile, name), builtin)
+    raised = slotfile.NotFound("no such slot")
+    assert str(raised) == "no such slot"

@@ -76,7 +76,9 @@ impl Syncer {
                 let Some(held) = protocol::try_lock(&lock, attachment) else { return Ok(()) };
                 // Relaxed: a time; whoever syncs too early does so in vain.
                 let last = attachment.live.load(live::LAST_SYNC, Relaxed);
-                if sys::since_boot().saturating_sub(last) < period.as_nanos() as u64 {
+                // A time to come is another boot's, or of a container with a clock of its own.
+                let since = sys::since_boot().checked_sub(last).map(Duration::from_nanos);
+                if since.is_some_and(|since| since < period) {
                     return Ok(());
                 }
                 (tracked, held)

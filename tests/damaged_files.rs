@@ -132,7 +132,7 @@ fn an_undamaged_copy_is_used_without_errors() {
 
 /// Each byte of the structure, one at a time: a flip is found, or it changes nothing.
 #[test]
-fn each_flipped_byte_of_the_structure_is_refused_or_harmless() {
+fn row_28_each_flipped_byte_of_the_structure_is_refused_or_harmless() {
     let folder = folder();
     let original = folder.path().join("pristine");
     pristine(&original);
@@ -165,7 +165,7 @@ fn each_flipped_byte_of_the_structure_is_refused_or_harmless() {
 /// The index has no CRC of its own, and a slot whose entry is gone is not found; but an
 /// entry never leads to another slot, or to a wrong value.
 #[test]
-fn each_flipped_byte_of_the_index_at_worst_hides_its_slot() {
+fn row_28_each_flipped_byte_of_the_index_at_worst_hides_its_slot() {
     let folder = folder();
     let original = folder.path().join("pristine");
     pristine(&original);
@@ -199,7 +199,7 @@ fn rubbish_in_the_allocation_ends_harms_no_old_slot_that_is_read() {
 }
 
 #[test]
-fn a_truncated_file_is_refused_or_its_slots_are() {
+fn row_24_a_truncated_file_is_refused_or_its_slots_are() {
     let folder = folder();
     let original = folder.path().join("pristine");
     pristine(&original);
@@ -220,7 +220,7 @@ fn a_truncated_file_is_refused_or_its_slots_are() {
 }
 
 #[test]
-fn offsets_out_of_the_store_are_refused() {
+fn row_29_offsets_out_of_the_store_are_refused() {
     let folder = folder();
     let runs = {
         let original = folder.path().join("pristine");
@@ -272,7 +272,7 @@ fn offsets_out_of_the_store_are_refused() {
 }
 
 #[test]
-fn another_version_is_refused_with_both_versions_named() {
+fn row_33_another_version_is_refused_with_both_versions_named() {
     let folder = folder();
     for (major, minor) in [(0u32, 1u32), (1, 1), (7, 3), (u32::MAX, 0), (1 << 24, 0)] {
         for seal in [true, false] {
@@ -312,7 +312,7 @@ const REMOVED: u64 = 32_767;
 
 /// Words that say that a slot is locked, or in a transaction, by somebody who is not there.
 #[test]
-fn rubbish_in_control_words_is_settled() {
+fn row_31_rubbish_in_control_words_is_settled() {
     let folder = folder();
     let path = store_in(&folder);
     for attached in [false, true] {
@@ -360,8 +360,8 @@ fn rubbish_in_control_words_is_settled() {
 }
 
 #[test]
-fn rubbish_in_the_process_table_is_settled() {
-    const NAME: &str = "rubbish_in_the_process_table_is_settled";
+fn row_31_rubbish_in_the_process_table_is_settled() {
+    const NAME: &str = "row_31_rubbish_in_the_process_table_is_settled";
     if role().is_some() {
         let store = open(&path()).unwrap();
         let array = store.array::<f64>("array", 3).unwrap();

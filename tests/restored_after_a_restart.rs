@@ -30,7 +30,7 @@ fn folder() -> (tempfile::TempDir, std::path::PathBuf) {
 }
 
 #[test]
-fn what_was_synced_is_there_and_what_came_after_is_not() {
+fn row_34_what_was_synced_is_there_and_what_came_after_is_not() {
     let (_folder, path) = folder();
     let store = open(&path);
     assert_eq!(store.recovery(), Recovery::Created);

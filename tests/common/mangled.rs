@@ -122,8 +122,8 @@ pub fn run(input: &[u8]) {
                 assert!(!message.contains('\n'), "{message}");
             }
         }
-        // Each of a few locks may cost its 20 ms.
-        assert!(start.elapsed() < Duration::from_secs(5), "it took {:?}", start.elapsed());
+        // Each of a few locks may cost its 20 ms. Fuzzers run on machines that are busy.
+        assert!(start.elapsed() < Duration::from_secs(30), "it took {:?}", start.elapsed());
     });
 }
 

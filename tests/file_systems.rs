@@ -94,7 +94,7 @@ fn row_37_on_overlayfs_a_reader_sees_what_a_later_writer_writes_or_is_refused() 
         }
         let all = std::os::unix::fs::PermissionsExt::from_mode(0o644);
         std::fs::set_permissions(at("lower").join("two"), all).unwrap();
-        let [lower, upper, work] = ["lower", "upper", "work"].map(|name| at(name));
+        let [lower, upper, work] = ["lower", "upper", "work"].map(at);
         let options = format!(
             "lowerdir={},upperdir={},workdir={}",
             lower.display(),

@@ -92,7 +92,7 @@ impl Heap {
     pub(crate) fn take(&self, py: Python<'_>, size: usize) -> PyResult<Piece> {
         if size > LARGEST {
             let arena = Bound::new(py, Arena::new(py, 1, size as u64)?)?;
-            return Ok(self.define(py, &arena, size)?.map_err(to_py)?);
+            return self.define(py, &arena, size)?.map_err(to_py);
         }
         let size = size.next_power_of_two().max(SMALLEST);
         let free = &self.free[class(size)];

@@ -62,6 +62,7 @@ impl Numbers {
 
     /// The bits of one. Relaxed, as is `store`: it is the lock that orders them.
     #[inline]
+    #[expect(clippy::useless_conversion, reason = "it is one for the smaller ones")]
     pub(crate) fn load(&self, index: usize) -> u64 {
         on_atomic!(self, index, number => number.load(Relaxed).into())
     }

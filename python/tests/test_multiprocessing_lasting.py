@@ -9,6 +9,8 @@ import pathlib
 import pickle
 import signal
 import statistics
+import subprocess
+import sys
 import threading
 import time
 from typing import Any
@@ -372,37 +374,36 @@ def test_a_lock_that_is_lost_is_let_go() -> None:
     assert done == [True]
 
 
-def end_early(numbers: Any, ready: Any, go: Any) -> None:
-    ready.set()
-    assert go.wait(HANG)
-    numbers[0] += 1
-
-
-def test_a_child_goes_on_when_its_parent_is_killed(context: Any) -> None:
-    """It has the memory still, and the locks."""
-    program = """
+@pytest.mark.parametrize("method", METHODS)
+def test_row_11_a_child_goes_on_when_its_parent_is_killed(method: str, tmp_path: pathlib.Path) -> None:
+    """It has the memory still, and gets the lock that its parent had."""
+    (tmp_path / "program.py").write_text(
+        f"""
 import os, signal, sys
 import slotfile.multiprocessing as mp
-def work(numbers, pipe):
-    numbers.get_lock().acquire(False)
-    os.write(pipe, b"x")
+def work(numbers, waits, out):
+    assert not numbers.get_lock().acquire(False)
+    waits.set()
     with numbers.get_lock():
         numbers[0] += 1
-        os.write(1, str(numbers[:]).encode())
+        with open(out, "w") as file:
+            print(numbers[:], file=file)
+    os._exit(0)
 if __name__ == "__main__":
-    numbers = mp.Array("i", [1, 2, 3])
-    reader, writer = os.pipe()
-    process = mp.get_context("fork").Process(target=work, args=(numbers, writer))
-    numbers.get_lock().acquire()
-    process.start()
-    os.read(reader, 1)
-    os.kill(os.getpid(), signal.SIGKILL)
+    context = mp.get_context("{method}")
+    numbers, waits = context.Array("i", [1, 2, 3]), context.Event()
+    process = context.Process(target=work, args=(numbers, waits, sys.argv[1] + ".new"))
+    with numbers.get_lock():
+        process.start()
+        waits.wait()
+        os.kill(os.getpid(), signal.SIGKILL)
 """
-    from conftest import python
-
-    parent = python(program)
-    out, err = parent.communicate(timeout=HANG)
-    assert (out, err, parent.returncode) == ("[2, 2, 3]", "", -signal.SIGKILL)
+    )
+    out = tmp_path / "out"
+    parent = subprocess.Popen([sys.executable, tmp_path / "program.py", out], stderr=subprocess.DEVNULL)
+    assert parent.wait(HANG) == -signal.SIGKILL
+    written = tmp_path / "out.new"
+    until(lambda: written.exists() and written.read_text() == "[2, 2, 3]\n", "the child has the lock")
 
 
 def test_interpreters_end_while_a_thread_waits() -> None:

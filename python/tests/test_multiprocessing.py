@@ -380,6 +380,8 @@ def test_the_start_method_is_set_for_both() -> None:
     finally:
         ours.set_start_method(before, force=True)
     assert ours.get_context() is ours.get_context(before)
+    for method in METHODS:
+        assert ours.get_context("spawn").get_context(method) is ours.get_context(method)
     assert isinstance(ours.get_context().Value("i"), slotfile.multiprocessing.sharedctypes.Synchronized)
 
 

@@ -41,6 +41,7 @@ const ORDER: &[&str] = &[
     "handle",
     "guard",
     "wait",
+    "reactor",
     "value",
     "array",
     "buffer",
@@ -50,6 +51,7 @@ const ORDER: &[&str] = &[
     "transaction",
     "snapshot",
     "watch",
+    "tasks",
     "lib",
 ];
 

@@ -173,7 +173,7 @@ impl Arena {
     fn new(py: Python<'_>, slots: u64, bytes: u64) -> PyResult<Arena> {
         /// What a store needs beside its slots, at most.
         const REST: u64 = 64 << 20;
-        let create = || OpenOptions::new().max_slots(slots).max_size(bytes + REST).temporary();
+        let create = || OpenOptions::new().max_slots(slots).max_size(bytes + REST).open_temporary();
         let store = py.detach(create).map_err(to_py)?;
         Ok(Arena { store, handed_over: OnceLock::new() })
     }

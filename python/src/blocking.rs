@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
-use slotfile::{Array, Element, Error, Store, Value};
+use slotfile::{Array, Buffer, Element, Error, Store, Value};
 
 use crate::error::to_py;
 
@@ -25,7 +25,7 @@ macro_rules! patient {
     )*};
 }
 
-patient!([] Store, [T: Element] Value<T>, [T: Element] Array<T>, [] slotfile::Slot, [] slotfile::Text, [] slotfile::Bytes);
+patient!([] Store, [T: Element] Value<T>, [T: Element] Array<T>, [T: Element] Buffer<T>, [] slotfile::Slot, [] slotfile::Text, [] slotfile::Bytes);
 
 /// For calls that may have to wait for a lock, this long at most.
 pub(crate) fn patiently(py: Python<'_>, timeout: Option<Duration>) -> Waiting<'_> {

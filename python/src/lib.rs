@@ -4,6 +4,7 @@
 
 mod array;
 mod blocking;
+mod buffer;
 mod error;
 mod key;
 mod lock;
@@ -24,9 +25,11 @@ mod _native {
     #[pymodule_export]
     use super::array::Array;
     #[pymodule_export]
+    use super::buffer::Buffer;
+    #[pymodule_export]
     use super::lock::Lock;
     #[pymodule_export]
-    use super::shared::leave_all;
+    use super::shared::{before_fork, leave_all};
     #[pymodule_export]
     use super::slot::{Slot, reopen_slot, wait_any};
     #[pymodule_export]

@@ -11,6 +11,7 @@ use slotfile::{Error, Event, OpenOptions, Recovery, ScalarType, Shape, SlotType}
 
 use crate::array::Array;
 use crate::blocking::{SLICE, patiently, seconds};
+use crate::buffer::Buffer;
 use crate::error::to_py;
 use crate::shared::{Options, Shared};
 use crate::text::{Bytes, Text};
@@ -142,6 +143,9 @@ impl Store {
             SlotType::Array(of, shape) => {
                 Array::open(py, shared, name, (*of, *shape), None, areas)?.into_any()
             }
+            SlotType::Buffer(of, shape) => {
+                Buffer::open(py, shared, name, (*of, *shape), None)?.into_any()
+            }
             SlotType::Text(capacity) => {
                 Text::open(py, shared, name, *capacity, None, areas)?.into_any()
             }
@@ -199,6 +203,21 @@ impl Store {
         self.shared.check_open()?;
         let of = (scalar_type(dtype)?, dimensions(shape)?);
         Array::open(py, &self.shared, name, of, initial, areas)
+    }
+
+    /// Opens the buffer of this name, or defines it: raw memory, for views without a copy.
+    #[pyo3(signature = (name, dtype, shape, initial=None))]
+    fn buffer<'py>(
+        &self,
+        py: Python<'py>,
+        name: &str,
+        dtype: &Bound<'py, PyAny>,
+        shape: &Bound<'py, PyAny>,
+        initial: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, Buffer>> {
+        self.shared.check_open()?;
+        let of = (scalar_type(dtype)?, dimensions(shape)?);
+        Buffer::open(py, &self.shared, name, of, initial)
     }
 
     /// Opens the text of this name, or defines it, for at most `capacity` bytes of UTF-8.

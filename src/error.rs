@@ -142,8 +142,19 @@ pub enum Error {
         /// How long was waited.
         waited: Duration,
     },
-    /// This thread holds the slot's lock in a way that the call would wait for for ever.
+    /// This thread holds the slot's lock in a way that the call would wait for for ever; or it
+    /// begins a transaction inside of another one on the same store.
     Deadlock {
+        /// The store.
+        path: PathBuf,
+        /// The slot; `None`: it is about a transaction inside of another.
+        slot: Option<String>,
+    },
+    /// Others have changed or locked the slot meanwhile, so the closure of
+    /// [`Store::transaction`](crate::Store::transaction) or
+    /// [`Store::snapshot`](crate::Store::snapshot) is about to run again. Only that closure
+    /// sees it, and passes it on.
+    Conflict {
         /// The store.
         path: PathBuf,
         /// The slot.
@@ -361,10 +372,22 @@ impl fmt::Display for Error {
                     None => write!(f, "another process holds it: wait for it, or end it"),
                 }
             }
-            Deadlock { path, slot } => write!(
+            Deadlock { path, slot: Some(slot) } => write!(
                 f,
                 "{}: slot {slot:?} is locked by this very thread, which would wait for itself; \
-                 do it inside the update, or after it",
+                 do it inside the update or transaction, through what that was given, or after it",
+                path.display()
+            ),
+            Deadlock { path, slot: None } => write!(
+                f,
+                "{}: a transaction inside of another one of this thread; do all of it in one, or \
+                 one after the other",
+                path.display()
+            ),
+            Conflict { path, slot } => write!(
+                f,
+                "{}: slot {slot:?} was changed or locked by others meanwhile; pass this error on \
+                 with `?`, and the closure is run again",
                 path.display()
             ),
             Removed { path, slot } => write!(

@@ -172,7 +172,7 @@ impl Watch {
         directory::each_between(attachment, self.lines, count, |descriptor| {
             if self.glob.matches(&descriptor.name) {
                 let region = directory::region(attachment, &descriptor)?;
-                let slot = Slot::new(self.store.handle(descriptor, region));
+                let slot = Slot::new(self.store.handle(descriptor.into(), region));
                 self.slots.push(Watched { slot, seen: None });
             }
             Ok(())

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A file imports only from those before it. A folder counts as one.
-const ORDER: [&str; 39] = [
+const ORDER: &[&str] = &[
     "clock",
     "copy",
     "dtype",
@@ -22,6 +22,8 @@ const ORDER: [&str; 39] = [
     "cell",
     "element",
     "layout",
+    "memory",
+    "known",
     "attach",
     "checkpoint",
     "space",
@@ -44,6 +46,9 @@ const ORDER: [&str; 39] = [
     "buffer",
     "text",
     "slot",
+    "content",
+    "transaction",
+    "snapshot",
     "watch",
     "lib",
 ];

@@ -7,6 +7,7 @@ mod errors;
 mod lock;
 mod sitting;
 mod streams;
+mod txn;
 mod values;
 mod waiting;
 

@@ -15,6 +15,7 @@ mod ls;
 mod rm;
 mod set;
 mod sync;
+mod txn;
 mod wait;
 mod watch;
 
@@ -151,6 +152,7 @@ fn dispatch(context: &mut Context, verb: Verb) -> Result<Exit, Failure> {
         Verb::Watch(args) => watch::run(context, args),
         Verb::Wait(args) => wait::run(context, args),
         Verb::Lock(args) => lock::run(context, args),
+        Verb::Txn(words) => txn::run(context, words),
         Verb::Info(args) => info::run(context, args),
         Verb::Sync(words) => sync::run(context, words),
         Verb::Check(args) => check::run(context, args),

@@ -46,6 +46,7 @@ const ORDER: &[&str] = &[
     "buffer",
     "text",
     "slot",
+    "owned",
     "content",
     "transaction",
     "snapshot",

@@ -42,6 +42,7 @@ from ._native import (
     Slot,
     Store,
     Text,
+    Transaction,
     Update,
     Value,
     before_fork as _before_fork,
@@ -49,7 +50,7 @@ from ._native import (
     open,
     temporary,
 )
-from . import _waiting
+from . import _transaction, _waiting
 from ._reports import Check, Event, Info, Opener, Problem, Recovery
 
 __all__ = [
@@ -81,6 +82,7 @@ __all__ = [
     "Store",
     "SystemFailure",
     "Text",
+    "Transaction",
     "TypeMismatch",
     "Update",
     "Value",
@@ -91,6 +93,8 @@ __all__ = [
 for _kind in (Value, Array, Buffer, Text, Bytes):
     setattr(_kind, "wait_until", _waiting.wait_until)
     setattr(_kind, "wait_async", _waiting.wait_async)
+
+setattr(Transaction, "update", _transaction.update)
 
 # The interpreter may end without dropping what is still open.
 _atexit.register(_leave_all)

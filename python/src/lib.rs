@@ -5,14 +5,17 @@
 mod array;
 mod blocking;
 mod buffer;
+mod data;
 mod error;
 mod key;
 mod lock;
+mod of_thread;
 mod scalar;
 mod shared;
 mod slot;
 mod store;
 mod text;
+mod transaction;
 mod update;
 mod value;
 
@@ -36,6 +39,8 @@ mod _native {
     use super::store::{Store, open, reopen, temporary};
     #[pymodule_export]
     use super::text::{Bytes, Text};
+    #[pymodule_export]
+    use super::transaction::Transaction;
     #[pymodule_export]
     use super::update::Update;
     #[pymodule_export]

@@ -32,8 +32,10 @@ def kill(child: subprocess.Popen[str]) -> float:
     """Kills it; when it was dead."""
     child.kill()
     child.wait(HANG)
+    dead = time.monotonic()
+    child.communicate()
     assert child.returncode == -signal.SIGKILL
-    return time.monotonic()
+    return dead
 
 
 @pytest.mark.parametrize("waiting", [False, True], ids=["comes later", "waits already"])

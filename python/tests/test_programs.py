@@ -118,7 +118,7 @@ def test_one_store_three_languages(path: pathlib.Path) -> None:
     store = slotfile.open(path)
     hits, each = store.value("hits", "uint64"), store.array("each", "int64", 4)
     times = 200
-    rust = subprocess.Popen([f"{programs}/examples/together", path, str(100 * times)])
+    rust = subprocess.Popen([f"{programs}/examples/together", path, str(100 * times)], stdout=subprocess.PIPE)
     shell = subprocess.Popen(
         [
             "sh",
@@ -147,7 +147,9 @@ with slotfile.open(sys.argv[1]) as store:
         hits.add(1)
         for i in range(4):
             each.add(i)
-    assert other.wait(HANG) == 0 and rust.wait(HANG) == 0 and shell.wait(HANG) == 0
+    assert other.communicate(timeout=HANG) == ("", "") and other.returncode == 0
+    assert rust.communicate(timeout=HANG)[0] and rust.returncode == 0
+    assert shell.wait(HANG) == 0
     total = (100 + 20 + 20) * times + times // 10
     assert hits.value == total
     assert list(each) == [total] * 4

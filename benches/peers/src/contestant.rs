@@ -16,6 +16,11 @@ use crate::scene::{Outcome, Scene};
 pub trait Contestant: Sync {
     fn name(&self) -> &'static str;
 
+    /// Another form of a contestant, of which only those works are told that it can do.
+    fn is_variant(&self) -> bool {
+        false
+    }
+
     fn sharing(&self) -> Sharing {
         Sharing::Full
     }

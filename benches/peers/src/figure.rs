@@ -73,8 +73,8 @@ pub enum Bound {
     AtMost(f64),
     AtLeast(f64),
     /// So many times what another one came to.
-    AtMostTimes(f64, &'static str),
-    AtLeastTimes(f64, &'static str),
+    TimesAtMost(f64, &'static str),
+    TimesAtLeast(f64, &'static str),
 }
 
 impl Goal {
@@ -82,8 +82,8 @@ impl Goal {
         match self.bound {
             Bound::AtMost(most) => format!("at most {}", unit.show(most)),
             Bound::AtLeast(least) => format!("at least {}", unit.show(least)),
-            Bound::AtMostTimes(n, whom) => format!("at most {n} × {whom}"),
-            Bound::AtLeastTimes(n, whom) => format!("at least {n} × {whom}"),
+            Bound::TimesAtMost(n, whom) => format!("at most {n} × {whom}"),
+            Bound::TimesAtLeast(n, whom) => format!("at least {n} × {whom}"),
         }
     }
 
@@ -93,8 +93,8 @@ impl Goal {
         Some(match self.bound {
             Bound::AtMost(most) => own <= most,
             Bound::AtLeast(least) => own >= least,
-            Bound::AtMostTimes(n, whom) => own <= n * median_of(whom)?,
-            Bound::AtLeastTimes(n, whom) => own >= n * median_of(whom)?,
+            Bound::TimesAtMost(n, whom) => own <= n * median_of(whom)?,
+            Bound::TimesAtLeast(n, whom) => own >= n * median_of(whom)?,
         })
     }
 }
@@ -124,8 +124,8 @@ mod tests {
         let holds = |bound| Goal { who: "slotfile", figure: 0, bound }.holds(results);
         assert_eq!(holds(Bound::AtMost(9.9)), Some(false));
         assert_eq!(holds(Bound::AtMost(10.0)), Some(true));
-        assert_eq!(holds(Bound::AtLeastTimes(2.1, "limit")), Some(false));
-        assert_eq!(holds(Bound::AtLeastTimes(2.0, "limit")), Some(true));
-        assert_eq!(holds(Bound::AtMostTimes(2.3, "nobody")), None);
+        assert_eq!(holds(Bound::TimesAtLeast(2.1, "limit")), Some(false));
+        assert_eq!(holds(Bound::TimesAtLeast(2.0, "limit")), Some(true));
+        assert_eq!(holds(Bound::TimesAtMost(2.3, "nobody")), None);
     }
 }

@@ -7,6 +7,7 @@
 
 mod contestant;
 mod contestants;
+mod curve;
 mod figure;
 mod measure;
 mod report;
@@ -16,13 +17,14 @@ mod shared;
 mod stats;
 mod work;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 
 use crate::contestant::Contestant;
+use crate::rounds::Task;
 use crate::scene::Scene;
 use crate::work::Work;
 
@@ -49,13 +51,22 @@ pub struct Options {
     rounds: usize,
     /// Seconds of one measurement, about
     #[arg(long, default_value_t = 0.25)]
-    effort: f64,
-    /// Three short rounds: for a look, not for figures to keep
+    seconds: f64,
+    /// Three short rounds at most: for a look, not for figures to keep
     #[arg(long)]
     quick: bool,
+    /// Also how the cost grows with slots, bytes, processes and stores
+    #[arg(long)]
+    curves: bool,
+    /// Only that
+    #[arg(long)]
+    only_curves: bool,
     /// Where the report goes
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/report"))]
     out: PathBuf,
+    /// The report goes into docs/performance.md instead, and what belongs to it beside that
+    #[arg(long, conflicts_with = "out")]
+    docs: bool,
     /// Where the stores are made: on the disk that is to be measured [default: that of the program]
     #[arg(long)]
     on: Option<PathBuf>,
@@ -80,6 +91,7 @@ struct Place {
     work: String,
     folder: PathBuf,
     seconds: f64,
+    size: u64,
 }
 
 fn main() -> Result<()> {
@@ -100,33 +112,66 @@ fn main() -> Result<()> {
 impl Place {
     fn find(self) -> Result<(&'static dyn Contestant, &'static dyn Work, Scene)> {
         let who = find("contestant", contestants::ALL, |c| c.name(), &self.contestant)?;
-        let work = find("work", work::ALL, |w| w.about().id, &self.work)?;
-        let effort = Duration::from_secs_f64(self.seconds);
-        let scene =
-            Scene { contestant: who.name(), work: work.about().id, folder: self.folder, effort };
+        let work = find("work", &all_works(), |w| w.about().id, &self.work)?;
+        let scene = Scene {
+            contestant: who.name(),
+            work: work.about().id,
+            folder: self.folder,
+            effort: Duration::from_secs_f64(self.seconds),
+            size: self.size,
+        };
         Ok((who, work, scene))
     }
 }
 
+/// Those of the table and those of the curves.
+fn all_works() -> Vec<&'static dyn Work> {
+    let curves = curve::ALL.iter().map(|curve| *curve as &dyn Work);
+    work::ALL.iter().copied().chain(curves).collect()
+}
+
 impl Options {
-    fn run(mut self) -> Result<()> {
+    pub fn rounds(&self) -> usize {
+        if self.quick { self.rounds.min(3) } else { self.rounds }
+    }
+
+    pub fn effort(&self) -> Duration {
+        Duration::from_secs_f64(if self.quick { 0.05 } else { self.seconds })
+    }
+
+    fn run(self) -> Result<()> {
         if self.list {
-            work::ALL
-                .iter()
-                .for_each(|work| println!("{:<16} {}", work.about().id, work.about().title));
+            let works = all_works();
+            works.iter().for_each(|w| println!("{:<16} {}", w.about().id, w.about().title));
             contestants::ALL.iter().for_each(|who| println!("{}", who.name()));
             return Ok(());
-        }
-        if self.quick {
-            (self.rounds, self.effort) = (3, 0.05);
         }
         if cfg!(debug_assertions) {
             bail!("a debug build measures nothing: run it with --release");
         }
-        let works = choose("work", work::ALL, |w| w.about().id, &self.works)?;
         let whos = choose("contestant", contestants::ALL, |c| c.name(), &self.contestants)?;
-        let report = rounds::run(&self, &works, &whos)?;
-        report.write(&self.out)
+        let report = rounds::run(&self, self.tasks()?, &whos)?;
+        if self.docs {
+            let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
+            return report.write(&docs.join("performance"), &docs.join("performance.md"));
+        }
+        report.write(&self.out, &self.out.join("report.md"))
+    }
+
+    /// What to do. A curve that is named is wanted.
+    fn tasks(&self) -> Result<Vec<Task>> {
+        let named = choose("work", &all_works(), |w| w.about().id, &self.works)?;
+        let is = |work: &dyn Work| named.iter().any(|named| named.about().id == work.about().id);
+        let mut tasks = Vec::new();
+        if !self.only_curves {
+            tasks.extend(work::ALL.iter().filter(|w| is(**w)).map(|work| Task::new(*work, 0)));
+        }
+        if self.curves || self.only_curves || !self.works.is_empty() {
+            for curve in curve::ALL.iter().filter(|curve| is(**curve)) {
+                tasks.extend(curve.sizes().iter().map(|size| Task::new(*curve, *size)));
+            }
+        }
+        Ok(tasks)
     }
 }
 

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -42,15 +41,20 @@ pub fn here(who: &dyn Contestant, work: &dyn Work, scene: &Scene) -> Result<()> 
 }
 
 /// Has it done by a process, which is killed with all that it started if it takes too long.
-pub fn elsewhere(contestant: &str, work: &str, on: &Path, effort: Duration) -> Result<Told> {
-    let folder = tempfile::tempdir_in(on).context("a folder to measure in")?;
-    let (out, err) = (folder.path().join("out"), folder.path().join("err"));
-    let place = folder.path().join("place");
-    std::fs::create_dir(&place)?;
-    let mut process = Command::new(std::env::current_exe()?)
-        .args(["measure", contestant, work])
-        .arg(place)
-        .arg(effort.as_secs_f64().to_string())
+pub fn elsewhere(
+    contestant: &'static str,
+    work: &'static str,
+    on: &Path,
+    effort: Duration,
+    size: u64,
+) -> Result<Told> {
+    let kept = tempfile::tempdir_in(on).context("a folder to measure in")?;
+    let (out, err) = (kept.path().join("out"), kept.path().join("err"));
+    let folder = kept.path().join("place");
+    std::fs::create_dir(&folder)?;
+    let scene = Scene { contestant, work, folder, effort, size };
+    let mut process = scene
+        .command("measure")?
         .stdout(File::create(&out)?)
         .stderr(File::create(&err)?)
         .process_group(0)

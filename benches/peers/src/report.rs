@@ -1,6 +1,7 @@
 //! What the rounds came to, as numbers (JSON); `markdown.rs` and `chart.rs` show them.
 
 mod chart;
+mod curve;
 mod machine;
 mod markdown;
 
@@ -9,13 +10,14 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+use self::curve::Curve;
 pub use self::machine::Machine;
 use crate::Options;
 use crate::contestant::Contestant;
 use crate::figure::Unit;
-use crate::rounds::Cell;
+use crate::rounds::{Cell, Task};
 use crate::stats::Summary;
-use crate::work::Work;
+use crate::work::About;
 
 const LIMIT: &str = "limit";
 const OURS: &str = "slotfile";
@@ -26,6 +28,7 @@ pub struct Report {
     rounds: usize,
     seconds_each: f64,
     rows: Vec<Row>,
+    curves: Vec<Curve>,
 }
 
 /// One figure of one work.
@@ -51,6 +54,9 @@ struct Entry {
     /// The median's ratio to the limit's, and to slotfile's.
     to_limit: Option<f64>,
     to_slotfile: Option<f64>,
+    /// It has done so little of the work that it does not count as near.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    other_work: bool,
     notes: Vec<String>,
 }
 
@@ -66,37 +72,75 @@ impl Report {
     pub fn new(
         options: &Options,
         machine: Machine,
-        works: &[&'static dyn Work],
         whos: &[&'static dyn Contestant],
-        cells: &[Vec<Cell>],
+        tasks: &[Task],
     ) -> Report {
-        let mut rows = Vec::new();
-        for (work, cells) in works.iter().zip(cells) {
-            for at in 0..work.about().figures.len() {
-                rows.push(Row::new(*work, at, whos, cells));
-            }
+        let works = tasks.iter().filter(|task| task.size == 0);
+        let seconds_each = options.effort().as_secs_f64();
+        Report {
+            machine,
+            rounds: options.rounds(),
+            seconds_each,
+            rows: works.flat_map(|task| Row::of(task.work.about(), whos, &task.cells)).collect(),
+            curves: Curve::of(whos, tasks),
         }
-        Report { machine, rounds: options.rounds, seconds_each: options.effort, rows }
     }
 
-    pub fn write(&self, folder: &Path) -> Result<()> {
+    /// Writes the numbers and the pictures to `folder`, and the text that shows them to `text`:
+    /// all of it, or what stands between the marks in it.
+    pub fn write(&self, folder: &Path, text: &Path) -> Result<()> {
         std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-        std::fs::write(folder.join("report.json"), serde_json::to_string_pretty(self)?)?;
-        std::fs::write(folder.join("report.md"), markdown::of(self))?;
-        chart::draw(self, &folder.join("peers.svg"))?;
-        println!("{}", markdown::goals(self));
-        println!("written to {}", folder.display());
+        std::fs::write(folder.join("report.json"), serde_json::to_string_pretty(self)? + "\n")?;
+        if !self.rows.is_empty() {
+            chart::draw(self, &folder.join("peers.svg"))?;
+            println!("{}", markdown::goals(self));
+        }
+        for curve in &self.curves {
+            curve.draw(&folder.join(format!("{}.svg", curve.id)))?;
+        }
+        let from = text.parent().unwrap_or(folder);
+        let pictures = folder.strip_prefix(from).unwrap_or(folder);
+        let written = markdown::of(self, pictures);
+        let before = std::fs::read_to_string(text).unwrap_or_default();
+        let marks = before.split_once(BEGIN).zip(before.split_once(END));
+        let whole = match marks {
+            Some(((head, _), (_, tail))) => format!("{head}{BEGIN}\n{written}{END}{tail}"),
+            None => written,
+        };
+        std::fs::write(text, whole)?;
+        println!("written to {} and {}", text.display(), folder.display());
         Ok(())
     }
 }
 
+/// Where the report stands in a text of somebody else's.
+const BEGIN: &str = "<!-- written by benches/peers -->";
+const END: &str = "<!-- end of what benches/peers wrote -->";
+
 impl Row {
-    fn new(work: &dyn Work, at: usize, whos: &[&'static dyn Contestant], cells: &[Cell]) -> Row {
-        let figure = work.about().figures[at];
+    /// One for each figure of a work.
+    fn of(work: &About, whos: &[&'static dyn Contestant], cells: &[Cell]) -> Vec<Row> {
+        let mut rows: Vec<Row> =
+            (0..work.figures.len()).map(|at| Row::of_figure(work, at, whos, cells)).collect();
+        if let Some(same) = work.same_if {
+            let least = rows[same].median(OURS).unwrap_or(0.0) / 100.0;
+            let enough = |who: &str| rows[same].median(who).is_some_and(|median| median >= least);
+            let short: Vec<bool> = whos.iter().map(|who| !enough(who.name())).collect();
+            for (row, at) in rows.iter_mut().flat_map(|row| row.results.iter_mut().zip(&short)) {
+                row.other_work = *at;
+            }
+        }
+        rows
+    }
+
+    fn of_figure(work: &About, at: usize, whos: &[&'static dyn Contestant], cells: &[Cell]) -> Row {
+        let figure = work.figures[at];
         let mut results: Vec<Entry> = Vec::new();
         for (who, cell) in whos.iter().zip(cells) {
-            let values = cell.outcomes.iter().map(|outcome| outcome.figures[at]);
-            let summary = (values.len() > 0).then(|| Summary::of(values));
+            let summary = cell.summary(at);
+            if summary.is_none() && who.is_variant() {
+                continue;
+            }
             let rounds = |(note, count): (&String, &usize)| match count {
                 1 => note.clone(),
                 _ => format!("{note} ({count} rounds)"),
@@ -107,28 +151,26 @@ impl Row {
                 summary,
                 to_limit: None,
                 to_slotfile: None,
+                other_work: false,
                 notes: cell.notes.iter().map(rounds).collect(),
             });
         }
         let mut row = Row {
-            work: work.about().id,
-            title: work.about().title,
-            limit: work.about().limit,
+            work: work.id,
+            title: work.title,
+            limit: work.limit,
             figure: figure.what,
             unit: figure.unit,
             results,
             goals: Vec::new(),
         };
-        let (limit, ours) = (row.median(LIMIT), row.median(OURS));
+        let (limit, ours) = (row.limit_median(), row.median(OURS));
         for entry in &mut row.results {
             let ratio = |to: Option<f64>| Some(entry.summary.as_ref()?.median / to?);
             (entry.to_limit, entry.to_slotfile) = (ratio(limit), ratio(ours));
         }
-        row.goals = work
-            .about()
-            .goals
-            .iter()
-            .filter(|goal| goal.figure == at)
+        let goals = work.goals.iter().filter(|goal| goal.figure == at);
+        row.goals = goals
             .map(|goal| GoalMet {
                 who: goal.who,
                 goal: goal.show(figure.unit),
@@ -136,6 +178,12 @@ impl Row {
             })
             .collect();
         row
+    }
+
+    /// Of the plain limit; where that one cannot do the work, of the other.
+    fn limit_median(&self) -> Option<f64> {
+        let limits = self.results.iter().filter(|e| e.contestant.starts_with(LIMIT));
+        limits.filter_map(|e| Some(e.summary.as_ref()?.median)).next()
     }
 
     fn median(&self, who: &str) -> Option<f64> {

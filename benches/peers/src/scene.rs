@@ -17,11 +17,14 @@ pub struct Outcome {
     /// What the reader of the table should know of this run.
     #[serde(default)]
     pub notes: Vec<String>,
+    /// To be used only if there is nothing better.
+    #[serde(default)]
+    pub doubtful: bool,
 }
 
 impl From<Vec<f64>> for Outcome {
     fn from(figures: Vec<f64>) -> Outcome {
-        Outcome { figures, notes: Vec::new() }
+        Outcome { figures, notes: Vec::new(), doubtful: false }
     }
 }
 
@@ -32,57 +35,68 @@ pub struct Scene {
     pub folder: PathBuf,
     /// How long the measured part is to take, about.
     pub effort: Duration,
+    /// Of what is measured, where it is measured at several sizes.
+    pub size: u64,
 }
 
 /// Words of memory that both processes of a measurement see.
 #[derive(Clone, Copy)]
 enum Word {
-    /// 1 when the second process is ready.
+    /// How many of the other processes are ready.
     Ready,
     /// 1 when both are to begin, 2 when they are to end.
     Go,
-    /// What the second process has to tell.
+    /// What the other processes have to tell, in sum.
     Report,
-    /// Nanoseconds of it.
+    /// Nanoseconds of it, of the one that took longest.
     Time,
     /// When the last announcement was made.
     Stamp,
 }
 
-/// One side of a measurement by two processes. Each is bound to a processor of its own: two that
+/// One side of a measurement by two processes, or more. Each is bound to a processor of its own: two that
 /// take turns on one do not contend.
 pub struct Side {
     words: Shared,
-    other: Option<Child>,
+    others: Vec<Child>,
 }
 
 impl Scene {
-    /// Starts the second process, and returns when it is ready.
     pub fn with_partner(&self) -> Result<Side> {
-        let mut side = Side { words: self.words()?, other: None };
+        self.with_partners(1)
+    }
+
+    /// Starts the other processes, and returns when they are ready.
+    pub fn with_partners(&self, count: usize) -> Result<Side> {
+        let mut side = Side { words: self.words()?, others: Vec::new() };
         // Left from an earlier try.
         for word in [Word::Ready, Word::Go, Word::Report, Word::Time, Word::Stamp] {
             side.word(word).store(0, Ordering::SeqCst);
         }
-        let child = Command::new(std::env::current_exe()?)
-            .args(["partner", self.contestant, self.work])
-            .arg(&self.folder)
-            .arg(self.effort.as_secs_f64().to_string())
-            .spawn()
-            .context("the second process")?;
-        side.other = Some(child);
+        for _ in 0..count {
+            let child = self.command("partner")?.spawn().context("the second process")?;
+            side.others.push(child);
+        }
         bind_to(0);
-        side.wait_for(Word::Ready, 1)?;
+        side.wait_for(Word::Ready, count as u64)?;
         Ok(side)
     }
 
-    /// The second process: says that it is ready, and returns when it is to begin.
+    /// One of the other processes: says that it is ready, and returns when it is to begin.
     pub fn as_partner(&self) -> Result<Side> {
-        let mut side = Side { words: self.words()?, other: None };
-        bind_to(1);
-        side.word(Word::Ready).store(1, Ordering::SeqCst);
+        let mut side = Side { words: self.words()?, others: Vec::new() };
+        let before = side.word(Word::Ready).fetch_add(1, Ordering::SeqCst);
+        bind_to(before as usize + 1);
         side.wait_for(Word::Go, 1)?;
         Ok(side)
+    }
+
+    /// This program again, for a part of this measurement.
+    pub fn command(&self, part: &str) -> Result<Command> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args([part, self.contestant, self.work]).arg(&self.folder);
+        command.args([self.effort.as_secs_f64().to_string(), self.size.to_string()]);
+        Ok(command)
     }
 
     fn words(&self) -> Result<Shared> {
@@ -105,7 +119,7 @@ impl Side {
             std::hint::spin_loop();
             if start.elapsed() > Duration::from_secs(1) {
                 std::thread::sleep(Duration::from_millis(1));
-                if let Some(other) = &mut self.other {
+                for other in &mut self.others {
                     ensure!(other.try_wait()?.is_none(), "the second process ended");
                 }
             }
@@ -122,17 +136,18 @@ impl Side {
         self.word(Word::Go).load(Ordering::Relaxed) == 2
     }
 
-    /// The second process's result.
+    /// The result of one of the other processes.
     pub fn report(&self, number: u64, time: Duration) {
-        self.word(Word::Time).store(time.as_nanos() as u64, Ordering::SeqCst);
-        self.word(Word::Report).store(number, Ordering::SeqCst);
+        self.word(Word::Time).fetch_max(time.as_nanos() as u64, Ordering::SeqCst);
+        self.word(Word::Report).fetch_add(number, Ordering::SeqCst);
     }
 
-    /// Ends the second process; returns what it reported.
+    /// Ends the other processes; returns what they reported.
     pub fn end(mut self) -> Result<(u64, Duration)> {
         self.word(Word::Go).store(2, Ordering::SeqCst);
-        let mut other = self.other.take().expect("the first process ends the second");
-        ensure!(other.wait()?.success(), "the second process failed");
+        for other in &mut self.others {
+            ensure!(other.wait()?.success(), "the second process failed");
+        }
         let time = Duration::from_nanos(self.word(Word::Time).load(Ordering::SeqCst));
         Ok((self.word(Word::Report).load(Ordering::SeqCst), time))
     }
@@ -150,7 +165,7 @@ impl Side {
 
 impl Drop for Side {
     fn drop(&mut self) {
-        if let Some(other) = &mut self.other {
+        for other in &mut self.others {
             let _ = other.kill();
             let _ = other.wait();
         }
@@ -165,12 +180,14 @@ fn now() -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
-/// Binds this thread to a processor, if it may be.
-fn bind_to(processor: usize) {
+/// Binds this thread to a processor, counted round and round, if it may be.
+fn bind_to(number: usize) {
+    // SAFETY: a call without memory.
+    let processors = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) }.max(1) as usize;
     // SAFETY: a set of processors is plain bytes, ours, and of the size that is named.
     unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(processor, &mut set);
+        libc::CPU_SET(number % processors, &mut set);
         libc::sched_setaffinity(0, size_of_val(&set), &set);
     }
 }

@@ -23,6 +23,10 @@ impl Contestant for Limit {
         if self.versions == 1 { "limit" } else { "limit (4 versions)" }
     }
 
+    fn is_variant(&self) -> bool {
+        self.versions != 1
+    }
+
     fn number(&self, path: &Path, keep: Keep) -> Result<Box<dyn Number>> {
         self.only_blocks()?;
         Ok(match keep {

@@ -106,9 +106,9 @@ def add_two(effort):
     share, rate = min(runs)
     notes = []
     if share > EQUAL:
-        notes.append(f"unequal shares in all of {TRIES} tries, at best {share:.0%} for one side")
+        notes.append(f"unequal shares in each of {TRIES} tries")
     elif len(runs) > 1:
-        notes.append("thrown away for unequal shares, and repeated")
+        notes.append("repeated for unequal shares")
     return [rate], notes
 
 
@@ -230,4 +230,5 @@ if __name__ == "__main__":
     # As it is on Linux up to 3.13; a spawned process would import this file anew.
     multiprocessing.set_start_method("fork")
     figures, notes = WORKS[sys.argv[1]](float(sys.argv[2]))
-    print(json.dumps({"figures": figures, "notes": notes}))
+    doubtful = any(note.startswith("unequal") for note in notes)
+    print(json.dumps({"figures": figures, "notes": notes, "doubtful": doubtful}))

@@ -26,6 +26,10 @@ impl Contestant for Slotfile {
         if self.areas == 2 { "slotfile" } else { "slotfile (4 areas)" }
     }
 
+    fn is_variant(&self) -> bool {
+        self.areas != 2
+    }
+
     fn number(&self, path: &Path, keep: Keep) -> Result<Box<dyn Number>> {
         self.only_blocks()?;
         let store = open(path, 0)?;
@@ -43,7 +47,7 @@ impl Contestant for Slotfile {
 
     fn define(&self, path: &Path, names: &[Name]) -> Result<Box<dyn Names>> {
         self.only_blocks()?;
-        let store = open(path, names.len())?;
+        let store = open(path, names.len() + 1)?;
         for name in names {
             store.value_with(&name.name, Define::new().initial(name.value))?;
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 
-use super::Report;
+use super::{OURS, Report};
 
 pub fn draw(report: &Report, path: &Path) -> Result<()> {
     // Not a `?` in the middle: the errors of the drawing borrow what is drawn on.
@@ -41,15 +41,15 @@ fn try_draw(report: &Report, path: &Path) -> Result<(), Box<dyn std::error::Erro
         .x_label_area_size(36)
         .y_label_area_size(330)
         .build_cartesian_2d(
-            (least / 2.0..most * 300.0).log_scale(),
-            (0..rows.len()).into_segmented(),
+            (least / 2.0..most * 30.0).log_scale(),
+            (0..rows.len().max(2) - 1).into_segmented(),
         )?;
     chart
         .configure_mesh()
         .y_labels(rows.len() + 1)
         .y_label_formatter(&|at| match at {
-            SegmentValue::CenterOf(at) => {
-                let row = &rows[rows.len() - 1 - (*at).min(rows.len() - 1)];
+            SegmentValue::CenterOf(at) if *at < rows.len() => {
+                let row = &rows[rows.len() - 1 - at];
                 let title = row.title.split(" beside ").next().unwrap_or(row.title);
                 if row.figure.is_empty() {
                     title.to_owned()
@@ -59,14 +59,14 @@ fn try_draw(report: &Report, path: &Path) -> Result<(), Box<dyn std::error::Erro
             }
             _ => String::new(),
         })
-        .x_label_formatter(&|cost| format!("{cost}"))
+        .x_label_formatter(&|cost| format!("{cost:e}"))
         .x_desc("times slotfile")
         .light_line_style(WHITE)
         .label_style(("sans-serif", 13))
         .draw()?;
     for (colour, who) in whos.iter().enumerate() {
         let style = Palette99::pick(colour).filled();
-        let size = if who.starts_with("slotfile") { 6 } else { 4 };
+        let size = if *who == OURS { 6 } else { 4 };
         let own = points.iter().filter(|point| point.1 == *who);
         chart
             .draw_series(own.map(|(row, _, cost)| {
@@ -77,7 +77,7 @@ fn try_draw(report: &Report, path: &Path) -> Result<(), Box<dyn std::error::Erro
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
+        .position(SeriesLabelPosition::LowerRight)
         .background_style(WHITE)
         .border_style(BLACK.mix(0.3))
         .label_font(("sans-serif", 13))

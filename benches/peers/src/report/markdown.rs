@@ -1,10 +1,11 @@
 use std::fmt::Write;
+use std::path::Path;
 
-use super::{Entry, LIMIT, OURS, Report, Row};
+use super::{Entry, OURS, Report, Row};
 use crate::figure::digits;
 
 /// The whole report.
-pub fn of(report: &Report) -> String {
+pub fn of(report: &Report, pictures: &Path) -> String {
     let mut text = String::new();
     let machine = &report.machine;
     let versions: Vec<String> =
@@ -22,7 +23,11 @@ pub fn of(report: &Report) -> String {
         100.0 * machine.stolen,
         versions.join(", "),
     );
-    text += &goals(report);
+    if !report.rows.is_empty() {
+        text += &goals(report);
+        let picture = pictures.join("peers.svg");
+        let _ = write!(text, "\n![what each costs, slotfile being 1]({})\n", picture.display());
+    }
     let mut last = "";
     for row in &report.rows {
         if row.work != last {
@@ -30,6 +35,9 @@ pub fn of(report: &Report) -> String {
             last = row.work;
         }
         text += &table(row);
+    }
+    for curve in &report.curves {
+        text += &curve.markdown(pictures);
     }
     text
 }
@@ -44,7 +52,7 @@ pub fn goals(report: &Report) -> String {
         let show =
             |value: Option<f64>| value.map_or("–".to_owned(), |value| row.unit.show(value));
         let ours = row.median(OURS);
-        let of_limit = ours.zip(row.median(LIMIT)).map(|(ours, limit)| ours / limit);
+        let of_limit = ours.zip(row.limit_median()).map(|(ours, limit)| ours / limit);
         let nearest = row.nearest().map_or("–".to_owned(), |(who, median)| {
             let cost = row.cost(median).map_or(String::new(), |n| format!(", {} ×", digits(n)));
             format!("{who} {}{cost}", row.unit.show(median))
@@ -56,7 +64,7 @@ pub fn goals(report: &Report) -> String {
             text,
             "| {} | {} | {} | {} | {nearest} | {} | {} |",
             title(row),
-            show(row.median(LIMIT)),
+            show(row.limit_median()),
             show(ours),
             of_limit.map_or("–".to_owned(), digits),
             goals.join("; "),
@@ -100,7 +108,10 @@ fn table(row: &Row) -> String {
         key(a).unwrap_or(f64::INFINITY).total_cmp(&key(b).unwrap_or(f64::INFINITY))
     });
     for entry in entries {
-        let notes = entry.notes.join("; ");
+        let mut notes = entry.notes.join("; ");
+        if entry.other_work {
+            notes += "too little of the work to be compared";
+        }
         let _ = match (&entry.summary, &entry.absent) {
             (Some(s), _) => writeln!(
                 text,

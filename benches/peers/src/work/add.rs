@@ -13,7 +13,8 @@ const ABOUT: About = About {
     title: "add 1, one process",
     limit: "`lock xadd`",
     figures: &[figure("", Unit::Nanoseconds)],
-    goals: &[Goal { who: "slotfile", figure: 0, bound: Bound::AtMostTimes(2.3, "limit") }],
+    goals: &[Goal { who: "slotfile", figure: 0, bound: Bound::TimesAtMost(2.3, "limit") }],
+    ..About::NONE
 };
 
 impl Work for Add {

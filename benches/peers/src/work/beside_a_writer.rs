@@ -31,8 +31,9 @@ const ABOUT: About = About {
         Goal { who: "slotfile (4 areas)", figure: 0, bound: Bound::AtLeast(200_000.0) },
         Goal { who: "slotfile", figure: 1, bound: Bound::AtMost(100_000.0) },
         Goal { who: "slotfile (4 areas)", figure: 1, bound: Bound::AtMost(100_000.0) },
-        Goal { who: "slotfile", figure: 2, bound: Bound::AtLeastTimes(2.0, "LMDB") },
+        Goal { who: "slotfile", figure: 2, bound: Bound::TimesAtLeast(2.0, "LMDB") },
     ],
+    same_if: Some(2),
 };
 
 impl Work for BesideAWriter {

@@ -16,6 +16,7 @@ const ABOUT: About = About {
     limit: "`HashMap`",
     figures: &[figure("", Unit::Nanoseconds)],
     goals: &[Goal { who: "slotfile", figure: 0, bound: Bound::AtMost(150e6) }],
+    ..About::NONE
 };
 
 impl Work for Define {

@@ -19,6 +19,7 @@ const ABOUT: About = About {
     limit: "open + mmap",
     figures: &[figure("", Unit::Nanoseconds)],
     goals: &[Goal { who: "slotfile", figure: 0, bound: Bound::AtMost(60_000.0) }],
+    ..About::NONE
 };
 
 impl Work for Open {

@@ -14,6 +14,7 @@ const ABOUT: About = About {
     limit: "atomic load",
     figures: &[figure("", Unit::Nanoseconds)],
     goals: &[Goal { who: "slotfile", figure: 0, bound: Bound::AtMost(2.0) }],
+    ..About::NONE
 };
 
 impl Work for Read {

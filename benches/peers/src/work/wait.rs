@@ -26,6 +26,7 @@ pub static BUSY: Wait = Wait {
         limit: "spinning for 50 µs, then futex",
         figures: FIGURES,
         goals: &[Goal { who: "slotfile", figure: 0, bound: Bound::AtMost(1000.0) }],
+        ..About::NONE
     },
     pause: Duration::ZERO,
     turn: Duration::from_micros(50),
@@ -37,7 +38,8 @@ pub static IDLE: Wait = Wait {
         title: "an update seen by a process that waits, after a pause of 1 ms",
         limit: "futex",
         figures: FIGURES,
-        goals: &[Goal { who: "slotfile", figure: 0, bound: Bound::AtMostTimes(1.1, "limit") }],
+        goals: &[Goal { who: "slotfile", figure: 0, bound: Bound::TimesAtMost(1.1, "limit") }],
+        ..About::NONE
     },
     pause: Duration::from_millis(1),
     turn: Duration::from_millis(1),

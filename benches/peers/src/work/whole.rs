@@ -22,6 +22,7 @@ pub static KIB: Whole = Whole {
             Goal { who: "slotfile", figure: 0, bound: Bound::AtMost(25.0) },
             Goal { who: "slotfile", figure: 1, bound: Bound::AtMost(25.0) },
         ],
+        ..About::NONE
     },
     words: 128,
 };
@@ -36,6 +37,7 @@ pub static KIB_64: Whole = Whole {
             Goal { who: "slotfile", figure: 0, bound: Bound::AtMost(1600.0) },
             Goal { who: "slotfile", figure: 1, bound: Bound::AtMost(1600.0) },
         ],
+        ..About::NONE
     },
     words: 8192,
 };

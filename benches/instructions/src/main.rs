@@ -1,12 +1,10 @@
-//! How many instructions the hot paths take, counted by valgrind: `cargo bench --bench
-//! instructions`. The counts do not depend on how busy the machine is, so that a path that has
-//! become longer can be told from noise; it fails the run. Where there is no valgrind, nothing is
-//! counted, and it says so.
+//! How many instructions the hot paths take, counted by valgrind:
+//! `cargo run --release --manifest-path benches/instructions/Cargo.toml`. The counts do not depend
+//! on how busy the machine is, so that a path that has become longer can be told from noise; it
+//! fails the run. Where there is no valgrind, nothing is counted, and it says so.
 //!
-//! What they are compared with stands in `instructions.json`. After a change that is meant:
-//! `cargo bench --bench instructions -- --renew`.
-
-#![allow(missing_docs, reason = "a program, not a library")]
+//! What they are compared with stands in `baseline.json`; after a change that is meant, `--renew`
+//! writes it anew. A package of its own, so that it is built in seconds.
 
 use std::hint::black_box;
 use std::path::Path;
@@ -15,7 +13,7 @@ use std::process::{Command, ExitCode};
 use serde_json::{Value, json};
 use slotfile::{OpenOptions, Store};
 
-const BASELINE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.json");
+const BASELINE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/baseline.json");
 
 /// A path: given a store, what is repeated.
 type Prepare = fn(&Store) -> Box<dyn FnMut(u64)>;
@@ -71,7 +69,7 @@ fn repeat<T>(mut once: impl FnMut() -> T + 'static) -> Box<dyn FnMut(u64)> {
 }
 
 fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args[..] {
         ["path", name, times, store] => {
@@ -86,7 +84,7 @@ fn main() -> ExitCode {
         [] => guard(false),
         ["--renew"] => guard(true),
         _ => {
-            eprintln!("usage: cargo bench --bench instructions [-- --renew]");
+            eprintln!("usage: instructions [--renew]");
             ExitCode::from(2)
         }
     }
@@ -97,7 +95,8 @@ fn guard(renew: bool) -> ExitCode {
         println!("valgrind is not installed: the instructions of the hot paths are not counted");
         return ExitCode::SUCCESS;
     }
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let program = std::env::current_exe().unwrap();
+    let folder = tempfile::tempdir_in(program.parent().unwrap()).unwrap();
     let mut baseline: Value = std::fs::read_to_string(BASELINE)
         .map_or_else(|_| json!({}), |text| serde_json::from_str(&text).unwrap());
     let tolerance = baseline["tolerance"].as_f64().unwrap_or(0.05);
@@ -140,7 +139,7 @@ fn guard(renew: bool) -> ExitCode {
     eprintln!("\nhot paths have become longer by more than {:.0} %:", 100.0 * tolerance);
     longer.iter().for_each(|path| eprintln!("  {path}"));
     eprintln!(
-        "counted with {}, expected from {}\nif it is meant: cargo bench --bench instructions -- --renew",
+        "counted with {}, expected from {}\nif it is meant, give --renew",
         rustc(),
         baseline["rustc"].as_str().unwrap_or("an unknown compiler"),
     );

@@ -345,11 +345,11 @@ impl<T: Element> Array<T> {
         T::with_bytes(out, |bytes| self.handle.memory.read(area, self.byte(start), bytes));
     }
 
-    fn byte(&self, position: usize) -> usize {
+    pub(crate) fn byte(&self, position: usize) -> usize {
         position * size_of::<T>()
     }
 
-    fn check_length(&self, expected: usize, found: usize) -> Result<()> {
+    pub(crate) fn check_length(&self, expected: usize, found: usize) -> Result<()> {
         if expected == found {
             return Ok(());
         }
@@ -357,11 +357,11 @@ impl<T: Element> Array<T> {
         Err(Error::Length { path, slot: self.name().to_owned(), expected, found })
     }
 
-    fn position(&self, index: impl ArrayIndex) -> Result<usize> {
+    pub(crate) fn position(&self, index: impl ArrayIndex) -> Result<usize> {
         index.position(&self.shape).ok_or_else(|| self.outside(format!("{index:?}")))
     }
 
-    fn positions(&self, range: impl RangeBounds<usize>) -> Result<Range<usize>> {
+    pub(crate) fn positions(&self, range: impl RangeBounds<usize>) -> Result<Range<usize>> {
         positions(&range, self.len()).map_err(|index| self.outside(index))
     }
 

@@ -38,6 +38,14 @@ impl AsRef<Region> for CellRegion {
     }
 }
 
+/// The control word of the cell that this part of the mapping starts with, acquired.
+#[inline]
+pub(crate) fn control(region: &Region) -> Control {
+    // SAFETY: the pointer is 16-aligned and valid for as long as `region` lives; all that
+    // changes these bytes does so by `swap`.
+    unsafe { load(region.cell_ptr()) }.control
+}
+
 fn pack(cell: Cell) -> u128 {
     u128::from(cell.value) | u128::from(cell.control.bits()) << 64
 }

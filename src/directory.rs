@@ -2,10 +2,11 @@
 //! here may have been written by anybody: it is copied to private memory, then checked,
 //! then used.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::attach::Attachment;
-use crate::cell::CellRegion;
+use crate::cell::{self, CellRegion};
 use crate::error::{Error, Result};
 use crate::layout::{Descriptor, FLAG_NO_CHECKPOINT, GRANULE, LINE, MAX_LINES, hash_name, live};
 use crate::map::Region;
@@ -105,23 +106,22 @@ pub(crate) fn region(attachment: &Attachment, descriptor: &Descriptor) -> Result
 pub(crate) fn is_removed(region: &Region, form: Form) -> bool {
     // Relaxed: removal is for ever, and what was the slot stays readable.
     let control = match form {
-        Form::Scalar => CellRegion::new(region.clone()).control(Relaxed),
+        Form::Scalar => cell::control(region),
         Form::Areas(_) | Form::Lock => region.control(Relaxed),
     };
     control.owner() == REMOVED
 }
 
 /// The slot of this name, if there is one.
-pub(crate) fn find(attachment: &Attachment, name: &str) -> Result<Option<(Descriptor, Region)>> {
+pub(crate) fn find(attachment: &Attachment, name: &str) -> Result<Option<Found>> {
     probe(attachment, name).map(|(found, _)| found)
 }
 
+/// A slot: its descriptor, and its part of the mapping.
+pub(crate) type Found = (Arc<Descriptor>, Region);
+
 /// The slot of this name, and the place in the index where a new one would be noted.
-#[allow(clippy::type_complexity, reason = "two results of one walk, used by its two callers")]
-fn probe(
-    attachment: &Attachment,
-    name: &str,
-) -> Result<(Option<(Descriptor, Region)>, Option<usize>)> {
+fn probe(attachment: &Attachment, name: &str) -> Result<(Option<Found>, Option<usize>)> {
     let hash = hash_name(name);
     let mask = attachment.header.regions.index_entries - 1;
     let mut vacant = None;
@@ -140,7 +140,7 @@ fn probe(
         } else if entry >> 32 == hash >> 32 {
             // All of it, before anything in it is believed: a damaged one must not pass for
             // another slot's, and its name be defined anew.
-            let descriptor = descriptor(attachment, line, count)?;
+            let descriptor = attachment.known.get(line, || descriptor(attachment, line, count))?;
             if descriptor.name == name {
                 let region = region(attachment, &descriptor)?;
                 if !is_removed(&region, descriptor.form()) {
@@ -189,7 +189,7 @@ pub(crate) fn define(
     attachment: &Attachment,
     patience: &mut Patience,
     definition: &Definition<'_>,
-) -> Result<(Descriptor, Region, bool)> {
+) -> Result<(Arc<Descriptor>, Region, bool)> {
     attachment.check_writable()?;
     let lock = attachment.live.part(live::DIRECTORY_LOCK, 2);
     let _held = lock_directory(attachment, &lock, patience)?;
@@ -227,7 +227,7 @@ pub(crate) fn define(
     attachment.index.store(vacant, entry, Relaxed);
     // Release: who sees the count sees descriptor, index and first content.
     attachment.live.store(live::COUNT, count_word(next_count), Release);
-    Ok((descriptor, region, true))
+    Ok((Arc::new(descriptor), region, true))
 }
 
 fn lock_directory<'a>(
@@ -250,7 +250,7 @@ pub(crate) fn explain(
     let path = attachment.path.clone();
     let slot = slot.to_owned();
     match failure {
-        Failure::Deadlock => Error::Deadlock { path, slot },
+        Failure::Deadlock => Error::Deadlock { path, slot: Some(slot) },
         Failure::Removed => Error::Removed { path, slot },
         Failure::Evicted => Error::Evicted { path, slot },
         Failure::Timeout(owner) => {

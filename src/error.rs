@@ -76,7 +76,7 @@ pub enum Error {
         path: PathBuf,
         /// Its format, major and minor.
         found: (u32, u32),
-        /// The format this build reads.
+        /// The newest format that this build reads.
         supported: (u32, u32),
     },
     /// Bytes of the file are not what they must be.
@@ -142,8 +142,19 @@ pub enum Error {
         /// How long was waited.
         waited: Duration,
     },
-    /// This thread holds the slot's lock in a way that the call would wait for for ever.
+    /// This thread holds the slot's lock in a way that the call would wait for for ever; or it
+    /// begins a transaction inside of another one on the same store.
     Deadlock {
+        /// The store.
+        path: PathBuf,
+        /// The slot; `None`: it is about a transaction inside of another.
+        slot: Option<String>,
+    },
+    /// Others have changed or locked the slot meanwhile, so the closure of
+    /// [`Store::transaction`](crate::Store::transaction) or
+    /// [`Store::snapshot`](crate::Store::snapshot) is about to run again. Only that closure
+    /// sees it, and passes it on.
+    Conflict {
         /// The store.
         path: PathBuf,
         /// The slot.
@@ -306,16 +317,19 @@ impl fmt::Display for Error {
                 write!(f, "{}: slot {slot:?} is there already", path.display())
             }
             NotAStore { path, why } => write!(f, "{}: not a store: {why}", path.display()),
-            Version { path, found, supported } => write!(
-                f,
-                "{}: format {}.{}, but this build reads {}.{}; use the version of slotfile that \
-                 wrote it",
-                path.display(),
-                found.0,
-                found.1,
-                supported.0,
-                supported.1
-            ),
+            Version { path, found, supported } => {
+                let remedy = match found.0 {
+                    0 => "that format was never released: make the store anew",
+                    _ => "use a slotfile as new as the one that wrote it",
+                };
+                let (path, (major, minor)) = (path.display(), found);
+                let (our_major, our_minor) = supported;
+                write!(
+                    f,
+                    "{path}: format {major}.{minor}, but this build reads {our_major}.{our_minor}; \
+                     {remedy}"
+                )
+            }
             Corrupt { path, slot: None, what } => {
                 write!(f, "{}: damaged: {what}; restore it from a copy", path.display())
             }
@@ -361,10 +375,22 @@ impl fmt::Display for Error {
                     None => write!(f, "another process holds it: wait for it, or end it"),
                 }
             }
-            Deadlock { path, slot } => write!(
+            Deadlock { path, slot: Some(slot) } => write!(
                 f,
                 "{}: slot {slot:?} is locked by this very thread, which would wait for itself; \
-                 do it inside the update, or after it",
+                 do it inside the update or transaction, through what that was given, or after it",
+                path.display()
+            ),
+            Deadlock { path, slot: None } => write!(
+                f,
+                "{}: a transaction inside of another one of this thread; do all of it in one, or \
+                 one after the other",
+                path.display()
+            ),
+            Conflict { path, slot } => write!(
+                f,
+                "{}: slot {slot:?} was changed or locked by others meanwhile; pass this error on \
+                 with `?`, and the closure is run again",
                 path.display()
             ),
             Removed { path, slot } => write!(

@@ -41,6 +41,34 @@ impl Store {
         define: Define<impl Sized>,
     ) -> Result<AnyHandle> {
         let attachment = &*self.attachment;
+        let (descriptor, region, new) = match directory::find(attachment, name)? {
+            Some((descriptor, region)) => (descriptor, region, false),
+            None => self.define_slot(name, slot_type, &define)?,
+        };
+        if !new && define.create_new {
+            let slot = Some(name.to_owned());
+            return Err(Error::Exists { path: attachment.path.clone(), slot });
+        }
+        if !descriptor.slot_type.opens_as(slot_type) {
+            return Err(Error::Type {
+                path: attachment.path.clone(),
+                slot: name.to_owned(),
+                asked: slot_type.clone().into(),
+                found: descriptor.slot_type.clone().into(),
+            });
+        }
+        Ok(self.handle(descriptor, region))
+    }
+
+    /// Defines the slot, unless somebody else has just done it; whether it is new.
+    #[cold]
+    fn define_slot(
+        &self,
+        name: &str,
+        slot_type: &SlotType,
+        define: &Define<impl Sized>,
+    ) -> Result<(Arc<Descriptor>, Region, bool)> {
+        let attachment = &*self.attachment;
         if let Some(why) = name_problem(name) {
             let (path, name) = (attachment.path.clone(), name.to_owned());
             return Err(Error::BadName { path, name, why });
@@ -56,6 +84,9 @@ impl Store {
                  it is larger than 32 GiB"
             )));
         }
+        if !self.settings.define {
+            return Err(self.not_found(name));
+        }
         if !matches!(define.areas, 2 | 4 | 8) {
             return Err(invalid(format!("{} areas; a slot has 2, 4 or 8", define.areas)));
         }
@@ -69,50 +100,27 @@ impl Store {
         if define.unit.chars().any(char::is_control) {
             return Err(invalid("its unit of measure has a control character".into()));
         }
-        let found = directory::find(attachment, name)?;
-        let (descriptor, region, new) = match found {
-            Some((descriptor, region)) => (descriptor, region, false),
-            None if !self.settings.define => return Err(self.not_found(name)),
-            None => {
-                let initial = define
-                    .initial
-                    .map(|data| data.to_content(slot_type))
-                    .transpose()
-                    .map_err(|misfit| misfit.error(&attachment.path, name, slot_type))?;
-                let mut patience = Patience::new(self.settings.lock_timeout);
-                directory::define(
-                    attachment,
-                    &mut patience,
-                    &Definition {
-                        name,
-                        doc: &define.doc,
-                        unit: &define.unit,
-                        slot_type,
-                        areas: define.areas as u8,
-                        initial: initial.as_deref(),
-                    },
-                )?
-            }
+        let initial = define
+            .initial
+            .as_ref()
+            .map(|data| data.to_content(slot_type))
+            .transpose()
+            .map_err(|misfit| misfit.error(&attachment.path, name, slot_type))?;
+        let definition = Definition {
+            name,
+            doc: &define.doc,
+            unit: &define.unit,
+            slot_type,
+            areas: define.areas as u8,
+            initial: initial.as_deref(),
         };
-        if !new && define.create_new {
-            let slot = Some(name.to_owned());
-            return Err(Error::Exists { path: attachment.path.clone(), slot });
-        }
-        if !descriptor.slot_type.opens_as(slot_type) {
-            return Err(Error::Type {
-                path: attachment.path.clone(),
-                slot: name.to_owned(),
-                asked: slot_type.clone().into(),
-                found: descriptor.slot_type.into(),
-            });
-        }
-        Ok(self.handle(descriptor, region))
+        let mut patience = Patience::new(self.settings.lock_timeout);
+        directory::define(attachment, &mut patience, &definition)
     }
 
     /// The handle of a slot that was found.
-    pub(crate) fn handle(&self, descriptor: Descriptor, region: Region) -> AnyHandle {
-        let form = descriptor.form();
-        let (store, descriptor) = (self.clone(), Arc::new(descriptor));
+    pub(crate) fn handle(&self, descriptor: Arc<Descriptor>, region: Region) -> AnyHandle {
+        let (store, form) = (self.clone(), descriptor.form());
         match form {
             Form::Areas(areas) => {
                 AnyHandle::Areas(Handle { store, descriptor, form, memory: region }, areas)
@@ -371,6 +379,16 @@ impl Drop for Updating {
     }
 }
 
+fn identity(store: &Store, descriptor: &Descriptor) -> (usize, u64) {
+    (Arc::as_ptr(&store.attachment).addr(), descriptor.live)
+}
+
+/// Whether this thread is inside an update of this value.
+#[inline]
+pub(crate) fn is_updating(store: &Store, descriptor: &Descriptor) -> bool {
+    UPDATES.get() > 0 && UPDATING.with_borrow(|all| all.contains(&identity(store, descriptor)))
+}
+
 impl Handle<CellRegion> {
     /// Replaces the value, see [`protocol::update_scalar`]. `f` is not the user's, or runs
     /// inside of [`Handle::begin_update`].
@@ -389,22 +407,18 @@ impl Handle<CellRegion> {
     /// An error if this thread is inside an update of this value.
     #[inline]
     pub(crate) fn check_not_updating(&self) -> Result<()> {
-        if UPDATES.get() == 0 || !UPDATING.with_borrow(|all| all.contains(&self.identity())) {
-            return Ok(());
+        match is_updating(&self.store, &self.descriptor) {
+            false => Ok(()),
+            true => Err(self.explain(Failure::Deadlock, &self.patience())),
         }
-        Err(self.explain(Failure::Deadlock, &self.patience()))
     }
 
     /// Begins an update by a closure of the user's.
     pub(crate) fn begin_update(&self) -> Result<Updating> {
         self.check_not_updating()?;
-        UPDATING.with_borrow_mut(|all| all.push(self.identity()));
+        UPDATING.with_borrow_mut(|all| all.push(identity(&self.store, &self.descriptor)));
         UPDATES.set(UPDATES.get() + 1);
         Ok(Updating)
-    }
-
-    fn identity(&self) -> (usize, u64) {
-        (Arc::as_ptr(&self.store.attachment).addr(), self.descriptor.live)
     }
 }
 

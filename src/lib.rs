@@ -23,9 +23,12 @@
 //! - [`Text`] and [`Bytes`]: a capacity and a current length
 //! - [`Buffer`]: raw memory of many scalars, each an atomic, for zero-copy views
 //! - [`Slot`]: any of them, by its type at run time: what tools use
+//! - [`Store::transaction`]: several slots updated at once, or not at all
+//! - [`Store::snapshot`]: several slots as they were at one instant
 //! - [`Guard`]: a slot's lock, for longer sections
 //! - [`Value::wait_until`], [`Value::wait_for_change`], [`Store::wait_any`]: asleep until others
-//!   change a slot; [`Watch`]: all whose names match
+//!   change a slot; [`Watch`]: all whose names match. With the feature `tokio` each of them has
+//!   an `async` form that takes no thread
 //! - [`Error`]: one type, which names the file, the slot and the remedy
 //!
 //! # What it promises
@@ -65,6 +68,7 @@ mod cell;
 mod check;
 mod checkpoint;
 mod clock;
+mod content;
 mod copy;
 mod cut;
 mod data;
@@ -79,19 +83,27 @@ mod futex;
 mod glob;
 mod guard;
 mod handle;
+mod known;
 mod layout;
 mod maintain;
 mod map;
+mod memory;
 mod open;
 mod protocol;
+#[cfg(feature = "tokio")]
+mod reactor;
 mod recovery;
 mod session;
 mod slot;
+mod snapshot;
 mod space;
 mod store;
 mod sync;
 mod sys;
+#[cfg(feature = "tokio")]
+mod tasks;
 mod text;
+mod transaction;
 mod unit;
 mod value;
 mod wait;
@@ -100,6 +112,7 @@ mod watch;
 pub use array::{Array, ArrayIndex, ArrayUpdate};
 pub use buffer::Buffer;
 pub use check::{Check, Problem};
+pub use content::{Ranged, Transactional};
 pub use data::{Data, Elements, ParseScalarError, Scalar};
 pub use define::{Define, Initial};
 pub use dtype::{Bits, Element, Number, ParseTypeError, ScalarType, Shape, SlotType};
@@ -107,8 +120,10 @@ pub use error::{Error, Result};
 pub use guard::{Guard, OwnedGuard};
 pub use recovery::Recovery;
 pub use slot::Slot;
+pub use snapshot::Snapshot;
 pub use store::{Event, Info, OpenOptions, Opener, Store, exit_on_truncation};
 pub use text::{Bytes, Text};
+pub use transaction::Transaction;
 pub use value::Value;
 pub use wait::Awaitable;
 pub use watch::{Change, Watch};

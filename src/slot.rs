@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::guard::{Guard, OwnedGuard};
 use crate::handle::{AnyHandle, Handle};
 use crate::map::Region;
-use crate::protocol::{self, Areas, Memory};
+use crate::protocol::{self, Areas, Memory, Sample};
 use crate::store::Store;
 use crate::text::{Bytes, Content, Text, into_text};
 use crate::value::Value;
@@ -35,11 +35,11 @@ use crate::wait::sealed::{Sealed, Target};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Slot {
-    kind: Kind,
+    pub(crate) kind: Kind,
 }
 
 #[derive(Clone, Debug)]
-enum Kind {
+pub(crate) enum Kind {
     Value(Handle<CellRegion>, ScalarType),
     Array(Handle<Region>, Areas, ScalarType, Shape),
     Text(Handle<Region>, Content),
@@ -67,7 +67,7 @@ impl Store {
         directory::each(&self.attachment, |descriptor| {
             let region = directory::region(&self.attachment, &descriptor)?;
             if !directory::is_removed(&region, descriptor.form()) {
-                slots.push(Slot::new(self.handle(descriptor, region)));
+                slots.push(Slot::new(self.handle(descriptor.into(), region)));
             }
             Ok(())
         })?;
@@ -365,7 +365,7 @@ impl Slot {
             }),
             Kind::Array(handle, ..) | Kind::Text(handle, _) | Kind::Bytes(handle, _) => {
                 let lock = handle.lock_for_update()?;
-                let mut content = self.read_locked(handle, lock.version());
+                let mut content = self.content_at(Sample::Area(self.layout().of(lock.version())));
                 let result = f(&mut content)?;
                 let bytes = content.to_content(self.slot_type()).map_err(|m| self.misfit(m))?;
                 handle.commit(lock, &self.layout(), 0, &bytes)?;
@@ -465,24 +465,24 @@ impl Slot {
         }
     }
 
-    /// The content of the current area, whose lock is held.
-    fn read_locked(&self, handle: &Handle<Region>, version: u64) -> Data {
-        let area = self.layout().of(version);
-        match &self.kind {
-            Kind::Array(_, _, scalar_type, shape) => {
+    /// The content that is there.
+    pub(crate) fn content_at(&self, sample: Sample) -> Data {
+        match (&self.kind, sample) {
+            (Kind::Value(_, scalar_type), Sample::Scalar(bits)) => {
+                Scalar::from_bits(bits, *scalar_type).into()
+            }
+            (Kind::Array(handle, _, scalar_type, shape), Sample::Area(area)) => {
                 let mut elements = Elements::zeros(*scalar_type, shape.len());
                 handle.memory.read(area, 0, elements.as_bytes_mut());
                 elements.into()
             }
-            Kind::Text(_, content) | Kind::Bytes(_, content) => {
-                let mut bytes = Vec::new();
-                content.read(&handle.memory, area, &mut bytes);
-                match self.kind {
-                    Kind::Text(..) => into_text(bytes).into(),
-                    _ => Data::Bytes(bytes),
-                }
+            (Kind::Text(handle, content), Sample::Area(area)) => {
+                into_text(content.copy(&handle.memory, area)).into()
             }
-            Kind::Value(..) | Kind::Buffer(..) => unreachable!("it has no areas"),
+            (Kind::Bytes(handle, content), Sample::Area(area)) => {
+                Data::Bytes(content.copy(&handle.memory, area))
+            }
+            _ => unreachable!("a value has no areas, and a buffer no contents of one instant"),
         }
     }
 
@@ -515,7 +515,7 @@ impl Slot {
         }
     }
 
-    fn positions(&self, range: impl RangeBounds<usize>) -> Result<Range<usize>> {
+    pub(crate) fn positions(&self, range: impl RangeBounds<usize>) -> Result<Range<usize>> {
         let shape = match &self.kind {
             Kind::Value(..) => Shape::from(1),
             Kind::Array(_, _, _, shape) | Kind::Buffer(_, _, _, shape) => *shape,
@@ -526,7 +526,12 @@ impl Slot {
     }
 
     /// Whether a closure has left as many elements of the same type as it was given.
-    fn check_elements(&self, of: ScalarType, expected: usize, left: &Elements) -> Result<()> {
+    pub(crate) fn check_elements(
+        &self,
+        of: ScalarType,
+        expected: usize,
+        left: &Elements,
+    ) -> Result<()> {
         let found = left.len();
         if left.scalar_type() != of {
             let asked = SlotType::Array(left.scalar_type(), found.into());
@@ -538,11 +543,11 @@ impl Slot {
         Ok(())
     }
 
-    fn misfit(&self, misfit: Misfit) -> Error {
+    pub(crate) fn misfit(&self, misfit: Misfit) -> Error {
         misfit.error(&self.path(), self.name(), self.slot_type())
     }
 
-    fn no_elements(&self) -> Error {
+    pub(crate) fn no_elements(&self) -> Error {
         let what = format!("a {} has no elements: read or replace it as a whole", self.slot_type());
         Error::Invalid { path: self.path(), slot: Some(self.name().to_owned()), what }
     }

@@ -62,6 +62,13 @@ impl Content {
         (bytes, version)
     }
 
+    /// One area's bytes, see [`Content::read`].
+    pub(crate) fn copy(&self, memory: &Region, area: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.read(memory, area, &mut bytes);
+        bytes
+    }
+
     /// Copies one area's bytes. The length may be torn, or damaged: it is cut to the
     /// capacity, and what is torn is read again.
     pub(crate) fn read(&self, memory: &Region, area: usize, out: &mut Vec<u8>) {
@@ -72,11 +79,16 @@ impl Content {
         memory.read(area, TEXT_LEN, out);
     }
 
-    fn store(&self, handle: &Handle<Region>, bytes: &[u8]) -> Result<()> {
-        let content = text_content(bytes, self.capacity).map_err(|misfit| {
+    /// The area that holds these bytes.
+    pub(crate) fn of_bytes(&self, handle: &Handle<Region>, bytes: &[u8]) -> Result<Vec<u8>> {
+        text_content(bytes, self.capacity).map_err(|misfit| {
             let slot_type = &handle.descriptor.slot_type;
             misfit.error(&handle.attachment().path, handle.name(), slot_type)
-        })?;
+        })
+    }
+
+    fn store(&self, handle: &Handle<Region>, bytes: &[u8]) -> Result<()> {
+        let content = self.of_bytes(handle, bytes)?;
         let lock = handle.lock_for_update()?;
         handle.commit(lock, &self.areas, 0, &content)?;
         Ok(())

@@ -172,7 +172,7 @@ impl Watch {
         directory::each_between(attachment, self.lines, count, |descriptor| {
             if self.glob.matches(&descriptor.name) {
                 let region = directory::region(attachment, &descriptor)?;
-                let slot = Slot::new(self.store.handle(descriptor, region));
+                let slot = Slot::new(self.store.handle(descriptor.into(), region));
                 self.slots.push(Watched { slot, seen: None });
             }
             Ok(())
@@ -240,5 +240,10 @@ impl Awaited for Definitions {
 
     fn explain(&self, failure: Failure) -> Error {
         directory::explain(self.attachment(), "the directory", failure, &Patience::new(None))
+    }
+
+    #[cfg(feature = "tokio")]
+    fn share(&self) -> std::sync::Arc<dyn Awaited> {
+        std::sync::Arc::new(self.clone())
     }
 }

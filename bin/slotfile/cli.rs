@@ -117,6 +117,12 @@ pub(crate) enum Verb {
             time; 125: slotfile itself failed; 126: the command cannot be run; 127: there is no such command."
     )]
     Lock(Lock),
+    /// Make several changes at once, or none: `set`, `add` and `check` lines on standard input
+    #[command(
+        override_usage = "slotfile txn [OPTIONS] FILE",
+        after_help = TXN
+    )]
+    Txn(Words),
     /// Show the store's format, its size, the room left and who has it open
     #[command(override_usage = "slotfile info [OPTIONS] FILE")]
     Info(Info),
@@ -136,6 +142,14 @@ pub(crate) enum Verb {
     #[command(override_usage = "slotfile demo [OPTIONS] [FILE]")]
     Demo(Demo),
 }
+
+const TXN: &str = "Each line is one of\n\n    \
+    set NAME VALUE...     as `slotfile set`\n    \
+    add NAME [N]          as `slotfile add`\n    \
+    check NAME OP VALUE   all is undone unless it holds; OP is eq, ne, lt, le, gt or ge\n    \
+    # comment\n\n\
+    quoted as in sh, and sees what the lines before it have done. Exit code 1: a check did not hold,\n\
+    or a number would overflow; the message names the line, and nothing was changed.";
 
 const VALUES: &str = "An array takes as many VALUEs as it has elements, or as --index spans. Integers are decimal or\n\
     0x and hex; floats also nan, inf, -inf; bool is true or false; text is one VALUE; bytes are hex.\n\

@@ -42,7 +42,9 @@ impl From<&Error> for Exit {
             | Length { .. }
             | Index { .. } => Exit::USAGE,
             NotAStore { .. } | Version { .. } | Corrupt { .. } | Truncated { .. } => Exit::DAMAGED,
-            LockTimeout { .. } | TooManyProcesses { .. } | Deadlock { .. } => Exit::BUSY,
+            LockTimeout { .. } | TooManyProcesses { .. } | Deadlock { .. } | Conflict { .. } => {
+                Exit::BUSY
+            }
             Type { .. } => Exit::TYPE,
             NoSpace { .. } | Full { .. } | AddressSpace { .. } => Exit::FULL,
             NotFound { .. } | Removed { .. } => Exit::ABSENT,
@@ -69,6 +71,11 @@ impl Failure {
     /// A failure that concerns one slot, in the words of the library's own messages.
     pub(crate) fn of_slot(exit: Exit, file: &Path, slot: &str, what: impl Display) -> Failure {
         Failure::new(exit, format!("{}: slot {slot:?}: {what}", file.display()))
+    }
+
+    /// The same, of this line of the input.
+    pub(crate) fn at_line(self, number: usize) -> Failure {
+        Failure::new(self.exit, format!("line {number}: {}", self.message))
     }
 
     /// An answer of no that needs no words.

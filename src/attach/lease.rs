@@ -18,6 +18,8 @@ pub(super) struct Lease {
     generation: u64,
     owner: Owner,
     guards: Vec<GuardMark>,
+    /// The thread is inside of a transaction.
+    in_transaction: bool,
 }
 
 /// A slot that this thread has locked through a guard.
@@ -35,7 +37,9 @@ impl Drop for Lease {
             return;
         }
         if let Some(attachment) = self.attachment.upgrade() {
-            let word = if self.guards.is_empty() { Word::Free } else { Word::Idle };
+            // What was leaked still names the entry.
+            let leaked = !self.guards.is_empty() || self.in_transaction;
+            let word = if leaked { Word::Idle } else { Word::Free };
             attachment.one_at_a_time(|| {
                 attachment.give_back(attachment.process(), self.owner - 1, word);
             });
@@ -105,6 +109,7 @@ fn with_lease<R>(attachment: &Attachment, f: impl FnOnce(&mut Lease) -> Result<R
             generation: fork::generation(),
             owner,
             guards: Vec::new(),
+            in_transaction: false,
         });
         f(leases.last_mut().expect("just pushed"))
     });
@@ -128,6 +133,19 @@ impl Attachment {
     pub(crate) fn remove_guard(&self, slot: u64) {
         self.guards.fetch_sub(1, Ordering::Relaxed);
         existing_lease(self, |lease| lease.guards.retain(|mark| mark.slot != slot));
+    }
+
+    /// Notes that this thread begins a transaction; false if it is inside of one.
+    pub(crate) fn begin_transaction(&self) -> Result<bool> {
+        let first = with_lease(self, |l| Ok(!std::mem::replace(&mut l.in_transaction, true)))?;
+        self.guards.fetch_add(usize::from(first), Ordering::Relaxed);
+        Ok(first)
+    }
+
+    /// The transaction is over, and no slot is locked by it.
+    pub(crate) fn end_transaction(&self) {
+        self.guards.fetch_sub(1, Ordering::Relaxed);
+        existing_lease(self, |lease| lease.in_transaction = false);
     }
 
     /// Whether this thread has locked the slot through a guard, and is not inside an

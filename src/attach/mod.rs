@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use crate::clock::seconds_since_1970;
 use crate::error::{Error, Result};
 use crate::fork::{self, PerProcess};
+use crate::known::Known;
 use crate::layout::{COMMON_BYTE, Header, LINE, TABLE_ENTRIES, TABLE_ENTRY_LEN, entry_byte, live};
 use crate::map::{Map, Region, Unmapped};
 use crate::protocol::{self, Memory, Owner, Peers, Word};
@@ -36,10 +37,11 @@ pub(crate) struct Attachment {
     table: Region,
     pub(crate) index: Region,
     pub(crate) directory: Region,
+    pub(crate) known: Known,
     process: PerProcess<Process>,
     /// Settles what a dead owner left, on every slot and every lock of the store.
     settle_all: fn(&Attachment, Owner) -> Result<()>,
-    /// Guards that exist; more than there are, if one was leaked.
+    /// Guards and transactions that exist; more than there are, if one was leaked.
     guards: AtomicUsize,
     /// The store for which this one is being made.
     original: OnceLock<Arc<Attachment>>,
@@ -121,6 +123,7 @@ impl Attachment {
             table,
             index,
             directory,
+            known: Known::new(header.regions.directory_lines),
             map,
             process: PerProcess::new(Process::new()),
             settle_all,

@@ -190,6 +190,15 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
         self.control.advanced(1).with_owner(owner)
     }
 
+    /// Ends the lock, and whatever was stored under it, as a burial does.
+    pub(super) fn undo(&self, form: Form) {
+        let owner = if self.nested { self.owner() } else { FREE };
+        let undone = self.control.advanced(form.burial_step()).with_owner(owner);
+        let in_transaction = self.control.with_transaction(true);
+        let _ = publish(self.memory, self.control, undone)
+            || publish(self.memory, in_transaction, undone);
+    }
+
     /// Whether the lock was taken before this process was forked off, by its parent.
     pub(super) fn is_of_parent(&self) -> bool {
         self.peers.fork_generation() != self.fork_generation

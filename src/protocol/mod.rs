@@ -32,6 +32,7 @@ mod lock;
 #[cfg(test)]
 pub(crate) mod mutant;
 mod scalar;
+mod snapshot;
 mod transaction;
 mod wait;
 
@@ -42,8 +43,8 @@ pub(crate) use array::{effective_version, is_whole, read};
 pub(crate) use control::{Control, FREE, Owner, REMOVED, lead};
 pub(crate) use lock::{Held, Parked, bury, claim, lock, remove, settle, try_lock};
 pub(crate) use scalar::{load_scalar, load_scalar_versioned, update_scalar};
-#[cfg_attr(not(test), expect(unused_imports, reason = "public with Store::transaction"))]
-pub(crate) use transaction::{Change, Sample, commit_all, snapshot};
+pub(crate) use snapshot::{Sample, changed_since, snapshot};
+pub(crate) use transaction::{Change, commit_all};
 pub(crate) use wait::{Await, Pause, announce, look_to_wait, wait_any};
 
 use crate::error::Error;
@@ -237,7 +238,7 @@ impl From<Error> for Failure {
 
 /// No single sleep is longer, so that a wake-up lost with the process that owed
 /// it costs no more than this.
-const LONGEST_SLEEP: Duration = Duration::from_millis(20);
+pub(crate) const LONGEST_SLEEP: Duration = Duration::from_millis(20);
 
 /// How long to wait for a lock. The clock is first read when there is need to wait.
 #[derive(Clone, Copy, Debug)]

@@ -15,6 +15,8 @@ pub(crate) enum Mutant {
     NoSecondLookAtControl,
     /// A snapshot compares control words, not effective versions.
     SnapshotComparesControls,
+    /// A snapshot does not look again at what it has read.
+    SnapshotWithoutRecheck,
     /// A burial does not hold the dead one's byte.
     BuryWithoutByte,
     /// An entry is claimed without settling what its last holder left.
@@ -38,12 +40,13 @@ pub(crate) enum Mutant {
 }
 
 impl Mutant {
-    pub(crate) const ALL: [Mutant; 15] = [
+    pub(crate) const ALL: [Mutant; 16] = [
         Mutant::ClearStaleAfterCommit,
         Mutant::BurialKeepsVersion,
         Mutant::IdleBeforeSettling,
         Mutant::NoSecondLookAtControl,
         Mutant::SnapshotComparesControls,
+        Mutant::SnapshotWithoutRecheck,
         Mutant::BuryWithoutByte,
         Mutant::ClaimWithoutBurial,
         Mutant::NoteStaleLate,

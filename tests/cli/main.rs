@@ -2,11 +2,15 @@
 
 #![cfg(feature = "cli")]
 
+#[path = "../common/mod.rs"]
+mod common;
+mod damaged;
 mod demo;
 mod errors;
 mod lock;
 mod sitting;
 mod streams;
+mod txn;
 mod values;
 mod waiting;
 

@@ -76,6 +76,11 @@ fn a_snapshot_is_of_one_instant() {
 }
 
 #[test]
+fn loads_that_look_back_are_of_one_instant() {
+    green(&[TRANSACTION_LOADS]);
+}
+
+#[test]
 fn two_buriers_agree() {
     green(&[TWO_BURIERS]);
 }
@@ -102,7 +107,7 @@ fn who_starts_over_may_forget() {
 }
 
 /// Each bug, and a scenario that must find it.
-const BUGS: [(Bug, Scenario); 17] = [
+const BUGS: [(Bug, Scenario); 19] = [
     (Bug::Protocol(Mutant::ClearStaleAfterCommit), TWO_WRITERS),
     (Bug::Protocol(Mutant::NoteStaleLate), TWO_WRITERS),
     (Bug::Protocol(Mutant::CurrentNotStale), TWO_WRITERS),
@@ -116,6 +121,8 @@ const BUGS: [(Bug, Scenario); 17] = [
     (Bug::Protocol(Mutant::IdleBeforeSettling), TRANSACTION_SNAPSHOT),
     (Bug::Protocol(Mutant::NoSecondLookAtControl), TRANSACTION_SNAPSHOT),
     (Bug::Protocol(Mutant::SnapshotComparesControls), TRANSACTION_SNAPSHOT),
+    (Bug::Protocol(Mutant::SnapshotWithoutRecheck), TRANSACTION_SNAPSHOT),
+    (Bug::Protocol(Mutant::SnapshotWithoutRecheck), TRANSACTION_LOADS),
     (Bug::Protocol(Mutant::ClaimWithoutBurial), TRANSACTION_SNAPSHOT),
     (Bug::Protocol(Mutant::SleepWithoutW), WAITERS),
     (Bug::Protocol(Mutant::AnnounceUnseen), WAITERS),

@@ -12,8 +12,8 @@ use loom::thread::{JoinHandle, spawn, yield_now};
 
 use super::loom_store::{Awaited, BEGIN, Cells, Death, Peer, Slot, Store, WIDTH, Waiter};
 use crate::protocol::{
-    Change, Form, Memory, Owner, Patience, Peers as _, Sample, claim, commit_all, load_scalar,
-    load_scalar_versioned, lock, read, settle, snapshot, update_scalar, wait_any,
+    Change, Form, Memory, Owner, Patience, Peers as _, Sample, changed_since, claim, commit_all,
+    load_scalar, load_scalar_versioned, lock, read, settle, snapshot, update_scalar, wait_any,
 };
 
 /// A promise, and one execution that would break it.
@@ -47,6 +47,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     scenario("two transactions on one array", 2, two_transactions_on_an_array),
     scenario("a snapshot beside a writer", 2, snapshot_beside_a_writer),
     scenario("a snapshot beside a transaction", 2, snapshot_beside_a_transaction),
+    scenario("loads that look back, beside a transaction", 2, loads_beside_a_transaction),
     scenario("one who died after the commit point", 3, burial_after_commit),
     scenario("one who died before the commit point", 2, burial_before_commit),
     scenario("an entry used again", 3, entry_used_again),
@@ -324,7 +325,7 @@ fn take_snapshot(store: &Store, peer: &Peer) -> (u64, [u64; WIDTH]) {
         Sample::Scalar(value) => x = value,
         Sample::Area(area) => y = load_area(memory, area),
     };
-    snapshot(peer, &slots, &mut Patience::new(None), copy).unwrap();
+    snapshot(peer, &slots, copy);
     (x, y)
 }
 
@@ -352,6 +353,19 @@ fn snapshot_beside_a_transaction() {
     });
     let me = store.peer(1);
     store.transaction(&me, 1);
+    reader.join().unwrap();
+}
+
+fn loads_beside_a_transaction() {
+    let store = Store::new(Cells::Packed, 2);
+    let reader = store.spawn(2, |store, me| {
+        let (x, version) = load_scalar_versioned(&*store.x, &me);
+        let (y, _) = store.read(&me);
+        if changed_since(&me, [(&*store.x, version)].into_iter()).is_empty() {
+            assert!((x, y) == (0, [0; 2]) || (x, y) == (1, [word(1); 2]), "{x}, {y:x?}");
+        }
+    });
+    store.transaction(&store.peer(1), 1);
     reader.join().unwrap();
 }
 

@@ -38,11 +38,12 @@ pub(super) enum Half {
 }
 
 /// The sources, to find out in which function a line is.
-const SOURCES: [(&str, &str); 7] = [
+const SOURCES: [(&str, &str); 8] = [
     ("array.rs", include_str!("../../src/protocol/array.rs")),
     ("lock.rs", include_str!("../../src/protocol/lock.rs")),
     ("mod.rs", include_str!("../../src/protocol/mod.rs")),
     ("scalar.rs", include_str!("../../src/protocol/scalar.rs")),
+    ("snapshot.rs", include_str!("../../src/protocol/snapshot.rs")),
     ("transaction.rs", include_str!("../../src/protocol/transaction.rs")),
     ("wait.rs", include_str!("../../src/protocol/wait.rs")),
     ("loom_store.rs", include_str!("loom_store.rs")),

@@ -129,6 +129,7 @@ fn planted_bugs_are_found_under_loom_too() {
         IdleBeforeSettling,
         NoSecondLookAtControl,
         SnapshotComparesControls,
+        SnapshotWithoutRecheck,
         ClaimWithoutBurial,
         CommitEarly,
         ReaderAcceptsTorn,

@@ -16,7 +16,8 @@
 //! - **Who starts over forgets**: a loop of the protocol keeps nothing from a lost round
 //!   but the count of losses. So when it is back at its first access, the log is cut to
 //!   what it was there. Readers say so by [`shipping::Memory::relax`]; the loops of `lock`
-//!   and `update_scalar` by looking at the control word again ([`Run::locking`]). (The count of losses decides when a
+//!   and `update_scalar` by looking at the control word again ([`Run::locking`]). Snapshots keep what has not changed,
+//!   so they forget nothing. (The count of losses decides when a
 //!   reader tries for the lock: here never, or, with `LOSSES` = 0, after every loss.)
 //! - **What is under one's own lock is private**: nobody else stores there, so a load
 //!   of it is done together with the access before.
@@ -91,6 +92,8 @@ pub(super) struct Run<'s> {
     lock: Cell<Option<usize>>,
     /// Where in the log a loop has last begun a new round.
     relaxed: Cell<Option<usize>>,
+    /// It keeps what it has from lost rounds, so nothing of the log may be forgotten.
+    remembers: Cell<bool>,
     /// How many burials it is in the middle of.
     pub(super) burials: Cell<u32>,
     /// A claim waits for the entry; a burial does not.
@@ -112,6 +115,7 @@ pub(super) fn step(scenario: &Scenario, world: &World, thread: usize) -> Step {
         sites: RefCell::default(),
         lock: Cell::new(None),
         relaxed: Cell::new(None),
+        remembers: Cell::new(scenario.remembers),
         burials: Cell::new(0),
         claiming: Cell::new(false),
         end: RefCell::new(None),
@@ -173,6 +177,14 @@ impl Run<'_> {
         self.lock.set(Some(self.at.get()));
         let result = f();
         self.lock.set(None);
+        result
+    }
+
+    /// Runs `f`, which goes on from a lost round with what it has.
+    pub(super) fn remembering<R>(&self, f: impl FnOnce() -> R) -> R {
+        self.remembers.set(true);
+        let result = f();
+        self.remembers.set(self.scenario.remembers);
         result
     }
 
@@ -253,7 +265,7 @@ impl Run<'_> {
 
     /// If a loop begins its next round with this access: where it began the last one.
     fn been_here(&self, at: usize, site: Site) -> Option<usize> {
-        if self.scenario.remembers {
+        if self.remembers.get() {
             return None;
         }
         let sites = self.sites.borrow();

@@ -187,7 +187,7 @@ pub(super) const SNAPSHOT_LOCKS: Scenario = Scenario {
     readers_lock: true,
     ..Scenario::new(
         "a snapshot that locks",
-        [&[Transaction(1, first(1))], &[Update(second(2))], &[], &[Snapshot]],
+        [&[TransactionOfX(1)], &[Update(second(2))], &[], &[Snapshot]],
     )
 };
 
@@ -257,6 +257,20 @@ pub(super) const UPDATE_SNAPSHOT: Scenario = Scenario {
     ..Scenario::new(
         "a transaction, an update and a snapshot",
         [&[Transaction(1, first(1)), Release], &[Update(second(2))], &[Claim(0)], &[Snapshot]],
+    )
+};
+
+/// A snapshot of one slot after the other.
+pub(super) const TRANSACTION_LOADS: Scenario = Scenario {
+    mortal: &[0],
+    ..Scenario::new(
+        "a transaction beside loads that look back",
+        [
+            &[Transaction(1, first(1)), Release],
+            &[Add(4)],
+            &[],
+            &[SnapshotByLoads(Slot::X), SnapshotByLoads(Slot::Y)],
+        ],
     )
 };
 

@@ -9,8 +9,8 @@ use super::replay::Run;
 use super::world::{Instant, Slot, WIDTH, World};
 use crate::protocol::{
     Change, Failure, Form, Held, Memory as _, Patience, Peers as _, REMOVED, Sample, VALUE, Word,
-    claim, commit_all, load_scalar, load_scalar_versioned, lock, read, remove, settle, snapshot,
-    update_scalar, wait_any,
+    changed_since, claim, commit_all, load_scalar, load_scalar_versioned, lock, read, remove,
+    settle, snapshot, update_scalar, wait_any,
 };
 
 /// Bytes of Y, and what each of them becomes.
@@ -65,6 +65,8 @@ pub(super) enum Op {
     LoadVersioned,
     Read,
     Snapshot,
+    /// This slot, then the other one, with a look back at the first.
+    SnapshotByLoads(Slot),
     /// Waits until one of these has another version than at the very beginning.
     Await(&'static [Slot]),
 }
@@ -204,10 +206,32 @@ impl Op {
                         Sample::Scalar(value) => both.borrow_mut().0 = value,
                         Sample::Area(area) => both.borrow_mut().1 = content_of(memory, area),
                     };
-                    snapshot(run, &slots, patience, copy).map_err(Outcome::Failed)?;
+                    run.remembering(|| snapshot(run, &slots, copy));
                     let (x, y) = both.into_inner();
                     return Ok(Outcome::Both(x, y));
                 }
+                Op::SnapshotByLoads(first) => loop {
+                    let load_x = || load_scalar_versioned(x, run);
+                    let load_y = || {
+                        let mut content = [0; WIDTH];
+                        let version = read(y, run, &areas, |y, area| content = content_of(y, area));
+                        (content, version)
+                    };
+                    let (value, content, seen) = match first {
+                        Slot::X => {
+                            let ((value, version), (content, _)) = (load_x(), load_y());
+                            (value, content, (x, version))
+                        }
+                        Slot::Y => {
+                            let ((content, version), (value, _)) = (load_y(), load_x());
+                            (value, content, (y, version))
+                        }
+                    };
+                    if changed_since(run, [seen].into_iter()).is_empty() {
+                        return Ok(Outcome::Both(value, content));
+                    }
+                    x.relax();
+                },
                 Op::Await(slots) => {
                     let memory = |slot: &Slot| if *slot == Slot::X { x } else { y };
                     let awaited: Vec<_> =
@@ -260,7 +284,10 @@ impl Op {
     }
 
     pub(super) fn reads(&self) -> bool {
-        matches!(self, Op::Load | Op::LoadVersioned | Op::Read | Op::Snapshot)
+        matches!(
+            self,
+            Op::Load | Op::LoadVersioned | Op::Read | Op::Snapshot | Op::SnapshotByLoads(_)
+        )
     }
 
     /// Whether it may have returned this: for a read, what was committed at some

@@ -72,13 +72,13 @@ pub(super) fn run(context: &mut Context, args: Add) -> Result<Exit, Failure> {
 
 /// What is added. An integer can be one that the slot itself cannot hold: -1 to a u64.
 #[derive(Clone, Copy)]
-enum Step {
+pub(super) enum Step {
     Integer(i128),
     Float(Scalar),
 }
 
 impl Step {
-    fn parse(text: &str, scalar: ScalarType) -> Result<Step, String> {
+    pub(super) fn parse(text: &str, scalar: ScalarType) -> Result<Step, String> {
         if matches!(scalar, ScalarType::F32 | ScalarType::F64) {
             return parse(text, scalar).map(Step::Float);
         }
@@ -98,7 +98,7 @@ impl Step {
     }
 
     /// The sum; `None` if the slot cannot hold it.
-    fn from(self, old: Scalar) -> Option<Scalar> {
+    pub(super) fn from(self, old: Scalar) -> Option<Scalar> {
         match self {
             Step::Integer(by) => Scalar::from_integer(old.integer()? + by, old.scalar_type()),
             Step::Float(by) => {

@@ -1,0 +1,92 @@
+//! The memory of a slot of either form, for who handles several at once.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::cell::CellRegion;
+use crate::map::Region;
+use crate::protocol::{Areas, Cell, Control, Form, Memory};
+
+/// A slot's memory, of the kind that its form needs.
+#[derive(Clone, Debug)]
+pub(crate) enum AnyMemory {
+    Scalar(CellRegion),
+    Areas(Region, Areas),
+}
+
+impl AnyMemory {
+    pub(crate) fn form(&self) -> Form {
+        match self {
+            AnyMemory::Scalar(_) => Form::Scalar,
+            AnyMemory::Areas(_, areas) => Form::Areas(*areas),
+        }
+    }
+}
+
+/// Hands a call on to whichever it is.
+macro_rules! either {
+    ($memory:expr, $of:ident => $result:expr) => {
+        match $memory {
+            AnyMemory::Scalar($of) => $result,
+            AnyMemory::Areas($of, _) => $result,
+        }
+    };
+}
+
+impl Memory for AnyMemory {
+    fn load(&self, word: usize, order: Ordering) -> u64 {
+        either!(self, memory => memory.load(word, order))
+    }
+
+    fn store(&self, word: usize, value: u64, order: Ordering) {
+        either!(self, memory => memory.store(word, value, order));
+    }
+
+    fn control(&self, order: Ordering) -> Control {
+        either!(self, memory => memory.control(order))
+    }
+
+    fn swap_control(&self, old: Control, new: Control, order: Ordering) -> Result<(), Control> {
+        either!(self, memory => memory.swap_control(old, new, order))
+    }
+
+    fn cell(&self) -> Cell {
+        either!(self, memory => memory.cell())
+    }
+
+    fn swap_cell(&self, old: Cell, new: Cell, order: Ordering) -> Result<(), Cell> {
+        either!(self, memory => memory.swap_cell(old, new, order))
+    }
+
+    fn fence(&self, order: Ordering) {
+        either!(self, memory => memory.fence(order));
+    }
+
+    fn read(&self, word: usize, skip: usize, out: &mut [u8]) {
+        either!(self, memory => memory.read(word, skip, out));
+    }
+
+    fn write(&self, word: usize, skip: usize, data: &[u8]) {
+        either!(self, memory => memory.write(word, skip, data));
+    }
+
+    fn copy(&self, from: usize, to: usize, count: usize) {
+        either!(self, memory => memory.copy(from, to, count));
+    }
+
+    fn relax(&self) {
+        either!(self, memory => memory.relax());
+    }
+
+    fn spin(&self, seen: Control) -> bool {
+        either!(self, memory => memory.spin(seen))
+    }
+
+    fn wait(&self, seen: Control, limit: Duration) {
+        either!(self, memory => memory.wait(seen, limit));
+    }
+
+    fn wake(&self) {
+        either!(self, memory => memory.wake());
+    }
+}

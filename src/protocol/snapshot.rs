@@ -1,0 +1,87 @@
+//! Reading several slots as they were at one instant.
+
+use std::sync::atomic::Ordering::Acquire;
+
+use super::array::effective_version;
+use super::lock::try_lock;
+use super::scalar::sample;
+use super::{Areas, Form, Memory, Peers, planted};
+
+/// Where a snapshot finds a slot's content.
+pub(crate) enum Sample {
+    /// The value itself.
+    Scalar(u64),
+    /// The first word of the area to copy.
+    Area(usize),
+}
+
+/// Reads all these slots as they were at one instant, and returns their versions. `copy`
+/// is called for each of them, and again for one that has changed meanwhile.
+///
+/// From the eighth loss on it also tries for the locks of those that keep changing, and
+/// keeps what it gets to the end, but never waits for one.
+pub(crate) fn snapshot<M: Memory, P: Peers>(
+    peers: &P,
+    slots: &[(&M, Form)],
+    mut copy: impl FnMut(usize, &M, Sample),
+) -> Vec<u64> {
+    let mut versions = vec![0; slots.len()];
+    let mut changed: Vec<usize> = (0..slots.len()).collect();
+    let mut held = Vec::new();
+    for losses in 0u32.. {
+        for i in changed {
+            let (memory, form) = slots[i];
+            let control = planted!(SnapshotComparesControls).then(|| look(memory, peers));
+            let (version, sample) = match form {
+                Form::Areas(areas) => area(memory, peers, &areas),
+                Form::Scalar | Form::Lock => {
+                    let (value, version) = sample(memory, peers);
+                    (version, Sample::Scalar(value))
+                }
+            };
+            copy(i, memory, sample);
+            versions[i] = control.unwrap_or(version);
+        }
+        // All unchanged: at the moment this look began, all of them were current.
+        let seen = slots.iter().zip(&versions).map(|((memory, _), version)| (*memory, *version));
+        changed = changed_since(peers, seen);
+        if changed.is_empty() {
+            return versions;
+        }
+        if losses >= M::LOSSES_BEFORE_LOCK {
+            held.extend(changed.iter().filter_map(|i| try_lock(slots[*i].0, peers)));
+        }
+    }
+    unreachable!("the loop ends only by returning")
+}
+
+fn area<M: Memory, P: Peers>(memory: &M, peers: &P, areas: &Areas) -> (u64, Sample) {
+    let version = effective_version(memory, peers);
+    (version, Sample::Area(areas.of(version)))
+}
+
+/// The places of those slots that are no longer at the version at which they were read.
+/// Where there are none, all that was read was current at the moment this look began.
+pub(crate) fn changed_since<'m, M: Memory + 'm, P: Peers>(
+    peers: &P,
+    seen: impl Iterator<Item = (&'m M, u64)>,
+) -> Vec<usize> {
+    if planted!(SnapshotWithoutRecheck) {
+        return Vec::new();
+    }
+    let mut seen = seen.peekable();
+    // Acquire: each version is looked at again after everything was copied.
+    if let Some((memory, _)) = seen.peek() {
+        memory.fence(Acquire);
+    }
+    let changed = seen.enumerate().filter(|(_, (memory, v))| look(*memory, peers) != *v);
+    changed.map(|(place, _)| place).collect()
+}
+
+fn look<M: Memory, P: Peers>(memory: &M, peers: &P) -> u64 {
+    if planted!(SnapshotComparesControls) {
+        memory.control(Acquire).with_waiters(false).bits()
+    } else {
+        effective_version(memory, peers)
+    }
+}

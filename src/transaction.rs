@@ -1,0 +1,541 @@
+//! [`Transaction`]: several slots updated at once, or not at all.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::RangeBounds;
+use std::sync::Arc;
+
+use crate::array::{Array, ArrayIndex};
+use crate::attach::Attachment;
+use crate::content::sealed::{View, ViewMut};
+use crate::content::{Ranged, SlotRef, Transactional};
+use crate::directory;
+use crate::dtype::{Element, Number};
+use crate::error::{Error, Result};
+use crate::fork;
+use crate::handle::is_updating;
+use crate::layout::Descriptor;
+use crate::memory::AnyMemory;
+use crate::protocol::{
+    self, Change, Failure, Held, Memory, Parked, Patience, Peers, REMOVED, VALUE, commit_all,
+};
+use crate::store::Store;
+use crate::value::Value;
+
+impl Store {
+    /// Updates several slots at once: `f` works on private copies, which replace what the
+    /// slots hold all at one instant, when it returns `Ok`. Nobody ever sees some of it, not
+    /// after a kill and not after a power cut either. An error that `f` returns undoes all,
+    /// and so does a panic.
+    ///
+    /// What `f` has read still holds when its changes are made: each slot is locked at its
+    /// first use, and stays so until the end. Others' updates of it wait; reads never do.
+    /// Slots may be used in any order, in other transactions in another one: where that
+    /// would have two wait for each other, one lets go of its slots and **runs `f` again**
+    /// (then what `f` called has returned [`Error::Conflict`], to be passed on with `?`). So
+    /// `f` should do nothing that cannot be done twice.
+    ///
+    /// A slot that this thread holds a [`Guard`](crate::Guard) of can take part.
+    ///
+    /// # Errors
+    ///
+    /// What `f` returns. [`Error::LockTimeout`] if the slots were not to be had in time;
+    /// [`Error::Deadlock`] inside of another transaction of this thread on this store, or for
+    /// a slot that it is in the middle of updating; [`Error::Invalid`] for a slot of another
+    /// store; [`Error::Removed`], [`Error::ReadOnly`], [`Error::TooManyProcesses`];
+    /// [`Error::Evicted`] in a forked child, and where the guard of a slot that took part was
+    /// dropped inside of `f`.
+    ///
+    /// ```
+    /// use slotfile::{Error, Store};
+    ///
+    /// #[derive(Debug)]
+    /// enum Refused {
+    ///     NotEnough { has: i64 },
+    ///     Store(Error),
+    /// }
+    /// impl From<Error> for Refused {
+    ///     fn from(error: Error) -> Refused {
+    ///         Refused::Store(error)
+    ///     }
+    /// }
+    ///
+    /// let store = Store::temporary()?;
+    /// let (from, to) = (store.value::<i64>("from")?, store.value::<i64>("to")?);
+    /// let log = store.array::<i64>("log", 100)?;
+    /// from.store(25)?;
+    /// let pay = |amount: i64| {
+    ///     store.transaction(|tx| {
+    ///         let has = tx.load(&from)?; // still holds when all of this is done
+    ///         if has < amount {
+    ///             return Err(Refused::NotEnough { has });
+    ///         }
+    ///         tx.store(&from, has - amount)?;
+    ///         tx.fetch_add(&to, amount)?;
+    ///         tx.set(&log, 0, amount)?;
+    ///         Ok(())
+    ///     })
+    /// };
+    /// pay(20).unwrap();
+    /// assert!(matches!(pay(20), Err(Refused::NotEnough { has: 5 })));
+    /// assert_eq!((from.load(), to.load(), log.get(0)?), (5, 20, 20));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn transaction<R, E: From<Error>>(
+        &self,
+        mut f: impl FnMut(&mut Transaction) -> Result<R, E>,
+    ) -> Result<R, E> {
+        let mut transaction = Transaction::begin(self)?;
+        loop {
+            let result = f(&mut transaction);
+            if transaction.is_lost() {
+                transaction.begin_again()?;
+                continue;
+            }
+            let result = result?;
+            transaction.commit()?;
+            return Ok(result);
+        }
+    }
+}
+
+/// What the closure of [`Store::transaction`] works with. It reads its own writes.
+///
+/// An array's element or range costs what it is long, not what the array is; several of
+/// one array what there is from the first to the last of them.
+pub struct Transaction {
+    store: Store,
+    /// The slots that it has used, in this run or an earlier one, by their place in the file.
+    parts: BTreeMap<u64, Part>,
+    patience: Patience,
+    /// A slot is held by others, who may be waiting for one that it has: it must let go.
+    lost: bool,
+    fork_generation: u64,
+    /// Its locks are this thread's.
+    not_send: PhantomData<*const ()>,
+}
+
+/// A slot that takes part.
+struct Part {
+    descriptor: Arc<Descriptor>,
+    memory: AnyMemory,
+    /// `None`: it was used in an earlier run, and is about to be locked for the next.
+    lock: Option<Parked>,
+    /// Under this thread's own guard.
+    guarded: bool,
+    draft: Draft,
+}
+
+/// What is to be changed.
+enum Draft {
+    Nothing,
+    Scalar(u64),
+    /// The bytes of the content from `at` on.
+    Bytes {
+        at: usize,
+        data: Vec<u8>,
+    },
+}
+
+impl Transaction {
+    fn begin(store: &Store) -> Result<Transaction> {
+        store.check_writable()?;
+        let attachment = &store.attachment;
+        if !attachment.begin_transaction()? {
+            return Err(Error::Deadlock { path: attachment.path.clone(), slot: None });
+        }
+        Ok(Transaction {
+            store: store.clone(),
+            parts: BTreeMap::new(),
+            patience: Patience::new(store.settings.lock_timeout),
+            lost: false,
+            fork_generation: fork::generation(),
+            not_send: PhantomData,
+        })
+    }
+
+    /// Whether what it did was in vain, so that it is to be done again.
+    fn is_lost(&self) -> bool {
+        self.lost && !self.is_of_parent()
+    }
+
+    /// Whether it was begun before this process was forked off, by its parent.
+    fn is_of_parent(&self) -> bool {
+        self.fork_generation != fork::generation()
+    }
+
+    /// Lets go of all slots, then locks them in the order in which everybody waits.
+    fn begin_again(&mut self) -> Result<()> {
+        self.release();
+        self.lost = false;
+        for part in self.parts.values_mut() {
+            part.lock(&self.store, &mut self.patience)?;
+        }
+        Ok(())
+    }
+
+    fn release(&mut self) {
+        for part in self.parts.values_mut() {
+            part.release(&self.store.attachment, self.fork_generation);
+        }
+    }
+
+    /// The slot, locked.
+    fn part(&mut self, slot: SlotRef<'_>) -> Result<&mut Part> {
+        let attachment = &self.store.attachment;
+        slot.check_store(attachment)?;
+        let descriptor = slot.descriptor();
+        let at = descriptor.live;
+        if self.is_of_parent() {
+            let (path, slot) = (attachment.path.clone(), descriptor.name.clone());
+            return Err(Error::Evicted { path, slot });
+        }
+        if self.lost {
+            return Err(self.conflict(&descriptor.name));
+        }
+        if self.parts.contains_key(&at) {
+            return Ok(self.parts.get_mut(&at).expect("it is there"));
+        }
+        let mut part = Part {
+            descriptor: Arc::clone(descriptor),
+            memory: slot.memory(),
+            lock: None,
+            guarded: false,
+            draft: Draft::Nothing,
+        };
+        let is_above = self.parts.last_key_value().is_none_or(|(highest, _)| *highest < at);
+        let locked = match is_above {
+            // Everybody waits upwards only, so nobody waits in a circle.
+            true => part.lock(&self.store, &mut self.patience).map(|()| true),
+            false => part.try_lock(&self.store),
+        }?;
+        if !locked {
+            self.lost = true;
+            self.parts.insert(at, part);
+            return Err(self.conflict(&descriptor.name));
+        }
+        Ok(self.parts.entry(at).or_insert(part))
+    }
+
+    fn conflict(&self, slot: &str) -> Error {
+        Error::Conflict { path: self.store.attachment.path.clone(), slot: slot.to_owned() }
+    }
+
+    /// Makes all changes at once.
+    fn commit(mut self) -> Result<()> {
+        let store = self.store.clone();
+        let attachment = &*store.attachment;
+        let is_of_parent = self.is_of_parent();
+        let evicted = |part: &Part| Error::Evicted {
+            path: attachment.path.clone(),
+            slot: part.descriptor.name.clone(),
+        };
+        // A guard that was dropped since took its lock with it.
+        let lost = self.parts.values().find(|part| {
+            is_of_parent || (part.guarded && !attachment.is_busy(part.descriptor.live))
+        });
+        if let Some(part) = lost {
+            return Err(evicted(part));
+        }
+        let mut changes = Vec::with_capacity(self.parts.len());
+        let mut first = None;
+        for part in self.parts.values_mut() {
+            let change = match &part.draft {
+                Draft::Nothing => continue,
+                Draft::Scalar(bits) => Change::Scalar(*bits),
+                Draft::Bytes { at, data } => {
+                    let AnyMemory::Areas(_, areas) = part.memory else {
+                        unreachable!("a scalar has no bytes")
+                    };
+                    Change::Area { areas, at: *at, data }
+                }
+            };
+            let lock = part.lock.take().expect("what was written is locked");
+            first.get_or_insert(&part.descriptor.name);
+            changes.push((lock.resume(&part.memory, attachment), change));
+        }
+        let Some(first) = first else {
+            return Ok(());
+        };
+        commit_all(attachment, attachment.me()?, changes)
+            .map_err(|failure| directory::explain(attachment, first, failure, &self.patience))
+        // What was only read is let go after that, by `drop`.
+    }
+}
+
+impl Part {
+    /// Waits for the lock.
+    fn lock(&mut self, store: &Store, patience: &mut Patience) -> Result<()> {
+        self.check_not_updating(store)?;
+        let attachment = &*store.attachment;
+        let lock = protocol::lock(&self.memory, attachment, self.memory.form(), patience);
+        match lock.map(Held::park) {
+            Ok(lock) => self.lock = Some(lock),
+            Err(Failure::Deadlock) => self.go_on_under_guard(attachment)?,
+            Err(failure) => {
+                let name = &self.descriptor.name;
+                return Err(directory::explain(attachment, name, failure, patience));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the lock if nobody else has it.
+    fn try_lock(&mut self, store: &Store) -> Result<bool> {
+        self.check_not_updating(store)?;
+        let attachment = &*store.attachment;
+        if let Some(held) = protocol::try_lock(&self.memory, attachment) {
+            self.lock = Some(held.park());
+            return Ok(true);
+        }
+        // Relaxed: whoever it is, it is not acted upon but by locking.
+        match self.memory.control(std::sync::atomic::Ordering::Relaxed).owner() {
+            REMOVED => Err(self.explain(attachment, Failure::Removed)),
+            owner if attachment.is_me(owner) => self.go_on_under_guard(attachment).map(|()| true),
+            _ => Ok(false),
+        }
+    }
+
+    /// This thread has the lock already: through a guard, or else in a way that refuses.
+    fn go_on_under_guard(&mut self, attachment: &Attachment) -> Result<()> {
+        if !attachment.is_guarded(self.descriptor.live) {
+            return Err(self.explain(attachment, Failure::Deadlock));
+        }
+        // From here on the guard's holder has no other updates of it.
+        attachment.set_busy(self.descriptor.live, true);
+        self.guarded = true;
+        self.lock = Some(Held::nested(&self.memory, attachment).park());
+        Ok(())
+    }
+
+    /// An update of a scalar that this is inside of would begin anew for ever.
+    fn check_not_updating(&self, store: &Store) -> Result<()> {
+        match is_updating(store, &self.descriptor) {
+            true => Err(self.explain(&store.attachment, Failure::Deadlock)),
+            false => Ok(()),
+        }
+    }
+
+    fn explain(&self, attachment: &Attachment, failure: Failure) -> Error {
+        directory::explain(attachment, &self.descriptor.name, failure, &Patience::new(None))
+    }
+
+    /// Lets go of the lock, and forgets what was to be changed.
+    fn release(&mut self, attachment: &Attachment, fork_generation: u64) {
+        self.draft = Draft::Nothing;
+        if let Some(lock) = self.lock.take() {
+            drop(lock.resume(&self.memory, attachment));
+        }
+        // The child of a fork has a copy of this; a guard it has of this slot is its own.
+        if std::mem::take(&mut self.guarded) && fork_generation == fork::generation() {
+            attachment.set_busy(self.descriptor.live, false);
+        }
+    }
+
+    /// Copies what others would read.
+    fn read_committed(&self, at: usize, out: &mut [u8]) {
+        // Relaxed, both: under the lock nothing changes.
+        match &self.memory {
+            AnyMemory::Scalar(cell) => {
+                let bits = cell.load(VALUE, std::sync::atomic::Ordering::Relaxed);
+                out.copy_from_slice(&bits.to_le_bytes()[at..at + out.len()]);
+            }
+            AnyMemory::Areas(region, areas) => {
+                let version = self.lock.as_ref().expect("it is locked").version();
+                region.read(areas.of(version), at, out);
+            }
+        }
+    }
+
+    /// Copies what is there once this transaction is done.
+    fn read(&self, at: usize, out: &mut [u8]) {
+        let (from, draft) = match &self.draft {
+            Draft::Nothing => return self.read_committed(at, out),
+            Draft::Scalar(bits) => (0, &bits.to_le_bytes()[..]),
+            Draft::Bytes { at, data } => (*at, &data[..]),
+        };
+        let (end, until) = (at + out.len(), from + draft.len());
+        if at < from || until < end {
+            self.read_committed(at, out);
+        }
+        let (begin, end) = (at.max(from), end.min(until));
+        if begin < end {
+            out[begin - at..end - at].copy_from_slice(&draft[begin - from..end - from]);
+        }
+    }
+
+    fn write(&mut self, at: usize, new: &[u8]) {
+        if let AnyMemory::Scalar(_) = self.memory {
+            let bits = new.try_into().expect("a scalar is written as a whole");
+            self.draft = Draft::Scalar(u64::from_le_bytes(bits));
+            return;
+        }
+        let draft = std::mem::replace(&mut self.draft, Draft::Nothing);
+        let Draft::Bytes { at: mut from, mut data } = draft else {
+            self.draft = Draft::Bytes { at, data: new.to_vec() };
+            return;
+        };
+        // One range for all that is changed: what lies between is written as it is.
+        if at < from {
+            // And as much again, so that who goes backwards does not move all each time.
+            let begin = at.min(from.saturating_sub(data.len()));
+            let mut before = vec![0; from - begin];
+            self.read_committed(begin, &mut before);
+            data.splice(..0, before);
+            from = begin;
+        }
+        let (len, end) = (data.len(), at + new.len() - from);
+        if len < end {
+            data.resize(end, 0);
+            self.read_committed(from + len, &mut data[len..]);
+        }
+        data[at - from..end].copy_from_slice(new);
+        self.draft = Draft::Bytes { at: from, data };
+    }
+}
+
+impl View for Transaction {
+    fn read(&mut self, slot: SlotRef<'_>, at: usize, out: &mut [u8]) -> Result<()> {
+        self.part(slot)?.read(at, out);
+        Ok(())
+    }
+}
+
+impl ViewMut for Transaction {
+    fn write(&mut self, slot: SlotRef<'_>, at: usize, data: &[u8]) -> Result<()> {
+        self.part(slot)?.write(at, data);
+        Ok(())
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        self.release();
+        if !self.is_of_parent() {
+            self.store.attachment.end_transaction();
+        }
+    }
+}
+
+impl fmt::Debug for Transaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let slots: Vec<_> = self.parts.values().map(|part| &part.descriptor.name).collect();
+        f.debug_struct("Transaction").field("slots", &slots).finish_non_exhaustive()
+    }
+}
+
+/// # Errors
+///
+/// All of these fail as [`Store::transaction`] does, and with [`Error::Conflict`] where it is
+/// to run again. Those with elements or content also as the handles' own methods do; then
+/// nothing of the slot has changed, and the transaction may go on.
+impl Transaction {
+    /// The content.
+    pub fn load<S: Transactional>(&mut self, slot: &S) -> Result<S::Content> {
+        slot.load_from(self)
+    }
+
+    /// Replaces the content.
+    pub fn store<S: Transactional>(&mut self, slot: &S, new: S::New<'_>) -> Result<()> {
+        slot.store_to(self, new)
+    }
+
+    /// Lets `f` change the content.
+    ///
+    /// ```
+    /// # use slotfile::{Error, Store};
+    /// let store = Store::temporary()?;
+    /// let (hits, pose) = (store.value::<u64>("hits")?, store.array::<f64>("pose", 6)?);
+    /// let name = store.text("name", 16)?;
+    /// store.transaction(|tx| {
+    ///     tx.update(&hits, |hits| *hits += 1)?;
+    ///     tx.update(&pose, |p| p[0] += 0.5)?;
+    ///     tx.update(&name, |name| name.push('!'))
+    /// })?;
+    /// assert_eq!((hits.load(), pose.get(0)?, name.load()), (1, 0.5, "!".into()));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn update<S: Transactional, R>(
+        &mut self,
+        slot: &S,
+        f: impl FnOnce(&mut S::Draft) -> R,
+    ) -> Result<R> {
+        slot.update_in(self, f)
+    }
+
+    /// Adds to a value, wrapping around; returns the value before.
+    pub fn fetch_add<T: Number>(&mut self, value: &Value<T>, n: T) -> Result<T> {
+        self.update(value, |x| std::mem::replace(x, x.add(n)))
+    }
+
+    /// One element of an array.
+    pub fn get<T: Element>(&mut self, array: &Array<T>, index: impl ArrayIndex) -> Result<T> {
+        let position = array.position(index)?;
+        Ok(array.load_part_from(self, position..position + 1)?[0])
+    }
+
+    /// Replaces one element of an array.
+    pub fn set<T: Element>(
+        &mut self,
+        array: &Array<T>,
+        index: impl ArrayIndex,
+        element: T,
+    ) -> Result<()> {
+        let position = array.position(index)?;
+        array.store_part_to(self, position..position + 1, &[element])
+    }
+
+    /// Replaces one element of an array by `f` of it; returns the one before.
+    ///
+    /// ```
+    /// # use slotfile::{Error, Store};
+    /// let store = Store::temporary()?;
+    /// let accounts = store.array::<i64>("accounts", 64)?;
+    /// store.transaction(|tx| {
+    ///     tx.update_element(&accounts, 3, |x| x - 10)?;
+    ///     tx.update_element(&accounts, 60, |x| x + 10)
+    /// })?;
+    /// assert_eq!((accounts.get(3)?, accounts.get(60)?), (-10, 10));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn update_element<T: Element>(
+        &mut self,
+        array: &Array<T>,
+        index: impl ArrayIndex,
+        f: impl FnOnce(T) -> T,
+    ) -> Result<T> {
+        let old = self.get(array, index)?;
+        self.set(array, index, f(old))?;
+        Ok(old)
+    }
+
+    /// The elements at these positions.
+    pub fn load_range<S: Ranged>(
+        &mut self,
+        slot: &S,
+        range: impl RangeBounds<usize>,
+    ) -> Result<S::Part> {
+        slot.load_part_from(self, range)
+    }
+
+    /// Replaces the elements at these positions.
+    pub fn store_range<S: Ranged>(
+        &mut self,
+        slot: &S,
+        range: impl RangeBounds<usize>,
+        new: S::NewPart<'_>,
+    ) -> Result<()> {
+        slot.store_part_to(self, range, new)
+    }
+
+    /// Lets `f` change the elements at these positions.
+    pub fn update_range<S: Ranged, R>(
+        &mut self,
+        slot: &S,
+        range: impl RangeBounds<usize>,
+        f: impl FnOnce(&mut S::PartDraft) -> R,
+    ) -> Result<R> {
+        slot.update_part_in(self, range, f)
+    }
+}

@@ -192,10 +192,10 @@ impl Row {
 
     /// The best of those that are neither the limit nor slotfile.
     fn nearest(&self) -> Option<(&'static str, f64)> {
-        let peers = self
-            .results
-            .iter()
-            .filter(|e| !e.contestant.starts_with(LIMIT) && !e.contestant.starts_with(OURS));
+        let peer = |e: &&Entry| {
+            !e.contestant.starts_with(LIMIT) && !e.contestant.starts_with(OURS) && !e.other_work
+        };
+        let peers = self.results.iter().filter(peer);
         let medians = peers.filter_map(|e| Some((e.contestant, e.summary.as_ref()?.median)));
         let better = |a: &(_, f64), b: &(_, f64)| {
             let order = a.1.total_cmp(&b.1);

@@ -108,10 +108,9 @@ fn table(row: &Row) -> String {
         key(a).unwrap_or(f64::INFINITY).total_cmp(&key(b).unwrap_or(f64::INFINITY))
     });
     for entry in entries {
-        let mut notes = entry.notes.join("; ");
-        if entry.other_work {
-            notes += "too little of the work to be compared";
-        }
+        let other = entry.other_work.then(|| "too little of the work to be compared".to_owned());
+        let notes: Vec<String> = entry.notes.iter().cloned().chain(other).collect();
+        let notes = notes.join("; ");
         let _ = match (&entry.summary, &entry.absent) {
             (Some(s), _) => writeln!(
                 text,

@@ -89,6 +89,7 @@ mod maintain;
 mod map;
 mod memory;
 mod open;
+mod owned;
 mod protocol;
 mod raw;
 #[cfg(feature = "tokio")]
@@ -120,6 +121,8 @@ pub use dtype::{Bits, Element, Number, ParseTypeError, ScalarType, Shape, SlotTy
 pub use error::{Error, Result};
 pub use guard::{Guard, OwnedGuard};
 pub use raw::RawBuffer;
+pub use guard::Guard;
+pub use owned::OwnedGuard;
 pub use recovery::Recovery;
 pub use slot::Slot;
 pub use snapshot::Snapshot;

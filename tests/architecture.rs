@@ -48,6 +48,7 @@ const ORDER: &[&str] = &[
     "text",
     "slot",
     "raw",
+    "owned",
     "content",
     "transaction",
     "snapshot",

@@ -5,11 +5,14 @@
 mod array;
 mod block;
 mod blocking;
+mod buffer;
+mod data;
 mod error;
 mod heap;
 mod key;
 mod lock;
 mod numbers;
+mod of_thread;
 mod rlock;
 mod scalar;
 mod shared;
@@ -17,6 +20,7 @@ mod slot;
 mod store;
 mod synchronized;
 mod text;
+mod transaction;
 mod update;
 mod value;
 
@@ -31,13 +35,15 @@ mod _native {
     #[pymodule_export]
     use super::block::{Block, allocate};
     #[pymodule_export]
+    use super::buffer::Buffer;
+    #[pymodule_export]
     use super::heap::{Arena, forked};
     #[pymodule_export]
     use super::lock::Lock;
     #[pymodule_export]
     use super::rlock::RLock;
     #[pymodule_export]
-    use super::shared::leave_all;
+    use super::shared::{before_fork, leave_all};
     #[pymodule_export]
     use super::slot::{Slot, reopen_slot, wait_any};
     #[pymodule_export]
@@ -48,6 +54,8 @@ mod _native {
     };
     #[pymodule_export]
     use super::text::{Bytes, Text};
+    #[pymodule_export]
+    use super::transaction::Transaction;
     #[pymodule_export]
     use super::update::Update;
     #[pymodule_export]

@@ -1,5 +1,8 @@
 //! Works on a store together with other programs, in whatever language:
 //! `together FILE TIMES` adds 1 to the value `hits`, and to each element of the array `each`.
+//!
+//! Run it: `cargo run --example together -- state.slots 100`
+//! Its last line: `100 [100, 100, 100, 100]`
 
 use slotfile::Store;
 

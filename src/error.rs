@@ -76,7 +76,7 @@ pub enum Error {
         path: PathBuf,
         /// Its format, major and minor.
         found: (u32, u32),
-        /// The format this build reads.
+        /// The newest format that this build reads.
         supported: (u32, u32),
     },
     /// Bytes of the file are not what they must be.
@@ -317,16 +317,19 @@ impl fmt::Display for Error {
                 write!(f, "{}: slot {slot:?} is there already", path.display())
             }
             NotAStore { path, why } => write!(f, "{}: not a store: {why}", path.display()),
-            Version { path, found, supported } => write!(
-                f,
-                "{}: format {}.{}, but this build reads {}.{}; use the version of slotfile that \
-                 wrote it",
-                path.display(),
-                found.0,
-                found.1,
-                supported.0,
-                supported.1
-            ),
+            Version { path, found, supported } => {
+                let remedy = match found.0 {
+                    0 => "that format was never released: make the store anew",
+                    _ => "use a slotfile as new as the one that wrote it",
+                };
+                let (path, (major, minor)) = (path.display(), found);
+                let (our_major, our_minor) = supported;
+                write!(
+                    f,
+                    "{path}: format {major}.{minor}, but this build reads {our_major}.{our_minor}; \
+                     {remedy}"
+                )
+            }
             Corrupt { path, slot: None, what } => {
                 write!(f, "{}: damaged: {what}; restore it from a copy", path.display())
             }

@@ -61,7 +61,7 @@ impl Guard<'_> {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if there are too many descriptors.
+    /// [`Error::Io`](crate::Error::Io) if there are too many descriptors.
     pub fn inheritable(&self) -> Result<OwnedFd> {
         self.mark.attachment.inheritable()
     }

@@ -11,8 +11,8 @@ compile_error!("the format is little-endian, and so must the processor be");
 
 /// The first eight bytes of every store.
 pub(crate) const MAGIC: [u8; 8] = *b"SLOTFILE";
-/// Format version, major and minor. 0: until syncing works on it.
-pub(crate) const FORMAT: (u32, u32) = (0, 1);
+/// The newest format that this build reads, and the one that it writes: major and minor.
+pub(crate) const FORMAT: (u32, u32) = (1, 0);
 
 /// Regions start on a multiple of this, and are allocated in multiples of it.
 pub(crate) const GRANULE: u64 = 64 * 1024;
@@ -105,7 +105,7 @@ pub(crate) struct Header {
     pub(crate) regions: Regions,
 }
 
-/// The flag of a store without checkpoints.
+/// The flag of a store without checkpoints. There is no other.
 pub(crate) const FLAG_NO_CHECKPOINT: u64 = 1;
 
 /// Where the regions are: they follow from `max_slots` and `max_size`, and stand in

@@ -27,7 +27,8 @@
 //! - [`Store::snapshot`]: several slots as they were at one instant
 //! - [`Guard`]: a slot's lock, for longer sections
 //! - [`Value::wait_until`], [`Value::wait_for_change`], [`Store::wait_any`]: asleep until others
-//!   change a slot; [`Watch`]: all whose names match
+//!   change a slot; [`Watch`]: all whose names match. With the feature `tokio` each of them has
+//!   an `async` form that takes no thread
 //! - [`Error`]: one type, which names the file, the slot and the remedy
 //!
 //! # What it promises
@@ -89,6 +90,8 @@ mod map;
 mod memory;
 mod open;
 mod protocol;
+#[cfg(feature = "tokio")]
+mod reactor;
 mod recovery;
 mod session;
 mod slot;
@@ -97,6 +100,8 @@ mod space;
 mod store;
 mod sync;
 mod sys;
+#[cfg(feature = "tokio")]
+mod tasks;
 mod text;
 mod transaction;
 mod unit;

@@ -543,11 +543,14 @@ fn read_header(path: &Path, file: &File) -> Result<Header> {
     let version =
         |at: usize| u32::from_le_bytes([page[at], page[at + 1], page[at + 2], page[at + 3]]);
     let found = (version(8), version(12));
-    if found != FORMAT {
+    if found.0 != FORMAT.0 || found.1 > FORMAT.1 {
         return Err(Error::Version { path: path.to_owned(), found, supported: FORMAT });
     }
     let corrupt = |what: &str| Error::corrupt(path, what);
     let header = Header::from_page(&page).ok_or_else(|| corrupt("the header's CRC is wrong"))?;
+    if header.flags & !FLAG_NO_CHECKPOINT != 0 {
+        return Err(corrupt("the header has flags that there are none of"));
+    }
     if Regions::new(header.max_slots, header.max_size) != Some(header.regions) {
         return Err(corrupt("the header's regions do not follow from its sizes"));
     }

@@ -45,10 +45,7 @@ impl Syncer {
         let mut changed = 0;
         for slot in &tracked.slots {
             let tag = slot.memory.tag(attachment);
-            changed += u64::from(match slot.memory {
-                SlotMemory::Buffer(..) => tracked.buffer_differs(attachment, slot, tag)?,
-                _ => tag != slot.clean,
-            });
+            changed += u64::from(tag != slot.clean || tracked.buffer_differs(attachment, slot)?);
         }
         Ok(changed)
     }
@@ -79,7 +76,9 @@ impl Syncer {
                 let Some(held) = protocol::try_lock(&lock, attachment) else { return Ok(()) };
                 // Relaxed: a time; whoever syncs too early does so in vain.
                 let last = attachment.live.load(live::LAST_SYNC, Relaxed);
-                if sys::since_boot().saturating_sub(last) < period.as_nanos() as u64 {
+                // A time to come is another boot's, or of a container with a clock of its own.
+                let since = sys::since_boot().checked_sub(last).map(Duration::from_nanos);
+                if since.is_some_and(|since| since < period) {
                     return Ok(());
                 }
                 (tracked, held)
@@ -406,15 +405,15 @@ impl Tracked {
         Ok(())
     }
 
-    /// Whether a buffer is not what its copies in use are.
-    fn buffer_differs(&self, attachment: &Attachment, slot: &Slot, tag: Tag) -> Result<bool> {
+    /// Whether a buffer's content is not what its copies in use are.
+    fn buffer_differs(&self, attachment: &Attachment, slot: &Slot) -> Result<bool> {
         let SlotMemory::Buffer(_, elements) = &slot.memory else { return Ok(false) };
         let mut data = vec![0; LARGE_UNIT as usize];
         for (part, unit) in self.units[slot.large_units()].iter().enumerate() {
             let unit = unit.as_ref().expect("every slot has its units");
             let data = &mut data[..unit.place.len];
             elements.read(part * LARGE_UNIT as usize, data);
-            if unit.differs(attachment, part, tag, data)? {
+            if unit.tag_if_same(attachment, data)?.is_none() {
                 return Ok(true);
             }
         }

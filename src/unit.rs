@@ -2,7 +2,7 @@
 //! copy in use, or known to have changed by its version; and written to the other one.
 
 use crate::attach::Attachment;
-use crate::checkpoint::{Choice, CopyHead, Place, Tag, UNKNOWN, control_of, mix};
+use crate::checkpoint::{Choice, Place, Tag, UNKNOWN, control_of, mix};
 use crate::cut::SlotMemory;
 use crate::error::{Error, Result};
 use crate::layout::{LARGE_UNIT, PAGE};
@@ -52,26 +52,14 @@ impl Unit {
         Unit { place, choice, share: 0, written, slots: Vec::new(), used: 0 }
     }
 
-    /// Whether part `part` of a large slot is not what its copy in use is.
-    pub(crate) fn differs(
-        &self,
-        attachment: &Attachment,
-        part: usize,
-        tag: Tag,
-        data: &[u8],
-    ) -> Result<bool> {
-        let in_use = match self.choice {
-            Choice::Absent => None,
-            choice => self
-                .place
-                .read(attachment.map.file(), choice)
-                .map_err(|e| cannot_sync(attachment, e))?,
-        };
-        // The first unit says whether the slot was removed.
-        let same = |(head, copy): (CopyHead, Vec<u8>)| {
-            copy == data && (part > 0 || head.tag & 1 == tag & 1)
-        };
-        Ok(!in_use.is_some_and(same))
+    /// The copy in use, if it holds just this data: what its head says of the slot.
+    pub(crate) fn tag_if_same(&self, attachment: &Attachment, data: &[u8]) -> Result<Option<Tag>> {
+        if self.choice == Choice::Absent {
+            return Ok(None);
+        }
+        let in_use = self.place.read(attachment.map.file(), self.choice);
+        let in_use = in_use.map_err(|e| cannot_sync(attachment, e))?;
+        Ok(in_use.filter(|(_, copy)| copy == data).map(|(head, _)| head.tag))
     }
 
     /// Writes the copy that is not in use.
@@ -145,7 +133,7 @@ pub(crate) fn copy_large(
 }
 
 /// Writes those units of a large slot whose content, read from so many bytes on, differs
-/// from the copy in use.
+/// from the copy in use; the first one also if otherwise none would say what the slot is.
 pub(crate) fn write_large(
     attachment: &Attachment,
     epoch: u64,
@@ -153,18 +141,27 @@ pub(crate) fn write_large(
     tag: Tag,
     read: impl Fn(usize, &mut [u8]),
 ) -> Result<()> {
+    let cannot = |e| cannot_sync(attachment, e);
+    let file = attachment.map.file();
     let mut data = vec![0; LARGE_UNIT as usize];
+    // The newest of the heads says which version the slot is of, and whether it was removed.
+    let mut newest = None;
     for (part, unit) in units.iter_mut().enumerate() {
         let unit = unit.as_mut().expect("every slot has its units");
         let data = &mut data[..unit.place.len];
         read(part * LARGE_UNIT as usize, data);
-        if unit.differs(attachment, part, tag, data)? {
-            unit.write(attachment.map.file(), epoch, tag, data)
-                .map_err(|e| cannot_sync(attachment, e))?;
-        } else {
-            unit.written = None;
+        let same = unit.tag_if_same(attachment, data)?;
+        match same {
+            Some(_) => unit.written = None,
+            None => unit.write(file, epoch, tag, data).map_err(cannot)?,
         }
-        attachment.note_progress();
+        newest = newest.max(same.or(Some(tag)));
+    }
+    if newest != Some(tag) {
+        let first = units[0].as_mut().expect("every slot has its units");
+        let data = &mut data[..first.place.len];
+        read(0, data);
+        first.write(file, epoch, tag, data).map_err(cannot)?;
     }
     Ok(())
 }

@@ -30,9 +30,17 @@ pub(crate) trait Awaited: Await + Send + Sync {
     fn futex(&self) -> Option<&Region>;
     /// The error that a failure to wait for it is to the user.
     fn explain(&self, failure: Failure) -> crate::error::Error;
+    /// Itself, for another thread to keep.
+    #[cfg(feature = "tokio")]
+    fn share(&self) -> std::sync::Arc<dyn Awaited>;
 }
 
-impl<M: Memory + AsRef<Region> + Send + Sync> Await for Handle<M> {
+/// The memory of a slot that can be waited for.
+pub(crate) trait Futex: Memory + AsRef<Region> + Clone + Send + Sync + 'static {}
+
+impl<M: Memory + AsRef<Region> + Clone + Send + Sync + 'static> Futex for M {}
+
+impl<M: Futex> Await for Handle<M> {
     fn look(&self) -> Result<(Control, u64), Failure> {
         protocol::look_to_wait(&self.memory, self.attachment())
     }
@@ -42,13 +50,18 @@ impl<M: Memory + AsRef<Region> + Send + Sync> Await for Handle<M> {
     }
 }
 
-impl<M: Memory + AsRef<Region> + Send + Sync> Awaited for Handle<M> {
+impl<M: Futex> Awaited for Handle<M> {
     fn futex(&self) -> Option<&Region> {
         self.attachment().writable.then(|| self.memory.as_ref())
     }
 
     fn explain(&self, failure: Failure) -> crate::error::Error {
         Handle::explain(self, failure, &self.patience())
+    }
+
+    #[cfg(feature = "tokio")]
+    fn share(&self) -> std::sync::Arc<dyn Awaited> {
+        std::sync::Arc::new(self.clone())
     }
 }
 
@@ -135,7 +148,7 @@ impl Store {
     }
 }
 
-impl<M: Memory + AsRef<Region> + Send + Sync> Handle<M> {
+impl<M: Futex> Handle<M> {
     /// Waits until the slot has another version than `seen`, which is returned.
     pub(crate) fn wait_for_change(
         &self,

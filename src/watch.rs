@@ -241,4 +241,9 @@ impl Awaited for Definitions {
     fn explain(&self, failure: Failure) -> Error {
         directory::explain(self.attachment(), "the directory", failure, &Patience::new(None))
     }
+
+    #[cfg(feature = "tokio")]
+    fn share(&self) -> std::sync::Arc<dyn Awaited> {
+        std::sync::Arc::new(self.clone())
+    }
 }

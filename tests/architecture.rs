@@ -41,6 +41,7 @@ const ORDER: &[&str] = &[
     "handle",
     "guard",
     "wait",
+    "reactor",
     "value",
     "array",
     "buffer",
@@ -50,6 +51,7 @@ const ORDER: &[&str] = &[
     "transaction",
     "snapshot",
     "watch",
+    "tasks",
     "lib",
 ];
 
@@ -167,6 +169,43 @@ fn unsafe_code_stands_in_few_files() {
         .collect();
     found.sort();
     assert_eq!(found, UNSAFE);
+}
+
+/// Rows whose tests are not in Rust: where they are.
+const ELSEWHERE: [(&str, &str); 1] = [("42", "python/tests")];
+
+#[test]
+fn each_row_of_the_faults_has_a_test() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let faults = fs::read_to_string(root.join("docs/faults.md")).unwrap();
+    let rows: Vec<&str> = faults
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split(' ').next())
+        .filter(|number| number.parse::<u32>().is_ok())
+        .collect();
+    assert!(rows.len() >= 44, "{rows:?}");
+    let mut found = Vec::new();
+    for path in sources("tests") {
+        let text = fs::read_to_string(&path).unwrap();
+        let mut is_test = false;
+        for line in text.lines().map(str::trim) {
+            let name = line.strip_prefix("fn row_").filter(|_| is_test);
+            found.extend(name.and_then(|name| name.get(..2)).map(str::to_owned));
+            is_test = line == "#[test]" || is_test && line.starts_with("#[");
+        }
+    }
+    let missing: Vec<_> = rows
+        .iter()
+        .filter(|row| !found.contains(&format!("{row:0>2}")))
+        .filter(|row| {
+            let elsewhere = ELSEWHERE.iter().find(|(number, _)| number == *row);
+            elsewhere.is_none_or(|(_, folder)| !root.join(folder).exists())
+        })
+        .collect();
+    assert!(missing.is_empty(), "no test of rows {missing:?}");
+    let unknown: Vec<_> =
+        found.iter().filter(|row| !rows.contains(&row.trim_start_matches('0'))).collect();
+    assert!(unknown.is_empty(), "tests of rows that there are none of: {unknown:?}");
 }
 
 #[test]

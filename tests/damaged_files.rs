@@ -132,7 +132,7 @@ fn an_undamaged_copy_is_used_without_errors() {
 
 /// Each byte of the structure, one at a time: a flip is found, or it changes nothing.
 #[test]
-fn each_flipped_byte_of_the_structure_is_refused_or_harmless() {
+fn row_28_each_flipped_byte_of_the_structure_is_refused_or_harmless() {
     let folder = folder();
     let original = folder.path().join("pristine");
     pristine(&original);
@@ -165,7 +165,7 @@ fn each_flipped_byte_of_the_structure_is_refused_or_harmless() {
 /// The index has no CRC of its own, and a slot whose entry is gone is not found; but an
 /// entry never leads to another slot, or to a wrong value.
 #[test]
-fn each_flipped_byte_of_the_index_at_worst_hides_its_slot() {
+fn row_28_each_flipped_byte_of_the_index_at_worst_hides_its_slot() {
     let folder = folder();
     let original = folder.path().join("pristine");
     pristine(&original);
@@ -199,7 +199,7 @@ fn rubbish_in_the_allocation_ends_harms_no_old_slot_that_is_read() {
 }
 
 #[test]
-fn a_truncated_file_is_refused_or_its_slots_are() {
+fn row_24_a_truncated_file_is_refused_or_its_slots_are() {
     let folder = folder();
     let original = folder.path().join("pristine");
     pristine(&original);
@@ -220,7 +220,7 @@ fn a_truncated_file_is_refused_or_its_slots_are() {
 }
 
 #[test]
-fn offsets_out_of_the_store_are_refused() {
+fn row_29_offsets_out_of_the_store_are_refused() {
     let folder = folder();
     let runs = {
         let original = folder.path().join("pristine");
@@ -262,16 +262,19 @@ fn offsets_out_of_the_store_are_refused() {
                 raw.set_word(at, word);
                 raw.seal_header();
             });
-            // 48: flags, of which one is known.
-            assert!(at == 48 || result.is_err(), "header {at}: {word:#x} was not noticed");
+            // 48: flags, of which there is one.
+            assert!(
+                at == 48 && word <= 1 || result.is_err(),
+                "header {at}: {word:#x} was not noticed"
+            );
         }
     }
 }
 
 #[test]
-fn another_version_is_refused_with_both_versions_named() {
+fn row_33_another_version_is_refused_with_both_versions_named() {
     let folder = folder();
-    for (major, minor) in [(0u32, 2u32), (1, 0), (7, 3), (u32::MAX, 0), (0, 1 << 24)] {
+    for (major, minor) in [(0u32, 1u32), (1, 1), (7, 3), (u32::MAX, 0), (1 << 24, 0)] {
         for seal in [true, false] {
             let result = with_damage(folder.path(), true, |raw| {
                 raw.write(8, &major.to_le_bytes());
@@ -285,7 +288,7 @@ fn another_version_is_refused_with_both_versions_named() {
                     assert_eq!(found, (major, minor));
                     let message = error.to_string();
                     assert!(message.contains(&format!("format {major}.{minor}")), "{message}");
-                    assert!(message.contains("reads 0.1"), "{message}");
+                    assert!(message.contains("reads 1.0"), "{message}");
                 }
                 other => panic!("{other:?}"),
             }
@@ -293,8 +296,8 @@ fn another_version_is_refused_with_both_versions_named() {
     }
     // Written by a machine of the other byte order.
     let result = with_damage(folder.path(), true, |raw| {
-        raw.write(8, &0u32.to_be_bytes());
-        raw.write(12, &1u32.to_be_bytes());
+        raw.write(8, &1u32.to_be_bytes());
+        raw.write(12, &0u32.to_be_bytes());
         raw.seal_header();
     });
     assert!(matches!(result, Err(Error::Version { .. })), "{result:?}");
@@ -309,7 +312,7 @@ const REMOVED: u64 = 32_767;
 
 /// Words that say that a slot is locked, or in a transaction, by somebody who is not there.
 #[test]
-fn rubbish_in_control_words_is_settled() {
+fn row_31_rubbish_in_control_words_is_settled() {
     let folder = folder();
     let path = store_in(&folder);
     for attached in [false, true] {
@@ -357,8 +360,8 @@ fn rubbish_in_control_words_is_settled() {
 }
 
 #[test]
-fn rubbish_in_the_process_table_is_settled() {
-    const NAME: &str = "rubbish_in_the_process_table_is_settled";
+fn row_31_rubbish_in_the_process_table_is_settled() {
+    const NAME: &str = "row_31_rubbish_in_the_process_table_is_settled";
     if role().is_some() {
         let store = open(&path()).unwrap();
         let array = store.array::<f64>("array", 3).unwrap();

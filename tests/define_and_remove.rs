@@ -10,7 +10,7 @@ use common::{Child, folder, number, os, path, role, rounds, store_in, until};
 use slotfile::{Data, Define, Error, OpenOptions, Scalar, ScalarType, Shape, SlotType, Store};
 
 #[test]
-fn names_types_and_shapes_that_do_not_fit_are_refused_and_change_nothing() {
+fn row_40_names_types_and_shapes_that_do_not_fit_are_refused_and_change_nothing() {
     let store = Store::temporary().unwrap();
     let bad_name = |name: &str| {
         let refused = store.value::<u64>(name).unwrap_err();

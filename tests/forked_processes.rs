@@ -62,8 +62,8 @@ fn grandchildren_too() {
 /// The mapping, too, keeps an open file description alive, and a forked child inherits it:
 /// the parent's locks must not hang on that.
 #[test]
-fn a_killed_parents_locks_are_freed_while_its_child_lives() {
-    const NAME: &str = "a_killed_parents_locks_are_freed_while_its_child_lives";
+fn row_11_a_killed_parents_locks_are_freed_while_its_child_lives() {
+    const NAME: &str = "row_11_a_killed_parents_locks_are_freed_while_its_child_lives";
     if role().is_some() {
         let store = Store::open(common::path()).unwrap();
         let array = store.array::<u64>("array", 4).unwrap();
@@ -95,7 +95,7 @@ fn a_killed_parents_locks_are_freed_while_its_child_lives() {
 }
 
 #[test]
-fn a_childs_end_leaves_its_parents_locks_alone() {
+fn row_12_a_childs_end_leaves_its_parents_locks_alone() {
     let folder = folder();
     let path = store_in(&folder);
     let store = Store::create(&path).unwrap();

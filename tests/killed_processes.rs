@@ -251,8 +251,8 @@ fn the_others_are_unharmed() {
 
 /// All at once, so that nobody is left to settle anything: the next to open it does.
 #[test]
-fn when_all_are_killed_in_mid_write_the_next_open_settles_all() {
-    const NAME: &str = "when_all_are_killed_in_mid_write_the_next_open_settles_all";
+fn row_07_when_all_are_killed_in_mid_write_the_next_open_settles_all() {
+    const NAME: &str = "row_07_when_all_are_killed_in_mid_write_the_next_open_settles_all";
     if role().is_some() {
         let store = open(&path());
         let array = store.array::<u64>("array", WORDS).unwrap();
@@ -305,8 +305,8 @@ fn when_all_are_killed_in_mid_write_the_next_open_settles_all() {
 
 /// A new process that starts by taking a dead one's place in the process table.
 #[test]
-fn a_new_process_settles_what_the_dead_owner_of_its_entry_left() {
-    const NAME: &str = "a_new_process_settles_what_the_dead_owner_of_its_entry_left";
+fn row_05_a_new_process_settles_what_the_dead_owner_of_its_entry_left() {
+    const NAME: &str = "row_05_a_new_process_settles_what_the_dead_owner_of_its_entry_left";
     if role().is_some() {
         let store = open(&path());
         // One lock after the other, all in the end, by one thread, so by one entry.
@@ -346,7 +346,7 @@ fn a_new_process_settles_what_the_dead_owner_of_its_entry_left() {
 
 /// Many who all find the same dead owner at the same moment: it is settled once.
 #[test]
-fn many_bury_at_once() {
+fn row_14_many_bury_at_once() {
     let folder = folder_in_memory();
     let store = open(&store_in(&folder));
     let array = store.array::<u64>("array", WORDS).unwrap();
@@ -384,7 +384,7 @@ fn many_bury_at_once() {
 
 /// A panic inside an update undoes it; the lock is free at once.
 #[test]
-fn a_panic_inside_an_update_undoes_it() {
+fn row_09_a_panic_inside_an_update_undoes_it() {
     let store = Store::temporary().unwrap();
     let array = store.array::<u64>("array", 4).unwrap();
     let value = store.value::<u64>("value").unwrap();

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use common::raw::{self, Raw};
-use common::{Child, folder, long, os, path, role, rounds, store_in, until, within};
+use common::{Child, folder, long, number, os, path, role, rounds, store_in, until, within};
 use slotfile::{Define, Error, OpenOptions, Store};
 
 /// Fills a store until there is no room; it must stay usable, with what it has.
@@ -58,7 +58,7 @@ fn small() -> OpenOptions {
 }
 
 #[test]
-fn a_full_disk_is_an_error_and_the_store_stays_usable() {
+fn row_22_a_full_disk_is_an_error_and_the_store_stays_usable() {
     let folder = folder();
     let at = folder.path().join("disk");
     std::fs::create_dir(&at).unwrap();
@@ -106,8 +106,8 @@ fn a_copy_with_holes_gets_its_blocks_back_at_opening() {
 
 /// A limit on the size of files, whose signal (SIGXFSZ) would end the process.
 #[test]
-fn a_limit_on_file_size_is_an_error_and_no_signal() {
-    const NAME: &str = "a_limit_on_file_size_is_an_error_and_no_signal";
+fn row_23_a_limit_on_file_size_is_an_error_and_no_signal() {
+    const NAME: &str = "row_23_a_limit_on_file_size_is_an_error_and_no_signal";
     if role().is_some() {
         os::limit(libc::RLIMIT_FSIZE, 16 << 20);
         let size = fill_up(&path(), small());
@@ -127,8 +127,8 @@ fn a_limit_on_file_size_is_an_error_and_no_signal() {
 
 /// Few addresses: a smaller reservation; what lies beyond it is an error.
 #[test]
-fn a_limit_on_addresses_makes_a_smaller_reservation() {
-    const NAME: &str = "a_limit_on_addresses_makes_a_smaller_reservation";
+fn row_23_a_limit_on_addresses_makes_a_smaller_reservation() {
+    const NAME: &str = "row_23_a_limit_on_addresses_makes_a_smaller_reservation";
     if role().is_some() {
         // 16 GiB are wanted. The test harness itself takes some of what there is.
         os::limit(libc::RLIMIT_AS, 256 << 20);
@@ -159,9 +159,48 @@ fn a_limit_on_addresses_makes_a_smaller_reservation() {
     assert_eq!(value.load(), 3);
 }
 
+/// Where all memory is locked, a reservation counts as memory: a smaller one, or an error.
+#[test]
+fn row_23_memory_that_is_locked_makes_a_smaller_reservation_or_an_error() {
+    const NAME: &str = "row_23_memory_that_is_locked_makes_a_smaller_reservation_or_an_error";
+    let small = || OpenOptions::new().max_slots(10).max_size(256 << 20).mode(0o666).clone();
+    if role().is_some() {
+        if os::is_root() {
+            os::become_user(65_534); // root may lock all there is
+        }
+        os::limit(libc::RLIMIT_MEMLOCK, number());
+        if !os::lock_memory() {
+            eprintln!("skipped: this process may not lock {} bytes", number());
+            return;
+        }
+        match small().open(path()) {
+            Ok(store) => {
+                store.value::<u64>("value").unwrap().fetch_add(1).unwrap();
+                store.sync().unwrap();
+                let large = store.array::<u8>("large", 10 << 20).unwrap_err();
+                assert!(matches!(large, Error::AddressSpace { .. }), "{large:?}");
+            }
+            Err(error) => {
+                assert!(error.to_string().contains("cannot map the file"), "{error}");
+            }
+        }
+        return;
+    }
+    let folder = folder();
+    let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(folder.path(), everybody).unwrap();
+    let path = store_in(&folder);
+    small().create_new(true).open(&path).unwrap().value::<u64>("value").unwrap();
+    let len = std::fs::metadata(&path).unwrap().len();
+    for limit in [len + (1 << 20), len / 2] {
+        Child::spawn_with(NAME, "locked", &path, limit).join();
+    }
+    assert_eq!(Store::open(&path).unwrap().value::<u64>("value").unwrap().load(), 1);
+}
+
 /// All entries of the process table in use, by the threads of one process.
 #[test]
-fn a_full_process_table_is_an_error_that_says_its_size() {
+fn row_18_a_full_process_table_is_an_error_that_says_its_size() {
     const ENTRIES: usize = 4_096;
     let store = Store::temporary().unwrap();
     let array = store.array::<u64>("array", 2).unwrap();
@@ -246,7 +285,7 @@ fn a_full_store_says_which_limit_was_hit() {
 /// A full directory: every slot is found, none that is not there is, and each has its own
 /// content. Long names take lines of their own.
 #[test]
-fn a_hundred_thousand_slots() {
+fn row_44_a_hundred_thousand_slots() {
     const SLOTS: u32 = 100_000;
     let folder = folder();
     let path = store_in(&folder);
@@ -280,8 +319,8 @@ fn a_hundred_thousand_slots() {
 }
 
 #[test]
-fn sixty_four_processes() {
-    const NAME: &str = "sixty_four_processes";
+fn row_44_sixty_four_processes() {
+    const NAME: &str = "row_44_sixty_four_processes";
     if role().is_some() {
         let store = Store::open(path()).unwrap();
         let (value, array) =
@@ -318,7 +357,7 @@ fn sixty_four_processes() {
 
 /// Only what is touched costs: an element, a range. (All of it, in the longer form.)
 #[test]
-fn an_array_of_one_gib() {
+fn row_44_an_array_of_one_gib() {
     let folder = folder();
     // Two areas, and as much for checkpoints.
     if fs2::available_space(folder.path()).unwrap() < 6 << 30 {

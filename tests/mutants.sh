@@ -8,11 +8,12 @@
 # Not part of the normal run. Prints a line for each, and fails if one went unnoticed.
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
-# A place of its own: cargo takes a package of the same name at the same place in its
-# workspace for the same one, and would mix what is built of the two.
+# A place of its own, always the same: cargo takes a package of the same name in its
+# workspace for the same one, and would mix what is built of two of them.
 target=${CARGO_TARGET_DIR:-$root/target}/mutants
-copy=$(mktemp -d)
-trap 'rm -rf "$copy"' EXIT
+copy=$target/source
+rm -rf "$copy"
+mkdir -p "$copy"
 cp -R "$root/Cargo.toml" "$root/Cargo.lock" "$root/README.md" "$root/src" "$root/tests" \
     "$root/bin" "$root/benches" "$copy"
 cp -R "$copy/src" "$copy/sound"
@@ -27,9 +28,9 @@ the-current-area-not-noted-as-stale|protocol/lock.rs|planted!\(CurrentNotStale\)
 count-before-the-descriptor|directory.rs|(    attachment\.directory\.write\(count as usize.*?\n)(.*?)(    attachment\.live\.store\(live::COUNT.*?\n)|$3$1$2|of_define
 ends-stored-after-the-count|directory.rs|(    space::store_ends\(.*?\n)(.*?)(    attachment\.live\.store\(live::COUNT.*?\n)|$2$3$1|of_define
 first-content-after-the-count|directory.rs|(    write_initial\(.*?\n)(.*?)(    attachment\.live\.store\(live::COUNT.*?\n)|$2$3$1|of_define
-the-copy-in-use-is-overwritten|sync.rs|let choice = self\.choice\.other\(\);|let choice = match self.choice { Choice::Absent => Choice::A, c => c };|of_sync
+the-copy-in-use-is-overwritten|unit.rs|let choice = self\.choice\.other\(\);|let choice = match self.choice { Choice::Absent => Choice::A, c => c };|of_sync
 mark-before-the-record|sync.rs|(            sys::write_durably\()|checkpoint::write_mark(file, &attachment.header.regions, epoch).map_err(cannot)?;$1|of_sync
-identity-before-the-restore|recovery.rs|store_identity\(attachment, &\[0; 8\]\);|store_identity(attachment, &identity(file).map_err(fail)?);|of_restoring
+identity-before-the-restore|recovery.rs|store_identity\(attachment, &RESTORING\);|store_identity(attachment, &identity(file).map_err(fail)?);|of_restoring
 acked-before-the-record|sync.rs|(            sys::write_durably\()|store_acked(attachment, epoch);$1|of_sync
 idle-before-settling|protocol/transaction.rs|planted!\(IdleBeforeSettling\)|true|transaction
 committed-before-T-is-set|protocol/transaction.rs|(    if !changes\.iter\(\)\.all.*?\n    \}\n)(.*?)(    peers\.set_word\(me, Word::Committed, Release\);\n)|$2$3$1|transaction

@@ -25,8 +25,8 @@ fn assert_whole(elements: &[u64]) {
 }
 
 #[test]
-fn readers_beside_a_writer_without_pause_see_whole_arrays() {
-    const NAME: &str = "readers_beside_a_writer_without_pause_see_whole_arrays";
+fn row_15_readers_beside_a_writer_without_pause_see_whole_arrays() {
+    const NAME: &str = "row_15_readers_beside_a_writer_without_pause_see_whole_arrays";
     if role().is_some() {
         let store = Store::open(path()).unwrap();
         let array = store.array::<u64>("array", number() as usize).unwrap();
@@ -147,8 +147,8 @@ fn a_value_and_its_version_belong_together() {
 /// Readers at full speed beside a writer that stands still inside an update; other
 /// writers are told who it is, once their time is over, and the lock is not stolen.
 #[test]
-fn a_stopped_writer_holds_up_no_reader_and_is_named_to_writers() {
-    const NAME: &str = "a_stopped_writer_holds_up_no_reader_and_is_named_to_writers";
+fn row_08_a_stopped_writer_holds_up_no_reader_and_is_named_to_writers() {
+    const NAME: &str = "row_08_a_stopped_writer_holds_up_no_reader_and_is_named_to_writers";
     if role().is_some() {
         let store = Store::open(path()).unwrap();
         let array = store.array::<u64>("array", 1_000).unwrap();

@@ -17,7 +17,7 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_create_killed_at_random_moments_leaves_no_file_or_a_valid_store() {
+fn row_03_a_create_killed_at_random_moments_leaves_no_file_or_a_valid_store() {
     let folder = folder();
     let path = store_in(&folder);
     let (mut none, mut whole) = (0, 0);
@@ -53,8 +53,8 @@ fn a_create_killed_at_random_moments_leaves_no_file_or_a_valid_store() {
 
 /// `create_new`: exactly one of them has made it. `create`: all have the same one.
 #[test]
-fn when_creators_race_one_creates_and_the_others_join() {
-    const NAME: &str = "when_creators_race_one_creates_and_the_others_join";
+fn row_17_when_creators_race_one_creates_and_the_others_join() {
+    const NAME: &str = "row_17_when_creators_race_one_creates_and_the_others_join";
     if let Some(role) = role() {
         let rounds = number() as usize;
         let meeting = Store::open(path()).unwrap();
@@ -140,7 +140,7 @@ fn what_was_stored_is_there_for_a_new_process() {
 }
 
 #[test]
-fn a_store_opened_twice_in_one_process_works_through_both() {
+fn row_13_a_store_opened_twice_in_one_process_works_through_both() {
     let folder = folder();
     let path = store_in(&folder);
     let (a, b) = (Store::create(&path).unwrap(), Store::open(&path).unwrap());
@@ -170,7 +170,7 @@ fn a_store_opened_twice_in_one_process_works_through_both() {
 }
 
 #[test]
-fn what_is_no_store_is_refused_without_a_hang() {
+fn row_27_what_is_no_store_is_refused_without_a_hang() {
     let folder = folder();
     let at = |name: &str| folder.path().join(name);
     std::fs::write(at("empty"), "").unwrap();
@@ -242,8 +242,8 @@ fn options_that_do_not_go_together_are_refused() {
 }
 
 #[test]
-fn a_new_store_is_0600_whatever_the_umask() {
-    const NAME: &str = "a_new_store_is_0600_whatever_the_umask";
+fn row_36_a_new_store_is_0600_whatever_the_umask() {
+    const NAME: &str = "row_36_a_new_store_is_0600_whatever_the_umask";
     if role().is_some() {
         for umask in [0o000, 0o022, 0o077, 0o777] {
             os::set_umask(umask);
@@ -266,7 +266,7 @@ fn a_new_store_is_0600_whatever_the_umask() {
 }
 
 #[test]
-fn read_only_reads_and_writes_nothing() {
+fn row_36_read_only_reads_and_writes_nothing() {
     let folder = folder();
     let path = store_in(&folder);
     let store = Store::create(&path).unwrap();
@@ -332,8 +332,8 @@ fn read_only_reads_and_writes_nothing() {
 
 /// Readers attach, too: a writer who comes later joins them.
 #[test]
-fn readers_and_writers_come_and_go_in_any_order() {
-    const NAME: &str = "readers_and_writers_come_and_go_in_any_order";
+fn row_17_readers_and_writers_come_and_go_in_any_order() {
+    const NAME: &str = "row_17_readers_and_writers_come_and_go_in_any_order";
     if let Some(role) = role() {
         for _ in 0..number() {
             if role == "reader" {
@@ -362,16 +362,20 @@ fn readers_and_writers_come_and_go_in_any_order() {
 
 /// Renamed, or deleted, while it is open: those who have it go on with it.
 #[test]
-fn a_store_replaced_while_it_is_open_is_two_stores() {
+fn row_25_a_store_replaced_while_it_is_open_is_two_stores() {
     let folder = folder();
     let path = store_in(&folder);
-    let old = Store::create(&path).unwrap().value::<u64>("value").unwrap();
+    let first = Store::create(&path).unwrap();
+    let old = first.value::<u64>("value").unwrap();
     old.store(1).unwrap();
+    assert!(first.check().unwrap().is_ok());
     std::fs::rename(&path, folder.path().join("old")).unwrap();
     let new = Store::create(&path).unwrap().value::<u64>("value").unwrap();
     new.store(2).unwrap();
     old.fetch_add(10).unwrap();
     assert_eq!((old.load(), new.load()), (11, 2));
+    let problems = first.check().unwrap().problems;
+    assert!(problems.len() == 1 && problems[0].what.starts_with("replaced"), "{problems:?}");
     let renamed = Store::open(folder.path().join("old")).unwrap();
     assert_eq!(renamed.value::<u64>("value").unwrap().load(), 11);
     std::fs::remove_file(&path).unwrap();

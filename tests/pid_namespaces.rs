@@ -27,8 +27,8 @@ fn in_namespace(test: &str, role: &str, path: &Path) -> Option<Child> {
 }
 
 #[test]
-fn the_same_pid_in_two_namespaces_is_two_processes() {
-    const NAME: &str = "the_same_pid_in_two_namespaces_is_two_processes";
+fn row_10_the_same_pid_in_two_namespaces_is_two_processes() {
+    const NAME: &str = "row_10_the_same_pid_in_two_namespaces_is_two_processes";
     if role().is_some() {
         assert_eq!(std::process::id(), 1);
         let store = Store::open(path()).unwrap();
@@ -64,8 +64,8 @@ fn the_same_pid_in_two_namespaces_is_two_processes() {
 
 /// The survivor has the dead one's number: it must not be taken for it, nor wait for it.
 #[test]
-fn a_death_is_noticed_although_its_pid_lives_on_elsewhere() {
-    const NAME: &str = "a_death_is_noticed_although_its_pid_lives_on_elsewhere";
+fn row_10_a_death_is_noticed_although_its_pid_lives_on_elsewhere() {
+    const NAME: &str = "row_10_a_death_is_noticed_although_its_pid_lives_on_elsewhere";
     if let Some(role) = role() {
         assert_eq!(std::process::id(), 1);
         let store = Store::open(path()).unwrap();

@@ -30,7 +30,7 @@ fn folder() -> (tempfile::TempDir, std::path::PathBuf) {
 }
 
 #[test]
-fn what_was_synced_is_there_and_what_came_after_is_not() {
+fn row_34_what_was_synced_is_there_and_what_came_after_is_not() {
     let (_folder, path) = folder();
     let store = open(&path);
     assert_eq!(store.recovery(), Recovery::Created);
@@ -59,6 +59,33 @@ fn what_was_synced_is_there_and_what_came_after_is_not() {
     assert_eq!(store.text("name", 64).unwrap().load(), "Karel");
     assert!(matches!(store.slot("later"), Err(Error::NotFound { .. })));
     assert_eq!(store.value::<i64>("later").unwrap().load(), 0, "its space is clean again");
+}
+
+/// A content that is stored again is the same, but its version is another, and others may
+/// have noted that.
+#[test]
+fn the_version_is_that_of_the_sync_too() {
+    let (_folder, path) = folder();
+    let store = open(&path);
+    let types = ["u8", "u8[3]", "u8[2000]", "u16[100000]", "text[2000]", "buffer:u16[100000]"];
+    for name in types {
+        store.define(name, &name.parse().unwrap(), Define::new()).unwrap();
+    }
+    store.sync().unwrap();
+    for synced in 1..4u64 {
+        for name in types {
+            let slot = store.slot(name).unwrap();
+            slot.store(slot.load()).unwrap();
+            assert_eq!(slot.version(), synced);
+        }
+        store.sync().unwrap();
+    }
+    drop(store);
+    restart(&path);
+    let store = open(&path);
+    for name in types {
+        assert_eq!(store.slot(name).unwrap().version(), 3, "{name}");
+    }
 }
 
 #[test]

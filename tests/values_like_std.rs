@@ -165,7 +165,7 @@ fn bool() {
 }
 
 #[test]
-fn overflow_wraps() {
+fn row_43_overflow_wraps() {
     let store = Store::temporary().unwrap();
     let byte = store.value_with::<u8>("u8", Define::new().initial(255u8)).unwrap();
     assert_eq!((byte.fetch_add(1).unwrap(), byte.load()), (255, 0));
@@ -176,7 +176,7 @@ fn overflow_wraps() {
 
 /// As documented: of a NaN and a number the number stays; comparing is by bits.
 #[test]
-fn nan_in_min_max_and_compare_exchange() {
+fn row_43_nan_in_min_max_and_compare_exchange() {
     fn check<T: Number + From<f32> + std::ops::Neg<Output = T>>(store: &Store) {
         let (nan, one) = (T::from(f32::NAN), T::from(1.0));
         let value = value(store, one);

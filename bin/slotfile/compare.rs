@@ -63,7 +63,7 @@ impl Comparison {
 /// What a word stands for beside the content of a slot of this type. An error is an exit
 /// code and a message, for who knows the file and the slot.
 pub(crate) fn operand(word: &str, slot_type: &SlotType) -> Result<Data, (Exit, String)> {
-    if let SlotType::Array(..) = slot_type {
+    if let SlotType::Array(..) | SlotType::Buffer(..) = slot_type {
         let what = format!("it is {slot_type}, and only single values, texts and bytes compare");
         return Err((Exit::TYPE, what));
     }

@@ -238,7 +238,7 @@ impl From<Error> for Failure {
 
 /// No single sleep is longer, so that a wake-up lost with the process that owed
 /// it costs no more than this.
-const LONGEST_SLEEP: Duration = Duration::from_millis(20);
+pub(crate) const LONGEST_SLEEP: Duration = Duration::from_millis(20);
 
 /// How long to wait for a lock. The clock is first read when there is need to wait.
 #[derive(Clone, Copy, Debug)]

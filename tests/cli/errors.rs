@@ -1,7 +1,9 @@
 //! Each exit code, and one line that names the file, the slot and the remedy.
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
 
 use super::Folder;
 
@@ -74,6 +76,49 @@ fn three_is_damaged_or_no_store() {
     let whole = fs::read(f.path("F")).unwrap();
     fs::write(f.path("short"), &whole[..whole.len() / 2]).unwrap();
     f.fails(3, &["ls", "short"], &["short"]);
+}
+
+/// Before it is opened; while it is, which would be a SIGBUS; and while `lock` waits for a
+/// command, whose exit codes the low ones are.
+#[test]
+fn row_24_a_truncated_file_is_three_and_a_line() {
+    let f = Folder::with_store();
+    f.ok(&["define", "F", "big", "f64[2000000]"]);
+    let cut = |to: u64| fs::File::options().write(true).open(f.path("F")).unwrap().set_len(to);
+    let whole = fs::metadata(f.path("F")).unwrap().len();
+    // It prints more than a pipe holds, and so stands still until it is read.
+    let mut child = f
+        .command(&["get", "F", "big"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut first = [0; 1];
+    child.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
+    cut(4_096).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    // What it prints it has copied before, or not.
+    assert!(matches!(output.status.code(), Some(0 | 3)), "{:?} {said}", output.status);
+    f.fails(3, &["get", "F", "big"], &["F", "truncated", "4096"]);
+    fs::remove_file(f.path("F")).unwrap();
+    f.ok(&["create", "F"]);
+    f.ok(&["define", "F", "big", "f64[2000000]"]);
+    f.fails(125, &["lock", "F", "big", "--", "truncate", "--size", "0", "F"], &["F", "truncated"]);
+    // While it is waited for: the slot is gone from under it.
+    fs::remove_file(f.path("F")).unwrap();
+    f.ok(&["create", "F"]);
+    f.ok(&["define", "F", "value", "u64"]);
+    let mut child =
+        f.command(&["wait", "F", "value", "eq", "1"]).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert!(child.try_wait().unwrap().is_none(), "it waits");
+    assert!(cut(whole / 1_000).is_ok());
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.starts_with("slotfile: ") && said.contains("truncated"), "{said}");
+    assert_eq!(said.matches('\n').count(), 1, "{said}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use super::Folder;
 
 #[test]
-fn a_closed_pipe_ends_it_quietly() {
+fn row_41_a_closed_pipe_ends_it_quietly() {
     let f = Folder::with_store();
     f.ok(&["define", "F", "a", "f64[200000]"]);
     for words in [
@@ -28,7 +28,7 @@ fn a_closed_pipe_ends_it_quietly() {
 }
 
 #[test]
-fn a_full_output_is_an_error() {
+fn row_41_a_full_output_is_an_error() {
     let f = Folder::with_store();
     f.ok(&["define", "F", "a", "u64"]);
     for words in
@@ -46,7 +46,7 @@ fn a_full_output_is_an_error() {
 }
 
 #[test]
-fn closed_streams_do_no_harm() {
+fn row_41_closed_streams_do_no_harm() {
     let f = Folder::with_store();
     f.ok(&["define", "F", "a", "u64[1]"]);
     // The shell closes them; the executable finds no descriptors 0, 1 and 2.

@@ -12,7 +12,7 @@ fn refuses(f: &Folder, name: &str, words: &[&str], said: &[&str]) {
 }
 
 #[test]
-fn numbers() {
+fn row_41_numbers_are_parsed_strictly() {
     let f = Folder::with_store();
     f.ok(&["define", "F", "byte", "u8", "7"]);
     f.ok(&["define", "F", "max", "u64", "0"]);
@@ -93,7 +93,7 @@ fn counts_and_lengths() {
 }
 
 #[test]
-fn from_standard_input() {
+fn row_41_from_standard_input() {
     let f = Folder::with_store();
     f.ok(&["define", "F", "a", "u8[3]"]);
     f.ok(&["define", "F", "t", "text[8]"]);
@@ -116,7 +116,7 @@ fn from_standard_input() {
 }
 
 #[test]
-fn an_input_without_end_is_refused() {
+fn row_41_an_input_without_end_is_refused() {
     let f = Folder::with_store();
     f.ok(&["define", "F", "a", "u8[3]"]);
     f.ok(&["define", "F", "t", "text[8]"]);

@@ -11,6 +11,7 @@ pub mod mangled;
 pub mod model;
 pub mod os;
 pub mod raw;
+pub mod reader;
 pub mod state;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub mod trace;
@@ -177,4 +178,22 @@ pub fn within<R>(limit: Duration, what: &str, f: impl FnOnce() -> R) -> R {
     let took = start.elapsed();
     assert!(took < limit, "{what} took {took:?}");
     result
+}
+
+/// The bytes that the format gives a scalar.
+pub fn bytes_of(scalar: slotfile::Scalar) -> Vec<u8> {
+    use slotfile::Scalar;
+    match scalar {
+        Scalar::Bool(x) => vec![x.into()],
+        Scalar::I8(x) => x.to_le_bytes().into(),
+        Scalar::I16(x) => x.to_le_bytes().into(),
+        Scalar::I32(x) => x.to_le_bytes().into(),
+        Scalar::I64(x) => x.to_le_bytes().into(),
+        Scalar::U8(x) => x.to_le_bytes().into(),
+        Scalar::U16(x) => x.to_le_bytes().into(),
+        Scalar::U32(x) => x.to_le_bytes().into(),
+        Scalar::U64(x) => x.to_le_bytes().into(),
+        Scalar::F32(x) => x.to_le_bytes().into(),
+        Scalar::F64(x) => x.to_le_bytes().into(),
+    }
 }

@@ -202,7 +202,7 @@ pub fn limit(resource: libc::__rlimit_resource_t, bytes: u64) {
     // SAFETY: getrlimit fills, and setrlimit reads, the struct on this stack.
     let failed = unsafe {
         let failed = libc::getrlimit(resource, &mut now) != 0;
-        now.rlim_cur = bytes;
+        now.rlim_cur = bytes.min(now.rlim_max);
         failed || libc::setrlimit(resource, &now) != 0
     };
     assert!(!failed, "setrlimit: {}", io::Error::last_os_error());
@@ -215,6 +215,34 @@ pub fn make_pipe_file(path: &Path) {
     assert_eq!(result, 0, "mkfifo: {}", io::Error::last_os_error());
 }
 
+/// Gives this process mounts of its own, for good: what it mounts, nobody else sees. False
+/// where it may not.
+pub fn have_own_mounts() -> bool {
+    // SAFETY: takes a number and touches no memory.
+    let apart = unsafe { libc::unshare(libc::CLONE_NEWNS) } == 0;
+    // Or what is mounted here would show in the namespace that it comes from.
+    apart && mount("none", Path::new("none"), Path::new("/"), libc::MS_REC | libc::MS_PRIVATE, "")
+}
+
+/// As mount(2); false where this process may not.
+pub fn mount(kind: &str, source: &Path, at: &Path, flags: libc::c_ulong, options: &str) -> bool {
+    let (source, at) = (c_string(source), c_string(at));
+    let (kind, options) = (CString::new(kind).unwrap(), CString::new(options).unwrap());
+    // SAFETY: all of them are strings that end with NUL, and outlive the call.
+    let result = unsafe {
+        let options = options.as_ptr().cast();
+        libc::mount(source.as_ptr(), at.as_ptr(), kind.as_ptr(), flags, options)
+    };
+    result == 0
+}
+
+/// Has the kernel keep in memory all that this process maps from here on. False where it may
+/// not.
+pub fn lock_memory() -> bool {
+    // SAFETY: takes a number, and touches no memory.
+    unsafe { libc::mlockall(libc::MCL_FUTURE) == 0 }
+}
+
 /// A file system in memory of this size, mounted on a folder until this is dropped.
 pub struct Mount {
     at: PathBuf,
@@ -223,18 +251,8 @@ pub struct Mount {
 impl Mount {
     /// `None` where this process may not mount.
     pub fn tmpfs(at: &Path, size: u64) -> Option<Mount> {
-        let (target, options) = (c_string(at), CString::new(format!("size={size}")).unwrap());
-        // SAFETY: all of them are strings that end with NUL, and outlive the call.
-        let result = unsafe {
-            libc::mount(
-                c"tmpfs".as_ptr(),
-                target.as_ptr(),
-                c"tmpfs".as_ptr(),
-                0,
-                options.as_ptr().cast(),
-            )
-        };
-        (result == 0).then(|| Mount { at: at.to_owned() })
+        let mounted = mount("tmpfs", Path::new("tmpfs"), at, 0, &format!("size={size}"));
+        mounted.then(|| Mount { at: at.to_owned() })
     }
 }
 

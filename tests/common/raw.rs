@@ -103,6 +103,19 @@ impl Raw {
         self.slot(line) + 8
     }
 
+    /// Where the control word of the first slot of this name is.
+    pub fn control_of(&self, name: &str) -> u64 {
+        let mut line = 0;
+        loop {
+            let at = self.line(line);
+            let len = usize::from(self.bytes(at + 9, 1)[0]);
+            if self.bytes(at + 88, len) == name.as_bytes() {
+                return self.control(line);
+            }
+            line += u64::from(self.bytes(at + 4, 1)[0]);
+        }
+    }
+
     /// Makes the header's CRC right again.
     pub fn seal_header(&self) {
         let crc = crc32fast::hash(&self.bytes(0, 4092));

@@ -218,6 +218,18 @@ impl Traced {
         self.set_registers(&mut registers);
     }
 
+    /// The second argument of the system call in which it stands.
+    pub fn second_argument(&self) -> u64 {
+        self.registers().rsi
+    }
+
+    /// Writes a word of its memory.
+    pub fn write_word(&self, at: u64, word: u64) {
+        // SAFETY: writes into the child's memory, not into ours.
+        let result = unsafe { libc::ptrace(libc::PTRACE_POKEDATA, self.pid, at, word) };
+        assert_eq!(result, 0, "ptrace: {}", io::Error::last_os_error());
+    }
+
     fn registers(&self) -> libc::user_regs_struct {
         let mut registers = std::mem::MaybeUninit::<libc::user_regs_struct>::zeroed();
         // SAFETY: fills the struct, which is plain numbers, so zeros are one of its values.

@@ -42,7 +42,7 @@ fn part_of_a_power_cut_run() {
 }
 
 #[test]
-fn every_recovery_is_one_sync() {
+fn row_19_every_recovery_is_one_sync() {
     let histories = if long() { 1_000_000 } else { 100_000 };
     let start = Instant::now();
     let halves = std::thread::scope(|scope| {
@@ -88,7 +88,7 @@ fn every_planted_bug_is_found() {
 }
 
 #[test]
-fn a_dropped_sync_does_not_return() {
+fn row_20_a_dropped_sync_does_not_return() {
     a_dropped_sync_stays_dropped(None).unwrap();
 }
 

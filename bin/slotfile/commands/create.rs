@@ -28,13 +28,17 @@ pub(super) fn run(context: &mut Context, args: Create) -> Result<Exit, Failure> 
     if let Some(mode) = args.mode {
         options.mode(mode);
     }
-    open_new(&options, &file)?;
+    open_new(context, &options, &file)?;
     Ok(Exit::DONE)
 }
 
 /// Opens with options that create. What is missing then is the folder.
-pub(super) fn open_new(options: &OpenOptions, file: &Path) -> Result<Store, Failure> {
-    options.open(file).map_err(|error| match error {
+pub(super) fn open_new(
+    context: &Context,
+    options: &OpenOptions,
+    file: &Path,
+) -> Result<Store, Failure> {
+    context.open_with(file, options, Exit::DAMAGED).map_err(|error| match error {
         Error::Io { source, .. } if source.kind() == ErrorKind::NotFound => {
             let what = "its folder is not there; make that first, with `mkdir`";
             Failure::new(Exit::ABSENT, format!("{}: {what}", file.display()))

@@ -35,8 +35,8 @@ pub(super) fn run(context: &mut Context, args: Define) -> Result<Exit, Failure> 
     }
     let mut options = context.options();
     let store = match args.create {
-        true => open_new(options.create(true), &file)?,
-        false => options.open(&file)?,
+        true => open_new(context, options.create(true), &file)?,
+        false => context.open_with(&file, &options, Exit::DAMAGED)?,
     };
     store.define(&name, &slot_type, define)?;
     Ok(Exit::DONE)

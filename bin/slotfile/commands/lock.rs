@@ -35,7 +35,7 @@ fn hold(context: &mut Context, args: Lock) -> Result<Exit, Failure> {
     if args.timeout.is_some() {
         options.lock_timeout(args.timeout);
     }
-    let store = options.open(&file).map_err(failed)?;
+    let store = context.open_with(&file, &options, Exit::LOCK_FAILED).map_err(failed)?;
     let slot = slot_or_new(&store, &name)?;
     let guard = slot.lock().map_err(failed)?;
     // From here on the command keeps the lock alive, should this process be killed.

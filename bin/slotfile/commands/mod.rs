@@ -52,31 +52,35 @@ impl Context {
     }
 
     fn open(&self, file: &Path) -> Result<Store, Failure> {
-        self.opened(file, self.options().open(file)?)
+        Ok(self.open_with(file, &self.options(), Exit::DAMAGED)?)
     }
 
     /// For the verbs that only look: they need no more than permission to read.
     fn open_to_read(&self, file: &Path) -> Result<Store, Failure> {
-        self.opened(file, self.options().read_only(true).open(file)?)
+        Ok(self.open_with(file, self.options().read_only(true), Exit::DAMAGED)?)
     }
 
     /// For the verbs that wait: whoever may write the file is woken by a change, others have
     /// to look for it again and again.
     fn open_to_wait(&self, file: &Path) -> Result<Store, Failure> {
-        match self.options().open(file) {
+        match self.open_with(file, &self.options(), Exit::DAMAGED) {
             Err(Error::PermissionDenied { .. } | Error::Io { .. }) => self.open_to_read(file),
-            opened => self.opened(file, opened?),
+            opened => Ok(opened?),
         }
     }
 
-    /// Says what opening has found, if it is not what people expect.
-    fn opened(&self, file: &Path, store: Store) -> Result<Store, Failure> {
+    /// Says what opening has found, if it is not what people expect. Should the file be
+    /// truncated while it is open, the run ends with this code.
+    fn open_with(
+        &self,
+        file: &Path,
+        options: &OpenOptions,
+        truncated: Exit,
+    ) -> Result<Store, Error> {
         let shown = file.display();
         let what = "the file was truncated while it was open; restore it from a copy";
-        slotfile::exit_on_truncation(
-            format!("slotfile: {shown}: {what}\n"),
-            Exit::DAMAGED.0.into(),
-        )?;
+        slotfile::exit_on_truncation(format!("slotfile: {shown}: {what}\n"), truncated.0.into())?;
+        let store = options.open(file)?;
         let dropped = |newer_dropped: bool| match newer_dropped {
             true => "; a newer one was not completed, or its record cannot be read",
             false => "",

@@ -37,7 +37,7 @@ pub(super) fn run(context: &mut Context, args: Demo) -> Result<Exit, Failure> {
         return workers::run(role, &store);
     }
     let mut options = context.options();
-    let store = super::create::open_new(options.create(true), &file)?;
+    let store = super::create::open_new(context, options.create(true), &file)?;
     let slots = Slots::open(&store)?;
     // Two demos on one file would find each other's additions.
     let running = store.value::<bool>(slots::RUNNING)?;

@@ -1,0 +1,506 @@
+//! A reader of stores, written from `docs/format.md` alone. It shares nothing with the library,
+//! so that each is a check on the other, and both on the page. It panics at whatever the page
+//! does not allow in a store that nobody has open.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::path::Path;
+
+/// A store's file.
+pub struct Reader {
+    bytes: Vec<u8>,
+}
+
+/// What a store says of one slot.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Slot {
+    pub name: String,
+    pub doc: String,
+    pub unit: String,
+    /// As `slotfile ls` writes it.
+    pub slot_type: String,
+    pub areas: u8,
+    pub version: u64,
+    pub removed: bool,
+    /// A value's or the elements' bytes; of a text, as many as it is long.
+    pub content: Vec<u8>,
+}
+
+struct Descriptor {
+    kind: u8,
+    areas: u64,
+    /// Bytes of the content.
+    len: u64,
+    live: u64,
+    first_unit: u64,
+    copies: u64,
+    place: u64,
+    lines: u64,
+    slot: Slot,
+}
+
+/// Where the regions are.
+struct Regions {
+    index: u64,
+    entries: u64,
+    directory: u64,
+    mark: u64,
+    records: u64,
+    record_len: u64,
+    copies: u64,
+    runs: u64,
+}
+
+struct Record {
+    epoch: u64,
+    lines: u64,
+    pages: Vec<u8>,
+    units: Vec<u8>,
+    sum: u64,
+}
+
+const PAGE: u64 = 4096;
+const GRANULE: u64 = 64 << 10;
+const RUN: u64 = 2 << 20;
+const LIVE_HEADER: u64 = 64 << 10;
+/// The kinds.
+const VALUE: u8 = 1;
+const ARRAY: u8 = 2;
+const TEXT: u8 = 3;
+const BYTES: u8 = 4;
+const BUFFER: u8 = 6;
+/// Name and size of each scalar type, from number 1 on.
+const SCALARS: [(&str, u64); 11] = [
+    ("bool", 1),
+    ("i8", 1),
+    ("i16", 2),
+    ("i32", 4),
+    ("i64", 8),
+    ("u8", 1),
+    ("u16", 2),
+    ("u32", 4),
+    ("u64", 8),
+    ("f32", 4),
+    ("f64", 8),
+];
+
+fn up(n: u64, to: u64) -> u64 {
+    n.div_ceil(to) * to
+}
+
+fn word(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |n, byte| n << 8 | u64::from(*byte))
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+impl Reader {
+    pub fn open(path: &Path) -> Reader {
+        Reader { bytes: std::fs::read(path).unwrap() }
+    }
+
+    fn at(&self, offset: u64, len: u64) -> &[u8] {
+        &self.bytes[offset as usize..(offset + len) as usize]
+    }
+
+    fn word(&self, offset: u64) -> u64 {
+        word(self.at(offset, 8))
+    }
+
+    #[track_caller]
+    fn assert_zero(&self, from: u64, to: u64) {
+        let used = self.at(from, to - from).iter().position(|byte| *byte != 0);
+        assert_eq!(used.map(|at| from + at as u64), None, "{from} to {to} must be zero");
+    }
+
+    /// The static header, and where it says that the regions are: where the page says.
+    fn regions(&self) -> Regions {
+        assert_eq!(self.at(0, 8), b"SLOTFILE");
+        assert_eq!((word(self.at(8, 4)), word(self.at(12, 4))), (1, 0), "format version");
+        assert_eq!(word(self.at(4092, 4)), u64::from(crc32fast::hash(self.at(0, 4092))));
+        let (max_slots, max_size, flags) = (self.word(32), self.word(40), self.word(48));
+        assert!((1..=1 << 28).contains(&max_slots) && max_size <= 1 << 45 && flags <= 1);
+        let entries = (2 * max_slots).next_power_of_two();
+        let index = 384 << 10;
+        let directory = index + up(8 * entries, GRANULE);
+        let directory_len = up(128 * 2 * max_slots, GRANULE);
+        let mark = up(directory + directory_len, RUN);
+        let records = mark + GRANULE;
+        let choices = (directory_len / 4096 + max_size / 8192).div_ceil(4);
+        let record_len = up(64 + choices, GRANULE);
+        let copies = records + 2 * record_len;
+        let runs = up(copies + 4 * directory_len, RUN);
+        assert!(runs + RUN <= max_size && self.bytes.len() as u64 >= runs);
+        let expected = [
+            LIVE_HEADER,
+            128 << 10,
+            4096,
+            index,
+            entries,
+            directory,
+            2 * max_slots,
+            mark,
+            records,
+            record_len,
+            copies,
+            runs,
+        ];
+        for (i, expected) in expected.into_iter().enumerate() {
+            assert_eq!(self.word(56 + 8 * i as u64), expected, "region {i}");
+        }
+        self.assert_zero(152, 4092);
+        self.assert_zero(4096, LIVE_HEADER);
+        Regions { index, entries, directory, mark, records, record_len, copies, runs }
+    }
+
+    fn keeps_checkpoints(&self) -> bool {
+        self.word(48) & 1 == 0
+    }
+
+    /// All slots that were ever defined, as they are in the live area.
+    pub fn live(&self) -> Vec<Slot> {
+        let regions = self.regions();
+        let count = word(self.at(LIVE_HEADER + 128, 4));
+        assert_eq!(word(self.at(LIVE_HEADER + 132, 4)), u64::from(!(count as u32)));
+        let lines = self.at(regions.directory, 128 * count);
+        let descriptors = descriptors(lines);
+        self.check_ends(&regions, &descriptors);
+        let mut slots = Vec::new();
+        let mut line = 0;
+        for descriptor in &descriptors {
+            let slot = self.live_slot(descriptor);
+            let found = self.find(&regions, &slot.name, &descriptors);
+            assert_eq!(found == Some(line), !slot.removed, "{}: {found:?}", slot.name);
+            line += descriptor.lines;
+            slots.push(slot);
+        }
+        slots
+    }
+
+    /// The line to which the index leads by this name, if its slot is not removed.
+    fn find(&self, regions: &Regions, name: &str, descriptors: &[Descriptor]) -> Option<u64> {
+        let mut lines = BTreeMap::new();
+        let mut next = 0;
+        for descriptor in descriptors {
+            lines.insert(next, descriptor);
+            next += descriptor.lines;
+        }
+        let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        for step in 0..regions.entries {
+            let entry = self.word(regions.index + 8 * ((hash + step) % regions.entries));
+            if entry == 0 {
+                return None;
+            }
+            let line = (entry & 0xffff_ffff) - 1;
+            let there = lines.get(&line).filter(|_| entry >> 32 == hash >> 32);
+            if there.is_some_and(|d| d.slot.name == name && !self.live_slot(d).removed) {
+                return Some(line);
+            }
+        }
+        None
+    }
+
+    fn live_slot(&self, descriptor: &Descriptor) -> Slot {
+        let Descriptor { kind, areas, len, live, .. } = *descriptor;
+        let control = self.word(live + 8);
+        let (version, owner) = (control >> 17, control >> 2 & 0x7fff);
+        assert!(control & 3 == 0 && (owner == 0 || owner == 0x7fff), "{control:#x} at rest");
+        let mut slot = Slot { version, removed: owner != 0, ..descriptor.slot.clone() };
+        if kind == VALUE {
+            slot.content = self.at(live, len).to_vec();
+            self.assert_zero(live + len, live + 8);
+            return slot;
+        }
+        self.assert_zero(live, live + 8);
+        let align = if len < PAGE { 64 } else { PAGE };
+        let area = |number: u64| up(live + 16 + 8 * areas, align) + number * up(len, align);
+        let current = area(version % areas);
+        for other in 0..areas {
+            let (from, to) =
+                (word(self.at(live + 16 + 8 * other, 4)), word(self.at(live + 20 + 8 * other, 4)));
+            assert!((from < to && to <= len.div_ceil(8)) || (from, to) == (0, 0));
+            assert!(kind != BUFFER || (from, to) == (0, 0));
+            for at in (0..len.div_ceil(8)).filter(|at| !(from..to).contains(at)) {
+                let (a, b) = (self.word(area(other) + 8 * at), self.word(current + 8 * at));
+                assert_eq!(a, b, "{}: word {at} of area {other}", slot.name);
+            }
+        }
+        slot.content = content(kind, self.at(current, len));
+        slot
+    }
+
+    /// Whether each slot is where it must be given space, and the ends are there, too.
+    fn check_ends(&self, regions: &Regions, descriptors: &[Descriptor]) {
+        let (mut runs, mut live, mut copies) = (regions.runs, 0, 0);
+        let (mut units, mut small, mut small_copies) = (0, 0, 0);
+        for d in descriptors {
+            let at = take(&mut live, &mut runs, |at| match d.areas {
+                0 => 64,
+                areas => {
+                    let align = if d.len < PAGE { 64 } else { PAGE };
+                    up(at + 16 + 8 * areas, align) + areas * up(d.len, align) - at
+                }
+            });
+            assert_eq!(d.live, at, "{}", d.slot.name);
+            if !self.keeps_checkpoints() {
+                assert_eq!((d.first_unit, d.copies, d.place), (0, 0, 0));
+                continue;
+            }
+            let entry = 8 + up(d.len, 8);
+            if d.is_small() {
+                if small % PAGE == 0 || small % PAGE + entry > PAGE {
+                    small_copies = take(&mut copies, &mut runs, |_| 8192);
+                    small = units * PAGE + 64;
+                    units += 1;
+                }
+                let expected = (small / PAGE, small_copies, small % PAGE);
+                assert_eq!((d.first_unit, d.copies, d.place), expected, "{}", d.slot.name);
+                small += entry;
+            } else {
+                let own = d.len.div_ceil(65_536);
+                let at = take(&mut copies, &mut runs, |_| 2 * (own * PAGE + up(d.len, PAGE)));
+                assert_eq!((d.first_unit, d.copies, d.place), (units, at, PAGE), "{}", d.slot.name);
+                units += own;
+            }
+        }
+        let defined = descriptors.len() as u64;
+        let expected = [runs, live, copies, units, defined, small, small_copies];
+        for (i, expected) in expected.into_iter().enumerate() {
+            assert_eq!(self.word(LIVE_HEADER + 320 + 8 * i as u64), expected, "end {i}");
+        }
+        assert!(runs <= self.word(40));
+        let file_end = self.bytes.len() as u64;
+        for end in [live, copies].into_iter().filter(|end| *end != 0) {
+            self.assert_zero(end, up(end, RUN).min(file_end));
+        }
+        self.assert_zero(runs.min(file_end), file_end);
+    }
+
+    /// The newest sync that is whole: its epoch, and all slots as they were then.
+    pub fn checkpoint(&self) -> (u64, Vec<Slot>) {
+        let regions = self.regions();
+        let mut records: Vec<Record> = (0..2)
+            .filter_map(|n| self.record(&regions, regions.records + n * regions.record_len))
+            .collect();
+        records.sort_by_key(|record| std::cmp::Reverse(record.epoch));
+        let whole = records.iter().find_map(|record| {
+            let (slots, sum) = self.checkpointed(&regions, record)?;
+            (sum == record.sum).then_some((record.epoch, slots))
+        });
+        let (epoch, slots) = whole.expect("a record that is whole");
+        let mark = self.at(regions.mark, 8);
+        if word(self.at(regions.mark + 8, 4)) == u64::from(crc32fast::hash(mark)) {
+            assert!(word(mark) <= epoch);
+        }
+        self.assert_zero(regions.mark + 12, regions.records);
+        (epoch, slots)
+    }
+
+    fn record(&self, regions: &Regions, at: u64) -> Option<Record> {
+        let (pages, units) = (self.word(at + 16), self.word(at + 24));
+        let padded = |choices: u64| up(choices.div_ceil(4), 8);
+        let len = padded(pages) + padded(units);
+        if self.word(at) == 0 || 64 + len > regions.record_len {
+            return None;
+        }
+        let crc = [self.at(at, 60), self.at(at + 64, len)].concat();
+        if word(self.at(at + 60, 4)) != u64::from(crc32fast::hash(&crc)) {
+            return None;
+        }
+        self.assert_zero(at + 40, at + 60);
+        let choices = |from: u64, count: u64| {
+            (0..count).map(|i| self.at(from + i / 4, 1)[0] >> (2 * (i % 4)) & 3).collect()
+        };
+        let lines = self.word(at + 8);
+        assert_eq!(pages, lines.div_ceil(32));
+        Some(Record {
+            epoch: self.word(at),
+            lines,
+            pages: choices(at + 64, pages),
+            units: choices(at + 64 + padded(pages), units),
+            sum: self.word(at + 32),
+        })
+    }
+
+    /// The slots that a record names, and the sum over its copies; `None` if one is damaged.
+    fn checkpointed(&self, regions: &Regions, record: &Record) -> Option<(Vec<Slot>, u64)> {
+        let mut sum = 0;
+        let mut lines = Vec::new();
+        for (page, choice) in (0..).zip(&record.pages) {
+            let second = if *choice == 2 { 8192 } else { 0 };
+            let head = regions.copies + page * 16_384 + second;
+            let (data, _) = self.copy(record, 1 << 63 | page, *choice, head, PAGE, &mut sum)?;
+            lines.extend_from_slice(data);
+        }
+        assert_eq!(lines.len() as u64, 128 * record.lines);
+        let mut slots = Vec::new();
+        let mut shared = BTreeMap::new();
+        for d in descriptors(&lines) {
+            let mut slot = d.slot.clone();
+            if d.is_small() {
+                let choice = record.units[d.first_unit as usize];
+                if let Entry::Vacant(vacant) = shared.entry(d.first_unit) {
+                    let head = d.copies + if choice == 2 { 4096 } else { 0 };
+                    let (data, tag) =
+                        self.copy(record, d.first_unit, choice, head, 64, &mut sum)?;
+                    assert_eq!(tag, 0);
+                    vacant.insert(data);
+                }
+                let entry = &shared[&d.first_unit][d.place as usize - 64..];
+                let control = word(&entry[..8]);
+                assert!(control & 3 == 0 && [0, 0x7fff].contains(&(control >> 2 & 0x7fff)));
+                (slot.version, slot.removed) = (control >> 17, control & 0x1fffc != 0);
+                slot.content = content(d.kind, &entry[8..8 + d.len as usize]);
+            } else {
+                let (mut newest, mut all) = (0, Vec::new());
+                for part in 0..d.len.div_ceil(65_536) {
+                    let len = (d.len - part * 65_536).min(65_536);
+                    let unit = d.first_unit + part;
+                    let choice = record.units[unit as usize];
+                    let second = if choice == 2 { PAGE + up(len, PAGE) } else { 0 };
+                    let head = d.copies + part * 139_264 + second;
+                    let (data, tag) = self.copy(record, unit, choice, head, PAGE, &mut sum)?;
+                    assert_eq!(data.len() as u64, len);
+                    newest = newest.max(tag);
+                    all.extend_from_slice(data);
+                }
+                (slot.version, slot.removed) = (newest >> 1, newest & 1 == 1);
+                slot.content = content(d.kind, &all);
+            }
+            slots.push(slot);
+        }
+        Some((slots, sum))
+    }
+
+    /// The data of one copy, and the word of its head that tells a large slot's version.
+    fn copy(
+        &self,
+        record: &Record,
+        unit: u64,
+        choice: u8,
+        head: u64,
+        data: u64,
+        sum: &mut u64,
+    ) -> Option<(&[u8], u64)> {
+        assert!(choice == 1 || choice == 2);
+        let (epoch, len) = (self.word(head + 8), self.word(head + 16));
+        if self.word(head) != unit || len > 65_536 || epoch > record.epoch {
+            return None;
+        }
+        self.assert_zero(head + 32, head + 60);
+        let data = self.at(head + data, len);
+        let crc = word(self.at(head + 60, 4));
+        if crc != u64::from(crc32fast::hash(&[self.at(head, 60), data].concat())) {
+            return None;
+        }
+        let m = |x: u64| {
+            let x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+            x ^ x >> 31
+        };
+        let golden = 0x9e37_79b9_7f4a_7c15;
+        let h = m(m(unit.wrapping_add(golden)) ^ epoch).wrapping_add(crc.wrapping_mul(golden));
+        *sum = sum.wrapping_add(h);
+        Some((data, self.word(head + 24)))
+    }
+}
+
+impl Descriptor {
+    fn is_small(&self) -> bool {
+        self.kind != BUFFER && 8 + up(self.len, 8) <= 1008
+    }
+}
+
+/// The content of an area's bytes.
+fn content(kind: u8, area: &[u8]) -> Vec<u8> {
+    match kind {
+        TEXT | BYTES => area[8..8 + word(&area[..8]) as usize].to_vec(),
+        _ => area.to_vec(),
+    }
+}
+
+/// Space of one kind: behind the last of its kind, on a multiple of 64, if it fits that one's
+/// run, or if that run is the last; else at the start of a new run.
+fn take(end: &mut u64, runs: &mut u64, len: impl Fn(u64) -> u64) -> u64 {
+    let behind = up(*end, 64);
+    let run_end = up(*end, RUN);
+    let fits = *end != 0 && (behind + len(behind) <= run_end || run_end == *runs);
+    let at = if fits { behind } else { *runs };
+    *end = at + len(at);
+    *runs = (*runs).max(up(*end, RUN));
+    at
+}
+
+/// The descriptors that these lines are.
+fn descriptors(lines: &[u8]) -> Vec<Descriptor> {
+    let mut found = Vec::new();
+    let mut rest = lines;
+    while !rest.is_empty() {
+        let (descriptor, behind) = rest.split_at(128 * usize::from(rest[4]));
+        found.push(read_descriptor(descriptor));
+        rest = behind;
+    }
+    found
+}
+
+fn read_descriptor(d: &[u8]) -> Descriptor {
+    assert_eq!(word(&d[..4]), u64::from(crc32fast::hash(&d[4..])));
+    let (kind, scalar, areas, rank) = (d[5], d[6], d[7], usize::from(d[8]));
+    let dims: Vec<u64> = (0..4).map(|i| word(&d[16 + 8 * i..24 + 8 * i])).collect();
+    let shape = dims[..rank].iter().map(u64::to_string).collect::<Vec<_>>().join(",");
+    assert!(dims[rank..].iter().skip(usize::from(matches!(kind, TEXT | BYTES))).all(|d| *d == 0));
+    let (name, size) = match scalar {
+        0 => ("", 1),
+        number => SCALARS[usize::from(number) - 1],
+    };
+    let elements = dims[..rank].iter().product::<u64>();
+    let (slot_type, len) = match kind {
+        VALUE => (name.to_owned(), size),
+        ARRAY => (format!("{name}[{shape}]"), size * elements),
+        BUFFER => (format!("buffer:{name}[{shape}]"), size * elements),
+        TEXT => (format!("text[{}]", dims[0]), 8 + dims[0]),
+        BYTES => (format!("bytes[{}]", dims[0]), 8 + dims[0]),
+        other => panic!("kind {other}"),
+    };
+    assert!(match kind {
+        VALUE => (areas, rank) == (0, 0),
+        ARRAY => [2, 4, 8].contains(&areas) && (1..=4).contains(&rank),
+        BUFFER => areas == 1 && (1..=4).contains(&rank),
+        _ => [2, 4, 8].contains(&areas) && (scalar, rank) == (0, 0),
+    });
+    assert_eq!((word(&d[10..12]), word(&d[80..88])), (0, 0), "reserved");
+    let mut at = 88;
+    let mut next = |len: usize| {
+        at += len;
+        text(&d[at - len..at])
+    };
+    let name = next(d[9].into());
+    let doc = next(word(&d[12..14]) as usize);
+    let unit = next(word(&d[14..16]) as usize);
+    assert!(d[at..].iter().all(|byte| *byte == 0) && d.len() == up(at as u64, 128) as usize);
+    let number = |at: usize| word(&d[at..at + 8]);
+    Descriptor {
+        kind,
+        areas: areas.into(),
+        len,
+        live: number(48),
+        first_unit: number(56),
+        copies: number(64),
+        place: number(72),
+        lines: d[4].into(),
+        slot: Slot {
+            name,
+            doc,
+            unit,
+            slot_type,
+            areas,
+            version: 0,
+            removed: false,
+            content: Vec::new(),
+        },
+    }
+}

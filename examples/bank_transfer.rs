@@ -4,9 +4,8 @@
 //! every few milliseconds one of them is killed (SIGKILL), wherever it is, and another one
 //! takes its place. Money is neither lost nor made: every snapshot, at any moment, adds up.
 //!
-//! ```sh
-//! cargo run --example bank_transfer
-//! ```
+//! Run it: `cargo run --example bank_transfer`
+//! Its last line: `not a coin was lost, and none was made`
 
 use std::path::Path;
 use std::process::{Child, Command};
@@ -49,8 +48,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         teller.kill()?;
         teller.wait()?;
     }
-    println!("{} transfers, {kills} tellers killed, every coin is there", transfers.load());
     std::fs::remove_file(&path)?;
+    println!("{} transfers, {kills} tellers killed", transfers.load());
+    println!("not a coin was lost, and none was made");
     Ok(())
 }
 

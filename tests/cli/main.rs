@@ -2,6 +2,9 @@
 
 #![cfg(feature = "cli")]
 
+#[path = "../common/mod.rs"]
+mod common;
+mod damaged;
 mod demo;
 mod errors;
 mod lock;

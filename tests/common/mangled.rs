@@ -74,8 +74,9 @@ fn setting() -> Setting {
     Setting { image: Image::of(&path), identity, regions, folder }
 }
 
-/// Runs one input.
-pub fn run(input: &[u8]) {
+/// Makes the store that an input describes, and calls `f` with its path, with that of
+/// another file in its folder, which is not there, and with the input's flags.
+pub fn with_store(input: &[u8], f: impl FnOnce(&Path, &Path, usize)) {
     // Threads of a test harness each have a store of their own.
     thread_local! { static SETTING: OnceLock<Setting> = const { OnceLock::new() }; }
     SETTING.with(|setting| {
@@ -111,11 +112,17 @@ pub fn run(input: &[u8]) {
             raw.seal_header();
         }
         cut.inspect(|len| raw.cut(*len));
+        f(&path, &setting.folder.path().join("backup"), flags);
+    });
+}
+
+/// Runs one input.
+pub fn run(input: &[u8]) {
+    with_store(input, |path, backup, flags| {
         let start = Instant::now();
-        let backup = setting.folder.path().join("backup");
-        let first = if flags & 8 != 0 { read(&path, &backup) } else { Ok(()) };
-        let used = write(&path, &backup);
-        let second = read(&path, &backup);
+        let first = if flags & 8 != 0 { read(path, backup) } else { Ok(()) };
+        let used = write(path, backup);
+        let second = read(path, backup);
         for result in [first, used, second] {
             if let Err(error) = result {
                 let message = error.to_string();

@@ -89,6 +89,7 @@ mod maintain;
 mod map;
 mod memory;
 mod open;
+mod owned;
 mod protocol;
 #[cfg(feature = "tokio")]
 mod reactor;
@@ -117,7 +118,8 @@ pub use data::{Data, Elements, ParseScalarError, Scalar};
 pub use define::{Define, Initial};
 pub use dtype::{Bits, Element, Number, ParseTypeError, ScalarType, Shape, SlotType};
 pub use error::{Error, Result};
-pub use guard::{Guard, OwnedGuard};
+pub use guard::Guard;
+pub use owned::OwnedGuard;
 pub use recovery::Recovery;
 pub use slot::Slot;
 pub use snapshot::Snapshot;

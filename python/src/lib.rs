@@ -4,14 +4,18 @@
 
 mod array;
 mod blocking;
+mod buffer;
+mod data;
 mod error;
 mod key;
 mod lock;
+mod of_thread;
 mod scalar;
 mod shared;
 mod slot;
 mod store;
 mod text;
+mod transaction;
 mod update;
 mod value;
 
@@ -24,15 +28,19 @@ mod _native {
     #[pymodule_export]
     use super::array::Array;
     #[pymodule_export]
+    use super::buffer::Buffer;
+    #[pymodule_export]
     use super::lock::Lock;
     #[pymodule_export]
-    use super::shared::leave_all;
+    use super::shared::{before_fork, leave_all};
     #[pymodule_export]
     use super::slot::{Slot, reopen_slot, wait_any};
     #[pymodule_export]
     use super::store::{Store, open, reopen, temporary};
     #[pymodule_export]
     use super::text::{Bytes, Text};
+    #[pymodule_export]
+    use super::transaction::Transaction;
     #[pymodule_export]
     use super::update::Update;
     #[pymodule_export]

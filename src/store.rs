@@ -316,6 +316,22 @@ impl Store {
         self.session.sync(&mut Patience::new(self.settings.lock_timeout))
     }
 
+    /// Syncs what has changed, and ends this process's background thread, which the next
+    /// write starts again. For programs that fork, and mind to do so with a second thread.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// let store = slotfile::Store::create(folder.path().join("state.slots"))?;
+    /// let hits = store.value::<u64>("hits")?;
+    /// hits.fetch_add(1)?;
+    /// store.pause_syncing(); // here is the place to fork
+    /// hits.fetch_add(1)?; // from here on, it is synced every second again
+    /// # Ok::<(), slotfile::Error>(())
+    /// ```
+    pub fn pause_syncing(&self) {
+        self.session.pause();
+    }
+
     /// What opening the store found and did (when this process first opened it).
     ///
     /// ```

@@ -1,4 +1,5 @@
-//! Guards: a slot's lock for longer sections than one update.
+//! Guards: a slot's lock for longer sections than one update; and updates that are begun by
+//! one call and committed by another.
 
 use std::marker::PhantomData;
 use std::os::fd::OwnedFd;
@@ -142,69 +143,6 @@ impl Handle<Region> {
     }
 }
 
-/// As [`Guard`], but it keeps a handle of its own in place of borrowing one: for bindings
-/// to other languages, whose objects cannot borrow.
-///
-/// ```
-/// let store = slotfile::Store::temporary()?;
-/// let guard = {
-///     let hits = store.value::<u64>("hits")?;
-///     hits.lock_owned()? // outlives `hits`
-/// };
-/// store.value::<u64>("hits")?.fetch_add(1)?; // the holder's own update
-/// drop(guard);
-/// # Ok::<(), slotfile::Error>(())
-/// ```
-#[derive(Debug)]
-#[must_use = "the lock is let go as soon as the guard is dropped"]
-pub struct OwnedGuard {
-    handle: AnyOwned,
-    /// `None` only while it is dropped.
-    parked: Option<ParkedGuard>,
-    /// As [`Guard`]: a lock belongs to its thread.
-    not_send: PhantomData<*const ()>,
-}
-
-#[derive(Debug)]
-enum AnyOwned {
-    Scalar(Handle<CellRegion>),
-    Areas(Handle<Region>),
-}
-
-impl Handle<CellRegion> {
-    pub(crate) fn lock_owned(&self) -> Result<OwnedGuard> {
-        Ok(OwnedGuard::new(self.lock()?, AnyOwned::Scalar(self.clone())))
-    }
-}
-
-impl Handle<Region> {
-    pub(crate) fn lock_owned(&self) -> Result<OwnedGuard> {
-        Ok(OwnedGuard::new(self.lock()?, AnyOwned::Areas(self.clone())))
-    }
-
-    pub(crate) fn begin_update(&self, areas: Areas) -> Result<OwnedUpdate> {
-        let parked = Some(self.lock_for_update()?.park());
-        Ok(OwnedUpdate { handle: self.clone(), areas, parked, not_send: PhantomData })
-    }
-}
-
-impl OwnedGuard {
-    fn new(guard: Guard<'_>, handle: AnyOwned) -> OwnedGuard {
-        OwnedGuard { handle, parked: Some(guard.park()), not_send: PhantomData }
-    }
-}
-
-impl Drop for OwnedGuard {
-    fn drop(&mut self) {
-        if let Some(parked) = self.parked.take() {
-            match &self.handle {
-                AnyOwned::Scalar(handle) => drop(handle.resume_guard(parked)),
-                AnyOwned::Areas(handle) => drop(handle.resume_guard(parked)),
-            }
-        }
-    }
-}
-
 /// The lock of one update of a slot with areas. Dropping it undoes the update.
 #[derive(Debug)]
 pub(crate) struct OwnedUpdate {
@@ -213,6 +151,13 @@ pub(crate) struct OwnedUpdate {
     /// `None` only while it is dropped.
     parked: Option<ParkedUpdate>,
     not_send: PhantomData<*const ()>,
+}
+
+impl Handle<Region> {
+    pub(crate) fn begin_update(&self, areas: Areas) -> Result<OwnedUpdate> {
+        let parked = Some(self.lock_for_update()?.park());
+        Ok(OwnedUpdate { handle: self.clone(), areas, parked, not_send: PhantomData })
+    }
 }
 
 impl OwnedUpdate {
@@ -257,15 +202,6 @@ macro_rules! lock_methods {
         /// [`Error::TooManyProcesses`](crate::Error::TooManyProcesses).
         pub fn lock(&self) -> crate::error::Result<crate::guard::Guard<'_>> {
             self.handle.lock()
-        }
-
-        /// As [`lock`](Self::lock), with a guard that keeps a handle of its own.
-        ///
-        /// # Errors
-        ///
-        /// As [`lock`](Self::lock).
-        pub fn lock_owned(&self) -> crate::error::Result<crate::guard::OwnedGuard> {
-            self.handle.lock_owned()
         }
 
         /// The same slot with another time-out for every wait for a lock than its store's;

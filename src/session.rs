@@ -75,6 +75,24 @@ impl Session {
         self.period.store(NEVER, Ordering::Relaxed);
     }
 
+    /// Syncs what has changed, and ends the background thread until the next write.
+    pub(crate) fn pause(&self) {
+        let Background { bell, thread } = self.background();
+        let thread = thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(thread) = thread else { return };
+        bell.end();
+        if !bell.has_begun() {
+            return;
+        }
+        let _ = ManuallyDrop::into_inner(thread).join();
+        // Not for long: where another process syncs, that one does it.
+        let turn = Turn::SkipIfWithin(Duration::ZERO);
+        let _ = self.syncer.sync(&self.attachment, &mut Patience::new(None), turn);
+        bell.reset();
+        // Release: who starts the next thread sees the bell as it was left.
+        self.generation.store(NEVER, Ordering::Release);
+    }
+
     fn can_sync(&self) -> bool {
         self.attachment.writable && self.attachment.header.flags & FLAG_NO_CHECKPOINT == 0
     }
@@ -153,6 +171,12 @@ impl Bell {
         // Under the mutex, so that it does not ring between a look and a sleep.
         let _rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
         self.ring.notify_all();
+    }
+
+    /// For the next thread.
+    fn reset(&self) {
+        self.begun.store(false, Ordering::SeqCst);
+        self.ended.store(false, Ordering::SeqCst);
     }
 
     /// Whether the thread runs, so that it can be waited for. After a fork it may never: std

@@ -12,7 +12,7 @@ use crate::directory;
 use crate::dtype::{Element, ScalarType, Shape, SlotType};
 use crate::element::ElementRegion;
 use crate::error::{Error, Result};
-use crate::guard::{Guard, OwnedGuard};
+use crate::guard::{Guard, ParkedGuard};
 use crate::handle::{AnyHandle, Handle};
 use crate::map::Region;
 use crate::protocol::{self, Areas, Memory, Sample};
@@ -162,6 +162,14 @@ impl Slot {
         Slot { kind }
     }
 
+    /// Its handle and elements, if it is a buffer.
+    pub(crate) fn as_buffer(&self) -> Option<(&Handle<Region>, &ElementRegion)> {
+        match &self.kind {
+            Kind::Buffer(handle, elements, ..) => Some((handle, elements)),
+            _ => None,
+        }
+    }
+
     /// The slot's name.
     pub fn name(&self) -> &str {
         on_handle!(&self.kind, handle => handle.name())
@@ -220,13 +228,9 @@ impl Slot {
         on_handle!(&self.kind, handle => handle.lock())
     }
 
-    /// As [`Value::lock_owned`].
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub fn lock_owned(&self) -> Result<OwnedGuard> {
-        on_handle!(&self.kind, handle => handle.lock_owned())
+    /// A guard as it was before it was parked, of this very slot.
+    pub(crate) fn resume_guard(&self, parked: ParkedGuard) -> Guard<'_> {
+        on_handle!(&self.kind, handle => handle.resume_guard(parked))
     }
 
     /// As [`Value::with_lock_timeout`].

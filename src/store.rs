@@ -1,5 +1,6 @@
 //! [`Store`] and how it is opened.
 
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -209,6 +210,51 @@ impl OpenOptions {
         session.sync_every(self.settings.sync_every);
         Ok(Store::new(session, self.settings))
     }
+
+    /// A store in memory, without a name, as [`Store::temporary`], with these limits and
+    /// settings. It keeps no checkpoints.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSpace`]; [`Error::Invalid`] for options that do not go together.
+    ///
+    /// ```
+    /// let store = slotfile::OpenOptions::new().max_slots(16).open_temporary()?;
+    /// assert_eq!(store.info()?.max_slots, 16);
+    /// # Ok::<(), slotfile::Error>(())
+    /// ```
+    pub fn open_temporary(&self) -> Result<Store> {
+        if self.read_only {
+            let (path, what) = ("(temporary)".into(), "a new store cannot be read-only".into());
+            return Err(Error::Invalid { path, slot: None, what });
+        }
+        let creation = Creation { checkpoint: false, ..self.creation };
+        Ok(Store::new(open::temporary(creation)?, self.settings))
+    }
+}
+
+/// The store's file, which children do not inherit. What is opened by the path
+/// `/proc/self/fd/N` of it is the same store, also where it has no name: so a
+/// [temporary](Store::temporary) one is shared with programs that are no forks.
+///
+/// To pass it on, open that path here, and pass that file. A descriptor of this very open
+/// file, which has the locks of this process, would keep them after its end.
+///
+/// ```
+/// use slotfile::Store;
+/// use std::os::fd::{AsFd, AsRawFd};
+/// let store = Store::temporary()?;
+/// store.value::<i32>("x")?.store(5)?;
+/// let path = format!("/proc/self/fd/{}", store.as_fd().as_raw_fd());
+/// let to_pass_on = std::fs::File::options().read(true).write(true).open(path).unwrap();
+/// # let again = Store::open(format!("/proc/self/fd/{}", to_pass_on.as_raw_fd()))?;
+/// # assert_eq!(again.value::<i32>("x")?.load(), 5);
+/// # Ok::<(), slotfile::Error>(())
+/// ```
+impl AsFd for Store {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.attachment.map.file().as_fd()
+    }
 }
 
 impl Store {
@@ -270,6 +316,22 @@ impl Store {
         self.session.sync(&mut Patience::new(self.settings.lock_timeout))
     }
 
+    /// Syncs what has changed, and ends this process's background thread, which the next
+    /// write starts again. For programs that fork, and mind to do so with a second thread.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// let store = slotfile::Store::create(folder.path().join("state.slots"))?;
+    /// let hits = store.value::<u64>("hits")?;
+    /// hits.fetch_add(1)?;
+    /// store.pause_syncing(); // here is the place to fork
+    /// hits.fetch_add(1)?; // from here on, it is synced every second again
+    /// # Ok::<(), slotfile::Error>(())
+    /// ```
+    pub fn pause_syncing(&self) {
+        self.session.pause();
+    }
+
     /// What opening the store found and did (when this process first opened it).
     ///
     /// ```
@@ -313,9 +375,7 @@ impl Store {
     /// # Ok::<(), slotfile::Error>(())
     /// ```
     pub fn temporary() -> Result<Store> {
-        let options = OpenOptions::new();
-        let creation = Creation { checkpoint: false, ..options.creation };
-        Ok(Store::new(open::temporary(creation)?, options.settings))
+        OpenOptions::new().open_temporary()
     }
 
     /// Where the store is, as it was opened (first, by this process).

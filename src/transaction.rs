@@ -20,6 +20,7 @@ use crate::memory::AnyMemory;
 use crate::protocol::{
     self, Change, Failure, Held, Memory, Parked, Patience, Peers, REMOVED, VALUE, commit_all,
 };
+use crate::slot::Slot;
 use crate::store::Store;
 use crate::value::Value;
 
@@ -97,6 +98,39 @@ impl Store {
             transaction.commit()?;
             return Ok(result);
         }
+    }
+}
+
+impl Store {
+    /// Begins a transaction that is committed by a call of its own, for bindings to other
+    /// languages: as [`transaction`](Store::transaction), without a closure. All these slots
+    /// are locked from the beginning, so that it never has to be run again. Another slot that
+    /// it uses later on is [`Error::Conflict`] where somebody else has it.
+    ///
+    /// # Errors
+    ///
+    /// As [`transaction`](Store::transaction); [`Error::Invalid`] for a buffer.
+    ///
+    /// ```
+    /// let store = slotfile::Store::temporary()?;
+    /// let (a, b) = (store.value::<i64>("a")?, store.value::<i64>("b")?);
+    /// let mut tx = store.begin_transaction(&[a.clone().into(), b.clone().into()])?;
+    /// tx.fetch_add(&a, 5)?;
+    /// tx.fetch_add(&b, -5)?;
+    /// assert_eq!((a.load(), b.load()), (0, 0));
+    /// tx.commit()?; // dropped instead, it would have changed nothing
+    /// assert_eq!((a.load(), b.load()), (5, -5));
+    /// # Ok::<(), slotfile::Error>(())
+    /// ```
+    pub fn begin_transaction(&self, slots: &[Slot]) -> Result<Transaction> {
+        let mut transaction = Transaction::begin(self)?;
+        for slot in slots {
+            let slot = slot.slot_ref()?;
+            slot.check_store(&self.attachment)?;
+            transaction.parts.insert(slot.descriptor().live, Part::new(slot));
+        }
+        transaction.begin_again()?;
+        Ok(transaction)
     }
 }
 
@@ -197,13 +231,7 @@ impl Transaction {
         if self.parts.contains_key(&at) {
             return Ok(self.parts.get_mut(&at).expect("it is there"));
         }
-        let mut part = Part {
-            descriptor: Arc::clone(descriptor),
-            memory: slot.memory(),
-            lock: None,
-            guarded: false,
-            draft: Draft::Nothing,
-        };
+        let mut part = Part::new(slot);
         let is_above = self.parts.last_key_value().is_none_or(|(highest, _)| *highest < at);
         let locked = match is_above {
             // Everybody waits upwards only, so nobody waits in a circle.
@@ -222,8 +250,13 @@ impl Transaction {
         Error::Conflict { path: self.store.attachment.path.clone(), slot: slot.to_owned() }
     }
 
-    /// Makes all changes at once.
-    fn commit(mut self) -> Result<()> {
+    /// Makes all changes at once: of a transaction that was begun by
+    /// [`Store::begin_transaction`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Evicted`]. Nothing has changed then.
+    pub fn commit(mut self) -> Result<()> {
         let store = self.store.clone();
         let attachment = &*store.attachment;
         let is_of_parent = self.is_of_parent();
@@ -265,6 +298,16 @@ impl Transaction {
 }
 
 impl Part {
+    fn new(slot: SlotRef<'_>) -> Part {
+        Part {
+            descriptor: Arc::clone(slot.descriptor()),
+            memory: slot.memory(),
+            lock: None,
+            guarded: false,
+            draft: Draft::Nothing,
+        }
+    }
+
     /// Waits for the lock.
     fn lock(&mut self, store: &Store, patience: &mut Patience) -> Result<()> {
         self.check_not_updating(store)?;

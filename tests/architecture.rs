@@ -47,6 +47,8 @@ const ORDER: &[&str] = &[
     "buffer",
     "text",
     "slot",
+    "raw",
+    "owned",
     "content",
     "transaction",
     "snapshot",

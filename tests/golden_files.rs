@@ -55,6 +55,12 @@ fn contents(round: u8) -> Vec<(String, SlotType, Data)> {
         (bytes[0], bytes[70_000], bytes[149_999]) = (round, 1, round);
         add(name, slot_type, Elements::from(bytes.as_slice()).into());
     }
+    // The sizes at which a slot has a unit of its own, begins on a page, fills its unit.
+    for len in [1000, 1001, 4095, 4096, 65_536] {
+        let mut bytes = vec![0; len];
+        (bytes[0], bytes[len - 1]) = (round, round);
+        add(&format!("of {len}"), &format!("u8[{len}]"), Elements::from(bytes.as_slice()).into());
+    }
     add(&"x".repeat(255), "text[3]", "abc".into());
     slots
 }

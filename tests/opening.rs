@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::time::Duration;
@@ -381,4 +382,44 @@ fn row_25_a_store_replaced_while_it_is_open_is_two_stores() {
     std::fs::remove_file(&path).unwrap();
     assert!(matches!(Store::open(&path), Err(Error::NotFound { .. })));
     until("the last handle works", || new.fetch_add(1).unwrap() == 2);
+}
+
+/// A program that is no fork of this one opens a store without a name by a descriptor that it
+/// inherited.
+#[test]
+fn a_temporary_store_is_shared_by_its_descriptor() {
+    const NAME: &str = "a_temporary_store_is_shared_by_its_descriptor";
+    if role().is_some() {
+        let store = Store::open("/proc/self/fd/0").unwrap();
+        assert_eq!(store.recovery(), slotfile::Recovery::Joined);
+        let turn = store.value::<u32>("turn").unwrap();
+        let locked = store.value::<u32>("locked").unwrap();
+        let _guard = locked.lock().unwrap();
+        turn.wait_until(|turn| turn == 1, None).unwrap();
+        store.array::<u64>("new", 3).unwrap().store(&[1, 2, 3]).unwrap();
+        turn.store(2).unwrap();
+        turn.wait_until(|turn| turn == 3, None).unwrap();
+        return;
+    }
+    let mut options = OpenOptions::new();
+    options.max_slots(16).max_size(16 << 20).lock_timeout(Some(Duration::from_millis(50)));
+    let store = options.open_temporary().unwrap();
+    let (turn, locked) = (store.value::<u32>("turn").unwrap(), store.value::<u32>("locked"));
+    let locked = locked.unwrap();
+    let by_number = format!("/proc/self/fd/{}", store.as_fd().as_raw_fd());
+    let file = std::fs::File::options().read(true).write(true).open(by_number).unwrap();
+    let child = Child::of(common::command(NAME, "sharer", Path::new("")).stdin(file));
+    turn.store(1).unwrap();
+    let timeout = Some(Duration::from_secs(60));
+    assert_eq!(turn.wait_until(|turn| turn == 2, timeout).unwrap(), Some(2));
+    assert_eq!(store.array::<u64>("new", 3).unwrap().load(), [1, 2, 3]);
+    let error = locked.lock().unwrap_err();
+    assert!(matches!(error, Error::LockTimeout { holder, .. } if holder == Some(child.pid())));
+    turn.store(3).unwrap();
+    child.join();
+    drop(locked.lock().unwrap());
+
+    assert_eq!(store.info().unwrap().max_size, 16 << 20);
+    let error = options.read_only(true).open_temporary().unwrap_err();
+    assert!(matches!(error, Error::Invalid { .. }), "{error:?}");
 }

@@ -2,9 +2,10 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use slotfile::{Error, Slot, Store};
+use slotfile::{Error, OwnedGuard, Slot, Store};
 
 const SHORT: Option<Duration> = Some(Duration::from_millis(20));
 
@@ -21,12 +22,16 @@ fn is_free(store: &Store, name: &str) -> bool {
     })
 }
 
+fn owned(store: &Store, name: &str) -> OwnedGuard {
+    Arc::new(store.slot(name).unwrap()).lock_owned().unwrap()
+}
+
 #[test]
 fn an_owned_guard_outlives_its_handle_and_lets_go_when_dropped() {
     let store = Store::temporary().unwrap();
-    let guard = store.array::<u64>("a", 4).unwrap().lock_owned().unwrap();
-    assert!(!is_free(&store, "a"));
     let array = store.array::<u64>("a", 4).unwrap();
+    let guard = owned(&store, "a");
+    assert!(!is_free(&store, "a"));
     array.set(0, 7).unwrap(); // the holder's own update goes through
     assert!(!is_free(&store, "a"), "the update must not have let go of it");
     assert!(matches!(array.lock(), Err(Error::Deadlock { .. })));
@@ -35,7 +40,7 @@ fn an_owned_guard_outlives_its_handle_and_lets_go_when_dropped() {
     assert!(array.lock().is_ok());
 
     let value = store.value::<i32>("v").unwrap();
-    let guard = value.lock_owned().unwrap();
+    let guard = owned(&store, "v");
     value.store(1).unwrap();
     let other = value.clone().with_lock_timeout(SHORT);
     let refused = std::thread::scope(|scope| scope.spawn(|| other.store(2)).join().unwrap());
@@ -75,7 +80,7 @@ fn a_begun_update_is_committed_whole_or_undone() {
 fn a_begun_update_goes_on_under_the_threads_own_guard() {
     let store = Store::temporary().unwrap();
     let array = store.array::<u64>("a", 4).unwrap();
-    let guard = array.lock_owned().unwrap();
+    let guard = owned(&store, "a");
     let update = array.begin_update().unwrap();
     assert!(matches!(array.set(0, 9), Err(Error::Deadlock { .. })));
     update.commit(&[5; 4]).unwrap();
@@ -88,7 +93,7 @@ fn a_begun_update_goes_on_under_the_threads_own_guard() {
     assert_eq!(array.load(), [9, 9, 5, 5]);
 
     // The lock went with the guard: what the update would store is no longer its own.
-    let guard = array.lock_owned().unwrap();
+    let guard = owned(&store, "a");
     let update = array.begin_update().unwrap();
     drop(guard);
     assert!(matches!(update.commit(&[0; 4]), Err(Error::Evicted { .. })));
@@ -100,7 +105,7 @@ fn row_12_owned_locks_are_inert_in_the_child_of_a_fork() {
     let store = Store::temporary().unwrap();
     let array = store.array::<u64>("a", 4).unwrap();
     let other = store.array::<u64>("b", 4).unwrap();
-    let mut guard = Some(array.lock_owned().unwrap());
+    let mut guard = Some(owned(&store, "a"));
     let mut update = Some(other.begin_update().unwrap());
     common::os::fork(|| {
         let committed = update.take().unwrap().commit(&[1; 4]);
@@ -142,9 +147,48 @@ fn a_slot_made_of_a_typed_handle_is_the_same_slot() {
         let opened = store.slot(slot.name()).unwrap();
         assert_eq!(slot.slot_type(), opened.slot_type());
         assert_eq!(slot.load(), opened.load());
+        let slot = Arc::new(slot);
         let guard = slot.lock_owned().unwrap();
         assert!(matches!(opened.lock(), Err(Error::Deadlock { .. })));
         drop((slot, guard));
         drop(opened.with_lock_timeout(SHORT).lock().unwrap());
     }
+}
+
+#[test]
+fn a_begun_transaction_is_committed_as_one_or_undone() {
+    let store = Store::temporary().unwrap();
+    let (a, b) = (store.array::<u64>("a", 4).unwrap(), store.array::<u64>("b", 4).unwrap());
+    let named = [b.clone().into(), a.clone().into()];
+    let mut tx = store.begin_transaction(&named).unwrap();
+    assert!(!is_free(&store, "a") && !is_free(&store, "b"));
+    tx.set(&a, 0, 5).unwrap();
+    tx.set(&b, 1, 6).unwrap();
+    assert_eq!((a.get(0).unwrap(), b.get(1).unwrap()), (0, 0));
+    assert!(matches!(store.begin_transaction(&[]), Err(Error::Deadlock { .. })));
+    tx.commit().unwrap();
+    assert_eq!((a.get(0).unwrap(), b.get(1).unwrap()), (5, 6));
+
+    let mut tx = store.begin_transaction(&named).unwrap();
+    tx.set(&a, 0, 7).unwrap();
+    drop(tx);
+    assert_eq!(a.get(0).unwrap(), 5);
+    assert!(is_free(&store, "a") && is_free(&store, "b"));
+
+    // It waits for all of them, and lets go of what it has if that is in vain.
+    let guard = owned(&store, "b");
+    let impatient = store.clone().with_lock_timeout(SHORT);
+    let refused = std::thread::scope(|scope| {
+        let other = scope.spawn(|| impatient.begin_transaction(&named).map(drop));
+        other.join().unwrap()
+    });
+    assert!(matches!(refused, Err(Error::LockTimeout { .. })));
+    assert!(is_free(&store, "a"));
+    drop(guard);
+
+    let buffer = store.buffer::<u8>("buffer", 4).unwrap();
+    assert!(matches!(store.begin_transaction(&[buffer.into()]), Err(Error::Invalid { .. })));
+    let other = Store::temporary().unwrap().value::<u8>("x").unwrap();
+    assert!(matches!(store.begin_transaction(&[other.into()]), Err(Error::Invalid { .. })));
+    drop(store.begin_transaction(&[]).unwrap());
 }

@@ -270,6 +270,127 @@ fn row_06_a_waiter_that_is_killed_keeps_nobody_asleep() {
     }
 }
 
+/// Who sleeps is woken, and does not find the change by looking every 20 ms. (Most of the
+/// changes here come right after it has fallen asleep. A loaded machine delays some.)
+#[test]
+fn a_change_wakes_who_sleeps() {
+    let store = Store::temporary().unwrap();
+    let (x, a) = (store.value::<u64>("x").unwrap(), store.array::<u64>("a", 8).unwrap());
+    // Given the versions of `x` and of `a`.
+    type Wait<'a> = (&'a str, Box<dyn Fn(u64, u64) -> bool + Sync + 'a>);
+    let y = store.value::<u8>("y").unwrap();
+    let watch = std::sync::Mutex::new(store.watch("x").unwrap().with_present());
+    let waits: [Wait<'_>; 4] = [
+        ("a value", Box::new(|seen, _| x.wait_for_change(seen, HANG).unwrap().is_some())),
+        ("an array", Box::new(|_, seen| a.wait_for_change(seen, HANG).unwrap().is_some())),
+        (
+            "several",
+            Box::new(|x_seen, a_seen| {
+                let all: [(&dyn Awaitable, u64); 3] = [(&y, 0), (&a, a_seen), (&x, x_seen)];
+                !store.wait_any(&all, HANG).unwrap().is_empty()
+            }),
+        ),
+        ("a watch", Box::new(|_, _| watch.lock().unwrap().next(HANG).unwrap().is_some())),
+    ];
+    for (what, wait) in &waits {
+        let mut times: Vec<Duration> = (0..20)
+            .map(|_| {
+                let seen = (x.version(), a.version());
+                std::thread::scope(|scope| {
+                    let waiter = scope.spawn(|| {
+                        assert!(wait(seen.0, seen.1));
+                        Instant::now()
+                    });
+                    std::thread::sleep(Duration::from_millis(2));
+                    let changed = Instant::now();
+                    a.set(0, 1).unwrap();
+                    x.fetch_add(1).unwrap();
+                    waiter.join().unwrap().saturating_duration_since(changed)
+                })
+            })
+            .collect();
+        times.sort();
+        assert!(times[5] < Duration::from_millis(5), "{what}: {times:?}");
+    }
+}
+
+/// Who waits for long takes next to nothing from the processor.
+#[test]
+fn an_idle_waiter_costs_little() {
+    const LIMIT: Duration = Duration::from_millis(500);
+    /// What this thread has had of a processor.
+    fn used() -> Duration {
+        let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+        Duration::from_nanos(stat.split_whitespace().next().unwrap().parse().unwrap())
+    }
+    fn costs_little(what: &str, wait_in_vain: impl FnOnce() -> bool) {
+        let before = used();
+        assert!(wait_in_vain(), "{what}: nothing changes");
+        let used = used() - before;
+        println!("{what}: {used:?} of {LIMIT:?}");
+        assert!(used < LIMIT / 5, "{what}: {used:?} of {LIMIT:?}");
+    }
+    let folder = folder();
+    let store = Store::create(store_in(&folder)).unwrap();
+    let values: Vec<_> = (0..100).map(|n| store.value::<u8>(&n.to_string()).unwrap()).collect();
+    let all: Vec<(&dyn Awaitable, u64)> = values.iter().map(|v| (v as &dyn Awaitable, 0)).collect();
+    let read_only = Store::open_read_only(store.path()).unwrap();
+    let limit = Some(LIMIT);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            costs_little("a value", || values[0].wait_for_change(0, limit).unwrap().is_none());
+        });
+        scope.spawn(|| {
+            costs_little("100 values", || store.wait_any(&all, limit).unwrap().is_empty());
+        });
+        scope.spawn(|| {
+            let mut watch = store.watch("*").unwrap();
+            costs_little("a watch", || watch.next(limit).unwrap().is_none());
+        });
+        scope.spawn(|| {
+            let value = read_only.value::<u8>("0").unwrap();
+            let wait = || value.wait_for_change(0, limit).unwrap().is_none();
+            costs_little("a value of a read-only store", wait);
+        });
+    });
+}
+
+/// What a transaction changes wakes as what anything else changes; who is woken by one of its
+/// slots sees the others changed.
+#[test]
+fn transactions_wake_who_waits() {
+    const NAME: &str = "transactions_wake_who_waits";
+    const TIMES: u64 = 2_000;
+    let folder = folder_in_memory();
+    let path = if role().is_some() { path() } else { store_in(&folder) };
+    let store = Store::open_or_create(path).unwrap();
+    let (x, y) = (store.value::<u64>("x").unwrap(), store.value::<u64>("y").unwrap());
+    let (a, turn) = (store.array::<u64>("a", 4).unwrap(), store.value::<u64>("turn").unwrap());
+    if role().is_some() {
+        for n in 1..=TIMES {
+            let all = store.transaction(|tx| {
+                tx.store(&x, n)?;
+                tx.update(&a, |a| a.fill(n))?;
+                tx.store(&y, n)
+            });
+            all.map_err(|error: Error| error).unwrap();
+            assert!(turn.wait_until(|turn| turn == n, HANG).unwrap().is_some());
+        }
+        return;
+    }
+    let other = Child::spawn(NAME, "other", store.path());
+    for n in 1..=TIMES {
+        match n % 3 {
+            0 => assert_eq!(x.wait_until(|x| x == n, HANG).unwrap(), Some(n)),
+            1 => assert_eq!(a.wait_until(|a| a[0] == n, HANG).unwrap(), Some(vec![n; 4])),
+            _ => assert_eq!(y.wait_until(|y| y == n, HANG).unwrap(), Some(n)),
+        }
+        assert_eq!((x.load(), a.load(), y.load()), (n, vec![n; 4], n));
+        turn.store(n).unwrap();
+    }
+    other.join();
+}
+
 /// Slots that are there, and slots that are defined later, by others.
 #[test]
 fn a_watch_picks_up_what_others_define() {

@@ -14,6 +14,7 @@ speed. What they wrote survives the death of a process, a restart, and a power c
 """
 
 import atexit as _atexit
+import os as _os
 
 from ._errors import (
     Damaged,
@@ -35,22 +36,26 @@ from ._errors import (
 )
 from ._native import (
     Array,
+    Buffer,
     Bytes,
     Lock,
     Slot,
     Store,
     Text,
+    Transaction,
     Update,
     Value,
+    before_fork as _before_fork,
     leave_all as _leave_all,
     open,
     temporary,
 )
-from . import _waiting
+from . import _transaction, _waiting
 from ._reports import Check, Event, Info, Opener, Problem, Recovery
 
 __all__ = [
     "Array",
+    "Buffer",
     "Bytes",
     "Check",
     "Damaged",
@@ -77,6 +82,7 @@ __all__ = [
     "Store",
     "SystemFailure",
     "Text",
+    "Transaction",
     "TypeMismatch",
     "Update",
     "Value",
@@ -84,9 +90,12 @@ __all__ = [
     "temporary",
 ]
 
-for _kind in (Value, Array, Text, Bytes):
+for _kind in (Value, Array, Buffer, Text, Bytes):
     setattr(_kind, "wait_until", _waiting.wait_until)
     setattr(_kind, "wait_async", _waiting.wait_async)
 
+setattr(Transaction, "update", _transaction.update)
+
 # The interpreter may end without dropping what is still open.
 _atexit.register(_leave_all)
+_os.register_at_fork(before=_before_fork)

@@ -98,37 +98,44 @@ class _Watcher:
                 if not awaited:
                     self._running = False
                     return
-            for at in self._changed([(self._bell, rung), *(slot for _, slot in awaited)]):
+            for at, error in _changed([(self._bell, rung), *(slot for _, slot in awaited)]):
                 if at > 0:
                     changed = awaited[at - 1][0]
                     with self._mutex:
                         self._awaited.pop(changed, None)
-                    _tell(changed)
-
-    def _changed(self, slots: list[tuple[_native.Slot, int]]) -> list[int]:
-        try:
-            return _native.wait_any(slots)
-        except Exception:
-            # One was removed, or its store closed: those who await it will see.
-            return [at for at, (slot, seen) in enumerate(slots) if _has_ended(slot, seen)]
+                    _tell(changed, error)
 
 
-def _tell(changed: asyncio.Future[None]) -> None:
+def _changed(slots: list[tuple[_native.Slot, int]]) -> list[tuple[int, Exception | None]]:
+    """Waits until there are some that have changed, or cannot be waited for any more."""
+    try:
+        return [(at, None) for at in _native.wait_any(slots)]
+    except Exception:
+        # One was removed, or its store was closed: which one?
+        return [(at, error) for at, slot in enumerate(slots) if (error := _ended(*slot)) is not None]
+
+
+def _ended(slot: _native.Slot, seen: int) -> Exception | None:
+    try:
+        slot.wait_for_change(seen, 0.0)
+    except Exception as error:
+        return error
+    return None
+
+
+def _tell(changed: asyncio.Future[None], error: Exception | None) -> None:
     def tell() -> None:
-        if not changed.done():
+        if changed.done():
+            return
+        if error is None:
             changed.set_result(None)
+        else:
+            changed.set_exception(error)
 
     try:
         changed.get_loop().call_soon_threadsafe(tell)
     except RuntimeError:
         pass  # the loop was closed: nobody is left to tell
-
-
-def _has_ended(slot: _native.Slot, seen: int) -> bool:
-    try:
-        return slot.wait_for_change(seen, 0.0) is not None
-    except Exception:
-        return True
 
 
 _the_watcher: _Watcher | None = None

@@ -93,13 +93,7 @@ impl Array {
         areas: usize,
     ) -> PyResult<Bound<'py, Array>> {
         let any = any_of!(AnyArray, scalar_type, T => {
-            let initial = match initial {
-                Some(initial) => {
-                    let filled = filled_with::<T>(py, shape.dims(), initial)?;
-                    Some(elements(&filled)?.to_vec())
-                }
-                None => None,
-            };
+            let initial = initial.map(|i| filled_with::<T>(py, shape.dims(), i)).transpose()?;
             patiently(py, shared.options.lock_timeout).run(shared.store(), |store| {
                 let define = Define::<T>::new().areas(areas);
                 store.array_with(name, shape, match &initial {
@@ -152,15 +146,25 @@ impl Array {
     }
 }
 
-/// A numpy array of this shape with this content, converted and broadcast as by numpy.
-fn filled_with<'py, T: Scalar>(
-    py: Python<'py>,
+/// Elements of this shape with this content, converted and broadcast as by numpy.
+pub(crate) fn filled_with<T: Scalar>(
+    py: Python<'_>,
     shape: &[usize],
-    content: &Bound<'py, PyAny>,
-) -> PyResult<Bound<'py, PyArrayDyn<T>>> {
+    content: &Bound<'_, PyAny>,
+) -> PyResult<Vec<T>> {
     let array = PyArrayDyn::<T>::zeros(py, shape, false);
     array.set_item(py.Ellipsis(), content)?;
-    Ok(array)
+    Ok(elements(&array)?.to_vec())
+}
+
+/// A short form of an array's content.
+pub(crate) fn shown(content: &Bound<'_, PyAny>) -> PyResult<String> {
+    let py = content.py();
+    let options = pyo3::types::PyDict::new(py);
+    options.set_item("threshold", 20)?;
+    options.set_item("separator", ", ")?;
+    let shown = py.import("numpy")?.getattr("array2string")?;
+    shown.call((content,), Some(&options))?.extract()
 }
 
 #[pymethods]
@@ -210,9 +214,8 @@ impl Array {
             content: &Bound<'_, PyAny>,
         ) -> PyResult<()> {
             let py = content.py();
-            let filled = filled_with::<T>(py, this.dims(), content)?;
-            let new = elements(&filled)?;
-            this.write(py, array, |array| array.store(new))
+            let new = filled_with::<T>(py, this.dims(), content)?;
+            this.write(py, array, |array| array.store(&new))
         }
         on!(self, array => typed(self, array, content))
     }
@@ -433,10 +436,9 @@ impl Array {
             (start, shape): (usize, &[usize]),
             new: &Bound<'_, PyAny>,
         ) -> PyResult<()> {
-            let filled = filled_with::<T>(new.py(), shape, new)?;
-            let new = elements(&filled)?;
+            let (py, new) = (new.py(), filled_with::<T>(new.py(), shape, new)?);
             let range = start..start + new.len();
-            this.write(filled.py(), array, |array| array.store_range(range.clone(), new))
+            this.write(py, array, |array| array.store_range(range.clone(), &new))
         }
         let py = new.py();
         match Key::of(key, self.dims())? {
@@ -484,14 +486,7 @@ impl Array {
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         let (this, py) = (slf.get(), slf.py());
         let what = format!("{}[{}]", this.dtype(py), this.shape);
-        slf.as_super().get().describe(py, "Array", &what, || {
-            let content = this.load_versioned(py)?.0;
-            let options = pyo3::types::PyDict::new(py);
-            options.set_item("threshold", 20)?;
-            options.set_item("separator", ", ")?;
-            let shown = py.import("numpy")?.getattr("array2string")?;
-            shown.call((content,), Some(&options))?.extract()
-        })
+        slf.as_super().get().describe(py, "Array", &what, || shown(&this.load_versioned(py)?.0))
     }
 }
 

@@ -1,11 +1,13 @@
 //! Waiting for locks with the interpreter lock released, and Ctrl-C seen.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
-use slotfile::{Array, Element, Error, Store, Value};
+use slotfile::{Array, Buffer, Element, Error, Slot, Store, Value};
 
 use crate::error::to_py;
+use crate::of_thread::Mine;
 
 /// How long to wait until signals are looked at.
 pub(crate) const SLICE: Duration = Duration::from_millis(50);
@@ -25,7 +27,14 @@ macro_rules! patient {
     )*};
 }
 
-patient!([] Store, [T: Element] Value<T>, [T: Element] Array<T>, [] slotfile::Slot, [] slotfile::Text, [] slotfile::Bytes);
+patient!([] Store, [T: Element] Value<T>, [T: Element] Array<T>, [T: Element] Buffer<T>, [] slotfile::Text, [] slotfile::Bytes);
+
+/// The handle stays what it was: a slot of its own is made for each wait.
+impl Patient for Arc<Slot> {
+    fn patient(&self, timeout: Duration) -> Self {
+        Arc::new(Slot::clone(self).with_lock_timeout(Some(timeout)))
+    }
+}
 
 /// For calls that may have to wait for a lock, this long at most.
 pub(crate) fn patiently(py: Python<'_>, timeout: Option<Duration>) -> Waiting<'_> {
@@ -50,6 +59,23 @@ impl Waiting<'_> {
         match call(handle) {
             Ok(done) => Ok(done),
             Err(Error::LockTimeout { .. }) => self.detached(handle, call),
+            Err(error) => Err(to_py(error)),
+        }
+    }
+
+    /// The same for what belongs to this thread.
+    #[inline]
+    pub(crate) fn run_here<H: Patient, R>(
+        &self,
+        handle: &H,
+        call: impl Fn(&H) -> slotfile::Result<R> + Sync,
+    ) -> PyResult<R> {
+        match call(handle) {
+            Ok(done) => Ok(done),
+            Err(Error::LockTimeout { .. }) => {
+                let done = self.detached(handle, |handle| call(handle).map(Mine::new))?;
+                Ok(done.take().unwrap_or_else(|_| unreachable!("made by this thread")))
+            }
             Err(error) => Err(to_py(error)),
         }
     }

@@ -1,15 +1,13 @@
 //! `slotfile.Lock`: a slot's lock, for `with`.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use send_wrapper::SendWrapper;
 use slotfile::OwnedGuard;
 
 use crate::blocking::patiently;
 use crate::error::is_timeout;
+use crate::of_thread::OfThread;
 use crate::slot::Slot;
 
 /// A slot's lock, see `Slot.lock`. It belongs to the thread that took it.
@@ -34,8 +32,7 @@ impl Lock {
     fn take(&self, py: Python<'_>, timeout: Option<Duration>) -> PyResult<()> {
         let slot = self.slot.get();
         slot.shared.check_open()?;
-        let guard = patiently(py, timeout)
-            .run(&slot.slot, |slot| slot.lock_owned().map(SendWrapper::new))?;
+        let guard = patiently(py, timeout).run_here(&slot.slot, |slot| slot.lock_owned())?;
         self.held.set(guard)
     }
 
@@ -72,53 +69,12 @@ impl Lock {
         Ok(slf.clone())
     }
 
-    #[pyo3(signature = (*_exception))]
-    fn __exit__(&self, _exception: &Bound<'_, pyo3::types::PyTuple>) -> PyResult<()> {
+    fn __exit__(
+        &self,
+        _exception: &Bound<'_, PyAny>,
+        _value: &Bound<'_, PyAny>,
+        _traceback: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
         self.let_go()
-    }
-}
-
-/// What belongs to the thread that made it, in an object that may come to any.
-pub(crate) struct OfThread<T>(Mutex<Option<SendWrapper<T>>>);
-
-impl<T> OfThread<T> {
-    pub(crate) fn none() -> OfThread<T> {
-        OfThread(Mutex::new(None))
-    }
-
-    pub(crate) fn set(&self, new: SendWrapper<T>) -> PyResult<()> {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.is_some() {
-            // Two threads use the same object; the other one's stays.
-            return Err(PyRuntimeError::new_err("another thread has entered this very object"));
-        }
-        *held = Some(new);
-        Ok(())
-    }
-
-    /// RuntimeError unless this thread has set it.
-    pub(crate) fn take(&self, what: &str) -> PyResult<T> {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match held.take() {
-            Some(mine) if mine.valid() => Ok(mine.take()),
-            Some(others) => {
-                *held = Some(others);
-                let text = format!("this {what} belongs to the thread that took it");
-                Err(PyRuntimeError::new_err(text))
-            }
-            None => Err(PyRuntimeError::new_err(format!("this {what} is not held"))),
-        }
-    }
-}
-
-impl<T> Drop for OfThread<T> {
-    fn drop(&mut self) {
-        let held = self.0.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(others) = held
-            && !others.valid()
-        {
-            // Not ours to let go: it ends with its thread.
-            std::mem::forget(others);
-        }
     }
 }

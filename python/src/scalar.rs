@@ -269,3 +269,21 @@ macro_rules! any_of {
     };
 }
 pub(crate) use any_of;
+
+/// Runs an expression of `$t`, the type that is known only now.
+macro_rules! each_type {
+    ($scalar_type:expr, $t:ident => $result:expr) => {
+        each_type!(@each $scalar_type, $t, $result;
+            Bool bool, I8 i8, I16 i16, I32 i32, I64 i64,
+            U8 u8, U16 u16, U32 u32, U64 u64, F32 f32, F64 f64)
+    };
+    (@each $scalar_type:expr, $t:ident, $result:expr; $($variant:ident $of:ty),*) => {
+        match $scalar_type {
+            $(slotfile::ScalarType::$variant => {
+                type $t = $of;
+                $result
+            })*
+        }
+    };
+}
+pub(crate) use each_type;

@@ -112,3 +112,15 @@ pub(crate) fn leave_all(py: Python<'_>) {
         }
     }
 }
+
+/// Ends all threads of this module before a fork: of a fork with threads CPython warns.
+#[pyfunction]
+pub(crate) fn before_fork(py: Python<'_>) {
+    let open: Vec<_> = OPEN
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .iter()
+        .filter_map(Weak::upgrade)
+        .collect();
+    py.detach(|| open.iter().for_each(|shared| shared.store().pause_syncing()));
+}

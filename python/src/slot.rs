@@ -15,13 +15,13 @@ use crate::store::Store;
 /// A slot of any kind: what `Value`, `Array`, `Text` and `Bytes` have in common.
 #[pyclass(frozen, subclass, weakref, module = "slotfile")]
 pub(crate) struct Slot {
-    pub(crate) slot: slotfile::Slot,
+    pub(crate) slot: Arc<slotfile::Slot>,
     pub(crate) shared: Arc<Shared>,
 }
 
 impl Slot {
     pub(crate) fn new(slot: slotfile::Slot, shared: &Arc<Shared>) -> Slot {
-        Slot { slot, shared: Arc::clone(shared) }
+        Slot { slot: Arc::new(slot), shared: Arc::clone(shared) }
     }
 
     /// A `repr` that tells type and content.
@@ -139,7 +139,7 @@ pub(crate) fn wait_any(
     let Some((first, _)) = slots.first() else { return Ok(Vec::new()) };
     let store = first.get().shared.store();
     let awaited: Vec<(&dyn Awaitable, u64)> =
-        slots.iter().map(|(slot, seen)| (&slot.get().slot as &dyn Awaitable, *seen)).collect();
+        slots.iter().map(|(slot, seen)| (&*slot.get().slot as &dyn Awaitable, *seen)).collect();
     let changed = in_slices(py, seconds(timeout)?, |slice| {
         slots.iter().try_for_each(|(slot, _)| slot.get().shared.check_open())?;
         let changed = py.detach(|| store.wait_any(&awaited, Some(slice))).map_err(to_py)?;

@@ -11,9 +11,12 @@ use slotfile::{Error, Event, OpenOptions, Recovery, ScalarType, Shape, SlotType}
 
 use crate::array::Array;
 use crate::blocking::{SLICE, patiently, seconds};
+use crate::buffer::Buffer;
 use crate::error::to_py;
 use crate::shared::{Options, Shared};
+use crate::slot::Slot;
 use crate::text::{Bytes, Text};
+use crate::transaction::{self, Transaction};
 use crate::value::Value;
 
 /// An open store: one file of named, typed slots, shared by any number of processes. Made
@@ -142,6 +145,9 @@ impl Store {
             SlotType::Array(of, shape) => {
                 Array::open(py, shared, name, (*of, *shape), None, areas)?.into_any()
             }
+            SlotType::Buffer(of, shape) => {
+                Buffer::open(py, shared, name, (*of, *shape), None)?.into_any()
+            }
             SlotType::Text(capacity) => {
                 Text::open(py, shared, name, *capacity, None, areas)?.into_any()
             }
@@ -199,6 +205,21 @@ impl Store {
         self.shared.check_open()?;
         let of = (scalar_type(dtype)?, dimensions(shape)?);
         Array::open(py, &self.shared, name, of, initial, areas)
+    }
+
+    /// Opens the buffer of this name, or defines it: raw memory, for views without a copy.
+    #[pyo3(signature = (name, dtype, shape, initial=None))]
+    fn buffer<'py>(
+        &self,
+        py: Python<'py>,
+        name: &str,
+        dtype: &Bound<'py, PyAny>,
+        shape: &Bound<'py, PyAny>,
+        initial: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, Buffer>> {
+        self.shared.check_open()?;
+        let of = (scalar_type(dtype)?, dimensions(shape)?);
+        Buffer::open(py, &self.shared, name, of, initial)
     }
 
     /// Opens the text of this name, or defines it, for at most `capacity` bytes of UTF-8.
@@ -261,6 +282,37 @@ impl Store {
     /// The names of all slots, in the order of their definition.
     fn keys(&self) -> PyResult<Vec<String>> {
         self.names()
+    }
+
+    /// An update of these slots that happens all at once or not at all.
+    ///
+    /// The `with` block reads and stores their contents by `tx[slot]`, or changes an array by
+    /// `tx.update(array)`. All of it is done at its end, at one instant; an exception undoes
+    /// it, and so does a kill. The block runs once: the slots are locked from its beginning,
+    /// in an order in which nobody waits in a circle. Reads never wait.
+    ///
+    /// >>> store = slotfile.temporary()
+    /// >>> a, b = store.value("a", int, initial=20), store.value("b", int)
+    /// >>> with store.transaction(a, b) as tx:
+    /// ...     tx[a] -= 5
+    /// ...     tx[b] += 5
+    /// >>> store.snapshot(a, b)
+    /// (15, 5)
+    #[pyo3(signature = (*slots))]
+    fn transaction(&self, slots: Vec<Py<Slot>>) -> PyResult<Transaction> {
+        self.shared.check_open()?;
+        Ok(Transaction::new(&self.shared, slots))
+    }
+
+    /// The contents of these slots as they were at one instant. Never waits.
+    #[pyo3(signature = (*slots))]
+    fn snapshot<'py>(
+        &self,
+        py: Python<'py>,
+        slots: Vec<Py<Slot>>,
+    ) -> PyResult<Bound<'py, PyTuple>> {
+        self.shared.check_open()?;
+        transaction::snapshot(py, &self.shared, &slots)
     }
 
     /// Makes all that was done until now survive a power cut. (By default, it is done every
@@ -358,9 +410,13 @@ impl Store {
         Ok(slf.clone())
     }
 
-    #[pyo3(signature = (*_exception))]
-    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
-        self.close(py)
+    fn __exit__(
+        &self,
+        exception: &Bound<'_, PyAny>,
+        _value: &Bound<'_, PyAny>,
+        _traceback: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        self.close(exception.py())
     }
 
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {

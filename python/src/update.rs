@@ -2,14 +2,12 @@
 
 use numpy::PyArrayDyn;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
-use send_wrapper::SendWrapper;
 use slotfile::ArrayUpdate;
 
 use crate::array::{AnyArray, Array, elements, fresh};
 use crate::blocking::patiently;
 use crate::error::to_py;
-use crate::lock::OfThread;
+use crate::of_thread::OfThread;
 use crate::scalar::{Scalar, any_scalar, on_any};
 
 any_scalar!(AnyUpdate(Begun));
@@ -27,9 +25,7 @@ impl<T: Scalar> Begun<T> {
         typed: &slotfile::Array<T>,
     ) -> PyResult<(Begun<T>, Py<PyAny>)> {
         let timeout = array.shared.options.lock_timeout;
-        let update = patiently(py, timeout)
-            .run(typed, |typed| typed.begin_update().map(SendWrapper::new))?
-            .take();
+        let update = patiently(py, timeout).run_here(typed, |typed| typed.begin_update())?;
         let copy = fresh(py, typed.shape().dims(), |copy| update.load_into(copy));
         Ok((Begun { update, copy: copy.clone().unbind() }, copy.into_any().unbind()))
     }
@@ -79,21 +75,20 @@ impl Update {
         let array = self.array.get();
         array.shared.check_open()?;
         let (begun, copy) = AnyUpdate::begin(py, array)?;
-        self.begun.set(SendWrapper::new(begun))?;
+        self.begun.set(begun)?;
         Ok(copy)
     }
 
-    #[pyo3(signature = (exception, *_rest))]
     fn __exit__(
         &self,
-        py: Python<'_>,
-        exception: Option<&Bound<'_, PyAny>>,
-        _rest: &Bound<'_, PyTuple>,
+        exception: &Bound<'_, PyAny>,
+        _value: &Bound<'_, PyAny>,
+        _traceback: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         let begun = self.begun.take("update")?;
-        match exception {
-            None => begun.commit(py),
-            Some(_) => Ok(()),
+        match exception.is_none() {
+            true => begun.commit(exception.py()),
+            false => Ok(()),
         }
     }
 }

@@ -11,7 +11,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-import slotfile
+# Importing numpy starts a thread for each processor, which takes long where many do it.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import slotfile  # noqa: E402
 
 # Generous: what takes longer hangs.
 HANG = 60.0

@@ -1,0 +1,178 @@
+//! How many instructions the hot paths take, counted by valgrind:
+//! `cargo run --release --manifest-path benches/instructions/Cargo.toml`. The counts do not depend
+//! on how busy the machine is, so that a path that has become longer can be told from noise; it
+//! fails the run. Where there is no valgrind, nothing is counted, and it says so.
+//!
+//! What they are compared with stands in `baseline.json`; after a change that is meant, `--renew`
+//! writes it anew. A package of its own, so that it is built in seconds.
+
+use std::hint::black_box;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use serde_json::{Value, json};
+use slotfile::{OpenOptions, Store};
+
+const BASELINE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/baseline.json");
+
+/// A path: given a store, what is repeated.
+type Prepare = fn(&Store) -> Box<dyn FnMut(u64)>;
+
+const PATHS: [(&str, Prepare); 9] = [
+    ("read a value", |store| {
+        let value = store.value::<u64>("value").unwrap();
+        repeat(move || black_box(&value).load())
+    }),
+    ("add to a value", |store| {
+        let value = store.value::<u64>("value").unwrap();
+        repeat(move || black_box(&value).fetch_add(1).unwrap())
+    }),
+    ("replace a value", |store| {
+        let value = store.value::<u64>("value").unwrap();
+        repeat(move || black_box(&value).store(black_box(7)).unwrap())
+    }),
+    ("find a value by name, of 1,000", |store| {
+        let names: Vec<String> = (0..1000).map(|i| format!("group/{}/slot{i}", i % 100)).collect();
+        names.iter().for_each(|name| drop(store.value::<u64>(name).unwrap()));
+        let (store, mut at) = (store.clone(), 0);
+        repeat(move || {
+            at = (at + 7) % names.len();
+            store.value::<u64>(&names[at]).unwrap().load()
+        })
+    }),
+    ("read an element", |store| {
+        let array = store.array::<u64>("array", 128).unwrap();
+        repeat(move || black_box(&array).get(black_box(3)).unwrap())
+    }),
+    ("set an element of 1 KiB", |store| {
+        let array = store.array::<u64>("array", 128).unwrap();
+        repeat(move || black_box(&array).set(black_box(3), 7).unwrap())
+    }),
+    ("read 1 KiB", |store| {
+        let array = store.array::<u64>("array", 128).unwrap();
+        let mut out = [0; 128];
+        repeat(move || black_box(&array).load_into(black_box(&mut out)))
+    }),
+    ("replace 1 KiB", |store| {
+        let array = store.array::<u64>("array", 128).unwrap();
+        let content = [7; 128];
+        repeat(move || black_box(&array).store(black_box(&content)).unwrap())
+    }),
+    ("update 1 KiB", |store| {
+        let array = store.array::<u64>("array", 128).unwrap();
+        repeat(move || black_box(&array).update(|all| all[black_box(3)] += 1).unwrap())
+    }),
+];
+
+fn repeat<T>(mut once: impl FnMut() -> T + 'static) -> Box<dyn FnMut(u64)> {
+    Box::new(move |times| (0..times).for_each(|_| drop(black_box(once()))))
+}
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match args[..] {
+        ["path", name, times, store] => {
+            let mut options = OpenOptions::new();
+            // Small: valgrind cannot reserve as much memory as a processor can.
+            options.create(true).max_slots(2_000).max_size(64 << 20).sync_every(None);
+            let store = options.open(store).unwrap();
+            let prepare = PATHS.iter().find(|path| path.0 == name).unwrap().1;
+            prepare(&store)(times.parse().unwrap());
+            ExitCode::SUCCESS
+        }
+        [] => guard(false),
+        ["--renew"] => guard(true),
+        _ => {
+            eprintln!("usage: instructions [--renew]");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn guard(renew: bool) -> ExitCode {
+    if Command::new("valgrind").arg("--version").output().is_err() {
+        println!("valgrind is not installed: the instructions of the hot paths are not counted");
+        return ExitCode::SUCCESS;
+    }
+    let program = std::env::current_exe().unwrap();
+    let folder = tempfile::tempdir_in(program.parent().unwrap()).unwrap();
+    let mut baseline: Value = std::fs::read_to_string(BASELINE)
+        .map_or_else(|_| json!({}), |text| serde_json::from_str(&text).unwrap());
+    let tolerance = baseline["tolerance"].as_f64().unwrap_or(0.05);
+    let expected = baseline[std::env::consts::ARCH].take();
+    if expected.is_null() && !renew {
+        println!("no counts to compare with for {}: --renew makes them", std::env::consts::ARCH);
+        return ExitCode::SUCCESS;
+    }
+    let (mut counts, mut longer) = (serde_json::Map::new(), Vec::new());
+    println!("| path | instructions | expected | |\n| --- | --- | --- | --- |");
+    for (name, _) in PATHS {
+        let found = instructions(name, folder.path());
+        counts.insert(name.to_owned(), json!(found));
+        let Some(before) = expected[name].as_f64() else {
+            println!("| {name} | {found} | | new |");
+            continue;
+        };
+        let verdict = match found / before - 1.0 {
+            more if more > tolerance => {
+                longer.push(format!("{name}: {found} instructions, expected {before}"));
+                "**longer**"
+            }
+            more if more < -tolerance => "shorter: --renew keeps it so",
+            _ => "",
+        };
+        println!("| {name} | {found} | {before} | {verdict} |");
+    }
+    if renew {
+        baseline = json!({
+            "tolerance": tolerance,
+            "rustc": rustc(),
+            std::env::consts::ARCH: counts,
+        });
+        std::fs::write(BASELINE, serde_json::to_string_pretty(&baseline).unwrap() + "\n").unwrap();
+        return ExitCode::SUCCESS;
+    }
+    if longer.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("\nhot paths have become longer by more than {:.0} %:", 100.0 * tolerance);
+    longer.iter().for_each(|path| eprintln!("  {path}"));
+    eprintln!(
+        "counted with {}, expected from {}\nif it is meant, give --renew",
+        rustc(),
+        baseline["rustc"].as_str().unwrap_or("an unknown compiler"),
+    );
+    ExitCode::FAILURE
+}
+
+/// Of one pass through a path: two runs differ by this many, and by nothing else.
+fn instructions(path: &str, folder: &Path) -> f64 {
+    const TIMES: u64 = 2_000;
+    let few = count(path, TIMES, folder);
+    let many = count(path, 2 * TIMES, folder);
+    let each = (many as f64 - few as f64) / TIMES as f64;
+    (10.0 * each).round() / 10.0
+}
+
+fn count(path: &str, times: u64, folder: &Path) -> u64 {
+    let store = folder.join("counted.slots");
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["path", path, &times.to_string()])
+        .arg(&store)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{path}, under valgrind: {}\n{said}", output.status);
+    std::fs::remove_file(store).unwrap();
+    // ==123== Collected : 4567
+    let count = said.lines().find_map(|line| line.split("Collected : ").nth(1));
+    count.and_then(|n| n.trim().parse().ok()).unwrap_or_else(|| panic!("no count in:\n{said}"))
+}
+
+fn rustc() -> String {
+    let output = Command::new("rustc").arg("--version").output();
+    output.map_or_else(|_| "rustc".into(), |o| String::from_utf8_lossy(&o.stdout).trim().into())
+}

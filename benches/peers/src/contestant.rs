@@ -1,0 +1,187 @@
+//! What a contestant is: a name, and what it offers of the things that are measured.
+
+use std::hint::black_box;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use crate::scene::{Outcome, Scene};
+
+/// One way of sharing state. What it does not offer keeps the answer given here, and stands in
+/// the table with its reason.
+///
+/// What is opened lives at a path, where nothing is before the first opening; what two processes
+/// open there is the same.
+pub trait Contestant: Sync {
+    fn name(&self) -> &'static str;
+
+    /// Another form of a contestant, of which only those works are told that it can do.
+    fn is_variant(&self) -> bool {
+        false
+    }
+
+    fn sharing(&self) -> Sharing {
+        Sharing::Full
+    }
+
+    /// One number, zero at first.
+    fn number(&self, _path: &Path, _keep: Keep) -> Result<Box<dyn Number>> {
+        Err(not_offered("no numbers"))
+    }
+
+    /// One block of `words` words, zero at first.
+    fn block(&self, _path: &Path, _words: usize) -> Result<Box<dyn Block>> {
+        Err(not_offered("no blocks"))
+    }
+
+    /// Makes a store that holds these names.
+    fn define(&self, _path: &Path, _names: &[Name]) -> Result<Box<dyn Names>> {
+        Err(not_offered("no names"))
+    }
+
+    /// Opens what [`define`](Contestant::define) made.
+    fn open(&self, _path: &Path) -> Result<Box<dyn Names>> {
+        Err(not_offered("no names"))
+    }
+
+    /// Whether what was defined is still there after the last process has closed it.
+    fn lasts(&self) -> bool {
+        true
+    }
+
+    /// Something that one process announces and another one waits for.
+    fn signal(&self, _path: &Path, _name: &str, _end: End) -> Result<Box<dyn Signal>> {
+        Err(not_offered("no waiting for an update: one has to poll"))
+    }
+
+    /// For a contestant that is not Rust: does the whole work by itself.
+    fn elsewhere(&self, _work: &str, _scene: &Scene) -> Option<Result<Outcome>> {
+        None
+    }
+}
+
+/// How many processes may use it at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sharing {
+    Full,
+    OneWriter,
+    OneProcess,
+}
+
+impl Sharing {
+    /// For the works of two processes, `writers` of which write.
+    pub fn enough_for(self, writers: usize) -> Result<()> {
+        match self {
+            Sharing::OneProcess => Err(not_offered("one process at a time")),
+            Sharing::OneWriter if writers > 1 => Err(not_offered("one process writes")),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// How long an update is to last.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Keep {
+    /// As the contestant does it at its fastest; a power cut may lose it.
+    Running,
+    /// On the disk when the update returns.
+    Durable,
+}
+
+/// Which end of a signal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    Sends,
+    Waits,
+}
+
+/// The loops are compiled anew for each contestant, so that a call through the trait object is
+/// paid once for a loop and not once for an operation.
+pub trait Number {
+    fn read(&mut self) -> u64;
+    fn add(&mut self);
+
+    fn reads(&mut self, count: u64) -> Duration {
+        let start = Instant::now();
+        for _ in 0..count {
+            black_box(black_box(&mut *self).read());
+        }
+        start.elapsed()
+    }
+
+    fn adds(&mut self, count: u64) -> Duration {
+        let start = Instant::now();
+        for _ in 0..count {
+            black_box(&mut *self).add();
+        }
+        start.elapsed()
+    }
+}
+
+pub trait Block {
+    fn replace(&mut self, content: &[u64]);
+    fn read(&mut self, out: &mut [u64]);
+
+    /// Changes one word; `false` if there is no such operation.
+    fn set(&mut self, _index: usize, _word: u64) -> bool {
+        false
+    }
+
+    fn replaces(&mut self, content: &[u64], count: u64) -> Duration {
+        let start = Instant::now();
+        for _ in 0..count {
+            black_box(&mut *self).replace(black_box(content));
+        }
+        start.elapsed()
+    }
+
+    fn reads(&mut self, out: &mut [u64], count: u64) -> Duration {
+        let start = Instant::now();
+        for _ in 0..count {
+            black_box(&mut *self).read(black_box(&mut *out));
+        }
+        start.elapsed()
+    }
+}
+
+/// A name, and the number behind it.
+pub struct Name {
+    pub name: String,
+    pub value: u64,
+}
+
+pub trait Names {
+    fn read(&mut self, name: &str) -> u64;
+
+    /// Reads them all; returns how many were wrong.
+    fn wrong(&mut self, names: &[Name]) -> usize {
+        let mut wrong = 0;
+        for name in names {
+            wrong += usize::from(black_box(&mut *self).read(&name.name) != name.value);
+        }
+        wrong
+    }
+}
+
+/// Announcements are numbered from 1, and come one by one.
+pub trait Signal {
+    fn send(&mut self, number: u64);
+    fn wait(&mut self, number: u64);
+}
+
+/// The reason why a contestant does not stand in a row.
+#[derive(Debug)]
+pub struct NotOffered(pub &'static str);
+
+impl std::fmt::Display for NotOffered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for NotOffered {}
+
+pub fn not_offered(reason: &'static str) -> anyhow::Error {
+    NotOffered(reason).into()
+}

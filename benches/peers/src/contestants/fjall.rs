@@ -1,0 +1,89 @@
+//! fjall, a log-structured store. One process at a time.
+
+use std::path::Path;
+
+use anyhow::Result;
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+
+use super::NUMBER;
+use crate::contestant::{Block, Contestant, Keep, Name, Names, Number, Sharing};
+
+pub struct Fjall;
+
+struct Opened {
+    database: Database,
+    slots: Keyspace,
+    keep: Keep,
+}
+
+fn open(path: &Path, keep: Keep) -> Result<Opened> {
+    let database = Database::builder(path).open()?;
+    let slots = database.keyspace("slots", KeyspaceCreateOptions::default)?;
+    Ok(Opened { database, slots, keep })
+}
+
+impl Contestant for Fjall {
+    fn name(&self) -> &'static str {
+        "fjall"
+    }
+
+    fn sharing(&self) -> Sharing {
+        Sharing::OneProcess
+    }
+
+    fn number(&self, path: &Path, keep: Keep) -> Result<Box<dyn Number>> {
+        Ok(Box::new(open(path, keep)?))
+    }
+
+    fn block(&self, path: &Path, words: usize) -> Result<Box<dyn Block>> {
+        let opened = open(path, Keep::Running)?;
+        opened.slots.insert("block", vec![0; 8 * words])?;
+        Ok(Box::new(opened))
+    }
+
+    fn define(&self, path: &Path, names: &[Name]) -> Result<Box<dyn Names>> {
+        let opened = open(path, Keep::Running)?;
+        let mut batch = opened.database.batch();
+        for name in names {
+            batch.insert(&opened.slots, name.name.as_str(), name.value.to_le_bytes());
+        }
+        batch.commit()?;
+        Ok(Box::new(opened))
+    }
+
+    fn open(&self, path: &Path) -> Result<Box<dyn Names>> {
+        Ok(Box::new(open(path, Keep::Running)?))
+    }
+}
+
+impl Names for Opened {
+    fn read(&mut self, name: &str) -> u64 {
+        let value = self.slots.get(name).expect("read");
+        value.map_or(0, |bytes| u64::from_le_bytes((*bytes).try_into().expect("eight bytes")))
+    }
+}
+
+impl Number for Opened {
+    fn read(&mut self) -> u64 {
+        Names::read(self, NUMBER)
+    }
+    /// Not atomic: with one process and one thread it need not be.
+    fn add(&mut self) {
+        let next = Number::read(self) + 1;
+        self.slots.insert(NUMBER, next.to_le_bytes()).expect("inserted");
+        if self.keep == Keep::Durable {
+            self.database.persist(PersistMode::SyncData).expect("flushed");
+        }
+    }
+}
+
+impl Block for Opened {
+    fn replace(&mut self, content: &[u64]) {
+        let bytes: &[u8] = bytemuck::cast_slice(content);
+        self.slots.insert("block", bytes).expect("inserted");
+    }
+    fn read(&mut self, out: &mut [u64]) {
+        let bytes = self.slots.get("block").expect("read").expect("there");
+        bytemuck::cast_slice_mut(out).copy_from_slice(&bytes);
+    }
+}

@@ -1,0 +1,33 @@
+//! One file for each contestant; the limit first, then slotfile, then the peers.
+
+mod fjall;
+mod iceoryx2;
+mod limit;
+mod lmdb;
+mod mmap_sync;
+mod multiprocessing;
+mod redb;
+mod redis;
+mod slotfile;
+mod sqlite;
+
+use crate::contestant::Contestant;
+
+pub static ALL: &[&dyn Contestant] = &[
+    &limit::Limit { versions: 1 },
+    &limit::Limit { versions: 4 },
+    &slotfile::Slotfile { areas: 2 },
+    &slotfile::Slotfile { areas: 4 },
+    &iceoryx2::Iceoryx2,
+    &mmap_sync::MmapSync,
+    &lmdb::Lmdb,
+    &redb::Redb { processes: redb::Processes::One },
+    &redb::Redb { processes: redb::Processes::Many },
+    &sqlite::Sqlite,
+    &fjall::Fjall,
+    &redis::Redis,
+    &multiprocessing::Multiprocessing,
+];
+
+/// What the numbers that are measured are called, where they need a name.
+const NUMBER: &str = "number";

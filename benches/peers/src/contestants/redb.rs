@@ -1,0 +1,143 @@
+//! redb, in both of its ways: one process has the file to itself, or many write it.
+
+use std::path::Path;
+
+use anyhow::Result;
+use redb::{
+    ConcurrencyMode, Database, Durability, ReadableDatabase, ReadableTable, TableDefinition,
+    WriteTransaction,
+};
+
+use super::NUMBER;
+use crate::contestant::{Block, Contestant, Keep, Name, Names, Number, Sharing};
+
+pub struct Redb {
+    pub processes: Processes,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Processes {
+    One,
+    Many,
+}
+
+const NUMBERS: TableDefinition<&str, u64> = TableDefinition::new("numbers");
+const BLOCKS: TableDefinition<&str, &[u8]> = TableDefinition::new("blocks");
+
+struct Opened {
+    database: Database,
+    durability: Durability,
+}
+
+impl Redb {
+    fn opened(&self, path: &Path, keep: Keep) -> Result<Opened> {
+        let mut builder = Database::builder();
+        if self.processes == Processes::Many {
+            builder.set_concurrency_mode(ConcurrencyMode::MultiWriter);
+        }
+        // With many processes it knows only durable commits.
+        let durability = match (keep, self.processes) {
+            (Keep::Running, Processes::One) => Durability::None,
+            _ => Durability::Immediate,
+        };
+        let opened = Opened { database: builder.create(path)?, durability };
+        let tx = opened.begin()?;
+        tx.open_table(NUMBERS)?;
+        tx.open_table(BLOCKS)?;
+        tx.commit()?;
+        Ok(opened)
+    }
+}
+
+impl Opened {
+    fn begin(&self) -> Result<WriteTransaction> {
+        let mut tx = self.database.begin_write()?;
+        tx.set_durability(self.durability)?;
+        Ok(tx)
+    }
+}
+
+impl Contestant for Redb {
+    fn name(&self) -> &'static str {
+        if self.processes == Processes::One { "redb" } else { "redb (many processes)" }
+    }
+
+    fn sharing(&self) -> Sharing {
+        match self.processes {
+            Processes::One => Sharing::OneProcess,
+            Processes::Many => Sharing::Full,
+        }
+    }
+
+    fn number(&self, path: &Path, keep: Keep) -> Result<Box<dyn Number>> {
+        Ok(Box::new(self.opened(path, keep)?))
+    }
+
+    fn block(&self, path: &Path, words: usize) -> Result<Box<dyn Block>> {
+        let opened = self.opened(path, Keep::Running)?;
+        let tx = opened.begin()?;
+        let mut table = tx.open_table(BLOCKS)?;
+        if table.get("block")?.is_none() {
+            table.insert("block", vec![0; 8 * words].as_slice())?;
+        }
+        drop(table);
+        tx.commit()?;
+        Ok(Box::new(opened))
+    }
+
+    fn define(&self, path: &Path, names: &[Name]) -> Result<Box<dyn Names>> {
+        let opened = self.opened(path, Keep::Running)?;
+        let tx = opened.begin()?;
+        let mut table = tx.open_table(NUMBERS)?;
+        for name in names {
+            table.insert(name.name.as_str(), name.value)?;
+        }
+        drop(table);
+        tx.commit()?;
+        Ok(Box::new(opened))
+    }
+
+    fn open(&self, path: &Path) -> Result<Box<dyn Names>> {
+        Ok(Box::new(self.opened(path, Keep::Running)?))
+    }
+}
+
+impl Names for Opened {
+    fn read(&mut self, name: &str) -> u64 {
+        let tx = self.database.begin_read().expect("a transaction");
+        let table = tx.open_table(NUMBERS).expect("the table");
+        table.get(name).expect("read").map_or(0, |value| value.value())
+    }
+}
+
+impl Number for Opened {
+    fn read(&mut self) -> u64 {
+        Names::read(self, NUMBER)
+    }
+    fn add(&mut self) {
+        let tx = self.begin().expect("a transaction");
+        {
+            let mut table = tx.open_table(NUMBERS).expect("the table");
+            let old = table.get(NUMBER).expect("read").map_or(0, |value| value.value());
+            table.insert(NUMBER, old + 1).expect("inserted");
+        }
+        tx.commit().expect("committed");
+    }
+}
+
+impl Block for Opened {
+    fn replace(&mut self, content: &[u64]) {
+        let tx = self.begin().expect("a transaction");
+        {
+            let mut table = tx.open_table(BLOCKS).expect("the table");
+            table.insert("block", bytemuck::cast_slice(content)).expect("inserted");
+        }
+        tx.commit().expect("committed");
+    }
+    fn read(&mut self, out: &mut [u64]) {
+        let tx = self.database.begin_read().expect("a transaction");
+        let table = tx.open_table(BLOCKS).expect("the table");
+        let bytes = table.get("block").expect("read").expect("there");
+        bytemuck::cast_slice_mut(out).copy_from_slice(bytes.value());
+    }
+}

@@ -1,0 +1,131 @@
+//! What is measured of a work, how it is written, and what slotfile aims at.
+
+use serde::Serialize;
+
+#[derive(Clone, Copy, Serialize, PartialEq, Debug)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    Nanoseconds,
+    PerSecond,
+    Bytes,
+}
+
+impl Unit {
+    pub fn less_is_better(self) -> bool {
+        self != Unit::PerSecond
+    }
+
+    /// Three digits, and the unit that makes them readable.
+    pub fn show(self, value: f64) -> String {
+        match self {
+            Unit::Nanoseconds if value >= 1e9 => format!("{} s", digits(value / 1e9)),
+            Unit::Nanoseconds if value >= 1e6 => format!("{} ms", digits(value / 1e6)),
+            Unit::Nanoseconds if value >= 1e4 => format!("{} µs", digits(value / 1e3)),
+            Unit::Nanoseconds => format!("{} ns", digits(value)),
+            Unit::PerSecond if value >= 1e6 => format!("{} M/s", digits(value / 1e6)),
+            Unit::PerSecond => format!("{}/s", digits(value)),
+            Unit::Bytes if value >= 1048576.0 => format!("{} MiB", digits(value / 1048576.0)),
+            Unit::Bytes if value >= 1024.0 => format!("{} KiB", digits(value / 1024.0)),
+            Unit::Bytes => format!("{} B", digits(value)),
+        }
+    }
+}
+
+/// Three significant digits; thousands apart.
+pub fn digits(value: f64) -> String {
+    if value == 0.0 {
+        return "0".to_owned();
+    }
+    let places = 2 - value.abs().log10().floor() as i32;
+    if places >= 0 {
+        return format!("{value:.*}", places as usize);
+    }
+    let unit = 10f64.powi(-places);
+    let whole = format!("{:.0}", (value / unit).round() * unit);
+    let groups: Vec<&str> =
+        whole.as_bytes().rchunks(3).rev().map(|g| str::from_utf8(g).expect("digits")).collect();
+    groups.join(",")
+}
+
+/// One number of a work's outcome.
+#[derive(Clone, Copy)]
+pub struct Figure {
+    /// Empty where the work has only this one.
+    pub what: &'static str,
+    pub unit: Unit,
+}
+
+pub const fn figure(what: &'static str, unit: Unit) -> Figure {
+    Figure { what, unit }
+}
+
+/// What slotfile aims at.
+#[derive(Clone, Copy)]
+pub struct Goal {
+    pub who: &'static str,
+    /// Which figure of the work.
+    pub figure: usize,
+    pub bound: Bound,
+}
+
+#[derive(Clone, Copy)]
+pub enum Bound {
+    AtMost(f64),
+    AtLeast(f64),
+    /// So many times what another one came to.
+    TimesAtMost(f64, &'static str),
+    TimesAtLeast(f64, &'static str),
+}
+
+impl Goal {
+    pub fn show(&self, unit: Unit) -> String {
+        match self.bound {
+            Bound::AtMost(most) => format!("at most {}", unit.show(most)),
+            Bound::AtLeast(least) => format!("at least {}", unit.show(least)),
+            Bound::TimesAtMost(n, whom) => format!("at most {n} × {whom}"),
+            Bound::TimesAtLeast(n, whom) => format!("at least {n} × {whom}"),
+        }
+    }
+
+    /// Whether it holds; `None` if one of the two is missing.
+    pub fn holds(&self, median_of: impl Fn(&str) -> Option<f64>) -> Option<bool> {
+        let own = median_of(self.who)?;
+        Some(match self.bound {
+            Bound::AtMost(most) => own <= most,
+            Bound::AtLeast(least) => own >= least,
+            Bound::TimesAtMost(n, whom) => own <= n * median_of(whom)?,
+            Bound::TimesAtLeast(n, whom) => own >= n * median_of(whom)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_readable() {
+        let of = |value| Unit::Nanoseconds.show(value);
+        assert_eq!(
+            (of(0.2711), of(9.96), of(71.0)),
+            ("0.271 ns".into(), "9.96 ns".into(), "71.0 ns".into())
+        );
+        assert_eq!((of(7023.0), of(65_460.0)), ("7,020 ns".into(), "65.5 µs".into()));
+        assert_eq!(Unit::PerSecond.show(185_432.0), "185,000/s");
+        assert_eq!(Unit::Bytes.show(12288.0), "12.0 KiB");
+        assert_eq!(digits(0.0), "0");
+    }
+
+    #[test]
+    fn a_goal_that_is_missed_does_not_hold() {
+        let results = |who: &str| {
+            [("slotfile", 10.0), ("limit", 5.0)].iter().find(|r| r.0 == who).map(|r| r.1)
+        };
+        let holds = |bound| Goal { who: "slotfile", figure: 0, bound }.holds(results);
+        assert_eq!(holds(Bound::AtMost(9.9)), Some(false));
+        assert_eq!(holds(Bound::AtMost(10.0)), Some(true));
+        assert_eq!(holds(Bound::TimesAtLeast(2.1, "limit")), Some(false));
+        assert_eq!(holds(Bound::TimesAtLeast(2.0, "limit")), Some(true));
+        assert_eq!(holds(Bound::TimesAtMost(2.3, "nobody")), None);
+    }
+}

@@ -1,0 +1,199 @@
+//! slotfile beside the bare limit of the machine, and beside what one would pick instead, on the
+//! same work in the same run: `cargo run --release --manifest-path benches/peers/Cargo.toml`.
+//!
+//! Each measurement is a process of its own in a folder of its own, so that nobody inherits what
+//! another one left, and one that crashes or hangs costs its cell of the table. The rounds are
+//! interleaved: whatever the machine does meanwhile, it does to all.
+
+mod contestant;
+mod contestants;
+mod curve;
+mod figure;
+mod measure;
+mod report;
+mod rounds;
+mod scene;
+mod shared;
+mod stats;
+mod work;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Parser, Subcommand};
+
+use crate::contestant::Contestant;
+use crate::rounds::Task;
+use crate::scene::Scene;
+use crate::work::Work;
+
+#[derive(Parser)]
+#[command(about, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    command: Option<Hidden>,
+}
+
+/// slotfile beside its peers: writes report.md, report.json and charts.
+#[derive(Args)]
+pub struct Options {
+    /// Only these works, by the names that --list shows
+    #[arg(long, value_delimiter = ',')]
+    works: Vec<String>,
+    /// Only these contestants
+    #[arg(long, value_delimiter = ',')]
+    contestants: Vec<String>,
+    /// How often everything is measured
+    #[arg(long, default_value_t = 7)]
+    rounds: usize,
+    /// Seconds of one measurement, about
+    #[arg(long, default_value_t = 0.25)]
+    seconds: f64,
+    /// Three short rounds at most: for a look, not for figures to keep
+    #[arg(long)]
+    quick: bool,
+    /// Also how the cost grows with slots, bytes, processes and stores
+    #[arg(long)]
+    curves: bool,
+    /// Only that
+    #[arg(long)]
+    only_curves: bool,
+    /// Where the report goes
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/report"))]
+    out: PathBuf,
+    /// The report goes into docs/performance.md instead, and what belongs to it beside that
+    #[arg(long, conflicts_with = "out")]
+    docs: bool,
+    /// Where the stores are made: on the disk that is to be measured [default: that of the program]
+    #[arg(long)]
+    on: Option<PathBuf>,
+    /// Shows the works and the contestants
+    #[arg(long)]
+    list: bool,
+}
+
+#[derive(Subcommand)]
+enum Hidden {
+    /// One measurement
+    #[command(hide = true)]
+    Measure(Place),
+    /// The second process of one
+    #[command(hide = true)]
+    Partner(Place),
+}
+
+#[derive(Args)]
+struct Place {
+    contestant: String,
+    work: String,
+    folder: PathBuf,
+    seconds: f64,
+    size: u64,
+}
+
+fn main() -> Result<()> {
+    let cli = Cli::parse();
+    match cli.command {
+        Some(Hidden::Measure(place)) => {
+            let (who, work, scene) = place.find()?;
+            measure::here(who, work, &scene)
+        }
+        Some(Hidden::Partner(place)) => {
+            let (who, work, scene) = place.find()?;
+            work.partner(who, &scene)
+        }
+        None => cli.options.run(),
+    }
+}
+
+impl Place {
+    fn find(self) -> Result<(&'static dyn Contestant, &'static dyn Work, Scene)> {
+        let who = find("contestant", contestants::ALL, |c| c.name(), &self.contestant)?;
+        let work = find("work", &all_works(), |w| w.about().id, &self.work)?;
+        let scene = Scene {
+            contestant: who.name(),
+            work: work.about().id,
+            folder: self.folder,
+            effort: Duration::from_secs_f64(self.seconds),
+            size: self.size,
+        };
+        Ok((who, work, scene))
+    }
+}
+
+/// Those of the table and those of the curves.
+fn all_works() -> Vec<&'static dyn Work> {
+    let curves = curve::ALL.iter().map(|curve| *curve as &dyn Work);
+    work::ALL.iter().copied().chain(curves).collect()
+}
+
+impl Options {
+    pub fn rounds(&self) -> usize {
+        if self.quick { self.rounds.min(3) } else { self.rounds }
+    }
+
+    pub fn effort(&self) -> Duration {
+        Duration::from_secs_f64(if self.quick { 0.05 } else { self.seconds })
+    }
+
+    fn run(self) -> Result<()> {
+        if self.list {
+            let works = all_works();
+            works.iter().for_each(|w| println!("{:<16} {}", w.about().id, w.about().title));
+            contestants::ALL.iter().for_each(|who| println!("{}", who.name()));
+            return Ok(());
+        }
+        if cfg!(debug_assertions) {
+            bail!("a debug build measures nothing: run it with --release");
+        }
+        let whos = choose("contestant", contestants::ALL, |c| c.name(), &self.contestants)?;
+        let report = rounds::run(&self, self.tasks()?, &whos)?;
+        if self.docs {
+            let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
+            return report.write(&docs.join("performance"), &docs.join("performance.md"));
+        }
+        report.write(&self.out, &self.out.join("report.md"))
+    }
+
+    /// What to do. A curve that is named is wanted.
+    fn tasks(&self) -> Result<Vec<Task>> {
+        let named = choose("work", &all_works(), |w| w.about().id, &self.works)?;
+        let is = |work: &dyn Work| named.iter().any(|named| named.about().id == work.about().id);
+        let mut tasks = Vec::new();
+        if !self.only_curves {
+            tasks.extend(work::ALL.iter().filter(|w| is(**w)).map(|work| Task::new(*work, 0)));
+        }
+        if self.curves || self.only_curves || !self.works.is_empty() {
+            for curve in curve::ALL.iter().filter(|curve| is(**curve)) {
+                tasks.extend(curve.sizes().iter().map(|size| Task::new(*curve, *size)));
+            }
+        }
+        Ok(tasks)
+    }
+}
+
+/// Those named, or all.
+fn choose<T: Copy>(
+    what: &str,
+    all: &[T],
+    name: impl Fn(&T) -> &'static str,
+    wanted: &[String],
+) -> Result<Vec<T>> {
+    if wanted.is_empty() {
+        return Ok(all.to_vec());
+    }
+    wanted.iter().map(|wanted| find(what, all, &name, wanted)).collect()
+}
+
+fn find<T: Copy>(
+    what: &str,
+    all: &[T],
+    name: impl Fn(&T) -> &'static str,
+    wanted: &str,
+) -> Result<T> {
+    let found = all.iter().find(|one| name(one).eq_ignore_ascii_case(wanted));
+    found.copied().with_context(|| format!("no {what} {wanted:?}; --list shows them"))
+}

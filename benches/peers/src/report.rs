@@ -1,0 +1,212 @@
+//! What the rounds came to, as numbers (JSON); `markdown.rs` and `chart.rs` show them.
+
+mod chart;
+mod curve;
+mod machine;
+mod markdown;
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use self::curve::Curve;
+pub use self::machine::Machine;
+use crate::Options;
+use crate::contestant::Contestant;
+use crate::figure::Unit;
+use crate::rounds::{Cell, Task};
+use crate::stats::Summary;
+use crate::work::About;
+
+const LIMIT: &str = "limit";
+const OURS: &str = "slotfile";
+
+#[derive(Serialize)]
+pub struct Report {
+    machine: Machine,
+    rounds: usize,
+    seconds_each: f64,
+    rows: Vec<Row>,
+    curves: Vec<Curve>,
+}
+
+/// One figure of one work.
+#[derive(Serialize)]
+struct Row {
+    work: &'static str,
+    title: &'static str,
+    limit: &'static str,
+    /// Empty where the work has only one.
+    figure: &'static str,
+    unit: Unit,
+    results: Vec<Entry>,
+    goals: Vec<GoalMet>,
+}
+
+#[derive(Serialize)]
+struct Entry {
+    contestant: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    absent: Option<String>,
+    #[serde(flatten)]
+    summary: Option<Summary>,
+    /// The median's ratio to the limit's, and to slotfile's.
+    to_limit: Option<f64>,
+    to_slotfile: Option<f64>,
+    /// It has done so little of the work that it does not count as near.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    other_work: bool,
+    notes: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct GoalMet {
+    who: &'static str,
+    goal: String,
+    /// `None`: one of those compared is missing.
+    holds: Option<bool>,
+}
+
+impl Report {
+    pub fn new(
+        options: &Options,
+        machine: Machine,
+        whos: &[&'static dyn Contestant],
+        tasks: &[Task],
+    ) -> Report {
+        let works = tasks.iter().filter(|task| task.size == 0);
+        let seconds_each = options.effort().as_secs_f64();
+        Report {
+            machine,
+            rounds: options.rounds(),
+            seconds_each,
+            rows: works.flat_map(|task| Row::of(task.work.about(), whos, &task.cells)).collect(),
+            curves: Curve::of(whos, tasks),
+        }
+    }
+
+    /// Writes the numbers and the pictures to `folder`, and the text that shows them to `text`:
+    /// all of it, or what stands between the marks in it.
+    pub fn write(&self, folder: &Path, text: &Path) -> Result<()> {
+        std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+        std::fs::write(folder.join("report.json"), serde_json::to_string_pretty(self)? + "\n")?;
+        if !self.rows.is_empty() {
+            chart::draw(self, &folder.join("peers.svg"))?;
+            println!("{}", markdown::goals(self));
+        }
+        for curve in &self.curves {
+            curve.draw(&folder.join(format!("{}.svg", curve.id)))?;
+        }
+        let from = text.parent().unwrap_or(folder);
+        let pictures = folder.strip_prefix(from).unwrap_or(folder);
+        let written = markdown::of(self, pictures);
+        let before = std::fs::read_to_string(text).unwrap_or_default();
+        let marks = before.split_once(BEGIN).zip(before.split_once(END));
+        let whole = match marks {
+            Some(((head, _), (_, tail))) => format!("{head}{BEGIN}\n{written}{END}{tail}"),
+            None => written,
+        };
+        std::fs::write(text, whole)?;
+        println!("written to {} and {}", text.display(), folder.display());
+        Ok(())
+    }
+}
+
+/// Where the report stands in a text of somebody else's.
+const BEGIN: &str = "<!-- written by benches/peers -->";
+const END: &str = "<!-- end of what benches/peers wrote -->";
+
+impl Row {
+    /// One for each figure of a work.
+    fn of(work: &About, whos: &[&'static dyn Contestant], cells: &[Cell]) -> Vec<Row> {
+        let mut rows: Vec<Row> =
+            (0..work.figures.len()).map(|at| Row::of_figure(work, at, whos, cells)).collect();
+        if let Some(same) = work.same_if {
+            let least = rows[same].median(OURS).unwrap_or(0.0) / 100.0;
+            let enough = |who: &str| rows[same].median(who).is_some_and(|median| median >= least);
+            let short: Vec<bool> = whos.iter().map(|who| !enough(who.name())).collect();
+            for (row, at) in rows.iter_mut().flat_map(|row| row.results.iter_mut().zip(&short)) {
+                row.other_work = *at;
+            }
+        }
+        rows
+    }
+
+    fn of_figure(work: &About, at: usize, whos: &[&'static dyn Contestant], cells: &[Cell]) -> Row {
+        let figure = work.figures[at];
+        let mut results: Vec<Entry> = Vec::new();
+        for (who, cell) in whos.iter().zip(cells) {
+            let summary = cell.summary(at);
+            if summary.is_none() && who.is_variant() {
+                continue;
+            }
+            let rounds = |(note, count): (&String, &usize)| match count {
+                1 => note.clone(),
+                _ => format!("{note} ({count} rounds)"),
+            };
+            results.push(Entry {
+                contestant: who.name(),
+                absent: cell.absent.clone().filter(|_| summary.is_none()),
+                summary,
+                to_limit: None,
+                to_slotfile: None,
+                other_work: false,
+                notes: cell.notes.iter().map(rounds).collect(),
+            });
+        }
+        let mut row = Row {
+            work: work.id,
+            title: work.title,
+            limit: work.limit,
+            figure: figure.what,
+            unit: figure.unit,
+            results,
+            goals: Vec::new(),
+        };
+        let (limit, ours) = (row.limit_median(), row.median(OURS));
+        for entry in &mut row.results {
+            let ratio = |to: Option<f64>| Some(entry.summary.as_ref()?.median / to?);
+            (entry.to_limit, entry.to_slotfile) = (ratio(limit), ratio(ours));
+        }
+        let goals = work.goals.iter().filter(|goal| goal.figure == at);
+        row.goals = goals
+            .map(|goal| GoalMet {
+                who: goal.who,
+                goal: goal.show(figure.unit),
+                holds: goal.holds(|who| row.median(who)),
+            })
+            .collect();
+        row
+    }
+
+    /// Of the plain limit; where that one cannot do the work, of the other.
+    fn limit_median(&self) -> Option<f64> {
+        let limits = self.results.iter().filter(|e| e.contestant.starts_with(LIMIT));
+        limits.filter_map(|e| Some(e.summary.as_ref()?.median)).next()
+    }
+
+    fn median(&self, who: &str) -> Option<f64> {
+        Some(self.results.iter().find(|e| e.contestant == who)?.summary.as_ref()?.median)
+    }
+
+    /// The best of those that are neither the limit nor slotfile.
+    fn nearest(&self) -> Option<(&'static str, f64)> {
+        let peer = |e: &&Entry| {
+            !e.contestant.starts_with(LIMIT) && !e.contestant.starts_with(OURS) && !e.other_work
+        };
+        let peers = self.results.iter().filter(peer);
+        let medians = peers.filter_map(|e| Some((e.contestant, e.summary.as_ref()?.median)));
+        let better = |a: &(_, f64), b: &(_, f64)| {
+            let order = a.1.total_cmp(&b.1);
+            if self.unit.less_is_better() { order } else { order.reverse() }
+        };
+        medians.min_by(better)
+    }
+
+    /// How many times as much as slotfile `value` costs, whichever way the figure counts.
+    fn cost(&self, value: f64) -> Option<f64> {
+        let ours = self.median(OURS)?;
+        Some(if self.unit.less_is_better() { value / ours } else { ours / value })
+    }
+}

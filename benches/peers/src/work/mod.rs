@@ -1,0 +1,71 @@
+//! What is measured: one file for each kind of work, in the order of the table.
+
+mod add;
+pub mod add_two;
+mod beside_a_writer;
+pub mod by_name;
+mod define;
+mod durable;
+mod open;
+mod read;
+mod wait;
+mod whole;
+
+use anyhow::{Result, bail};
+
+use crate::contestant::{Contestant, Name};
+use crate::figure::{Figure, Goal};
+use crate::scene::{Outcome, Scene};
+
+/// What is said of a work.
+pub struct About {
+    pub id: &'static str,
+    pub title: &'static str,
+    /// What the limit is.
+    pub limit: &'static str,
+    /// A row of the table for each.
+    pub figures: &'static [Figure],
+    pub goals: &'static [Goal],
+    /// A figure in which a peer must come to a hundredth of slotfile: else it has not done the
+    /// same work, and does not count as near.
+    pub same_if: Option<usize>,
+}
+
+impl About {
+    /// To be filled in.
+    pub const NONE: About =
+        About { id: "", title: "", limit: "", figures: &[], goals: &[], same_if: None };
+}
+
+pub trait Work: Sync {
+    fn about(&self) -> &About;
+
+    /// Does the work in `scene`, checks the result, and says how fast it was.
+    fn measure(&self, who: &dyn Contestant, scene: &Scene) -> Result<Outcome>;
+
+    /// What the second process does.
+    fn partner(&self, _who: &dyn Contestant, _scene: &Scene) -> Result<()> {
+        bail!("this work has no second process")
+    }
+}
+
+pub static ALL: &[&dyn Work] = &[
+    &read::Read,
+    &by_name::OF_1_000,
+    &by_name::OF_100_000,
+    &add::Add,
+    &add_two::AddTwo,
+    &whole::KIB,
+    &whole::KIB_64,
+    &beside_a_writer::BesideAWriter,
+    &durable::Durable,
+    &wait::BUSY,
+    &wait::IDLE,
+    &open::Open,
+    &define::Define,
+];
+
+/// Names as programs have them, and a value for each.
+pub fn names(count: u64) -> Vec<Name> {
+    (0..count).map(|i| Name { name: format!("group/{}/slot{i}", i % 100), value: i + 1 }).collect()
+}

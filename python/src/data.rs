@@ -1,0 +1,49 @@
+//! The content of a slot whose type is known only at run time, between Rust and Python.
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyString};
+use slotfile::{Data, Elements, SlotType};
+
+use crate::array::{filled_with, fresh};
+use crate::scalar::{Scalar, each_type};
+
+/// The content as Python has it; of a slot of this type.
+pub(crate) fn to_py<'py>(
+    py: Python<'py>,
+    data: &Data,
+    slot_type: &SlotType,
+) -> PyResult<Bound<'py, PyAny>> {
+    Ok(match (data, slot_type) {
+        (Data::Scalar(scalar), _) => {
+            each_type!(scalar.scalar_type(), T => scalar.get::<T>().unwrap_or_default().to_py(py))
+        }
+        (Data::Array(elements), SlotType::Array(of, shape)) => {
+            each_type!(of, T => {
+                let all = elements.to_vec::<T>().unwrap_or_default();
+                fresh(py, shape.dims(), |copy| copy.copy_from_slice(&all)).into_any()
+            })
+        }
+        (Data::Text(text), _) => PyString::new(py, text).into_any(),
+        (Data::Bytes(bytes), _) => PyBytes::new(py, bytes).into_any(),
+        _ => return Err(no_content(slot_type)),
+    })
+}
+
+/// What a slot of this type is to hold.
+pub(crate) fn from_py(object: &Bound<'_, PyAny>, slot_type: &SlotType) -> PyResult<Data> {
+    Ok(match slot_type {
+        SlotType::Value(of) => each_type!(of, T => Data::from(<T as Scalar>::from_py(object)?)),
+        SlotType::Array(of, shape) => each_type!(of, T => {
+            let all = filled_with::<T>(object.py(), shape.dims(), object)?;
+            Data::Array(Elements::from(all.as_slice()))
+        }),
+        SlotType::Text(_) => Data::Text(object.extract()?),
+        SlotType::Bytes(_) => Data::Bytes(object.extract()?),
+        other => return Err(no_content(other)),
+    })
+}
+
+fn no_content(slot_type: &SlotType) -> PyErr {
+    PyTypeError::new_err(format!("a {slot_type} takes no part in transactions and snapshots"))
+}

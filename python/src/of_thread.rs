@@ -1,0 +1,111 @@
+//! What belongs to one thread, in an object that may come to any.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+
+/// A number for each thread of this process. (`std::thread::current` costs more.)
+#[inline]
+fn this_thread() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    thread_local! {
+        static NUMBER: Cell<u64> = const { Cell::new(0) };
+    }
+    NUMBER.with(|number| {
+        if number.get() == 0 {
+            // Relaxed: a number is all it is.
+            number.set(NEXT.fetch_add(1, Ordering::Relaxed));
+        }
+        number.get()
+    })
+}
+
+/// A value that only the thread that made it uses and drops.
+pub(crate) struct Mine<T> {
+    thread: u64,
+    value: std::mem::ManuallyDrop<T>,
+}
+
+// SAFETY: the value is only given out to the thread that made it, and only dropped by it.
+unsafe impl<T> Send for Mine<T> {}
+
+impl<T> Mine<T> {
+    pub(crate) fn new(value: T) -> Mine<T> {
+        Mine { thread: this_thread(), value: std::mem::ManuallyDrop::new(value) }
+    }
+
+    fn get(&mut self) -> Option<&mut T> {
+        (self.thread == this_thread()).then(|| &mut *self.value)
+    }
+
+    pub(crate) fn take(mut self) -> Result<T, Mine<T>> {
+        if self.thread != this_thread() {
+            return Err(self);
+        }
+        // SAFETY: `self` is forgotten, so that nobody takes or drops it again.
+        let value = unsafe { std::mem::ManuallyDrop::take(&mut self.value) };
+        std::mem::forget(self);
+        Ok(value)
+    }
+}
+
+impl<T> Drop for Mine<T> {
+    fn drop(&mut self) {
+        // Another's is left as it is: a lock ends with its thread.
+        if self.thread == this_thread() {
+            // SAFETY: it is dropped once, here.
+            unsafe { std::mem::ManuallyDrop::drop(&mut self.value) };
+        }
+    }
+}
+
+/// A value that one thread sets, uses and takes back, or none.
+pub(crate) struct OfThread<T>(Mutex<Option<Mine<T>>>);
+
+impl<T> OfThread<T> {
+    pub(crate) fn none() -> OfThread<T> {
+        OfThread(Mutex::new(None))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Mine<T>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set(&self, new: T) -> PyResult<()> {
+        let mut held = self.lock();
+        if held.is_some() {
+            // The other's stays; `new` is dropped.
+            return Err(PyRuntimeError::new_err("this very object is in use already"));
+        }
+        *held = Some(Mine::new(new));
+        Ok(())
+    }
+
+    /// RuntimeError unless this thread has set it.
+    pub(crate) fn take(&self, what: &str) -> PyResult<T> {
+        let mut held = self.lock();
+        let Some(mine) = held.take() else { return Err(is_not(what, "is not held")) };
+        mine.take().map_err(|others| {
+            *held = Some(others);
+            is_not(what, "belongs to the thread that took it")
+        })
+    }
+
+    /// RuntimeError unless this thread has set it.
+    pub(crate) fn with<R>(&self, what: &str, f: impl FnOnce(&mut T) -> PyResult<R>) -> PyResult<R> {
+        let mut held = self.lock();
+        let Some(held) = held.as_mut() else { return Err(is_not(what, "is not held")) };
+        match held.get() {
+            Some(mine) => f(mine),
+            None => Err(is_not(what, "belongs to the thread that took it")),
+        }
+    }
+}
+
+#[cold]
+fn is_not(what: &str, why: &str) -> PyErr {
+    PyRuntimeError::new_err(format!("this {what} {why}"))
+}

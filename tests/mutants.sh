@@ -31,7 +31,7 @@ first-content-after-the-count|directory.rs|(    write_initial\(.*?\n)(.*?)(    a
 the-copy-in-use-is-overwritten|unit.rs|let choice = self\.choice\.other\(\);|let choice = match self.choice { Choice::Absent => Choice::A, c => c };|of_sync
 mark-before-the-record|sync.rs|(            sys::write_durably\()|checkpoint::write_mark(file, &attachment.header.regions, epoch).map_err(cannot)?;$1|of_sync
 identity-before-the-restore|recovery.rs|store_identity\(attachment, &RESTORING\);|store_identity(attachment, &identity(file).map_err(fail)?);|of_restoring
-acked-before-the-record|sync.rs|(            sys::write_durably\()|store_acked(attachment, epoch);$1|of_sync
+leaving-does-not-sync|session.rs|self\.syncer\.sync\(&self\.attachment, &mut patience, Turn::Wait\)|Ok::<(), crate::error::Error>(())|of_detach
 END
 }
 

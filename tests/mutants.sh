@@ -35,6 +35,7 @@ acked-before-the-record|sync.rs|(            sys::write_durably\()|store_acked(a
 idle-before-settling|protocol/transaction.rs|planted!\(IdleBeforeSettling\)|true|transaction
 committed-before-T-is-set|protocol/transaction.rs|(    if !changes\.iter\(\)\.all.*?\n    \}\n)(.*?)(    peers\.set_word\(me, Word::Committed, Release\);\n)|$2$3$1|transaction
 areas-filled-after-the-commit-point|protocol/transaction.rs|(    for \(held, change\) in &changes \{\n        match change \{\n            Change::Area.*?\n    \}\n)(.*?)(    peers\.set_word\(me, Word::Committed, Release\);\n)|$2$3$1|transaction
+leaving-does-not-sync|session.rs|self\.syncer\.sync\(&self\.attachment, &mut patience, Turn::Wait\)|Ok::<(), crate::error::Error>(())|of_detach
 END
 }
 

@@ -18,6 +18,7 @@ mod text;
 mod transaction;
 mod update;
 mod value;
+mod watch;
 
 use pyo3::prelude::*;
 
@@ -45,4 +46,6 @@ mod _native {
     use super::update::Update;
     #[pymodule_export]
     use super::value::Value;
+    #[pymodule_export]
+    use super::watch::Watch;
 }

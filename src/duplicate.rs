@@ -77,7 +77,7 @@ pub(crate) fn duplicate(
             Ok(())
         };
         if settle_copies(from, &pairs, |pair| &pair.memory, line, &mut seen, copy)? {
-            pairs.iter().for_each(Pair::copy_buffer);
+            pairs.iter().for_each(|pair| pair.copy_buffer(from));
             return Ok(());
         }
     }
@@ -119,7 +119,7 @@ impl Pair {
     }
 
     /// Copies a buffer's content, as it stands.
-    fn copy_buffer(&self) {
+    fn copy_buffer(&self, attachment: &Attachment) {
         let (SlotMemory::Buffer(_, elements), Form::Areas(to)) = (&self.memory, self.to_form)
         else {
             return;
@@ -129,6 +129,7 @@ impl Pair {
             let part = &mut part[..(self.content_len - at).min(PART)];
             elements.read(at, part);
             self.to.write(to.first, at, part);
+            attachment.note_progress();
         }
     }
 }

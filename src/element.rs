@@ -98,6 +98,14 @@ impl ElementRegion {
         fence(Acquire);
     }
 
+    /// Makes all of them zero, one after the other.
+    pub(crate) fn clear(&self) {
+        with_atomics!(self, elements => for element in elements {
+            // Release: as `update`.
+            Atomic::store(element, Default::default(), Release);
+        });
+    }
+
     /// Stores the elements from byte `at` on, one after the other.
     pub(crate) fn write(&self, at: usize, data: &[u8]) {
         let start = at / self.size;

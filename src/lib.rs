@@ -91,6 +91,7 @@ mod memory;
 mod open;
 mod owned;
 mod protocol;
+mod raw;
 #[cfg(feature = "tokio")]
 mod reactor;
 mod recovery;
@@ -120,6 +121,7 @@ pub use dtype::{Bits, Element, Number, ParseTypeError, ScalarType, Shape, SlotTy
 pub use error::{Error, Result};
 pub use guard::Guard;
 pub use owned::OwnedGuard;
+pub use raw::RawBuffer;
 pub use recovery::Recovery;
 pub use slot::Slot;
 pub use snapshot::Snapshot;

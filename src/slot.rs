@@ -162,6 +162,14 @@ impl Slot {
         Slot { kind }
     }
 
+    /// Its handle and elements, if it is a buffer.
+    pub(crate) fn as_buffer(&self) -> Option<(&Handle<Region>, &ElementRegion)> {
+        match &self.kind {
+            Kind::Buffer(handle, elements, ..) => Some((handle, elements)),
+            _ => None,
+        }
+    }
+
     /// The slot's name.
     pub fn name(&self) -> &str {
         on_handle!(&self.kind, handle => handle.name())

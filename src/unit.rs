@@ -155,6 +155,7 @@ pub(crate) fn write_large(
             Some(_) => unit.written = None,
             None => unit.write(file, epoch, tag, data).map_err(cannot)?,
         }
+        attachment.note_progress();
         newest = newest.max(same.or(Some(tag)));
     }
     if newest != Some(tag) {

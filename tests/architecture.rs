@@ -47,6 +47,7 @@ const ORDER: &[&str] = &[
     "buffer",
     "text",
     "slot",
+    "raw",
     "owned",
     "content",
     "transaction",

@@ -1,7 +1,9 @@
+import ctypes
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
+from ctypes import _CData, _SimpleCData
 from types import TracebackType
 from typing import Any, Generic, Literal, SupportsIndex, TypeVar, final, overload
 
@@ -12,18 +14,27 @@ from typing_extensions import Self, disjoint_base
 from ._reports import Change, Check, Info, Recovery
 
 __all__ = [
+    "Arena",
     "Array",
+    "Block",
     "Buffer",
     "Bytes",
     "Lock",
+    "RLock",
     "Slot",
     "Store",
+    "Synchronized",
+    "SynchronizedArray",
+    "SynchronizedBase",
+    "SynchronizedString",
     "Text",
     "Transaction",
     "Update",
     "Value",
     "Watch",
+    "allocate",
     "before_fork",
+    "forked",
     "leave_all",
     "open",
     "reopen",
@@ -274,3 +285,72 @@ def reopen_slot(options: _Options, name: str) -> Slot: ...
 def wait_any(slots: list[tuple[Slot, int]], timeout: float | None = None) -> list[int]: ...
 def leave_all() -> None: ...
 def before_fork() -> None: ...
+
+# What slotfile.multiprocessing is made of.
+
+_CT = TypeVar("_CT", bound=_CData)
+_N = TypeVar("_N")
+
+@final
+class Arena:
+    @staticmethod
+    def at(fd: int) -> Arena: ...
+    def fileno(self) -> int: ...
+
+@final
+class Block:
+    @staticmethod
+    def named(store: Store, name: str, element: str, shape: tuple[int, ...], initial: bytes | None) -> Block: ...
+    @staticmethod
+    def inherited(arena: Arena, name: str, size: int) -> Block: ...
+    @property
+    def name(self) -> str | None: ...
+    @property
+    def lock(self) -> RLock: ...
+    def create_memoryview(self) -> memoryview: ...
+
+def allocate(size: int) -> Block: ...
+def forked() -> None: ...
+
+@final
+class RLock:
+    def acquire(self, block: bool = True, timeout: float | None = None) -> bool: ...
+    def release(self) -> None: ...
+    def __enter__(self) -> bool: ...
+    def __exit__(
+        self,
+        _type: type[BaseException] | None = None,
+        _value: BaseException | None = None,
+        _traceback: TracebackType | None = None,
+        /,
+    ) -> None: ...
+
+@disjoint_base
+class SynchronizedBase(Generic[_CT]):
+    def __new__(cls, obj: _CT, lock: Any = None, ctx: Any = None) -> Self: ...
+    @property
+    def acquire(self) -> Callable[..., bool]: ...
+    @property
+    def release(self) -> Callable[[], None]: ...
+    def get_obj(self) -> _CT: ...
+    def get_lock(self) -> Any: ...
+    def __enter__(self) -> bool: ...
+    def __exit__(self, *exception: Any) -> None: ...
+
+class Synchronized(SynchronizedBase[_SimpleCData[_N]], Generic[_N]):
+    value: _N
+
+class SynchronizedArray(SynchronizedBase[ctypes.Array[_SimpleCData[_N]]], Generic[_N]):
+    def __len__(self) -> int: ...
+    @overload
+    def __getitem__(self, index: SupportsIndex, /) -> _N: ...
+    @overload
+    def __getitem__(self, index: slice, /) -> list[_N]: ...
+    @overload
+    def __setitem__(self, index: SupportsIndex, value: _N, /) -> None: ...
+    @overload
+    def __setitem__(self, index: slice, value: Iterable[_N], /) -> None: ...
+
+class SynchronizedString(SynchronizedArray[bytes]):
+    value: bytes
+    raw: bytes

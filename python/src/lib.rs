@@ -3,17 +3,22 @@
 //! What people see is in `slotfile/__init__.py`, and typed in `slotfile/_native.pyi`.
 
 mod array;
+mod block;
 mod blocking;
 mod buffer;
 mod data;
 mod error;
+mod heap;
 mod key;
 mod lock;
+mod numbers;
 mod of_thread;
+mod rlock;
 mod scalar;
 mod shared;
 mod slot;
 mod store;
+mod synchronized;
 mod text;
 mod transaction;
 mod update;
@@ -29,15 +34,25 @@ mod _native {
     #[pymodule_export]
     use super::array::Array;
     #[pymodule_export]
+    use super::block::{Block, allocate};
+    #[pymodule_export]
     use super::buffer::Buffer;
     #[pymodule_export]
+    use super::heap::{Arena, forked};
+    #[pymodule_export]
     use super::lock::Lock;
+    #[pymodule_export]
+    use super::rlock::RLock;
     #[pymodule_export]
     use super::shared::{before_fork, leave_all};
     #[pymodule_export]
     use super::slot::{Slot, reopen_slot, wait_any};
     #[pymodule_export]
     use super::store::{Store, open, reopen, temporary};
+    #[pymodule_export]
+    use super::synchronized::{
+        Synchronized, SynchronizedArray, SynchronizedBase, SynchronizedString,
+    };
     #[pymodule_export]
     use super::text::{Bytes, Text};
     #[pymodule_export]

@@ -23,11 +23,23 @@ pub(super) struct Lease {
 }
 
 /// A slot that this thread has locked through a guard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 struct GuardMark {
     slot: u64,
     /// In an update of it: a second one inside would wait for itself.
     busy: bool,
+    /// How many times it has taken it: more than once only without guards.
+    depth: usize,
+}
+
+impl Lease {
+    fn guard(&mut self, slot: u64) -> Option<&mut GuardMark> {
+        self.guards.iter_mut().find(|mark| mark.slot == slot)
+    }
+
+    fn has_guard(&mut self, slot: u64, busy: bool) -> bool {
+        self.guard(slot).is_some_and(|mark| mark.busy == busy)
+    }
 }
 
 impl Drop for Lease {
@@ -126,7 +138,7 @@ impl Attachment {
     /// Notes that this thread has locked the slot through a guard.
     pub(crate) fn add_guard(&self, slot: u64) {
         self.guards.fetch_add(1, Ordering::Relaxed);
-        existing_lease(self, |lease| lease.guards.push(GuardMark { slot, busy: false }));
+        existing_lease(self, |lease| lease.guards.push(GuardMark { slot, busy: false, depth: 1 }));
     }
 
     /// The guard is gone.
@@ -151,15 +163,39 @@ impl Attachment {
     /// Whether this thread has locked the slot through a guard, and is not inside an
     /// update of it.
     pub(crate) fn is_guarded(&self, slot: u64) -> bool {
-        existing_lease(self, |lease| lease.guards.contains(&GuardMark { slot, busy: false }))
-            .unwrap_or(false)
+        existing_lease(self, |lease| lease.has_guard(slot, false)).unwrap_or(false)
     }
 
     /// Whether this thread is inside an update of the slot, under the same guard since
     /// the update began.
     pub(crate) fn is_busy(&self, slot: u64) -> bool {
-        existing_lease(self, |lease| lease.guards.contains(&GuardMark { slot, busy: true }))
-            .unwrap_or(false)
+        existing_lease(self, |lease| lease.has_guard(slot, true)).unwrap_or(false)
+    }
+
+    /// How many times this thread has taken the slot's lock.
+    pub(crate) fn guard_depth(&self, slot: u64) -> usize {
+        existing_lease(self, |lease| lease.guard(slot).map_or(0, |mark| mark.depth)).unwrap_or(0)
+    }
+
+    /// Notes that this thread takes a lock that it has once more; false if it has it not.
+    pub(crate) fn reenter(&self, slot: u64) -> bool {
+        let entered =
+            existing_lease(self, |lease| lease.guard(slot).map(|mark| mark.depth += 1).is_some());
+        entered.unwrap_or(false)
+    }
+
+    /// Notes that this thread lets go of the lock once, and returns how many times it has it
+    /// still: at 0, it is to be let go of. `None`: it had it not.
+    pub(crate) fn leave(&self, slot: u64) -> Option<usize> {
+        let left = existing_lease(self, |lease| {
+            let mark = lease.guard(slot)?;
+            mark.depth -= 1;
+            Some(mark.depth)
+        })??;
+        if left == 0 {
+            self.remove_guard(slot);
+        }
+        Some(left)
     }
 
     /// Notes that an update under a guard begins or ends.

@@ -139,6 +139,13 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
         Held { memory, peers, control, nested: true, fork_generation }
     }
 
+    /// The lock that this thread has taken, and whose [`Held`] it has forgotten.
+    pub(crate) fn taken(memory: &'a M, peers: &'a P) -> Held<'a, M, P> {
+        let mut held = Held::nested(memory, peers);
+        held.nested = false;
+        held
+    }
+
     /// The version that is current while the lock is held.
     pub(crate) fn version(&self) -> u64 {
         self.control.version()

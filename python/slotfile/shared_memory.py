@@ -1,0 +1,145 @@
+"""The standard library's `multiprocessing.shared_memory`, without its surprises.
+
+A block of shared memory is a file in `/dev/shm/slotfile-UID/`, and stays until somebody calls
+`unlink`: no process's end deletes it, whoever created it, and there is no resource tracker.
+A disk that is full is an OSError when the block is created, never a crash later. An array
+that still uses the memory after `close` keeps it.
+
+>>> block = SharedMemory(create=True, size=10)
+>>> block.buf[0] = 7
+>>> same = SharedMemory(block.name)
+>>> same.buf[0]
+7
+>>> same.unlink()
+"""
+
+import errno
+import mmap
+import os
+import stat
+import types
+from multiprocessing import shared_memory as _std
+
+__all__ = ["SharedMemory", "ShareableList"]
+
+
+class SharedMemory(_std.SharedMemory):
+    """A block of shared memory: a new one (`create=True`), or the one of this name.
+
+    As the standard library's, see there. `track` is accepted, and means nothing: nothing is
+    ever deleted but by `unlink`.
+    """
+
+    _track = False
+
+    def __init__(self, name=None, create=False, size=0, *, track=True):
+        if not size >= 0:
+            raise ValueError("'size' must be a positive integer")
+        if create:
+            self._flags = os.O_CREAT | os.O_EXCL | os.O_RDWR
+            if size == 0:
+                raise ValueError("'size' must be a positive number different from zero")
+        if name is None and not self._flags & os.O_EXCL:
+            raise ValueError("'name' can only be None if create=True")
+        if name is not None:
+            self._name = "/" + name
+            self._fd = self._open(size)
+        while self._fd < 0:
+            self._name = _std._make_filename()
+            try:
+                self._fd = self._open(size)
+            except FileExistsError:
+                continue
+        self._size = os.fstat(self._fd).st_size
+        try:
+            self._mmap = mmap.mmap(self._fd, self._size)
+        except OSError:
+            if create:
+                self.unlink()
+            raise
+        self._buf = memoryview(self._mmap)
+
+    def _open(self, size):
+        """A descriptor of the file: of the one that is there, or of a new one of this size."""
+        path = _path(self._name)
+        if not self._flags & os.O_EXCL:
+            try:
+                return os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            except FileNotFoundError:
+                if not self._flags & os.O_CREAT:
+                    raise
+        folder, file = os.path.split(path)
+        fd = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, self._mode)
+        try:
+            os.posix_fallocate(fd, 0, size)
+            place = os.open(folder, os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                # Whole before it has its name: nobody ever sees half of it. (Without a
+                # descriptor of the folder, Python does not follow the link.)
+                os.link(f"/proc/self/fd/{fd}", file, dst_dir_fd=place)
+            finally:
+                os.close(place)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def close(self):
+        """Ends the use of the memory by this object. BufferError if something exports it still.
+
+        An array of it that is left (numpy does not count as an export) stays valid.
+        """
+        if self._buf is not None:
+            self._buf.release()
+            self._buf = None
+        if self._mmap is not None:
+            try:
+                self._mmap.resize(self._size)  # changes nothing; refused if it is exported
+            except BufferError:
+                raise BufferError("cannot close exported pointers exist") from None
+            self._mmap = None  # unmapped with the last array of it
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def unlink(self):
+        """Deletes the block: its name is free at once, its memory with its last user."""
+        if self._name:
+            os.unlink(_path(self._name))
+
+
+class ShareableList(_std.ShareableList):
+    """The standard library's list in shared memory, see there.
+
+    >>> numbers = ShareableList([1, 2.5, "three"])
+    >>> numbers[2] = "four"
+    >>> list(ShareableList(name=numbers.shm.name))
+    [1, 2.5, 'four']
+    >>> numbers.shm.unlink()
+    """
+
+    # Its own code, but for one name that it looks up.
+    __init__ = types.FunctionType(
+        _std.ShareableList.__init__.__code__,
+        {**vars(_std), "SharedMemory": SharedMemory},
+        "__init__",
+        _std.ShareableList.__init__.__defaults__,
+    )
+    __init__.__kwdefaults__ = _std.ShareableList.__init__.__kwdefaults__
+
+
+def _path(name):
+    """The file of a block; its folder is there, and is this user's alone."""
+    name = name.lstrip("/")
+    if not name or "/" in name or name in (".", ".."):
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), name)
+    folder = f"/dev/shm/slotfile-{os.geteuid()}"
+    try:
+        os.mkdir(folder, 0o700)
+    except FileExistsError:
+        status = os.lstat(folder)
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+            raise PermissionError(
+                errno.EPERM, "somebody else has made what should be this user's folder", folder
+            ) from None
+    return os.path.join(folder, name)

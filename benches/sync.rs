@@ -1,5 +1,5 @@
 //! What durability costs: `cargo bench --bench sync`. Each figure beside the bare limit of the
-//! disk, measured in the same run.
+//! disk, measured in the same run. A word behind `--` picks those lines that it begins.
 
 #![allow(missing_docs, reason = "a program, not a library")]
 
@@ -16,6 +16,8 @@ const COMMITS: u64 = 300;
 
 fn main() {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let wanted = std::env::args().skip(1).find(|word| !word.starts_with('-'));
+    let is_wanted = |what: &str| wanted.as_ref().is_none_or(|wanted| what.starts_with(wanted));
     println!("| one changed value made durable | commits/s | of the limit | bytes to disk |");
     println!("| --- | --- | --- | --- |");
     let limit = || {
@@ -33,6 +35,9 @@ fn main() {
         ("100,000", 100_000, 0),
         ("10 and a 1 GiB array", 10, 1 << 30),
     ] {
+        if !is_wanted(what) {
+            continue;
+        }
         let path = folder.path().join(format!("{slots}-{array}.slots"));
         let store = new_store(&path);
         for i in 0..slots {
@@ -59,24 +64,35 @@ fn main() {
         std::fs::remove_file(path).unwrap();
     }
 
+    if is_wanted("open") {
+        open(&folder.path().join("open.slots"));
+    }
+    if is_wanted("wait") {
+        wait(&folder.path().join("large.slots"));
+    }
+}
+
+/// How long opening takes.
+fn open(path: &Path) {
     println!("\n| 100,000 slots | |\n| --- | --- |");
-    let path = folder.path().join("open.slots");
-    let store = new_store(&path);
+    let store = new_store(path);
     for i in 0..100_000 {
         store.value::<u64>(&format!("slot/{i}")).unwrap();
     }
     store.sync().unwrap();
     drop(store);
-    println!("| open, as it was left | {:?} |", time_to_open(&path));
-    let file = File::options().write(true).open(&path).unwrap();
+    println!("| open, as it was left | {:?} |", time_to_open(path));
+    let file = File::options().write(true).open(path).unwrap();
     // A dead process's entry in the table: what a kill leaves.
     file.write_all_at(&1u64.to_le_bytes(), 128 * 1024).unwrap();
-    println!("| open, after a kill | {:?} |", time_to_open(&path));
+    println!("| open, after a kill | {:?} |", time_to_open(path));
     file.write_all_at(&[9; 64], 64 * 1024).unwrap();
-    println!("| open, after a power cut | {:?} |", time_to_open(&path));
+    println!("| open, after a power cut | {:?} |", time_to_open(path));
+}
 
-    let path = folder.path().join("large.slots");
-    let store = new_store(&path);
+/// How long a writer waits at worst while much is synced.
+fn wait(path: &Path) {
+    let store = new_store(path);
     let large = store.array::<u8>("large", 100 << 20).unwrap();
     let hits = store.value::<u64>("hits").unwrap();
     large.update(|bytes| bytes.fill(1)).unwrap();

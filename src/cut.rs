@@ -60,7 +60,8 @@ impl SlotMemory {
         fn tag<M: Memory>(memory: &M, attachment: &Attachment) -> Tag {
             // Acquire: who sees a version sees what it is of.
             let control = memory.control(Acquire);
-            if control.owner() == REMOVED {
+            // The usual case, with one load: a sync asks this of every slot.
+            if !control.in_transaction() || control.owner() == REMOVED {
                 return tag_of(control);
             }
             effective_version(memory, attachment) << 1

@@ -43,9 +43,9 @@ impl Syncer {
         let mut tracked = Tracked::load(attachment)?;
         tracked.extend(attachment, directory::count(attachment)?)?;
         let mut changed = 0;
-        for slot in &tracked.slots {
+        for (slot, clean) in tracked.slots.iter().zip(&tracked.clean) {
             let tag = slot.memory.tag(attachment);
-            changed += u64::from(tag != slot.clean || tracked.buffer_differs(attachment, slot)?);
+            changed += u64::from(tag != *clean || tracked.buffer_differs(attachment, slot)?);
         }
         Ok(changed)
     }
@@ -136,6 +136,11 @@ struct Tracked {
     /// Lines of the directory that `slots` covers.
     lines: u32,
     slots: Vec<Slot>,
+    /// What each slot is in the record in use; [`UNKNOWN`] if it is not in it. Apart from the
+    /// slots, as each sync looks at all of them.
+    clean: Vec<Tag>,
+    /// What each was when it was last copied.
+    seen: Vec<Tag>,
     pages: Vec<Unit>,
     /// By number; `None` for those that no slot is in.
     units: Vec<Option<Unit>>,
@@ -173,9 +178,7 @@ impl Tracked {
             }
             (self.epoch, self.record, self.synced_lines) = (epoch, number, self.lines);
         }
-        for slot in &mut self.slots {
-            slot.clean = slot.seen;
-        }
+        self.clean.clone_from(&self.seen);
         attachment.live.store(live::LAST_SYNC + 1, seconds_since_1970(), Relaxed);
         // Not flushed, and after the acknowledgement: if it is there, so is the record. Under
         // the lock: an older sync's mark must not follow a newer one's.
@@ -229,7 +232,7 @@ impl Tracked {
     /// Reads of each copy in use what it adds to the sum, and which versions it is of.
     /// Slots whose copy is damaged count as never synced: they are written anew.
     fn load_copies(&mut self, attachment: &Attachment) -> Result<()> {
-        let Tracked { pages, units, slots, .. } = self;
+        let Tracked { pages, units, slots, clean, .. } = self;
         let file = attachment.map.file();
         let cannot = |e| cannot_sync(attachment, e);
         for unit in pages.iter_mut().filter(|unit| unit.choice != Choice::Absent) {
@@ -255,8 +258,7 @@ impl Tracked {
             attachment.note_progress();
             unit.share = mix(head.unit, head.epoch, head.crc);
             for i in &unit.slots {
-                let slot = &mut slots[*i];
-                let tag = match slot.small_at {
+                let tag = match slots[*i].small_at {
                     // Not there: defined since.
                     Some(at) => data
                         .get(at..at + 8)
@@ -266,14 +268,14 @@ impl Tracked {
                 };
                 // The newest of a large slot's units: what it was when the record was made.
                 if let Some(tag) = tag
-                    && (slot.clean == UNKNOWN || slot.clean < tag)
+                    && (clean[*i] == UNKNOWN || clean[*i] < tag)
                 {
-                    slot.clean = tag;
+                    clean[*i] = tag;
                 }
             }
         }
         for i in damaged {
-            slots[i].clean = UNKNOWN;
+            clean[i] = UNKNOWN;
         }
         Ok(())
     }
@@ -328,17 +330,15 @@ impl Tracked {
             content_len: descriptor.content_len(),
             first_unit: descriptor.first_unit,
             small_at,
-            clean: UNKNOWN,
-            seen: UNKNOWN,
         });
+        self.clean.push(UNKNOWN);
+        self.seen.push(UNKNOWN);
         Ok(())
     }
 
     /// Writes copies of all that changed, until they are the state of one instant.
     fn cut(&mut self, attachment: &Attachment, epoch: u64) -> Result<()> {
-        for slot in &mut self.slots {
-            slot.seen = slot.clean;
-        }
+        self.seen.clone_from(&self.clean);
         loop {
             self.extend(attachment, directory::count(attachment)?)?;
             if self.passes(attachment, epoch)? {
@@ -352,14 +352,13 @@ impl Tracked {
     /// Copies what has changed, again and again, until nothing has. False if the cut must be
     /// begun anew.
     fn passes(&mut self, attachment: &Attachment, epoch: u64) -> Result<bool> {
-        let Tracked { slots, units, lines, .. } = self;
-        let mut seen: Vec<Tag> = slots.iter().map(|slot| slot.seen).collect();
-        let finished = settle_copies(
+        let Tracked { slots, seen, units, lines, .. } = self;
+        settle_copies(
             attachment,
             slots,
             |slot| &slot.memory,
             *lines,
-            &mut seen,
+            seen,
             |changed, seen| {
                 let mut done = None;
                 for i in changed {
@@ -384,20 +383,16 @@ impl Tracked {
                 }
                 Ok(())
             },
-        )?;
-        for (slot, seen) in slots.iter_mut().zip(seen) {
-            slot.seen = seen;
-        }
-        Ok(finished)
+        )
     }
 
     /// Copies the buffers, as they stand. Whether one has changed its version does not say.
     fn copy_buffers(&mut self, attachment: &Attachment, epoch: u64) -> Result<()> {
-        let Tracked { slots, units, .. } = self;
-        for slot in slots {
+        let Tracked { slots, seen, units, .. } = self;
+        for (slot, seen) in slots.iter().zip(seen) {
             if let SlotMemory::Buffer(_, elements) = &slot.memory {
                 let units = &mut units[slot.large_units()];
-                write_large(attachment, epoch, units, slot.seen, |at, data| {
+                write_large(attachment, epoch, units, *seen, |at, data| {
                     elements.read(at, data);
                 })?;
             }

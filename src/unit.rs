@@ -17,10 +17,6 @@ pub(crate) struct Slot {
     pub(crate) first_unit: u64,
     /// Where its entry is in a small unit's data; `None`: it has units of its own.
     pub(crate) small_at: Option<usize>,
-    /// What it is in the record in use; [`UNKNOWN`] if it is not in it.
-    pub(crate) clean: Tag,
-    /// What it was when it was last copied.
-    pub(crate) seen: Tag,
 }
 
 impl Slot {

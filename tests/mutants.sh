@@ -32,6 +32,10 @@ the-copy-in-use-is-overwritten|unit.rs|let choice = self\.choice\.other\(\);|let
 mark-before-the-record|sync.rs|(            sys::write_durably\()|checkpoint::write_mark(file, &attachment.header.regions, epoch).map_err(cannot)?;$1|of_sync
 identity-before-the-restore|recovery.rs|store_identity\(attachment, &RESTORING\);|store_identity(attachment, &identity(file).map_err(fail)?);|of_restoring
 acked-before-the-record|sync.rs|(            sys::write_durably\()|store_acked(attachment, epoch);$1|of_sync
+idle-before-settling|protocol/transaction.rs|planted!\(IdleBeforeSettling\)|true|transaction
+committed-before-T-is-set|protocol/transaction.rs|(    if !changes\.iter\(\)\.all.*?\n    \}\n)(.*?)(    peers\.set_word\(me, Word::Committed, Release\);\n)|$2$3$1|transaction
+areas-filled-after-the-commit-point|protocol/transaction.rs|(    for \(held, change\) in &changes \{\n        match change \{\n            Change::Area.*?\n    \}\n)(.*?)(    peers\.set_word\(me, Word::Committed, Release\);\n)|$2$3$1|transaction
+leaving-does-not-sync|session.rs|self\.syncer\.sync\(&self\.attachment, &mut patience, Turn::Wait\)|Ok::<(), crate::error::Error>(())|of_detach
 END
 }
 

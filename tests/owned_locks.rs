@@ -103,7 +103,7 @@ fn a_begun_update_goes_on_under_the_threads_own_guard() {
 #[test]
 fn row_12_owned_locks_are_inert_in_the_child_of_a_fork() {
     let store = Store::temporary().unwrap();
-    let array = store.array::<u64>("a", 4).unwrap();
+    store.array::<u64>("a", 4).unwrap();
     let other = store.array::<u64>("b", 4).unwrap();
     let mut guard = Some(owned(&store, "a"));
     let mut update = Some(other.begin_update().unwrap());

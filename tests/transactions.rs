@@ -336,6 +336,31 @@ fn slots_of_another_store_are_refused() {
     assert_eq!((s.a.load(), other.a.load()), (1, 2));
 }
 
+/// What it has copied of the transaction is inert; its own are as ever.
+#[test]
+fn the_child_of_a_fork_inside_a_transaction_has_no_part_in_it() {
+    let s = slots();
+    let (mut child, mut as_told) = (None, true);
+    let result = s.store.transaction(|tx| {
+        tx.store(&s.a, 5)?;
+        child = common::os::fork_and_go_on();
+        if child.is_none() {
+            as_told &= matches!(tx.load(&s.a), Err(Error::Evicted { .. }));
+            as_told &= matches!(tx.store(&s.text, "x"), Err(Error::Evicted { .. }));
+            as_told &= s.store.transaction(|tx| tx.store(&s.b, 7)).is_ok();
+        }
+        Ok::<_, Error>(())
+    });
+    let Some(child) = child else {
+        as_told &= matches!(result, Err(Error::Evicted { .. }));
+        common::os::exit_at_once(i32::from(!as_told));
+    };
+    result.unwrap();
+    child.join();
+    assert_eq!((s.a.load(), s.b.load(), s.text.load()), (5, 7, String::new()));
+    free(&s);
+}
+
 /// (A typed one does not compile: see `Transactional`.)
 #[test]
 fn buffers_are_refused() {

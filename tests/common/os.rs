@@ -146,6 +146,15 @@ pub fn resume(pid: u32) {
     signal(pid, libc::SIGCONT);
 }
 
+/// Nanoseconds on the clock that all processes of the machine share (CLOCK_MONOTONIC).
+pub fn nanoseconds() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: fills the struct that it is given, which lives on this stack.
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    assert_eq!(result, 0, "clock_gettime: {}", io::Error::last_os_error());
+    time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
+}
+
 /// Has the kernel kill this process when the thread that started it ends, so that an
 /// aborted test leaves nobody behind.
 pub fn die_with_parent() {

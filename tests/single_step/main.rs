@@ -15,4 +15,5 @@ mod attach;
 mod define;
 mod recoverer;
 mod sync;
+mod transaction;
 mod update;

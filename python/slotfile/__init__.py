@@ -45,18 +45,20 @@ from ._native import (
     Transaction,
     Update,
     Value,
+    Watch,
     before_fork as _before_fork,
     leave_all as _leave_all,
     open,
     temporary,
 )
 from . import _transaction, _waiting
-from ._reports import Check, Event, Info, Opener, Problem, Recovery
+from ._reports import Change, Check, Event, Info, Opener, Problem, Recovery
 
 __all__ = [
     "Array",
     "Buffer",
     "Bytes",
+    "Change",
     "Check",
     "Damaged",
     "Deadlock",
@@ -86,6 +88,7 @@ __all__ = [
     "TypeMismatch",
     "Update",
     "Value",
+    "Watch",
     "open",
     "temporary",
 ]

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import Self, disjoint_base
 
-from ._reports import Check, Info, Recovery
+from ._reports import Change, Check, Info, Recovery
 
 __all__ = [
     "Arena",
@@ -31,6 +31,7 @@ __all__ = [
     "Transaction",
     "Update",
     "Value",
+    "Watch",
     "allocate",
     "before_fork",
     "forked",
@@ -219,6 +220,11 @@ class Transaction:
     ) -> None: ...
 
 @final
+class Watch:
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Change: ...
+
+@final
 class Store:
     @overload
     def value(self, name: str, dtype: type[bool] | _Boolean, initial: bool | None = None) -> Value[bool]: ...
@@ -237,6 +243,7 @@ class Store:
     def text(self, name: str, capacity: int, initial: str | None = None, *, areas: int = 2) -> Text: ...
     def bytes(self, name: str, capacity: int, initial: bytes | None = None, *, areas: int = 2) -> Bytes: ...
     def transaction(self, *slots: Slot) -> Transaction: ...
+    def watch(self, pattern: str = "*", *, timeout: float | None = None, present: bool = False) -> Watch: ...
     def snapshot(self, *slots: Slot) -> tuple[Any, ...]: ...
     def keys(self) -> list[str]: ...
     def __getitem__(self, name: str, /) -> Any: ...

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 import typing
 
 
@@ -51,6 +50,14 @@ class Info(typing.NamedTuple):
     open_by: list[Opener]
 
 
+class Change(typing.NamedTuple):
+    """A slot as a watch found it. Versions that were skipped show how many changes were."""
+
+    name: str
+    version: int
+    content: typing.Any
+
+
 class Problem(typing.NamedTuple):
     """Something that is wrong with a store, or with one of its slots."""
 
@@ -72,6 +79,3 @@ class Check(typing.NamedTuple):
 
 def event(epoch: int, seconds: int) -> Event:
     return Event(epoch, datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc))
-
-
-PathLike = str | os.PathLike[str]

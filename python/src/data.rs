@@ -18,7 +18,7 @@ pub(crate) fn to_py<'py>(
         (Data::Scalar(scalar), _) => {
             each_type!(scalar.scalar_type(), T => scalar.get::<T>().unwrap_or_default().to_py(py))
         }
-        (Data::Array(elements), SlotType::Array(of, shape)) => {
+        (Data::Array(elements), SlotType::Array(of, shape) | SlotType::Buffer(of, shape)) => {
             each_type!(of, T => {
                 let all = elements.to_vec::<T>().unwrap_or_default();
                 fresh(py, shape.dims(), |copy| copy.copy_from_slice(&all)).into_any()

@@ -23,6 +23,7 @@ mod text;
 mod transaction;
 mod update;
 mod value;
+mod watch;
 
 use pyo3::prelude::*;
 
@@ -60,4 +61,6 @@ mod _native {
     use super::update::Update;
     #[pymodule_export]
     use super::value::Value;
+    #[pymodule_export]
+    use super::watch::Watch;
 }

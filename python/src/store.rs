@@ -18,6 +18,7 @@ use crate::slot::Slot;
 use crate::text::{Bytes, Text};
 use crate::transaction::{self, Transaction};
 use crate::value::Value;
+use crate::watch::Watch;
 
 /// An open store: one file of named, typed slots, shared by any number of processes. Made
 /// by `slotfile.open` and `slotfile.temporary`.
@@ -313,6 +314,26 @@ impl Store {
     ) -> PyResult<Bound<'py, PyTuple>> {
         self.shared.check_open()?;
         transaction::snapshot(py, &self.shared, &slots)
+    }
+
+    /// The changes of all slots whose names match, one after the other, from now on; those of
+    /// slots that will be defined, too. Of several changes of a slot at once only the last may
+    /// be seen. It ends when `timeout` seconds have passed without a change (None: never).
+    ///
+    /// In a pattern `*` matches any run of characters, `?` one, `[...]` a set. With `present`,
+    /// it begins with the content that each slot has now.
+    ///
+    /// >>> store = slotfile.temporary()
+    /// >>> watch = store.watch("arm/*", timeout=0.5)
+    /// >>> x = store.value("arm/x", float, initial=1.5)
+    /// >>> next(watch)
+    /// Change(name='arm/x', version=0, content=1.5)
+    #[pyo3(signature = (pattern="*", *, timeout=None, present=false))]
+    fn watch(&self, pattern: &str, timeout: Option<f64>, present: bool) -> PyResult<Watch> {
+        self.shared.check_open()?;
+        let watch = self.shared.store().watch(pattern).map_err(to_py)?;
+        let watch = if present { watch.with_present() } else { watch };
+        Ok(Watch::new(&self.shared, watch, seconds(timeout)?))
     }
 
     /// Makes all that was done until now survive a power cut. (By default, it is done every

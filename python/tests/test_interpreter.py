@@ -293,6 +293,29 @@ def test_waiting_lets_other_threads_run_and_sees_other_processes(store: slotfile
     assert found is not None and found.tolist() == [5, 5, 5]
 
 
+def test_watching(store: slotfile.Store) -> None:
+    a, frame = store.value("arm/a", int, initial=5), store.buffer("arm/frame", "uint8", 2)
+    store.value("leg", int)
+    assert sorted(change.name for change in store.watch("arm/*", timeout=0, present=True)) == ["arm/a", "arm/frame"]
+    watch = store.watch("arm/*", timeout=HANG)
+    store["leg"].add(1)
+    a.add(1)
+    assert next(watch) == ("arm/a", 1, 6)
+    frame[1] = 7
+    frame.notify()
+    change = next(watch)
+    assert (change.name, change.content.tolist()) == ("arm/frame", [0, 7])
+    pid = in_child(lambda: store.text("arm/new", 9, "text"))
+    assert next(watch) == ("arm/new", 0, "text")
+    assert join(pid) == 0
+    assert list(store.watch(timeout=0.02)) == []
+    with pytest.raises(slotfile.Invalid):
+        store.watch("[")
+    threading.Timer(0.05, store.close).start()
+    with pytest.raises(ValueError, match="closed"):
+        next(watch)
+
+
 def test_asyncio(store: slotfile.Store) -> None:
     a, b = store.value("a", int), store.text("b", 20)
 

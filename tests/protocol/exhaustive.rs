@@ -72,7 +72,11 @@ fn a_transaction_is_seen_on_all_its_slots_or_on_none() {
 
 #[test]
 fn a_snapshot_is_of_one_instant() {
-    green(&[TRANSACTION_SNAPSHOT, UPDATE_SNAPSHOT, TRANSACTION_SCALARS]);
+    green(&[TRANSACTION_SCALARS]);
+    // A snapshot remembers what it need not read again, and with that come many states.
+    if long() {
+        green(&[TRANSACTION_SNAPSHOT, UPDATE_SNAPSHOT]);
+    }
 }
 
 #[test]

@@ -27,7 +27,9 @@ pub struct Report {
     machine: Machine,
     rounds: usize,
     seconds_each: f64,
+    #[serde(skip)]
     rows: Vec<Row>,
+    #[serde(skip)]
     curves: Vec<Curve>,
 }
 
@@ -87,35 +89,51 @@ impl Report {
     }
 
     /// Writes the numbers and the pictures to `folder`, and the text that shows them to `text`:
-    /// all of it, or what stands between the marks in it.
+    /// where the marks stand in it, or at its end. What was not measured stays as it was.
     pub fn write(&self, folder: &Path, text: &Path) -> Result<()> {
         std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-        std::fs::write(folder.join("report.json"), serde_json::to_string_pretty(self)? + "\n")?;
+        let pictures = folder.strip_prefix(text.parent().unwrap_or(folder)).unwrap_or(folder);
+        let mut whole = std::fs::read_to_string(text).unwrap_or_default();
         if !self.rows.is_empty() {
+            write_json(&folder.join("table.json"), &Part { report: self, rows: &self.rows })?;
             chart::draw(self, &folder.join("peers.svg"))?;
+            put(&mut whole, "the table", &markdown::table(self, pictures));
             println!("{}", markdown::goals(self));
         }
-        for curve in &self.curves {
-            curve.draw(&folder.join(format!("{}.svg", curve.id)))?;
+        if !self.curves.is_empty() {
+            write_json(&folder.join("curves.json"), &Part { report: self, rows: &self.curves })?;
+            for curve in &self.curves {
+                curve.draw(&folder.join(format!("{}.svg", curve.id)))?;
+            }
+            put(&mut whole, "the curves", &markdown::curves(self, pictures));
         }
-        let from = text.parent().unwrap_or(folder);
-        let pictures = folder.strip_prefix(from).unwrap_or(folder);
-        let written = markdown::of(self, pictures);
-        let before = std::fs::read_to_string(text).unwrap_or_default();
-        let marks = before.split_once(BEGIN).zip(before.split_once(END));
-        let whole = match marks {
-            Some(((head, _), (_, tail))) => format!("{head}{BEGIN}\n{written}{END}{tail}"),
-            None => written,
-        };
         std::fs::write(text, whole)?;
         println!("written to {} and {}", text.display(), folder.display());
         Ok(())
     }
 }
 
-/// Where the report stands in a text of somebody else's.
-const BEGIN: &str = "<!-- written by benches/peers -->";
-const END: &str = "<!-- end of what benches/peers wrote -->";
+/// One half of a report, with what it was measured on.
+#[derive(Serialize)]
+struct Part<'a, R> {
+    #[serde(flatten)]
+    report: &'a Report,
+    rows: &'a [R],
+}
+
+fn write_json(path: &Path, part: &impl Serialize) -> Result<()> {
+    Ok(std::fs::write(path, serde_json::to_string_pretty(part)? + "\n")?)
+}
+
+/// Replaces what stands between the marks of this part, or adds both.
+fn put(whole: &mut String, part: &str, written: &str) {
+    let begin = format!("<!-- {part}, written by benches/peers -->\n");
+    let end = format!("<!-- end of {part} -->\n");
+    *whole = match whole.split_once(&begin).zip(whole.split_once(&end)) {
+        Some(((head, _), (_, tail))) => format!("{head}{begin}{written}{end}{tail}"),
+        None => format!("{whole}{begin}{written}{end}"),
+    };
+}
 
 impl Row {
     /// One for each figure of a work.
@@ -208,5 +226,23 @@ impl Row {
     fn cost(&self, value: f64) -> Option<f64> {
         let ours = self.median(OURS)?;
         Some(if self.unit.less_is_better() { value / ours } else { ours / value })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::put;
+
+    #[test]
+    fn a_part_is_replaced_and_nothing_else() {
+        let mut text = String::from("before\n");
+        put(&mut text, "a", "1\n");
+        text += "between\n";
+        put(&mut text, "b", "2\n");
+        text += "after\n";
+        let with_a = text.clone();
+        put(&mut text, "a", "3\n");
+        assert_eq!(text, with_a.replace("1\n", "3\n"));
+        assert!(text.starts_with("before\n") && text.ends_with("after\n"), "{text}");
     }
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::contestant::Contestant;
 use crate::curve;
-use crate::figure::{Unit, digits};
+use crate::figure::Unit;
 use crate::rounds::Task;
 use crate::stats::Summary;
 
@@ -93,7 +93,7 @@ impl Curve {
                     point.map_or("–".into(), |point| panel.unit.show(point.summary.median))
                 })
                 .collect();
-            let _ = writeln!(text, "| {} | {} |", digits(size as f64), cells.join(" | "));
+            let _ = writeln!(text, "| {size} | {} |", cells.join(" | "));
         }
         let growths: Vec<String> = lines().map(|(_, line)| format!("{:.2}", line.growth)).collect();
         let _ = writeln!(text, "| growth | {} |", growths.join(" | "));

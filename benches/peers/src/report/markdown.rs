@@ -4,42 +4,45 @@ use std::path::Path;
 use super::{Entry, OURS, Report, Row};
 use crate::figure::digits;
 
-/// The whole report.
-pub fn of(report: &Report, pictures: &Path) -> String {
-    let mut text = String::new();
-    let machine = &report.machine;
-    let versions: Vec<String> =
-        machine.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
-    let _ = write!(
-        text,
-        "{} processors ({}), Linux {}; {} rounds of about {} s for each; load before the run {}, \
-         taken by the host meanwhile {:.1} %. {}.\n\n",
-        machine.processors,
-        machine.processor,
-        machine.kernel,
-        report.rounds,
-        report.seconds_each,
-        machine.load_before,
-        100.0 * machine.stolen,
-        versions.join(", "),
-    );
-    if !report.rows.is_empty() {
-        text += &goals(report);
-        let picture = pictures.join("peers.svg");
-        let _ = write!(text, "\n![what each costs, slotfile being 1]({})\n", picture.display());
-    }
+/// All contestants at all works.
+pub fn table(report: &Report, pictures: &Path) -> String {
+    let mut text = measured_on(report) + &goals(report);
+    let picture = pictures.join("peers.svg");
+    let _ = write!(text, "\n![what each costs, slotfile being 1]({})\n", picture.display());
     let mut last = "";
     for row in &report.rows {
         if row.work != last {
             let _ = write!(text, "\n### {}\n\nThe limit: {}.\n", row.title, row.limit);
             last = row.work;
         }
-        text += &table(row);
-    }
-    for curve in &report.curves {
-        text += &curve.markdown(pictures);
+        text += &contestants(row);
     }
     text
+}
+
+/// Cost as it grows.
+pub fn curves(report: &Report, pictures: &Path) -> String {
+    let curves: Vec<String> = report.curves.iter().map(|curve| curve.markdown(pictures)).collect();
+    measured_on(report) + curves.concat().trim_start_matches('\n')
+}
+
+fn measured_on(report: &Report) -> String {
+    let machine = &report.machine;
+    let versions: Vec<String> =
+        machine.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
+    format!(
+        "{} processors ({}), Linux {}; at most {} rounds of about {} s for each, {} minutes in all; load \
+         before the run {}, taken by the host meanwhile {:.1} %. {}.\n\n",
+        machine.processors,
+        machine.processor,
+        machine.kernel,
+        report.rounds,
+        report.seconds_each,
+        machine.seconds.div_ceil(60),
+        machine.load_before,
+        100.0 * machine.stolen,
+        versions.join(", "),
+    )
 }
 
 /// One line for each figure: the limit, slotfile, the nearest peer, the goals.
@@ -95,7 +98,7 @@ fn title(row: &Row) -> String {
 }
 
 /// All contestants at one figure, the best first, then those that are missing, and why.
-fn table(row: &Row) -> String {
+fn contestants(row: &Row) -> String {
     let heading = if row.figure.is_empty() { "median" } else { row.figure };
     let mut text = format!(
         "\n| | {heading} | quartiles | least to most | to the limit | to slotfile | |\n\

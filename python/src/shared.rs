@@ -69,9 +69,16 @@ impl Shared {
 
     /// Closes it for all its handles, and syncs, as leaving it would.
     pub(crate) fn close(&self, py: Python<'_>) -> PyResult<()> {
+        match self.closed.swap(true, Ordering::Relaxed) {
+            true => Ok(()),
+            false => self.sync_to_leave(py),
+        }
+    }
+
+    /// Syncs, as leaving it would.
+    fn sync_to_leave(&self, py: Python<'_>) -> PyResult<()> {
         let Options { path, read_only, sync_every, .. } = &self.options;
-        let syncs = path.is_some() && !read_only && sync_every.is_some();
-        if self.closed.swap(true, Ordering::Relaxed) || !syncs {
+        if path.is_none() || *read_only || sync_every.is_none() {
             return Ok(());
         }
         self.sync_by(py, |store| match store.sync() {
@@ -102,12 +109,16 @@ impl Drop for Shared {
     }
 }
 
-/// Syncs all stores that are still open: the interpreter may end without dropping them.
+/// Syncs all stores that are still open: the interpreter may end without dropping them. It
+/// does not close them, as threads that wait would say so just before they end with it.
 #[pyfunction]
 pub(crate) fn leave_all(py: Python<'_>) {
     let open = std::mem::take(&mut *OPEN.lock().unwrap_or_else(PoisonError::into_inner));
     for shared in open.iter().filter_map(Weak::upgrade) {
-        if let Err(error) = shared.close(py) {
+        if shared.closed.load(Ordering::Relaxed) {
+            continue;
+        }
+        if let Err(error) = shared.sync_to_leave(py) {
             error.write_unraisable(py, None);
         }
     }

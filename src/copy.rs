@@ -6,8 +6,8 @@
 //! defined, and never of plain memory, which is not. Whether what was copied is whole is
 //! for the protocol to say.
 //!
-//! A buffer's elements are atomics of their own size ([`Atomic`]), also where many are
-//! copied: racing atomics of different sizes on the same bytes are not defined.
+//! A buffer's elements are atomics of their own size ([`Atomic`]): racing atomics of different
+//! sizes on the same bytes are not defined. Where many are copied, the assembly tears none.
 
 #![allow(unsafe_code)]
 
@@ -139,6 +139,19 @@ unsafe fn bulk(from: *const u8, to: *mut u8, words: usize) -> usize {
         }
         return words;
     }
+    // SAFETY: as the caller promises.
+    unsafe { bulk_of_elements(from, to, words) }
+}
+
+/// The same where what is shared are elements of 1, 2, 4 or 8 bytes, aligned to their size,
+/// each of which is copied whole.
+///
+/// # Safety
+///
+/// As of [`bulk`], but for that alignment.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[inline]
+unsafe fn bulk_of_elements(from: *const u8, to: *mut u8, words: usize) -> usize {
     let vectors = words / VECTOR;
     if vectors == 0 || !std::arch::is_x86_feature_detected!("avx") {
         return 0;
@@ -153,13 +166,13 @@ unsafe fn bulk(from: *const u8, to: *mut u8, words: usize) -> usize {
 ///
 /// # Safety
 ///
-/// As of [`bulk`]; and the processor has AVX.
+/// As of [`bulk_of_elements`]; and the processor has AVX.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 #[target_feature(enable = "avx")]
 unsafe fn copy_vectors(from: *const u8, to: *mut u8, vectors: usize) {
     // SAFETY: as in `bulk`. Loads are not reordered with loads on x86-64, nor stores with
-    // stores. Where 32 bytes are loaded or stored in parts, each part is whole words of the
-    // shared side, as those are aligned.
+    // stores. Where 32 bytes are loaded or stored in parts, each part is whole words or elements
+    // of the shared side: those are aligned, and so cross no border of a cache line.
     unsafe {
         std::arch::asm!(
             "cmp rdx, 4",
@@ -210,6 +223,9 @@ unsafe fn copy_vectors(from: *const u8, to: *mut u8, vectors: usize) {
 unsafe fn bulk(_: *const u8, _: *mut u8, _: usize) -> usize {
     0
 }
+
+#[cfg(not(all(target_arch = "x86_64", not(miri))))]
+use bulk as bulk_of_elements;
 
 /// One of std's atomic integers, its value zero-extended.
 ///
@@ -266,7 +282,12 @@ atomics! {
 /// Fills `out` with as many of the elements as it has room for.
 pub(crate) fn read_elements<A: Atomic>(elements: &[A], out: &mut [u8]) {
     let size = size_of::<A>();
-    for (bytes, element) in out.chunks_exact_mut(size).zip(elements) {
+    let words = out.len().min(size_of_val(elements)) / WORD;
+    // SAFETY: both are at least that long, and do not overlap: one is private.
+    let done =
+        WORD * unsafe { bulk_of_elements(elements.as_ptr().cast(), out.as_mut_ptr(), words) };
+    let elements = &elements[done / size..];
+    for (bytes, element) in out[done..].chunks_exact_mut(size).zip(elements) {
         bytes.copy_from_slice(&element.load(Relaxed).to_le_bytes()[..size]);
     }
 }
@@ -274,7 +295,13 @@ pub(crate) fn read_elements<A: Atomic>(elements: &[A], out: &mut [u8]) {
 /// Stores as many of the elements as `data` holds.
 pub(crate) fn write_elements<A: Atomic>(elements: &[A], data: &[u8]) {
     let size = size_of::<A>();
-    for (bytes, element) in data.chunks_exact(size).zip(elements) {
+    let words = data.len().min(size_of_val(elements)) / WORD;
+    let to = elements.as_ptr().cast_mut().cast();
+    // SAFETY: both are at least that long, and do not overlap: one is private. Atomics may be
+    // written through a shared reference.
+    let done = WORD * unsafe { bulk_of_elements(data.as_ptr(), to, words) };
+    let elements = &elements[done / size..];
+    for (bytes, element) in data[done..].chunks_exact(size).zip(elements) {
         let mut word = [0; WORD];
         word[..size].copy_from_slice(bytes);
         element.store(u64::from_le_bytes(word), Relaxed);
@@ -342,6 +369,25 @@ mod tests {
                 let there = if (1..=len).contains(&i) { words[from + i - 1].load(Relaxed) } else { 0 };
                 prop_assert_eq!(word.load(Relaxed), there);
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn elements_are_copied_up_to_the_last_and_none_beside_them(
+            data in proptest::collection::vec(any::<u8>(), 0..700),
+        ) {
+            let elements: Vec<AtomicU16> = (0..400).map(|_| AtomicU16::new(!0)).collect();
+            let whole = data.len() / 2 * 2;
+            write_elements(&elements[1..], &data);
+            let mut all = vec![0; 800];
+            read_elements(&elements, &mut all);
+            let mut expected = vec![0xff; 800];
+            expected[2..2 + whole].copy_from_slice(&data[..whole]);
+            prop_assert_eq!(&all, &expected);
+            let mut part = vec![0; whole];
+            read_elements(&elements[1..], &mut part);
+            prop_assert_eq!(part, &data[..whole]);
         }
     }
 

@@ -245,16 +245,19 @@ impl<M: Memory> Handle<M> {
     pub(crate) fn lock_for_update(&self) -> Result<UpdateLock<'_, M>> {
         self.store.check_writable()?;
         let mut patience = self.patience();
-        let held = protocol::lock(&self.memory, self.attachment(), self.form, &mut patience);
-        let busy = match held {
-            Ok(held) => return Ok(UpdateLock { held, busy: None }),
-            Err(Failure::Deadlock) if self.is_guarded() => {
-                Busy::new(self.attachment(), self.descriptor.live)
-            }
-            Err(failure) => return Err(self.explain(failure, &patience)),
-        };
-        let held = Held::nested(&self.memory, self.attachment());
-        Ok(UpdateLock { held, busy: Some(busy) })
+        match protocol::lock(&self.memory, self.attachment(), self.form, &mut patience) {
+            Ok(held) => Ok(UpdateLock { held, busy: None }),
+            Err(failure) => self.lock_under_guard(failure, &patience),
+        }
+    }
+
+    #[cold]
+    fn lock_under_guard(&self, failure: Failure, patience: &Patience) -> Result<UpdateLock<'_, M>> {
+        if !matches!(failure, Failure::Deadlock) || !self.is_guarded() {
+            return Err(self.explain(failure, patience));
+        }
+        let busy = Busy::new(self.attachment(), self.descriptor.live);
+        Ok(UpdateLock { held: Held::nested(&self.memory, self.attachment()), busy: Some(busy) })
     }
 
     /// Replaces `data.len()` bytes from byte `at` of the content, under its lock.
@@ -283,9 +286,14 @@ impl<M: Memory> Handle<M> {
         let UpdateLock { held, busy } = lock;
         if busy.as_ref().is_some_and(|busy| !busy.is_still_guarded()) {
             // The guard was dropped inside the update, and with it the lock.
-            return Err(self.explain(Failure::Evicted, &self.patience()));
+            return Err(self.not_committed(Failure::Evicted));
         }
-        commit(held).map_err(|failure| self.explain(failure, &self.patience()))
+        commit(held).map_err(|failure| self.not_committed(failure))
+    }
+
+    #[cold]
+    fn not_committed(&self, failure: Failure) -> Error {
+        self.explain(failure, &self.patience())
     }
 
     /// The error of a slot that was removed.

@@ -268,13 +268,16 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
         // lock that was taken before it, and does not accept what it read.
         self.memory.fence(Release);
         let (from, to) = (areas.of(current), areas.of(next));
-        let behind = if whole == changed { old } else { old.or(changed) };
-        for part in behind.without(whole) {
+        let copy = |part: Range| {
             if part.from < part.to {
                 self.memory.copy(from + part.from, to + part.from, part.to - part.from);
             }
-        }
+        };
+        let behind = if whole == changed { old } else { old.or(changed) };
+        let (before, after) = behind.without(whole);
+        copy(before);
         self.memory.write(to, at, data);
+        copy(after);
         if planted!(NoteStaleLate) {
             note();
         }
@@ -487,13 +490,11 @@ impl Range {
 
     /// What is left of it before and after `hole`.
     #[inline]
-    fn without(self, hole: Range) -> [Range; 2] {
+    fn without(self, hole: Range) -> (Range, Range) {
         if hole == Range::NONE {
-            return [self, Range::NONE];
+            return (self, Range::NONE);
         }
-        [
-            Range { from: self.from, to: self.to.min(hole.from) },
-            Range { from: self.from.max(hole.to), to: self.to },
-        ]
+        let before = Range { from: self.from, to: self.to.min(hole.from) };
+        (before, Range { from: self.from.max(hole.to), to: self.to })
     }
 }

@@ -57,12 +57,12 @@ pub(crate) fn duplicate(
                 areas: descriptor.areas,
                 initial: None,
             };
-            let (twin, to, _) = directory::define(to, patience, &definition)?;
+            let (twin, _) = directory::define(to, patience, &definition)?;
             pairs.push(Pair {
                 memory: SlotMemory::new(&descriptor, region),
                 content_len: descriptor.content_len() as usize,
-                to,
-                to_form: twin.form(),
+                to: directory::region(to, twin.entry.descriptor())?,
+                to_form: twin.entry.form(),
             });
             seen.push(UNKNOWN);
             Ok(())

@@ -4,17 +4,24 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::cell::CellRegion;
-use crate::map::Region;
+use crate::map::{KeepsMapped, Region};
 use crate::protocol::{Areas, Cell, Control, Form, Memory};
 
 /// A slot's memory, of the kind that its form needs.
 #[derive(Clone, Debug)]
-pub(crate) enum AnyMemory {
-    Scalar(CellRegion),
-    Areas(Region, Areas),
+pub(crate) enum AnyMemory<K: KeepsMapped> {
+    Scalar(CellRegion<K>),
+    Areas(Region<K>, Areas),
 }
 
-impl AnyMemory {
+impl<K: KeepsMapped> AnyMemory<K> {
+    pub(crate) fn new(region: Region<K>, form: Form) -> AnyMemory<K> {
+        match form {
+            Form::Areas(areas) => AnyMemory::Areas(region, areas),
+            Form::Scalar | Form::Lock => AnyMemory::Scalar(CellRegion::new(region)),
+        }
+    }
+
     pub(crate) fn form(&self) -> Form {
         match self {
             AnyMemory::Scalar(_) => Form::Scalar,
@@ -33,7 +40,7 @@ macro_rules! either {
     };
 }
 
-impl Memory for AnyMemory {
+impl<K: KeepsMapped> Memory for AnyMemory<K> {
     fn load(&self, word: usize, order: Ordering) -> u64 {
         either!(self, memory => memory.load(word, order))
     }

@@ -126,7 +126,7 @@ impl Store {
         for slot in slots {
             let slot = slot.slot_ref()?;
             slot.check_store(self)?;
-            if !transaction.by_place.contains_key(&slot.place()) {
+            if transaction.find(slot.place()).is_none() {
                 transaction.add(Part::new(slot));
             }
         }
@@ -143,8 +143,8 @@ pub struct Transaction {
     store: Store,
     /// The slots that it has used, in this run or an earlier one.
     parts: Vec<Part>,
-    /// Which of them is at which place in the file.
-    by_place: BTreeMap<u64, usize>,
+    /// Which of them is at which place in the file; `None`: they stand in that order.
+    by_place: Option<BTreeMap<u64, usize>>,
     /// Which was used last: mostly, it is the next one, too.
     last: usize,
     patience: Patience,
@@ -190,7 +190,7 @@ impl Transaction {
         Ok(Transaction {
             store: store.clone(),
             parts: Vec::new(),
-            by_place: BTreeMap::new(),
+            by_place: None,
             last: 0,
             patience: Patience::new(store.settings.lock_timeout),
             lost: false,
@@ -213,8 +213,10 @@ impl Transaction {
     fn begin_again(&mut self) -> Result<()> {
         self.release();
         self.lost = false;
-        for at in self.by_place.values() {
-            self.parts[*at].lock(&self.store, &mut self.patience)?;
+        self.by_place = None;
+        self.parts.sort_unstable_by_key(|part| part.place);
+        for part in &mut self.parts {
+            part.lock(&self.store, &mut self.patience)?;
         }
         Ok(())
     }
@@ -238,8 +240,8 @@ impl Transaction {
         }
         let place = slot.place();
         if self.parts.get(self.last).is_none_or(|part| part.place != place) {
-            self.last = match self.by_place.get(&place) {
-                Some(at) => *at,
+            self.last = match self.find(place) {
+                Some(at) => at,
                 None => self.join(slot)?,
             };
         }
@@ -249,8 +251,11 @@ impl Transaction {
     /// Locks a slot that has no part yet; which one it is then.
     fn join(&mut self, slot: SlotRef<'_>) -> Result<usize> {
         let mut part = Part::new(slot);
-        let highest = self.by_place.last_key_value();
-        let locked = match highest.is_none_or(|(highest, _)| *highest < part.place) {
+        let highest = match &self.by_place {
+            None => self.parts.last().map(|part| part.place),
+            Some(by_place) => by_place.last_key_value().map(|(place, _)| *place),
+        };
+        let locked = match highest.is_none_or(|highest| highest < part.place) {
             // Everybody waits upwards only, so nobody waits in a circle.
             true => part.lock(&self.store, &mut self.patience).map(|()| true),
             false => part.try_lock(&self.store),
@@ -265,9 +270,23 @@ impl Transaction {
 
     fn add(&mut self, part: Part) -> usize {
         let at = self.parts.len();
-        self.by_place.insert(part.place, at);
+        if let Some(by_place) = &mut self.by_place {
+            by_place.insert(part.place, at);
+        } else if self.parts.last().is_some_and(|last| last.place > part.place) {
+            let places = self.parts.iter().chain([&part]).map(|part| part.place);
+            self.by_place = Some(places.zip(0..).collect());
+        }
         self.parts.push(part);
         at
+    }
+
+    fn find(&self, place: u64) -> Option<usize> {
+        match &self.by_place {
+            // Mostly, it comes after all of them.
+            None if self.parts.last().is_none_or(|last| last.place < place) => None,
+            None => self.parts.binary_search_by_key(&place, |part| part.place).ok(),
+            Some(by_place) => by_place.get(&place).copied(),
+        }
     }
 
     #[cold]
@@ -332,6 +351,7 @@ impl Part {
         }
     }
 
+    #[inline]
     fn memory<'m>(&self, map: &'m Map) -> AnyMemory<&'m Map> {
         let region = Region::of(map, self.place, self.len);
         AnyMemory::new(region.expect("what was mapped stays so"), self.form)

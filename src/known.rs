@@ -8,7 +8,7 @@ use once_cell::race::OnceBox;
 
 use crate::dtype::SlotType;
 use crate::error::Result;
-use crate::layout::Descriptor;
+use crate::layout::{Descriptor, VALUE_LEN};
 use crate::protocol::Form;
 
 /// By the first line of each, in chunks that are made as they are needed, and stay as long as
@@ -135,7 +135,7 @@ impl Entry {
     /// Bytes it takes there.
     #[inline]
     pub(crate) fn live_len(&self) -> u64 {
-        if self.value_type() != 0 { 64 } else { self.descriptor().live_len() }
+        if self.value_type() != 0 { VALUE_LEN } else { self.descriptor().live_len() }
     }
 
     /// What stands behind its control word.
@@ -174,4 +174,70 @@ fn words(bytes: &[u8]) -> impl Iterator<Item = u64> {
         None => Some(rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))),
     };
     whole.iter().map(|bytes| u64::from_le_bytes(*bytes)).chain(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dtype::ScalarType;
+
+    fn descriptor(name: &str) -> Descriptor {
+        Descriptor {
+            name: name.to_owned(),
+            doc: String::new(),
+            unit: String::new(),
+            slot_type: SlotType::Value(ScalarType::U64),
+            areas: 0,
+            live: 64 * name.len() as u64,
+            first_unit: 0,
+            copies: 0,
+            place: 0,
+        }
+    }
+
+    #[test]
+    fn a_name_is_told_from_all_that_differ_in_a_byte() {
+        let known = Known::new(600);
+        for len in (1..=60).chain([255]) {
+            let name: String = ('a'..='z').cycle().take(len).collect();
+            let line = 2 * len as u32;
+            let entry = known.get(line, || Ok(descriptor(&name))).unwrap();
+            assert!(entry.is_named(&name), "{len} bytes");
+            for at in 0..len {
+                let mut other = name.clone().into_bytes();
+                other[at] = b'_';
+                assert!(!entry.is_named(&String::from_utf8(other).unwrap()), "{at} of {len}");
+            }
+            assert!(!entry.is_named(&name[1..]) && !entry.is_named(&format!("{name}a")));
+            assert!(!entry.is_named(&format!("{name}\0")) && !entry.is_named(""));
+            assert_eq!(entry.live(), 64 * len as u64);
+            assert_eq!(known.descriptor(line).name, name);
+            assert!(entry.opens_as(&SlotType::Value(ScalarType::U64)));
+            assert!(!entry.opens_as(&SlotType::Value(ScalarType::I64)));
+            assert!(!entry.opens_as(&SlotType::Text(8)));
+        }
+    }
+
+    /// Two who read different descriptors, which only a damaged file can have: one wins, and
+    /// nobody sees some of each.
+    #[test]
+    fn those_who_race_agree() {
+        for round in 0..if cfg!(miri) { 10 } else { 2_000 } {
+            let known = Known::new(1);
+            let seen = std::thread::scope(|scope| {
+                let racers = ["one name", "another, longer name"].map(|name| {
+                    let known = &known;
+                    scope.spawn(move || {
+                        let entry = known.get(0, || Ok(descriptor(name))).unwrap();
+                        let found = entry.descriptor();
+                        assert!(entry.is_named(&found.name), "round {round}");
+                        assert_eq!(entry.live(), found.live);
+                        found.name.clone()
+                    })
+                });
+                racers.map(|racer| racer.join().unwrap())
+            });
+            assert_eq!(seen[0], seen[1]);
+        }
+    }
 }

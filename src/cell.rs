@@ -47,6 +47,19 @@ impl<K: KeepsMapped> AsRef<Region<K>> for CellRegion<K> {
     }
 }
 
+/// The control word of the slot, of either form, that is so many bytes from the start of this
+/// part of the mapping, acquired.
+#[inline]
+pub(crate) fn control_at(region: &Region, offset: u64) -> Control {
+    assert!(offset.is_multiple_of(16) && offset + 16 <= region.len(), "a slot lies within it");
+    let cell = region.as_mut_ptr().wrapping_add(offset as usize).cast::<u128>();
+    assert!(cell.is_aligned(), "the part starts at a multiple of 16");
+    // SAFETY: the pointer is 16-aligned and valid for as long as `region` lives: both have been
+    // checked. A scalar is changed by nothing but `swap`; of any other slot the control word is
+    // an atomic of the very size that is loaded, and its value is used by nobody.
+    unsafe { load(cell) }.control
+}
+
 fn pack(cell: Cell) -> u128 {
     u128::from(cell.value) | u128::from(cell.control.bits()) << 64
 }

@@ -244,6 +244,48 @@ impl Choice {
     }
 }
 
+/// Which copies a record names, packed as they are on disk: two bits each, in whole words.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Choices {
+    len: usize,
+    packed: Vec<u8>,
+}
+
+impl Choices {
+    /// `None` if one of them is none.
+    fn unpack(packed: &[u8], len: usize) -> Option<Choices> {
+        let choices = Choices { len, packed: packed.to_vec() };
+        (0..len).all(|i| Choice::of(choices.bits(i)).is_some()).then_some(choices)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    fn bits(&self, number: usize) -> u8 {
+        self.packed[number / 4] >> (2 * (number % 4)) & 3
+    }
+
+    /// Of a unit that the record has not, [`Choice::Absent`].
+    pub(crate) fn get(&self, number: usize) -> Choice {
+        let bits = if number < self.len { self.bits(number) } else { 0 };
+        Choice::of(bits).unwrap_or(Choice::Absent)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Choice> {
+        (0..self.len).map(|number| self.get(number))
+    }
+
+    /// Changes one; those before it that were not there yet are absent.
+    pub(crate) fn set(&mut self, number: usize, choice: Choice) {
+        self.len = self.len.max(number + 1);
+        self.packed.resize(packed_len(self.len as u64), 0);
+        let shift = 2 * (number % 4);
+        let byte = &mut self.packed[number / 4];
+        *byte = *byte & !(3 << shift) | (choice as u8) << shift;
+    }
+}
+
 /// A commit record: which copies belong together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Record {
@@ -252,9 +294,9 @@ pub(crate) struct Record {
     /// Lines of the directory.
     pub(crate) lines: u32,
     /// For each page of the directory in use.
-    pub(crate) pages: Vec<Choice>,
+    pub(crate) pages: Choices,
     /// For each unit in use.
-    pub(crate) units: Vec<Choice>,
+    pub(crate) units: Choices,
     /// Of [`mix`] over all copies that are named.
     pub(crate) sum: u64,
 }
@@ -281,7 +323,7 @@ const _: () = assert!(RECORD_HEAD == 64);
 impl Record {
     /// The record of a new store.
     pub(crate) fn empty() -> Record {
-        Record { epoch: 1, lines: 0, pages: Vec::new(), units: Vec::new(), sum: 0 }
+        Record { epoch: 1, lines: 0, pages: Choices::default(), units: Choices::default(), sum: 0 }
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
@@ -293,7 +335,7 @@ impl Record {
             sum: self.sum,
             ..Zeroable::zeroed()
         };
-        let choices = [pack(&self.pages), pack(&self.units)].concat();
+        let choices = [&self.pages.packed[..], &self.units.packed].concat();
         head.crc = record_crc(&head, &choices);
         [bytemuck::bytes_of(&head), &choices].concat()
     }
@@ -322,8 +364,8 @@ impl Record {
             return Ok(None);
         }
         let (page_choices, unit_choices) = choices.split_at(page_bytes);
-        let pages = unpack(page_choices, head.pages as usize);
-        let units = unpack(unit_choices, head.units as usize);
+        let pages = Choices::unpack(page_choices, head.pages as usize);
+        let units = Choices::unpack(unit_choices, head.units as usize);
         Ok(pages.zip(units).map(|(pages, units)| Record {
             epoch: head.epoch,
             lines,
@@ -355,21 +397,9 @@ fn record_crc(head: &RecordHead, choices: &[u8]) -> u32 {
     crc.finalize()
 }
 
-/// Bytes of so many choices: two bits each, in whole words.
+/// Bytes of so many choices.
 fn packed_len(choices: u64) -> usize {
     (choices as usize).div_ceil(4).next_multiple_of(8)
-}
-
-fn pack(choices: &[Choice]) -> Vec<u8> {
-    let mut bytes = vec![0; packed_len(choices.len() as u64)];
-    for (i, choice) in choices.iter().enumerate() {
-        bytes[i / 4] |= (*choice as u8) << (2 * (i % 4));
-    }
-    bytes
-}
-
-fn unpack(bytes: &[u8], count: usize) -> Option<Vec<Choice>> {
-    (0..count).map(|i| Choice::of(bytes[i / 4] >> (2 * (i % 4)) & 3)).collect()
 }
 
 /// What a named copy adds to a record's sum: two rounds of the finaliser of splitmix64
@@ -440,7 +470,14 @@ mod tests {
             bit: usize,
         ) {
             let regions = Regions::new(1000, 1 << 30).unwrap();
-            let record = Record { epoch, lines: 40, pages: vec![Choice::A; 2], units, sum };
+            let packed = |choices: &[Choice]| {
+                let mut packed = Choices::default();
+                choices.iter().enumerate().for_each(|(i, choice)| packed.set(i, *choice));
+                packed
+            };
+            let pages = packed(&[Choice::A; 2]);
+            let record = Record { epoch, lines: 40, pages, units: packed(&units), sum };
+            prop_assert_eq!(record.units.iter().collect::<Vec<_>>(), units);
             let file = tempfile::tempfile().unwrap();
             file.set_len(regions.runs).unwrap();
             let mut bytes = record.encode();

@@ -105,13 +105,13 @@ pub(crate) fn copy(from: &[AtomicU64], to: &[AtomicU64]) {
     }
 }
 
-/// From so many words on, the processor's own loop is the faster one: it catches up
-/// between 1 and 4 KiB.
+/// From so many words on, the processor's own loop is as fast as any: it needs some time to
+/// get going.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
-const STRING: usize = 256;
-/// Words that one round of the other loop copies.
+const STRING: usize = 1024;
+/// Words of one AVX register.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
-const ROUND: usize = 8;
+const VECTOR: usize = 4;
 
 /// Copies the first of so many words, most of them or none; returns how many.
 ///
@@ -139,37 +139,65 @@ unsafe fn bulk(from: *const u8, to: *mut u8, words: usize) -> usize {
         }
         return words;
     }
-    let done = words / ROUND * ROUND;
-    if done > 0 {
-        // SAFETY: as above. Loads are not reordered with loads on x86-64, nor stores with
-        // stores. Where 16 bytes are loaded in two halves, each is a word of the shared side.
-        unsafe {
-            std::arch::asm!(
-                "2:",
-                "movups {a}, [{from} + {at}]",
-                "movups {b}, [{from} + {at} + 16]",
-                "movups {c}, [{from} + {at} + 32]",
-                "movups {d}, [{from} + {at} + 48]",
-                "movups [{to} + {at}], {a}",
-                "movups [{to} + {at} + 16], {b}",
-                "movups [{to} + {at} + 32], {c}",
-                "movups [{to} + {at} + 48], {d}",
-                "add {at}, 64",
-                "cmp {at}, {end}",
-                "jb 2b",
-                from = in(reg) from,
-                to = in(reg) to,
-                at = inout(reg) 0usize => _,
-                end = in(reg) done * WORD,
-                a = out(xmm_reg) _,
-                b = out(xmm_reg) _,
-                c = out(xmm_reg) _,
-                d = out(xmm_reg) _,
-                options(nostack),
-            );
-        }
+    let vectors = words / VECTOR;
+    if vectors == 0 || !std::arch::is_x86_feature_detected!("avx") {
+        return 0;
     }
-    done
+    // SAFETY: the caller promises so many words, and the processor has AVX.
+    unsafe { copy_vectors(from, to, vectors) };
+    vectors * VECTOR
+}
+
+/// Copies so many times 32 bytes, at least once: as fast as memcpy does, where words take
+/// five times as long.
+///
+/// # Safety
+///
+/// As of [`bulk`]; and the processor has AVX.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[target_feature(enable = "avx")]
+unsafe fn copy_vectors(from: *const u8, to: *mut u8, vectors: usize) {
+    // SAFETY: as in `bulk`. Loads are not reordered with loads on x86-64, nor stores with
+    // stores. Where 32 bytes are loaded or stored in parts, each part is whole words of the
+    // shared side, as those are aligned.
+    unsafe {
+        std::arch::asm!(
+            "cmp rdx, 4",
+            "jb 3f",
+            "2:",
+            "vmovups ymm0, [rsi]",
+            "vmovups ymm1, [rsi + 32]",
+            "vmovups ymm2, [rsi + 64]",
+            "vmovups ymm3, [rsi + 96]",
+            "vmovups [rdi], ymm0",
+            "vmovups [rdi + 32], ymm1",
+            "vmovups [rdi + 64], ymm2",
+            "vmovups [rdi + 96], ymm3",
+            "add rsi, 128",
+            "add rdi, 128",
+            "sub rdx, 4",
+            "cmp rdx, 4",
+            "jae 2b",
+            "3:",
+            "test rdx, rdx",
+            "jz 5f",
+            "4:",
+            "vmovups ymm0, [rsi]",
+            "vmovups [rdi], ymm0",
+            "add rsi, 32",
+            "add rdi, 32",
+            "dec rdx",
+            "jnz 4b",
+            "5:",
+            // What is not AVX is slow while the upper halves are in use.
+            "vzeroupper",
+            inout("rsi") from => _,
+            inout("rdi") to => _,
+            inout("rdx") vectors => _,
+            clobber_abi("C"),
+            options(nostack),
+        );
+    }
 }
 
 /// Nothing: the portable form is the loops.
@@ -291,10 +319,11 @@ mod tests {
             // Short ones, and some that are long enough for each of the loops.
             data in prop_oneof![
                 proptest::collection::vec(any::<u8>(), 0..60),
-                proptest::collection::vec(any::<u8>(), 60..5_000),
+                proptest::collection::vec(any::<u8>(), 60..1_200),
+                proptest::collection::vec(any::<u8>(), 8_000..20_000),
             ],
         ) {
-            const WORDS: usize = 640;
+            const WORDS: usize = 2_600;
             let words: Vec<AtomicU64> = (0..WORDS).map(|_| AtomicU64::new(!0)).collect();
             let mut expected = vec![0xff; WORDS * WORD];
             expected[skip..skip + data.len()].copy_from_slice(&data);

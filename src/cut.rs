@@ -10,15 +10,15 @@
 use std::sync::atomic::Ordering::Acquire;
 
 use crate::attach::Attachment;
-use crate::cell::CellRegion;
-use crate::checkpoint::{Tag, tag_of};
+use crate::cell::{self, CellRegion};
+use crate::checkpoint::{Tag, UNKNOWN, tag_of};
 use crate::directory;
 use crate::dtype::SlotType;
 use crate::element::ElementRegion;
 use crate::error::Result;
 use crate::layout::Descriptor;
 use crate::map::Region;
-use crate::protocol::{self, Areas, Form, Held, Memory, REMOVED, effective_version};
+use crate::protocol::{self, Areas, Control, Form, Held, Memory, REMOVED, effective_version};
 
 /// Passes in which changed slots are only read; in later ones they are locked as well.
 const READING_PASSES: usize = 4;
@@ -59,12 +59,8 @@ impl SlotMemory {
     pub(crate) fn tag(&self, attachment: &Attachment) -> Tag {
         fn tag<M: Memory>(memory: &M, attachment: &Attachment) -> Tag {
             // Acquire: who sees a version sees what it is of.
-            let control = memory.control(Acquire);
-            // The usual case, with one load: a sync asks this of every slot.
-            if !control.in_transaction() || control.owner() == REMOVED {
-                return tag_of(control);
-            }
-            effective_version(memory, attachment) << 1
+            tag_at_rest(memory.control(Acquire))
+                .unwrap_or_else(|| effective_version(memory, attachment) << 1)
         }
         match self {
             SlotMemory::Scalar(cell) => tag(cell, attachment),
@@ -83,31 +79,105 @@ impl SlotMemory {
     }
 }
 
-/// Has `copy` copy those slots that are not what they were when `seen`, again and again,
-/// until all are. `copy` is given their numbers, and notes what each was in `seen`
-/// ([`UNKNOWN`](crate::checkpoint::UNKNOWN) if it changed meanwhile).
-///
-/// False if the cut must be begun anew: there are more than `lines` lines of descriptors
-/// by now, or some slots do not come to rest and cannot be locked.
-pub(crate) fn settle_copies<S>(
-    attachment: &Attachment,
-    slots: &[S],
-    memory: impl Fn(&S) -> &SlotMemory,
-    lines: u32,
-    seen: &mut [Tag],
-    mut copy: impl FnMut(&[usize], &mut [Tag]) -> Result<()>,
-) -> Result<bool> {
-    let mut held = Vec::new();
-    for pass in 0..PASSES {
-        let changed: Vec<usize> =
-            (0..slots.len()).filter(|i| memory(&slots[*i]).tag(attachment) != seen[*i]).collect();
-        if changed.is_empty() {
-            return Ok(directory::count(attachment)? == lines);
-        }
-        if pass >= READING_PASSES {
-            held.extend(changed.iter().filter_map(|i| memory(&slots[*i]).try_lock(attachment)));
-        }
-        copy(&changed, seen)?;
+/// What a slot with this control word is; `None`: others' words have a say in it.
+#[inline]
+fn tag_at_rest(control: Control) -> Option<Tag> {
+    let at_rest = !control.in_transaction() || control.owner() == REMOVED;
+    at_rest.then(|| tag_of(control))
+}
+
+/// The slots that are copied together, by number.
+#[derive(Debug, Default)]
+pub(crate) struct Slots {
+    pub(crate) memories: Memories,
+    /// What each was when it was last copied; [`UNKNOWN`] if it never was, or changed
+    /// meanwhile.
+    pub(crate) seen: Vec<Tag>,
+    /// Those that were copied the last time, in ascending order.
+    lately: Vec<usize>,
+}
+
+/// Their memories.
+#[derive(Debug, Default)]
+pub(crate) struct Memories {
+    all: Vec<SlotMemory>,
+    /// Where each is in the file, and so much of the file as has all of them. Of a slot that
+    /// has not changed, and of many nearly none has, only the control word is touched.
+    places: Vec<u64>,
+    file: Option<Region>,
+}
+
+impl Memories {
+    pub(crate) fn get(&self, number: usize) -> &SlotMemory {
+        &self.all[number]
     }
-    Ok(false)
+
+    /// What a slot is at this moment.
+    pub(crate) fn tag(&self, attachment: &Attachment, number: usize) -> Tag {
+        let file = self.file.as_ref().expect("it came with the first slot");
+        tag_at_rest(cell::control_at(file, self.places[number]))
+            .unwrap_or_else(|| self.all[number].tag(attachment))
+    }
+}
+
+impl Slots {
+    pub(crate) fn len(&self) -> usize {
+        self.seen.len()
+    }
+
+    /// Adds a slot, which has never been copied.
+    pub(crate) fn push(&mut self, attachment: &Attachment, descriptor: &Descriptor) -> Result<()> {
+        let region = directory::region(attachment, descriptor)?;
+        let end = descriptor.live + descriptor.live_len();
+        let Memories { all, places, file } = &mut self.memories;
+        if file.as_ref().is_none_or(|file| file.len() < end) {
+            *file = Some(attachment.region(0, end)?);
+        }
+        all.push(SlotMemory::new(descriptor, region));
+        places.push(descriptor.live);
+        self.seen.push(UNKNOWN);
+        Ok(())
+    }
+
+    /// Those that are not what they were when they were last copied.
+    pub(crate) fn changed(&self, attachment: &Attachment) -> impl Iterator<Item = usize> {
+        (0..self.len()).filter(|i| self.memories.tag(attachment, *i) != self.seen[*i])
+    }
+
+    /// Has `copy` copy those slots that have changed, again and again, until none has.
+    /// `copy` is given their numbers, in ascending order, and notes in `seen` what each was.
+    ///
+    /// False if the cut must be begun anew: there are more than `lines` lines of descriptors
+    /// by now, or some slots do not come to rest and cannot be locked.
+    pub(crate) fn settle_copies(
+        &mut self,
+        attachment: &Attachment,
+        lines: u32,
+        mut copy: impl FnMut(&[usize], &Memories, &mut [Tag]) -> Result<()>,
+    ) -> Result<bool> {
+        let mut copied = Vec::new();
+        // What changed the last time has often changed again. With that copied first, one
+        // look at all of them is enough.
+        let mut changed = std::mem::take(&mut self.lately);
+        changed.retain(|i| self.memories.tag(attachment, *i) != self.seen[*i]);
+        let mut held = Vec::new();
+        for pass in 0..PASSES {
+            if changed.is_empty() {
+                changed = self.changed(attachment).collect();
+                if changed.is_empty() {
+                    copied.sort_unstable();
+                    copied.dedup();
+                    self.lately = copied;
+                    return Ok(directory::count(attachment)? == lines);
+                }
+            }
+            if pass >= READING_PASSES {
+                let memories = changed.iter().map(|i| self.memories.get(*i));
+                held.extend(memories.filter_map(|memory| memory.try_lock(attachment)));
+            }
+            copy(&changed, &self.memories, &mut self.seen)?;
+            copied.append(&mut changed);
+        }
+        Ok(false)
+    }
 }

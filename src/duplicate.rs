@@ -5,16 +5,15 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::attach::Attachment;
 use crate::checkpoint::{Tag, UNKNOWN, control_of};
-use crate::cut::{SlotMemory, settle_copies};
+use crate::cut::{SlotMemory, Slots};
 use crate::directory;
 use crate::error::{Error, Result};
 use crate::map::Region;
 use crate::protocol::{self, CONTROL, Form, Memory, Patience, STALE, VALUE};
 use crate::space::Definition;
 
-/// A slot, and its counterpart in the new store.
-struct Pair {
-    memory: SlotMemory,
+/// A slot's counterpart in the new store.
+struct Twin {
     content_len: usize,
     to: Region,
     to_form: Form,
@@ -33,15 +32,15 @@ pub(crate) fn duplicate(
     patience: &mut Patience,
     progress: &mut dyn FnMut(u64),
 ) -> Result<()> {
-    let mut pairs: Vec<Pair> = Vec::new();
-    let mut seen: Vec<Tag> = Vec::new();
+    let mut slots = Slots::default();
+    let mut twins: Vec<Twin> = Vec::new();
     let (mut line, mut copied) = (0, 0);
     for _ in 0..ATTEMPTS {
         let count = directory::count(from)?;
         // First what was removed: its name may have been given to a new slot since.
-        for (pair, seen) in pairs.iter().zip(&mut seen) {
-            if pair.memory.tag(from) & 1 == 1 {
-                *seen = pair.copy(from);
+        for (number, twin) in twins.iter().enumerate() {
+            if slots.memories.tag(from, number) & 1 == 1 {
+                slots.seen[number] = twin.copy(from, slots.memories.get(number));
             }
         }
         directory::each_between(from, line, count, |descriptor| {
@@ -58,26 +57,26 @@ pub(crate) fn duplicate(
                 initial: None,
             };
             let (twin, _) = directory::define(to, patience, &definition)?;
-            pairs.push(Pair {
-                memory: SlotMemory::new(&descriptor, region),
+            twins.push(Twin {
                 content_len: descriptor.content_len() as usize,
                 to: directory::region(to, twin.entry.descriptor())?,
                 to_form: twin.entry.form(),
             });
-            seen.push(UNKNOWN);
-            Ok(())
+            slots.push(from, &descriptor)
         })?;
         line = count;
-        let copy = |changed: &[usize], seen: &mut [Tag]| {
+        let is_copied = slots.settle_copies(from, line, |changed, memories, seen| {
             for i in changed {
-                seen[*i] = pairs[*i].copy(from);
-                copied += pairs[*i].content_len as u64;
+                seen[*i] = twins[*i].copy(from, memories.get(*i));
+                copied += twins[*i].content_len as u64;
                 progress(copied);
             }
             Ok(())
-        };
-        if settle_copies(from, &pairs, |pair| &pair.memory, line, &mut seen, copy)? {
-            pairs.iter().for_each(|pair| pair.copy_buffer(from));
+        })?;
+        if is_copied {
+            for (number, twin) in twins.iter().enumerate() {
+                twin.copy_buffer(from, slots.memories.get(number));
+            }
             return Ok(());
         }
     }
@@ -85,12 +84,13 @@ pub(crate) fn duplicate(
     Err(Error::Unsupported { path: from.path.clone(), what })
 }
 
-impl Pair {
-    /// Copies the content; returns what the slot was, [`UNKNOWN`] if it changed meanwhile.
-    fn copy(&self, attachment: &Attachment) -> Tag {
-        let tag = self.memory.tag(attachment);
+impl Twin {
+    /// Copies the content of the slot, and returns what that was; [`UNKNOWN`] if it changed
+    /// meanwhile.
+    fn copy(&self, attachment: &Attachment, slot: &SlotMemory) -> Tag {
+        let tag = slot.tag(attachment);
         let version = tag >> 1;
-        let whole = match (&self.memory, self.to_form) {
+        let whole = match (slot, self.to_form) {
             (SlotMemory::Areas(region, from), Form::Areas(to)) => {
                 let mut part = vec![0; PART.min(self.content_len)];
                 for at in (0..self.content_len).step_by(PART) {
@@ -118,10 +118,9 @@ impl Pair {
         if whole { tag } else { UNKNOWN }
     }
 
-    /// Copies a buffer's content, as it stands.
-    fn copy_buffer(&self, attachment: &Attachment) {
-        let (SlotMemory::Buffer(_, elements), Form::Areas(to)) = (&self.memory, self.to_form)
-        else {
+    /// Copies the content of the slot, if that is a buffer, as it stands.
+    fn copy_buffer(&self, attachment: &Attachment, slot: &SlotMemory) {
+        let (SlotMemory::Buffer(_, elements), Form::Areas(to)) = (slot, self.to_form) else {
             return;
         };
         let mut part = vec![0; PART.min(self.content_len)];

@@ -258,6 +258,7 @@ impl<M: SlotMemory> Handle<M> {
         self.session().check_writable()
     }
 
+    #[inline]
     pub(crate) fn patience(&self) -> Patience {
         Patience::new(self.lock_timeout)
     }
@@ -287,22 +288,24 @@ impl<M: SlotMemory> Handle<M> {
 
     /// The slot's lock, for one update: waits for it, or goes on under this thread's own
     /// guard.
+    #[inline]
     pub(crate) fn lock_for_update(&self) -> Result<UpdateLock<'_, M>> {
         self.check_writable()?;
         let mut patience = self.patience();
         let held = protocol::lock(&self.memory, self.attachment(), self.form, &mut patience);
         let busy = match held {
-            Ok(held) => return Ok(UpdateLock { held: Some(held), busy: None }),
+            Ok(held) => return Ok(UpdateLock { held, busy: None }),
             Err(Failure::Deadlock) if self.is_guarded() => {
                 Busy::new(self.attachment(), self.place())
             }
             Err(failure) => return Err(self.explain(failure, &patience)),
         };
         let held = Held::nested(&self.memory, self.attachment());
-        Ok(UpdateLock { held: Some(held), busy: Some(busy) })
+        Ok(UpdateLock { held, busy: Some(busy) })
     }
 
     /// Replaces `data.len()` bytes from byte `at` of the content, under its lock.
+    #[inline]
     pub(crate) fn commit(
         &self,
         lock: UpdateLock<'_, M>,
@@ -318,13 +321,14 @@ impl<M: SlotMemory> Handle<M> {
         self.finish(lock, Held::notify)
     }
 
+    #[inline]
     fn finish<'a>(
         &self,
-        mut lock: UpdateLock<'a, M>,
+        lock: UpdateLock<'a, M>,
         commit: impl FnOnce(Held<'a, M, Attachment>) -> Result<u64, Failure>,
     ) -> Result<u64> {
-        let held = lock.held.take().expect("held until committed");
-        if lock.busy.as_ref().is_some_and(|busy| !busy.is_still_guarded()) {
+        let UpdateLock { held, busy } = lock;
+        if busy.as_ref().is_some_and(|busy| !busy.is_still_guarded()) {
             // The guard was dropped inside the update, and with it the lock.
             return Err(self.explain(Failure::Evicted, &self.patience()));
         }
@@ -340,7 +344,7 @@ impl<M: SlotMemory> Handle<M> {
     pub(crate) fn resume_update(&self, parked: ParkedUpdate) -> UpdateLock<'_, M> {
         let attachment = self.attachment();
         let busy = parked.busy.then_some(Busy { attachment, slot: self.place() });
-        UpdateLock { held: Some(parked.held.resume(&self.memory, attachment)), busy }
+        UpdateLock { held: parked.held.resume(&self.memory, attachment), busy }
     }
 
     fn remove(&self) -> Result<()> {
@@ -353,19 +357,19 @@ impl<M: SlotMemory> Handle<M> {
 
 /// A slot's lock for the time of one update.
 pub(crate) struct UpdateLock<'a, M: Memory> {
-    held: Option<Held<'a, M, Attachment>>,
+    held: Held<'a, M, Attachment>,
     busy: Option<Busy<'a>>,
 }
 
 impl<M: Memory> UpdateLock<'_, M> {
     /// The version whose area is current while the lock is held.
     pub(crate) fn version(&self) -> u64 {
-        self.held.as_ref().expect("held until committed").version()
+        self.held.version()
     }
 
     /// Without its references, see [`Handle::resume_update`].
     pub(crate) fn park(self) -> ParkedUpdate {
-        let held = self.held.expect("held until committed").park();
+        let held = self.held.park();
         let busy = self.busy.map(std::mem::forget).is_some();
         ParkedUpdate { held, busy }
     }

@@ -68,6 +68,7 @@ mod cell;
 mod check;
 mod checkpoint;
 mod clock;
+mod commit;
 mod content;
 mod copy;
 mod cut;

@@ -5,13 +5,14 @@ use std::path::Path;
 
 use crate::attach::Attachment;
 use crate::check::{self, Check};
+use crate::commit;
 use crate::duplicate::duplicate;
 use crate::error::{Error, Result};
 use crate::layout::FLAG_NO_CHECKPOINT;
 use crate::open::{self, Creation};
 use crate::protocol::Patience;
 use crate::store::Store;
-use crate::sync::{self, Syncer, Turn};
+use crate::sync::{Syncer, Turn};
 
 impl Store {
     /// Verifies everything that can be: the directory and its index, that no two slots
@@ -97,7 +98,7 @@ impl Store {
             if creation.checkpoint {
                 Syncer::new().sync(copy, &mut patience, Turn::Wait)?;
             }
-            sync::flush(copy).map_err(|e| Error::io(&copy.path, "cannot sync", e))
+            commit::flush(copy).map_err(|e| Error::io(&copy.path, "cannot sync", e))
         })
     }
 

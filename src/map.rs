@@ -66,6 +66,22 @@ impl Map {
         &self.file
     }
 
+    /// Makes what this process has written to these bytes of the file, and all that was
+    /// written out before, survive a power cut, with the size and the extents of the file that
+    /// are needed to read it. Nothing else of the file is written out: what is mapped may be much.
+    pub(crate) fn flush(&self, offset: u64, len: u64) -> io::Result<()> {
+        if offset + len > self.raw.len() as u64 {
+            return self.file.sync_data();
+        }
+        // `msync` is to the kernel an `fdatasync` of this range (mm/msync.c).
+        loop {
+            match self.raw.flush_range(offset as usize, len as usize) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                result => return result,
+            }
+        }
+    }
+
     /// The bytes from `offset`, a multiple of 8; `len` is rounded up to whole words.
     pub(crate) fn region(self: &Arc<Self>, offset: u64, len: u64) -> Result<Region, Unmapped> {
         Region::of(Arc::clone(self), offset, len)

@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::attach::Attachment;
 use crate::checkpoint::{self, Choice, Mark, Place, Record, Tag, control_of, mix, tag_of};
 use crate::clock::seconds_since_1970;
+use crate::commit;
 use crate::directory;
 use crate::error::{Error, Result};
 use crate::layout::{
@@ -20,7 +21,6 @@ use crate::layout::{
 };
 use crate::protocol::{Areas, CONTROL, DRAFT, Form, Memory, STALE, VALUE};
 use crate::space;
-use crate::sync;
 use crate::sys;
 
 /// What opening a store found and did, see [`Store::recovery`](crate::Store::recovery).
@@ -276,13 +276,13 @@ fn each_copy(
     let header = &attachment.header;
     let mut lines = Vec::new();
     for (page, choice) in record.pages.iter().enumerate() {
-        if *choice == Choice::Absent {
+        if choice == Choice::Absent {
             return Err(corrupt("a page of the directory has no checkpoint"));
         }
         let place = Place::of_page(&header.regions, page as u64);
-        let (_, data) = read_copy(attachment, &place, *choice)?;
+        let (_, data) = read_copy(attachment, &place, choice)?;
         lines.extend_from_slice(&data);
-        f(place, *choice, None)?;
+        f(place, choice, None)?;
     }
     if lines.len() != record.lines as usize * LINE {
         return Err(corrupt("the checkpoint of the directory has another length"));
@@ -305,7 +305,7 @@ fn each_copy(
         let parts = if is_small { 1 } else { checkpoint::large_units(&descriptor) };
         for part in 0..parts {
             let unit = descriptor.first_unit + part;
-            let choice = record.units.get(unit as usize).copied().unwrap_or(Choice::Absent);
+            let choice = record.units.get(unit as usize);
             if choice == Choice::Absent {
                 return Err(damaged("it has no checkpoint"));
             }
@@ -328,7 +328,7 @@ fn restore(attachment: &Attachment, record: &Record) -> Result<()> {
     let (file, regions) = (attachment.map.file(), &attachment.header.regions);
     let fail = |e| cannot(&attachment.path, e);
     let len = file.metadata().map_err(fail)?.len();
-    for (at, len) in sync::parts(len) {
+    for (at, len) in commit::parts(len) {
         match sys::unshare(file, at, len) {
             Ok(()) => attachment.note_progress(),
             // Most file systems share no blocks, and know nothing of it.
@@ -345,7 +345,7 @@ fn restore(attachment: &Attachment, record: &Record) -> Result<()> {
     let mut line = 0;
     for (page, choice) in record.pages.iter().enumerate() {
         let place = Place::of_page(regions, page as u64);
-        let (_, data) = read_copy(attachment, &place, *choice)?;
+        let (_, data) = read_copy(attachment, &place, choice)?;
         attachment.directory.write(page * PAGE as usize / 8, 0, &data);
     }
     directory::each_between(attachment, 0, record.lines, |descriptor| {
@@ -379,14 +379,14 @@ fn restore(attachment: &Attachment, record: &Record) -> Result<()> {
             Record::erase(file, regions, number).map_err(fail)?;
         }
     }
-    sync::store_acked(attachment, record.epoch);
+    commit::store_acked(attachment, record.epoch);
     attachment.live.store(live::COUNT, directory::count_word(record.lines), Relaxed);
     if tried_before {
         write_again(attachment, record)?;
     }
     // All of it, also what was not written just now: of a copied file nothing is on the
     // disk yet. On an error the next opener does all of it again.
-    sync::flush(attachment).map_err(fail)?;
+    commit::flush(attachment).map_err(fail)?;
     // The mark may be damaged, or have been lost with the power.
     if attachment.header.flags & FLAG_NO_CHECKPOINT == 0 {
         checkpoint::write_mark(file, regions, record.epoch).map_err(fail)?;
@@ -439,7 +439,7 @@ fn restore_slot(
     unit: &mut Option<(u64, Vec<u8>)>,
 ) -> Result<()> {
     let region = directory::region(attachment, descriptor)?;
-    let choice = |unit: u64| record.units.get(unit as usize).copied().unwrap_or(Choice::Absent);
+    let choice = |unit: u64| record.units.get(unit as usize);
     if checkpoint::is_small(descriptor) {
         let number = descriptor.first_unit;
         if unit.as_ref().is_none_or(|(read, _)| *read != number) {

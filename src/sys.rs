@@ -117,40 +117,10 @@ pub(crate) fn write_out(
 /// Writes all of `data`. Beyond what a file of this process may have (`RLIMIT_FSIZE`), the
 /// call itself would raise SIGXFSZ; here that is the error `EFBIG`, and nothing else.
 pub(crate) fn write_at(file: &File, data: &[u8], offset: u64) -> io::Result<()> {
-    check_limit(data, offset)?;
-    std::os::unix::fs::FileExt::write_all_at(file, data, offset)
-}
-
-fn check_limit(data: &[u8], offset: u64) -> io::Result<()> {
     if offset + data.len() as u64 > file_size_limit() {
         return Err(io::Error::from_raw_os_error(libc::EFBIG));
     }
-    Ok(())
-}
-
-/// Writes all of `data`, and returns only when it is on the disk, with the size and the
-/// extents of the file that are needed to read it, and all that was written out before.
-pub(crate) fn write_durably(file: &File, data: &[u8], offset: u64) -> io::Result<()> {
-    check_limit(data, offset)?;
-    let mut done = 0;
-    while done < data.len() {
-        let rest = &data[done..];
-        let part = libc::iovec { iov_base: rest.as_ptr().cast_mut().cast(), iov_len: rest.len() };
-        let at = (offset + done as u64).cast_signed();
-        // SAFETY: pwritev2 reads the one buffer that it is given, which `data` keeps alive.
-        let n = unsafe { libc::pwritev2(file.as_raw_fd(), &part, 1, at, libc::RWF_DSYNC) };
-        match n {
-            0 => return Err(io::ErrorKind::WriteZero.into()),
-            n if n > 0 => done += n.cast_unsigned(),
-            _ => {
-                let error = io::Error::last_os_error();
-                if error.kind() != io::ErrorKind::Interrupted {
-                    return Err(error);
-                }
-            }
-        }
-    }
-    Ok(())
+    std::os::unix::fs::FileExt::write_all_at(file, data, offset)
 }
 
 /// The kind of file system that a file is on, as statfs(2) numbers them.

@@ -3,23 +3,22 @@
 
 use crate::attach::Attachment;
 use crate::checkpoint::{Choice, Place, Tag, UNKNOWN, control_of, mix};
-use crate::cut::SlotMemory;
+use crate::cut::{Memories, SlotMemory};
 use crate::error::{Error, Result};
 use crate::layout::{LARGE_UNIT, PAGE};
 use crate::protocol::{self, Memory};
 use crate::space;
 
-/// A slot, as the sync sees it.
+/// Where a slot is copied to.
 #[derive(Debug)]
-pub(crate) struct Slot {
-    pub(crate) memory: SlotMemory,
+pub(crate) struct SlotPlace {
     pub(crate) content_len: u64,
     pub(crate) first_unit: u64,
     /// Where its entry is in a small unit's data; `None`: it has units of its own.
     pub(crate) small_at: Option<usize>,
 }
 
-impl Slot {
+impl SlotPlace {
     /// The numbers of a large slot's units.
     pub(crate) fn large_units(&self) -> std::ops::Range<usize> {
         let first = self.first_unit as usize;
@@ -57,110 +56,116 @@ impl Unit {
         let in_use = in_use.map_err(|e| cannot_sync(attachment, e))?;
         Ok(in_use.filter(|(_, copy)| copy == data).map(|(head, _)| head.tag))
     }
+}
+
+/// The copies that one sync writes.
+pub(crate) struct Writer<'a> {
+    attachment: &'a Attachment,
+    epoch: u64,
+    /// The numbers of all units of which it has written one, some of them in vain.
+    pub(crate) units: Vec<u64>,
+}
+
+impl<'a> Writer<'a> {
+    pub(crate) fn new(attachment: &'a Attachment, epoch: u64) -> Writer<'a> {
+        Writer { attachment, epoch, units: Vec::new() }
+    }
 
     /// Writes the copy that is not in use.
-    pub(crate) fn write(
-        &mut self,
-        file: &std::fs::File,
-        epoch: u64,
-        tag: Tag,
-        data: &[u8],
-    ) -> std::io::Result<()> {
-        let choice = self.choice.other();
-        let crc = self.place.write(file, choice, epoch, tag, data)?;
-        self.written = Some((choice, mix(self.place.unit, epoch, crc)));
+    pub(crate) fn write(&mut self, unit: &mut Unit, tag: Tag, data: &[u8]) -> Result<()> {
+        let choice = unit.choice.other();
+        let crc = unit
+            .place
+            .write(self.attachment.map.file(), choice, self.epoch, tag, data)
+            .map_err(|e| cannot_sync(self.attachment, e))?;
+        unit.written = Some((choice, mix(unit.place.unit, self.epoch, crc)));
+        self.units.push(unit.place.unit);
+        self.attachment.note_progress();
         Ok(())
     }
-}
 
-/// Writes a small unit, with all slots in it.
-pub(crate) fn copy_small(
-    attachment: &Attachment,
-    epoch: u64,
-    unit: &mut Unit,
-    slots: &[Slot],
-    seen: &mut [Tag],
-) -> Result<()> {
-    attachment.note_progress();
-    let mut data = vec![0; unit.used];
-    for i in &unit.slots {
-        let slot = &slots[*i];
-        let at = slot.small_at.expect("a small unit has small slots");
-        let tag = slot.memory.tag(attachment);
-        let (entry, rest) = data[at..].split_at_mut(8);
-        let version = match &slot.memory {
-            SlotMemory::Scalar(cell) => {
-                let (value, version) = protocol::load_scalar_versioned(cell, attachment);
-                rest[..8].copy_from_slice(&value.to_le_bytes());
-                version
-            }
-            SlotMemory::Areas(region, areas) => {
-                let content = &mut rest[..slot.content_len as usize];
-                protocol::read(region, attachment, areas, |region, area| {
-                    region.read(area, 0, content);
-                })
-            }
-            SlotMemory::Buffer(..) => unreachable!("a buffer has units of its own"),
-        };
-        entry.copy_from_slice(&control_of(tag).bits().to_le_bytes());
-        // Changed between the two: what was copied is of no known version.
-        seen[*i] = if tag >> 1 == version { tag } else { UNKNOWN };
-    }
-    unit.write(attachment.map.file(), epoch, 0, &data).map_err(|e| cannot_sync(attachment, e))
-}
-
-/// Writes those units of a large slot that differ from the copies in use. Returns what the
-/// slot was meanwhile; [`UNKNOWN`] if it changed.
-pub(crate) fn copy_large(
-    attachment: &Attachment,
-    epoch: u64,
-    units: &mut [Option<Unit>],
-    slot: &Slot,
-) -> Result<Tag> {
-    let SlotMemory::Areas(region, areas) = &slot.memory else {
-        unreachable!("a scalar is small");
-    };
-    let tag = slot.memory.tag(attachment);
-    let version = tag >> 1;
-    write_large(attachment, epoch, units, tag, |at, data| {
-        region.read(areas.of(version), at, data);
-    })?;
-    Ok(if protocol::is_whole(region, areas, version) { tag } else { UNKNOWN })
-}
-
-/// Writes those units of a large slot whose content, read from so many bytes on, differs
-/// from the copy in use; the first one also if otherwise none would say what the slot is.
-pub(crate) fn write_large(
-    attachment: &Attachment,
-    epoch: u64,
-    units: &mut [Option<Unit>],
-    tag: Tag,
-    read: impl Fn(usize, &mut [u8]),
-) -> Result<()> {
-    let cannot = |e| cannot_sync(attachment, e);
-    let file = attachment.map.file();
-    let mut data = vec![0; LARGE_UNIT as usize];
-    // The newest of the heads says which version the slot is of, and whether it was removed.
-    let mut newest = None;
-    for (part, unit) in units.iter_mut().enumerate() {
-        let unit = unit.as_mut().expect("every slot has its units");
-        let data = &mut data[..unit.place.len];
-        read(part * LARGE_UNIT as usize, data);
-        let same = unit.tag_if_same(attachment, data)?;
-        match same {
-            Some(_) => unit.written = None,
-            None => unit.write(file, epoch, tag, data).map_err(cannot)?,
+    /// Writes a small unit, with all slots in it.
+    pub(crate) fn copy_small(
+        &mut self,
+        unit: &mut Unit,
+        places: &[SlotPlace],
+        memories: &Memories,
+        seen: &mut [Tag],
+    ) -> Result<()> {
+        let mut data = vec![0; unit.used];
+        for i in &unit.slots {
+            let place = &places[*i];
+            let at = place.small_at.expect("a small unit has small slots");
+            let tag = memories.tag(self.attachment, *i);
+            let (entry, rest) = data[at..].split_at_mut(8);
+            let version = match memories.get(*i) {
+                SlotMemory::Scalar(cell) => {
+                    let (value, version) = protocol::load_scalar_versioned(cell, self.attachment);
+                    rest[..8].copy_from_slice(&value.to_le_bytes());
+                    version
+                }
+                SlotMemory::Areas(region, areas) => {
+                    let content = &mut rest[..place.content_len as usize];
+                    protocol::read(region, self.attachment, areas, |region, area| {
+                        region.read(area, 0, content);
+                    })
+                }
+                SlotMemory::Buffer(..) => unreachable!("a buffer has units of its own"),
+            };
+            entry.copy_from_slice(&control_of(tag).bits().to_le_bytes());
+            // Changed between the two: what was copied is of no known version.
+            seen[*i] = if tag >> 1 == version { tag } else { UNKNOWN };
         }
-        attachment.note_progress();
-        newest = newest.max(same.or(Some(tag)));
+        self.write(unit, 0, &data)
     }
-    if newest != Some(tag) {
-        let first = units[0].as_mut().expect("every slot has its units");
-        let data = &mut data[..first.place.len];
-        read(0, data);
-        first.write(file, epoch, tag, data).map_err(cannot)?;
+
+    /// Writes those units of a large slot that differ from the copies in use. Returns what the
+    /// slot was meanwhile; [`UNKNOWN`] if it changed.
+    pub(crate) fn copy_large(
+        &mut self,
+        units: &mut [Option<Unit>],
+        memory: &SlotMemory,
+    ) -> Result<Tag> {
+        let SlotMemory::Areas(region, areas) = memory else {
+            unreachable!("a scalar is small");
+        };
+        let tag = memory.tag(self.attachment);
+        let version = tag >> 1;
+        self.write_large(units, tag, |at, data| region.read(areas.of(version), at, data))?;
+        Ok(if protocol::is_whole(region, areas, version) { tag } else { UNKNOWN })
     }
-    Ok(())
+
+    /// Writes those units of a large slot whose content, read from so many bytes on, differs
+    /// from the copy in use; the first one also if otherwise none would say what the slot is.
+    pub(crate) fn write_large(
+        &mut self,
+        units: &mut [Option<Unit>],
+        tag: Tag,
+        read: impl Fn(usize, &mut [u8]),
+    ) -> Result<()> {
+        let mut data = vec![0; LARGE_UNIT as usize];
+        // The newest of the heads says which version the slot is of, and whether it was removed.
+        let mut newest = None;
+        for (part, unit) in units.iter_mut().enumerate() {
+            let unit = unit.as_mut().expect("every slot has its units");
+            let data = &mut data[..unit.place.len];
+            read(part * LARGE_UNIT as usize, data);
+            let same = unit.tag_if_same(self.attachment, data)?;
+            match same {
+                Some(_) => unit.written = None,
+                None => self.write(unit, tag, data)?,
+            }
+            self.attachment.note_progress();
+            newest = newest.max(same.or(Some(tag)));
+        }
+        if newest != Some(tag) {
+            let first = units[0].as_mut().expect("every slot has its units");
+            let data = &mut data[..first.place.len];
+            read(0, data);
+            self.write(first, tag, data)?;
+        }
+        Ok(())
+    }
 }
 
 pub(crate) fn cannot_sync(attachment: &Attachment, error: std::io::Error) -> Error {

@@ -31,6 +31,7 @@ const ORDER: &[&str] = &[
     "cut",
     "duplicate",
     "unit",
+    "commit",
     "sync",
     "recovery",
     "check",

@@ -29,9 +29,9 @@ count-before-the-descriptor|directory.rs|(    attachment\.directory\.write\(coun
 ends-stored-after-the-count|directory.rs|(    space::store_ends\(.*?\n)(.*?)(    attachment\.live\.store\(live::COUNT.*?\n)|$2$3$1|of_define
 first-content-after-the-count|directory.rs|(    write_initial\(.*?\n)(.*?)(    attachment\.live\.store\(live::COUNT.*?\n)|$2$3$1|of_define
 the-copy-in-use-is-overwritten|unit.rs|let choice = self\.choice\.other\(\);|let choice = match self.choice { Choice::Absent => Choice::A, c => c };|of_sync
-mark-before-the-record|sync.rs|(            sys::write_durably\()|checkpoint::write_mark(file, &attachment.header.regions, epoch).map_err(cannot)?;$1|of_sync
+mark-before-the-record|commit.rs|(        sys::write_at\(file, &bytes, at\))|checkpoint::write_mark(file, regions, record.epoch).map_err(cannot)?;$1|of_sync
 identity-before-the-restore|recovery.rs|store_identity\(attachment, &RESTORING\);|store_identity(attachment, &identity(file).map_err(fail)?);|of_restoring
-acked-before-the-record|sync.rs|(            sys::write_durably\()|store_acked(attachment, epoch);$1|of_sync
+acked-before-the-record|commit.rs|(        sys::write_at\(file, &bytes, at\))|store_acked(attachment, record.epoch);$1|of_sync
 idle-before-settling|protocol/transaction.rs|planted!\(IdleBeforeSettling\)|true|transaction
 committed-before-T-is-set|protocol/transaction.rs|(    if !changes\.iter\(\)\.all.*?\n    \}\n)(.*?)(    peers\.set_word\(me, Word::Committed, Release\);\n)|$2$3$1|transaction
 areas-filled-after-the-commit-point|protocol/transaction.rs|(    for \(held, change\) in &changes \{\n        match change \{\n            Change::Area.*?\n    \}\n)(.*?)(    peers\.set_word\(me, Word::Committed, Release\);\n)|$2$3$1|transaction

@@ -189,8 +189,7 @@ mod slow {
         };
         let mut own_sync_is_done = false;
         wait_for_slow(&path, leave, |call| {
-            if call.number == libc::SYS_pwritev2 && !std::mem::replace(&mut own_sync_is_done, true)
-            {
+            if call.number == libc::SYS_msync && !std::mem::replace(&mut own_sync_is_done, true) {
                 fill(&open(&path), 2);
             }
         });

@@ -44,7 +44,7 @@ fn faults(call: Call) -> Vec<Fault> {
         libc::SYS_pwrite64 => {
             &[Once(EIO), Once(ENOSPC), ForEver(EIO), ForEver(ENOSPC), Once(EINTR)]
         }
-        libc::SYS_pwritev2 => &[Once(EIO), Once(ENOSPC), ForEver(EIO), Once(EINTR)],
+        libc::SYS_msync => &[Once(EIO), Once(ENOSPC), ForEver(EIO), Once(EINTR)],
         libc::SYS_fsync | libc::SYS_fdatasync => &[Once(EIO), ForEver(EIO), Once(ENOSPC)],
         libc::SYS_sync_file_range => &[Once(EIO), ForEver(EIO), Once(ENOSPC), Once(EINTR)],
         libc::SYS_openat => &[Once(EIO), ForEver(EIO), Once(EINTR)],

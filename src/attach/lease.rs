@@ -75,8 +75,13 @@ pub(super) fn owner(attachment: &Attachment) -> Option<Owner> {
         {
             Some(owner)
         }
-        _ => existing_lease(attachment, remember),
+        _ => other_owner(attachment),
     }
+}
+
+#[cold]
+fn other_owner(attachment: &Attachment) -> Option<Owner> {
+    existing_lease(attachment, remember)
 }
 
 /// The same; claims an entry if the thread has none yet.
@@ -84,8 +89,13 @@ pub(super) fn owner(attachment: &Attachment) -> Option<Owner> {
 pub(super) fn owner_or_claim(attachment: &Attachment) -> Result<Owner> {
     match owner(attachment) {
         Some(owner) => Ok(owner),
-        None => with_lease(attachment, |lease| Ok(remember(lease))),
+        None => claim(attachment),
     }
+}
+
+#[cold]
+fn claim(attachment: &Attachment) -> Result<Owner> {
+    with_lease(attachment, |lease| Ok(remember(lease)))
 }
 
 fn remember(lease: &mut Lease) -> Owner {

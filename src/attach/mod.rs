@@ -206,8 +206,14 @@ impl Attachment {
     }
 
     /// An error unless the store may be written.
+    #[inline]
     pub(crate) fn check_writable(&self) -> Result<()> {
-        if self.writable { Ok(()) } else { Err(Error::ReadOnly { path: self.path.clone() }) }
+        if self.writable { Ok(()) } else { Err(self.is_read_only()) }
+    }
+
+    #[cold]
+    fn is_read_only(&self) -> Error {
+        Error::ReadOnly { path: self.path.clone() }
     }
 
     fn process(&self) -> &Process {
@@ -390,6 +396,7 @@ impl Drop for Attachment {
 }
 
 impl Peers for Attachment {
+    #[inline]
     fn me(&self) -> Result<Owner> {
         lease::owner_or_claim(self)
     }
@@ -446,6 +453,7 @@ impl Peers for Attachment {
         promoted
     }
 
+    #[inline]
     fn fork_generation(&self) -> u64 {
         fork::generation()
     }

@@ -21,7 +21,25 @@ pub(crate) struct Held<'a, M: Memory, P: Peers> {
 /// Waits for the lock and takes it; buries whoever died with it.
 ///
 /// [`Failure::Deadlock`] if this thread has it already.
+#[inline]
 pub(crate) fn lock<'a, M: Memory, P: Peers>(
+    memory: &'a M,
+    peers: &'a P,
+    form: Form,
+    patience: &mut Patience,
+) -> Result<Held<'a, M, P>, Failure> {
+    let me = peers.me()?;
+    let seen = memory.control(Relaxed);
+    if seen.owner() == FREE
+        && let Some(held) = take(memory, peers, seen, me)
+    {
+        return Ok(held);
+    }
+    wait_for_lock(memory, peers, form, patience)
+}
+
+#[cold]
+fn wait_for_lock<'a, M: Memory, P: Peers>(
     memory: &'a M,
     peers: &'a P,
     form: Form,
@@ -60,6 +78,7 @@ pub(crate) fn try_lock<'a, M: Memory, P: Peers>(
     take(memory, peers, seen, me)
 }
 
+#[inline]
 fn take<'a, M: Memory, P: Peers>(
     memory: &'a M,
     peers: &'a P,
@@ -157,6 +176,7 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
 
     /// Replaces `data.len()` bytes from byte `at` of the current area, and commits:
     /// afterwards the area that holds them is current. Returns the new version.
+    #[inline]
     pub(crate) fn commit(self, areas: &Areas, at: usize, data: &[u8]) -> Result<u64, Failure> {
         // The child of a fork has a copy of this, but not the lock: it must not store.
         if self.is_of_parent() {
@@ -181,6 +201,7 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
         if self.is_of_parent() { Err(Failure::Evicted) } else { self.publish_next() }
     }
 
+    #[inline]
     fn publish_next(self) -> Result<u64, Failure> {
         let next = self.committed();
         // Release: who sees the new version sees the area it makes current.
@@ -192,6 +213,7 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
     }
 
     /// The control word after a commit. Under a guard, the lock stays.
+    #[inline]
     pub(super) fn committed(&self) -> Control {
         let owner = if self.nested { self.owner() } else { FREE };
         self.control.advanced(1).with_owner(owner)
@@ -207,26 +229,36 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
     }
 
     /// Whether the lock was taken before this process was forked off, by its parent.
+    #[inline]
     pub(super) fn is_of_parent(&self) -> bool {
         self.peers.fork_generation() != self.fork_generation
     }
 
     /// Makes the next area what the current one is, but for `data` from byte `at`.
+    #[inline]
     pub(super) fn fill(&self, areas: &Areas, at: usize, data: &[u8]) {
         let current = areas.number(self.control.version());
         let next = areas.number(current + 1);
         let changed = Range::of_bytes(at, data.len());
-        let old = self.stale(areas, next);
+        // Whole words of `data` need no copy; the words it only begins or ends in do.
+        let whole = Range::of_whole_words(at, data.len());
+        let replaces_all = whole == Range { from: 0, to: areas.words };
+        // Beside all words no others are stale, and none is left to be copied.
+        let stale = |area| match replaces_all {
+            true => Range::NONE,
+            false => self.stale(areas, area),
+        };
+        let old = stale(next);
         let note = || {
             for area in 0..areas.count {
-                let mut stale = changed;
+                let mut all = changed;
                 if area != current || planted!(ClearStaleAfterCommit) {
-                    stale = stale.or(self.stale(areas, area));
+                    all = all.or(stale(area));
                 } else if planted!(CurrentNotStale) {
                     continue;
                 }
                 // Relaxed: the fence below puts all of them before the first store.
-                self.memory.store(STALE + area as usize, stale.to_bits(), Relaxed);
+                self.memory.store(STALE + area as usize, all.to_bits(), Relaxed);
             }
         };
         if !planted!(NoteStaleLate) {
@@ -236,8 +268,6 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
         // lock that was taken before it, and does not accept what it read.
         self.memory.fence(Release);
         let (from, to) = (areas.of(current), areas.of(next));
-        // Whole words of `data` need no copy; the words it only begins or ends in do.
-        let whole = Range::of_whole_words(at, data.len());
         let behind = if whole == changed { old } else { old.or(changed) };
         for part in behind.without(whole) {
             if part.from < part.to {
@@ -251,6 +281,7 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
     }
 
     /// In which words, at most, the area differs from the current one.
+    #[inline]
     fn stale(&self, areas: &Areas, area: u64) -> Range {
         // Relaxed: noted under the lock, which is held.
         Range::from_bits(self.memory.load(STALE + area as usize, Relaxed), areas.words)
@@ -280,6 +311,7 @@ impl<M: Memory, P: Peers> Drop for Held<'_, M, P> {
     }
 }
 
+#[inline]
 pub(super) fn wake_if_waiting<M: Memory>(memory: &M, before: Control) {
     if before.has_waiters() && !planted!(ClearWithoutWake) {
         memory.wake();
@@ -288,6 +320,7 @@ pub(super) fn wake_if_waiting<M: Memory>(memory: &M, before: Control) {
 
 /// Replaces the control word `old` by `new`, without W, and wakes who waited.
 /// Tries again when only W has changed; false if anything else has.
+#[inline]
 pub(super) fn publish<M: Memory>(memory: &M, old: Control, new: Control) -> bool {
     let new = new.with_waiters(false);
     let mut seen = old;
@@ -413,6 +446,7 @@ impl Range {
     const NONE: Range = Range { from: 0, to: 0 };
 
     /// A range that does not fit the area comes from a damaged file: all of it, then.
+    #[inline]
     fn from_bits(bits: u64, words: usize) -> Range {
         let (from, to) = ((bits as u32) as usize, (bits >> 32) as usize);
         if bits == 0 {
@@ -424,22 +458,26 @@ impl Range {
         }
     }
 
+    #[inline]
     fn to_bits(self) -> u64 {
         self.from as u64 | (self.to as u64) << 32
     }
 
     /// The words that these bytes touch.
+    #[inline]
     fn of_bytes(at: usize, len: usize) -> Range {
         if len == 0 { Range::NONE } else { Range { from: at / 8, to: (at + len).div_ceil(8) } }
     }
 
     /// The words that these bytes cover.
+    #[inline]
     fn of_whole_words(at: usize, len: usize) -> Range {
         let (from, to) = (at.div_ceil(8), (at + len) / 8);
         if from < to { Range { from, to } } else { Range::NONE }
     }
 
     /// The smallest range that holds both.
+    #[inline]
     fn or(self, other: Range) -> Range {
         match (self, other) {
             (Range::NONE, range) | (range, Range::NONE) => range,
@@ -448,6 +486,7 @@ impl Range {
     }
 
     /// What is left of it before and after `hole`.
+    #[inline]
     fn without(self, hole: Range) -> [Range; 2] {
         if hole == Range::NONE {
             return [self, Range::NONE];

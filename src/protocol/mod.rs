@@ -249,6 +249,7 @@ pub(crate) struct Patience {
 
 impl Patience {
     /// `None`: for ever.
+    #[inline]
     pub(crate) fn new(timeout: Option<Duration>) -> Patience {
         Patience { timeout, deadline: None }
     }

@@ -1,0 +1,423 @@
+//! The commit of a sync: what the record in use says, the copies of what has changed since,
+//! the record that names them, and the one flush that makes both last.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use crate::attach::Attachment;
+use crate::checkpoint::{self, Choice, DIRECTORY, Place, Record, UNKNOWN, mix, tag_of};
+use crate::clock::seconds_since_1970;
+use crate::cut::{SlotMemory, Slots};
+use crate::directory;
+use crate::dtype::SlotType;
+use crate::error::{Error, Result};
+use crate::layout::{Descriptor, GRANULE, LARGE_UNIT, LINE, PAGE, UNIT_HEAD, live};
+use crate::protocol::{Control, Memory};
+use crate::space;
+use crate::sys;
+use crate::unit::{SlotPlace, Unit, Writer, cannot_sync};
+
+/// Bytes that the whole file is written out by.
+const PART: u64 = 16 << 20;
+
+/// The whole file, in parts.
+pub(crate) fn parts(len: u64) -> impl Iterator<Item = (u64, u64)> + Clone {
+    (0..len.div_ceil(PART)).map(move |i| (i * PART, PART.min(len - i * PART)))
+}
+
+/// Makes the whole file survive a power cut. In parts first, as it may take long.
+pub(crate) fn flush(attachment: &Attachment) -> std::io::Result<()> {
+    let file = attachment.map.file();
+    let len = file.metadata()?.len();
+    sys::write_out(file, parts(len), || attachment.note_progress())?;
+    file.sync_all()
+}
+
+/// The epoch of the last acknowledged sync, if the live header has one.
+fn acked(attachment: &Attachment) -> Option<u64> {
+    // Acquire: stored after the record was written.
+    let epoch = attachment.live.load(live::ACKED, Acquire);
+    (attachment.live.load(live::ACKED + 1, Relaxed) == !epoch).then_some(epoch)
+}
+
+/// Notes an acknowledged epoch. Under the sync lock, or before anybody is attached.
+pub(crate) fn store_acked(attachment: &Attachment, epoch: u64) {
+    // Release: in this order, whenever the process is killed. Between the two there is no
+    // acknowledged epoch, and the next sync reads the records as opening does.
+    attachment.live.store(live::ACKED + 1, !epoch, Release);
+    attachment.live.store(live::ACKED, epoch, Release);
+}
+
+/// What the syncing process remembers, in private memory, of the record in use.
+#[derive(Debug)]
+pub(crate) struct Tracked {
+    /// The record in use.
+    record: Record,
+    /// Which of the two it is.
+    number: u64,
+    /// Bytes that are allocated for either of the two.
+    room: u64,
+    /// Lines of the directory that `slots` covers.
+    lines: u32,
+    /// So many pages of the directory, from the first one on, are full and in the record.
+    full_pages: usize,
+    slots: Slots,
+    /// Where each of them is copied to.
+    places: Vec<SlotPlace>,
+    /// Those of them that are buffers.
+    buffers: Vec<usize>,
+    pages: Vec<Unit>,
+    /// By number; `None` for those that no slot is in.
+    units: Vec<Option<Unit>>,
+}
+
+impl Tracked {
+    /// Writes what has changed, and the record that names it. All of it costs what has changed,
+    /// but for one look at each slot.
+    pub(crate) fn sync(&mut self, attachment: &Attachment) -> Result<()> {
+        let began = sys::since_boot();
+        let mut writer = Writer::new(attachment, self.record.epoch + 1);
+        self.cut(attachment, &mut writer)?;
+        // Relaxed: a time, and a date to show to people.
+        attachment.live.store(live::LAST_SYNC, began, Relaxed);
+        let mut written = writer.units;
+        written.sort_unstable();
+        written.dedup();
+        written.retain(|number| self.unit(*number).written.is_some());
+        if !written.is_empty() {
+            self.commit(attachment, &written)?;
+        }
+        attachment.live.store(live::LAST_SYNC + 1, seconds_since_1970(), Relaxed);
+        Ok(())
+    }
+
+    /// Writes the record that names these copies, and makes both last.
+    fn commit(&mut self, attachment: &Attachment, written: &[u64]) -> Result<()> {
+        let cannot = |e| cannot_sync(attachment, e);
+        let (file, regions) = (attachment.map.file(), &attachment.header.regions);
+        let mut record = self.record.clone();
+        record.epoch += 1;
+        record.lines = self.lines;
+        for number in written {
+            let unit = self.unit(*number);
+            let (choice, share) = unit.written.expect("only such are named");
+            record.sum = record.sum.wrapping_sub(unit.share).wrapping_add(share);
+            match number & DIRECTORY {
+                0 => record.units.set(*number as usize, choice),
+                _ => record.pages.set((number & !DIRECTORY) as usize, choice),
+            }
+        }
+        let (bytes, number) = (record.encode(), 1 - self.number);
+        let (at, len) = (regions.records + number * regions.record_len, bytes.len() as u64);
+        if len > self.room {
+            let room = len.next_multiple_of(GRANULE);
+            for number in 0..2 {
+                let at = regions.records + number * regions.record_len;
+                space::allocate(attachment, at, at + room)?;
+            }
+            self.room = room;
+        }
+        // Copies and record may reach the disk in any order: a record is whole only with all
+        // copies that it names, and nothing is acknowledged before the flush.
+        sys::write_at(file, &bytes, at).map_err(cannot)?;
+        let copies = written.iter().map(|number| {
+            let unit = self.unit(*number);
+            unit.place.range(unit.choice.other())
+        });
+        let ranges = copies.chain([(at, len)]);
+        sys::write_out(file, ranges, || attachment.note_progress()).map_err(cannot)?;
+        attachment.map.flush(at, len).map_err(cannot)?;
+        // Committed. What was written is in use from here on.
+        store_acked(attachment, record.epoch);
+        for number in written {
+            let unit = self.unit_mut(*number);
+            (unit.choice, unit.share) = unit.written.take().expect("only such are named");
+        }
+        self.full_pages = record.lines as usize * LINE / PAGE as usize;
+        (self.record, self.number) = (record, number);
+        Ok(())
+    }
+
+    /// The unit of this number, or page of the directory.
+    fn unit(&self, number: u64) -> &Unit {
+        match number & DIRECTORY {
+            0 => self.units[number as usize].as_ref().expect("it was written"),
+            _ => &self.pages[(number & !DIRECTORY) as usize],
+        }
+    }
+
+    fn unit_mut(&mut self, number: u64) -> &mut Unit {
+        match number & DIRECTORY {
+            0 => self.units[number as usize].as_mut().expect("it was written"),
+            _ => &mut self.pages[(number & !DIRECTORY) as usize],
+        }
+    }
+
+    /// Whether this is still the record in use: nobody else has synced since.
+    pub(crate) fn is_of(&self, attachment: &Attachment) -> bool {
+        acked(attachment) == Some(self.record.epoch)
+    }
+
+    /// Writes the mark, see [`checkpoint::write_mark`].
+    pub(crate) fn write_mark(&self, attachment: &Attachment) -> Result<()> {
+        let (file, regions) = (attachment.map.file(), &attachment.header.regions);
+        checkpoint::write_mark(file, regions, self.record.epoch)
+            .map_err(|e| cannot_sync(attachment, e))
+    }
+
+    /// How many slots are not what the record in use says.
+    pub(crate) fn count_unsynced(&mut self, attachment: &Attachment) -> Result<u64> {
+        self.extend(attachment, directory::count(attachment)?)?;
+        let mut changed: BTreeSet<usize> = self.slots.changed(attachment).collect();
+        for number in &self.buffers {
+            if self.buffer_differs(attachment, *number)? {
+                changed.insert(*number);
+            }
+        }
+        Ok(changed.len() as u64)
+    }
+
+    /// What the record in use says: the acknowledged one; where the live header has none,
+    /// the one that opening would choose.
+    pub(crate) fn load(attachment: &Attachment) -> Result<Tracked> {
+        let (file, regions) = (attachment.map.file(), &attachment.header.regions);
+        let cannot = |e| cannot_sync(attachment, e);
+        let mut found = Vec::new();
+        for number in 0..2 {
+            if let Some(record) = Record::read(file, regions, number).map_err(cannot)? {
+                found.push((number, record));
+            }
+        }
+        found.sort_by_key(|(_, record)| std::cmp::Reverse(record.epoch));
+        let acked = acked(attachment);
+        let chosen = found.iter().position(|(_, record)| Some(record.epoch) == acked);
+        let newest = || (!found.is_empty()).then_some(0);
+        let Some(chosen) = chosen.or_else(newest) else {
+            return Err(Error::corrupt(&attachment.path, "both of its commit records are damaged"));
+        };
+        if Some(found[chosen].1.epoch) != acked && attachment.writable {
+            // It may never have reached the disk; what it names must, before it is built on.
+            flush(attachment).map_err(cannot)?;
+        }
+        let (number, record) = found.swap_remove(chosen);
+        let lines = record.lines;
+        let mut tracked = Tracked {
+            record,
+            number,
+            // As much as a new store has.
+            room: GRANULE,
+            lines: 0,
+            full_pages: 0,
+            slots: Slots::default(),
+            places: Vec::new(),
+            buffers: Vec::new(),
+            pages: Vec::new(),
+            units: Vec::new(),
+        };
+        tracked.extend(attachment, lines)?;
+        for (number, unit) in tracked.pages.iter_mut().enumerate() {
+            unit.choice = tracked.record.pages.get(number);
+        }
+        for (number, unit) in tracked.units.iter_mut().enumerate() {
+            if let Some(unit) = unit {
+                unit.choice = tracked.record.units.get(number);
+            }
+        }
+        tracked.load_copies(attachment)?;
+        Ok(tracked)
+    }
+
+    /// Reads of each copy in use what it adds to the sum, and which versions it is of.
+    /// Slots whose copy is damaged count as never synced: they are written anew.
+    fn load_copies(&mut self, attachment: &Attachment) -> Result<()> {
+        let Tracked { pages, units, slots, places, .. } = self;
+        let seen = &mut slots.seen;
+        let file = attachment.map.file();
+        let cannot = |e| cannot_sync(attachment, e);
+        for unit in pages.iter_mut().filter(|unit| unit.choice != Choice::Absent) {
+            if let Some((head, _)) = unit.place.read(file, unit.choice).map_err(cannot)? {
+                unit.share = mix(head.unit, head.epoch, head.crc);
+                unit.used = head.len as usize;
+            }
+        }
+        let mut damaged = Vec::new();
+        for unit in units.iter_mut().flatten().filter(|unit| unit.choice != Choice::Absent) {
+            let small = unit.slots.iter().any(|i| places[*i].small_at.is_some());
+            // Of a large unit the head is enough, and its data may be much.
+            let read = match small {
+                true => unit.place.read(file, unit.choice),
+                false => {
+                    unit.place.read_head(file, unit.choice).map(|h| h.map(|h| (h, Vec::new())))
+                }
+            };
+            let Some((head, data)) = read.map_err(cannot)? else {
+                damaged.extend_from_slice(&unit.slots);
+                continue;
+            };
+            attachment.note_progress();
+            unit.share = mix(head.unit, head.epoch, head.crc);
+            for i in &unit.slots {
+                let tag = match places[*i].small_at {
+                    // Not there: defined since.
+                    Some(at) => data
+                        .get(at..at + 8)
+                        .and_then(|b| <[u8; 8]>::try_from(b).ok())
+                        .map(|bits| tag_of(Control::from_bits(u64::from_le_bytes(bits)))),
+                    None => Some(head.tag),
+                };
+                // The newest of a large slot's units: what it was when the record was made.
+                if let Some(tag) = tag
+                    && (seen[*i] == UNKNOWN || seen[*i] < tag)
+                {
+                    seen[*i] = tag;
+                }
+            }
+        }
+        for i in damaged {
+            seen[i] = UNKNOWN;
+        }
+        // Not the record's own: a damaged copy's part of that is not known.
+        let shares = self.pages.iter().chain(self.units.iter().flatten()).map(|unit| unit.share);
+        self.record.sum = shares.fold(0, u64::wrapping_add);
+        Ok(())
+    }
+
+    /// Takes up the descriptors up to line `lines`.
+    fn extend(&mut self, attachment: &Attachment, lines: u32) -> Result<()> {
+        let regions = &attachment.header.regions;
+        while self.pages.len() < checkpoint::pages(lines) {
+            self.pages.push(Unit::new(Place::of_page(regions, self.pages.len() as u64)));
+        }
+        let from = self.lines;
+        directory::each_between(attachment, from, lines, |descriptor| {
+            self.add(attachment, &descriptor)
+        })?;
+        self.lines = lines;
+        Ok(())
+    }
+
+    fn add(&mut self, attachment: &Attachment, descriptor: &Descriptor) -> Result<()> {
+        let small = checkpoint::is_small(descriptor);
+        let number = self.slots.len();
+        let count = if small { 1 } else { checkpoint::large_units(descriptor) };
+        let damaged = || {
+            let what = "its checkpoint units are out of place";
+            Error::corrupt(&attachment.path, what).of_slot(&descriptor.name)
+        };
+        checkpoint::check_places(descriptor, &attachment.header).ok_or_else(damaged)?;
+        let end = descriptor.first_unit + count;
+        if self.units.len() < end as usize {
+            self.units.resize_with(end as usize, || None);
+        }
+        for part in 0..count {
+            let place =
+                if small { Place::of_small(descriptor) } else { Place::of_large(descriptor, part) };
+            let unit = self.units[(descriptor.first_unit + part) as usize]
+                .get_or_insert_with(|| Unit::new(place));
+            if unit.place != place {
+                return Err(damaged());
+            }
+            unit.slots.push(number);
+        }
+        let small_at = small.then(|| (descriptor.place - UNIT_HEAD) as usize);
+        if let Some(at) = small_at {
+            let unit = self.units[descriptor.first_unit as usize].as_mut();
+            let unit = unit.expect("inserted above");
+            unit.used = unit.used.max(at + checkpoint::entry_len(descriptor) as usize);
+        }
+        let (content_len, first_unit) = (descriptor.content_len(), descriptor.first_unit);
+        self.places.push(SlotPlace { content_len, first_unit, small_at });
+        if matches!(descriptor.slot_type, SlotType::Buffer(..)) {
+            self.buffers.push(number);
+        }
+        self.slots.push(attachment, descriptor)
+    }
+
+    /// Writes copies of all that changed, until they are the state of one instant.
+    fn cut(&mut self, attachment: &Attachment, writer: &mut Writer<'_>) -> Result<()> {
+        loop {
+            self.extend(attachment, directory::count(attachment)?)?;
+            if self.passes(attachment, writer)? {
+                break;
+            }
+        }
+        self.copy_buffers(writer)?;
+        self.write_pages(attachment, writer)
+    }
+
+    /// Copies what has changed, again and again, until nothing has. False if the cut must be
+    /// begun anew.
+    fn passes(&mut self, attachment: &Attachment, writer: &mut Writer<'_>) -> Result<bool> {
+        let Tracked { slots, places, units, lines, .. } = self;
+        slots.settle_copies(attachment, *lines, |changed, memories, seen| {
+            let mut done = None;
+            for number in changed {
+                let (place, memory) = (&places[*number], memories.get(*number));
+                let first = place.first_unit as usize;
+                if let SlotMemory::Buffer(..) = memory {
+                    seen[*number] = memory.tag(attachment);
+                    continue;
+                }
+                match place.small_at {
+                    Some(_) if done == Some(first) => {} // with a neighbour
+                    Some(_) => {
+                        let unit = units[first].as_mut().expect("every slot has a unit");
+                        writer.copy_small(unit, places, memories, seen)?;
+                        done = Some(first);
+                    }
+                    None => {
+                        let units = &mut units[place.large_units()];
+                        seen[*number] = writer.copy_large(units, memory)?;
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Copies the buffers, as they stand. Whether one has changed its version does not say.
+    fn copy_buffers(&mut self, writer: &mut Writer<'_>) -> Result<()> {
+        for number in &self.buffers {
+            if let SlotMemory::Buffer(_, elements) = self.slots.memories.get(*number) {
+                let units = &mut self.units[self.places[*number].large_units()];
+                let tag = self.slots.seen[*number];
+                writer.write_large(units, tag, |at, data| elements.read(at, data))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a buffer's content is not what its copies in use are.
+    fn buffer_differs(&self, attachment: &Attachment, number: usize) -> Result<bool> {
+        let SlotMemory::Buffer(_, elements) = self.slots.memories.get(number) else {
+            return Ok(false);
+        };
+        let mut data = vec![0; LARGE_UNIT as usize];
+        for (part, unit) in self.units[self.places[number].large_units()].iter().enumerate() {
+            let unit = unit.as_ref().expect("every slot has its units");
+            let data = &mut data[..unit.place.len];
+            elements.read(part * LARGE_UNIT as usize, data);
+            if unit.tag_if_same(attachment, data)?.is_none() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Writes the pages of the directory that have lines which the record in use has not.
+    fn write_pages(&mut self, attachment: &Attachment, writer: &mut Writer<'_>) -> Result<()> {
+        let all = self.lines as usize * LINE;
+        for (number, unit) in self.pages.iter_mut().enumerate().skip(self.full_pages) {
+            let start = number * PAGE as usize;
+            let used = (all - start).min(PAGE as usize);
+            if unit.choice != Choice::Absent && unit.used == used {
+                continue;
+            }
+            let mut data = vec![0; used];
+            attachment.directory.read(start / 8, 0, &mut data);
+            writer.write(unit, 0, &data)?;
+            unit.used = used;
+        }
+        Ok(())
+    }
+}

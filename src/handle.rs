@@ -66,13 +66,8 @@ impl Store {
     /// The value of this name, if it is there with this type: what is opened again and again.
     pub(crate) fn find_value(&self, name: &str, of: ScalarType) -> Option<Handle<SlotCell>> {
         let found = directory::find(self.attachment(), name).ok()??;
-        if !found.entry.opens_as(&SlotType::Value(of)) {
-            return None;
-        }
-        match self.handle(found) {
-            AnyHandle::Scalar(handle) => Some(handle),
-            AnyHandle::Areas(..) => None,
-        }
+        let is_of = found.entry.opens_as(&SlotType::Value(of));
+        is_of.then(|| self.handle_of(found, CellRegion::new))
     }
 
     #[cold]
@@ -144,18 +139,20 @@ impl Store {
     }
 
     /// The handle of a slot that was found.
-    #[inline]
     pub(crate) fn handle(&self, found: Found<'_>) -> AnyHandle {
-        let memory = found.region.kept_by(SharedSession::clone(&self.session));
-        let (line, lock_timeout) = (found.line, self.settings.lock_timeout);
         match found.entry.form() {
-            form @ Form::Areas(areas) => {
-                AnyHandle::Areas(Handle { memory, form, line, lock_timeout }, areas)
-            }
-            form @ (Form::Scalar | Form::Lock) => {
-                let memory = CellRegion::new(memory);
-                AnyHandle::Scalar(Handle { memory, form, line, lock_timeout })
-            }
+            Form::Areas(areas) => AnyHandle::Areas(self.handle_of(found, |region| region), areas),
+            Form::Scalar | Form::Lock => AnyHandle::Scalar(self.handle_of(found, CellRegion::new)),
+        }
+    }
+
+    #[inline]
+    fn handle_of<M>(&self, found: Found<'_>, memory: impl FnOnce(SlotRegion) -> M) -> Handle<M> {
+        Handle {
+            memory: memory(found.region.kept_by(SharedSession::clone(&self.session))),
+            form: found.entry.form(),
+            line: found.line,
+            lock_timeout: self.settings.lock_timeout,
         }
     }
 

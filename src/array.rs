@@ -10,8 +10,8 @@ use crate::dtype::{Bits, Element, Number, Shape, SlotType};
 use crate::error::{Error, Result};
 use crate::guard::{OwnedUpdate, lock_methods};
 use crate::handle::{AnyHandle, Handle, common_methods};
-use crate::map::Region;
 use crate::protocol::{self, Areas, Memory};
+use crate::session::SlotRegion;
 use crate::store::Store;
 use crate::wait::sealed::{Sealed, Target};
 
@@ -37,7 +37,7 @@ use crate::wait::sealed::{Sealed, Target};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Array<T> {
-    pub(crate) handle: Handle<Region>,
+    pub(crate) handle: Handle<SlotRegion>,
     pub(crate) areas: Areas,
     shape: Shape,
     element: PhantomData<T>,

@@ -10,7 +10,7 @@ use crate::element::ElementRegion;
 use crate::error::{Error, Result};
 use crate::guard::lock_methods;
 use crate::handle::{AnyHandle, Handle, common_methods};
-use crate::map::Region;
+use crate::session::{SlotElements, SlotRegion};
 use crate::store::Store;
 use crate::wait::sealed::{Sealed, Target};
 
@@ -38,8 +38,8 @@ use crate::wait::sealed::{Sealed, Target};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Buffer<T> {
-    pub(crate) handle: Handle<Region>,
-    pub(crate) elements: ElementRegion,
+    pub(crate) handle: Handle<SlotRegion>,
+    pub(crate) elements: SlotElements,
     shape: Shape,
     element: PhantomData<T>,
 }
@@ -225,7 +225,7 @@ impl<T: Element> Buffer<T> {
     /// - In a store that was opened read-only, a store is a SIGSEGV.
     pub fn as_ptr(&self) -> *mut T {
         // What is stored through it is to be synced by this process, too.
-        let _ = self.handle.store.check_writable();
+        let _ = self.handle.check_writable();
         self.elements.as_mut_ptr().cast()
     }
 
@@ -240,7 +240,7 @@ impl<T: Element> Buffer<T> {
 
     /// An error unless elements may be stored.
     fn check_usable(&self) -> Result<()> {
-        self.handle.store.check_writable()?;
+        self.handle.check_writable()?;
         match self.is_removed() {
             true => Err(self.handle.removed()),
             false => Ok(()),

@@ -8,12 +8,13 @@
 
 #![allow(unsafe_code)]
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use portable_atomic::AtomicU128;
 
-use crate::map::{Region, spin};
+use crate::map::{KeepsMapped, Map, Region, spin};
 use crate::protocol::{CONTROL, Cell, Control, Memory, VALUE};
 
 /// Whether this processor has what a cell needs.
@@ -21,29 +22,29 @@ pub(crate) fn is_supported() -> bool {
     AtomicU128::is_lock_free()
 }
 
-/// A scalar slot's memory.
+/// A scalar slot's memory: a part of the mapping that begins with a cell.
 #[derive(Clone, Debug)]
-pub(crate) struct CellRegion(Region);
+pub(crate) struct CellRegion<K: KeepsMapped = Arc<Map>>(Region<K>);
 
-impl CellRegion {
+impl<K: KeepsMapped> CellRegion<K> {
     /// `region` starts with a cell.
-    pub(crate) fn new(region: Region) -> CellRegion {
+    #[inline]
+    pub(crate) fn new(region: Region<K>) -> CellRegion<K> {
+        assert!(region.holds_cell(), "a cell is 16 aligned bytes");
         CellRegion(region)
     }
-}
 
-impl AsRef<Region> for CellRegion {
-    fn as_ref(&self) -> &Region {
-        &self.0
+    #[inline]
+    fn ptr(&self) -> *mut u128 {
+        self.0.as_mut_ptr().cast()
     }
 }
 
-/// The control word of the cell that this part of the mapping starts with, acquired.
-#[inline]
-pub(crate) fn control(region: &Region) -> Control {
-    // SAFETY: the pointer is 16-aligned and valid for as long as `region` lives; all that
-    // changes these bytes does so by `swap`.
-    unsafe { load(region.cell_ptr()) }.control
+impl<K: KeepsMapped> AsRef<Region<K>> for CellRegion<K> {
+    #[inline]
+    fn as_ref(&self) -> &Region<K> {
+        &self.0
+    }
 }
 
 /// The control word of the slot, of either form, that is so many bytes from the start of this
@@ -67,7 +68,7 @@ fn unpack(bits: u128) -> Cell {
     Cell { value: bits as u64, control: Control::from_bits((bits >> 64) as u64) }
 }
 
-impl Memory for CellRegion {
+impl<K: KeepsMapped> Memory for CellRegion<K> {
     #[inline]
     fn load(&self, word: usize, order: Ordering) -> u64 {
         match word {
@@ -105,16 +106,16 @@ impl Memory for CellRegion {
 
     #[inline]
     fn cell(&self) -> Cell {
-        // SAFETY: the pointer is 16-aligned and valid for as long as `self.0` lives; all
-        // that changes these bytes does so by `swap`.
-        unsafe { load(self.0.cell_ptr()) }
+        // SAFETY: the pointer is 16-aligned, as `new` has checked, and valid for as long as
+        // `self.0` lives; all that changes these bytes does so by `swap`.
+        unsafe { load(self.ptr()) }
     }
 
     #[inline]
     fn swap_cell(&self, old: Cell, new: Cell, order: Ordering) -> Result<(), Cell> {
-        // SAFETY: the pointer is 16-aligned and valid for as long as `self.0` lives; all
-        // that changes these bytes does so by this very operation.
-        unsafe { swap(self.0.cell_ptr(), old, new, order) }
+        // SAFETY: the pointer is 16-aligned, as `new` has checked, and valid for as long as
+        // `self.0` lives; all that changes these bytes does so by this very operation.
+        unsafe { swap(self.ptr(), old, new, order) }
     }
 
     #[inline]

@@ -118,7 +118,7 @@ fn check_slot(
     };
     if control.owner() != REMOVED {
         let found = directory::find(attachment, &descriptor.name);
-        if !matches!(found, Ok(Some((ref found, _))) if found.live == descriptor.live) {
+        if !matches!(found, Ok(Some(ref found)) if found.entry.live() == descriptor.live) {
             check.note(name, "the index does not lead to it");
         }
     }

@@ -2,20 +2,18 @@
 //! from, and written to, what they have of its slot in private memory.
 
 use std::ops::RangeBounds;
-use std::sync::Arc;
 
 use crate::array::Array;
-use crate::attach::Attachment;
-use crate::cell::CellRegion;
 use crate::data::{Data, Elements, Scalar, TEXT_LEN};
 use crate::dtype::{Element, ScalarType};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
-use crate::layout::Descriptor;
-use crate::map::Region;
+use crate::map::Map;
 use crate::memory::AnyMemory;
-use crate::protocol::Areas;
+use crate::protocol::Form;
+use crate::session::{Session, SlotCell, SlotRegion};
 use crate::slot::{Kind, Slot};
+use crate::store::Store;
 use crate::text::{Bytes, Content, Text, into_text};
 use crate::value::Value;
 use sealed::{View, ViewMut};
@@ -109,53 +107,81 @@ pub struct SlotRef<'h>(AnyRef<'h>);
 
 #[derive(Clone, Copy, Debug)]
 enum AnyRef<'h> {
-    Scalar(&'h Handle<CellRegion>),
-    Areas(&'h Handle<Region>, Areas),
+    Scalar(&'h Handle<SlotCell>),
+    Areas(&'h Handle<SlotRegion>),
+}
+
+/// Runs an expression on the handle of either kind.
+macro_rules! on_ref {
+    ($slot:expr, $handle:ident => $result:expr) => {
+        match $slot {
+            AnyRef::Scalar($handle) => $result,
+            AnyRef::Areas($handle) => $result,
+        }
+    };
 }
 
 impl<'h> SlotRef<'h> {
-    fn scalar(handle: &'h Handle<CellRegion>) -> SlotRef<'h> {
+    fn scalar(handle: &'h Handle<SlotCell>) -> SlotRef<'h> {
         SlotRef(AnyRef::Scalar(handle))
     }
 
-    fn areas(handle: &'h Handle<Region>, areas: Areas) -> SlotRef<'h> {
-        SlotRef(AnyRef::Areas(handle, areas))
+    fn areas(handle: &'h Handle<SlotRegion>) -> SlotRef<'h> {
+        SlotRef(AnyRef::Areas(handle))
     }
 
-    pub(crate) fn attachment(&self) -> &'h Arc<Attachment> {
-        match self.0 {
-            AnyRef::Scalar(handle) => &handle.store.attachment,
-            AnyRef::Areas(handle, _) => &handle.store.attachment,
-        }
+    fn session(&self) -> &'h Session {
+        on_ref!(self.0, handle => handle.session())
     }
 
-    pub(crate) fn descriptor(&self) -> &'h Arc<Descriptor> {
-        match self.0 {
-            AnyRef::Scalar(handle) => &handle.descriptor,
-            AnyRef::Areas(handle, _) => &handle.descriptor,
-        }
+    /// The first line of its descriptor.
+    pub(crate) fn line(&self) -> u32 {
+        on_ref!(self.0, handle => handle.line)
     }
 
-    /// A copy of what its handle knows of its memory.
-    pub(crate) fn memory(&self) -> AnyMemory {
-        match self.0 {
-            AnyRef::Scalar(handle) => AnyMemory::Scalar(handle.memory.clone()),
-            AnyRef::Areas(handle, areas) => AnyMemory::Areas(handle.memory.clone(), areas),
-        }
+    pub(crate) fn form(&self) -> Form {
+        on_ref!(self.0, handle => handle.form)
+    }
+
+    /// Where in the file it is.
+    #[inline]
+    pub(crate) fn place(&self) -> u64 {
+        on_ref!(self.0, handle => handle.place())
+    }
+
+    /// The same, and how many bytes it has there.
+    pub(crate) fn extent(&self) -> (u64, u64) {
+        on_ref!(self.0, handle => (handle.place(), handle.memory.as_ref().len()))
+    }
+
+    pub(crate) fn name(&self) -> &'h str {
+        on_ref!(self.0, handle => handle.name())
+    }
+
+    /// Its memory, for as long as this store, whose slot it is, is borrowed.
+    pub(crate) fn memory<'m>(&self, store: &'m Store) -> AnyMemory<&'m Map> {
+        let map = &*store.attachment().map;
+        AnyMemory::new(on_ref!(self.0, handle => handle.memory.as_ref().kept_by(map)), self.form())
     }
 
     /// [`Error::Invalid`] unless it is of this store.
-    pub(crate) fn check_store(&self, attachment: &Arc<Attachment>) -> Result<()> {
-        if Arc::ptr_eq(self.attachment(), attachment) {
-            return Ok(());
+    #[inline]
+    pub(crate) fn check_store(&self, store: &Store) -> Result<()> {
+        match std::ptr::eq(self.session(), &**store.session) {
+            true => Ok(()),
+            false => Err(self.of_another(store)),
         }
+    }
+
+    #[cold]
+    fn of_another(&self, store: &Store) -> Error {
         let what = format!(
             "it is a slot of another store, {}; open it through the store that the transaction \
              or snapshot is of",
-            self.attachment().path.display()
+            self.session().attachment().path.display()
         );
-        let slot = Some(self.descriptor().name.clone());
-        Err(Error::Invalid { path: attachment.path.clone(), slot, what })
+        let (path, slot) = (store.path().to_owned(), Some(self.name().to_owned()));
+        Error::Invalid { path, slot, what }
     }
 }
 
@@ -224,7 +250,7 @@ impl<T: Element> Ranged for Array<T> {
     ) -> Result<Vec<T>> {
         let range = self.positions(range)?;
         let mut elements = vec![T::default(); range.len()];
-        let slot = SlotRef::areas(&self.handle, self.areas);
+        let slot = SlotRef::areas(&self.handle);
         T::with_bytes(&mut elements, |out| view.read(slot, self.byte(range.start), out))?;
         Ok(elements)
     }
@@ -237,7 +263,7 @@ impl<T: Element> Ranged for Array<T> {
     ) -> Result<()> {
         let range = self.positions(range)?;
         self.check_length(range.len(), new.len())?;
-        let slot = SlotRef::areas(&self.handle, self.areas);
+        let slot = SlotRef::areas(&self.handle);
         view.write(slot, self.byte(range.start), T::bytes(new))
     }
 
@@ -258,10 +284,10 @@ impl<T: Element> Ranged for Array<T> {
 /// The bytes of a text, or of bytes.
 fn load_content(
     view: &mut impl View,
-    handle: &Handle<Region>,
+    handle: &Handle<SlotRegion>,
     content: &Content,
 ) -> Result<Vec<u8>> {
-    let slot = SlotRef::areas(handle, content.areas);
+    let slot = SlotRef::areas(handle);
     let len = usize::try_from(load_bits(view, slot)?).unwrap_or(usize::MAX);
     // A length beyond the capacity comes from a damaged file.
     let mut bytes = vec![0; len.min(content.capacity)];
@@ -271,12 +297,12 @@ fn load_content(
 
 fn store_content(
     view: &mut impl ViewMut,
-    handle: &Handle<Region>,
+    handle: &Handle<SlotRegion>,
     content: &Content,
     bytes: &[u8],
 ) -> Result<()> {
     let new = content.of_bytes(handle, bytes)?;
-    view.write(SlotRef::areas(handle, content.areas), 0, &new)
+    view.write(SlotRef::areas(handle), 0, &new)
 }
 
 macro_rules! transactional_content {
@@ -417,10 +443,8 @@ impl Slot {
     pub(crate) fn slot_ref(&self) -> Result<SlotRef<'_>> {
         match &self.kind {
             Kind::Value(handle, _) => Ok(SlotRef::scalar(handle)),
-            Kind::Array(handle, areas, ..) => Ok(SlotRef::areas(handle, *areas)),
-            Kind::Text(handle, content) | Kind::Bytes(handle, content) => {
-                Ok(SlotRef::areas(handle, content.areas))
-            }
+            Kind::Array(handle, ..) => Ok(SlotRef::areas(handle)),
+            Kind::Text(handle, _) | Kind::Bytes(handle, _) => Ok(SlotRef::areas(handle)),
             Kind::Buffer(handle, ..) => {
                 let what = "a buffer is raw memory, which has no part in transactions and \
                             snapshots; use an array";

@@ -2,29 +2,35 @@
 //! here may have been written by anybody: it is copied to private memory, then checked,
 //! then used.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::attach::Attachment;
-use crate::cell::{self, CellRegion};
+use crate::cell::CellRegion;
 use crate::error::{Error, Result};
+use crate::known::Entry;
 use crate::layout::{Descriptor, FLAG_NO_CHECKPOINT, GRANULE, LINE, MAX_LINES, hash_name, live};
-use crate::map::Region;
+use crate::map::{KeepsMapped, Map, Region};
 use crate::protocol::{
     self, FREE, Failure, Form, Held, Memory, Owner, Patience, REMOVED, STALE, VALUE,
 };
 use crate::space::{self, Definition};
 
 /// How many lines of the directory are in use.
+#[inline]
 pub(crate) fn count(attachment: &Attachment) -> Result<u32> {
     // Acquire: who sees the count sees the descriptors below it.
     let word = attachment.live.load(live::COUNT, Acquire);
     let (count, complement) = (word as u32, (word >> 32) as u32);
     if count != !complement || u64::from(count) > attachment.header.regions.directory_lines {
-        let what = format!("the directory's count is {word:#x}, which is none");
-        return Err(Error::corrupt(&attachment.path, what));
+        return Err(no_count(attachment, word));
     }
     Ok(count)
+}
+
+#[cold]
+fn no_count(attachment: &Attachment, word: u64) -> Error {
+    let what = format!("the directory's count is {word:#x}, which is none");
+    Error::corrupt(&attachment.path, what)
 }
 
 /// The count's word: with its complement, so that a flipped bit shows.
@@ -95,6 +101,25 @@ pub(crate) fn each_between(
     Ok(())
 }
 
+/// Calls `f` with each slot on lines from `line` up to `count` that has not been removed. Each
+/// descriptor is read but once.
+pub(crate) fn each_slot<'a>(
+    attachment: &'a Attachment,
+    mut line: u32,
+    count: u32,
+    mut f: impl FnMut(Found<'a>),
+) -> Result<()> {
+    while line < count {
+        let entry = attachment.known.get(line, || descriptor(attachment, line, count))?;
+        let region = entry_region(attachment, entry)?;
+        if !is_removed(&region, entry.form()) {
+            f(Found { line, entry, region });
+        }
+        line += entry.descriptor().lines() as u32;
+    }
+    Ok(())
+}
+
 /// The slot's part of the mapping.
 pub(crate) fn region(attachment: &Attachment, descriptor: &Descriptor) -> Result<Region> {
     attachment
@@ -102,49 +127,65 @@ pub(crate) fn region(attachment: &Attachment, descriptor: &Descriptor) -> Result
         .map_err(|error| error.of_slot(&descriptor.name))
 }
 
+#[inline]
+fn entry_region<'a>(attachment: &'a Attachment, entry: &Entry) -> Result<Region<&'a Map>> {
+    let (live, len) = (entry.live(), entry.live_len());
+    Region::of(&*attachment.map, live, len)
+        .map_err(|why| attachment.unmapped(why, live + len).of_slot(&entry.descriptor().name))
+}
+
 /// Whether the slot has been removed.
-pub(crate) fn is_removed(region: &Region, form: Form) -> bool {
+#[inline]
+pub(crate) fn is_removed<K: KeepsMapped>(region: &Region<K>, form: Form) -> bool {
     // Relaxed: removal is for ever, and what was the slot stays readable.
     let control = match form {
-        Form::Scalar => cell::control(region),
+        Form::Scalar => CellRegion::new(region.by_ref()).control(Relaxed),
         Form::Areas(_) | Form::Lock => region.control(Relaxed),
     };
     control.owner() == REMOVED
 }
 
+/// A slot.
+pub(crate) struct Found<'a> {
+    /// The first line of its descriptor.
+    pub(crate) line: u32,
+    pub(crate) entry: &'a Entry,
+    /// Its part of the mapping.
+    pub(crate) region: Region<&'a Map>,
+}
+
 /// The slot of this name, if there is one.
-pub(crate) fn find(attachment: &Attachment, name: &str) -> Result<Option<Found>> {
+#[inline]
+pub(crate) fn find<'a>(attachment: &'a Attachment, name: &str) -> Result<Option<Found<'a>>> {
     probe(attachment, name).map(|(found, _)| found)
 }
 
-/// A slot: its descriptor, and its part of the mapping.
-pub(crate) type Found = (Arc<Descriptor>, Region);
-
 /// The slot of this name, and the place in the index where a new one would be noted.
-fn probe(attachment: &Attachment, name: &str) -> Result<(Option<Found>, Option<usize>)> {
+#[inline]
+fn probe<'a>(attachment: &'a Attachment, name: &str) -> Result<(Option<Found<'a>>, Option<usize>)> {
     let hash = hash_name(name);
     let mask = attachment.header.regions.index_entries - 1;
     let mut vacant = None;
     let mut at = hash & mask;
     for _ in 0..=mask {
         // Relaxed: the count, acquired below, says whether its line is there.
-        let entry = attachment.index.load(at as usize, Relaxed);
-        if entry == 0 {
+        let in_index = attachment.index.load(at as usize, Relaxed);
+        if in_index == 0 {
             return Ok((None, vacant.or(Some(at as usize))));
         }
-        let line = (entry as u32).wrapping_sub(1);
+        let line = (in_index as u32).wrapping_sub(1);
         let count = count(attachment)?;
         if line >= count {
             // Left by one who died while defining.
             vacant = vacant.or(Some(at as usize));
-        } else if entry >> 32 == hash >> 32 {
+        } else if in_index >> 32 == hash >> 32 {
             // All of it, before anything in it is believed: a damaged one must not pass for
             // another slot's, and its name be defined anew.
-            let descriptor = attachment.known.get(line, || descriptor(attachment, line, count))?;
-            if descriptor.name == name {
-                let region = region(attachment, &descriptor)?;
-                if !is_removed(&region, descriptor.form()) {
-                    return Ok((Some((descriptor, region)), None));
+            let entry = attachment.known.get(line, || descriptor(attachment, line, count))?;
+            if entry.is_named(name) {
+                let region = entry_region(attachment, entry)?;
+                if !is_removed(&region, entry.form()) {
+                    return Ok((Some(Found { line, entry, region }), None));
                 }
                 vacant = vacant.or(Some(at as usize));
             }
@@ -185,17 +226,17 @@ fn index_entry(hash: u64, line: u32) -> u64 {
 
 /// The slot of this name: the one that is there, or else a new one of this definition.
 /// The flag tells which: true for a new one.
-pub(crate) fn define(
-    attachment: &Attachment,
+pub(crate) fn define<'a>(
+    attachment: &'a Attachment,
     patience: &mut Patience,
     definition: &Definition<'_>,
-) -> Result<(Arc<Descriptor>, Region, bool)> {
+) -> Result<(Found<'a>, bool)> {
     attachment.check_writable()?;
     let lock = attachment.live.part(live::DIRECTORY_LOCK, 2);
     let _held = lock_directory(attachment, &lock, patience)?;
     let (found, vacant) = probe(attachment, definition.name)?;
-    if let Some((descriptor, region)) = found {
-        return Ok((descriptor, region, false));
+    if let Some(found) = found {
+        return Ok((found, false));
     }
     let full = |limit, size| Error::Full { path: attachment.path.clone(), limit, size };
     let header = &attachment.header;
@@ -227,7 +268,9 @@ pub(crate) fn define(
     attachment.index.store(vacant, entry, Relaxed);
     // Release: who sees the count sees descriptor, index and first content.
     attachment.live.store(live::COUNT, count_word(next_count), Release);
-    Ok((Arc::new(descriptor), region, true))
+    // Known only now: had anything failed, another one would have come to its line.
+    let entry = attachment.known.get(count, || Ok(descriptor))?;
+    Ok((Found { line: count, entry, region: entry_region(attachment, entry)? }, true))
 }
 
 fn lock_directory<'a>(

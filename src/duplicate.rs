@@ -56,9 +56,12 @@ pub(crate) fn duplicate(
                 areas: descriptor.areas,
                 initial: None,
             };
-            let (twin, to, _) = directory::define(to, patience, &definition)?;
-            let content_len = descriptor.content_len() as usize;
-            twins.push(Twin { content_len, to, to_form: twin.form() });
+            let (twin, _) = directory::define(to, patience, &definition)?;
+            twins.push(Twin {
+                content_len: descriptor.content_len() as usize,
+                to: directory::region(to, twin.entry.descriptor())?,
+                to_form: twin.entry.form(),
+            });
             slots.push(from, &descriptor)
         })?;
         line = count;

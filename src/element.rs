@@ -1,18 +1,19 @@
 //! A buffer's elements: each an atomic of its own size in the mapping, and no protocol over
 //! them all.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, fence};
 
 use crate::copy::{self, Atomic};
 use crate::dtype::ScalarType;
-use crate::map::Region;
+use crate::map::{KeepsMapped, Map, Region};
 use crate::protocol::Areas;
 
 /// The elements of one buffer, as their bits, zero-extended.
 #[derive(Clone, Debug)]
-pub(crate) struct ElementRegion {
-    region: Region,
+pub(crate) struct ElementRegion<K: KeepsMapped = Arc<Map>> {
+    region: Region<K>,
     /// Bytes of an element: 1, 2, 4 or 8.
     size: usize,
     len: usize,
@@ -42,9 +43,9 @@ macro_rules! with_atomics {
     };
 }
 
-impl ElementRegion {
+impl<K: KeepsMapped> ElementRegion<K> {
     /// Those of a buffer's slot.
-    pub(crate) fn new(slot: &Region, areas: &Areas, of: ScalarType, len: usize) -> ElementRegion {
+    pub(crate) fn new(slot: &Region<K>, areas: &Areas, of: ScalarType, len: usize) -> Self {
         let region = slot.part(areas.first, areas.words);
         ElementRegion { region, size: of.size(), len }
     }

@@ -5,11 +5,10 @@ use std::marker::PhantomData;
 use std::os::fd::OwnedFd;
 
 use crate::attach::Attachment;
-use crate::cell::CellRegion;
 use crate::error::Result;
-use crate::handle::{Handle, ParkedUpdate, UpdateLock};
-use crate::map::Region;
-use crate::protocol::{self, Areas, Held, Memory, Parked, Peers};
+use crate::handle::{Handle, ParkedUpdate, SlotMemory, UpdateLock};
+use crate::protocol::{self, Areas, Held, Parked, Peers};
+use crate::session::{SlotCell, SlotRegion};
 
 /// A slot's lock, held until dropped. The holder's own updates go through; everybody
 /// else's wait; reads never do. In the child of a fork it is inert.
@@ -36,8 +35,8 @@ pub struct Guard<'a> {
 }
 
 enum AnyHeld<'a> {
-    Scalar(Held<'a, CellRegion, Attachment>),
-    Areas(Held<'a, Region, Attachment>),
+    Scalar(Held<'a, SlotCell, Attachment>),
+    Areas(Held<'a, SlotRegion, Attachment>),
 }
 
 /// Notes that this thread has a guard of the slot, for as long as it exists.
@@ -93,17 +92,17 @@ impl std::fmt::Debug for Guard<'_> {
     }
 }
 
-impl<M: Memory> Handle<M> {
+impl<M: SlotMemory> Handle<M> {
     fn guard<'a>(
         &'a self,
         wrap: impl FnOnce(Held<'a, M, Attachment>) -> AnyHeld<'a>,
     ) -> Result<Guard<'a>> {
         let attachment = self.attachment();
-        self.store.check_writable()?;
+        self.check_writable()?;
         let mut patience = self.patience();
         let held = protocol::lock(&self.memory, attachment, self.form, &mut patience)
             .map_err(|failure| self.explain(failure, &patience))?;
-        let slot = self.descriptor.live;
+        let slot = self.place();
         attachment.add_guard(slot);
         let mark = Mark { attachment, slot, fork_generation: attachment.fork_generation() };
         Ok(Guard { mark, held: wrap(held), not_send: PhantomData })
@@ -117,13 +116,13 @@ impl<M: Memory> Handle<M> {
     ) -> Guard<'a> {
         let ParkedGuard { held, fork_generation } = parked;
         let attachment = self.attachment();
-        let mark = Mark { attachment, slot: self.descriptor.live, fork_generation };
+        let mark = Mark { attachment, slot: self.place(), fork_generation };
         let held = wrap(held.resume(&self.memory, attachment));
         Guard { mark, held, not_send: PhantomData }
     }
 }
 
-impl Handle<CellRegion> {
+impl Handle<SlotCell> {
     pub(crate) fn lock(&self) -> Result<Guard<'_>> {
         self.guard(AnyHeld::Scalar)
     }
@@ -133,7 +132,7 @@ impl Handle<CellRegion> {
     }
 }
 
-impl Handle<Region> {
+impl Handle<SlotRegion> {
     pub(crate) fn lock(&self) -> Result<Guard<'_>> {
         self.guard(AnyHeld::Areas)
     }
@@ -146,14 +145,14 @@ impl Handle<Region> {
 /// The lock of one update of a slot with areas. Dropping it undoes the update.
 #[derive(Debug)]
 pub(crate) struct OwnedUpdate {
-    handle: Handle<Region>,
+    handle: Handle<SlotRegion>,
     areas: Areas,
     /// `None` only while it is dropped.
     parked: Option<ParkedUpdate>,
     not_send: PhantomData<*const ()>,
 }
 
-impl Handle<Region> {
+impl Handle<SlotRegion> {
     pub(crate) fn begin_update(&self, areas: Areas) -> Result<OwnedUpdate> {
         let parked = Some(self.lock_for_update()?.park());
         Ok(OwnedUpdate { handle: self.clone(), areas, parked, not_send: PhantomData })
@@ -161,7 +160,7 @@ impl Handle<Region> {
 }
 
 impl OwnedUpdate {
-    fn resume(&mut self) -> Option<UpdateLock<'_, Region>> {
+    fn resume(&mut self) -> Option<UpdateLock<'_, SlotRegion>> {
         self.parked.take().map(|parked| self.handle.resume_update(parked))
     }
 

@@ -1,35 +1,44 @@
 //! What all handles have in common: a slot's memory, its descriptor, its store.
 
 use std::cell::{Cell, RefCell};
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::attach::Attachment;
 use crate::cell::CellRegion;
 use crate::define::Define;
-use crate::directory;
-use crate::dtype::SlotType;
+use crate::directory::{self, Found};
+use crate::dtype::{ScalarType, SlotType};
 use crate::error::{Error, Result};
 use crate::layout::{Descriptor, MOST_TEXT, name_problem};
-use crate::map::Region;
 use crate::protocol::{self, Areas, Failure, Form, Held, Memory, Parked, Patience, REMOVED};
+use crate::session::{Session, SharedSession, SlotCell, SlotRegion};
 use crate::space::Definition;
 use crate::store::Store;
 
-/// One slot's memory, of the kind that its form needs.
+/// One slot's memory, of the kind that its form needs. It keeps the session, and with that all
+/// else: so a handle is one count of references.
 #[derive(Clone, Debug)]
 pub(crate) struct Handle<M> {
-    pub(crate) store: Store,
-    pub(crate) descriptor: Arc<Descriptor>,
+    pub(crate) memory: M,
     /// The descriptor's, worked out once.
     pub(crate) form: Form,
-    pub(crate) memory: M,
+    /// The descriptor's first line.
+    pub(crate) line: u32,
+    lock_timeout: Option<Duration>,
 }
+
+/// The memory that a handle keeps.
+pub(crate) trait SlotMemory:
+    Memory + AsRef<SlotRegion> + Clone + Send + Sync + 'static
+{
+}
+
+impl<M: Memory + AsRef<SlotRegion> + Clone + Send + Sync + 'static> SlotMemory for M {}
 
 /// The kind of memory that a slot's form needs.
 pub(crate) enum AnyHandle {
-    Scalar(Handle<CellRegion>),
-    Areas(Handle<Region>, Areas),
+    Scalar(Handle<SlotCell>),
+    Areas(Handle<SlotRegion>, Areas),
 }
 
 impl Store {
@@ -40,24 +49,35 @@ impl Store {
         slot_type: &SlotType,
         define: Define<impl Sized>,
     ) -> Result<AnyHandle> {
-        let attachment = &*self.attachment;
-        let (descriptor, region, new) = match directory::find(attachment, name)? {
-            Some((descriptor, region)) => (descriptor, region, false),
+        let (found, new) = match directory::find(self.attachment(), name)? {
+            Some(found) => (found, false),
             None => self.define_slot(name, slot_type, &define)?,
         };
         if !new && define.create_new {
-            let slot = Some(name.to_owned());
-            return Err(Error::Exists { path: attachment.path.clone(), slot });
+            let (path, slot) = (self.path().to_owned(), Some(name.to_owned()));
+            return Err(Error::Exists { path, slot });
         }
-        if !descriptor.slot_type.opens_as(slot_type) {
-            return Err(Error::Type {
-                path: attachment.path.clone(),
-                slot: name.to_owned(),
-                asked: slot_type.clone().into(),
-                found: descriptor.slot_type.clone().into(),
-            });
+        if !found.entry.opens_as(slot_type) {
+            return Err(self.other_type(slot_type, found.entry.descriptor()));
         }
-        Ok(self.handle(descriptor, region))
+        Ok(self.handle(found))
+    }
+
+    /// The value of this name, if it is there with this type: what is opened again and again.
+    pub(crate) fn find_value(&self, name: &str, of: ScalarType) -> Option<Handle<SlotCell>> {
+        let found = directory::find(self.attachment(), name).ok()??;
+        let is_of = found.entry.opens_as(&SlotType::Value(of));
+        is_of.then(|| self.handle_of(found, CellRegion::new))
+    }
+
+    #[cold]
+    fn other_type(&self, asked: &SlotType, found: &Descriptor) -> Error {
+        Error::Type {
+            path: self.path().to_owned(),
+            slot: found.name.clone(),
+            asked: asked.clone().into(),
+            found: found.slot_type.clone().into(),
+        }
     }
 
     /// Defines the slot, unless somebody else has just done it; whether it is new.
@@ -67,8 +87,8 @@ impl Store {
         name: &str,
         slot_type: &SlotType,
         define: &Define<impl Sized>,
-    ) -> Result<(Arc<Descriptor>, Region, bool)> {
-        let attachment = &*self.attachment;
+    ) -> Result<(Found<'_>, bool)> {
+        let attachment = self.attachment();
         if let Some(why) = name_problem(name) {
             let (path, name) = (attachment.path.clone(), name.to_owned());
             return Err(Error::BadName { path, name, why });
@@ -119,16 +139,20 @@ impl Store {
     }
 
     /// The handle of a slot that was found.
-    pub(crate) fn handle(&self, descriptor: Arc<Descriptor>, region: Region) -> AnyHandle {
-        let (store, form) = (self.clone(), descriptor.form());
-        match form {
-            Form::Areas(areas) => {
-                AnyHandle::Areas(Handle { store, descriptor, form, memory: region }, areas)
-            }
-            Form::Scalar | Form::Lock => {
-                let memory = CellRegion::new(region);
-                AnyHandle::Scalar(Handle { store, descriptor, form, memory })
-            }
+    pub(crate) fn handle(&self, found: Found<'_>) -> AnyHandle {
+        match found.entry.form() {
+            Form::Areas(areas) => AnyHandle::Areas(self.handle_of(found, |region| region), areas),
+            Form::Scalar | Form::Lock => AnyHandle::Scalar(self.handle_of(found, CellRegion::new)),
+        }
+    }
+
+    #[inline]
+    fn handle_of<M>(&self, found: Found<'_>, memory: impl FnOnce(SlotRegion) -> M) -> Handle<M> {
+        Handle {
+            memory: memory(found.region.kept_by(SharedSession::clone(&self.session))),
+            form: found.entry.form(),
+            line: found.line,
+            lock_timeout: self.settings.lock_timeout,
         }
     }
 
@@ -136,8 +160,8 @@ impl Store {
     pub(crate) fn not_found(&self, name: &str) -> Error {
         let mut closest: Option<(usize, String)> = None;
         // A damaged directory does not keep the slot from not being there.
-        let _ = directory::each(&self.attachment, |descriptor| {
-            let region = directory::region(&self.attachment, &descriptor)?;
+        let _ = directory::each(self.attachment(), |descriptor| {
+            let region = directory::region(self.attachment(), &descriptor)?;
             if !directory::is_removed(&region, descriptor.form()) {
                 let distance = edit_distance(name, &descriptor.name);
                 if closest.as_ref().is_none_or(|(least, _)| distance < *least) {
@@ -148,7 +172,7 @@ impl Store {
         });
         let near = closest.filter(|(distance, _)| *distance <= 1 + name.chars().count() / 4);
         Error::NotFound {
-            path: self.attachment.path.clone(),
+            path: self.path().to_owned(),
             slot: Some(name.to_owned()),
             closest: near.map(|(_, name)| name),
         }
@@ -173,9 +197,8 @@ impl Store {
     /// ```
     pub fn remove(&self, name: &str) -> Result<()> {
         self.check_writable()?;
-        let found = directory::find(&self.attachment, name)?;
-        let (descriptor, region) = found.ok_or_else(|| self.not_found(name))?;
-        let removed = match self.handle(descriptor, region) {
+        let found = directory::find(self.attachment(), name)?;
+        let removed = match self.handle(found.ok_or_else(|| self.not_found(name))?) {
             AnyHandle::Scalar(handle) => handle.remove(),
             AnyHandle::Areas(handle, _) => handle.remove(),
         };
@@ -201,23 +224,44 @@ fn edit_distance(a: &str, b: &str) -> usize {
     row[row.len() - 1]
 }
 
-impl<M: Memory> Handle<M> {
+impl<M: SlotMemory> Handle<M> {
+    #[inline]
+    pub(crate) fn session(&self) -> &Session {
+        self.memory.as_ref().keeper()
+    }
+
     #[inline]
     pub(crate) fn attachment(&self) -> &Attachment {
-        &self.store.attachment
+        self.session().attachment()
+    }
+
+    pub(crate) fn descriptor(&self) -> &Descriptor {
+        self.attachment().known.descriptor(self.line)
     }
 
     pub(crate) fn name(&self) -> &str {
-        &self.descriptor.name
+        &self.descriptor().name
+    }
+
+    /// Where the slot is in the file, which tells it from all others of its store.
+    #[inline]
+    pub(crate) fn place(&self) -> u64 {
+        self.memory.as_ref().offset()
+    }
+
+    /// An error unless the store may be written.
+    #[inline]
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        self.session().check_writable()
     }
 
     #[inline]
     pub(crate) fn patience(&self) -> Patience {
-        Patience::new(self.store.settings.lock_timeout)
+        Patience::new(self.lock_timeout)
     }
 
     pub(crate) fn set_lock_timeout(&mut self, timeout: Option<Duration>) {
-        self.store.settings.lock_timeout = timeout;
+        self.lock_timeout = timeout;
     }
 
     pub(crate) fn explain(&self, failure: Failure, patience: &Patience) -> Error {
@@ -236,14 +280,14 @@ impl<M: Memory> Handle<M> {
 
     /// Whether this thread has the slot locked through a guard, outside of an update.
     pub(crate) fn is_guarded(&self) -> bool {
-        self.attachment().is_guarded(self.descriptor.live)
+        self.attachment().is_guarded(self.place())
     }
 
     /// The slot's lock, for one update: waits for it, or goes on under this thread's own
     /// guard.
     #[inline]
     pub(crate) fn lock_for_update(&self) -> Result<UpdateLock<'_, M>> {
-        self.store.check_writable()?;
+        self.check_writable()?;
         let mut patience = self.patience();
         match protocol::lock(&self.memory, self.attachment(), self.form, &mut patience) {
             Ok(held) => Ok(UpdateLock { held, busy: None }),
@@ -256,7 +300,7 @@ impl<M: Memory> Handle<M> {
         if !matches!(failure, Failure::Deadlock) || !self.is_guarded() {
             return Err(self.explain(failure, patience));
         }
-        let busy = Busy::new(self.attachment(), self.descriptor.live);
+        let busy = Busy::new(self.attachment(), self.place());
         Ok(UpdateLock { held: Held::nested(&self.memory, self.attachment()), busy: Some(busy) })
     }
 
@@ -304,7 +348,7 @@ impl<M: Memory> Handle<M> {
     /// An update's lock as it was before it was parked, of this very slot.
     pub(crate) fn resume_update(&self, parked: ParkedUpdate) -> UpdateLock<'_, M> {
         let attachment = self.attachment();
-        let busy = parked.busy.then_some(Busy { attachment, slot: self.descriptor.live });
+        let busy = parked.busy.then_some(Busy { attachment, slot: self.place() });
         UpdateLock { held: parked.held.resume(&self.memory, attachment), busy }
     }
 
@@ -375,7 +419,7 @@ impl Drop for Busy<'_> {
 }
 
 thread_local! {
-    /// The scalars whose update this thread is inside of: the attachment's address and the
+    /// The scalars whose update this thread is inside of: the session's address and the
     /// slot's offset. A second update inside would make the outer one lose for ever.
     static UPDATING: RefCell<Vec<(usize, u64)>> = const { RefCell::new(Vec::new()) };
     /// How many they are: all that most updates have to look at.
@@ -392,17 +436,17 @@ impl Drop for Updating {
     }
 }
 
-fn identity(store: &Store, descriptor: &Descriptor) -> (usize, u64) {
-    (Arc::as_ptr(&store.attachment).addr(), descriptor.live)
+fn identity(session: &Session, place: u64) -> (usize, u64) {
+    (std::ptr::from_ref(session).addr(), place)
 }
 
-/// Whether this thread is inside an update of this value.
+/// Whether this thread is inside an update of the value at this place.
 #[inline]
-pub(crate) fn is_updating(store: &Store, descriptor: &Descriptor) -> bool {
-    UPDATES.get() > 0 && UPDATING.with_borrow(|all| all.contains(&identity(store, descriptor)))
+pub(crate) fn is_updating(session: &Session, place: u64) -> bool {
+    UPDATES.get() > 0 && UPDATING.with_borrow(|all| all.contains(&identity(session, place)))
 }
 
-impl Handle<CellRegion> {
+impl Handle<SlotCell> {
     /// Replaces the value, see [`protocol::update_scalar`]. `f` is not the user's, or runs
     /// inside of [`Handle::begin_update`].
     #[inline]
@@ -410,7 +454,7 @@ impl Handle<CellRegion> {
         &self,
         f: impl FnMut(u64) -> Option<u64>,
     ) -> Result<std::result::Result<u64, u64>> {
-        self.store.check_writable()?;
+        self.check_writable()?;
         let mut patience = self.patience();
         let guarded = || self.is_guarded();
         protocol::update_scalar(&self.memory, self.attachment(), &mut patience, guarded, f)
@@ -420,7 +464,7 @@ impl Handle<CellRegion> {
     /// An error if this thread is inside an update of this value.
     #[inline]
     pub(crate) fn check_not_updating(&self) -> Result<()> {
-        match is_updating(&self.store, &self.descriptor) {
+        match UPDATES.get() > 0 && is_updating(self.session(), self.place()) {
             false => Ok(()),
             true => Err(self.explain(Failure::Deadlock, &self.patience())),
         }
@@ -429,7 +473,7 @@ impl Handle<CellRegion> {
     /// Begins an update by a closure of the user's.
     pub(crate) fn begin_update(&self) -> Result<Updating> {
         self.check_not_updating()?;
-        UPDATING.with_borrow_mut(|all| all.push(identity(&self.store, &self.descriptor)));
+        UPDATING.with_borrow_mut(|all| all.push(identity(self.session(), self.place())));
         UPDATES.set(UPDATES.get() + 1);
         Ok(Updating)
     }

@@ -413,10 +413,13 @@ impl Descriptor {
     }
 }
 
+/// Bytes that a value takes: its cell, and a draft.
+pub(crate) const VALUE_LEN: u64 = 64;
+
 /// Bytes that a slot at `live` takes, control word and all areas.
 pub(crate) fn live_len(live: u64, content_len: u64, areas: u8) -> u64 {
     match areas {
-        0 => 64,
+        0 => VALUE_LEN,
         k => {
             let areas = place_areas(live, content_len, k);
             8 * (areas.first as u64 + areas.count * areas.stride as u64)
@@ -468,6 +471,7 @@ pub(crate) fn name_problem(name: &str) -> Option<&'static str> {
 }
 
 /// FNV-1a, 64 bits: <http://www.isthe.com/chongo/tech/comp/fnv/>.
+#[inline]
 pub(crate) fn hash_name(name: &str) -> u64 {
     name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)

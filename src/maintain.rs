@@ -40,7 +40,7 @@ impl Store {
     ///
     /// As [`check`](Store::check).
     pub fn check_with(&self, mut progress: impl FnMut(u64)) -> Result<Check> {
-        check::check(&self.attachment, self.settings.lock_timeout, &mut progress)
+        check::check(self.attachment(), self.settings.lock_timeout, &mut progress)
     }
 
     /// Makes a consistent copy of the store, as it is at one instant, while others go on.
@@ -76,9 +76,9 @@ impl Store {
     /// The same; errors speak of `shown` where they mean the copy.
     fn copy_shown_as(&self, path: &Path, shown: &Path, progress: impl FnMut(u64)) -> Result<()> {
         let progress = std::cell::RefCell::new(progress);
-        let header = &self.attachment.header;
+        let header = &self.attachment().header;
         let metadata = self
-            .attachment
+            .attachment()
             .map
             .file()
             .metadata()
@@ -91,10 +91,10 @@ impl Store {
             any_file_system: true,
         };
         open::create_with(path, shown, creation, |copy| {
-            copy.set_original(&self.attachment);
+            copy.set_original(self.attachment());
             let mut patience = Patience::new(self.settings.lock_timeout);
             let mut progress = |bytes| progress.borrow_mut()(bytes);
-            duplicate(&self.attachment, copy, &mut patience, &mut progress)?;
+            duplicate(self.attachment(), copy, &mut patience, &mut progress)?;
             if creation.checkpoint {
                 Syncer::new().sync(copy, &mut patience, Turn::Wait)?;
             }
@@ -144,12 +144,12 @@ impl Store {
         }
         let cannot = |e| Error::io(&path, "cannot put the new file in its place", e);
         let mut alone = false;
-        self.attachment.if_alone(|| {
+        self.attachment().if_alone(|| {
             alone = true;
             let new = open::unused_name(&path).map_err(cannot)?;
             self.copy_shown_as(&new, &path, progress)?;
             let moved =
-                take_over_owner(&self.attachment, &new).and_then(|()| open::replace(&new, &path));
+                take_over_owner(self.attachment(), &new).and_then(|()| open::replace(&new, &path));
             moved.map_err(|e| {
                 let _ = std::fs::remove_file(&new);
                 cannot(e)

@@ -84,24 +84,32 @@ impl Map {
 
     /// The bytes from `offset`, a multiple of 8; `len` is rounded up to whole words.
     pub(crate) fn region(self: &Arc<Self>, offset: u64, len: u64) -> Result<Region, Unmapped> {
+        Region::of(Arc::clone(self), offset, len)
+    }
+
+    /// Where the words of this part begin, and how many they are.
+    #[inline]
+    fn part(&self, offset: u64, len: u64) -> Result<(*mut u8, usize), Unmapped> {
         assert!(offset.is_multiple_of(WORD as u64), "a region starts on a word");
-        let len = len.next_multiple_of(WORD as u64);
-        let Some(end) = offset.checked_add(len) else {
-            return Err(Unmapped::BeyondFile { have: self.known.load(Ordering::Relaxed) });
-        };
+        // Rounded up; a length so great that it cannot be ends nowhere in the file.
+        let words = len.div_ceil(WORD as u64);
+        let end = offset.saturating_add(words.saturating_mul(WORD as u64));
         // Relaxed: a file only grows; who sees an old length asks the kernel.
         if end > self.known.load(Ordering::Relaxed) {
-            let have = self.file.metadata().map_or(0, |m| m.len());
-            self.known.fetch_max(have, Ordering::Relaxed);
-            if end > have {
-                return Err(Unmapped::BeyondFile { have });
-            }
+            self.look_at_length(end)?;
         }
         let reserved = self.raw.len() as u64;
         if end > reserved {
             return Err(Unmapped::BeyondReservation { reserved });
         }
-        Ok(Region { map: Arc::clone(self), start: offset as usize, words: len as usize / WORD })
+        Ok((self.raw.as_mut_ptr().wrapping_add(offset as usize), words as usize))
+    }
+
+    #[cold]
+    fn look_at_length(&self, end: u64) -> Result<(), Unmapped> {
+        let have = self.file.metadata().map_or(0, |m| m.len());
+        self.known.fetch_max(have, Ordering::Relaxed);
+        if end > have { Err(Unmapped::BeyondFile { have }) } else { Ok(()) }
     }
 }
 
@@ -112,58 +120,152 @@ fn map(file: &File, writable: bool, len: u64) -> io::Result<MmapRaw> {
     if writable { options.map_raw(file) } else { options.map_raw_read_only(file) }
 }
 
-/// A part of the mapping, in words; keeps the mapping alive.
-#[derive(Clone, Debug)]
-pub(crate) struct Region {
-    map: Arc<Map>,
-    start: usize,
-    words: usize,
+/// What a mapping lives at least as long as.
+///
+/// # Safety
+///
+/// While a value of this type exists and is not changed, the mapping that it has returned
+/// stays mapped, and it and its clones go on to return that one.
+pub(crate) unsafe trait KeepsMapped: Clone {
+    fn map(&self) -> &Map;
 }
 
-impl Region {
+// SAFETY: it is one of those that keep the map, as its clones are, which has its memory mapped
+// until it is dropped.
+unsafe impl KeepsMapped for Arc<Map> {
+    #[inline]
+    fn map(&self) -> &Map {
+        self
+    }
+}
+
+// SAFETY: what is borrowed is neither dropped nor replaced; for the rest as above.
+unsafe impl KeepsMapped for &Map {
+    #[inline]
+    fn map(&self) -> &Map {
+        self
+    }
+}
+
+// SAFETY: while it exists nobody can change or drop what it shares, and nothing in there
+// changes `map` behind a reference; for the rest as above.
+unsafe impl<T> KeepsMapped for Arc<WithMap<T>> {
+    #[inline]
+    fn map(&self) -> &Map {
+        &self.map
+    }
+}
+
+/// Something with the mapping that it uses: who shares it needs no more to have both.
+#[derive(Debug)]
+pub(crate) struct WithMap<T> {
+    // Dropped in this order.
+    value: T,
+    map: Arc<Map>,
+}
+
+impl<T> WithMap<T> {
+    pub(crate) fn new(value: T, map: Arc<Map>) -> WithMap<T> {
+        WithMap { value, map }
+    }
+}
+
+impl<T> std::ops::Deref for WithMap<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+/// A part of the mapping, in words; has beside it what keeps it mapped.
+#[derive(Clone, Debug)]
+pub(crate) struct Region<K: KeepsMapped = Arc<Map>> {
+    /// So many words from here on lie within the mapping of `keeper`, which never changes.
+    start: *mut u8,
+    words: usize,
+    keeper: K,
+}
+
+// SAFETY: `start` is an address in memory that all processes share; all that is done through it
+// may be done by any thread. Whether `keeper` may go to another one, `K` says.
+unsafe impl<K: KeepsMapped + Send> Send for Region<K> {}
+// SAFETY: as above.
+unsafe impl<K: KeepsMapped + Sync> Sync for Region<K> {}
+
+impl<K: KeepsMapped> Region<K> {
+    /// The bytes from `offset`, a multiple of 8; `len` is rounded up to whole words.
+    #[inline]
+    pub(crate) fn of(keeper: K, offset: u64, len: u64) -> Result<Region<K>, Unmapped> {
+        let (start, words) = keeper.map().part(offset, len)?;
+        Ok(Region { start, words, keeper })
+    }
+
+    /// The same part, kept by another of those who keep this mapping.
+    #[inline]
+    pub(crate) fn kept_by<L: KeepsMapped>(&self, keeper: L) -> Region<L> {
+        assert!(std::ptr::eq(self.keeper.map(), keeper.map()), "it is of another mapping");
+        Region { start: self.start, words: self.words, keeper }
+    }
+
+    /// The same part, borrowed.
+    #[inline]
+    pub(crate) fn by_ref(&self) -> Region<&Map> {
+        Region { start: self.start, words: self.words, keeper: self.keeper.map() }
+    }
+
+    #[inline]
+    pub(crate) fn keeper(&self) -> &K {
+        &self.keeper
+    }
+
+    /// Where in the file it is.
+    #[inline]
+    pub(crate) fn offset(&self) -> u64 {
+        (self.start.addr() - self.keeper.map().raw.as_ptr().addr()) as u64
+    }
+
+    /// How many bytes it has.
+    #[inline]
+    pub(crate) fn len(&self) -> u64 {
+        (self.words * WORD) as u64
+    }
+
     /// All its words. Atomics, since other processes write them at any time.
     #[inline]
     pub(crate) fn words(&self) -> &[AtomicU64] {
-        // SAFETY: `region` has checked that start and length lie within the mapping and
-        // the file, and `map` keeps it mapped. A word is aligned, since the mapping
-        // starts on a page and `start` is a multiple of 8. Everything that touches
+        // SAFETY: `Map::part` has checked that start and length lie within the mapping and
+        // the file, and `keeper` keeps it mapped. A word is aligned, since the mapping
+        // starts on a page and the offset is a multiple of 8. Everything that touches
         // these bytes does so by atomics of this size (cells: see cell.rs). On a
         // read-only mapping only loads are done: the handles refuse all else.
-        unsafe {
-            let start = self.map.raw.as_ptr().add(self.start);
-            std::slice::from_raw_parts(start.cast::<AtomicU64>(), self.words)
-        }
-    }
-
-    /// Its length in bytes.
-    pub(crate) fn len(&self) -> u64 {
-        (self.words * WORD) as u64
+        unsafe { std::slice::from_raw_parts(self.start.cast::<AtomicU64>(), self.words) }
     }
 
     /// All its bytes as atomics of another size: a buffer's elements.
     #[inline]
     pub(crate) fn atomics<A: Atomic>(&self) -> &[A] {
-        // SAFETY: start and length lie within the mapping and the file, and `map` keeps it
+        // SAFETY: start and length lie within the mapping and the file, and `keeper` keeps it
         // mapped, as in `words`. `A` is aligned, as its size divides a word's, and any bytes
         // are a value of it. A buffer's type, which every handle checks, says of which size
         // its elements are; all code of this crate touches them by atomics of that size,
         // once the slot is published. What users do through `as_ptr` is theirs to answer for.
         unsafe {
-            let start = self.map.raw.as_ptr().add(self.start);
-            std::slice::from_raw_parts(start.cast::<A>(), self.words * WORD / size_of::<A>())
+            std::slice::from_raw_parts(self.start.cast::<A>(), self.words * WORD / size_of::<A>())
         }
     }
 
     /// Where it begins in this process's memory.
+    #[inline]
     pub(crate) fn as_mut_ptr(&self) -> *mut u8 {
-        self.map.raw.as_mut_ptr().wrapping_add(self.start)
+        self.start
     }
 
-    /// The 16 bytes at its start, for a cell.
+    /// Whether it can begin with a cell.
     #[inline]
-    pub(crate) fn cell_ptr(&self) -> *mut u128 {
-        assert!(self.words >= 2 && self.start.is_multiple_of(16), "a cell is 16 aligned bytes");
-        self.as_mut_ptr().cast()
+    pub(crate) fn holds_cell(&self) -> bool {
+        self.words >= 2 && self.start.addr().is_multiple_of(16)
     }
 
     fn futex(&self) -> *const AtomicU32 {
@@ -177,19 +279,29 @@ impl Region {
     }
 
     /// A part of it, from word `from` on.
-    pub(crate) fn part(&self, from: usize, words: usize) -> Region {
-        assert!(from + words <= self.words, "a part lies within the whole");
-        Region { map: Arc::clone(&self.map), start: self.start + from * WORD, words }
+    pub(crate) fn part(&self, from: usize, words: usize) -> Region<K> {
+        let fits = from.checked_add(words).is_some_and(|end| end <= self.words);
+        assert!(fits, "a part lies within the whole");
+        let start = self.start.wrapping_add(from * WORD);
+        Region { start, words, keeper: self.keeper.clone() }
     }
 }
 
-impl AsRef<Region> for Region {
-    fn as_ref(&self) -> &Region {
+impl<T> Region<Arc<WithMap<T>>> {
+    /// The same part, which keeps the mapping alone.
+    pub(crate) fn of_map(&self) -> Region {
+        self.kept_by(Arc::clone(&self.keeper.map))
+    }
+}
+
+impl<K: KeepsMapped> AsRef<Region<K>> for Region<K> {
+    #[inline]
+    fn as_ref(&self) -> &Region<K> {
         self
     }
 }
 
-impl Memory for Region {
+impl<K: KeepsMapped> Memory for Region<K> {
     #[inline]
     fn load(&self, word: usize, order: Ordering) -> u64 {
         self.words()[word].load(order)

@@ -4,17 +4,26 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::cell::CellRegion;
-use crate::map::Region;
+use crate::map::{KeepsMapped, Region};
 use crate::protocol::{Areas, Cell, Control, Form, Memory};
 
 /// A slot's memory, of the kind that its form needs.
 #[derive(Clone, Debug)]
-pub(crate) enum AnyMemory {
-    Scalar(CellRegion),
-    Areas(Region, Areas),
+pub(crate) enum AnyMemory<K: KeepsMapped> {
+    Scalar(CellRegion<K>),
+    Areas(Region<K>, Areas),
 }
 
-impl AnyMemory {
+impl<K: KeepsMapped> AnyMemory<K> {
+    #[inline]
+    pub(crate) fn new(region: Region<K>, form: Form) -> AnyMemory<K> {
+        match form {
+            Form::Areas(areas) => AnyMemory::Areas(region, areas),
+            Form::Scalar | Form::Lock => AnyMemory::Scalar(CellRegion::new(region)),
+        }
+    }
+
+    #[inline]
     pub(crate) fn form(&self) -> Form {
         match self {
             AnyMemory::Scalar(_) => Form::Scalar,
@@ -33,59 +42,73 @@ macro_rules! either {
     };
 }
 
-impl Memory for AnyMemory {
+impl<K: KeepsMapped> Memory for AnyMemory<K> {
+    #[inline]
     fn load(&self, word: usize, order: Ordering) -> u64 {
         either!(self, memory => memory.load(word, order))
     }
 
+    #[inline]
     fn store(&self, word: usize, value: u64, order: Ordering) {
         either!(self, memory => memory.store(word, value, order));
     }
 
+    #[inline]
     fn control(&self, order: Ordering) -> Control {
         either!(self, memory => memory.control(order))
     }
 
+    #[inline]
     fn swap_control(&self, old: Control, new: Control, order: Ordering) -> Result<(), Control> {
         either!(self, memory => memory.swap_control(old, new, order))
     }
 
+    #[inline]
     fn cell(&self) -> Cell {
         either!(self, memory => memory.cell())
     }
 
+    #[inline]
     fn swap_cell(&self, old: Cell, new: Cell, order: Ordering) -> Result<(), Cell> {
         either!(self, memory => memory.swap_cell(old, new, order))
     }
 
+    #[inline]
     fn fence(&self, order: Ordering) {
         either!(self, memory => memory.fence(order));
     }
 
+    #[inline]
     fn read(&self, word: usize, skip: usize, out: &mut [u8]) {
         either!(self, memory => memory.read(word, skip, out));
     }
 
+    #[inline]
     fn write(&self, word: usize, skip: usize, data: &[u8]) {
         either!(self, memory => memory.write(word, skip, data));
     }
 
+    #[inline]
     fn copy(&self, from: usize, to: usize, count: usize) {
         either!(self, memory => memory.copy(from, to, count));
     }
 
+    #[inline]
     fn relax(&self) {
         either!(self, memory => memory.relax());
     }
 
+    #[inline]
     fn spin(&self, seen: Control) -> bool {
         either!(self, memory => memory.spin(seen))
     }
 
+    #[inline]
     fn wait(&self, seen: Control, limit: Duration) {
         either!(self, memory => memory.wait(seen, limit));
     }
 
+    #[inline]
     fn wake(&self) {
         either!(self, memory => memory.wake());
     }

@@ -27,7 +27,7 @@ use crate::layout::{
 };
 use crate::map::Map;
 use crate::recovery::{self, Recovery};
-use crate::session::Session;
+use crate::session::{Session, SharedSession, WeakSession};
 use crate::sys;
 
 /// What a new store is created with.
@@ -60,7 +60,7 @@ pub(crate) struct Request<'a> {
 }
 
 /// Opens the store, or creates it.
-pub(crate) fn open(mut request: Request<'_>) -> Result<Arc<Session>> {
+pub(crate) fn open(mut request: Request<'_>) -> Result<SharedSession> {
     let path = request.path;
     loop {
         let creation = match request.create {
@@ -95,13 +95,13 @@ pub(crate) fn open(mut request: Request<'_>) -> Result<Arc<Session>> {
 }
 
 /// A store in memory, without a name.
-pub(crate) fn temporary(creation: Creation) -> Result<Arc<Session>> {
+pub(crate) fn temporary(creation: Creation) -> Result<SharedSession> {
     let path = PathBuf::from("(temporary)");
     let file = StoreFile::open(true, || sys::memory_file(c"slotfile"))
         .map_err(|e| Error::io(&path, "cannot make a file in memory", e))?;
     fill(&file, creation).map_err(|e| creation_error(&path, creation, e))?;
     let (attachment, _) = attach(path, file, true)?;
-    Ok(Arc::new(Session::new(attachment, Recovery::Created)))
+    Ok(Session::new(attachment, Recovery::Created))
 }
 
 fn creation_error(path: &Path, creation: Creation, error: io::Error) -> Error {
@@ -307,7 +307,7 @@ fn hex(bytes: [u8; 16]) -> String {
 
 /// Which file, and how it is open: a read-only attachment has no use for writers.
 type Key = (u64, u64, bool);
-type Registry = Mutex<BTreeMap<Key, Weak<Session>>>;
+type Registry = Mutex<BTreeMap<Key, WeakSession>>;
 
 /// The stores that this process has open: opening one twice shares one attachment.
 fn registry() -> &'static Registry {
@@ -321,7 +321,7 @@ fn registry() -> &'static Registry {
 }
 
 /// Opens the file that is there. `None`: it was replaced meanwhile.
-fn open_existing(request: &Request<'_>) -> Result<Option<Arc<Session>>> {
+fn open_existing(request: &Request<'_>) -> Result<Option<SharedSession>> {
     let Request { path, writable, .. } = *request;
     let cannot_open = |e| Error::io(path, "cannot open it", e);
     check_kind(path, &std::fs::metadata(path).map_err(cannot_open)?)?;
@@ -363,7 +363,7 @@ fn open_existing(request: &Request<'_>) -> Result<Option<Arc<Session>>> {
             if request.created && recovery == Recovery::Resumed {
                 recovery = Recovery::Created;
             }
-            let session = Arc::new(Session::new(attachment, recovery));
+            let session = Session::new(attachment, recovery);
             known.insert(key, Arc::downgrade(&session));
             return Ok(Some(session));
         }

@@ -4,11 +4,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use crate::attach::Attachment;
-use crate::element::ElementRegion;
 use crate::error::Result;
 use crate::handle::Handle;
-use crate::map::Region;
 use crate::protocol::{self, FREE, Failure, Held, Memory, Patience};
+use crate::session::{SlotElements, SlotRegion};
 use crate::slot::Slot;
 
 /// A buffer's memory and its lock, without types and guards: for bindings to other
@@ -32,8 +31,8 @@ use crate::slot::Slot;
 /// ```
 #[derive(Clone, Debug)]
 pub struct RawBuffer {
-    handle: Handle<Region>,
-    elements: ElementRegion,
+    handle: Handle<SlotRegion>,
+    elements: SlotElements,
     len: usize,
 }
 
@@ -49,7 +48,7 @@ impl RawBuffer {
     /// The first byte, see [`Buffer::as_ptr`](crate::Buffer::as_ptr).
     pub fn as_ptr(&self) -> *mut u8 {
         // What is stored through it is to be synced by this process, too.
-        let _ = self.handle.store.check_writable();
+        let _ = self.handle.check_writable();
         self.elements.as_mut_ptr()
     }
 
@@ -75,7 +74,7 @@ impl RawBuffer {
     }
 
     fn slot(&self) -> u64 {
-        self.handle.descriptor.live
+        self.handle.place()
     }
 
     /// How many times this thread has the lock.
@@ -90,7 +89,7 @@ impl RawBuffer {
     ///
     /// [`Error::Removed`](crate::Error::Removed), [`Error::ReadOnly`](crate::Error::ReadOnly).
     pub fn try_acquire(&self) -> Result<bool> {
-        self.handle.store.check_writable()?;
+        self.handle.check_writable()?;
         let attachment = self.handle.attachment();
         if let Some(held) = protocol::try_lock(&self.handle.memory, attachment) {
             self.keep(held);
@@ -110,7 +109,7 @@ impl RawBuffer {
     /// [`Error::LockTimeout`](crate::Error::LockTimeout), [`Error::Removed`](crate::Error::Removed), [`Error::ReadOnly`](crate::Error::ReadOnly),
     /// [`Error::TooManyProcesses`](crate::Error::TooManyProcesses).
     pub fn acquire(&self, timeout: Option<Duration>) -> Result<()> {
-        self.handle.store.check_writable()?;
+        self.handle.check_writable()?;
         let Handle { memory, form, .. } = &self.handle;
         let attachment = self.handle.attachment();
         let mut patience = Patience::new(timeout);
@@ -123,7 +122,7 @@ impl RawBuffer {
     }
 
     /// From now on the lock is held by the mark alone.
-    fn keep(&self, held: Held<'_, Region, Attachment>) {
+    fn keep(&self, held: Held<'_, SlotRegion, Attachment>) {
         std::mem::forget(held);
         self.handle.attachment().add_guard(self.slot());
     }
@@ -143,7 +142,7 @@ impl RawBuffer {
     /// must not use the slot.
     #[inline]
     pub fn try_with<R>(&self, f: impl FnOnce() -> R) -> Option<R> {
-        self.handle.store.check_writable().ok()?;
+        self.handle.check_writable().ok()?;
         let attachment = self.handle.attachment();
         if let Some(_held) = protocol::try_lock(&self.handle.memory, attachment) {
             return Some(f());

@@ -165,7 +165,7 @@ impl State {
         } else {
             let announced = futexes.values().map(|(slot, control)| {
                 let control = slot.announce(*control).ok().flatten()?;
-                Some((slot.futex()?.clone(), control))
+                Some((slot.futex()?, control))
             });
             announced.collect::<Option<Vec<_>>>().map_or(Bed::Again, Bed::Words)
         };

@@ -2,14 +2,17 @@
 
 use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::attach::Attachment;
+use crate::cell::CellRegion;
+use crate::element::ElementRegion;
 use crate::error::Result;
 use crate::fork::{self, PerProcess};
 use crate::layout::FLAG_NO_CHECKPOINT;
+use crate::map::{Region, WithMap};
 use crate::protocol::Patience;
 use crate::recovery::Recovery;
 use crate::sync::{Syncer, Turn};
@@ -18,7 +21,7 @@ use crate::sync::{Syncer, Turn};
 /// the store, which syncs.
 #[derive(Debug)]
 pub(crate) struct Session {
-    pub(crate) attachment: Arc<Attachment>,
+    attachment: Arc<Attachment>,
     pub(crate) recovery: Recovery,
     syncer: Arc<Syncer>,
     /// The shortest period that any opener asked for, in nanoseconds; `NEVER` if none did.
@@ -27,6 +30,16 @@ pub(crate) struct Session {
     generation: AtomicU64,
     background: PerProcess<Background>,
 }
+
+/// A session, and the mapping: all that a store or a handle has to keep.
+pub(crate) type SharedSession = Arc<WithMap<Session>>;
+pub(crate) type WeakSession = Weak<WithMap<Session>>;
+/// The memory of a slot, which a handle keeps.
+pub(crate) type SlotRegion = Region<SharedSession>;
+/// The same of a scalar.
+pub(crate) type SlotCell = CellRegion<SharedSession>;
+/// The same of a buffer's elements.
+pub(crate) type SlotElements = ElementRegion<SharedSession>;
 
 const NEVER: u64 = u64::MAX;
 
@@ -50,15 +63,29 @@ struct Bell {
 }
 
 impl Session {
-    pub(crate) fn new(attachment: Arc<Attachment>, recovery: Recovery) -> Session {
-        Session {
+    pub(crate) fn new(attachment: Arc<Attachment>, recovery: Recovery) -> SharedSession {
+        let map = Arc::clone(&attachment.map);
+        let session = Session {
             attachment,
             recovery,
             syncer: Arc::new(Syncer::new()),
             period: Arc::new(AtomicU64::new(NEVER)),
             generation: AtomicU64::new(NEVER),
             background: PerProcess::new(Background::default()),
-        }
+        };
+        Arc::new(WithMap::new(session, map))
+    }
+
+    #[inline]
+    pub(crate) fn attachment(&self) -> &Attachment {
+        &self.attachment
+    }
+
+    /// An error unless the store may be written. All that writes comes through here.
+    #[inline]
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        self.keep_syncing();
+        self.attachment.check_writable()
     }
 
     fn background(&self) -> &Background {
@@ -98,7 +125,7 @@ impl Session {
     }
 
     /// Has the store synced in the background at least this often, and when it is left.
-    pub(crate) fn sync_every(self: &Arc<Self>, period: Option<Duration>) {
+    pub(crate) fn sync_every(&self, period: Option<Duration>) {
         let Some(period) = period else { return };
         if !self.can_sync() {
             return;
@@ -118,7 +145,7 @@ impl Session {
     /// Starts this process's background thread, if it is to have one and has none: the
     /// children of forks have none until they first write.
     #[inline]
-    pub(crate) fn keep_syncing(self: &Arc<Self>) {
+    fn keep_syncing(&self) {
         // Relaxed: whoever is the first to change it starts the thread.
         if self.generation.load(Ordering::Relaxed) != fork::generation() {
             self.start();
@@ -126,7 +153,7 @@ impl Session {
     }
 
     #[cold]
-    fn start(self: &Arc<Self>) {
+    fn start(&self) {
         let now = fork::generation();
         if self.generation.swap(now, Ordering::Relaxed) == now
             || self.period.load(Ordering::Relaxed) == NEVER

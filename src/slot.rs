@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use crate::array::{Array, positions};
 use crate::buffer::Buffer;
-use crate::cell::CellRegion;
 use crate::data::{Data, Elements, Misfit, Scalar};
 use crate::define::Define;
 use crate::directory;
@@ -14,8 +13,8 @@ use crate::element::ElementRegion;
 use crate::error::{Error, Result};
 use crate::guard::{Guard, ParkedGuard};
 use crate::handle::{AnyHandle, Handle};
-use crate::map::Region;
 use crate::protocol::{self, Areas, Memory, Sample};
+use crate::session::{SlotCell, SlotElements, SlotRegion};
 use crate::store::Store;
 use crate::text::{Bytes, Content, Text, into_text};
 use crate::value::Value;
@@ -40,11 +39,11 @@ pub struct Slot {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Kind {
-    Value(Handle<CellRegion>, ScalarType),
-    Array(Handle<Region>, Areas, ScalarType, Shape),
-    Text(Handle<Region>, Content),
-    Bytes(Handle<Region>, Content),
-    Buffer(Handle<Region>, ElementRegion, ScalarType, Shape),
+    Value(Handle<SlotCell>, ScalarType),
+    Array(Handle<SlotRegion>, Areas, ScalarType, Shape),
+    Text(Handle<SlotRegion>, Content),
+    Bytes(Handle<SlotRegion>, Content),
+    Buffer(Handle<SlotRegion>, SlotElements, ScalarType, Shape),
 }
 
 impl Store {
@@ -64,12 +63,9 @@ impl Store {
     /// ```
     pub fn slots(&self) -> Result<Vec<Slot>> {
         let mut slots = Vec::new();
-        directory::each(&self.attachment, |descriptor| {
-            let region = directory::region(&self.attachment, &descriptor)?;
-            if !directory::is_removed(&region, descriptor.form()) {
-                slots.push(Slot::new(self.handle(descriptor.into(), region)));
-            }
-            Ok(())
+        let count = directory::count(self.attachment())?;
+        directory::each_slot(self.attachment(), 0, count, |found| {
+            slots.push(Slot::new(self.handle(found)));
         })?;
         Ok(slots)
     }
@@ -80,9 +76,8 @@ impl Store {
     ///
     /// [`Error::NotFound`], with the name that comes closest; [`Error::Corrupt`].
     pub fn slot(&self, name: &str) -> Result<Slot> {
-        let (descriptor, region) =
-            directory::find(&self.attachment, name)?.ok_or_else(|| self.not_found(name))?;
-        Ok(Slot::new(self.handle(descriptor, region)))
+        let found = directory::find(self.attachment(), name)?;
+        Ok(Slot::new(self.handle(found.ok_or_else(|| self.not_found(name))?)))
     }
 
     /// Opens the slot of this name and type, or defines it.
@@ -144,11 +139,11 @@ macro_rules! on_handle {
 impl Slot {
     pub(crate) fn new(handle: AnyHandle) -> Slot {
         let kind = match handle {
-            AnyHandle::Scalar(handle) => match handle.descriptor.slot_type {
+            AnyHandle::Scalar(handle) => match handle.descriptor().slot_type {
                 SlotType::Value(scalar_type) => Kind::Value(handle, scalar_type),
                 _ => unreachable!("only a value has no areas"),
             },
-            AnyHandle::Areas(handle, areas) => match handle.descriptor.slot_type {
+            AnyHandle::Areas(handle, areas) => match handle.descriptor().slot_type {
                 SlotType::Array(t, shape) => Kind::Array(handle, areas, t, shape),
                 SlotType::Text(capacity) => Kind::Text(handle, Content { areas, capacity }),
                 SlotType::Bytes(capacity) => Kind::Bytes(handle, Content { areas, capacity }),
@@ -163,7 +158,7 @@ impl Slot {
     }
 
     /// Its handle and elements, if it is a buffer.
-    pub(crate) fn as_buffer(&self) -> Option<(&Handle<Region>, &ElementRegion)> {
+    pub(crate) fn as_buffer(&self) -> Option<(&Handle<SlotRegion>, &SlotElements)> {
         match &self.kind {
             Kind::Buffer(handle, elements, ..) => Some((handle, elements)),
             _ => None,
@@ -177,27 +172,27 @@ impl Slot {
 
     /// Its type.
     pub fn slot_type(&self) -> &SlotType {
-        on_handle!(&self.kind, handle => &handle.descriptor.slot_type)
+        on_handle!(&self.kind, handle => &handle.descriptor().slot_type)
     }
 
     /// What it is for, if its definer said so.
     pub fn doc(&self) -> Option<&str> {
-        on_handle!(&self.kind, handle => non_empty(&handle.descriptor.doc))
+        on_handle!(&self.kind, handle => non_empty(&handle.descriptor().doc))
     }
 
     /// The unit of measure of its numbers, if its definer said so.
     pub fn unit(&self) -> Option<&str> {
-        on_handle!(&self.kind, handle => non_empty(&handle.descriptor.unit))
+        on_handle!(&self.kind, handle => non_empty(&handle.descriptor().unit))
     }
 
     /// How many areas it has; 0 for a value, 1 for a buffer.
     pub fn areas(&self) -> usize {
-        on_handle!(&self.kind, handle => handle.descriptor.areas.into())
+        on_handle!(&self.kind, handle => handle.descriptor().areas.into())
     }
 
     /// Bytes of its content: one area.
     pub fn size(&self) -> usize {
-        on_handle!(&self.kind, handle => handle.descriptor.content_len() as usize)
+        on_handle!(&self.kind, handle => handle.descriptor().content_len() as usize)
     }
 
     /// A counter that grows with every update of the slot, modulo 2^47.
@@ -570,7 +565,7 @@ impl Sealed for Slot {
 /// Stores those elements that differ, of a single one only if it still is what it was
 /// before; false if it was not.
 fn replace_elements(
-    memory: &ElementRegion,
+    memory: &SlotElements,
     start: usize,
     before: &Elements,
     after: &Elements,

@@ -9,6 +9,7 @@ use crate::content::{Ranged, SlotRef, Transactional};
 use crate::data::Data;
 use crate::dtype::Element;
 use crate::error::{Error, Result};
+use crate::map::Map;
 use crate::memory::AnyMemory;
 use crate::protocol::{self, Form, Memory, Sample, changed_since, load_scalar_versioned};
 use crate::slot::Slot;
@@ -69,12 +70,12 @@ impl Store {
         let mut memories = Vec::with_capacity(slots.len());
         for slot in slots {
             let slot = slot.slot_ref()?;
-            slot.check_store(&self.attachment)?;
-            memories.push(slot.memory());
+            slot.check_store(self)?;
+            memories.push(slot.memory(self));
         }
-        let of: Vec<(&AnyMemory, Form)> = memories.iter().map(|m| (m, m.form())).collect();
+        let of: Vec<(&AnyMemory<&Map>, Form)> = memories.iter().map(|m| (m, m.form())).collect();
         let mut contents = vec![None; slots.len()];
-        let versions = protocol::snapshot(&*self.attachment, &of, |i, _, sample| {
+        let versions = protocol::snapshot(self.attachment(), &of, |i, _, sample| {
             contents[i] = Some(slots[i].content_at(sample));
         });
         let contents = contents.into_iter().map(|content| content.expect("each is copied"));
@@ -86,16 +87,16 @@ impl Store {
 pub struct Snapshot<'s> {
     store: &'s Store,
     /// What it has read, all current at one instant.
-    parts: Vec<Part>,
+    parts: Vec<Part<'s>>,
     /// It is not: something was changed before the last part was read.
     lost: bool,
 }
 
 /// Some bytes of a slot.
-struct Part {
+struct Part<'s> {
     /// Where in the file the slot is.
     place: u64,
-    memory: AnyMemory,
+    memory: AnyMemory<&'s Map>,
     /// Of its content; of a scalar all eight of its bit pattern.
     range: Range<usize>,
     version: u64,
@@ -107,10 +108,10 @@ impl Snapshot<'_> {
     /// Copies all that `f` has read so far, as of one instant, for its next run.
     fn copy_again(&mut self) {
         let mut copies: Vec<Vec<u8>> = self.parts.iter().map(|p| vec![0; p.range.len()]).collect();
-        let of: Vec<(&AnyMemory, Form)> =
+        let of: Vec<(&AnyMemory<&Map>, Form)> =
             self.parts.iter().map(|p| (&p.memory, p.memory.form())).collect();
         let versions =
-            protocol::snapshot(&*self.store.attachment, &of, |i, memory, sample| match sample {
+            protocol::snapshot(self.store.attachment(), &of, |i, memory, sample| match sample {
                 Sample::Scalar(bits) => copies[i].copy_from_slice(&bits.to_le_bytes()),
                 Sample::Area(area) => memory.read(area, self.parts[i].range.start, &mut copies[i]),
             });
@@ -123,17 +124,15 @@ impl Snapshot<'_> {
 
 impl View for Snapshot<'_> {
     fn read(&mut self, slot: SlotRef<'_>, at: usize, out: &mut [u8]) -> Result<()> {
-        let attachment = &self.store.attachment;
-        slot.check_store(attachment)?;
-        let conflict = || Error::Conflict {
-            path: attachment.path.clone(),
-            slot: slot.descriptor().name.clone(),
-        };
+        let attachment = self.store.attachment();
+        slot.check_store(self.store)?;
+        let conflict =
+            || Error::Conflict { path: attachment.path.clone(), slot: slot.name().to_owned() };
         if self.lost {
             return Err(conflict());
         }
         let range = at..at + out.len();
-        let place = slot.descriptor().live;
+        let place = slot.place();
         for part in self.parts.iter().filter(|part| part.place == place) {
             if let Some(copy) = &part.copy
                 && part.range.start <= range.start
@@ -144,21 +143,21 @@ impl View for Snapshot<'_> {
                 return Ok(());
             }
         }
-        let memory = slot.memory();
+        let memory = slot.memory(self.store);
         let version = match &memory {
             AnyMemory::Scalar(cell) => {
-                let (bits, version) = load_scalar_versioned(cell, &**attachment);
+                let (bits, version) = load_scalar_versioned(cell, attachment);
                 out.copy_from_slice(&bits.to_le_bytes());
                 version
             }
             AnyMemory::Areas(region, areas) => {
-                protocol::read(region, &**attachment, areas, |region, area| {
+                protocol::read(region, attachment, areas, |region, area| {
                     region.read(area, at, out);
                 })
             }
         };
         let before = self.parts.iter().map(|part| (&part.memory, part.version));
-        self.lost = !changed_since(&**attachment, before).is_empty();
+        self.lost = !changed_since(attachment, before).is_empty();
         // The same again: if it has changed, so has the part that is there.
         if !self.parts.iter().any(|part| part.place == place && part.range == range) {
             self.parts.push(Part { place, memory, range, version, copy: None });

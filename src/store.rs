@@ -2,7 +2,6 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,7 +12,7 @@ use crate::layout::{FLAG_NO_CHECKPOINT, live};
 use crate::open::{self, Creation, Request};
 use crate::protocol::{Memory, Patience};
 use crate::recovery::Recovery;
-use crate::session::Session;
+use crate::session::SharedSession;
 use crate::space;
 use crate::sync::Syncer;
 use crate::sys;
@@ -40,9 +39,8 @@ use crate::sys;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Store {
-    // Dropped in this order: whoever drops the last session leaves while still attached.
-    pub(crate) session: Arc<Session>,
-    pub(crate) attachment: Arc<Attachment>,
+    /// Whoever drops the last one leaves.
+    pub(crate) session: SharedSession,
     pub(crate) settings: Settings,
 }
 
@@ -253,14 +251,18 @@ impl OpenOptions {
 /// ```
 impl AsFd for Store {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.attachment.map.file().as_fd()
+        self.attachment().map.file().as_fd()
     }
 }
 
 impl Store {
-    fn new(session: Arc<Session>, settings: Settings) -> Store {
-        let attachment = Arc::clone(&session.attachment);
-        Store { session, attachment, settings }
+    fn new(session: SharedSession, settings: Settings) -> Store {
+        Store { session, settings }
+    }
+
+    #[inline]
+    pub(crate) fn attachment(&self) -> &Attachment {
+        self.session.attachment()
     }
 
     /// The same store with another time-out for every wait for a lock, by this and by the
@@ -283,15 +285,13 @@ impl Store {
     pub(crate) fn options(&self) -> OpenOptions {
         let mut options = OpenOptions::new();
         options.settings = self.settings;
-        options.read_only = !self.attachment.writable;
+        options.read_only = !self.attachment().writable;
         options
     }
 
-    /// An error unless the store may be written. All that writes comes through here.
-    #[inline]
+    /// An error unless the store may be written.
     pub(crate) fn check_writable(&self) -> Result<()> {
-        self.session.keep_syncing();
-        self.attachment.check_writable()
+        self.session.check_writable()
     }
 
     /// Makes all that was committed before this call survive a power cut. The state of all
@@ -380,7 +380,7 @@ impl Store {
 
     /// Where the store is, as it was opened (first, by this process).
     pub fn path(&self) -> &Path {
-        &self.attachment.path
+        &self.attachment().path
     }
 
     /// What the store is and how full it is, as of now.
@@ -392,7 +392,7 @@ impl Store {
     /// # Ok::<(), slotfile::Error>(())
     /// ```
     pub fn info(&self) -> Result<Info> {
-        let attachment = &*self.attachment;
+        let attachment = self.attachment();
         let metadata = attachment
             .map
             .file()

@@ -8,8 +8,8 @@ use crate::dtype::SlotType;
 use crate::error::Result;
 use crate::guard::lock_methods;
 use crate::handle::{AnyHandle, Handle, common_methods};
-use crate::map::Region;
 use crate::protocol::{self, Areas, Memory};
+use crate::session::SlotRegion;
 use crate::store::Store;
 use crate::wait::sealed::{Sealed, Target};
 
@@ -25,7 +25,7 @@ use crate::wait::sealed::{Sealed, Target};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Text {
-    pub(crate) handle: Handle<Region>,
+    pub(crate) handle: Handle<SlotRegion>,
     pub(crate) content: Content,
 }
 
@@ -40,7 +40,7 @@ pub struct Text {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Bytes {
-    pub(crate) handle: Handle<Region>,
+    pub(crate) handle: Handle<SlotRegion>,
     pub(crate) content: Content,
 }
 
@@ -53,7 +53,7 @@ pub(crate) struct Content {
 
 impl Content {
     /// The bytes, as of one instant, and their version.
-    pub(crate) fn load(&self, handle: &Handle<Region>) -> (Vec<u8>, u64) {
+    pub(crate) fn load(&self, handle: &Handle<SlotRegion>) -> (Vec<u8>, u64) {
         let mut bytes = Vec::new();
         let version =
             protocol::read(&handle.memory, handle.attachment(), &self.areas, |memory, area| {
@@ -63,7 +63,7 @@ impl Content {
     }
 
     /// One area's bytes, see [`Content::read`].
-    pub(crate) fn copy(&self, memory: &Region, area: usize) -> Vec<u8> {
+    pub(crate) fn copy(&self, memory: &impl Memory, area: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
         self.read(memory, area, &mut bytes);
         bytes
@@ -71,7 +71,7 @@ impl Content {
 
     /// Copies one area's bytes. The length may be torn, or damaged: it is cut to the
     /// capacity, and what is torn is read again.
-    pub(crate) fn read(&self, memory: &Region, area: usize, out: &mut Vec<u8>) {
+    pub(crate) fn read(&self, memory: &impl Memory, area: usize, out: &mut Vec<u8>) {
         let mut len = [0; TEXT_LEN];
         memory.read(area, 0, &mut len);
         let len = usize::try_from(u64::from_le_bytes(len)).unwrap_or(usize::MAX);
@@ -80,14 +80,14 @@ impl Content {
     }
 
     /// The area that holds these bytes.
-    pub(crate) fn of_bytes(&self, handle: &Handle<Region>, bytes: &[u8]) -> Result<Vec<u8>> {
+    pub(crate) fn of_bytes(&self, handle: &Handle<SlotRegion>, bytes: &[u8]) -> Result<Vec<u8>> {
         text_content(bytes, self.capacity).map_err(|misfit| {
-            let slot_type = &handle.descriptor.slot_type;
+            let slot_type = &handle.descriptor().slot_type;
             misfit.error(&handle.attachment().path, handle.name(), slot_type)
         })
     }
 
-    fn store(&self, handle: &Handle<Region>, bytes: &[u8]) -> Result<()> {
+    fn store(&self, handle: &Handle<SlotRegion>, bytes: &[u8]) -> Result<()> {
         let content = self.of_bytes(handle, bytes)?;
         let lock = handle.lock_for_update()?;
         handle.commit(lock, &self.areas, 0, &content)?;
@@ -142,10 +142,10 @@ impl Store {
         name: &str,
         slot_type: &SlotType,
         define: Define<Data>,
-    ) -> Result<(Handle<Region>, Content)> {
+    ) -> Result<(Handle<SlotRegion>, Content)> {
         match self.open_slot(name, slot_type, define)? {
             AnyHandle::Areas(handle, areas) => {
-                let capacity = handle.descriptor.content_len() as usize - TEXT_LEN;
+                let capacity = handle.descriptor().content_len() as usize - TEXT_LEN;
                 Ok((handle, Content { areas, capacity }))
             }
             AnyHandle::Scalar(_) => unreachable!("a text's descriptor has areas"),

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::RangeBounds;
-use std::sync::Arc;
 
 use crate::array::{Array, ArrayIndex};
 use crate::attach::Attachment;
@@ -15,10 +14,10 @@ use crate::dtype::{Element, Number};
 use crate::error::{Error, Result};
 use crate::fork;
 use crate::handle::is_updating;
-use crate::layout::Descriptor;
+use crate::map::{Map, Region};
 use crate::memory::AnyMemory;
 use crate::protocol::{
-    self, Change, Failure, Held, Memory, Parked, Patience, Peers, REMOVED, VALUE, commit_all,
+    self, Change, Failure, Form, Held, Memory, Parked, Patience, Peers, REMOVED, VALUE, commit_all,
 };
 use crate::slot::Slot;
 use crate::store::Store;
@@ -126,8 +125,10 @@ impl Store {
         let mut transaction = Transaction::begin(self)?;
         for slot in slots {
             let slot = slot.slot_ref()?;
-            slot.check_store(&self.attachment)?;
-            transaction.parts.insert(slot.descriptor().live, Part::new(slot));
+            slot.check_store(self)?;
+            if transaction.find(slot.place()).is_none() {
+                transaction.add(Part::new(slot));
+            }
         }
         transaction.begin_again()?;
         Ok(transaction)
@@ -140,8 +141,12 @@ impl Store {
 /// one array what there is from the first to the last of them.
 pub struct Transaction {
     store: Store,
-    /// The slots that it has used, in this run or an earlier one, by their place in the file.
-    parts: BTreeMap<u64, Part>,
+    /// The slots that it has used, in this run or an earlier one.
+    parts: Vec<Part>,
+    /// Which of them is at which place in the file; `None`: they stand in that order.
+    by_place: Option<BTreeMap<u64, usize>>,
+    /// Which was used last: mostly, it is the next one, too.
+    last: usize,
     patience: Patience,
     /// A slot is held by others, who may be waiting for one that it has: it must let go.
     lost: bool,
@@ -152,8 +157,11 @@ pub struct Transaction {
 
 /// A slot that takes part.
 struct Part {
-    descriptor: Arc<Descriptor>,
-    memory: AnyMemory,
+    line: u32,
+    /// Its memory, which the transaction's store keeps mapped: where in the file, how long.
+    place: u64,
+    len: u64,
+    form: Form,
     /// `None`: it was used in an earlier run, and is about to be locked for the next.
     lock: Option<Parked>,
     /// Under this thread's own guard.
@@ -175,13 +183,15 @@ enum Draft {
 impl Transaction {
     fn begin(store: &Store) -> Result<Transaction> {
         store.check_writable()?;
-        let attachment = &store.attachment;
+        let attachment = store.attachment();
         if !attachment.begin_transaction()? {
             return Err(Error::Deadlock { path: attachment.path.clone(), slot: None });
         }
         Ok(Transaction {
             store: store.clone(),
-            parts: BTreeMap::new(),
+            parts: Vec::new(),
+            by_place: None,
+            last: 0,
             patience: Patience::new(store.settings.lock_timeout),
             lost: false,
             fork_generation: fork::generation(),
@@ -203,51 +213,85 @@ impl Transaction {
     fn begin_again(&mut self) -> Result<()> {
         self.release();
         self.lost = false;
-        for part in self.parts.values_mut() {
+        self.by_place = None;
+        self.parts.sort_unstable_by_key(|part| part.place);
+        for part in &mut self.parts {
             part.lock(&self.store, &mut self.patience)?;
         }
         Ok(())
     }
 
     fn release(&mut self) {
-        for part in self.parts.values_mut() {
-            part.release(&self.store.attachment, self.fork_generation);
+        for part in &mut self.parts {
+            part.release(self.store.attachment(), self.fork_generation);
         }
     }
 
-    /// The slot, locked.
-    fn part(&mut self, slot: SlotRef<'_>) -> Result<&mut Part> {
-        let attachment = &self.store.attachment;
-        slot.check_store(attachment)?;
-        let descriptor = slot.descriptor();
-        let at = descriptor.live;
+    /// The slot, locked, and the mapping that has its memory.
+    #[inline]
+    fn part(&mut self, slot: SlotRef<'_>) -> Result<(&mut Part, &Map)> {
+        slot.check_store(&self.store)?;
         if self.is_of_parent() {
-            let (path, slot) = (attachment.path.clone(), descriptor.name.clone());
+            let (path, slot) = (self.store.path().to_owned(), slot.name().to_owned());
             return Err(Error::Evicted { path, slot });
         }
         if self.lost {
-            return Err(self.conflict(&descriptor.name));
+            return Err(self.conflict(slot.name()));
         }
-        if self.parts.contains_key(&at) {
-            return Ok(self.parts.get_mut(&at).expect("it is there"));
+        let place = slot.place();
+        if self.parts.get(self.last).is_none_or(|part| part.place != place) {
+            self.last = match self.find(place) {
+                Some(at) => at,
+                None => self.join(slot)?,
+            };
         }
+        Ok((&mut self.parts[self.last], &self.store.attachment().map))
+    }
+
+    /// Locks a slot that has no part yet; which one it is then.
+    fn join(&mut self, slot: SlotRef<'_>) -> Result<usize> {
         let mut part = Part::new(slot);
-        let is_above = self.parts.last_key_value().is_none_or(|(highest, _)| *highest < at);
-        let locked = match is_above {
+        let highest = match &self.by_place {
+            None => self.parts.last().map(|part| part.place),
+            Some(by_place) => by_place.last_key_value().map(|(place, _)| *place),
+        };
+        let locked = match highest.is_none_or(|highest| highest < part.place) {
             // Everybody waits upwards only, so nobody waits in a circle.
             true => part.lock(&self.store, &mut self.patience).map(|()| true),
             false => part.try_lock(&self.store),
         }?;
+        let at = self.add(part);
         if !locked {
             self.lost = true;
-            self.parts.insert(at, part);
-            return Err(self.conflict(&descriptor.name));
+            return Err(self.conflict(slot.name()));
         }
-        Ok(self.parts.entry(at).or_insert(part))
+        Ok(at)
     }
 
+    fn add(&mut self, part: Part) -> usize {
+        let at = self.parts.len();
+        if let Some(by_place) = &mut self.by_place {
+            by_place.insert(part.place, at);
+        } else if self.parts.last().is_some_and(|last| last.place > part.place) {
+            let places = self.parts.iter().chain([&part]).map(|part| part.place);
+            self.by_place = Some(places.zip(0..).collect());
+        }
+        self.parts.push(part);
+        at
+    }
+
+    fn find(&self, place: u64) -> Option<usize> {
+        match &self.by_place {
+            // Mostly, it comes after all of them.
+            None if self.parts.last().is_none_or(|last| last.place < place) => None,
+            None => self.parts.binary_search_by_key(&place, |part| part.place).ok(),
+            Some(by_place) => by_place.get(&place).copied(),
+        }
+    }
+
+    #[cold]
     fn conflict(&self, slot: &str) -> Error {
-        Error::Conflict { path: self.store.attachment.path.clone(), slot: slot.to_owned() }
+        Error::Conflict { path: self.store.path().to_owned(), slot: slot.to_owned() }
     }
 
     /// Makes all changes at once: of a transaction that was begun by
@@ -258,66 +302,72 @@ impl Transaction {
     /// [`Error::Evicted`]. Nothing has changed then.
     pub fn commit(mut self) -> Result<()> {
         let store = self.store.clone();
-        let attachment = &*store.attachment;
+        let attachment = store.attachment();
         let is_of_parent = self.is_of_parent();
-        let evicted = |part: &Part| Error::Evicted {
-            path: attachment.path.clone(),
-            slot: part.descriptor.name.clone(),
-        };
         // A guard that was dropped since took its lock with it.
-        let lost = self.parts.values().find(|part| {
-            is_of_parent || (part.guarded && !attachment.is_busy(part.descriptor.live))
-        });
+        let lost = self
+            .parts
+            .iter()
+            .find(|part| is_of_parent || (part.guarded && !attachment.is_busy(part.place)));
         if let Some(part) = lost {
-            return Err(evicted(part));
+            return Err(part.explain(attachment, Failure::Evicted));
         }
-        let mut changes = Vec::with_capacity(self.parts.len());
-        let mut first = None;
-        for part in self.parts.values_mut() {
-            let change = match &part.draft {
-                Draft::Nothing => continue,
-                Draft::Scalar(bits) => Change::Scalar(*bits),
-                Draft::Bytes { at, data } => {
-                    let AnyMemory::Areas(_, areas) = part.memory else {
-                        unreachable!("a scalar has no bytes")
-                    };
-                    Change::Area { areas, at: *at, data }
-                }
-            };
-            let lock = part.lock.take().expect("what was written is locked");
-            first.get_or_insert(&part.descriptor.name);
-            changes.push((lock.resume(&part.memory, attachment), change));
-        }
-        let Some(first) = first else {
+        let is_written = |part: &&mut Part| !matches!(part.draft, Draft::Nothing);
+        let written: Vec<_> = self.parts.iter_mut().filter(is_written).collect();
+        let Some(first) = written.first().map(|part| part.line) else {
             return Ok(());
         };
-        commit_all(attachment, attachment.me()?, changes)
-            .map_err(|failure| directory::explain(attachment, first, failure, &self.patience))
+        let memories: Vec<_> = written.iter().map(|part| part.memory(&attachment.map)).collect();
+        let changes = written.into_iter().zip(&memories).map(|(part, memory)| {
+            let change = match (&part.draft, part.form) {
+                (Draft::Scalar(bits), _) => Change::Scalar(*bits),
+                (Draft::Bytes { at, data }, Form::Areas(areas)) => {
+                    Change::Area { areas, at: *at, data }
+                }
+                _ => unreachable!("a scalar has no bytes, and what is not written is left out"),
+            };
+            let lock = part.lock.take().expect("what was written is locked");
+            (lock.resume(memory, attachment), change)
+        });
+        commit_all(attachment, attachment.me()?, changes.collect()).map_err(|failure| {
+            let name = &attachment.known.descriptor(first).name;
+            directory::explain(attachment, name, failure, &self.patience)
+        })
         // What was only read is let go after that, by `drop`.
     }
 }
 
 impl Part {
     fn new(slot: SlotRef<'_>) -> Part {
+        let (place, len) = slot.extent();
         Part {
-            descriptor: Arc::clone(slot.descriptor()),
-            memory: slot.memory(),
+            line: slot.line(),
+            place,
+            len,
+            form: slot.form(),
             lock: None,
             guarded: false,
             draft: Draft::Nothing,
         }
     }
 
+    #[inline]
+    fn memory<'m>(&self, map: &'m Map) -> AnyMemory<&'m Map> {
+        let region = Region::of(map, self.place, self.len);
+        AnyMemory::new(region.expect("what was mapped stays so"), self.form)
+    }
+
     /// Waits for the lock.
     fn lock(&mut self, store: &Store, patience: &mut Patience) -> Result<()> {
         self.check_not_updating(store)?;
-        let attachment = &*store.attachment;
-        let lock = protocol::lock(&self.memory, attachment, self.memory.form(), patience);
+        let attachment = store.attachment();
+        let memory = self.memory(&attachment.map);
+        let lock = protocol::lock(&memory, attachment, self.form, patience);
         match lock.map(Held::park) {
             Ok(lock) => self.lock = Some(lock),
             Err(Failure::Deadlock) => self.go_on_under_guard(attachment)?,
             Err(failure) => {
-                let name = &self.descriptor.name;
+                let name = self.name(attachment);
                 return Err(directory::explain(attachment, name, failure, patience));
             }
         }
@@ -327,13 +377,14 @@ impl Part {
     /// Takes the lock if nobody else has it.
     fn try_lock(&mut self, store: &Store) -> Result<bool> {
         self.check_not_updating(store)?;
-        let attachment = &*store.attachment;
-        if let Some(held) = protocol::try_lock(&self.memory, attachment) {
+        let attachment = store.attachment();
+        let memory = self.memory(&attachment.map);
+        if let Some(held) = protocol::try_lock(&memory, attachment) {
             self.lock = Some(held.park());
             return Ok(true);
         }
         // Relaxed: whoever it is, it is not acted upon but by locking.
-        match self.memory.control(std::sync::atomic::Ordering::Relaxed).owner() {
+        match memory.control(std::sync::atomic::Ordering::Relaxed).owner() {
             REMOVED => Err(self.explain(attachment, Failure::Removed)),
             owner if attachment.is_me(owner) => self.go_on_under_guard(attachment).map(|()| true),
             _ => Ok(false),
@@ -342,44 +393,48 @@ impl Part {
 
     /// This thread has the lock already: through a guard, or else in a way that refuses.
     fn go_on_under_guard(&mut self, attachment: &Attachment) -> Result<()> {
-        if !attachment.is_guarded(self.descriptor.live) {
+        if !attachment.is_guarded(self.place) {
             return Err(self.explain(attachment, Failure::Deadlock));
         }
         // From here on the guard's holder has no other updates of it.
-        attachment.set_busy(self.descriptor.live, true);
+        attachment.set_busy(self.place, true);
         self.guarded = true;
-        self.lock = Some(Held::nested(&self.memory, attachment).park());
+        self.lock = Some(Held::nested(&self.memory(&attachment.map), attachment).park());
         Ok(())
     }
 
     /// An update of a scalar that this is inside of would begin anew for ever.
     fn check_not_updating(&self, store: &Store) -> Result<()> {
-        match is_updating(store, &self.descriptor) {
-            true => Err(self.explain(&store.attachment, Failure::Deadlock)),
+        match is_updating(&store.session, self.place) {
+            true => Err(self.explain(store.attachment(), Failure::Deadlock)),
             false => Ok(()),
         }
     }
 
     fn explain(&self, attachment: &Attachment, failure: Failure) -> Error {
-        directory::explain(attachment, &self.descriptor.name, failure, &Patience::new(None))
+        directory::explain(attachment, self.name(attachment), failure, &Patience::new(None))
+    }
+
+    fn name<'a>(&self, attachment: &'a Attachment) -> &'a str {
+        &attachment.known.descriptor(self.line).name
     }
 
     /// Lets go of the lock, and forgets what was to be changed.
     fn release(&mut self, attachment: &Attachment, fork_generation: u64) {
         self.draft = Draft::Nothing;
         if let Some(lock) = self.lock.take() {
-            drop(lock.resume(&self.memory, attachment));
+            drop(lock.resume(&self.memory(&attachment.map), attachment));
         }
         // The child of a fork has a copy of this; a guard it has of this slot is its own.
         if std::mem::take(&mut self.guarded) && fork_generation == fork::generation() {
-            attachment.set_busy(self.descriptor.live, false);
+            attachment.set_busy(self.place, false);
         }
     }
 
     /// Copies what others would read.
-    fn read_committed(&self, at: usize, out: &mut [u8]) {
+    fn read_committed(&self, map: &Map, at: usize, out: &mut [u8]) {
         // Relaxed, both: under the lock nothing changes.
-        match &self.memory {
+        match &self.memory(map) {
             AnyMemory::Scalar(cell) => {
                 let bits = cell.load(VALUE, std::sync::atomic::Ordering::Relaxed);
                 out.copy_from_slice(&bits.to_le_bytes()[at..at + out.len()]);
@@ -392,15 +447,15 @@ impl Part {
     }
 
     /// Copies what is there once this transaction is done.
-    fn read(&self, at: usize, out: &mut [u8]) {
+    fn read(&self, map: &Map, at: usize, out: &mut [u8]) {
         let (from, draft) = match &self.draft {
-            Draft::Nothing => return self.read_committed(at, out),
+            Draft::Nothing => return self.read_committed(map, at, out),
             Draft::Scalar(bits) => (0, &bits.to_le_bytes()[..]),
             Draft::Bytes { at, data } => (*at, &data[..]),
         };
         let (end, until) = (at + out.len(), from + draft.len());
         if at < from || until < end {
-            self.read_committed(at, out);
+            self.read_committed(map, at, out);
         }
         let (begin, end) = (at.max(from), end.min(until));
         if begin < end {
@@ -408,8 +463,8 @@ impl Part {
         }
     }
 
-    fn write(&mut self, at: usize, new: &[u8]) {
-        if let AnyMemory::Scalar(_) = self.memory {
+    fn write(&mut self, map: &Map, at: usize, new: &[u8]) {
+        if let Form::Scalar = self.form {
             let bits = new.try_into().expect("a scalar is written as a whole");
             self.draft = Draft::Scalar(u64::from_le_bytes(bits));
             return;
@@ -424,14 +479,14 @@ impl Part {
             // And as much again, so that who goes backwards does not move all each time.
             let begin = at.min(from.saturating_sub(data.len()));
             let mut before = vec![0; from - begin];
-            self.read_committed(begin, &mut before);
+            self.read_committed(map, begin, &mut before);
             data.splice(..0, before);
             from = begin;
         }
         let (len, end) = (data.len(), at + new.len() - from);
         if len < end {
             data.resize(end, 0);
-            self.read_committed(from + len, &mut data[len..]);
+            self.read_committed(map, from + len, &mut data[len..]);
         }
         data[at - from..end].copy_from_slice(new);
         self.draft = Draft::Bytes { at: from, data };
@@ -440,14 +495,16 @@ impl Part {
 
 impl View for Transaction {
     fn read(&mut self, slot: SlotRef<'_>, at: usize, out: &mut [u8]) -> Result<()> {
-        self.part(slot)?.read(at, out);
+        let (part, map) = self.part(slot)?;
+        part.read(map, at, out);
         Ok(())
     }
 }
 
 impl ViewMut for Transaction {
     fn write(&mut self, slot: SlotRef<'_>, at: usize, data: &[u8]) -> Result<()> {
-        self.part(slot)?.write(at, data);
+        let (part, map) = self.part(slot)?;
+        part.write(map, at, data);
         Ok(())
     }
 }
@@ -456,14 +513,15 @@ impl Drop for Transaction {
     fn drop(&mut self) {
         self.release();
         if !self.is_of_parent() {
-            self.store.attachment.end_transaction();
+            self.store.attachment().end_transaction();
         }
     }
 }
 
 impl fmt::Debug for Transaction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let slots: Vec<_> = self.parts.values().map(|part| &part.descriptor.name).collect();
+        let attachment = self.store.attachment();
+        let slots: Vec<_> = self.parts.iter().map(|part| part.name(attachment)).collect();
         f.debug_struct("Transaction").field("slots", &slots).finish_non_exhaustive()
     }
 }

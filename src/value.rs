@@ -3,13 +3,13 @@
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use crate::cell::CellRegion;
 use crate::define::Define;
 use crate::dtype::{Bits, Element, Number, SlotType};
 use crate::error::Result;
 use crate::guard::lock_methods;
 use crate::handle::{AnyHandle, Handle, common_methods};
 use crate::protocol;
+use crate::session::SlotCell;
 use crate::store::Store;
 use crate::wait::sealed::{Sealed, Target};
 
@@ -29,7 +29,7 @@ use crate::wait::sealed::{Sealed, Target};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Value<T> {
-    pub(crate) handle: Handle<CellRegion>,
+    pub(crate) handle: Handle<SlotCell>,
     element: PhantomData<T>,
 }
 
@@ -44,7 +44,10 @@ impl Store {
     /// [`Error::ReadOnly`](crate::Error::ReadOnly), or
     /// [`Error::NotFound`](crate::Error::NotFound) if this opener defines nothing.
     pub fn value<T: Element>(&self, name: &str) -> Result<Value<T>> {
-        self.value_with(name, Define::new())
+        match self.find_value(name, T::TYPE) {
+            Some(handle) => Ok(Value { handle, element: PhantomData }),
+            None => self.value_with(name, Define::new()),
+        }
     }
 
     /// The same, with settings for the case that it is not there.

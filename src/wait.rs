@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use crate::error::Result;
 use crate::futex::{self, MOST_WORDS, SHORT_SLEEP};
-use crate::handle::Handle;
+use crate::handle::{Handle, SlotMemory};
 use crate::map::{Region, SPIN};
-use crate::protocol::{self, Await, Control, Failure, Memory, Patience, Pause};
+use crate::protocol::{self, Await, Control, Failure, Patience, Pause};
 use crate::store::Store;
 
 /// What can be waited for with [`Store::wait_any`]: every kind of handle. Sealed.
@@ -26,8 +26,9 @@ pub(crate) mod sealed {
 
 /// A slot that can be waited for.
 pub(crate) trait Awaited: Await + Send + Sync {
-    /// What its waiters sleep on; `None` if they cannot be woken, as nobody may know of them.
-    fn futex(&self) -> Option<&Region>;
+    /// What its waiters sleep on, which keeps the mapping, but not the store open; `None` if
+    /// they cannot be woken, as nobody may know of them.
+    fn futex(&self) -> Option<Region>;
     /// The error that a failure to wait for it is to the user.
     fn explain(&self, failure: Failure) -> crate::error::Error;
     /// Itself, for another thread to keep.
@@ -35,12 +36,7 @@ pub(crate) trait Awaited: Await + Send + Sync {
     fn share(&self) -> std::sync::Arc<dyn Awaited>;
 }
 
-/// The memory of a slot that can be waited for.
-pub(crate) trait Futex: Memory + AsRef<Region> + Clone + Send + Sync + 'static {}
-
-impl<M: Memory + AsRef<Region> + Clone + Send + Sync + 'static> Futex for M {}
-
-impl<M: Futex> Await for Handle<M> {
+impl<M: SlotMemory> Await for Handle<M> {
     fn look(&self) -> Result<(Control, u64), Failure> {
         protocol::look_to_wait(&self.memory, self.attachment())
     }
@@ -50,9 +46,9 @@ impl<M: Futex> Await for Handle<M> {
     }
 }
 
-impl<M: Futex> Awaited for Handle<M> {
-    fn futex(&self) -> Option<&Region> {
-        self.attachment().writable.then(|| self.memory.as_ref())
+impl<M: SlotMemory> Awaited for Handle<M> {
+    fn futex(&self) -> Option<Region> {
+        self.attachment().writable.then(|| self.memory.as_ref().of_map())
     }
 
     fn explain(&self, failure: Failure) -> crate::error::Error {
@@ -66,21 +62,21 @@ impl<M: Futex> Awaited for Handle<M> {
 }
 
 /// Spins for a short while, then sleeps.
-pub(crate) struct Sleeper<'a> {
+pub(crate) struct Sleeper {
     /// The words to sleep on; `None`: to look again every [`SHORT_SLEEP`].
-    futexes: Option<Vec<&'a Region>>,
+    futexes: Option<Vec<Region>>,
     begun: Option<Instant>,
 }
 
-impl<'a> Sleeper<'a> {
-    pub(crate) fn new(awaited: impl ExactSizeIterator<Item = &'a dyn Awaited>) -> Sleeper<'a> {
+impl Sleeper {
+    pub(crate) fn new<'a>(awaited: impl ExactSizeIterator<Item = &'a dyn Awaited>) -> Sleeper {
         let few = awaited.len() <= MOST_WORDS;
         let futexes = few.then(|| awaited.map(Awaited::futex).collect()).flatten();
         Sleeper { futexes, begun: None }
     }
 }
 
-impl Pause for Sleeper<'_> {
+impl Pause for Sleeper {
     fn again(&mut self, limit: Duration) -> bool {
         // Once: who was woken for nothing goes to sleep again at once.
         if self.begun.get_or_insert_with(Instant::now).elapsed() < SPIN {
@@ -148,7 +144,7 @@ impl Store {
     }
 }
 
-impl<M: Futex> Handle<M> {
+impl<M: SlotMemory> Handle<M> {
     /// Waits until the slot has another version than `seen`, which is returned.
     pub(crate) fn wait_for_change(
         &self,

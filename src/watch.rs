@@ -167,15 +167,13 @@ impl Watch {
     }
 
     fn look_for_new_slots(&mut self) -> Result<()> {
-        let attachment = &*self.store.attachment;
+        let attachment = self.store.attachment();
         let count = directory::count(attachment)?;
-        directory::each_between(attachment, self.lines, count, |descriptor| {
-            if self.glob.matches(&descriptor.name) {
-                let region = directory::region(attachment, &descriptor)?;
-                let slot = Slot::new(self.store.handle(descriptor.into(), region));
+        directory::each_slot(attachment, self.lines, count, |found| {
+            if self.glob.matches(&found.entry.descriptor().name) {
+                let slot = Slot::new(self.store.handle(found));
                 self.slots.push(Watched { slot, seen: None });
             }
-            Ok(())
         })?;
         self.lines = count;
         Ok(())
@@ -183,7 +181,7 @@ impl Watch {
 
     /// The definitions yet to come.
     pub(crate) fn definitions(&self) -> Definitions {
-        let attachment = &*self.store.attachment;
+        let attachment = self.store.attachment();
         let lock = attachment.live.part(live::DIRECTORY_LOCK, 2);
         Definitions { store: self.store.clone(), lock, seen: self.lines }
     }
@@ -210,7 +208,7 @@ pub(crate) struct Definitions {
 
 impl Definitions {
     fn attachment(&self) -> &Attachment {
-        &self.store.attachment
+        self.store.attachment()
     }
 
     fn count(&self) -> u64 {
@@ -234,8 +232,8 @@ impl Await for Definitions {
 }
 
 impl Awaited for Definitions {
-    fn futex(&self) -> Option<&Region> {
-        self.attachment().writable.then_some(&self.lock)
+    fn futex(&self) -> Option<Region> {
+        self.attachment().writable.then(|| self.lock.clone())
     }
 
     fn explain(&self, failure: Failure) -> Error {

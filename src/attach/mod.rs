@@ -196,7 +196,13 @@ impl Attachment {
 
     /// A part of the file.
     pub(crate) fn region(&self, offset: u64, len: u64) -> Result<Region> {
-        self.map.region(offset, len).map_err(|e| unmapped(&self.path, e, offset + len))
+        self.map.region(offset, len).map_err(|e| self.unmapped(e, offset + len))
+    }
+
+    /// The error that it is to the user that a part of the file cannot be had.
+    #[cold]
+    pub(crate) fn unmapped(&self, why: Unmapped, need: u64) -> Error {
+        unmapped(&self.path, why, need)
     }
 
     /// An error unless the store may be written.

@@ -18,7 +18,7 @@ const BASELINE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/baseline.json");
 /// A path: given a store, what is repeated.
 type Prepare = fn(&Store) -> Box<dyn FnMut(u64)>;
 
-const PATHS: [(&str, Prepare); 9] = [
+const PATHS: [(&str, Prepare); 12] = [
     ("read a value", |store| {
         let value = store.value::<u64>("value").unwrap();
         repeat(move || black_box(&value).load())
@@ -62,7 +62,33 @@ const PATHS: [(&str, Prepare); 9] = [
         let array = store.array::<u64>("array", 128).unwrap();
         repeat(move || black_box(&array).update(|all| all[black_box(3)] += 1).unwrap())
     }),
+    ("add to 64 values at once", |store| {
+        let (store, values) = (store.clone(), values(store));
+        repeat(move || {
+            let add = store.transaction(|tx| {
+                values.iter().try_for_each(|value| tx.fetch_add(value, 1).map(drop))
+            });
+            add.unwrap();
+        })
+    }),
+    ("a snapshot of 64 values", |store| {
+        drop(values(store));
+        let (store, slots) = (store.clone(), store.slots().unwrap());
+        repeat(move || store.snapshot_of(&slots).unwrap())
+    }),
+    ("a snapshot of 8 values by a closure", |store| {
+        let (store, values) = (store.clone(), values(store));
+        repeat(move || {
+            let mut sum = 0;
+            store.snapshot(|s| values[..8].iter().try_for_each(|v| Ok(sum += s.load(v)?))).unwrap();
+            sum
+        })
+    }),
 ];
+
+fn values(store: &Store) -> Vec<slotfile::Value<u64>> {
+    (0..64).map(|i| store.value(&format!("value{i}")).unwrap()).collect()
+}
 
 fn repeat<T>(mut once: impl FnMut() -> T + 'static) -> Box<dyn FnMut(u64)> {
     Box::new(move |times| (0..times).for_each(|_| drop(black_box(once()))))

@@ -27,6 +27,7 @@
 //!   of it is done together with the access before.
 
 use std::cell::{Cell, RefCell};
+use std::iter;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::rc::Rc;
@@ -297,7 +298,7 @@ impl Run<'_> {
         let reads = site.kind == Kind::Look && first == Some(&site);
         if has_looked_back && reads && self.relaxed.get() != Some(at) {
             // The next round. It has what it has read last of each slot, and this look back.
-            let kept = parts.iter().cloned().chain([end..at]);
+            let kept = parts.iter().cloned().chain(iter::once(end..at));
             *log = kept.flat_map(|part| log[part].to_vec()).collect();
         }
     }

@@ -11,24 +11,30 @@
 //!
 //! If the operation returns instead, the thread goes on to the next one of its script.
 //!
-//! Two things keep the number of states small, without losing any behaviour:
+//! Three things keep the number of states small, without losing any behaviour:
 //!
 //! - **Who starts over forgets**: a loop of the protocol keeps nothing from a lost round
 //!   but the count of losses. So when it is back at its first access, the log is cut to
 //!   what it was there. Readers say so by [`shipping::Memory::relax`]; the loops of `lock`
-//!   and `update_scalar` by looking at the control word again ([`Run::locking`]). Snapshots keep what has not changed,
-//!   so they forget nothing. (The count of losses decides when a
-//!   reader tries for the lock: here never, or, with `LOSSES` = 0, after every loss.)
+//!   and `update_scalar` by looking at the control word again ([`Run::locking`]). (The
+//!   count of losses decides when a reader tries for the lock: here never, or, with
+//!   `LOSSES` = 0, after every loss.)
+//! - **A snapshot keeps what it has last read of each slot.** So where it begins to read
+//!   again, the log is cut to that and to the last look back, as if all had been read in
+//!   its first round ([`Run::has_read`]). Which slots it has read again since is not
+//!   forgotten: a bug may make it matter.
 //! - **What is under one's own lock is private**: nobody else stores there, so a load
 //!   of it is done together with the access before.
 
 use std::cell::{Cell, RefCell};
+use std::iter;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
 use super::explore::Scenario;
 use super::model::Memory;
-use super::world::{Slot, Status, World};
+use super::world::{SLOTS, Slot, Status, World};
 use crate::protocol::{self as shipping, CONTROL, Owner};
 
 /// Where the code made an access, and to what.
@@ -76,6 +82,9 @@ enum End {
     Red(String),
 }
 
+/// Parts of a log, one for each slot.
+type Parts = [Range<usize>; SLOTS.len()];
+
 /// One operation of one thread, being run again.
 pub(super) struct Run<'s> {
     pub(super) scenario: &'s Scenario,
@@ -92,8 +101,9 @@ pub(super) struct Run<'s> {
     lock: Cell<Option<usize>>,
     /// Where in the log a loop has last begun a new round.
     relaxed: Cell<Option<usize>>,
-    /// It keeps what it has from lost rounds, so nothing of the log may be forgotten.
-    remembers: Cell<bool>,
+    /// In a snapshot: where in the log it has last read each slot, and the slot read last.
+    /// It begins its next round with what it has, never at the beginning.
+    snapshot: RefCell<Option<(Parts, Slot)>>,
     /// How many burials it is in the middle of.
     pub(super) burials: Cell<u32>,
     /// A claim waits for the entry; a burial does not.
@@ -115,7 +125,7 @@ pub(super) fn step(scenario: &Scenario, world: &World, thread: usize) -> Step {
         sites: RefCell::default(),
         lock: Cell::new(None),
         relaxed: Cell::new(None),
-        remembers: Cell::new(scenario.remembers),
+        snapshot: RefCell::default(),
         burials: Cell::new(0),
         claiming: Cell::new(false),
         end: RefCell::new(None),
@@ -180,12 +190,16 @@ impl Run<'_> {
         result
     }
 
-    /// Runs `f`, which goes on from a lost round with what it has.
-    pub(super) fn remembering<R>(&self, f: impl FnOnce() -> R) -> R {
-        self.remembers.set(true);
-        let result = f();
-        self.remembers.set(self.scenario.remembers);
-        result
+    /// A snapshot has read all of this slot.
+    pub(super) fn has_read(&self, slot: Slot) {
+        let sites = self.sites.borrow();
+        // A loop of its own reads the slot, and begins each round where it began the first.
+        let first = sites.iter().find(|site| site.slot == Some(slot)).expect("it was read");
+        let begin = sites.iter().rposition(|site| site == first).expect("it is there");
+        let mut snapshot = self.snapshot.borrow_mut();
+        let (parts, last) = snapshot.get_or_insert((Parts::default(), slot));
+        parts[slot as usize] = begin..self.at.get();
+        *last = slot;
     }
 
     /// A reader has lost a round.
@@ -235,9 +249,7 @@ impl Run<'_> {
             return *logged;
         }
         if self.made.get().is_some() && kind != Kind::Private {
-            if let Some(before) = self.been_here(at, site) {
-                self.log.borrow_mut().truncate(before);
-            }
+            self.forget(at, site);
             self.abandon(End::NextAccess);
         }
         let mut world = self.world.borrow_mut();
@@ -263,17 +275,43 @@ impl Run<'_> {
         }
     }
 
+    /// Cuts the log, at the end of which this access comes next.
+    fn forget(&self, at: usize, site: Site) {
+        let snapshot = self.snapshot.borrow();
+        // A snapshot that tries for locks keeps them, too.
+        if self.scenario.remembers || snapshot.is_some() && self.scenario.readers_lock {
+            return;
+        }
+        let mut log = self.log.borrow_mut();
+        if let Some(before) = self.been_here(at, site) {
+            return log.truncate(before);
+        }
+        let Some((parts, last)) = snapshot.as_ref() else { return };
+        let (sites, end) = (self.sites.borrow(), parts[*last as usize].end);
+        if end == at && (*last == Slot::Y || site.slot == Some(Slot::X)) {
+            // It begins to look back: what it returns must be of an instant after this.
+            let world = &mut *self.world.borrow_mut();
+            world.threads[self.thread].since = Some(world.history.len() - 1);
+        }
+        let has_looked_back = sites[end..].iter().any(|site| site.slot == Some(Slot::Y));
+        let first = sites.iter().find(|earlier| earlier.slot == site.slot);
+        let reads = site.kind == Kind::Look && first == Some(&site);
+        if has_looked_back && reads && self.relaxed.get() != Some(at) {
+            // The next round. It has what it has read last of each slot, and this look back.
+            let kept = parts.iter().cloned().chain(iter::once(end..at));
+            *log = kept.flat_map(|part| log[part].to_vec()).collect();
+        }
+    }
+
     /// If a loop begins its next round with this access: where it began the last one.
     fn been_here(&self, at: usize, site: Site) -> Option<usize> {
-        if self.remembers.get() {
-            return None;
-        }
         let sites = self.sites.borrow();
         if self.relaxed.get() == Some(at) {
             // The outermost loop of a reader begins with its very first access; an
             // inner one with the last that was like this.
             let before = sites.iter().rposition(|earlier| *earlier == site);
-            return if sites[0] == site { Some(0) } else { before };
+            let outermost = sites[0] == site && self.snapshot.borrow().is_none();
+            return if outermost { Some(0) } else { before };
         }
         // Outside of burials, `lock` and `update_scalar` look at the control word only
         // where a round begins.

@@ -242,21 +242,17 @@ pub(super) const TRANSACTION_SNAPSHOT: Scenario = Scenario {
     mortal: &[0],
     ..Scenario::new(
         "transactions and a snapshot",
-        [
-            &[Transaction(1, first(1)), Release],
-            &[],
-            &[Claim(0), Transaction(2, second(3))],
-            &[Snapshot],
-        ],
+        [&[Transaction(1, first(1)), Release], &[], &[Claim(0), TransactionOfX(2)], &[Snapshot]],
     )
 };
 
+/// One slot changes alone, so that a snapshot reads again only that.
 pub(super) const UPDATE_SNAPSHOT: Scenario = Scenario {
     mortal: &[0],
     stoppable: &[1],
     ..Scenario::new(
         "a transaction, an update and a snapshot",
-        [&[Transaction(1, first(1)), Release], &[Update(second(2))], &[Claim(0)], &[Snapshot]],
+        [&[Transaction(1, first(1)), Release], &[Update(second(2))], &[], &[Snapshot]],
     )
 };
 
@@ -279,7 +275,7 @@ pub(super) const TRANSACTION_SCALARS: Scenario = Scenario {
     stoppable: &[1],
     ..Scenario::new(
         "a transaction beside a scalar update",
-        [&[Transaction(1, both(1)), Release], &[Add(4)], &[], &[Snapshot, Load]],
+        [&[Transaction(1, both(1)), Release], &[Add(4)], &[], &[Snapshot]],
     )
 };
 
@@ -325,14 +321,23 @@ pub(super) const LONG_VERSIONED: Scenario = Scenario {
     )
 };
 
-pub(super) const LONG_SNAPSHOT: Scenario = Scenario {
+/// Each slot may be settled by another one.
+pub(super) const LONG_UPDATE_SNAPSHOT: Scenario = Scenario {
     mortal: &[0],
     stoppable: &[1],
     ..Scenario::new(
-        "long: transactions, an update and a snapshot",
+        "long: a transaction, an update, a claim and a snapshot",
+        [&[Transaction(1, first(1)), Release], &[Update(second(2))], &[Claim(0)], &[Snapshot]],
+    )
+};
+
+pub(super) const LONG_SNAPSHOT: Scenario = Scenario {
+    mortal: &[0],
+    ..Scenario::new(
+        "long: transactions on both slots and a snapshot",
         [
             &[Transaction(1, first(1)), Release],
-            &[Update(second(2))],
+            &[],
             &[Claim(0), Transaction(2, second(3))],
             &[Snapshot],
         ],
@@ -374,6 +379,14 @@ pub(super) const LOST_ROUNDS: Scenario = Scenario {
     ..Scenario::new(
         "lost rounds",
         [&[Update(first(1)), Update(second(2))], &[TransactionOfX(1)], &[Read, LoadVersioned], &[]],
+    )
+};
+
+pub(super) const LOST_SNAPSHOTS: Scenario = Scenario {
+    entries: THREE_ENTRIES,
+    ..Scenario::new(
+        "lost snapshots",
+        [&[Add(1)], &[Update(first(1)), Update(second(2))], &[Snapshot], &[]],
     )
 };
 

@@ -1,12 +1,11 @@
 //! What the virtual threads do: each operation runs functions that ship, and knows
 //! what they change and what they may return.
 
-use std::cell::RefCell;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use super::model::Waiter;
 use super::replay::Run;
-use super::world::{Instant, Slot, WIDTH, World};
+use super::world::{Instant, SLOTS, Slot, WIDTH, World};
 use crate::protocol::{
     Change, Failure, Form, Held, Memory as _, Patience, Peers as _, REMOVED, Sample, VALUE, Word,
     changed_since, claim, commit_all, load_scalar, load_scalar_versioned, lock, read, remove,
@@ -200,15 +199,16 @@ impl Op {
                     return Ok(Outcome::VersionedY(content, version));
                 }
                 Op::Snapshot => {
-                    let both = RefCell::new((0, [0; WIDTH]));
+                    let mut both = (0, [0; WIDTH]);
                     let slots = [(x, Form::Scalar), (y, form_y)];
-                    let copy = |_, memory: &_, sample| match sample {
-                        Sample::Scalar(value) => both.borrow_mut().0 = value,
-                        Sample::Area(area) => both.borrow_mut().1 = content_of(memory, area),
-                    };
-                    run.remembering(|| snapshot(run, &slots, copy));
-                    let (x, y) = both.into_inner();
-                    return Ok(Outcome::Both(x, y));
+                    snapshot(run, &slots, |place, memory, sample| {
+                        match sample {
+                            Sample::Scalar(value) => both.0 = value,
+                            Sample::Area(area) => both.1 = content_of(memory, area),
+                        }
+                        run.has_read(SLOTS[place]);
+                    });
+                    return Ok(Outcome::Both(both.0, both.1));
                 }
                 Op::SnapshotByLoads(first) => loop {
                     let load_x = || load_scalar_versioned(x, run);

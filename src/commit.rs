@@ -7,11 +7,11 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::attach::Attachment;
 use crate::checkpoint::{self, Choice, DIRECTORY, Place, Record, UNKNOWN, mix, tag_of};
 use crate::clock::seconds_since_1970;
-use crate::cut::{SlotMemory, Slots};
+use crate::cut::{self, Slots};
 use crate::directory;
-use crate::dtype::SlotType;
 use crate::error::{Error, Result};
 use crate::layout::{Descriptor, GRANULE, LARGE_UNIT, LINE, PAGE, UNIT_HEAD, live};
+use crate::memory::AnyMemory;
 use crate::protocol::{Control, Memory};
 use crate::space;
 use crate::sys;
@@ -325,12 +325,14 @@ impl Tracked {
             let unit = unit.expect("inserted above");
             unit.used = unit.used.max(at + checkpoint::entry_len(descriptor) as usize);
         }
-        let (content_len, first_unit) = (descriptor.content_len(), descriptor.first_unit);
-        self.places.push(SlotPlace { content_len, first_unit, small_at });
-        if matches!(descriptor.slot_type, SlotType::Buffer(..)) {
+        let region = directory::region(attachment, descriptor)?;
+        let elements = cut::elements(descriptor, &region);
+        if elements.is_some() {
             self.buffers.push(number);
         }
-        self.slots.push(attachment, descriptor)
+        let (content_len, first_unit) = (descriptor.content_len(), descriptor.first_unit);
+        self.places.push(SlotPlace { content_len, first_unit, small_at, elements });
+        self.slots.push(attachment, descriptor, region)
     }
 
     /// Writes copies of all that changed, until they are the state of one instant.
@@ -352,22 +354,20 @@ impl Tracked {
         slots.settle_copies(attachment, *lines, |changed, memories, seen| {
             let mut done = None;
             for number in changed {
-                let (place, memory) = (&places[*number], memories.get(*number));
+                let place = &places[*number];
                 let first = place.first_unit as usize;
-                if let SlotMemory::Buffer(..) = memory {
-                    seen[*number] = memory.tag(attachment);
-                    continue;
-                }
-                match place.small_at {
-                    Some(_) if done == Some(first) => {} // with a neighbour
-                    Some(_) => {
+                let tag = memories.tag(attachment, *number);
+                match memories.get(*number) {
+                    _ if place.elements.is_some() => seen[*number] = tag,
+                    _ if place.small_at.is_some() && done == Some(first) => {} // with a neighbour
+                    AnyMemory::Areas(region, areas) if place.small_at.is_none() => {
+                        let units = &mut units[place.large_units()];
+                        seen[*number] = writer.copy_large(units, region, areas, tag)?;
+                    }
+                    _ => {
                         let unit = units[first].as_mut().expect("every slot has a unit");
                         writer.copy_small(unit, places, memories, seen)?;
                         done = Some(first);
-                    }
-                    None => {
-                        let units = &mut units[place.large_units()];
-                        seen[*number] = writer.copy_large(units, memory)?;
                     }
                 }
             }
@@ -378,8 +378,9 @@ impl Tracked {
     /// Copies the buffers, as they stand. Whether one has changed its version does not say.
     fn copy_buffers(&mut self, writer: &mut Writer<'_>) -> Result<()> {
         for number in &self.buffers {
-            if let SlotMemory::Buffer(_, elements) = self.slots.memories.get(*number) {
-                let units = &mut self.units[self.places[*number].large_units()];
+            let place = &self.places[*number];
+            if let Some(elements) = &place.elements {
+                let units = &mut self.units[place.large_units()];
                 let tag = self.slots.seen[*number];
                 writer.write_large(units, tag, |at, data| elements.read(at, data))?;
             }
@@ -389,11 +390,10 @@ impl Tracked {
 
     /// Whether a buffer's content is not what its copies in use are.
     fn buffer_differs(&self, attachment: &Attachment, number: usize) -> Result<bool> {
-        let SlotMemory::Buffer(_, elements) = self.slots.memories.get(number) else {
-            return Ok(false);
-        };
+        let place = &self.places[number];
+        let Some(elements) = &place.elements else { return Ok(false) };
         let mut data = vec![0; LARGE_UNIT as usize];
-        for (part, unit) in self.units[self.places[number].large_units()].iter().enumerate() {
+        for (part, unit) in self.units[place.large_units()].iter().enumerate() {
             let unit = unit.as_ref().expect("every slot has its units");
             let data = &mut data[..unit.place.len];
             elements.read(part * LARGE_UNIT as usize, data);

@@ -7,76 +7,31 @@
 //! were copied, the copies are the state of the instant at which that look began. A stopped
 //! writer's slot does not change, so it is never waited for.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Acquire;
 
 use crate::attach::Attachment;
-use crate::cell::{self, CellRegion};
+use crate::cell;
 use crate::checkpoint::{Tag, UNKNOWN, tag_of};
 use crate::directory;
 use crate::dtype::SlotType;
 use crate::element::ElementRegion;
 use crate::error::Result;
 use crate::layout::Descriptor;
-use crate::map::Region;
-use crate::protocol::{self, Areas, Control, Form, Held, Memory, REMOVED, effective_version};
+use crate::map::{Map, Region};
+use crate::memory::AnyMemory;
+use crate::protocol::{self, Control, Form, Memory, REMOVED, effective_version};
 
 /// Passes in which changed slots are only read; in later ones they are locked as well.
 const READING_PASSES: usize = 4;
 /// Passes before the cut is begun anew.
 const PASSES: usize = 32;
 
-/// A slot's memory, of the kind that its form needs.
-#[derive(Debug)]
-pub(crate) enum SlotMemory {
-    Scalar(CellRegion),
-    Areas(Region, Areas),
-    /// Has no part in the cut but its version, and whether it was removed: its content is
-    /// copied when all else has come to rest, so that all that was stored before the cut is
-    /// there.
-    Buffer(Region, ElementRegion),
-}
-
-/// A slot's lock, held for its drop.
-enum AnyHeld<'a> {
-    Scalar(#[expect(dead_code)] Held<'a, CellRegion, Attachment>),
-    Areas(#[expect(dead_code)] Held<'a, Region, Attachment>),
-}
-
-impl SlotMemory {
-    /// The memory of this slot.
-    pub(crate) fn new(descriptor: &Descriptor, region: Region) -> SlotMemory {
-        match (descriptor.form(), &descriptor.slot_type) {
-            (Form::Areas(areas), SlotType::Buffer(t, shape)) => {
-                let elements = ElementRegion::new(&region, &areas, *t, shape.len());
-                SlotMemory::Buffer(region, elements)
-            }
-            (Form::Areas(areas), _) => SlotMemory::Areas(region, areas),
-            (Form::Scalar | Form::Lock, _) => SlotMemory::Scalar(CellRegion::new(region)),
-        }
-    }
-
-    /// What the slot is at this moment.
-    pub(crate) fn tag(&self, attachment: &Attachment) -> Tag {
-        fn tag<M: Memory>(memory: &M, attachment: &Attachment) -> Tag {
-            // Acquire: who sees a version sees what it is of.
-            tag_at_rest(memory.control(Acquire))
-                .unwrap_or_else(|| effective_version(memory, attachment) << 1)
-        }
-        match self {
-            SlotMemory::Scalar(cell) => tag(cell, attachment),
-            SlotMemory::Areas(region, _) | SlotMemory::Buffer(region, _) => tag(region, attachment),
-        }
-    }
-
-    /// The slot's lock, if it is free.
-    fn try_lock<'a>(&'a self, attachment: &'a Attachment) -> Option<AnyHeld<'a>> {
-        match self {
-            SlotMemory::Scalar(cell) => protocol::try_lock(cell, attachment).map(AnyHeld::Scalar),
-            SlotMemory::Areas(region, _) | SlotMemory::Buffer(region, _) => {
-                protocol::try_lock(region, attachment).map(AnyHeld::Areas)
-            }
-        }
-    }
+/// What the slot is at this moment.
+fn tag(memory: &impl Memory, attachment: &Attachment) -> Tag {
+    // Acquire: who sees a version sees what it is of.
+    tag_at_rest(memory.control(Acquire))
+        .unwrap_or_else(|| effective_version(memory, attachment) << 1)
 }
 
 /// What a slot with this control word is; `None`: others' words have a say in it.
@@ -84,6 +39,18 @@ impl SlotMemory {
 fn tag_at_rest(control: Control) -> Option<Tag> {
     let at_rest = !control.in_transaction() || control.owner() == REMOVED;
     at_rest.then(|| tag_of(control))
+}
+
+/// The elements of a buffer; `None` for any other slot. A buffer has no part in the cut but its
+/// version, and whether it was removed: its content is copied when all else has come to rest,
+/// so that all that was stored before the cut is there.
+pub(crate) fn elements(descriptor: &Descriptor, region: &Region) -> Option<ElementRegion> {
+    match (&descriptor.slot_type, descriptor.form()) {
+        (SlotType::Buffer(t, shape), Form::Areas(areas)) => {
+            Some(ElementRegion::new(region, &areas, *t, shape.len()))
+        }
+        _ => None,
+    }
 }
 
 /// The slots that are copied together, by number.
@@ -100,7 +67,7 @@ pub(crate) struct Slots {
 /// Their memories.
 #[derive(Debug, Default)]
 pub(crate) struct Memories {
-    all: Vec<SlotMemory>,
+    all: Vec<AnyMemory<Arc<Map>>>,
     /// Where each is in the file, and so much of the file as has all of them. Of a slot that
     /// has not changed, and of many nearly none has, only the control word is touched.
     places: Vec<u64>,
@@ -108,7 +75,7 @@ pub(crate) struct Memories {
 }
 
 impl Memories {
-    pub(crate) fn get(&self, number: usize) -> &SlotMemory {
+    pub(crate) fn get(&self, number: usize) -> &AnyMemory<Arc<Map>> {
         &self.all[number]
     }
 
@@ -116,7 +83,7 @@ impl Memories {
     pub(crate) fn tag(&self, attachment: &Attachment, number: usize) -> Tag {
         let file = self.file.as_ref().expect("it came with the first slot");
         tag_at_rest(cell::control_at(file, self.places[number]))
-            .unwrap_or_else(|| self.all[number].tag(attachment))
+            .unwrap_or_else(|| tag(&self.all[number], attachment))
     }
 }
 
@@ -126,14 +93,18 @@ impl Slots {
     }
 
     /// Adds a slot, which has never been copied.
-    pub(crate) fn push(&mut self, attachment: &Attachment, descriptor: &Descriptor) -> Result<()> {
-        let region = directory::region(attachment, descriptor)?;
+    pub(crate) fn push(
+        &mut self,
+        attachment: &Attachment,
+        descriptor: &Descriptor,
+        region: Region,
+    ) -> Result<()> {
         let end = descriptor.live + descriptor.live_len();
         let Memories { all, places, file } = &mut self.memories;
         if file.as_ref().is_none_or(|file| file.len() < end) {
             *file = Some(attachment.region(0, end)?);
         }
-        all.push(SlotMemory::new(descriptor, region));
+        all.push(AnyMemory::new(region, descriptor.form()));
         places.push(descriptor.live);
         self.seen.push(UNKNOWN);
         Ok(())
@@ -173,7 +144,7 @@ impl Slots {
             }
             if pass >= READING_PASSES {
                 let memories = changed.iter().map(|i| self.memories.get(*i));
-                held.extend(memories.filter_map(|memory| memory.try_lock(attachment)));
+                held.extend(memories.filter_map(|memory| protocol::try_lock(memory, attachment)));
             }
             copy(&changed, &self.memories, &mut self.seen)?;
             copied.append(&mut changed);

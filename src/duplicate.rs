@@ -5,15 +5,19 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::attach::Attachment;
 use crate::checkpoint::{Tag, UNKNOWN, control_of};
-use crate::cut::{SlotMemory, Slots};
+use crate::cut::{self, Memories, Slots};
 use crate::directory;
+use crate::element::ElementRegion;
 use crate::error::{Error, Result};
 use crate::map::Region;
+use crate::memory::AnyMemory;
 use crate::protocol::{self, CONTROL, Form, Memory, Patience, STALE, VALUE};
 use crate::space::Definition;
 
 /// A slot's counterpart in the new store.
 struct Twin {
+    /// Of the slot itself, if that is a buffer.
+    elements: Option<ElementRegion>,
     content_len: usize,
     to: Region,
     to_form: Form,
@@ -40,7 +44,7 @@ pub(crate) fn duplicate(
         // First what was removed: its name may have been given to a new slot since.
         for (number, twin) in twins.iter().enumerate() {
             if slots.memories.tag(from, number) & 1 == 1 {
-                slots.seen[number] = twin.copy(from, slots.memories.get(number));
+                slots.seen[number] = twin.copy(from, &slots.memories, number);
             }
         }
         directory::each_between(from, line, count, |descriptor| {
@@ -58,25 +62,24 @@ pub(crate) fn duplicate(
             };
             let (twin, _) = directory::define(to, patience, &definition)?;
             twins.push(Twin {
+                elements: cut::elements(&descriptor, &region),
                 content_len: descriptor.content_len() as usize,
                 to: directory::region(to, twin.entry.descriptor())?,
                 to_form: twin.entry.form(),
             });
-            slots.push(from, &descriptor)
+            slots.push(from, &descriptor, region)
         })?;
         line = count;
         let is_copied = slots.settle_copies(from, line, |changed, memories, seen| {
             for i in changed {
-                seen[*i] = twins[*i].copy(from, memories.get(*i));
+                seen[*i] = twins[*i].copy(from, memories, *i);
                 copied += twins[*i].content_len as u64;
                 progress(copied);
             }
             Ok(())
         })?;
         if is_copied {
-            for (number, twin) in twins.iter().enumerate() {
-                twin.copy_buffer(from, slots.memories.get(number));
-            }
+            twins.iter().for_each(|twin| twin.copy_buffer(from));
             return Ok(());
         }
     }
@@ -87,11 +90,12 @@ pub(crate) fn duplicate(
 impl Twin {
     /// Copies the content of the slot, and returns what that was; [`UNKNOWN`] if it changed
     /// meanwhile.
-    fn copy(&self, attachment: &Attachment, slot: &SlotMemory) -> Tag {
-        let tag = slot.tag(attachment);
+    fn copy(&self, attachment: &Attachment, memories: &Memories, number: usize) -> Tag {
+        let tag = memories.tag(attachment, number);
         let version = tag >> 1;
-        let whole = match (slot, self.to_form) {
-            (SlotMemory::Areas(region, from), Form::Areas(to)) => {
+        let whole = match (memories.get(number), self.to_form) {
+            _ if self.elements.is_some() => true,
+            (AnyMemory::Areas(region, from), Form::Areas(to)) => {
                 let mut part = vec![0; PART.min(self.content_len)];
                 for at in (0..self.content_len).step_by(PART) {
                     let part = &mut part[..(self.content_len - at).min(PART)];
@@ -105,13 +109,12 @@ impl Twin {
                 }
                 protocol::is_whole(region, from, version)
             }
-            (SlotMemory::Scalar(cell), _) => {
+            (AnyMemory::Scalar(cell), _) => {
                 let (value, of) = protocol::load_scalar_versioned(cell, attachment);
                 self.to.store(VALUE, value, Relaxed);
                 of == version
             }
-            (SlotMemory::Buffer(..), _) => true,
-            (SlotMemory::Areas(..), _) => unreachable!("both have the same type"),
+            (AnyMemory::Areas(..), _) => unreachable!("both have the same type"),
         };
         // A removed slot that is copied stays removed: the name is free in the copy, too.
         self.to.store(CONTROL, control_of(tag).bits(), Relaxed);
@@ -119,10 +122,8 @@ impl Twin {
     }
 
     /// Copies the content of the slot, if that is a buffer, as it stands.
-    fn copy_buffer(&self, attachment: &Attachment, slot: &SlotMemory) {
-        let (SlotMemory::Buffer(_, elements), Form::Areas(to)) = (slot, self.to_form) else {
-            return;
-        };
+    fn copy_buffer(&self, attachment: &Attachment) {
+        let (Some(elements), Form::Areas(to)) = (&self.elements, self.to_form) else { return };
         let mut part = vec![0; PART.min(self.content_len)];
         for at in (0..self.content_len).step_by(PART) {
             let part = &mut part[..(self.content_len - at).min(PART)];

@@ -3,10 +3,13 @@
 
 use crate::attach::Attachment;
 use crate::checkpoint::{Choice, Place, Tag, UNKNOWN, control_of, mix};
-use crate::cut::{Memories, SlotMemory};
+use crate::cut::Memories;
+use crate::element::ElementRegion;
 use crate::error::{Error, Result};
 use crate::layout::{LARGE_UNIT, PAGE};
-use crate::protocol::{self, Memory};
+use crate::map::Region;
+use crate::memory::AnyMemory;
+use crate::protocol::{self, Areas, Memory};
 use crate::space;
 
 /// Where a slot is copied to.
@@ -16,6 +19,8 @@ pub(crate) struct SlotPlace {
     pub(crate) first_unit: u64,
     /// Where its entry is in a small unit's data; `None`: it has units of its own.
     pub(crate) small_at: Option<usize>,
+    /// Of a buffer.
+    pub(crate) elements: Option<ElementRegion>,
 }
 
 impl SlotPlace {
@@ -99,18 +104,17 @@ impl<'a> Writer<'a> {
             let tag = memories.tag(self.attachment, *i);
             let (entry, rest) = data[at..].split_at_mut(8);
             let version = match memories.get(*i) {
-                SlotMemory::Scalar(cell) => {
+                AnyMemory::Scalar(cell) => {
                     let (value, version) = protocol::load_scalar_versioned(cell, self.attachment);
                     rest[..8].copy_from_slice(&value.to_le_bytes());
                     version
                 }
-                SlotMemory::Areas(region, areas) => {
+                AnyMemory::Areas(region, areas) => {
                     let content = &mut rest[..place.content_len as usize];
                     protocol::read(region, self.attachment, areas, |region, area| {
                         region.read(area, 0, content);
                     })
                 }
-                SlotMemory::Buffer(..) => unreachable!("a buffer has units of its own"),
             };
             entry.copy_from_slice(&control_of(tag).bits().to_le_bytes());
             // Changed between the two: what was copied is of no known version.
@@ -119,17 +123,15 @@ impl<'a> Writer<'a> {
         self.write(unit, 0, &data)
     }
 
-    /// Writes those units of a large slot that differ from the copies in use. Returns what the
-    /// slot was meanwhile; [`UNKNOWN`] if it changed.
+    /// Writes those units of a large slot that differ from the copies in use. Returns `tag`, which
+    /// the slot was before; [`UNKNOWN`] if it has changed meanwhile.
     pub(crate) fn copy_large(
         &mut self,
         units: &mut [Option<Unit>],
-        memory: &SlotMemory,
+        region: &Region,
+        areas: &Areas,
+        tag: Tag,
     ) -> Result<Tag> {
-        let SlotMemory::Areas(region, areas) = memory else {
-            unreachable!("a scalar is small");
-        };
-        let tag = memory.tag(self.attachment);
         let version = tag >> 1;
         self.write_large(units, tag, |at, data| region.read(areas.of(version), at, data))?;
         Ok(if protocol::is_whole(region, areas, version) { tag } else { UNKNOWN })

@@ -245,3 +245,27 @@ impl Awaited for Definitions {
         std::sync::Arc::new(self.clone())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is defined between the look and W leaves no trace in the lock's control word.
+    #[test]
+    fn a_definition_that_comes_before_w_is_not_slept_over() {
+        let store = Store::temporary().unwrap();
+        let definitions = store.watch("*").unwrap().definitions();
+        let (control, count) = definitions.look().unwrap();
+        assert!(definitions.announce(control).unwrap().is_some(), "nothing has happened");
+        let (control, same) = definitions.look().unwrap();
+        assert_eq!(count, same);
+        store.value::<u8>("x").unwrap();
+        assert!(definitions.announce(control).unwrap().is_none(), "asleep");
+        // Nor where nobody has cleared W, as nobody had set it.
+        let definitions = store.watch("*").unwrap().definitions();
+        let (control, _) = definitions.look().unwrap();
+        store.value::<u8>("y").unwrap();
+        assert_eq!(definitions.look().unwrap().0, control, "the lock has left a trace");
+        assert!(definitions.announce(control).unwrap().is_none(), "asleep");
+    }
+}

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Plants bugs in a copy of the library, one at a time, and runs the tests that kill
-# processes at any instruction: each bug must turn a test red, or the tests show nothing.
+# Plants bugs in a copy of the library, one at a time, and runs the tests that should notice:
+# those that kill processes at any instruction, those of waiting. Each bug must turn a test
+# red, or the tests show nothing.
 #
 #     tests/mutants.sh            all of them: a rebuild and up to a minute each
 #     tests/mutants.sh NAME...    these
@@ -18,28 +19,35 @@ cp -R "$root/Cargo.toml" "$root/Cargo.lock" "$root/README.md" "$root/src" "$root
     "$root/bin" "$root/benches" "$copy"
 cp -R "$copy/src" "$copy/sound"
 
-# NAME | file | what is there (perl) | what is put there | tests that should notice
+# NAME | file | what is there (perl) | what is put there | test binary, and which of its tests should notice
 mutants() {
     cat <<'END'
-commit-before-fill|protocol/lock.rs|planted!\(CommitEarly\)|true|array_update
-burial-keeps-the-version|protocol/mod.rs|planted!\(BurialKeepsVersion\)|true|half_written
-stale-noted-late|protocol/lock.rs|planted!\(NoteStaleLate\)|true|array_update
-the-current-area-not-noted-as-stale|protocol/lock.rs|planted!\(CurrentNotStale\)|true|array_update
-count-before-the-descriptor|directory.rs|(    attachment\.directory\.write\(count as usize.*?\n)(.*?)(    attachment\.live\.store\(live::COUNT.*?\n)|$3$1$2|of_define
-ends-stored-after-the-count|directory.rs|(    space::store_ends\(.*?\n)(.*?)(    attachment\.live\.store\(live::COUNT.*?\n)|$2$3$1|of_define
-first-content-after-the-count|directory.rs|(    write_initial\(.*?\n)(.*?)(    attachment\.live\.store\(live::COUNT.*?\n)|$2$3$1|of_define
-the-copy-in-use-is-overwritten|unit.rs|let choice = self\.choice\.other\(\);|let choice = match self.choice { Choice::Absent => Choice::A, c => c };|of_sync
-mark-before-the-record|commit.rs|(        sys::write_at\(file, &bytes, at\))|checkpoint::write_mark(file, regions, record.epoch).map_err(cannot)?;$1|of_sync
-identity-before-the-restore|recovery.rs|store_identity\(attachment, &RESTORING\);|store_identity(attachment, &identity(file).map_err(fail)?);|of_restoring
-acked-before-the-record|commit.rs|(        sys::write_at\(file, &bytes, at\))|store_acked(attachment, record.epoch);$1|of_sync
-idle-before-settling|protocol/transaction.rs|planted!\(IdleBeforeSettling\)|true|transaction
-committed-before-T-is-set|protocol/transaction.rs|(    if !changes\.iter\(\)\.all.*?\n    \}\n)(.*?)(    peers\.set_word\(me, Word::Committed, Release\);\n)|$2$3$1|transaction
-areas-filled-after-the-commit-point|protocol/transaction.rs|(    for \(held, change\) in &changes \{\n        match change \{\n            Change::Area.*?\n    \}\n)(.*?)(    peers\.set_word\(me, Word::Committed, Release\);\n)|$2$3$1|transaction
-leaving-does-not-sync|session.rs|self\.syncer\.sync\(&self\.attachment, &mut patience, Turn::Wait\)|Ok::<(), crate::error::Error>(())|of_detach
+commit-before-fill|protocol/lock.rs|planted!\(CommitEarly\)|true|single_step array_update
+burial-keeps-the-version|protocol/mod.rs|planted!\(BurialKeepsVersion\)|true|single_step half_written
+stale-noted-late|protocol/lock.rs|planted!\(NoteStaleLate\)|true|single_step array_update
+the-current-area-not-noted-as-stale|protocol/lock.rs|planted!\(CurrentNotStale\)|true|single_step array_update
+count-before-the-descriptor|directory.rs|(    attachment\.directory\.write\(count as usize.*?\n)(.*?)(    attachment\.live\.store\(live::COUNT.*?\n)|$3$1$2|single_step of_define
+ends-stored-after-the-count|directory.rs|(    space::store_ends\(.*?\n)(.*?)(    attachment\.live\.store\(live::COUNT.*?\n)|$2$3$1|single_step of_define
+first-content-after-the-count|directory.rs|(    write_initial\(.*?\n)(.*?)(    attachment\.live\.store\(live::COUNT.*?\n)|$2$3$1|single_step of_define
+the-copy-in-use-is-overwritten|unit.rs|let choice = unit\.choice\.other\(\);|let choice = match unit.choice { Choice::Absent => Choice::A, c => c };|single_step of_sync
+mark-before-the-record|commit.rs|(        sys::write_at\(file, &bytes, at\))|checkpoint::write_mark(file, regions, record.epoch).map_err(cannot)?;$1|single_step of_sync
+identity-before-the-restore|recovery.rs|store_identity\(attachment, &RESTORING\);|store_identity(attachment, &identity(file).map_err(fail)?);|single_step of_restoring
+acked-before-the-record|commit.rs|(        sys::write_at\(file, &bytes, at\))|store_acked(attachment, record.epoch);$1|single_step of_sync
+idle-before-settling|protocol/transaction.rs|planted!\(IdleBeforeSettling\)|true|single_step transaction
+committed-before-T-is-set|protocol/transaction.rs|(    if !changes\.iter\(\)\.all.*?\n    \}\n)(.*?)(    peers\.set_word\(me, Word::Committed, Release\);\n)|$2$3$1|single_step transaction
+areas-filled-after-the-commit-point|protocol/transaction.rs|(    for \(held, change\) in &changes \{\n        match change \{\n            Change::Area.*?\n    \}\n)(.*?)(    peers\.set_word\(me, Word::Committed, Release\);\n)|$2$3$1|single_step transaction
+leaving-does-not-sync|session.rs|self\.syncer\.sync\(&self\.attachment, &mut patience, Turn::Wait\)|Ok::<(), crate::error::Error>(())|single_step of_detach
+a-commit-does-not-wake|protocol/lock.rs|planted!\(ClearWithoutWake\)|true|waiting a_change_wakes_who_sleeps
+who-sleeps-has-not-set-W|protocol/wait.rs|planted!\(SleepWithoutW\)|true|waiting a_change_wakes_who_sleeps
+of-several-only-the-first-is-slept-on|futex.rs|waiters\.len\(\)|1|waiting a_change_wakes_who_sleeps
+the-futex-is-private|futex.rs|libc::FUTEX_WAIT,|libc::FUTEX_WAIT + libc::FUTEX_PRIVATE_FLAG,|waiting a_change_wakes_who_sleeps
+a-sleep-is-long|protocol/mod.rs|(LONGEST_SLEEP: Duration = Duration::from_millis)\(20\)|$1(2_000)|killed_wakers row_06
+definitions-looked-at-before-W-is-set|watch.rs|announced\.filter\(.*?== u64::from\(self\.seen\)\)|announced|lib watch::
+the-reactor-is-not-woken|reactor.rs|futex::wake_all\(&raw const reactor\.news\);||asynchronous many_tasks
 END
 }
 
-mutants | while IFS='|' read -r name file from to tests; do
+mutants | while IFS='|' read -r name file from to binary_and_tests; do
     if [ $# -gt 0 ]; then
         case " $* " in *" $name "*) ;; *) continue ;; esac
     fi
@@ -50,9 +58,12 @@ mutants | while IFS='|' read -r name file from to tests; do
         echo "$name: CANNOT BE PLANTED any more: the source has changed"
         exit 1
     fi
+    tests=${binary_and_tests#* }
+    binary=${binary_and_tests%% *}
+    case $binary in lib) binary=--lib ;; *) binary=--test=$binary ;; esac
     run() {
         # Finer than in the normal run: some of them last for a few instructions only.
-        (cd "$copy" && CARGO_TARGET_DIR="$target" SLOTFILE_STRIDE=7 cargo test -q --test single_step "$@" 2>&1)
+        (cd "$copy" && CARGO_TARGET_DIR="$target" SLOTFILE_STRIDE=7 cargo test -q --all-features "$binary" "$@" 2>&1)
     }
     if ! build=$(run --no-run); then
         echo "$name: DOES NOT COMPILE"
@@ -60,10 +71,10 @@ mutants | while IFS='|' read -r name file from to tests; do
         exit 1
     fi
     if result=$(run "$tests"); then
-        echo "$name: UNNOTICED by $tests"
+        echo "$name: UNNOTICED by $binary_and_tests"
         touch "$copy/unnoticed"
     else
-        echo "$name: caught by $(echo "$result" | grep -om 1 'row_[a-z0-9_]*')"
+        echo "$name: caught by $(echo "$result" | sed -n 's/^---- \(.*\) stdout ----$/\1/p' | head -1)"
         echo "$result" | grep -m 1 -A 1 'panicked at' | tail -1 | cut -c1-160 | sed 's/^/    /'
     fi
 done

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import pathlib
 import sys
 import sysconfig
@@ -51,8 +52,8 @@ def at_once(work: Callable[[int], object], *others: Callable[[], object]) -> Non
         thread.start()
         return thread
 
-    workers = [start(lambda which=which: work(which)) for which in range(THREADS)]
-    beside = [start(lambda other=other: until_done(other)) for other in others]
+    workers = [start(functools.partial(work, which)) for which in range(THREADS)]
+    beside = [start(functools.partial(until_done, other)) for other in others]
     for thread in workers:
         thread.join(HANG)
     done.set()
@@ -62,8 +63,9 @@ def at_once(work: Callable[[int], object], *others: Callable[[], object]) -> Non
     assert not any(thread.is_alive() for thread in workers + beside)
 
 
-def test_row_42_the_interpreter_lock_stays_as_it_was() -> None:
+def test_row_42_the_interpreter_lock_stays_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without one, importing a module that does not say it can do without turns it on."""
+    monkeypatch.delenv("PYTHON_GIL", raising=False)
     out = run(
         """
 import sys

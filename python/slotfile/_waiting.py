@@ -139,18 +139,21 @@ def _tell(changed: asyncio.Future[None], error: Exception | None) -> None:
 
 
 _the_watcher: _Watcher | None = None
+_making_it = threading.Lock()
 
 
 def _watcher() -> _Watcher:
     global _the_watcher
-    if _the_watcher is None:
-        _the_watcher = _Watcher()
-    return _the_watcher
+    with _making_it:
+        if _the_watcher is None:
+            _the_watcher = _Watcher()
+        return _the_watcher
 
 
 def _after_fork() -> None:
-    global _the_watcher
+    global _the_watcher, _making_it
     _the_watcher = None  # its thread is the parent's
+    _making_it = threading.Lock()  # one of the parent's threads may have it
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -121,7 +121,8 @@ impl Heap {
             }
         }
         let arena = Bound::new(py, Arena::new(py, SLOTS, SLOTS * LARGEST as u64)?)?;
-        *lock(&self.arena) = Some(arena.clone().unbind());
+        // The one before is dropped below, when the mutex is free again.
+        let _before = lock(&self.arena).replace(arena.clone().unbind());
         self.define(py, &arena, size)?.map_err(to_py)
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import multiprocessing
 import pathlib
 import subprocess
 import sys
@@ -28,6 +29,9 @@ DOCUMENTED: list[Any] = [
 @pytest.mark.parametrize("what", DOCUMENTED, ids=lambda what: what.__name__)
 def test_docstrings(what: Any, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    # Children that are no forks could not import what an example defines.
+    fork = multiprocessing.get_context("fork")
+    monkeypatch.setattr(multiprocessing.context._default_context, "_actual_context", fork)
     runner = doctest.DocTestRunner()
     for test in doctest.DocTestFinder().find(what, what.__name__):
         runner.run(test)

@@ -241,6 +241,7 @@ try:
     print("refused: ImportError" if failed else "imported")
 except Exception as error:
     print("refused:", error)
+interpreters.destroy(created)
 """
     )
     assert out.startswith("refused:") and "ImportError" in out, out

@@ -66,6 +66,9 @@ class DefaultContext(BaseContext, _std.DefaultContext):
     def get_start_method(self, allow_none=False):
         return _std._default_context.get_start_method(allow_none)
 
+    def get_all_start_methods(self):
+        return _std._default_context.get_all_start_methods()
+
 
 _concrete_contexts = {
     context._name: context for context in (ForkContext(), SpawnContext(), ForkServerContext())

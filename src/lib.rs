@@ -91,6 +91,7 @@ mod map;
 mod memory;
 mod open;
 mod owned;
+mod part;
 mod protocol;
 mod raw;
 #[cfg(feature = "tokio")]

@@ -51,6 +51,7 @@ const ORDER: &[&str] = &[
     "raw",
     "owned",
     "content",
+    "part",
     "transaction",
     "snapshot",
     "watch",

@@ -1,0 +1,195 @@
+//! What a [`Transaction`](crate::Transaction) has of each of its slots: the lock, and what is
+//! to be changed.
+
+use crate::attach::Attachment;
+use crate::content::SlotRef;
+use crate::directory;
+use crate::error::{Error, Result};
+use crate::fork;
+use crate::handle::is_updating;
+use crate::map::{Map, Region};
+use crate::memory::AnyMemory;
+use crate::protocol::{self, Failure, Form, Held, Memory, Parked, Patience, Peers, REMOVED, VALUE};
+use crate::store::Store;
+
+/// A slot that takes part.
+pub(crate) struct Part {
+    /// The first line of its descriptor.
+    pub(crate) line: u32,
+    /// Its memory, which the transaction's store keeps mapped: where in the file, how long.
+    pub(crate) place: u64,
+    len: u64,
+    pub(crate) form: Form,
+    /// `None`: it was used in an earlier run, and is about to be locked for the next.
+    pub(crate) lock: Option<Parked>,
+    /// Under this thread's own guard.
+    pub(crate) guarded: bool,
+    pub(crate) draft: Draft,
+}
+
+/// What is to be changed.
+pub(crate) enum Draft {
+    Nothing,
+    Scalar(u64),
+    /// The bytes of the content from `at` on.
+    Bytes {
+        at: usize,
+        data: Vec<u8>,
+    },
+}
+
+impl Part {
+    pub(crate) fn new(slot: SlotRef<'_>) -> Part {
+        let (place, len) = slot.extent();
+        Part {
+            line: slot.line(),
+            place,
+            len,
+            form: slot.form(),
+            lock: None,
+            guarded: false,
+            draft: Draft::Nothing,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn memory<'m>(&self, map: &'m Map) -> AnyMemory<&'m Map> {
+        let region = Region::of(map, self.place, self.len);
+        AnyMemory::new(region.expect("what was mapped stays so"), self.form)
+    }
+
+    /// Waits for the lock.
+    pub(crate) fn lock(&mut self, store: &Store, patience: &mut Patience) -> Result<()> {
+        self.check_not_updating(store)?;
+        let attachment = store.attachment();
+        let memory = self.memory(&attachment.map);
+        let lock = protocol::lock(&memory, attachment, self.form, patience);
+        match lock.map(Held::park) {
+            Ok(lock) => self.lock = Some(lock),
+            Err(Failure::Deadlock) => self.go_on_under_guard(attachment)?,
+            Err(failure) => {
+                let name = self.name(attachment);
+                return Err(directory::explain(attachment, name, failure, patience));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the lock if nobody else has it.
+    pub(crate) fn try_lock(&mut self, store: &Store) -> Result<bool> {
+        self.check_not_updating(store)?;
+        let attachment = store.attachment();
+        let memory = self.memory(&attachment.map);
+        if let Some(held) = protocol::try_lock(&memory, attachment) {
+            self.lock = Some(held.park());
+            return Ok(true);
+        }
+        // Relaxed: whoever it is, it is not acted upon but by locking.
+        match memory.control(std::sync::atomic::Ordering::Relaxed).owner() {
+            REMOVED => Err(self.explain(attachment, Failure::Removed)),
+            owner if attachment.is_me(owner) => self.go_on_under_guard(attachment).map(|()| true),
+            _ => Ok(false),
+        }
+    }
+
+    /// This thread has the lock already: through a guard, or else in a way that refuses.
+    fn go_on_under_guard(&mut self, attachment: &Attachment) -> Result<()> {
+        if !attachment.is_guarded(self.place) {
+            return Err(self.explain(attachment, Failure::Deadlock));
+        }
+        // From here on the guard's holder has no other updates of it.
+        attachment.set_busy(self.place, true);
+        self.guarded = true;
+        self.lock = Some(Held::nested(&self.memory(&attachment.map), attachment).park());
+        Ok(())
+    }
+
+    /// An update of a scalar that this is inside of would begin anew for ever.
+    fn check_not_updating(&self, store: &Store) -> Result<()> {
+        match is_updating(&store.session, self.place) {
+            true => Err(self.explain(store.attachment(), Failure::Deadlock)),
+            false => Ok(()),
+        }
+    }
+
+    pub(crate) fn explain(&self, attachment: &Attachment, failure: Failure) -> Error {
+        directory::explain(attachment, self.name(attachment), failure, &Patience::new(None))
+    }
+
+    pub(crate) fn name<'a>(&self, attachment: &'a Attachment) -> &'a str {
+        &attachment.known.descriptor(self.line).name
+    }
+
+    /// Lets go of the lock, and forgets what was to be changed.
+    pub(crate) fn release(&mut self, attachment: &Attachment, fork_generation: u64) {
+        self.draft = Draft::Nothing;
+        if let Some(lock) = self.lock.take() {
+            drop(lock.resume(&self.memory(&attachment.map), attachment));
+        }
+        // The child of a fork has a copy of this; a guard it has of this slot is its own.
+        if std::mem::take(&mut self.guarded) && fork_generation == fork::generation() {
+            attachment.set_busy(self.place, false);
+        }
+    }
+
+    /// Copies what others would read.
+    fn read_committed(&self, map: &Map, at: usize, out: &mut [u8]) {
+        // Relaxed, both: under the lock nothing changes.
+        match &self.memory(map) {
+            AnyMemory::Scalar(cell) => {
+                let bits = cell.load(VALUE, std::sync::atomic::Ordering::Relaxed);
+                out.copy_from_slice(&bits.to_le_bytes()[at..at + out.len()]);
+            }
+            AnyMemory::Areas(region, areas) => {
+                let version = self.lock.as_ref().expect("it is locked").version();
+                region.read(areas.of(version), at, out);
+            }
+        }
+    }
+
+    /// Copies what is there once this transaction is done.
+    pub(crate) fn read(&self, map: &Map, at: usize, out: &mut [u8]) {
+        let (from, draft) = match &self.draft {
+            Draft::Nothing => return self.read_committed(map, at, out),
+            Draft::Scalar(bits) => (0, &bits.to_le_bytes()[..]),
+            Draft::Bytes { at, data } => (*at, &data[..]),
+        };
+        let (end, until) = (at + out.len(), from + draft.len());
+        if at < from || until < end {
+            self.read_committed(map, at, out);
+        }
+        let (begin, end) = (at.max(from), end.min(until));
+        if begin < end {
+            out[begin - at..end - at].copy_from_slice(&draft[begin - from..end - from]);
+        }
+    }
+
+    pub(crate) fn write(&mut self, map: &Map, at: usize, new: &[u8]) {
+        if let Form::Scalar = self.form {
+            let bits = new.try_into().expect("a scalar is written as a whole");
+            self.draft = Draft::Scalar(u64::from_le_bytes(bits));
+            return;
+        }
+        let draft = std::mem::replace(&mut self.draft, Draft::Nothing);
+        let Draft::Bytes { at: mut from, mut data } = draft else {
+            self.draft = Draft::Bytes { at, data: new.to_vec() };
+            return;
+        };
+        // One range for all that is changed: what lies between is written as it is.
+        if at < from {
+            // And as much again, so that who goes backwards does not move all each time.
+            let begin = at.min(from.saturating_sub(data.len()));
+            let mut before = vec![0; from - begin];
+            self.read_committed(map, begin, &mut before);
+            data.splice(..0, before);
+            from = begin;
+        }
+        let (len, end) = (data.len(), at + new.len() - from);
+        if len < end {
+            data.resize(end, 0);
+            self.read_committed(map, from + len, &mut data[len..]);
+        }
+        data[at - from..end].copy_from_slice(new);
+        self.draft = Draft::Bytes { at: from, data };
+    }
+}

@@ -116,7 +116,8 @@ macro_rules! floats {
                     let elements = array.load();
                     prop_assert_eq!(elements[0].to_bits(), b.to_bits());
                     prop_assert_eq!(elements[2].to_bits(), b.to_bits());
-                    prop_assert_eq!(elements[1].to_bits(), there.to_bits());
+                    // The same operation, compiled apart: another NaN, or zero, is as good.
+                    prop_assert!(same(elements[1], there) || elements[1] == there);
                     now = there;
                 }
                 // Bit by bit: a NaN equals itself.

@@ -77,9 +77,17 @@ pub(crate) fn elements<'a, T: Scalar>(array: &'a Bound<'_, PyArrayDyn<T>>) -> Py
     if !array.dtype().is_equiv_to(&T::dtype(array.py())) || !array.is_c_contiguous() {
         return Err(PyValueError::new_err("the array's layout was changed meanwhile"));
     }
-    // SAFETY: contiguous, and of this type. Another thread that changes it meanwhile would
-    // do so without the interpreter lock, as numpy may: then it is torn, as for numpy.
-    unsafe { Ok(std::slice::from_raw_parts(array.data(), array.len())) }
+    // SAFETY: contiguous, and of this type, so that it has so many bytes. Those of bools may be
+    // any, by a view of the same memory: they are made bools before they are looked at as such.
+    // Another thread that changes it meanwhile would do so without the interpreter lock, as
+    // numpy may: then it is torn, as for numpy.
+    unsafe {
+        if T::TYPE == ScalarType::Bool {
+            let bytes = std::slice::from_raw_parts_mut(array.data().cast::<u8>(), array.len());
+            bytes.iter_mut().for_each(|byte| *byte = u8::from(*byte != 0));
+        }
+        Ok(std::slice::from_raw_parts(array.data(), array.len()))
+    }
 }
 
 impl Array {

@@ -1,6 +1,6 @@
 //! `slotfile.Watch`: waiting for all slots whose names match a pattern.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, TryLockError};
 use std::time::Duration;
 
 use pyo3::prelude::*;
@@ -26,6 +26,20 @@ impl Watch {
     ) -> Watch {
         Watch { shared: Arc::clone(shared), watch: Mutex::new(watch), timeout }
     }
+
+    /// The next change, if there is one in time and no other thread waits for it. Never waits
+    /// for the mutex: in the child of a fork, nobody lets go of what a thread of its parent had.
+    fn next(&self, slice: Duration) -> slotfile::Result<Option<slotfile::Change>> {
+        let mut watch = match self.watch.try_lock() {
+            Ok(watch) => watch,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                std::thread::sleep(slice.min(Duration::from_millis(1)));
+                return Ok(None);
+            }
+        };
+        watch.next(Some(slice))
+    }
 }
 
 #[pymethods]
@@ -37,9 +51,7 @@ impl Watch {
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let change = in_slices(py, self.timeout, |slice| {
             self.shared.check_open()?;
-            let next =
-                || self.watch.lock().unwrap_or_else(PoisonError::into_inner).next(Some(slice));
-            py.detach(next).map_err(to_py)
+            py.detach(|| self.next(slice)).map_err(to_py)
         })?;
         let Some(change) = change else { return Ok(None) };
         let content = data::to_py(py, &change.content, change.slot.slot_type())?;

@@ -237,3 +237,12 @@ def test_shapes_that_no_array_has(store: slotfile.Store, shape: object) -> None:
     with pytest.raises((ValueError, TypeError, OverflowError)):
         store.array("a", float, shape)  # type: ignore[arg-type]
     assert "a" not in store
+
+
+def test_any_byte_but_zero_is_true(store: slotfile.Store) -> None:
+    flags = store.array("flags", bool, 3)
+    flags[:] = np.array([0, 2, 255], np.uint8).view(bool)
+    assert flags.load().view(np.uint8).tolist() == [0, 1, 1]
+    with flags.update() as f:
+        f.view(np.uint8)[:] = 0, 0, 7
+    assert flags.load().view(np.uint8).tolist() == [0, 0, 1]

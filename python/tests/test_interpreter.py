@@ -317,6 +317,23 @@ def test_watching(store: slotfile.Store) -> None:
         next(watch)
 
 
+def test_row_42_a_fork_while_a_thread_watches(store: slotfile.Store) -> None:
+    """What the thread had locked, nobody lets go of in the child."""
+    value = store.value("x", int)
+    watch = store.watch(timeout=0.3)
+    thread = threading.Thread(target=lambda: [None for _ in watch])
+    thread.start()
+    time.sleep(0.1)
+
+    def ends_in_time() -> None:
+        assert list(watch) == []
+        value.add(1)
+        assert [change.name for change in store.watch(present=True, timeout=0)] == ["x"]
+
+    assert join(in_child(ends_in_time)) == 0
+    thread.join()
+
+
 def test_asyncio(store: slotfile.Store) -> None:
     a, b = store.value("a", int), store.text("b", 20)
 

@@ -275,9 +275,10 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
         };
         let behind = if whole == changed { old } else { old.or(changed) };
         let (before, after) = behind.without(whole);
+        // Both before the data, which the words that it only begins or ends in are merged with.
         copy(before);
-        self.memory.write(to, at, data);
         copy(after);
+        self.memory.write(to, at, data);
         if planted!(NoteStaleLate) {
             note();
         }

@@ -41,6 +41,7 @@ enum Draft {
 }
 
 impl Part {
+    #[inline]
     pub(crate) fn new(slot: SlotRef<'_>) -> Part {
         let (place, len) = slot.extent();
         Part {
@@ -123,6 +124,7 @@ impl Part {
     }
 
     /// Lets go of the lock, and forgets what was to be changed.
+    #[inline]
     pub(crate) fn release(&mut self, attachment: &Attachment, fork_generation: u64) {
         self.draft = Draft::Nothing;
         if let Some(lock) = self.lock.take() {
@@ -135,11 +137,13 @@ impl Part {
     }
 
     /// Whether anything is to be changed.
+    #[inline]
     pub(crate) fn is_written(&self) -> bool {
         !matches!(self.draft, Draft::Nothing)
     }
 
     /// What is to be changed.
+    #[inline]
     pub(crate) fn change(&self) -> Change<'_> {
         match (&self.draft, self.form) {
             (Draft::Scalar(bits), _) => Change::Scalar(*bits),
@@ -166,6 +170,7 @@ impl Part {
     }
 
     /// Copies what is there once this transaction is done.
+    #[inline]
     pub(crate) fn read(&self, map: &Map, at: usize, out: &mut [u8]) {
         let (from, draft) = match &self.draft {
             Draft::Nothing => return self.read_committed(map, at, out),
@@ -182,6 +187,7 @@ impl Part {
         }
     }
 
+    #[inline]
     pub(crate) fn write(&mut self, map: &Map, at: usize, new: &[u8]) {
         if let Form::Scalar = self.form {
             let bits = new.try_into().expect("a scalar is written as a whole");

@@ -284,6 +284,10 @@ impl Tracked {
 
     /// Takes up the descriptors up to line `lines`.
     fn extend(&mut self, attachment: &Attachment, lines: u32) -> Result<()> {
+        if lines < self.lines {
+            let what = format!("its directory had {} lines, and has {lines} now", self.lines);
+            return Err(Error::corrupt(&attachment.path, what));
+        }
         let regions = &attachment.header.regions;
         while self.pages.len() < checkpoint::pages(lines) {
             self.pages.push(Unit::new(Place::of_page(regions, self.pages.len() as u64)));

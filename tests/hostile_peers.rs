@@ -139,3 +139,21 @@ fn row_32_a_peer_that_rewrites_the_structure_while_others_parse_it() {
         child.join();
     }
 }
+
+#[test]
+fn row_32_a_directory_that_has_become_shorter() {
+    let folder = folder_in_memory();
+    let path = store_in(&folder);
+    let store = options().max_slots(64).create_new(true).open(&path).unwrap();
+    let values: Vec<_> =
+        (0..60).map(|i| store.value::<u64>(&format!("value {i}")).unwrap()).collect();
+    store.sync().unwrap();
+    let raw = Raw::open(&path);
+    let there = raw.word(raw::COUNT);
+    raw.set_word(raw::COUNT, 3 | u64::from(!3u32) << 32);
+    values[0].fetch_add(1).unwrap();
+    let error = store.sync().unwrap_err();
+    assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+    raw.set_word(raw::COUNT, there);
+    store.sync().unwrap();
+}

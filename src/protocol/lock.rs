@@ -28,14 +28,10 @@ pub(crate) fn lock<'a, M: Memory, P: Peers>(
     form: Form,
     patience: &mut Patience,
 ) -> Result<Held<'a, M, P>, Failure> {
-    let me = peers.me()?;
-    let seen = memory.control(Relaxed);
-    if seen.owner() == FREE
-        && let Some(held) = take(memory, peers, seen, me)
-    {
-        return Ok(held);
+    match try_lock(memory, peers) {
+        Some(held) => Ok(held),
+        None => wait_for_lock(memory, peers, form, patience),
     }
-    wait_for_lock(memory, peers, form, patience)
 }
 
 #[cold]
@@ -66,6 +62,7 @@ fn wait_for_lock<'a, M: Memory, P: Peers>(
 }
 
 /// Takes the lock if it is free at this moment.
+#[inline]
 pub(crate) fn try_lock<'a, M: Memory, P: Peers>(
     memory: &'a M,
     peers: &'a P,

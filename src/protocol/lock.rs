@@ -28,10 +28,14 @@ pub(crate) fn lock<'a, M: Memory, P: Peers>(
     form: Form,
     patience: &mut Patience,
 ) -> Result<Held<'a, M, P>, Failure> {
-    match try_lock(memory, peers) {
-        Some(held) => Ok(held),
-        None => wait_for_lock(memory, peers, form, patience),
+    let me = peers.me()?;
+    let seen = memory.control(Relaxed);
+    if seen.owner() == FREE
+        && let Some(held) = take(memory, peers, seen, me)
+    {
+        return Ok(held);
     }
+    wait_for_lock(memory, peers, form, patience)
 }
 
 #[cold]
@@ -62,7 +66,6 @@ fn wait_for_lock<'a, M: Memory, P: Peers>(
 }
 
 /// Takes the lock if it is free at this moment.
-#[inline]
 pub(crate) fn try_lock<'a, M: Memory, P: Peers>(
     memory: &'a M,
     peers: &'a P,

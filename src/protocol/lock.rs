@@ -28,6 +28,8 @@ pub(crate) fn lock<'a, M: Memory, P: Peers>(
     form: Form,
     patience: &mut Patience,
 ) -> Result<Held<'a, M, P>, Failure> {
+    // Not by `try_lock`, which looks for the entry behind its look at the control word: an
+    // update of an array would take 29 instructions more.
     let me = peers.me()?;
     let seen = memory.control(Relaxed);
     if seen.owner() == FREE

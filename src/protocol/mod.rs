@@ -90,6 +90,12 @@ pub(crate) trait Memory {
     /// exhaustive checker sets 0, to see that path in few steps.)
     const LOSSES_BEFORE_LOCK: u32 = 8;
 
+    /// So often an update relaxes before it tries again: whoever was faster goes on meanwhile
+    /// with the cache line to itself, which is worth far more than the time that this one
+    /// loses. (0.45 µs on the machine of docs/performance.md, where updates by two processes
+    /// became twice as fast. Of no meaning to the tests' memories, which set 0.)
+    const PAUSES_AFTER_LOSS: u32 = 32;
+
     #[track_caller]
     fn load(&self, word: usize, order: Ordering) -> u64;
     #[track_caller]

@@ -46,7 +46,11 @@ pub(crate) fn update_scalar<M: Memory, P: Peers>(
                 wake_if_waiting(memory, seen.control);
                 return Ok(Ok(seen.value));
             }
-            Err(now) => seen = now,
+            // What it has now is old after the pauses.
+            Err(_) => {
+                (0..M::PAUSES_AFTER_LOSS).for_each(|_| memory.relax());
+                seen = memory.cell();
+            }
         }
     }
 }

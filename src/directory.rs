@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::known::Entry;
 use crate::layout::{Descriptor, FLAG_NO_CHECKPOINT, GRANULE, LINE, MAX_LINES, hash_name, live};
 use crate::map::{KeepsMapped, Map, Region};
+use crate::names::Hash;
 use crate::protocol::{
     self, FREE, Failure, Form, Held, Memory, Owner, Patience, REMOVED, STALE, VALUE,
 };
@@ -111,9 +112,8 @@ pub(crate) fn each_slot<'a>(
 ) -> Result<()> {
     while line < count {
         let entry = attachment.known.get(line, || descriptor(attachment, line, count))?;
-        let region = entry_region(attachment, entry)?;
-        if !is_removed(&region, entry.form()) {
-            f(Found { line, entry, region });
+        if let Some(found) = slot(attachment, line, entry)? {
+            f(found);
         }
         line += entry.descriptor().lines() as u32;
     }
@@ -157,11 +157,30 @@ pub(crate) struct Found<'a> {
 /// The slot of this name, if there is one.
 #[inline]
 pub(crate) fn find<'a>(attachment: &'a Attachment, name: &str) -> Result<Option<Found<'a>>> {
-    probe(attachment, name).map(|(found, _)| found)
+    let hash = Hash::of(name);
+    for (line, entry) in attachment.known.noted(hash, |place| attachment.map.fetch(place)) {
+        if entry.is_named(name)
+            && let Some(found) = slot(attachment, line, entry)?
+        {
+            return Ok(Some(found));
+        }
+    }
+    let (found, _) = probe(attachment, name)?;
+    if let Some(found) = &found {
+        attachment.known.note(hash, found.line);
+    }
+    Ok(found)
 }
 
-/// The slot of this name, and the place in the index where a new one would be noted.
+/// The slot of this line, unless it has been removed.
 #[inline]
+fn slot<'a>(attachment: &'a Attachment, line: u32, entry: &'a Entry) -> Result<Option<Found<'a>>> {
+    let region = entry_region(attachment, entry)?;
+    let there = !is_removed(&region, entry.form());
+    Ok(there.then_some(Found { line, entry, region }))
+}
+
+/// The slot of this name by the index, and the place there where a new one would be noted.
 fn probe<'a>(attachment: &'a Attachment, name: &str) -> Result<(Option<Found<'a>>, Option<usize>)> {
     let hash = hash_name(name);
     let mask = attachment.header.regions.index_entries - 1;
@@ -183,9 +202,9 @@ fn probe<'a>(attachment: &'a Attachment, name: &str) -> Result<(Option<Found<'a>
             // another slot's, and its name be defined anew.
             let entry = attachment.known.get(line, || descriptor(attachment, line, count))?;
             if entry.is_named(name) {
-                let region = entry_region(attachment, entry)?;
-                if !is_removed(&region, entry.form()) {
-                    return Ok((Some(Found { line, entry, region }), None));
+                let found = slot(attachment, line, entry)?;
+                if found.is_some() {
+                    return Ok((found, None));
                 }
                 vacant = vacant.or(Some(at as usize));
             }

@@ -1,33 +1,44 @@
 //! The descriptors that this process has read and checked. One that is defined never
 //! changes; so it is done once, however often its slot is opened.
 
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use once_cell::race::OnceBox;
 
+use crate::chunks::Chunks;
 use crate::dtype::SlotType;
 use crate::error::Result;
 use crate::layout::{Descriptor, VALUE_LEN};
+use crate::names::{Hash, Names};
 use crate::protocol::Form;
 
-/// By the first line of each, in chunks that are made as they are needed, and stay as long as
-/// this does. Without locks: the child of a fork could find one taken for ever.
+/// By the first line of each, and by their names.
 #[derive(Debug)]
 pub(crate) struct Known {
-    chunks: Box<[OnceBox<Chunk>]>,
+    chunks: Chunks<Chunk>,
+    names: Names,
 }
 
-type Chunk = [Entry; CHUNK];
+#[derive(Debug)]
+struct Chunk {
+    /// Where each slot is in the file, in cells, cut to fit: to fetch it while its entry is looked
+    /// at. So close together they stay in the processor's cache, which the entries of many slots
+    /// do not.
+    cells: [AtomicU32; CHUNK],
+    entries: [Entry; CHUNK],
+}
 
 /// Lines of a chunk.
 const CHUNK: usize = 256;
 
+/// Bytes of a cell: a slot starts at a multiple of them.
+const CELL: u64 = 16;
+
 impl Known {
-    /// None yet, of a directory of so many lines.
-    pub(crate) fn new(lines: u64) -> Known {
-        let chunks = lines.div_ceil(CHUNK as u64);
-        Known { chunks: (0..chunks).map(|_| OnceBox::new()).collect() }
+    /// None yet, of a directory of so many lines for so many slots.
+    pub(crate) fn new(lines: u64, slots: u64) -> Known {
+        Known { chunks: Chunks::new(lines.div_ceil(CHUNK as u64)), names: Names::new(slots) }
     }
 
     /// The descriptor at this line, which is one of the directory; by `read` if it is not
@@ -38,28 +49,66 @@ impl Known {
         line: u32,
         read: impl FnOnce() -> Result<Descriptor>,
     ) -> Result<&Entry> {
-        let (chunk, at) = (line as usize / CHUNK, line as usize % CHUNK);
-        match self.chunks[chunk].get() {
-            Some(chunk) if chunk[at].is_ready() => Ok(&chunk[at]),
-            _ => self.enter(line, read),
-        }
+        self.entry(line).map_or_else(|| self.enter(line, read), Ok)
+    }
+
+    #[inline]
+    fn entry(&self, line: u32) -> Option<&Entry> {
+        let (chunk, at) = place(line);
+        self.chunks.get(chunk).map(|chunk| &chunk.entries[at]).filter(|entry| entry.is_ready())
     }
 
     #[cold]
     fn enter(&self, line: u32, read: impl FnOnce() -> Result<Descriptor>) -> Result<&Entry> {
-        let (chunk, at) = (line as usize / CHUNK, line as usize % CHUNK);
-        let empty = || Box::new([const { Entry::empty() }; CHUNK]);
-        let entry = &self.chunks[chunk].get_or_init(empty)[at];
+        let (chunk, at) = place(line);
+        let chunk = self.chunks.get_or_make(chunk, Chunk::empty);
+        let entry = &chunk.entries[at];
         let descriptor = entry.descriptor.get_or_try_init(|| read().map(Box::new))?;
+        chunk.cells[at].store((descriptor.live / CELL) as u32, Relaxed);
         entry.fill(descriptor);
         Ok(entry)
     }
 
     /// The descriptor at a line that was [`get`](Known::get).
     pub(crate) fn descriptor(&self, line: u32) -> &Descriptor {
-        let chunk = self.chunks[line as usize / CHUNK].get();
-        let entry = chunk.map(|chunk| &chunk[line as usize % CHUNK]);
-        entry.expect("what is known stays so").descriptor()
+        self.entry(line).expect("what is known stays so").descriptor()
+    }
+
+    /// What was [noted](Known::note) of a name with this hash: the lines, and what is known of
+    /// them. `fetch` is called ahead with where in the file the slot probably is.
+    #[inline]
+    pub(crate) fn noted(
+        &self,
+        hash: Hash,
+        fetch: impl Fn(u64),
+    ) -> impl Iterator<Item = (u32, &Entry)> {
+        self.names.lines(hash).filter_map(move |line| {
+            let (chunk, at) = place(line);
+            // Relaxed: nothing depends on it.
+            fetch(u64::from(self.chunks.get(chunk)?.cells[at].load(Relaxed)) * CELL);
+            Some((line, self.entry(line)?))
+        })
+    }
+
+    /// Notes that a name with this hash was found on this line.
+    #[cold]
+    pub(crate) fn note(&self, hash: Hash, line: u32) {
+        self.names.note(hash, line);
+    }
+}
+
+/// The chunk of a line, and where it is there.
+#[inline]
+fn place(line: u32) -> (usize, usize) {
+    (line as usize / CHUNK, line as usize % CHUNK)
+}
+
+impl Chunk {
+    const fn empty() -> Chunk {
+        Chunk {
+            cells: [const { AtomicU32::new(0) }; CHUNK],
+            entries: [const { Entry::empty() }; CHUNK],
+        }
     }
 }
 
@@ -197,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_name_is_told_from_all_that_differ_in_a_byte() {
-        let known = Known::new(600);
+        let known = Known::new(600, 600);
         for len in (1..=60).chain([255]) {
             let name: String = ('a'..='z').cycle().take(len).collect();
             let line = 2 * len as u32;
@@ -223,7 +272,7 @@ mod tests {
     #[test]
     fn those_who_race_agree() {
         for round in 0..if cfg!(miri) { 10 } else { 2_000 } {
-            let known = Known::new(1);
+            let known = Known::new(1, 1);
             let seen = std::thread::scope(|scope| {
                 let racers = ["one name", "another, longer name"].map(|name| {
                     let known = &known;

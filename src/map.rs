@@ -87,6 +87,20 @@ impl Map {
         Region::of(Arc::clone(self), offset, len)
     }
 
+    /// Has the processor fetch what stands there, if anything does, while it does other things.
+    #[inline]
+    pub(crate) fn fetch(&self, offset: u64) {
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            let at = self.raw.as_mut_ptr().wrapping_add(offset as usize);
+            // SAFETY: a hint, which reads and writes nothing, and faults at no address.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+        }
+        #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+        let _ = offset;
+    }
+
     /// Where the words of this part begin, and how many they are.
     #[inline]
     fn part(&self, offset: u64, len: u64) -> Result<(*mut u8, usize), Unmapped> {

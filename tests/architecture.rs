@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// A file imports only from those before it. A folder counts as one.
 const ORDER: &[&str] = &[
+    "chunks",
     "clock",
     "copy",
     "dtype",
@@ -23,6 +24,7 @@ const ORDER: &[&str] = &[
     "element",
     "layout",
     "memory",
+    "names",
     "known",
     "attach",
     "checkpoint",

@@ -123,7 +123,7 @@ impl Attachment {
             table,
             index,
             directory,
-            known: Known::new(header.regions.directory_lines),
+            known: Known::new(header.regions.directory_lines, header.max_slots),
             map,
             process: PerProcess::new(Process::new()),
             settle_all,

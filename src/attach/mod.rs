@@ -328,11 +328,13 @@ impl Attachment {
     /// settled all slots, if there is one. Nobody else is attached.
     pub(crate) fn reset_table(&self, settle: impl FnOnce() -> Result<()>) -> Result<()> {
         // Relaxed: the open lock, which is held, orders it.
-        let is_left = |entry: &u16| {
-            self.table.load(Self::word_of(*entry), Ordering::Relaxed) != Word::Free as u64
-                && !self.is_alive(self.process(), *entry)
-        };
-        let left: Vec<u16> = (0..TABLE_ENTRIES).filter(is_left).collect();
+        let words = self.table.words().iter().step_by(TABLE_ENTRY_LEN as usize / 8);
+        let used = words.map(|word| word.load(Ordering::Relaxed) != Word::Free as u64);
+        let left: Vec<u16> = (0..TABLE_ENTRIES)
+            .zip(used)
+            .filter(|(entry, used)| *used && !self.is_alive(self.process(), *entry))
+            .map(|(entry, _)| entry)
+            .collect();
         if !left.is_empty() {
             settle()?;
         }

@@ -162,8 +162,8 @@ impl<K: KeepsMapped> Memory for CellRegion<K> {
 unsafe fn swap(cell: *mut u128, old: Cell, new: Cell, order: Ordering) -> Result<(), Cell> {
     // SAFETY: promised by the caller.
     let cell = unsafe { AtomicU128::from_ptr(cell) };
-    // Acquire on failure: what is found is used as what `load` finds.
-    cell.compare_exchange(pack(old), pack(new), order, Ordering::Acquire)
+    // Relaxed on failure: what is found is no more than a hint.
+    cell.compare_exchange(pack(old), pack(new), order, Ordering::Relaxed)
         .map(|_| ())
         .map_err(unpack)
 }

@@ -113,7 +113,7 @@ pub(crate) trait Memory {
         let control = self.control(Ordering::Acquire);
         Cell { control, value: self.load(VALUE, Ordering::Acquire) }
     }
-    /// Replaces value and control word together, else returns both as they are (acquire).
+    /// Replaces value and control word together, else returns both as they are (relaxed).
     #[track_caller]
     fn swap_cell(&self, old: Cell, new: Cell, order: Ordering) -> Result<(), Cell>;
     #[track_caller]

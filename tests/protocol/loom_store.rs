@@ -206,11 +206,6 @@ impl Slot {
         if self.cells == Cells::Packed { unpack(bits).1 } else { Control::from_bits(bits) }
     }
 
-    /// That a failed swap of the cell acquires is promised once, for all who call it.
-    fn failed_swap(&self) -> Ordering {
-        weakened("failed swap_cell", Acquire)
-    }
-
     /// Whether the owner's byte is held, by a look that orders nothing.
     fn is_alive(&self, owner: Owner) -> bool {
         self.table.bytes[owner as usize].fetch_or(0, Relaxed) & 1 != 0
@@ -218,6 +213,8 @@ impl Slot {
 }
 
 impl shipping::Memory for Slot {
+    const PAUSES_AFTER_LOSS: u32 = 0;
+
     fn load(&self, word: usize, order: Ordering) -> u64 {
         let order = weakened("load", order);
         if word == VALUE && self.cells == Cells::Packed {
@@ -261,12 +258,11 @@ impl shipping::Memory for Slot {
         order: Ordering,
     ) -> Result<(), shipping::Cell> {
         let order = weakened("swap_cell", order);
-        let failed = self.failed_swap();
         let cell = &self.words[CONTROL];
         match self.cells {
             Cells::Packed => {
                 let (old, new) = (pack(old.value, old.control), pack(new.value, new.control));
-                cell.compare_exchange(old, new, order, failed).map(drop).map_err(|now| {
+                cell.compare_exchange(old, new, order, Relaxed).map(drop).map_err(|now| {
                     let (value, control) = unpack(now);
                     shipping::Cell { value, control }
                 })
@@ -275,7 +271,7 @@ impl shipping::Memory for Slot {
                 let half = if matches!(order, Release | AcqRel) { Release } else { Relaxed };
                 self.words[VALUE].store(new.value, half);
                 let swapped =
-                    cell.compare_exchange(old.control.bits(), new.control.bits(), order, failed);
+                    cell.compare_exchange(old.control.bits(), new.control.bits(), order, Relaxed);
                 swapped.expect("a split cell has a single writer");
                 Ok(())
             }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
-use super::lock::try_lock;
+use super::lock::lock_to_read;
 use super::{Areas, Control, FREE, Memory, Peers, Word, control, lead, planted};
 
 /// Lets `copy` copy from the current area, whose first word it is given, until what
@@ -22,7 +22,7 @@ pub(crate) fn read<M: Memory, P: Peers>(
             return version;
         }
         if losses >= M::LOSSES_BEFORE_LOCK
-            && let Some(held) = try_lock(memory, peers)
+            && let Some(held) = lock_to_read(memory, peers)
         {
             copy(memory, areas.of(held.version()));
             return held.version();

@@ -67,6 +67,26 @@ fn wait_for_lock<'a, M: Memory, P: Peers>(
     }
 }
 
+/// Takes the lock for a reader who has lost to writers again and again: tries for it for a
+/// moment, long enough to meet one in which a writer without pause has let go. `None` after
+/// that, and for who may not lock.
+#[cold]
+pub(super) fn lock_to_read<'a, M: Memory, P: Peers>(
+    memory: &'a M,
+    peers: &'a P,
+) -> Option<Held<'a, M, P>> {
+    for _ in 1..M::TRIES_TO_READ {
+        let seen = memory.control(Relaxed);
+        if seen.owner() == FREE
+            && let Some(held) = take(memory, peers, seen, peers.me().ok()?)
+        {
+            return Some(held);
+        }
+        memory.relax();
+    }
+    try_lock(memory, peers)
+}
+
 /// Takes the lock if it is free at this moment.
 pub(crate) fn try_lock<'a, M: Memory, P: Peers>(
     memory: &'a M,

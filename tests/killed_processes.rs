@@ -61,14 +61,15 @@ impl Waits {
     }
 
     /// The promise is 50 ms. The median keeps it from the kill on, also on a loaded machine.
-    /// A single one may have waited for the scheduler, but never so long as if nobody had
-    /// noticed the death; and how long the kernel took to bring that about does not count.
+    /// A single one may have waited for a machine that stood still, but never so long as if
+    /// nobody had noticed the death, which is for the time-out of a minute; and how long the
+    /// kernel took to bring the death about does not count.
     fn assert_prompt(mut self) {
         let worst = *self.from_death.iter().max().unwrap();
         let median = median(&mut self.from_kill);
         println!("after {median:?} (median of {}), {worst:?} (worst)", self.from_kill.len());
         assert!(median < Duration::from_millis(50), "median {median:?}");
-        assert!(worst < Duration::from_secs(1), "worst {worst:?}");
+        assert!(worst < Duration::from_secs(10), "worst {worst:?}");
     }
 }
 

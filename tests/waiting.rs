@@ -270,8 +270,8 @@ fn row_06_a_waiter_that_is_killed_keeps_nobody_asleep() {
     }
 }
 
-/// Who sleeps is woken, and does not find the change by looking every 20 ms. (Most of the
-/// changes here come right after it has fallen asleep. A loaded machine delays some.)
+/// Who sleeps is woken, and does not find the change by looking every 20 ms: that would be 17 ms
+/// later, as the changes come right after it has fallen asleep. (A loaded machine delays some.)
 #[test]
 fn a_change_wakes_who_sleeps() {
     let store = Store::temporary().unwrap();
@@ -310,7 +310,7 @@ fn a_change_wakes_who_sleeps() {
             })
             .collect();
         times.sort();
-        assert!(times[5] < Duration::from_millis(5), "{what}: {times:?}");
+        assert!(times[5] < Duration::from_millis(10), "{what}: {times:?}");
     }
 }
 

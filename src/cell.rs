@@ -162,7 +162,8 @@ impl<K: KeepsMapped> Memory for CellRegion<K> {
 unsafe fn swap(cell: *mut u128, old: Cell, new: Cell, order: Ordering) -> Result<(), Cell> {
     // SAFETY: promised by the caller.
     let cell = unsafe { AtomicU128::from_ptr(cell) };
-    // Relaxed on failure: what is found is no more than a hint.
+    // Relaxed on failure: nothing is read through what is found, and for what is decided by it
+    // it is enough that it is one value of the cell.
     cell.compare_exchange(pack(old), pack(new), order, Ordering::Relaxed)
         .map(|_| ())
         .map_err(unpack)

@@ -117,7 +117,7 @@ fn check_slot(
         Form::Areas(_) | Form::Lock => region.control(Acquire),
     };
     if control.owner() != REMOVED {
-        let found = directory::find(attachment, &descriptor.name);
+        let found = directory::find_by_index(attachment, &descriptor.name);
         if !matches!(found, Ok(Some(ref found)) if found.entry.live() == descriptor.live) {
             check.note(name, "the index does not lead to it");
         }

@@ -162,14 +162,24 @@ pub(crate) fn find<'a>(attachment: &'a Attachment, name: &str) -> Result<Option<
         if entry.is_named(name)
             && let Some(found) = slot(attachment, line, entry)?
         {
+            // As the index would: nothing is found in a directory that is damaged as a whole.
+            count(attachment)?;
             return Ok(Some(found));
         }
     }
-    let (found, _) = probe(attachment, name)?;
+    let found = find_by_index(attachment, name)?;
     if let Some(found) = &found {
         attachment.known.note(hash, found.line);
     }
     Ok(found)
+}
+
+/// The same, whether this process knows the name or not.
+pub(crate) fn find_by_index<'a>(
+    attachment: &'a Attachment,
+    name: &str,
+) -> Result<Option<Found<'a>>> {
+    probe(attachment, name).map(|(found, _)| found)
 }
 
 /// The slot of this line, unless it has been removed.
@@ -180,7 +190,7 @@ fn slot<'a>(attachment: &'a Attachment, line: u32, entry: &'a Entry) -> Result<O
     Ok(there.then_some(Found { line, entry, region }))
 }
 
-/// The slot of this name by the index, and the place there where a new one would be noted.
+/// The slot of this name, and the place in the index where a new one would be noted.
 fn probe<'a>(attachment: &'a Attachment, name: &str) -> Result<(Option<Found<'a>>, Option<usize>)> {
     let hash = hash_name(name);
     let mask = attachment.header.regions.index_entries - 1;

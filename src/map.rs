@@ -87,7 +87,8 @@ impl Map {
         Region::of(Arc::clone(self), offset, len)
     }
 
-    /// Has the processor fetch what stands there, if anything does, while it does other things.
+    /// Has the processor fetch what stands there, if anything does, while it does other things
+    /// (x86-64; others fetch it when it is read).
     #[inline]
     pub(crate) fn fetch(&self, offset: u64) {
         #[cfg(all(target_arch = "x86_64", not(miri)))]

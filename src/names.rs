@@ -28,7 +28,7 @@ struct Set([AtomicU64; WAYS]);
 
 const WAYS: usize = 4;
 
-/// A name's hash, which nobody but this process knows of.
+/// A name's hash, which stands in no file.
 #[derive(Clone, Copy)]
 pub(crate) struct Hash(u64);
 
@@ -77,12 +77,12 @@ impl Names {
         })
     }
 
-    /// Notes that a name of this hash is on this line, and not where it was found before.
+    /// Notes that a name of this hash is on this line, in place of where it was found before.
     pub(crate) fn note(&self, hash: Hash, line: u32) {
         let (chunk, at) = self.place(hash);
         let empty = || [const { Set([const { AtomicU64::new(0) }; WAYS]) }; CHUNK];
         let set = &self.chunks.get_or_make(chunk, empty)[at].0;
-        // Relaxed: of two who note at once one may be forgotten.
+        // Relaxed: of two who note at once one may be forgotten, or one stand there twice.
         let takes = |word: u64| word == 0 || word >> 32 == hash.tag();
         let way = set.iter().position(|word| takes(word.load(Relaxed)));
         let way = way.unwrap_or(line as usize % WAYS);

@@ -179,6 +179,29 @@ fn row_28_each_flipped_byte_of_the_index_at_worst_hides_its_slot() {
     }
 }
 
+/// Who has found a slot goes on with it; but what is damaged is told, and to him as well.
+#[test]
+fn row_28_damage_of_the_index_is_found_by_who_knows_the_names() {
+    let folder = folder();
+    let copy = copy_of_pristine(folder.path());
+    let store = open(&copy).unwrap();
+    for _ in 0..2 {
+        contents().iter().for_each(|(name, _)| drop(store.slot(name).unwrap()));
+    }
+    assert!(store.check().unwrap().is_ok());
+    let raw = Raw::open(&copy);
+    let index = (raw.index()..raw.index() + raw.index_len()).step_by(8);
+    index.for_each(|at| raw.set_word(at, 0));
+    for (name, content) in contents() {
+        assert_eq!(store.slot(name).unwrap().load(), content);
+    }
+    let problems = format!("{:?}", store.check().unwrap());
+    assert_eq!(problems.matches("the index does not lead to it").count(), 5, "{problems}");
+    // A directory that is damaged as a whole leads to none of them.
+    raw.set_word(raw::COUNT, 7);
+    assert_found(&copy, &store.slot("value").unwrap_err());
+}
+
 /// Nor have the ends of the allocation: what was defined before is right all the same, and
 /// what is defined after is refused, or works.
 #[test]

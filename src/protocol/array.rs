@@ -7,7 +7,8 @@ use super::{Areas, Control, FREE, Memory, Peers, Word, control, lead, planted};
 
 /// Lets `copy` copy from the current area, whose first word it is given, until what
 /// it copied is whole; returns the version that it is of. `copy` runs once, or again
-/// after each time that writers were faster. Never waits for a writer.
+/// after each time that writers were faster. Never waits for a writer, but for the time of a copy
+/// after many losses.
 #[inline]
 pub(crate) fn read<M: Memory, P: Peers>(
     memory: &M,
@@ -22,7 +23,7 @@ pub(crate) fn read<M: Memory, P: Peers>(
             return version;
         }
         if losses >= M::LOSSES_BEFORE_LOCK
-            && let Some(held) = lock_to_read(memory, peers)
+            && let Some(held) = lock_to_read(memory, peers, areas.words)
         {
             copy(memory, areas.of(held.version()));
             return held.version();

@@ -85,16 +85,10 @@ pub(crate) struct Cell {
 /// The tests' memories tell the call sites apart by their location, and weaken
 /// the orderings one by one: each must turn a test red.
 pub(crate) trait Memory {
-    /// From so many losses to writers on, a reader also tries for the slot's lock
+    /// After so many losses to writers, with the next one, a reader also tries for the slot's lock
     /// between its tries, so that a storm of writers cannot starve it. (The
     /// exhaustive checker sets 0, to see that path in few steps.)
-    const LOSSES_BEFORE_LOCK: u32 = 4;
-
-    /// So often it tries each time, a pause between: for 6 µs on the machine of
-    /// docs/performance.md, where a writer without pause lets go of 64 KiB every 6 µs, for
-    /// 50 ns. With a single try the slowest of 1,000 reads took twice as long. (One try is all
-    /// to the tests' memories.)
-    const TRIES_TO_READ: u32 = 400;
+    const LOSSES_BEFORE_LOCK: u32 = 8;
 
     /// So often an update relaxes before it tries again: whoever was faster goes on meanwhile
     /// with the cache line to itself, which is worth far more than the time that this one

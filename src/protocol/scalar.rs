@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 use super::array::effective_version;
-use super::lock::{lock_to_read, wait_for_owner, wake_if_waiting};
+use super::lock::{try_lock, wait_for_owner, wake_if_waiting};
 use super::{
     Cell, Control, DRAFT, FREE, Failure, Form, Memory, Patience, Peers, REMOVED, Word, planted,
 };
@@ -90,7 +90,7 @@ pub(crate) fn load_scalar_versioned<M: Memory, P: Peers>(memory: &M, peers: &P) 
             return (value, version);
         }
         if losses >= M::LOSSES_BEFORE_LOCK
-            && let Some(held) = lock_to_read(memory, peers)
+            && let Some(held) = try_lock(memory, peers)
         {
             // Relaxed: under the lock nothing changes.
             return (memory.load(super::VALUE, Relaxed), held.version());
@@ -122,7 +122,7 @@ pub(super) fn sample<M: Memory, P: Peers>(memory: &M, peers: &P) -> (u64, u64) {
             return (value, version);
         }
         if losses >= M::LOSSES_BEFORE_LOCK
-            && let Some(held) = lock_to_read(memory, peers)
+            && let Some(held) = try_lock(memory, peers)
         {
             // Relaxed: under the lock nothing changes.
             return (memory.load(super::VALUE, Relaxed), held.version());

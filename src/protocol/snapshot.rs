@@ -18,7 +18,7 @@ pub(crate) enum Sample {
 /// Reads all these slots as they were at one instant, and returns their versions. `copy`
 /// is called for each of them, and again for one that has changed meanwhile.
 ///
-/// From the eighth loss on it also tries for the locks of those that keep changing, and
+/// After eight losses it also tries for the locks of those that keep changing, and
 /// keeps what it gets to the end, but never waits for one.
 pub(crate) fn snapshot<M: Memory, P: Peers>(
     peers: &P,

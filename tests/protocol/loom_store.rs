@@ -213,7 +213,6 @@ impl Slot {
 }
 
 impl shipping::Memory for Slot {
-    const TRIES_TO_READ: u32 = 1;
     const PAUSES_AFTER_LOSS: u32 = 0;
 
     fn load(&self, word: usize, order: Ordering) -> u64 {

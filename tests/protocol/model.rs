@@ -76,7 +76,6 @@ impl<'r, const LOSSES: u32> Memory<'r, LOSSES> {
 
 impl<const LOSSES: u32> shipping::Memory for Memory<'_, LOSSES> {
     const LOSSES_BEFORE_LOCK: u32 = LOSSES;
-    const TRIES_TO_READ: u32 = 1;
     const PAUSES_AFTER_LOSS: u32 = 0;
 
     fn load(&self, word: usize, _: Ordering) -> u64 {

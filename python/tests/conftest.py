@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +14,9 @@ import pytest
 
 # Importing numpy starts a thread for each processor, which takes long where many do it.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+# A shell starts what is in its background with this signal ignored, and all that comes of it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import slotfile  # noqa: E402
 

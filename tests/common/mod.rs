@@ -7,6 +7,7 @@
 #![allow(dead_code, reason = "no test file uses all of it")]
 #![allow(unreachable_pub, reason = "a module of several test crates")]
 
+pub mod kinds;
 pub mod mangled;
 pub mod model;
 pub mod os;

@@ -12,7 +12,7 @@ compile_error!("the format is little-endian, and so must the processor be");
 /// The first eight bytes of every store.
 pub(crate) const MAGIC: [u8; 8] = *b"SLOTFILE";
 /// The newest format that this build reads, and the one that it writes: major and minor.
-pub(crate) const FORMAT: (u32, u32) = (1, 0);
+pub(crate) const FORMAT: (u32, u32) = (1, 1);
 
 /// Regions start on a multiple of this, and are allocated in multiples of it.
 pub(crate) const GRANULE: u64 = 64 * 1024;

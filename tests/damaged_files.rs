@@ -297,7 +297,7 @@ fn row_29_offsets_out_of_the_store_are_refused() {
 #[test]
 fn row_33_another_version_is_refused_with_both_versions_named() {
     let folder = folder();
-    for (major, minor) in [(0u32, 1u32), (1, 1), (7, 3), (u32::MAX, 0), (1 << 24, 0)] {
+    for (major, minor) in [(0u32, 1u32), (1, 2), (7, 3), (u32::MAX, 0), (1 << 24, 0)] {
         for seal in [true, false] {
             let result = with_damage(folder.path(), true, |raw| {
                 raw.write(8, &major.to_le_bytes());
@@ -311,7 +311,7 @@ fn row_33_another_version_is_refused_with_both_versions_named() {
                     assert_eq!(found, (major, minor));
                     let message = error.to_string();
                     assert!(message.contains(&format!("format {major}.{minor}")), "{message}");
-                    assert!(message.contains("reads 1.0"), "{message}");
+                    assert!(message.contains("reads 1.1"), "{message}");
                 }
                 other => panic!("{other:?}"),
             }

@@ -304,7 +304,7 @@ fn what_the_dead_left_in_version_1_0_is_settled() {
 fn row_33_a_store_of_another_version_is_refused_with_both_versions_named() {
     let folder = folder();
     let path = store_in(&folder);
-    for (major, minor) in [(0u32, 1u32), (1, 1), (2, 0), (u32::MAX, u32::MAX)] {
+    for (major, minor) in [(0u32, 1u32), (1, 2), (2, 0), (u32::MAX, u32::MAX)] {
         put(ALL, &path);
         let raw = Raw::open(&path);
         raw.write(8, &major.to_le_bytes());
@@ -316,7 +316,7 @@ fn row_33_a_store_of_another_version_is_refused_with_both_versions_named() {
             assert!(matches!(error, Error::Version { .. }), "{error:?}");
             let message = error.to_string();
             assert!(message.contains(&format!("format {major}.{minor}")), "{message}");
-            assert!(message.contains("reads 1.0"), "{message}");
+            assert!(message.contains("reads 1.1"), "{message}");
             assert_eq!(message.contains("never released"), major == 0, "{message}");
         }
         assert!(Image::of(&path) == before, "something was written to it");

@@ -118,7 +118,8 @@ impl Reader {
     /// The static header, and where it says that the regions are: where the page says.
     fn regions(&self) -> Regions {
         assert_eq!(self.at(0, 8), b"SLOTFILE");
-        assert_eq!((word(self.at(8, 4)), word(self.at(12, 4))), (1, 0), "format version");
+        assert_eq!(word(self.at(8, 4)), 1, "major version");
+        assert!(word(self.at(12, 4)) <= 1, "minor version");
         assert_eq!(word(self.at(4092, 4)), u64::from(crc32fast::hash(self.at(0, 4092))));
         let (max_slots, max_size, flags) = (self.word(32), self.word(40), self.word(48));
         assert!((1..=1 << 28).contains(&max_slots) && max_size <= 1 << 45 && flags <= 1);

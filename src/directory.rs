@@ -326,7 +326,7 @@ pub(crate) fn explain(
         Failure::Removed => Error::Removed { path, slot },
         Failure::Evicted => Error::Evicted { path, slot },
         Failure::Timeout(owner) => {
-            let holder = attachment.pid_of(owner);
+            let holder = attachment.holder(owner);
             Error::LockTimeout { path, slot, holder, waited: patience.limit() }
         }
         Failure::Peers(error) => error,

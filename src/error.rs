@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::dtype::{Shape, SlotType};
+use crate::process::{Opener, ProcessState};
 
 /// What every fallible call of this crate returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -138,7 +139,7 @@ pub enum Error {
         /// The slot, or which lock of the store.
         slot: String,
         /// The process that holds it, if that could be told.
-        holder: Option<u32>,
+        holder: Option<Opener>,
         /// How long was waited.
         waited: Duration,
     },
@@ -369,10 +370,19 @@ impl fmt::Display for Error {
                 path.display()
             ),
             LockTimeout { path, slot, holder, waited } => {
-                write!(f, "{}: {slot:?}: no lock within {waited:?}; ", path.display())?;
-                match holder {
-                    Some(pid) => write!(f, "process {pid} holds it: wait for it, or end it"),
-                    None => write!(f, "another process holds it: wait for it, or end it"),
+                write!(f, "{}: {slot:?} is locked; gave up after {waited:?}; ", path.display())?;
+                let Some(holder) = holder else {
+                    return write!(f, "its holder is not known: wait for it");
+                };
+                write!(f, "its holder is {holder}: ")?;
+                match holder.state {
+                    ProcessState::Running if holder.pid == std::process::id() => {
+                        write!(f, "wait for this process's other thread")
+                    }
+                    // Only of one that was seen alive: another process may have the number.
+                    ProcessState::Running => write!(f, "wait for it, or end it"),
+                    ProcessState::Ended => write!(f, "a process that it started has the lock"),
+                    _ => write!(f, "wait for it"),
                 }
             }
             Deadlock { path, slot: Some(slot) } => write!(

@@ -94,6 +94,7 @@ mod names;
 mod open;
 mod owned;
 mod part;
+mod process;
 mod protocol;
 mod raw;
 #[cfg(feature = "tokio")]
@@ -125,11 +126,12 @@ pub use dtype::{Bits, Element, Number, ParseTypeError, ScalarType, Shape, SlotTy
 pub use error::{Error, Result};
 pub use guard::Guard;
 pub use owned::OwnedGuard;
+pub use process::{Opener, ProcessState};
 pub use raw::RawBuffer;
 pub use recovery::Recovery;
 pub use slot::Slot;
 pub use snapshot::Snapshot;
-pub use store::{Event, Info, OpenOptions, Opener, Store, exit_on_truncation};
+pub use store::{Event, Info, OpenOptions, Store, exit_on_truncation};
 pub use text::{Bytes, Text};
 pub use transaction::Transaction;
 pub use value::Value;

@@ -10,6 +10,7 @@ use crate::directory;
 use crate::error::{Error, Result};
 use crate::layout::{FLAG_NO_CHECKPOINT, live};
 use crate::open::{self, Creation, Request};
+use crate::process::Opener;
 use crate::protocol::{Memory, Patience};
 use crate::recovery::Recovery;
 use crate::session::SharedSession;
@@ -428,11 +429,7 @@ impl Store {
             definitions_left: attachment.header.max_slots.saturating_sub(defined),
             max_slots: attachment.header.max_slots,
             free: attachment.header.max_size.saturating_sub(runs),
-            open_by: attachment
-                .openers()
-                .into_iter()
-                .map(|(pid, command)| Opener { pid, command })
-                .collect(),
+            open_by: attachment.openers(),
         })
     }
 }
@@ -489,13 +486,4 @@ pub struct Event {
 pub fn exit_on_truncation(line: impl Into<String>, code: i32) -> Result<()> {
     let cannot = |e| Error::io(Path::new("(any file)"), "cannot handle SIGBUS", e);
     sys::exit_on_bus_error(line.into(), code).map_err(cannot)
-}
-
-/// A process that has a store open.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Opener {
-    /// Its number, in its own PID namespace.
-    pub pid: u32,
-    /// The name of its program.
-    pub command: String,
 }

@@ -11,6 +11,7 @@ const ORDER: &[&str] = &[
     "clock",
     "copy",
     "dtype",
+    "process",
     "error",
     "data",
     "define",

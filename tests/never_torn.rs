@@ -199,6 +199,7 @@ fn row_08_a_stopped_writer_holds_up_no_reader_and_is_named_to_writers() {
         let start = Instant::now();
         match array.set(0, 7) {
             Err(Error::LockTimeout { holder, slot, waited, .. }) => {
+                let holder = holder.map(|holder| holder.pid);
                 assert_eq!((holder, slot.as_str()), (Some(writer.pid()), "array"));
                 assert_eq!(waited, timeout);
             }
@@ -219,8 +220,7 @@ fn row_08_a_stopped_writer_holds_up_no_reader_and_is_named_to_writers() {
     os::stop(writer.pid());
     assert_eq!(value.load(), 0);
     let refused = value.fetch_add(1);
-    let named =
-        matches!(&refused, Err(Error::LockTimeout { holder, .. }) if *holder == Some(writer.pid()));
+    let named = matches!(&refused, Err(Error::LockTimeout { holder: Some(holder), .. }) if holder.pid == writer.pid());
     assert!(named, "{refused:?}");
     os::resume(writer.pid());
     inside.store(4).unwrap();
@@ -267,7 +267,7 @@ fn a_writer_stopped_at_random_moments_leaves_readers_alone() {
         match array.set(0, array.get(0).unwrap()) {
             Ok(()) => {}
             Err(Error::LockTimeout { holder, .. }) => {
-                assert_eq!(holder, Some(writer.pid()));
+                assert_eq!(holder.map(|holder| holder.pid), Some(writer.pid()));
                 held_up += 1;
             }
             Err(other) => panic!("{other}"),

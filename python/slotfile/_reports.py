@@ -26,10 +26,15 @@ class Event(typing.NamedTuple):
 
 
 class Opener(typing.NamedTuple):
-    """A process that has the store open."""
+    """A process that has the store open.
+
+    `state` is "running", "ended" (a process that it started has its locks), "elsewhere" (in
+    another PID namespace, where `pid` is its number), or "unknown".
+    """
 
     pid: int
     command: str
+    state: str = "unknown"
 
 
 class Info(typing.NamedTuple):

@@ -369,7 +369,7 @@ impl Store {
         };
         let open_by = info.open_by.into_iter();
         let open_by: Vec<_> =
-            open_by.map(|o| report(py, "Opener", (o.pid, o.command))).collect::<PyResult<_>>()?;
+            open_by.map(|o| report(py, "Opener", (o.pid, o.command, o.state.to_string()))).collect::<PyResult<_>>()?;
         let fields = PyDict::new(py);
         fields.set_item("path", self.shared.path())?;
         fields.set_item("format", info.format)?;

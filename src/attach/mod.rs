@@ -19,8 +19,12 @@ use crate::fork::{self, PerProcess};
 use crate::known::Known;
 use crate::layout::{COMMON_BYTE, Header, LINE, TABLE_ENTRIES, TABLE_ENTRY_LEN, entry_byte, live};
 use crate::map::{Map, Region, Unmapped};
+use crate::process::{Identity, Opener};
 use crate::protocol::{self, Memory, Owner, Peers, Word};
 use crate::sys::{self, ByteLock};
+
+/// Bytes of an entry for its process's name: the kernel's names have at most 15.
+const COMMAND_LEN: usize = 32;
 
 /// An open store, shared by all its handles in this process.
 #[derive(Debug)]
@@ -271,12 +275,17 @@ impl Attachment {
     /// Writes who has the entry, to show to people.
     fn sign(&self, entry: u16) {
         let mut content = [0; TABLE_ENTRY_LEN as usize - 8];
-        content[..4].copy_from_slice(&std::process::id().to_le_bytes());
+        let Identity { pid, namespace, began } = Identity::own();
+        content[..4].copy_from_slice(&pid.to_le_bytes());
         content[8..16].copy_from_slice(&seconds_since_1970().to_le_bytes());
         let command = std::fs::read("/proc/self/comm").unwrap_or_default();
         let command = command.trim_ascii_end();
-        let len = command.len().min(content.len() - 16);
+        let len = command.len().min(COMMAND_LEN);
         content[16..16 + len].copy_from_slice(&command[..len]);
+        if self.header.minor >= 1 {
+            content[4..8].copy_from_slice(&namespace.to_le_bytes());
+            content[16 + COMMAND_LEN..][..8].copy_from_slice(&began.to_le_bytes());
+        }
         self.table.write(Self::word_of(entry) + 1, 0, &content);
     }
 
@@ -289,16 +298,15 @@ impl Attachment {
         self.lock_entry(entry + 1, ByteLock::None);
     }
 
-    /// Who has entries: process numbers, as they were written in their own namespace,
-    /// and commands.
-    pub(crate) fn openers(&self) -> Vec<(u32, String)> {
+    /// Who has entries.
+    pub(crate) fn openers(&self) -> Vec<Opener> {
         let process = self.process();
-        let mut openers: Vec<(u32, String)> = (0..TABLE_ENTRIES)
+        let mut openers: Vec<Opener> = (0..TABLE_ENTRIES)
             .filter(|entry| {
                 let word = self.table.load(Self::word_of(*entry), Ordering::Acquire);
                 word != Word::Free as u64 && self.is_alive(process, *entry)
             })
-            .map(|entry| self.signature(entry))
+            .map(|entry| self.opener(entry))
             .collect();
         openers.sort();
         openers.dedup();
@@ -310,18 +318,36 @@ impl Attachment {
             || sys::byte_is_locked(self.map.file().as_fd(), entry_byte(entry)).unwrap_or(true)
     }
 
-    fn signature(&self, entry: u16) -> (u32, String) {
+    /// Who has this entry, by what stands there.
+    fn opener(&self, entry: u16) -> Opener {
         let mut content = [0; TABLE_ENTRY_LEN as usize - 8];
         self.table.read(Self::word_of(entry) + 1, 0, &mut content);
-        let pid = u32::from_le_bytes([content[0], content[1], content[2], content[3]]);
+        let number = |at: usize| {
+            let bytes = content[at..at + 4].iter().rev();
+            bytes.fold(0u32, |number, byte| number << 8 | u32::from(*byte))
+        };
+        let began = 16 + COMMAND_LEN;
+        let identity = match self.header.minor {
+            0 => Identity { pid: number(0), namespace: 0, began: 0 },
+            _ => Identity {
+                pid: number(0),
+                namespace: number(4),
+                began: u64::from(number(began)) | u64::from(number(began + 4)) << 32,
+            },
+        };
         let command = content[16..].split(|b| *b == 0).next().unwrap_or_default();
-        (pid, String::from_utf8_lossy(command).into_owned())
+        let command = &command[..command.len().min(COMMAND_LEN)];
+        Opener {
+            pid: identity.pid,
+            command: String::from_utf8_lossy(command).into_owned(),
+            state: identity.state(),
+        }
     }
 
     /// The process that has this owner's entry.
-    pub(crate) fn pid_of(&self, owner: Owner) -> Option<u32> {
+    pub(crate) fn holder(&self, owner: Owner) -> Option<Opener> {
         let entry = owner.checked_sub(1).filter(|entry| *entry < TABLE_ENTRIES)?;
-        Some(self.signature(entry).0).filter(|pid| *pid != 0)
+        Some(self.opener(entry)).filter(|opener| opener.pid != 0)
     }
 
     /// Sets every word of the table that nobody stands behind to FREE, after `settle` has

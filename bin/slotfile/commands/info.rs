@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use serde_json::json;
+use slotfile::Opener;
 
 use super::Context;
 use crate::cli::Info;
@@ -19,7 +20,10 @@ pub(super) fn run(context: &mut Context, args: Info) -> Result<Exit, Failure> {
         let openers: Vec<_> = info
             .open_by
             .iter()
-            .map(|opener| json!({ "pid": opener.pid, "command": opener.command }))
+            .map(|opener| {
+                let Opener { pid, command, state, .. } = opener;
+                json!({ "pid": pid, "command": command, "state": state.to_string() })
+            })
             .collect();
         let object = json!({
             "path": info.path.to_string_lossy(),
@@ -28,6 +32,7 @@ pub(super) fn run(context: &mut Context, args: Info) -> Result<Exit, Failure> {
             "allocated": info.allocated,
             "max_size": info.max_size,
             "slots": info.slots,
+            "definitions_left": info.definitions_left,
             "max_slots": info.max_slots,
             "free": info.free,
             "open_by": openers,
@@ -42,7 +47,16 @@ pub(super) fn run(context: &mut Context, args: Info) -> Result<Exit, Failure> {
     writeln!(out, "format     {format}")?;
     writeln!(out, "size       {}, {} of them on disk", bytes(info.size), bytes(info.allocated))?;
     writeln!(out, "room       {} more, up to {}", bytes(info.free), bytes(info.max_size))?;
-    writeln!(out, "slots      {} of {}", info.slots, info.max_slots)?;
+    let used_up = info.max_slots.saturating_sub(info.definitions_left);
+    let removed = match used_up.saturating_sub(info.slots) {
+        0 => String::new(),
+        removed => format!("; {removed} removed ones count until `slotfile compact`"),
+    };
+    writeln!(
+        out,
+        "slots      {} of {}, {} more can be defined{removed}",
+        info.slots, info.max_slots, info.definitions_left
+    )?;
     match (info.unsynced, info.last_sync) {
         (None, _) => writeln!(out, "last sync  none: it keeps no checkpoints")?,
         (Some(changed), last) => {
@@ -57,8 +71,7 @@ pub(super) fn run(context: &mut Context, args: Info) -> Result<Exit, Failure> {
     }
     for (at, opener) in info.open_by.iter().enumerate() {
         let title = if at == 0 { "open by" } else { "" };
-        // The name is whatever the process called itself.
-        writeln!(out, "{title:10} {} ({})", opener.pid, opener.command.escape_debug())?;
+        writeln!(out, "{title:10} {opener}")?;
     }
     if info.open_by.is_empty() {
         writeln!(out, "open by    nobody who writes")?;

@@ -1,0 +1,174 @@
+//! Processes that have a store open, to show to people: what they have noted of themselves in
+//! the process table, and what this system says of them now.
+
+use std::fmt;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+/// A process that has a store open, or holds a lock of it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub struct Opener {
+    /// Its number, in its own PID namespace.
+    pub pid: u32,
+    /// The name of its program.
+    pub command: String,
+    /// Whether `pid` still stands for it, here.
+    pub state: ProcessState,
+}
+
+/// What can be told of a process by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum ProcessState {
+    /// It runs, and its number means the same here: verified with `/proc`.
+    Running,
+    /// It has ended, and still counts as there: a process that it started has its locks.
+    Ended,
+    /// It lives in another PID namespace, as that of a container: here, its number is
+    /// nobody's, or another process's.
+    Elsewhere,
+    /// It could not be told: there is no `/proc`, or a store of format 1.0 keeps too little.
+    Unknown,
+}
+
+/// What tells a process from all others of this boot, as it stands in the process table.
+/// Zeros stand for what was not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) pid: u32,
+    /// Inode number of its PID namespace.
+    pub(crate) namespace: u32,
+    /// When it began, in the kernel's ticks since the boot.
+    pub(crate) began: u64,
+}
+
+impl Identity {
+    /// This process's.
+    pub(crate) fn own() -> Identity {
+        let pid = std::process::id();
+        let namespace = fs::metadata("/proc/self/ns/pid").ok();
+        let namespace = namespace.and_then(|there| u32::try_from(there.ino()).ok()).unwrap_or(0);
+        let began = stat("self").map_or(0, |stat| stat.began);
+        Identity { pid, namespace, began }
+    }
+
+    /// What this system says of it now.
+    pub(crate) fn state(self) -> ProcessState {
+        let own = Identity::own();
+        if self.namespace == 0 || own.namespace == 0 || self.began == 0 {
+            return ProcessState::Unknown;
+        }
+        if self.namespace != own.namespace {
+            return ProcessState::Elsewhere;
+        }
+        // A /proc of another namespace numbers processes in its own way.
+        if fs::read_link("/proc/self").ok() != Some(PathBuf::from(own.pid.to_string())) {
+            return ProcessState::Unknown;
+        }
+        match stat(&self.pid.to_string()) {
+            Some(stat) if stat.began == self.began && !stat.ended => ProcessState::Running,
+            Some(_) => ProcessState::Ended,
+            // Hidden from us (hidepid), it is there all the same.
+            None if fs::exists(format!("/proc/{}", self.pid)).is_ok_and(|there| there) => {
+                ProcessState::Unknown
+            }
+            None if is_hiding() => ProcessState::Unknown,
+            None => ProcessState::Ended,
+        }
+    }
+}
+
+/// Whether /proc shows only some processes: then one that is not there may live. The first
+/// process of a namespace is always there.
+fn is_hiding() -> bool {
+    !fs::exists("/proc/1").is_ok_and(|there| there)
+}
+
+struct Stat {
+    /// Dead, though its parent has not yet asked for its exit code.
+    ended: bool,
+    began: u64,
+}
+
+/// What stands in /proc/PID/stat: see proc_pid_stat(5).
+fn stat(pid: &str) -> Option<Stat> {
+    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    // The program's name, in parentheses, may hold any byte.
+    let after_name = text.iter().rposition(|byte| *byte == b')')? + 1;
+    let text = str::from_utf8(&text[after_name..]).ok()?;
+    let fields: Vec<&str> = text.split_ascii_whitespace().collect();
+    let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
+    // The first thread may have ended before the others.
+    let ended = matches!(*fields.first()?, "Z" | "X") && number(20)? <= 1;
+    Some(Stat { ended, began: number(22)? })
+}
+
+impl fmt::Display for ProcessState {
+    /// One word: `running`, `ended`, `elsewhere`, `unknown`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            ProcessState::Running => "running",
+            ProcessState::Ended => "ended",
+            ProcessState::Elsewhere => "elsewhere",
+            ProcessState::Unknown => "unknown",
+        })
+    }
+}
+
+impl fmt::Display for Opener {
+    /// `pid 12 ("name")`, and what is to be known about that number.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Opener { pid, command, state } = self;
+        write!(f, "pid {pid} ({command:?})")?;
+        match state {
+            ProcessState::Running => Ok(()),
+            ProcessState::Ended => write!(f, ", which has ended"),
+            ProcessState::Elsewhere => write!(f, " in another PID namespace"),
+            ProcessState::Unknown => write!(f, ", by its own account"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_known_by_more_than_its_number() {
+        let own = Identity::own();
+        if own.namespace == 0 {
+            eprintln!("skipped: there is no /proc");
+            return;
+        }
+        assert_eq!(own.state(), ProcessState::Running);
+        // Another one that had the same number, before.
+        let before = Identity { began: own.began - 1, ..own };
+        assert_eq!(before.state(), ProcessState::Ended);
+        let elsewhere = Identity { namespace: own.namespace ^ 1, ..own };
+        assert_eq!(elsewhere.state(), ProcessState::Elsewhere);
+        assert_eq!(Identity { namespace: 0, ..own }.state(), ProcessState::Unknown);
+        assert_eq!(Identity { began: 0, ..own }.state(), ProcessState::Unknown);
+    }
+
+    #[test]
+    fn who_is_dead_but_not_waited_for_has_ended() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = child.id();
+        let Some(stat) = stat(&pid.to_string()) else {
+            eprintln!("skipped: there is no /proc");
+            return;
+        };
+        let identity = Identity { pid, began: stat.began, ..Identity::own() };
+        assert_eq!(identity.state(), ProcessState::Running);
+        child.kill().unwrap();
+        let ended = (0..10_000).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            identity.state() == ProcessState::Ended
+        });
+        assert!(ended, "{:?}", identity.state());
+        child.wait().unwrap();
+        assert_eq!(identity.state(), ProcessState::Ended);
+    }
+}

@@ -154,12 +154,13 @@ mod tests {
 
     #[test]
     fn who_is_dead_but_not_waited_for_has_ended() {
-        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let pid = child.id();
-        let Some(stat) = stat(&pid.to_string()) else {
+        if Identity::own().namespace == 0 {
             eprintln!("skipped: there is no /proc");
             return;
-        };
+        }
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = child.id();
+        let stat = stat(&pid.to_string()).unwrap();
         let identity = Identity { pid, began: stat.began, ..Identity::own() };
         assert_eq!(identity.state(), ProcessState::Running);
         child.kill().unwrap();

@@ -73,9 +73,8 @@ fn read(slots: &Slots) -> Result<(), Failure> {
 }
 
 fn sample(store: &Store) -> Result<(), Failure> {
-    let unknown = |error| Failure::new(Exit::IO, format!("this machine's figures: {error}"));
     let stop = when_told();
-    let mut system = System::new().map_err(unknown)?;
+    let mut system = System::new();
     system.refresh_cpu_usage();
     let machine = Machine::open(store, system.cpus().len().max(1))?;
     let mut samples = 0u64;
@@ -84,11 +83,11 @@ fn sample(store: &Store) -> Result<(), Failure> {
         thread::sleep(sysinfo::MINIMUM_CPU_UPDATE_INTERVAL);
         system.refresh_cpu_usage();
         system.refresh_memory();
-        let cpu: Vec<f32> = system.cpus().iter().map(|cpu| cpu.usage()).collect();
+        let cpu: Vec<f32> = system.cpus().iter().map(|cpu| cpu.cpu_usage()).collect();
         machine.cpu.store(&cpu)?;
         let memory = [system.total_memory(), system.used_memory(), system.available_memory()];
         machine.memory.store(&memory)?;
-        let load = System::load_average().map_err(unknown)?;
+        let load = System::load_average();
         machine.load.store(&[load.one, load.five, load.fifteen])?;
         machine.samples.fetch_add(1)?;
         samples += 1;

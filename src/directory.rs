@@ -267,7 +267,10 @@ pub(crate) fn define<'a>(
     if let Some(found) = found {
         return Ok((found, false));
     }
-    let full = |limit, size| Error::Full { path: attachment.path.clone(), limit, size };
+    let full = |limit, size| {
+        let (path, removed) = (attachment.path.clone(), count_removed(attachment));
+        Error::Full { path, limit, size, removed }
+    };
     let header = &attachment.header;
     let count = count(attachment)?;
     let before = space::ends(attachment)?;
@@ -300,6 +303,16 @@ pub(crate) fn define<'a>(
     // Known only now: had anything failed, another one would have come to its line.
     let entry = attachment.known.get(count, || Ok(descriptor))?;
     Ok((Found { line: count, entry, region: entry_region(attachment, entry)? }, true))
+}
+
+/// Slots that were removed, as far as the directory can be read.
+fn count_removed(attachment: &Attachment) -> u64 {
+    let mut removed = 0;
+    let _ = each(attachment, |descriptor| {
+        removed += u64::from(is_removed(&region(attachment, &descriptor)?, descriptor.form()));
+        Ok(())
+    });
+    removed
 }
 
 fn lock_directory<'a>(

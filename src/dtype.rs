@@ -251,22 +251,12 @@ impl fmt::Display for SlotType {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseTypeError {
     text: String,
-    too_large: bool,
+    why: String,
 }
 
 impl fmt::Display for ParseTypeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.too_large {
-            return write!(f, "{:?} is too large: a slot holds at most 32 GiB", self.text);
-        }
-        write!(
-            f,
-            "{:?} is no type; write a scalar (bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64), \
-             an array as f64[6] or f32[480,640] (up to {} dimensions), text[64], bytes[4096], \
-             or a buffer as buffer:u8[480,640]",
-            self.text,
-            Shape::MAX_DIMS
-        )
+        write!(f, "{:?} is not a type: {}", self.text, self.why)
     }
 }
 
@@ -276,30 +266,83 @@ impl FromStr for SlotType {
     type Err = ParseTypeError;
 
     fn from_str(text: &str) -> Result<SlotType, ParseTypeError> {
-        let parsed = match text.split_once('[') {
-            None => scalar_named(text).map(SlotType::Value),
-            Some((base, dims)) => dims.strip_suffix(']').and_then(|dims| {
-                let dims: Vec<usize> = dims.split(',').map(whole_number).collect::<Option<_>>()?;
-                match (base, base.strip_prefix("buffer:"), dims.as_slice()) {
-                    ("text", _, &[capacity]) => Some(SlotType::Text(capacity)),
-                    ("bytes", _, &[capacity]) => Some(SlotType::Bytes(capacity)),
-                    (_, Some(scalar), dims) => {
-                        Some(SlotType::Buffer(scalar_named(scalar)?, Shape::new(dims)?))
-                    }
-                    (scalar, None, dims) => {
-                        Some(SlotType::Array(scalar_named(scalar)?, Shape::new(dims)?))
-                    }
-                }
-            }),
-        };
-        let refuse = |too_large| ParseTypeError { text: text.to_owned(), too_large };
-        let parsed = parsed.ok_or(refuse(false))?;
-        match parsed {
-            SlotType::Text(0) | SlotType::Bytes(0) => Err(refuse(false)),
-            _ if !parsed.is_valid() => Err(refuse(true)),
-            _ => Ok(parsed),
+        let parsed = parse_type(text).and_then(|slot_type| match slot_type.is_valid() {
+            true => Ok(slot_type),
+            false => Err("it is too large: a slot holds at most 32 GiB".into()),
+        });
+        parsed.map_err(|why| ParseTypeError { text: text.to_owned(), why })
+    }
+}
+
+/// An error says what is wrong, or what may have been meant.
+fn parse_type(text: &str) -> Result<SlotType, String> {
+    let (base, dims) = match text.split_once('[') {
+        None => (text, None),
+        Some((base, dims)) => (base, Some(dims.strip_suffix(']').ok_or_else(all_types)?)),
+    };
+    let dims: Option<Vec<usize>> = match dims {
+        None => None,
+        Some(dims) => {
+            let dims = dims.split(',').map(whole_number).collect::<Option<_>>();
+            Some(dims.ok_or_else(all_types)?)
+        }
+    };
+    let shape = |dims: &[usize]| match Shape::new(dims) {
+        Some(shape) => Ok(shape),
+        None if dims.len() > Shape::MAX_DIMS => {
+            Err(format!("it has {} dimensions, and {} is the most", dims.len(), Shape::MAX_DIMS))
+        }
+        None => Err("each dimension is at least 1".into()),
+    };
+    match (base, base.strip_prefix("buffer:"), dims.as_deref()) {
+        ("text" | "bytes", _, None) => Err(format!("{base} needs a capacity, as {base}[64]")),
+        ("text" | "bytes", _, Some(&[0])) => Err("a capacity is at least 1".into()),
+        ("text", _, Some(&[capacity])) => Ok(SlotType::Text(capacity)),
+        ("bytes", _, Some(&[capacity])) => Ok(SlotType::Bytes(capacity)),
+        ("text" | "bytes", _, Some(_)) => Err(format!("{base} has one capacity, as {base}[64]")),
+        (_, Some(scalar), Some(dims)) => {
+            Ok(SlotType::Buffer(scalar_named(scalar).ok_or_else(|| meant(scalar))?, shape(dims)?))
+        }
+        (_, Some(_), None) => Err(format!("a buffer needs a shape, as {base}[6]")),
+        (scalar, None, Some(dims)) => {
+            Ok(SlotType::Array(scalar_named(scalar).ok_or_else(|| meant(scalar))?, shape(dims)?))
+        }
+        (scalar, None, None) => {
+            scalar_named(scalar).map(SlotType::Value).ok_or_else(|| meant(scalar))
         }
     }
+}
+
+fn all_types() -> String {
+    format!(
+        "write a scalar (bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64), an array as f64[6] or \
+         f32[480,640] (up to {} dimensions), text[64], bytes[4096], or a buffer as \
+         buffer:u8[480,640]",
+        Shape::MAX_DIMS
+    )
+}
+
+/// What may be meant by a name that other languages have for it.
+fn meant(name: &str) -> String {
+    let lower = name.to_lowercase();
+    let ours = match lower.as_str() {
+        "int" | "integer" | "long" | "int64" | "signed" | "number" => "i64",
+        "int32" => "i32",
+        "int16" | "short" => "i16",
+        "int8" => "i8",
+        "uint" | "unsigned" | "uint64" | "usize" | "size_t" => "u64",
+        "uint32" => "u32",
+        "uint16" => "u16",
+        "uint8" | "byte" | "char" => "u8",
+        "float" | "double" | "float64" | "real" => "f64",
+        "float32" | "single" => "f32",
+        "boolean" => "bool",
+        "str" | "string" => "text[64]",
+        "blob" | "binary" => "bytes[4096]",
+        other if scalar_named(other).is_some() => other,
+        _ => return all_types(),
+    };
+    format!("did you mean {ours}?")
 }
 
 fn scalar_named(name: &str) -> Option<ScalarType> {

@@ -1,6 +1,7 @@
 //! The one error type. Every message names the file, the slot, what was
 //! expected and what was found, and what to do about it.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -42,6 +43,8 @@ pub enum Error {
         path: PathBuf,
         /// What was being done.
         doing: &'static str,
+        /// What the operating system said.
+        source: io::Error,
     },
     /// The store was opened read-only.
     ReadOnly {
@@ -63,6 +66,8 @@ pub enum Error {
         path: PathBuf,
         /// The slot; `None`: the file itself.
         slot: Option<String>,
+        /// What is there in place of the file, where that is not a file: a folder, say.
+        found: Option<String>,
     },
     /// The file is no store, or no file at all.
     NotAStore {
@@ -115,6 +120,9 @@ pub enum Error {
         limit: &'static str,
         /// How much of it there is.
         size: u64,
+        /// Removed slots, which count until the store is
+        /// [compacted](crate::Store::compact).
+        removed: u64,
     },
     /// This process could not reserve enough addresses for what the file has grown to.
     AddressSpace {
@@ -263,7 +271,7 @@ impl Error {
         match source.raw_os_error() {
             Some(libc::ENOENT) => Error::NotFound { path, slot: None, closest: None },
             Some(libc::EACCES | libc::EPERM | libc::EROFS) => {
-                Error::PermissionDenied { path, doing }
+                Error::PermissionDenied { path, doing, source }
             }
             _ => Error::Io { path, doing, source },
         }
@@ -287,10 +295,12 @@ impl fmt::Display for Error {
         use Error::*;
         match self {
             Io { path, doing, source } => write!(f, "{}: {doing}: {source}", path.display()),
-            PermissionDenied { path, doing } => write!(
+            PermissionDenied { path, source, .. } if source.raw_os_error() == Some(libc::EROFS) => {
+                write!(f, "{}: the file system is mounted read-only", path.display())
+            }
+            PermissionDenied { path, doing, .. } => write!(
                 f,
-                "{}: {doing}: not allowed; check the owner and mode of the file and its folder, \
-                 or open it read-only",
+                "{}: {doing}: not allowed; check the owner and mode of the file and its folder",
                 path.display()
             ),
             ReadOnly { path } => write!(
@@ -302,21 +312,26 @@ impl fmt::Display for Error {
                 f,
                 "{}: no such file; create the store first, with `slotfile create {}`",
                 path.display(),
-                path.display()
+                shell_word(path)
             ),
             NotFound { path, slot: Some(slot), closest } => {
                 write!(f, "{}: no slot {slot:?}", path.display())?;
                 match closest {
                     Some(name) => write!(f, "; did you mean {name:?}?"),
-                    None => write!(f, "; `slotfile ls {}` lists those there are", path.display()),
+                    None => write!(f, "; `slotfile ls {}` lists those there are", shell_word(path)),
                 }
             }
-            Exists { path, slot: None } => {
-                write!(f, "{}: the file is there already; open it instead", path.display())
-            }
-            Exists { path, slot: Some(slot) } => {
+            Exists { path, slot: Some(slot), .. } => {
                 write!(f, "{}: slot {slot:?} is there already", path.display())
             }
+            Exists { path, slot: None, found: Some(found) } => {
+                write!(f, "{}: it is {found}; choose another name", path.display())
+            }
+            Exists { path, slot: None, found: None } => write!(
+                f,
+                "{}: the file is there already; open it, or choose another name",
+                path.display()
+            ),
             NotAStore { path, why } => write!(f, "{}: not a store: {why}", path.display()),
             Version { path, found, supported } => {
                 let remedy = match found.0 {
@@ -351,10 +366,17 @@ impl fmt::Display for Error {
                  nothing was changed",
                 path.display()
             ),
-            Full { path, limit, size } => write!(
+            Full { path, limit, size, removed: 0 } => write!(
                 f,
                 "{}: full: {limit} is {size}; copy what you need into a store created with more",
                 path.display()
+            ),
+            Full { path, limit, size, removed } => write!(
+                f,
+                "{}: full: {limit} is {size}, and {removed} removed slots still count; give back \
+                 their part with `slotfile compact {}`",
+                path.display(),
+                shell_word(path)
             ),
             AddressSpace { path, need, reserved } => write!(
                 f,
@@ -418,9 +440,10 @@ impl fmt::Display for Error {
             Type { path, slot, asked, found } => write!(
                 f,
                 "{}: slot {slot:?} is {found}, not {asked}; open it as {found}, or `slotfile rm \
-                 {} {slot}` and define it anew",
+                 {} {}` and define it anew",
                 path.display(),
-                path.display()
+                shell_word(path),
+                shell_word(slot)
             ),
             TooLong { path, slot, capacity, length } => write!(
                 f,
@@ -456,10 +479,22 @@ impl fmt::Display for Error {
     }
 }
 
+/// A word that a shell reads as it is: what is to be typed.
+fn shell_word(word: &(impl AsRef<OsStr> + ?Sized)) -> String {
+    let word = word.as_ref().to_string_lossy();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+,@%=:".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.into_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Error::Io { source, .. } | Error::NoSpace { source, .. } => Some(source),
+            Error::Io { source, .. }
+            | Error::NoSpace { source, .. }
+            | Error::PermissionDenied { source, .. } => Some(source),
             _ => None,
         }
     }

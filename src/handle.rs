@@ -55,7 +55,7 @@ impl Store {
         };
         if !new && define.create_new {
             let (path, slot) = (self.path().to_owned(), Some(name.to_owned()));
-            return Err(Error::Exists { path, slot });
+            return Err(Error::Exists { path, slot, found: None });
         }
         if !found.entry.opens_as(slot_type) {
             return Err(self.other_type(slot_type, found.entry.descriptor()));
@@ -162,19 +162,18 @@ impl Store {
         // A damaged directory does not keep the slot from not being there.
         let _ = directory::each(self.attachment(), |descriptor| {
             let region = directory::region(self.attachment(), &descriptor)?;
-            if !directory::is_removed(&region, descriptor.form()) {
-                let distance = edit_distance(name, &descriptor.name);
-                if closest.as_ref().is_none_or(|(least, _)| distance < *least) {
-                    closest = Some((distance, descriptor.name));
-                }
+            if !directory::is_removed(&region, descriptor.form())
+                && let Some(slips) = slips_between(name, &descriptor.name)
+                && closest.as_ref().is_none_or(|(least, _)| slips < *least)
+            {
+                closest = Some((slips, descriptor.name));
             }
             Ok(())
         });
-        let near = closest.filter(|(distance, _)| *distance <= 1 + name.chars().count() / 4);
         Error::NotFound {
             path: self.path().to_owned(),
             slot: Some(name.to_owned()),
-            closest: near.map(|(_, name)| name),
+            closest: closest.map(|(_, name)| name),
         }
     }
 
@@ -210,18 +209,17 @@ impl Store {
     }
 }
 
-/// How many characters must be put in, taken out or changed (Levenshtein).
-fn edit_distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.chars().enumerate() {
-            let change = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(1 + row[j]).min(1 + diagonal);
-        }
+/// How many slips of the hand lie between two names: characters put in, left out, changed, or
+/// two exchanged. Capital letters are none. `None`: too many for it to be one name.
+fn slips_between(a: &str, b: &str) -> Option<usize> {
+    let (a, b) = (a.to_lowercase(), b.to_lowercase());
+    let (shorter, longer) = (a.chars().count(), b.chars().count());
+    let (shorter, longer) = (shorter.min(longer), shorter.max(longer));
+    let most = longer / 3;
+    if longer - shorter > most {
+        return None;
     }
-    row[row.len() - 1]
+    Some(strsim::osa_distance(&a, &b)).filter(|slips| *slips <= most)
 }
 
 impl<M: SlotMemory> Handle<M> {

@@ -80,6 +80,7 @@ mod dtype;
 mod duplicate;
 mod element;
 mod error;
+mod file_kind;
 mod fork;
 mod futex;
 mod glob;

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -20,6 +20,7 @@ use crate::cell;
 use crate::checkpoint::Record;
 use crate::directory;
 use crate::error::{Error, Result};
+use crate::file_kind::{check_kind, dangling_link, exists};
 use crate::fork::{PerProcess, StoreFile};
 use crate::layout::{
     Ends, FLAG_NO_CHECKPOINT, FORMAT, GRANULE, HEADER_LEN, Header, MAGIC, PROGRESS_AT, Regions,
@@ -81,12 +82,7 @@ pub(crate) fn open(mut request: Request<'_>) -> Result<SharedSession> {
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 if request.must_be_new {
-                    return Err(Error::Exists { path: path.to_owned(), slot: None });
-                }
-                let dangling = !path.exists() && path.is_symlink();
-                if dangling {
-                    let why = "it is a link to a file that is not there".into();
-                    return Err(Error::NotAStore { path: path.to_owned(), why });
+                    return Err(exists(path));
                 }
             }
             Err(error) => return Err(creation_error(path, creation, error)),
@@ -113,11 +109,7 @@ fn creation_error(path: &Path, creation: Creation, error: io::Error) -> Error {
         None if error.kind() == io::ErrorKind::InvalidInput => Error::Invalid {
             path,
             slot: None,
-            what: format!(
-                "max_slots {} and max_size {} do not fit together: take at least 1 slot, and for \
-                 65,536 slots at least 128 MiB",
-                creation.max_slots, creation.max_size
-            ),
+            what: Regions::why_not(creation.max_slots, creation.max_size),
         },
         Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => {
             let need =
@@ -171,9 +163,7 @@ pub(crate) fn create_with(
     });
     match (created, failed) {
         (_, Some(error)) => Err(error),
-        (Err(e), None) if e.kind() == io::ErrorKind::AlreadyExists => {
-            Err(Error::Exists { path: shown.to_owned(), slot: None })
-        }
+        (Err(e), None) if e.kind() == io::ErrorKind::AlreadyExists => Err(exists(shown)),
         (result, None) => result.map_err(|e| creation_error(shown, creation, e)),
     }
 }
@@ -200,7 +190,13 @@ fn create_filled(
     match options.custom_flags(libc::O_TMPFILE).open(folder) {
         Ok(file) => {
             fill(&file)?;
-            sys::link(&file, &name)?;
+            sys::link(&file, &name).map_err(|e| match std::fs::exists("/proc/self/fd") {
+                Ok(true) => e,
+                _ => {
+                    let why = "/proc is not mounted, and creating a store needs /proc/self/fd";
+                    io::Error::new(io::ErrorKind::Unsupported, why)
+                }
+            })?;
         }
         // Some file systems have no nameless files: fill one of a name that nobody
         // uses, and link that.
@@ -324,7 +320,11 @@ fn registry() -> &'static Registry {
 fn open_existing(request: &Request<'_>) -> Result<Option<SharedSession>> {
     let Request { path, writable, .. } = *request;
     let cannot_open = |e| Error::io(path, "cannot open it", e);
-    check_kind(path, &std::fs::metadata(path).map_err(cannot_open)?)?;
+    let metadata = std::fs::metadata(path).map_err(|e| match dangling_link(path) {
+        Some(link) => Error::NotAStore { path: path.to_owned(), why: format!("it is {link}") },
+        None => cannot_open(e),
+    })?;
+    check_kind(path, &metadata)?;
     if !writable && on_overlayfs(path) {
         // Opening it for writing copies it up, so that we see what writers see.
         let _ = File::options().read(true).write(true).open(path);
@@ -444,18 +444,6 @@ fn check_file_system(request: &Request<'_>, file: &File) -> Result<()> {
     Ok(())
 }
 
-fn check_kind(path: &Path, metadata: &std::fs::Metadata) -> Result<()> {
-    let kind = metadata.file_type();
-    let why = match () {
-        () if kind.is_file() => return Ok(()),
-        () if kind.is_dir() => "it is a folder",
-        () if kind.is_fifo() => "it is a pipe",
-        () if kind.is_socket() => "it is a socket",
-        () => "it is a device",
-    };
-    Err(Error::NotAStore { path: path.to_owned(), why: why.into() })
-}
-
 /// Checks the header, maps the file, and joins those who have it open; or, where there
 /// are none, puts it into order. Under the open lock, or before anybody else can know of
 /// the file.
@@ -522,17 +510,31 @@ fn restore_to_read(attachment: &Attachment) -> Result<(Arc<Attachment>, Recovery
     Ok((reading, recovery))
 }
 
+/// Reads from the beginning of the file as much as there is: those of /proc and /sys tell another
+/// length than they have.
+fn read_up_to(file: &File, out: &mut [u8]) -> io::Result<usize> {
+    let mut len = 0;
+    while len < out.len() {
+        match file.read_at(&mut out[len..], len as u64) {
+            Ok(0) => break,
+            Ok(more) => len += more,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(len)
+}
+
 /// Reads the static header into private memory, and checks every number in it.
 fn read_header(path: &Path, file: &File) -> Result<Header> {
     let not_a_store = |why: &str| Error::NotAStore { path: path.to_owned(), why: why.into() };
     let cannot_read = |e| Error::io(path, "cannot read it", e);
     let have = file.metadata().map_err(cannot_read)?.len();
-    if have == 0 {
+    let mut page = [0; HEADER_LEN];
+    let len = read_up_to(file, &mut page).map_err(cannot_read)?;
+    if len == 0 {
         return Err(not_a_store("it is empty"));
     }
-    let mut page = [0; HEADER_LEN];
-    let len = have.min(HEADER_LEN as u64) as usize;
-    file.read_exact_at(&mut page[..len], 0).map_err(cannot_read)?;
     if !page.starts_with(&MAGIC) {
         return Err(not_a_store("it does not begin with SLOTFILE"));
     }

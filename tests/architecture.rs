@@ -13,6 +13,7 @@ const ORDER: &[&str] = &[
     "dtype",
     "process",
     "error",
+    "file_kind",
     "data",
     "define",
     "glob",

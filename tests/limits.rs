@@ -268,12 +268,14 @@ fn a_full_store_says_which_limit_was_hit() {
     for n in 0..5 {
         store.value::<u8>(&format!("{n}")).unwrap();
     }
-    let slots = Error::Full { path: path.clone(), limit: "max_slots", size: 5 };
+    let slots = Error::Full { path: path.clone(), limit: "max_slots", size: 5, removed: 0 };
     assert_eq!(store.value::<u8>("5").unwrap_err().to_string(), slots.to_string());
     store.value::<u8>("4").unwrap();
     // Removed ones count, too, until a compaction.
     store.remove("0").unwrap();
-    assert!(matches!(store.value::<u8>("5"), Err(Error::Full { .. })));
+    let full = store.value::<u8>("5").unwrap_err();
+    assert!(matches!(full, Error::Full { removed: 1, .. }), "{full:?}");
+    assert!(full.to_string().contains("slotfile compact"), "{full}");
     assert_eq!(store.info().unwrap().definitions_left, 0);
     let path = folder.path().join("another");
     let store = OpenOptions::new().create(true).max_slots(5).max_size(8 << 20).open(&path).unwrap();

@@ -8,6 +8,7 @@ mod damaged;
 mod demo;
 mod errors;
 mod lock;
+mod messages;
 mod sitting;
 mod streams;
 mod txn;

@@ -1,0 +1,47 @@
+//! What stands at a path where a store should be, in words.
+
+use std::fs::{self, Metadata};
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+
+use crate::error::{Error, Result};
+
+/// The error that there is something of this name already.
+pub(crate) fn exists(path: &Path) -> Error {
+    let is_file = fs::metadata(path).is_ok_and(|there| there.is_file());
+    let found = match dangling_link(path) {
+        Some(link) => Some(link),
+        None if is_file => None,
+        None => fs::metadata(path).ok().map(|there| kind_of(&there).to_owned()),
+    };
+    Error::Exists { path: path.to_owned(), slot: None, found }
+}
+
+/// What to say of a symbolic link that leads nowhere; `None`: it is none.
+pub(crate) fn dangling_link(path: &Path) -> Option<String> {
+    let target = fs::read_link(path).ok()?;
+    let nowhere = !fs::exists(path).unwrap_or(true);
+    nowhere.then(|| format!("a symbolic link to {target:?}, which does not exist"))
+}
+
+/// An error unless it is a regular file.
+pub(crate) fn check_kind(path: &Path, metadata: &Metadata) -> Result<()> {
+    match metadata.is_file() {
+        true => Ok(()),
+        false => {
+            let why = format!("it is {}", kind_of(metadata));
+            Err(Error::NotAStore { path: path.to_owned(), why })
+        }
+    }
+}
+
+fn kind_of(metadata: &Metadata) -> &'static str {
+    let kind = metadata.file_type();
+    match () {
+        () if kind.is_file() => "a file",
+        () if kind.is_dir() => "a folder",
+        () if kind.is_fifo() => "a pipe",
+        () if kind.is_socket() => "a socket",
+        () => "a device",
+    }
+}

@@ -4,7 +4,7 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::dtype::{Shape, SlotType};
@@ -59,6 +59,8 @@ pub enum Error {
         slot: Option<String>,
         /// The slot with the most similar name, if one comes close.
         closest: Option<String>,
+        /// Where the path, a symbolic link, leads, if it is that which is not there.
+        link: Option<PathBuf>,
     },
     /// The file is there already, or the slot.
     Exists {
@@ -266,10 +268,10 @@ pub enum Error {
 
 impl Error {
     /// An error of the operating system, sorted into the variant that callers can act on.
-    pub(crate) fn io(path: &std::path::Path, doing: &'static str, source: io::Error) -> Error {
+    pub(crate) fn io(path: &Path, doing: &'static str, source: io::Error) -> Error {
         let path = path.to_owned();
         match source.raw_os_error() {
-            Some(libc::ENOENT) => Error::NotFound { path, slot: None, closest: None },
+            Some(libc::ENOENT) => Error::NotFound { path, slot: None, closest: None, link: None },
             Some(libc::EACCES | libc::EPERM | libc::EROFS) => {
                 Error::PermissionDenied { path, doing, source }
             }
@@ -277,7 +279,7 @@ impl Error {
         }
     }
 
-    pub(crate) fn corrupt(path: &std::path::Path, what: impl Into<String>) -> Error {
+    pub(crate) fn corrupt(path: &Path, what: impl Into<String>) -> Error {
         Error::Corrupt { path: path.to_owned(), slot: None, what: what.into() }
     }
 
@@ -308,13 +310,16 @@ impl fmt::Display for Error {
                 "{}: the store was opened read-only; open it for writing to change it",
                 path.display()
             ),
+            NotFound { path, slot: None, link: Some(link), .. } => {
+                write!(f, "{}: it is {}", path.display(), link_to_nowhere(link))
+            }
             NotFound { path, slot: None, .. } => write!(
                 f,
                 "{}: no such file; create the store first, with `slotfile create {}`",
                 path.display(),
                 shell_word(path)
             ),
-            NotFound { path, slot: Some(slot), closest } => {
+            NotFound { path, slot: Some(slot), closest, .. } => {
                 write!(f, "{}: no slot {slot:?}", path.display())?;
                 match closest {
                     Some(name) => write!(f, "; did you mean {name:?}?"),
@@ -477,6 +482,11 @@ impl fmt::Display for Error {
             Unsupported { path, what } => write!(f, "{}: not supported: {what}", path.display()),
         }
     }
+}
+
+/// What a symbolic link is whose target is not there.
+pub(crate) fn link_to_nowhere(target: &Path) -> String {
+    format!("a symbolic link to {target:?}, which does not exist")
 }
 
 /// A word that a shell reads as it is: what is to be typed.

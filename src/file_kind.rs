@@ -2,26 +2,26 @@
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::FileTypeExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, link_to_nowhere};
 
 /// The error that there is something of this name already.
 pub(crate) fn exists(path: &Path) -> Error {
     let is_file = fs::metadata(path).is_ok_and(|there| there.is_file());
     let found = match dangling_link(path) {
-        Some(link) => Some(link),
+        Some(target) => Some(link_to_nowhere(&target)),
         None if is_file => None,
         None => fs::metadata(path).ok().map(|there| kind_of(&there).to_owned()),
     };
     Error::Exists { path: path.to_owned(), slot: None, found }
 }
 
-/// What to say of a symbolic link that leads nowhere; `None`: it is none.
-pub(crate) fn dangling_link(path: &Path) -> Option<String> {
+/// Where a symbolic link leads, if that is not there.
+pub(crate) fn dangling_link(path: &Path) -> Option<PathBuf> {
     let target = fs::read_link(path).ok()?;
     let nowhere = !fs::exists(path).unwrap_or(true);
-    nowhere.then(|| format!("a symbolic link to {target:?}, which does not exist"))
+    nowhere.then_some(target)
 }
 
 /// An error unless it is a regular file.

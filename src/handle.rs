@@ -174,6 +174,7 @@ impl Store {
             path: self.path().to_owned(),
             slot: Some(name.to_owned()),
             closest: closest.map(|(_, name)| name),
+            link: None,
         }
     }
 

@@ -19,7 +19,7 @@ use crate::attach::Attachment;
 use crate::cell;
 use crate::checkpoint::Record;
 use crate::directory;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, link_to_nowhere};
 use crate::file_kind::{check_kind, dangling_link, exists};
 use crate::fork::{PerProcess, StoreFile};
 use crate::layout::{
@@ -70,6 +70,10 @@ pub(crate) fn open(mut request: Request<'_>) -> Result<SharedSession> {
                 (Ok(Some(session)), _) => return Ok(session),
                 // Replaced while we waited for its lock: look again.
                 (Ok(None), _) => continue,
+                (Err(Error::NotFound { path, link: Some(target), .. }), Some(_)) => {
+                    let why = format!("it is {}", link_to_nowhere(&target));
+                    return Err(Error::NotAStore { path, why });
+                }
                 (Err(Error::NotFound { .. }), Some(creation)) => creation,
                 (Err(error), _) => return Err(error),
             },
@@ -320,9 +324,12 @@ fn registry() -> &'static Registry {
 fn open_existing(request: &Request<'_>) -> Result<Option<SharedSession>> {
     let Request { path, writable, .. } = *request;
     let cannot_open = |e| Error::io(path, "cannot open it", e);
-    let metadata = std::fs::metadata(path).map_err(|e| match dangling_link(path) {
-        Some(link) => Error::NotAStore { path: path.to_owned(), why: format!("it is {link}") },
-        None => cannot_open(e),
+    let metadata = std::fs::metadata(path).map_err(|e| match cannot_open(e) {
+        Error::NotFound { path, slot, closest, .. } => {
+            let link = dangling_link(&path);
+            Error::NotFound { path, slot, closest, link }
+        }
+        other => other,
     })?;
     check_kind(path, &metadata)?;
     if !writable && on_overlayfs(path) {

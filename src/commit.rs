@@ -7,12 +7,12 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::attach::Attachment;
 use crate::checkpoint::{self, Choice, DIRECTORY, Place, Record, UNKNOWN, mix, tag_of};
 use crate::clock::seconds_since_1970;
-use crate::cut::{self, Slots};
+use crate::cut::{self, Settled, Slots};
 use crate::directory;
 use crate::error::{Error, Result};
 use crate::layout::{Descriptor, GRANULE, LARGE_UNIT, LINE, PAGE, UNIT_HEAD, live};
 use crate::memory::AnyMemory;
-use crate::protocol::{Control, Memory};
+use crate::protocol::{Control, Memory, Patience};
 use crate::space;
 use crate::sys;
 use crate::unit::{SlotPlace, Unit, Writer, cannot_sync};
@@ -74,19 +74,22 @@ pub(crate) struct Tracked {
 impl Tracked {
     /// Writes what has changed, and the record that names it. All of it costs what has changed,
     /// but for one look at each slot.
-    pub(crate) fn sync(&mut self, attachment: &Attachment) -> Result<()> {
+    pub(crate) fn sync(&mut self, attachment: &Attachment, patience: &mut Patience) -> Result<()> {
         let began = sys::since_boot();
         let mut writer = Writer::new(attachment, self.record.epoch + 1);
-        self.cut(attachment, &mut writer)?;
-        // Relaxed: a time, and a date to show to people.
-        attachment.live.store(live::LAST_SYNC, began, Relaxed);
+        self.cut(attachment, &mut writer, patience)?;
         let mut written = writer.units;
         written.sort_unstable();
         written.dedup();
         written.retain(|number| self.unit(*number).written.is_some());
+        // Relaxed: a date to show to people, and a time.
+        let never_dated = attachment.live.load(live::LAST_SYNC + 1, Relaxed) == 0;
         if !written.is_empty() {
             self.commit(attachment, &written)?;
+        } else if !never_dated {
+            return Ok(());
         }
+        attachment.live.store(live::LAST_SYNC, began, Relaxed);
         attachment.live.store(live::LAST_SYNC + 1, seconds_since_1970(), Relaxed);
         Ok(())
     }
@@ -340,43 +343,28 @@ impl Tracked {
     }
 
     /// Writes copies of all that changed, until they are the state of one instant.
-    fn cut(&mut self, attachment: &Attachment, writer: &mut Writer<'_>) -> Result<()> {
-        loop {
-            self.extend(attachment, directory::count(attachment)?)?;
-            if self.passes(attachment, writer)? {
-                break;
-            }
-        }
+    fn cut(
+        &mut self,
+        attachment: &Attachment,
+        writer: &mut Writer<'_>,
+        patience: &mut Patience,
+    ) -> Result<()> {
+        cut::cut(&mut Cut { tracked: self, attachment, writer }, attachment, patience)?;
         self.copy_buffers(writer)?;
         self.write_pages(attachment, writer)
     }
 
-    /// Copies what has changed, again and again, until nothing has. False if the cut must be
-    /// begun anew.
-    fn passes(&mut self, attachment: &Attachment, writer: &mut Writer<'_>) -> Result<bool> {
-        let Tracked { slots, places, units, lines, .. } = self;
-        slots.settle_copies(attachment, *lines, |changed, memories, seen| {
-            let mut done = None;
-            for number in changed {
-                let place = &places[*number];
-                let first = place.first_unit as usize;
-                let tag = memories.tag(attachment, *number);
-                match memories.get(*number) {
-                    _ if place.elements.is_some() => seen[*number] = tag,
-                    _ if place.small_at.is_some() && done == Some(first) => {} // with a neighbour
-                    AnyMemory::Areas(region, areas) if place.small_at.is_none() => {
-                        let units = &mut units[place.large_units()];
-                        seen[*number] = writer.copy_large(units, region, areas, tag)?;
-                    }
-                    _ => {
-                        let unit = units[first].as_mut().expect("every slot has a unit");
-                        writer.copy_small(unit, places, memories, seen)?;
-                        done = Some(first);
-                    }
-                }
+    /// Whether anything is not what the record in use says.
+    pub(crate) fn has_changed(&self, attachment: &Attachment) -> Result<bool> {
+        if directory::count(attachment)? != self.lines || self.slots.have_changed(attachment) {
+            return Ok(true);
+        }
+        for number in &self.buffers {
+            if self.buffer_differs(attachment, *number)? {
+                return Ok(true);
             }
-            Ok(())
-        })
+        }
+        Ok(false)
     }
 
     /// Copies the buffers, as they stand. Whether one has changed its version does not say.
@@ -423,5 +411,49 @@ impl Tracked {
             unit.used = used;
         }
         Ok(())
+    }
+}
+
+/// A sync that copies what has changed.
+struct Cut<'a, 'b> {
+    tracked: &'a mut Tracked,
+    attachment: &'a Attachment,
+    writer: &'a mut Writer<'b>,
+}
+
+impl cut::Copier for Cut<'_, '_> {
+    fn slots(&mut self) -> &mut Slots {
+        &mut self.tracked.slots
+    }
+
+    fn extend(&mut self, lines: u32) -> Result<()> {
+        self.tracked.extend(self.attachment, lines)
+    }
+
+    fn settle_copies(&mut self, lines: u32, patience: &mut Patience) -> Result<Settled> {
+        let Cut { attachment, writer, .. } = self;
+        let Tracked { slots, places, units, .. } = self.tracked;
+        slots.settle_copies(attachment, lines, patience, |changed, memories, seen| {
+            let mut done = None;
+            for number in changed {
+                let place = &places[*number];
+                let first = place.first_unit as usize;
+                let tag = memories.tag(attachment, *number);
+                match memories.get(*number) {
+                    _ if place.elements.is_some() => seen[*number] = tag,
+                    _ if place.small_at.is_some() && done == Some(first) => {} // with a neighbour
+                    AnyMemory::Areas(region, areas) if place.small_at.is_none() => {
+                        let units = &mut units[place.large_units()];
+                        seen[*number] = writer.copy_large(units, region, areas, tag)?;
+                    }
+                    _ => {
+                        let unit = units[first].as_mut().expect("every slot has a unit");
+                        writer.copy_small(unit, places, memories, seen)?;
+                        done = Some(first);
+                    }
+                }
+            }
+            Ok(())
+        })
     }
 }

@@ -2,13 +2,14 @@
 //! compacted one. Slots that were removed are left out, with their space.
 
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use crate::attach::Attachment;
 use crate::checkpoint::{Tag, UNKNOWN, control_of};
-use crate::cut::{self, Memories, Slots};
+use crate::cut::{self, Memories, Settled, Slots};
 use crate::directory;
 use crate::element::ElementRegion;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::map::Region;
 use crate::memory::AnyMemory;
 use crate::protocol::{self, CONTROL, Form, Memory, Patience, STALE, VALUE};
@@ -23,8 +24,6 @@ struct Twin {
     to_form: Form,
 }
 
-/// How often the cut is begun anew before the copy is given up.
-const ATTEMPTS: usize = 16;
 /// Bytes that are copied at a time.
 const PART: usize = 64 * 1024;
 
@@ -36,18 +35,49 @@ pub(crate) fn duplicate(
     patience: &mut Patience,
     progress: &mut dyn FnMut(u64),
 ) -> Result<()> {
-    let mut slots = Slots::default();
-    let mut twins: Vec<Twin> = Vec::new();
-    let (mut line, mut copied) = (0, 0);
-    for _ in 0..ATTEMPTS {
-        let count = directory::count(from)?;
+    let mut copying = Copying {
+        from,
+        to,
+        timeout: patience.timeout(),
+        slots: Slots::default(),
+        twins: Vec::new(),
+        line: 0,
+        copied: 0,
+        progress,
+    };
+    cut::cut(&mut copying, from, patience)?;
+    copying.twins.iter().for_each(|twin| twin.copy_buffer(from));
+    Ok(())
+}
+
+/// A copy that is being made.
+struct Copying<'a> {
+    from: &'a Attachment,
+    to: &'a Attachment,
+    /// For a lock of the new store, which nobody else has.
+    timeout: Option<Duration>,
+    slots: Slots,
+    twins: Vec<Twin>,
+    /// Lines of the directory that have been taken up.
+    line: u32,
+    copied: u64,
+    progress: &'a mut dyn FnMut(u64),
+}
+
+impl cut::Copier for Copying<'_> {
+    fn slots(&mut self) -> &mut Slots {
+        &mut self.slots
+    }
+
+    fn extend(&mut self, lines: u32) -> Result<()> {
+        let Copying { from, to, timeout, slots, twins, line, .. } = self;
         // First what was removed: its name may have been given to a new slot since.
         for (number, twin) in twins.iter().enumerate() {
             if slots.memories.tag(from, number) & 1 == 1 {
                 slots.seen[number] = twin.copy(from, &slots.memories, number);
             }
         }
-        directory::each_between(from, line, count, |descriptor| {
+        directory::each_between(from, *line, lines, |descriptor| {
             let region = directory::region(from, &descriptor)?;
             if directory::is_removed(&region, descriptor.form()) {
                 return Ok(());
@@ -60,7 +90,7 @@ pub(crate) fn duplicate(
                 areas: descriptor.areas,
                 initial: None,
             };
-            let (twin, _) = directory::define(to, patience, &definition)?;
+            let (twin, _) = directory::define(to, &mut Patience::new(*timeout), &definition)?;
             twins.push(Twin {
                 elements: cut::elements(&descriptor, &region),
                 content_len: descriptor.content_len() as usize,
@@ -69,22 +99,21 @@ pub(crate) fn duplicate(
             });
             slots.push(from, &descriptor, region)
         })?;
-        line = count;
-        let is_copied = slots.settle_copies(from, line, |changed, memories, seen| {
+        *line = lines;
+        Ok(())
+    }
+
+    fn settle_copies(&mut self, lines: u32, patience: &mut Patience) -> Result<Settled> {
+        let Copying { from, slots, twins, copied, progress, .. } = self;
+        slots.settle_copies(from, lines, patience, |changed, memories, seen| {
             for i in changed {
                 seen[*i] = twins[*i].copy(from, memories, *i);
-                copied += twins[*i].content_len as u64;
-                progress(copied);
+                *copied += twins[*i].content_len as u64;
+                progress(*copied);
             }
             Ok(())
-        })?;
-        if is_copied {
-            twins.iter().for_each(|twin| twin.copy_buffer(from));
-            return Ok(());
-        }
+        })
     }
-    let what = "its slots change faster than they can be copied; try again".to_owned();
-    Err(Error::Unsupported { path: from.path.clone(), what })
 }
 
 impl Twin {

@@ -153,6 +153,16 @@ pub enum Error {
         /// How long was waited.
         waited: Duration,
     },
+    /// What was to be copied as of one instant, by a sync or a copy of the store, changed again
+    /// and again. Nothing is lost: the last sync is what it was.
+    KeepsChanging {
+        /// The store.
+        path: PathBuf,
+        /// What changed, as in `slot "hits"`.
+        what: String,
+        /// How long was tried.
+        waited: Duration,
+    },
     /// This thread holds the slot's lock in a way that the call would wait for for ever; or it
     /// begins a transaction inside of another one on the same store.
     Deadlock {
@@ -412,6 +422,13 @@ impl fmt::Display for Error {
                     _ => write!(f, "wait for it"),
                 }
             }
+            KeepsChanging { path, what, waited } => write!(
+                f,
+                "{}: {what} kept changing for {waited:?}, so that nothing could be copied as of \
+                 one instant; give it more time (lock_timeout, --lock-timeout), or pause what \
+                 changes it",
+                path.display()
+            ),
             Deadlock { path, slot: Some(slot) } => write!(
                 f,
                 "{}: slot {slot:?} is locked by this very thread, which would wait for itself; \

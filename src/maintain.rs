@@ -49,7 +49,7 @@ impl Store {
     /// # Errors
     ///
     /// [`Error::Exists`] if there is something at `path`; [`Error::NoSpace`];
-    /// [`Error::Corrupt`]. Nothing is left at `path` then.
+    /// [`Error::KeepsChanging`]; [`Error::Corrupt`]. Nothing is left at `path` then.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();

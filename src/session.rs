@@ -42,6 +42,10 @@ pub(crate) type SlotCell = CellRegion<SharedSession>;
 pub(crate) type SlotElements = ElementRegion<SharedSession>;
 
 const NEVER: u64 = u64::MAX;
+/// The shortest period of background syncs. (A look at 65,536 slots takes a quarter of it.)
+const SHORTEST_PERIOD: Duration = Duration::from_millis(1);
+/// How long a background sync tries, at least: it keeps others from syncing meanwhile.
+const LONGEST_SYNC: Duration = Duration::from_secs(5);
 
 /// The background thread of one process, and how it is woken. The child of a fork has its
 /// own: a thread of its parent may have held the parent's mutexes at that moment.
@@ -114,7 +118,7 @@ impl Session {
         let _ = ManuallyDrop::into_inner(thread).join();
         // Not for long: where another process syncs, that one does it.
         let turn = Turn::SkipIfWithin(Duration::ZERO);
-        let _ = self.syncer.sync(&self.attachment, &mut Patience::new(None), turn);
+        let _ = self.syncer.sync(&self.attachment, &mut Patience::new(Some(LONGEST_SYNC)), turn);
         bell.reset();
         // Release: who starts the next thread sees the bell as it was left.
         self.generation.store(NEVER, Ordering::Release);
@@ -130,7 +134,7 @@ impl Session {
         if !self.can_sync() {
             return;
         }
-        let nanos = u64::try_from(period.as_nanos()).unwrap_or(NEVER - 1);
+        let nanos = u64::try_from(period.max(SHORTEST_PERIOD).as_nanos()).unwrap_or(NEVER - 1);
         // Relaxed: the thread sees it when it next wakes.
         let before = self.period.fetch_min(nanos.min(NEVER - 1), Ordering::Relaxed);
         if before == NEVER {
@@ -175,7 +179,8 @@ impl Session {
                 // An error is not lost: the next sync writes all of it again, and `sync`
                 // and `check` report it.
                 let turn = Turn::SkipIfWithin(period.mul_f32(0.9));
-                let _ = syncer.sync(&attachment, &mut Patience::new(None), turn);
+                let mut patience = Patience::new(Some(period.max(LONGEST_SYNC)));
+                let _ = syncer.sync(&attachment, &mut patience, turn);
                 drop(attachment);
                 bell.wait(period);
             }

@@ -140,7 +140,8 @@ impl OpenOptions {
 
     /// How often to sync in the background while something changes: every second unless
     /// set; `None`: never, nor when this opener leaves. One process at a time does it for
-    /// all; the shortest period that any asked for counts.
+    /// all; the shortest period that any asked for counts, but none shorter than a
+    /// millisecond. Nothing is written while nothing changes.
     pub fn sync_every(&mut self, period: Option<Duration>) -> &mut Self {
         self.settings.sync_every = period;
         self
@@ -304,7 +305,8 @@ impl Store {
     ///
     /// [`Error::Io`] or [`Error::NoSpace`]: the last sync stays what a power cut returns to,
     /// and the next one writes all of it again. [`Error::LockTimeout`];
-    /// [`Error::Invalid`] for a store without checkpoints; [`Error::ReadOnly`].
+    /// [`Error::KeepsChanging`] if others change slots, or define them, faster than they can be
+    /// copied; [`Error::Invalid`] for a store without checkpoints; [`Error::ReadOnly`].
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();

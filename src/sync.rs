@@ -62,12 +62,16 @@ impl Syncer {
             }
             Turn::SkipIfWithin(period) => {
                 let Ok(tracked) = tracked.try_lock() else { return Ok(()) };
+                // Nothing is written where nothing has changed, not even the lock: each write
+                // to the file goes to the disk, in time.
+                let known = tracked.as_ref().filter(|known| known.is_of(attachment));
+                // Where that cannot be told, syncing says why.
+                let is_idle = |known: &Tracked| matches!(known.has_changed(attachment), Ok(false));
+                if was_within(attachment, period) || known.is_some_and(is_idle) {
+                    return Ok(());
+                }
                 let Some(held) = protocol::try_lock(&lock, attachment) else { return Ok(()) };
-                // Relaxed: a time; whoever syncs too early does so in vain.
-                let last = attachment.live.load(live::LAST_SYNC, Relaxed);
-                // A time to come is another boot's, or of a container with a clock of its own.
-                let since = sys::since_boot().checked_sub(last).map(Duration::from_nanos);
-                if since.is_some_and(|since| since < period) {
+                if was_within(attachment, period) {
                     return Ok(());
                 }
                 (tracked, held)
@@ -77,7 +81,7 @@ impl Syncer {
         // the record says.
         let known = tracked.take().filter(|known| known.is_of(attachment));
         let mut known = known.map_or_else(|| Tracked::load(attachment), Ok)?;
-        known.sync(attachment)?;
+        known.sync(attachment, patience)?;
         // Not flushed, and after the acknowledgement: if it is there, so is the record. Under
         // the lock: an older sync's mark must not follow a newer one's.
         let marked = known.write_mark(attachment);
@@ -85,4 +89,13 @@ impl Syncer {
         *tracked = Some(known);
         marked
     }
+}
+
+/// Whether a sync that found something to write began within this time.
+fn was_within(attachment: &Attachment, period: Duration) -> bool {
+    // Relaxed: a time; whoever syncs too early does so in vain.
+    let last = attachment.live.load(live::LAST_SYNC, Relaxed);
+    // A time to come is another boot's, or of a container with a clock of its own.
+    let since = sys::since_boot().checked_sub(last).map(Duration::from_nanos);
+    since.is_some_and(|since| since < period)
 }

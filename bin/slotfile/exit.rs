@@ -42,9 +42,11 @@ impl From<&Error> for Exit {
             | Length { .. }
             | Index { .. } => Exit::USAGE,
             NotAStore { .. } | Version { .. } | Corrupt { .. } | Truncated { .. } => Exit::DAMAGED,
-            LockTimeout { .. } | TooManyProcesses { .. } | Deadlock { .. } | Conflict { .. } => {
-                Exit::BUSY
-            }
+            LockTimeout { .. }
+            | KeepsChanging { .. }
+            | TooManyProcesses { .. }
+            | Deadlock { .. }
+            | Conflict { .. } => Exit::BUSY,
             Type { .. } => Exit::TYPE,
             NoSpace { .. } | Full { .. } | AddressSpace { .. } => Exit::FULL,
             NotFound { .. } | Removed { .. } => Exit::ABSENT,

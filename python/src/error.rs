@@ -44,7 +44,7 @@ pub(crate) fn to_py(error: Error) -> PyErr {
         | Error::TooLong { .. }
         | Error::Length { .. } => py::Invalid::new_err(text),
         Error::Index { .. } => py::OutOfBounds::new_err(text),
-        Error::LockTimeout { .. } => py::LockTimeout::new_err(text),
+        Error::LockTimeout { .. } | Error::KeepsChanging { .. } => py::LockTimeout::new_err(text),
         Error::Deadlock { .. } => py::Deadlock::new_err(text),
         Error::Removed { .. } => py::Removed::new_err(text),
         Error::Evicted { .. } => py::Evicted::new_err(text),

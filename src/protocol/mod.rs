@@ -260,6 +260,11 @@ impl Patience {
         Patience { timeout, deadline: None }
     }
 
+    /// What it was made with.
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        self.timeout
+    }
+
     /// How long there is to wait in all; the longest there is, where that is for ever.
     pub(crate) fn limit(&self) -> Duration {
         self.timeout.unwrap_or(Duration::MAX)

@@ -73,6 +73,28 @@ fn a_sync_and_a_copy_end_while_others_define_slots() {
     assert!((counted..=counted + 1).contains(&there), "{there} slots, {counted} counted");
 }
 
+/// Each part that is copied lets another slot be defined, so that there is always a new one.
+#[test]
+fn a_copy_ends_whatever_is_defined_meanwhile() {
+    let folder = folder();
+    let path = store_in(&folder);
+    let store = options().lock_timeout(Some(Duration::from_secs(2))).open(&path).unwrap();
+    store.value::<u8>("old").unwrap();
+    let copy = folder.path().join("copy");
+    let mut new = 0;
+    let define = |_| {
+        // Refused at the end: this thread keeps definitions out itself.
+        match store.value::<u8>(&format!("new/{new}")) {
+            Ok(_) => new += 1,
+            Err(error) => assert!(matches!(error, Error::Deadlock { .. }), "{error}"),
+        }
+    };
+    store.copy_with(&copy, define).unwrap();
+    assert!(new > 0);
+    let copy = Store::open(&copy).unwrap();
+    assert_eq!(copy.slots().unwrap().len() as u64, 1 + new);
+}
+
 /// Slots that are defined while the others are looked at for the last time belong to the next
 /// sync, and whatever is changed after their definition, too.
 #[test]

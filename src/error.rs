@@ -1,6 +1,7 @@
 //! The one error type. Every message names the file, the slot, what was
 //! expected and what was found, and what to do about it.
 
+use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::fmt;
 use std::io;
@@ -276,6 +277,27 @@ pub enum Error {
     },
 }
 
+thread_local! {
+    /// Why a store's file could last not be opened anew.
+    static LOST: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Notes why a store's file, whose descriptor is lost, could not be opened anew.
+pub(crate) fn note_lost_file(why: &io::Error) {
+    let _ = LOST.try_with(|lost| *lost.borrow_mut() = why.to_string());
+}
+
+/// What EBADF means of a store's file.
+fn lost_file() -> String {
+    let why = LOST.try_with(|lost| lost.borrow().clone()).unwrap_or_default();
+    format!(
+        "its descriptor is not open: this program has closed it, or is the child of a fork that \
+         may not open the file itself; and the file could not be opened anew ({why}); leave the \
+         descriptors of open stores alone, give this user access to the file, or open the store \
+         again"
+    )
+}
+
 impl Error {
     /// An error of the operating system, sorted into the variant that callers can act on.
     pub(crate) fn io(path: &Path, doing: &'static str, source: io::Error) -> Error {
@@ -284,6 +306,10 @@ impl Error {
             Some(libc::ENOENT) => Error::NotFound { path, slot: None, closest: None, link: None },
             Some(libc::EACCES | libc::EPERM | libc::EROFS) => {
                 Error::PermissionDenied { path, doing, source }
+            }
+            Some(libc::EBADF) => {
+                let source = io::Error::other(lost_file());
+                Error::Io { path, doing, source }
             }
             _ => Error::Io { path, doing, source },
         }

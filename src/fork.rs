@@ -7,13 +7,15 @@
 //! else runs, and what belongs to the process (mutexes, the list of its own
 //! entries) is made anew when it is next asked for.
 
-use std::fs::File;
+use std::ffi::CString;
 use std::io;
-use std::os::fd::AsRawFd;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, RawFd};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
-use crate::sys;
+use crate::descriptor::{self, FileId};
+use crate::sys::{self, ByteLock};
 
 /// How many forks lie between this process and the one that loaded the library.
 #[inline]
@@ -49,7 +51,7 @@ impl<T> PerProcess<T> {
         while at.generation != generation() {
             at = at.next.get().unwrap_or_else(|| {
                 // A fork in the middle would leave its child waiting for us for ever.
-                let _quiet = NoFork::begin();
+                let _quiet = Quiet::begin();
                 at.next.get_or_init(|| Box::new(PerProcess::new(renew(&at.value))))
             });
         }
@@ -57,74 +59,177 @@ impl<T> PerProcess<T> {
     }
 }
 
-/// A store's file. Opened and closed through here, so that a fork finds every one.
+/// What the handlers know of one descriptor of a store. Each has an entry for as long as
+/// its [`StoreFile`](crate::store_file::StoreFile) lives.
 #[derive(Debug)]
-pub(crate) struct StoreFile {
-    /// Closed by `drop`, while no fork can run.
-    file: Option<File>,
-    entry: &'static Entry,
-}
-
-/// What the handlers know of one descriptor.
-#[derive(Debug)]
-struct Entry {
-    /// -1: not in use.
+pub(crate) struct Entry {
+    /// The number; `UNUSED`, or `LOST` where it stands for something that is not ours.
     fd: AtomicI32,
+    device: AtomicU64,
+    inode: AtomicU64,
     writable: AtomicBool,
+    /// The byte that tells its description from all others.
+    marker: AtomicU64,
+    /// The address of what keeps its locks; 0: nothing.
+    anchor: AtomicUsize,
     /// The byte to read-lock in a child; `NO_BYTE` while there is none.
     common_byte: AtomicU64,
+    /// Where the file was opened. Locked under `Quiet` only, so that a child finds it free.
+    path: Mutex<Option<CString>>,
 }
 
+const UNUSED: RawFd = -1;
+const LOST: RawFd = -2;
 const NO_BYTE: u64 = u64::MAX;
 
 impl Entry {
     const fn unused() -> Entry {
         Entry {
-            fd: AtomicI32::new(-1),
+            fd: AtomicI32::new(UNUSED),
+            device: AtomicU64::new(0),
+            inode: AtomicU64::new(0),
             writable: AtomicBool::new(false),
+            marker: AtomicU64::new(0),
+            anchor: AtomicUsize::new(0),
             common_byte: AtomicU64::new(NO_BYTE),
+            path: Mutex::new(None),
+        }
+    }
+
+    /// An entry for this open descriptor, which it is to close. Sets its marker, and
+    /// anchors it.
+    pub(crate) fn register(
+        _: &Quiet,
+        fd: RawFd,
+        writable: bool,
+        path: Option<CString>,
+    ) -> io::Result<&'static Entry> {
+        watch_forks()?;
+        let file = descriptor::file_id(fd).ok_or_else(io::Error::last_os_error)?;
+        let entry = Entry::free();
+        entry.hold(fd)?;
+        entry.device.store(file.device, Ordering::Relaxed);
+        entry.inode.store(file.inode, Ordering::Relaxed);
+        entry.writable.store(writable, Ordering::Relaxed);
+        entry.common_byte.store(NO_BYTE, Ordering::Relaxed);
+        *entry.path.lock().unwrap_or_else(PoisonError::into_inner) = path;
+        entry.fd.store(fd, Ordering::Relaxed);
+        Ok(entry)
+    }
+
+    /// Sets this description's marker, and anchors it.
+    fn hold(&self, fd: RawFd) -> io::Result<()> {
+        self.marker.store(descriptor::set_marker(fd)?, Ordering::Relaxed);
+        self.anchor.store(descriptor::anchor(fd)?, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// One that is not in use.
+    fn free() -> &'static Entry {
+        let mut block = &ENTRIES;
+        loop {
+            let unused = block.entries.iter().find(|e| e.fd.load(Ordering::Relaxed) == UNUSED);
+            if let Some(entry) = unused {
+                return entry;
+            }
+            block = block.next.get_or_init(|| Box::new(Block::new()));
+        }
+    }
+
+    /// Has [`lock_common`](Entry::lock_common) lock this byte, which the children of forks do.
+    pub(crate) fn note_common(&self, _: &Quiet, byte: u64) {
+        self.common_byte.store(byte, Ordering::Relaxed);
+    }
+
+    /// Read-locks the common byte, if there is one yet. False: another's lock is in the way.
+    pub(crate) fn lock_common(&self, _: &Quiet) -> io::Result<bool> {
+        let Some(byte) = self.common_byte() else { return Ok(true) };
+        let file = descriptor::as_file(self.fd.load(Ordering::Relaxed));
+        sys::set_byte_lock(file.as_fd(), ByteLock::Read, byte)
+    }
+
+    /// The byte that was noted.
+    pub(crate) fn common_byte(&self) -> Option<u64> {
+        Some(self.common_byte.load(Ordering::Relaxed)).filter(|byte| *byte != NO_BYTE)
+    }
+
+    pub(crate) fn file(&self) -> FileId {
+        FileId {
+            device: self.device.load(Ordering::Relaxed),
+            inode: self.inode.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Whether the number stands for the same file still.
+    pub(crate) fn is_open(&self) -> bool {
+        let fd = self.fd.load(Ordering::Relaxed);
+        fd >= 0 && descriptor::file_id(fd) == Some(self.file())
+    }
+
+    /// Whether the number stands for the same description still. Never again, once it stands
+    /// for another one of the same file.
+    pub(crate) fn is_ours(&self) -> bool {
+        let fd = self.fd.load(Ordering::Relaxed);
+        if fd < 0 {
+            return false;
+        }
+        let ours = descriptor::is_ours(fd, self.file(), self.marker.load(Ordering::Relaxed));
+        if !ours && self.is_open() {
+            self.fd.store(LOST, Ordering::Relaxed);
+        }
+        ours
+    }
+
+    /// The name by which the kernel knows the file.
+    pub(crate) fn anchored_file(&self) -> Option<String> {
+        let anchor = self.anchor.load(Ordering::Relaxed);
+        (anchor != 0).then(|| descriptor::anchored_file(anchor))
+    }
+
+    /// Closes the descriptor, if it is ours, and lets go of all its locks.
+    pub(crate) fn close(&self, _: &Quiet) {
+        if self.is_ours() {
+            descriptor::close(self.fd.load(Ordering::Relaxed));
+        }
+        descriptor::release_anchor(self.anchor.swap(0, Ordering::Relaxed));
+        *self.path.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.fd.store(UNUSED, Ordering::Relaxed);
+    }
+
+    /// In the child of a fork: makes the number stand for a description of the child's own,
+    /// without unlocking what the parent has locked through the old one. A number that is not
+    /// ours any more is left alone. Where there is no new description to be had, the number is
+    /// closed: nothing done through it could be taken for done.
+    fn renew_in_child(&self) {
+        // The parent's anchor is not mapped here.
+        self.anchor.store(0, Ordering::Relaxed);
+        if !self.is_ours() {
+            return self.fd.store(LOST, Ordering::Relaxed);
+        }
+        let (fd, writable) =
+            (self.fd.load(Ordering::Relaxed), self.writable.load(Ordering::Relaxed));
+        let path = self.path.try_lock();
+        let path = path.as_ref().ok().and_then(|path| path.as_deref());
+        let new = descriptor::open_again(fd, self.file(), writable, path);
+        let renewed = new.and_then(|new| {
+            descriptor::renumber(new, fd)?;
+            // As one that never had any: the parent's locks are not this one's.
+            self.hold(fd)?;
+            // Where it fails, this process does not count as attached, as one whose
+            // kernel has no memory for locks; it is told by its first own lock.
+            let quiet = ManuallyDrop::new(Quiet);
+            let _ = self.lock_common(&quiet);
+            Ok(())
+        });
+        if renewed.is_err() {
+            descriptor::close(fd);
+            self.fd.store(LOST, Ordering::Relaxed);
         }
     }
 }
 
-impl StoreFile {
-    /// The file that `open` opens.
-    pub(crate) fn open(
-        writable: bool,
-        open: impl FnOnce() -> io::Result<File>,
-    ) -> io::Result<StoreFile> {
-        watch_forks()?;
-        let _quiet = NoFork::begin();
-        let file = open()?;
-        let entry = free_entry();
-        entry.writable.store(writable, Ordering::Relaxed);
-        entry.common_byte.store(NO_BYTE, Ordering::Relaxed);
-        entry.fd.store(file.as_raw_fd(), Ordering::Relaxed);
-        Ok(StoreFile { file: Some(file), entry })
-    }
-
-    /// Has the children of forks read-lock this byte, as this process does.
-    pub(crate) fn lock_in_children(&self, common_byte: u64) {
-        let _quiet = NoFork::begin();
-        self.entry.common_byte.store(common_byte, Ordering::Relaxed);
-    }
-}
-
-impl std::ops::Deref for StoreFile {
-    type Target = File;
-
-    fn deref(&self) -> &File {
-        self.file.as_ref().expect("open until dropped")
-    }
-}
-
-impl Drop for StoreFile {
-    fn drop(&mut self) {
-        let _quiet = NoFork::begin();
-        self.file = None;
-        self.entry.fd.store(-1, Ordering::Relaxed);
-    }
-}
+// Relaxed, in all of the entries: they change under `Quiet`, or in a child that has no other
+// thread yet.
 
 /// The entries in use, in blocks that are never given back: a handler may walk them
 /// at any moment.
@@ -141,35 +246,23 @@ impl Block {
 
 static ENTRIES: Block = Block::new();
 
-/// An entry that is not in use. Runs under [`NoFork`].
-fn free_entry() -> &'static Entry {
-    let mut block = &ENTRIES;
-    loop {
-        let unused = block.entries.iter().find(|e| e.fd.load(Ordering::Relaxed) == -1);
-        if let Some(entry) = unused {
-            return entry;
-        }
-        block = block.next.get_or_init(|| Box::new(Block::new()));
-    }
-}
-
 /// While one exists, no fork of this process runs. A spinning lock, since the child
 /// must be able to open it from the handler; it is held for a system call or two.
-struct NoFork;
+pub(crate) struct Quiet;
 
 static FORKING: AtomicBool = AtomicBool::new(false);
 
-impl NoFork {
-    fn begin() -> NoFork {
+impl Quiet {
+    pub(crate) fn begin() -> Quiet {
         // Acquire and release (in drop): the entries are seen as the last holder left them.
         while FORKING.swap(true, Ordering::Acquire) {
             std::thread::yield_now();
         }
-        NoFork
+        Quiet
     }
 }
 
-impl Drop for NoFork {
+impl Drop for Quiet {
     fn drop(&mut self) {
         FORKING.store(false, Ordering::Release);
     }
@@ -185,11 +278,11 @@ fn watch_forks() -> io::Result<()> {
 }
 
 extern "C" fn before_fork() {
-    std::mem::forget(NoFork::begin());
+    std::mem::forget(Quiet::begin());
 }
 
 extern "C" fn after_fork_in_parent() {
-    drop(NoFork);
+    drop(Quiet);
 }
 
 /// Allocates nothing and takes no lock: other threads of the parent may have been
@@ -198,15 +291,9 @@ extern "C" fn after_fork_in_child() {
     GENERATION.fetch_add(1, Ordering::Relaxed);
     let mut block = Some(&ENTRIES);
     while let Some(some) = block {
-        for entry in &some.entries {
-            let fd = entry.fd.load(Ordering::Relaxed);
-            if fd != -1 {
-                let byte = entry.common_byte.load(Ordering::Relaxed);
-                let byte = (byte != NO_BYTE).then_some(byte);
-                sys::reopen(fd, entry.writable.load(Ordering::Relaxed), byte);
-            }
-        }
+        let used = some.entries.iter().filter(|e| e.fd.load(Ordering::Relaxed) != UNUSED);
+        used.for_each(Entry::renew_in_child);
         block = some.next.get().map(|next| &**next);
     }
-    drop(NoFork);
+    drop(Quiet);
 }

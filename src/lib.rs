@@ -75,6 +75,7 @@ mod copy;
 mod cut;
 mod data;
 mod define;
+mod descriptor;
 mod directory;
 mod dtype;
 mod duplicate;
@@ -106,6 +107,7 @@ mod slot;
 mod snapshot;
 mod space;
 mod store;
+mod store_file;
 mod sync;
 mod sys;
 #[cfg(feature = "tokio")]

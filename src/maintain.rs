@@ -142,6 +142,11 @@ impl Store {
         if std::sync::Arc::strong_count(&self.session) > 1 {
             return Err(busy());
         }
+        if !self.attachment().tells_if_alone() {
+            let why = "this program has closed its descriptor: open it again";
+            let why = std::io::Error::other(why);
+            return Err(Error::io(&path, "cannot tell whether others have it open", why));
+        }
         let cannot = |e| Error::io(&path, "cannot put the new file in its place", e);
         let mut alone = false;
         self.attachment().if_alone(|| {

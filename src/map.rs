@@ -13,10 +13,9 @@ use std::time::{Duration, Instant};
 use memmap2::{MmapOptions, MmapRaw};
 
 use crate::copy::{self, Atomic, WORD};
-use crate::fork::StoreFile;
 use crate::futex;
 use crate::protocol::{CONTROL, Cell, Control, Memory};
-use crate::sys;
+use crate::store_file::StoreFile;
 
 /// How long a waiter spins before it sleeps: about what a sleep and a wake-up cost.
 pub(crate) const SPIN: Duration = Duration::from_micros(50);
@@ -37,6 +36,8 @@ pub(crate) enum Unmapped {
     BeyondFile { have: u64 },
     /// The file is long enough, but so many addresses could not be reserved.
     BeyondReservation { reserved: u64 },
+    /// Nobody can tell, by this error number.
+    Unknown(i32),
 }
 
 impl Map {
@@ -46,15 +47,13 @@ impl Map {
     ///
     /// The file is mapped through an open file description of its own. A mapping keeps
     /// its description open, in the children of forks too, and byte locks last as long as
-    /// theirs: a child would keep the locks of a parent that was killed. (Without /proc
-    /// there is none to be had; forks then keep them, see `sys::reopen`.)
+    /// theirs: a child would keep the locks of a parent that was killed.
     pub(crate) fn new(file: StoreFile, writable: bool, most: u64) -> io::Result<Map> {
         let len = file.metadata()?.len();
         let mut reserve = most.max(len);
-        let apart = sys::open_again(&file, writable);
-        let mapped = apart.as_ref().unwrap_or(&file);
+        let mapped = file.open_apart()?;
         loop {
-            match map(mapped, writable, reserve) {
+            match map(&mapped, writable, reserve) {
                 Ok(raw) => return Ok(Map { raw, file, known: AtomicU64::new(len) }),
                 Err(_) if reserve > len => reserve = (reserve / 2).max(len),
                 Err(error) => return Err(error),
@@ -122,7 +121,8 @@ impl Map {
 
     #[cold]
     fn look_at_length(&self, end: u64) -> Result<(), Unmapped> {
-        let have = self.file.metadata().map_or(0, |m| m.len());
+        let length = self.file.metadata().map(|m| m.len());
+        let have = length.map_err(|e| Unmapped::Unknown(e.raw_os_error().unwrap_or(libc::EIO)))?;
         self.known.fetch_max(have, Ordering::Relaxed);
         if end > have { Err(Unmapped::BeyondFile { have }) } else { Ok(()) }
     }

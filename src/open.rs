@@ -21,7 +21,7 @@ use crate::checkpoint::Record;
 use crate::directory;
 use crate::error::{Error, Result, link_to_nowhere};
 use crate::file_kind::{check_kind, dangling_link, exists};
-use crate::fork::{PerProcess, StoreFile};
+use crate::fork::PerProcess;
 use crate::layout::{
     Ends, FLAG_NO_CHECKPOINT, FORMAT, GRANULE, HEADER_LEN, Header, MAGIC, PROGRESS_AT, Regions,
     live,
@@ -29,6 +29,7 @@ use crate::layout::{
 use crate::map::Map;
 use crate::recovery::{self, Recovery};
 use crate::session::{Session, SharedSession, WeakSession};
+use crate::store_file::StoreFile;
 use crate::sys;
 
 /// What a new store is created with.
@@ -97,7 +98,7 @@ pub(crate) fn open(mut request: Request<'_>) -> Result<SharedSession> {
 /// A store in memory, without a name.
 pub(crate) fn temporary(creation: Creation) -> Result<SharedSession> {
     let path = PathBuf::from("(temporary)");
-    let file = StoreFile::open(true, || sys::memory_file(c"slotfile"))
+    let file = StoreFile::open(true, None, || sys::memory_file(c"slotfile"))
         .map_err(|e| Error::io(&path, "cannot make a file in memory", e))?;
     fill(&file, creation).map_err(|e| creation_error(&path, creation, e))?;
     let (attachment, _) = attach(path, file, true)?;
@@ -174,7 +175,7 @@ pub(crate) fn create_with(
 
 /// The same file, as a store's file of its own.
 fn open_apart(file: &File) -> io::Result<StoreFile> {
-    StoreFile::open(true, || {
+    StoreFile::open(true, None, || {
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         File::options().read(true).write(true).open(path)
     })
@@ -336,7 +337,7 @@ fn open_existing(request: &Request<'_>) -> Result<Option<SharedSession>> {
         // Opening it for writing copies it up, so that we see what writers see.
         let _ = File::options().read(true).write(true).open(path);
     }
-    let file = StoreFile::open(writable, || {
+    let file = StoreFile::open(writable, Some(path), || {
         // Without O_NONBLOCK, a pipe that has taken the file's place would hang us.
         File::options().read(true).write(writable).custom_flags(libc::O_NONBLOCK).open(path)
     })
@@ -367,6 +368,11 @@ fn open_existing(request: &Request<'_>) -> Result<Option<SharedSession>> {
             let (attachment, mut recovery) = attached;
             sys::unlock_file(attachment.map.file())
                 .map_err(|e| Error::io(path, "cannot unlock the file", e))?;
+            if !attachment.tells_if_alone() {
+                // The open lock is that of the description that was lost.
+                let why = io::Error::other("this program has closed its descriptor meanwhile");
+                return Err(cannot_open(why));
+            }
             if request.created && recovery == Recovery::Resumed {
                 recovery = Recovery::Created;
             }
@@ -487,7 +493,7 @@ fn restore_to_read(attachment: &Attachment) -> Result<(Arc<Attachment>, Recovery
     let path = &attachment.path;
     let cannot = |e| Error::io(path, "cannot restore the last sync", e);
     let reopen = |file: &File, writable: bool| {
-        StoreFile::open(writable, || {
+        StoreFile::open(writable, Some(path), || {
             let path = format!("/proc/self/fd/{}", file.as_raw_fd());
             File::options().read(true).write(writable).open(path)
         })
@@ -496,7 +502,7 @@ fn restore_to_read(attachment: &Attachment) -> Result<(Arc<Attachment>, Recovery
     let (restored, frozen) = match reopen(below, true) {
         Ok(file) => (file, false),
         Err(_) => {
-            let copy = StoreFile::open(true, || sys::memory_file(c"slotfile copy"));
+            let copy = StoreFile::open(true, None, || sys::memory_file(c"slotfile copy"));
             let copy = copy.map_err(cannot)?;
             sys::copy_data(below, &copy).map_err(cannot)?;
             (copy, true)

@@ -229,7 +229,7 @@ pub(crate) fn grow(
 
 /// Allocates these granules.
 pub(crate) fn allocate(attachment: &Attachment, from: u64, to: u64) -> Result<()> {
-    sys::allocate(attachment.map.file(), from, to - from)
+    sys::allocate(attachment.map.file().own(), from, to - from)
         .map_err(|error| no_space(attachment, to - from, error))
 }
 

@@ -253,7 +253,7 @@ impl OpenOptions {
 /// ```
 impl AsFd for Store {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.attachment().map.file().as_fd()
+        self.attachment().map.file().own().as_fd()
     }
 }
 

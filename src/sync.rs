@@ -51,6 +51,8 @@ impl Syncer {
             let what = "it was created without checkpoints, so it cannot be synced".into();
             return Err(Error::Invalid { path: attachment.path.clone(), slot: None, what });
         }
+        // All of it is written through our own description, or one that is opened anew.
+        attachment.map.file().own();
         let tracked = self.tracked.get(|_| Mutex::default());
         let lock = attachment.live.part(live::SYNC_LOCK, 2);
         let (mut tracked, held) = match turn {

@@ -7,12 +7,12 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+pub(crate) fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 /// Repeats a call for as long as a signal interrupts it.
-fn uninterrupted(mut call: impl FnMut() -> libc::c_int) -> io::Result<libc::c_int> {
+pub(crate) fn uninterrupted(mut call: impl FnMut() -> libc::c_int) -> io::Result<libc::c_int> {
     loop {
         match check(call()) {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
@@ -191,6 +191,19 @@ pub(crate) fn since_boot() -> u64 {
     time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
 }
 
+/// A number that nobody can guess; without allocating.
+pub(crate) fn random() -> u64 {
+    let mut number = [0_u8; 8];
+    // SAFETY: getrandom fills the bytes that it is given, which live on this stack.
+    let filled = unsafe { libc::getrandom(number.as_mut_ptr().cast(), number.len(), 0) };
+    if filled == 8 {
+        return u64::from_ne_bytes(number);
+    }
+    // Where a sandbox refuses the call: of this moment and this process.
+    let seed = since_boot() ^ u64::from(std::process::id()) << 40;
+    seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
 /// The kinds of lock that a process can have on a byte of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ByteLock {
@@ -293,64 +306,12 @@ pub(crate) fn link(file: &File, path: &std::ffi::CStr) -> io::Result<()> {
 }
 
 /// `/proc/self/fd/N`, NUL-terminated, without allocating.
-fn proc_path(fd: RawFd) -> [u8; 32] {
+pub(crate) fn proc_path(fd: RawFd) -> [u8; 32] {
     use std::io::Write;
     let mut path = [0; 32];
     // 14 bytes, at most 11 digits, and a NUL: it always fits.
     let _ = write!(&mut path[..31], "/proc/self/fd/{fd}");
     path
-}
-
-/// Opens the same file again: a new open file description, without any lock. `None` where
-/// that fails, as without /proc. Allocates.
-pub(crate) fn open_again(file: &File, writable: bool) -> Option<File> {
-    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    File::options().read(true).write(writable).open(path).ok()
-}
-
-/// Makes the number of `fd` stand for a new open file description of the same file, with
-/// a read lock on `byte` if there is one to have; without unlocking anything that the old
-/// description has locked for others who share it. For the child of a fork.
-///
-/// Where that cannot be, the number stands for something that no lock can be set on, so
-/// that nothing done through it can be taken for done. And where even that cannot be,
-/// this process ends: it must not go on with locks that are not its own.
-pub(crate) fn reopen(fd: RawFd, writable: bool, byte: Option<u64>) {
-    let access = if writable { libc::O_RDWR } else { libc::O_RDONLY };
-    let path = proc_path(fd);
-    let open = |path: *const libc::c_char, flags| {
-        // SAFETY: the path is a string that ends with NUL, and outlives the call.
-        uninterrupted(|| unsafe { libc::open(path, flags | libc::O_CLOEXEC) })
-    };
-    let new = match open(path.as_ptr().cast(), access | libc::O_NONBLOCK) {
-        Ok(new) => {
-            if let Some(byte) = byte {
-                // SAFETY: `new` was opened above, and is closed below.
-                let new = unsafe { BorrowedFd::borrow_raw(new) };
-                // Where it fails, this process does not count as attached, as one whose
-                // kernel has no memory for locks; it is told by its first own lock.
-                let _ = set_byte_lock(new, ByteLock::Read, byte);
-            }
-            Ok(new)
-        }
-        // There may be too many descriptors: let this one go first.
-        Err(_) => {
-            // SAFETY: the number is open, and stands for something else from here on.
-            unsafe { libc::close(fd) };
-            open(c"/".as_ptr(), libc::O_PATH)
-        }
-    };
-    let Ok(new) = new else { std::process::abort() };
-    if new != fd {
-        // SAFETY: `new` is open and nobody else's; dup3 closes `fd`'s old meaning, if it
-        // has one, in the same step.
-        let moved = uninterrupted(|| unsafe { libc::dup3(new, fd, libc::O_CLOEXEC) });
-        // SAFETY: `new` was opened above and is not used again.
-        unsafe { libc::close(new) };
-        if moved.is_err() {
-            std::process::abort();
-        }
-    }
 }
 
 /// Has these run around every fork of this process: before it, after it in the
@@ -387,21 +348,5 @@ mod tests {
         assert!(byte_is_locked(b.as_fd(), 1 << 62).unwrap(), "a copy keeps it");
         drop(copy);
         assert!(!byte_is_locked(b.as_fd(), 1 << 62).unwrap());
-    }
-
-    #[test]
-    fn a_reopened_descriptor_has_none_of_the_old_locks() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("f");
-        std::fs::write(&path, "x").unwrap();
-        let open = || File::options().read(true).write(true).open(&path).unwrap();
-        let (a, b) = (open(), open());
-        let copy = inheritable(a.as_fd()).unwrap();
-        assert!(set_byte_lock(a.as_fd(), ByteLock::Write, 5).unwrap());
-        reopen(a.as_raw_fd(), true, Some(6));
-        assert!(byte_is_locked(a.as_fd(), 5).unwrap(), "the copy still has it");
-        assert!(byte_is_locked(b.as_fd(), 6).unwrap(), "the new one has its own");
-        drop(copy);
-        assert!(!byte_is_locked(b.as_fd(), 5).unwrap());
     }
 }

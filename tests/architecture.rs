@@ -19,7 +19,9 @@ const ORDER: &[&str] = &[
     "glob",
     "protocol",
     "sys",
+    "descriptor",
     "fork",
+    "store_file",
     "futex",
     "map",
     "cell",
@@ -64,9 +66,10 @@ const ORDER: &[&str] = &[
 ];
 
 /// The only files that may allow unsafe code.
-const UNSAFE: [&str; 7] = [
+const UNSAFE: [&str; 8] = [
     "src/cell.rs",
     "src/copy.rs",
+    "src/descriptor.rs",
     "src/futex.rs",
     "src/map.rs",
     "src/sys.rs",

@@ -46,6 +46,10 @@ definitions-are-never-kept-out|cut.rs|attempts >= OPEN_TO_DEFINITIONS|false|sync
 new-slots-are-not-counted|cut.rs|directory::count\(attachment\)\? != lines|false|syncing row_19
 an-idle-sync-writes|sync.rs|known\.is_some_and\(is_idle\)|false|syncing idle_store
 definitions-looked-at-before-W-is-set|watch.rs|announced\.filter\(.*?== u64::from\(self\.seen\)\)|announced|lib watch::
+locks-end-with-the-descriptor|fork.rs|descriptor::anchor\(fd\)\?|0|closed_descriptors row_51_a_lock
+children-keep-the-anchor|descriptor.rs|libc::MADV_DONTFORK|libc::MADV_DOFORK|closed_descriptors row_51_a_lock
+the-number-is-not-looked-at|fork.rs|descriptor::file_id\(fd\) == Some\(self\.file\(\)\)|true|closed_descriptors row_51_a_sync
+the-description-is-not-looked-at|descriptor.rs|is_ok_and\(.by_another. !by_another\)|is_ok()|closed_descriptors another_description
 the-reactor-is-not-woken|reactor.rs|futex::wake_all\(&raw const reactor\.news\);||asynchronous many_tasks
 END
 }

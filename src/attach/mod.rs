@@ -6,13 +6,16 @@
 //! drops it when the process dies, whatever killed it, across PID namespaces. Every
 //! attached process, readers too, has a read lock on one common byte.
 
+mod entries;
 mod lease;
 
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
+use self::entries::Entries;
 use crate::clock::seconds_since_1970;
 use crate::error::{Error, Result};
 use crate::fork::{self, PerProcess};
@@ -57,43 +60,31 @@ struct Process {
     /// Byte locks are per process: two threads that probe the same byte would unlock
     /// each other's.
     one_at_a_time: Mutex<()>,
-    /// A bit for each entry of the table that this process has. An own byte is never
-    /// probed: that would turn its write lock into a read lock in silence.
-    own: [AtomicU64; TABLE_ENTRIES as usize / 64],
+    entries: Entries,
     /// The last error of a byte lock other than that somebody else has it; 0: none.
     lock_error: AtomicI32,
     /// Whether it has the open lock.
     opening: AtomicBool,
 }
 
+/// What may be had of an entry of the table, in the order in which it is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Vacancy {
+    /// No thread of this process has it, and no other one can.
+    Spare,
+    Free,
+    /// A dead process may have left something.
+    LeftBehind,
+}
+
 impl Process {
     fn new() -> Process {
         Process {
             one_at_a_time: Mutex::new(()),
-            own: [const { AtomicU64::new(0) }; 64],
+            entries: Entries::new(),
             lock_error: AtomicI32::new(0),
             opening: AtomicBool::new(false),
         }
-    }
-
-    fn owns(&self, entry: u16) -> bool {
-        // Relaxed: set and cleared under the mutex under which it is asked for.
-        self.own[usize::from(entry / 64)].load(Ordering::Relaxed) >> (entry % 64) & 1 == 1
-    }
-
-    fn set_own(&self, entry: u16, own: bool) {
-        let word = &self.own[usize::from(entry / 64)];
-        let bit = 1 << (entry % 64);
-        // Relaxed: as in `owns`.
-        if own {
-            word.fetch_or(bit, Ordering::Relaxed);
-        } else {
-            word.fetch_and(!bit, Ordering::Relaxed);
-        }
-    }
-
-    fn entries(&self) -> impl Iterator<Item = u16> + '_ {
-        (0..TABLE_ENTRIES).filter(|entry| self.owns(*entry))
     }
 }
 
@@ -138,12 +129,19 @@ impl Attachment {
 
     /// Whether any process, this one's other attachments aside, has this file attached.
     pub(crate) fn is_attached_elsewhere(map: &Map) -> std::io::Result<bool> {
-        sys::byte_is_locked(map.file().as_fd(), COMMON_BYTE)
+        sys::byte_is_locked(map.file().own().as_fd(), COMMON_BYTE)
+    }
+
+    /// Whether it can be told if others have this file attached. A program that has closed
+    /// the store's descriptor is in its own way: the old description is attached still.
+    pub(crate) fn tells_if_alone(&self) -> bool {
+        self.map.file().own();
+        self.map.file().times_lost() == 0
     }
 
     /// Runs `f` under the open lock, if that is free and nobody else is attached.
     pub(crate) fn if_alone(&self, f: impl FnOnce() -> Result<()>) -> Result<()> {
-        let file = self.map.file();
+        let file = self.map.file().own();
         if !sys::try_lock_file(file).unwrap_or(false) {
             return Ok(()); // somebody is opening it, or leaving
         }
@@ -187,14 +185,11 @@ impl Attachment {
 
     /// Says that somebody is there.
     pub(crate) fn announce(&self) -> Result<()> {
-        let file = self.map.file();
-        let locked = sys::set_byte_lock(file.as_fd(), ByteLock::Read, COMMON_BYTE)
-            .map_err(|e| self.cannot_lock(e))?;
+        let locked = self.map.file().lock_common(COMMON_BYTE).map_err(|e| self.cannot_lock(e))?;
         if !locked {
             let what = "a program that is not slotfile has locked its common byte".into();
             return Err(Error::Unsupported { path: self.path.clone(), what });
         }
-        file.lock_in_children(COMMON_BYTE);
         Ok(())
     }
 
@@ -236,12 +231,9 @@ impl Attachment {
         self.one_at_a_time(|| {
             let mut failed = None;
             process.lock_error.store(0, Ordering::Relaxed);
-            for only_free in [true, false] {
+            for kind in [Vacancy::Spare, Vacancy::Free, Vacancy::LeftBehind] {
                 for entry in 0..TABLE_ENTRIES {
-                    // Relaxed: a hint; `protocol::claim` looks again with the byte locked.
-                    let free = self.table.load(Self::word_of(entry), Ordering::Relaxed)
-                        == Word::Free as u64;
-                    if process.owns(entry) || free != only_free {
+                    if self.vacancy(process, entry) != Some(kind) {
                         continue;
                     }
                     let settle_all = || match (self.settle_all)(self, entry + 1) {
@@ -252,7 +244,7 @@ impl Attachment {
                         }
                     };
                     if protocol::claim(self, entry + 1, settle_all) {
-                        process.set_own(entry, true);
+                        process.entries.take(entry);
                         return Ok(entry + 1);
                     }
                     // Where no lock can be set at all, that is what to say.
@@ -270,6 +262,18 @@ impl Attachment {
                 size: usize::from(TABLE_ENTRIES),
             })
         })
+    }
+
+    /// In which way this process could have the entry, if it can.
+    fn vacancy(&self, process: &Process, entry: u16) -> Option<Vacancy> {
+        // Relaxed: a hint; `protocol::claim` looks again with the byte locked.
+        let word = self.table.load(Self::word_of(entry), Ordering::Relaxed);
+        match () {
+            () if process.entries.is_spare(entry) => Some(Vacancy::Spare),
+            () if process.entries.owns(entry) => None,
+            () if word == Word::Free as u64 => Some(Vacancy::Free),
+            () => Some(Vacancy::LeftBehind),
+        }
     }
 
     /// Writes who has the entry, to show to people.
@@ -294,8 +298,21 @@ impl Attachment {
     fn give_back(&self, process: &Process, entry: u16, word: Word) {
         // Release: who sees FREE sees every slot as its last holder left it.
         self.set_word(entry + 1, word, Ordering::Release);
-        process.set_own(entry, false);
-        self.lock_entry(entry + 1, ByteLock::None);
+        self.lock_file(process);
+        if process.entries.give_back(entry) {
+            self.lock_entry(entry + 1, ByteLock::None);
+        } else if word != Word::Free && (self.settle_all)(self, entry + 1).is_ok() {
+            // Nobody else can: its byte stays locked.
+            self.set_word(entry + 1, Word::Free, Ordering::Release);
+        }
+    }
+
+    /// The file to set locks through, which may be another one than before.
+    fn lock_file(&self, process: &Process) -> &File {
+        let file = self.map.file();
+        let own = file.own();
+        process.entries.note_lost(file.times_lost());
+        own
     }
 
     /// Who has entries.
@@ -314,8 +331,9 @@ impl Attachment {
     }
 
     fn is_alive(&self, process: &Process, entry: u16) -> bool {
-        process.owns(entry)
-            || sys::byte_is_locked(self.map.file().as_fd(), entry_byte(entry)).unwrap_or(true)
+        let file = self.map.file().own();
+        process.entries.owns(entry)
+            || sys::byte_is_locked(file.as_fd(), entry_byte(entry)).unwrap_or(true)
     }
 
     /// Who has this entry, by what stands there.
@@ -394,10 +412,10 @@ impl Attachment {
 
     /// Sets the lock of an entry's byte; false also where that fails, which is noted.
     fn lock_entry(&self, owner: Owner, kind: ByteLock) -> bool {
-        let byte = entry_byte(owner - 1);
-        sys::set_byte_lock(self.map.file().as_fd(), kind, byte).unwrap_or_else(|error| {
+        let (process, byte) = (self.process(), entry_byte(owner - 1));
+        sys::set_byte_lock(self.lock_file(process).as_fd(), kind, byte).unwrap_or_else(|error| {
             let error = error.raw_os_error().unwrap_or(libc::EIO);
-            self.process().lock_error.store(error, Ordering::Relaxed);
+            process.lock_error.store(error, Ordering::Relaxed);
             false
         })
     }
@@ -405,8 +423,15 @@ impl Attachment {
     /// A descriptor that the children of this process inherit: while it is open
     /// anywhere, all locks of this process count as held.
     pub(crate) fn inheritable(&self) -> Result<OwnedFd> {
-        sys::inheritable(self.map.file().as_fd())
-            .map_err(|e| Error::io(&self.path, "cannot copy the file's descriptor", e))
+        let cannot = |e| Error::io(&self.path, "cannot copy the file's descriptor", e);
+        let process = self.process();
+        let file = self.one_at_a_time(|| self.lock_file(process));
+        let entry = lease::owner(self).map(|owner| owner - 1);
+        if entry.is_some_and(|entry| process.entries.is_kept(entry)) {
+            let why = "this program has closed the descriptor that has the lock";
+            return Err(cannot(std::io::Error::other(why)));
+        }
+        sys::inheritable(file.as_fd()).map_err(cannot)
     }
 }
 
@@ -414,12 +439,12 @@ impl Drop for Attachment {
     fn drop(&mut self) {
         let process = self.process();
         let leaked = self.guards.load(Ordering::Relaxed) > 0;
-        for entry in process.entries().collect::<Vec<_>>() {
+        for entry in process.entries.in_use().collect::<Vec<_>>() {
             self.give_back(process, entry, if leaked { Word::Idle } else { Word::Free });
         }
         // Explicitly: a child that is between its fork and its exec has a copy of the
         // descriptor, and would keep the lock.
-        let _ = sys::set_byte_lock(self.map.file().as_fd(), ByteLock::None, COMMON_BYTE);
+        let _ = sys::set_byte_lock(self.map.file().own().as_fd(), ByteLock::None, COMMON_BYTE);
     }
 }
 
@@ -462,18 +487,23 @@ impl Peers for Attachment {
         if entry >= TABLE_ENTRIES {
             return true;
         }
+        let entries = &self.process().entries;
+        if entries.owns(entry) {
+            return entries.is_spare(entry);
+        }
         // Where the lock cannot be had for another reason, nobody is taken for dead.
-        !self.process().owns(entry) && self.lock_entry(owner, ByteLock::Read)
+        self.lock_entry(owner, ByteLock::Read)
     }
 
     fn unshare(&self, owner: Owner) {
-        if owner <= TABLE_ENTRIES {
+        if owner <= TABLE_ENTRIES && !self.process().entries.owns(owner - 1) {
             self.lock_entry(owner, ByteLock::None);
         }
     }
 
     fn promote(&self, owner: Owner) -> bool {
-        let promoted = self.lock_entry(owner, ByteLock::Write);
+        let promoted =
+            self.process().entries.is_spare(owner - 1) || self.lock_entry(owner, ByteLock::Write);
         if promoted {
             // Before the word says that somebody has it: nobody reads a dead one's name.
             self.sign(owner - 1);
@@ -492,5 +522,9 @@ fn unmapped(path: &Path, why: Unmapped, need: u64) -> Error {
     match why {
         Unmapped::BeyondFile { have } => Error::Truncated { path, have, need },
         Unmapped::BeyondReservation { reserved } => Error::AddressSpace { path, need, reserved },
+        Unmapped::Unknown(error) => {
+            let error = std::io::Error::from_raw_os_error(error);
+            Error::io(&path, "cannot tell how long the file is", error)
+        }
     }
 }

@@ -197,7 +197,7 @@ pub(crate) fn random() -> u64 {
     // SAFETY: getrandom fills the bytes that it is given, which live on this stack.
     let filled = unsafe { libc::getrandom(number.as_mut_ptr().cast(), number.len(), 0) };
     if filled == 8 {
-        return u64::from_ne_bytes(number);
+        return u64::from_le_bytes(number);
     }
     // Where a sandbox refuses the call: of this moment and this process.
     let seed = since_boot() ^ u64::from(std::process::id()) << 40;

@@ -58,6 +58,8 @@ pub struct Change {
     pub version: u64,
     /// The content of that version.
     pub content: Data,
+    /// Whether the slot was removed: the last that is told of it.
+    pub removed: bool,
 }
 
 impl Store {
@@ -85,7 +87,8 @@ impl Store {
     }
 
     /// Watches all slots whose names match (see [`slots_matching`](Store::slots_matching)),
-    /// from now on, and those that will be defined. Slots that are removed leave it.
+    /// from now on, and those that will be defined. Slots that are removed leave it, which is
+    /// told once.
     ///
     /// # Errors
     ///
@@ -120,7 +123,8 @@ impl Watch {
 
     /// Waits until a slot has a version that this has not returned yet, at most `timeout`
     /// (`None`: for ever): of a slot that was there when the watch began, a later one than
-    /// it had then; of one that was defined since, any. `None` when the time is over.
+    /// it had then; of one that was defined since, any. That one was removed is told, too
+    /// ([`Change::removed`]). `None` when the time is over.
     ///
     /// The last state of each slot is never missed; of those between some may be. On
     /// Linux 5.16 and later it sleeps until it is woken, of up to 127 slots; of more, and on
@@ -151,7 +155,15 @@ impl Watch {
     /// A slot whose version has not been returned yet.
     pub(crate) fn find(&mut self) -> Result<Option<Change>> {
         self.look_for_new_slots()?;
-        self.slots.retain(|watched| !watched.slot.is_removed());
+        while let Some(at) = self.slots.iter().position(|watched| watched.slot.is_removed()) {
+            let Watched { slot, seen } = self.slots.remove(at);
+            self.first -= usize::from(at < self.first);
+            // Of whose end nobody hears who has not heard of it before.
+            if seen.is_some() {
+                let (content, version) = slot.load_versioned();
+                return Ok(Some(Change { slot, version, content, removed: true }));
+            }
+        }
         for step in 0..self.slots.len() {
             let at = (self.first + step) % self.slots.len();
             let Watched { slot, seen } = &mut self.slots[at];
@@ -161,7 +173,7 @@ impl Watch {
             let (content, version) = slot.load_versioned();
             *seen = Some(version);
             self.first = at + 1;
-            return Ok(Some(Change { slot: slot.clone(), version, content }));
+            return Ok(Some(Change { slot: slot.clone(), version, content, removed: false }));
         }
         Ok(None)
     }

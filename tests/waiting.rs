@@ -422,8 +422,14 @@ fn a_watch_picks_up_what_others_define() {
     other.join();
     assert_eq!(last.len(), 20, "{last:?}");
     assert!(watch.next(SHORT).unwrap().is_none());
-    // A slot that is removed leaves; a new one of its name comes.
+    // A slot that is removed leaves, which is told once; a new one of its name comes.
     store.remove("here/old").unwrap();
+    let last = watch.next(HANG).unwrap().unwrap();
+    assert_eq!((last.slot.name(), last.removed, last.content), ("here/old", true, 1u64.into()));
+    assert!(watch.next(SHORT).unwrap().is_none(), "told twice");
+    // One that comes and goes unseen is not told at all.
+    store.value::<u8>("here/short").unwrap();
+    store.remove("here/short").unwrap();
     assert!(watch.next(SHORT).unwrap().is_none());
     store.text("here/old", 9).unwrap();
     assert_eq!(watch.next(HANG).unwrap().unwrap().content, "".into());

@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::commands::demo::Role;
-use crate::exit::Exit;
 use crate::words::Words;
 
 /// Shared state that lasts: named, typed slots in one file, for many processes.
@@ -15,12 +13,11 @@ use crate::words::Words;
     name = "slotfile",
     version,
     arg_required_else_help = true,
-    disable_help_subcommand = true,
     after_help = "Options stand before the file; after it all is data: `slotfile set state.slots t -5`.\n\n\
         TYPE is a scalar (bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64), an array as f64[6] or\n\
         f32[480,640], text[64], bytes[4096], or raw memory as buffer:u8[480,640].\n\n\
-        Exit codes: 0 done; 1 no (lost the compare or the wait, overflow, there already); 2 wrong usage;\n\
-        3 damaged, or no store; 4 no lock in time; 5 another type; 6 no space; 7 not allowed,\n\
+        Exit codes: 0 done; 1 no (lost the compare, the time of --timeout is over, overflow, there already); 2 wrong usage;\n\
+        3 damaged, or no store; 4 no lock in time (lock: 124); 5 another type; 6 no space; 7 not allowed,\n\
         or I/O; 8 no such slot or file.\n\n\
         New here? `slotfile demo` shows all of it in a few seconds."
 )]
@@ -37,7 +34,7 @@ pub(crate) struct Everywhere {
     /// Leave the sync to a later process
     #[arg(long, global = true)]
     pub(crate) no_sync: bool,
-    /// Seconds to wait for a lock before giving up [default: 5]
+    /// Seconds to wait for a lock before giving up, or `inf` [default: 5]
     #[arg(long, global = true, value_name = "S", value_parser = seconds, allow_negative_numbers = true)]
     pub(crate) lock_timeout: Option<Duration>,
     /// Change nothing
@@ -55,6 +52,14 @@ pub(crate) struct Everywhere {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Order {
+    /// By name, byte by byte
+    Name,
+    /// In the order in which they were defined
+    Definition,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Color {
     Auto,
     Always,
@@ -69,7 +74,7 @@ pub(crate) enum Verb {
     /// Make a new slot; done if it is there already with this type
     #[command(override_usage = "slotfile define [OPTIONS] FILE NAME TYPE [VALUE...]")]
     Define(Define),
-    /// List the slots: name, type, value (shortened), version
+    /// List the slots: name, type, version, value (shortened)
     #[command(
         override_usage = "slotfile ls [OPTIONS] FILE [GLOB]",
         after_help = "In GLOB `*` matches any run of characters, `/` too, `?` one, `[...]` a set; `\\` escapes."
@@ -96,8 +101,8 @@ pub(crate) enum Verb {
     /// Print a line each time a slot has a new version (those between are skipped)
     #[command(
         override_usage = "slotfile watch [OPTIONS] FILE [GLOB]",
-        after_help = "A line: name, version, value (shortened). Slots that are defined meanwhile are picked up,\n\
-            and their first state is a line, too.\n\
+        after_help = "A line: name, version, value (shortened), or `removed`. Slots that are defined meanwhile are\n\
+            picked up, and their first state is a line, too.\n\
             Exit code: 0 when --count lines are printed, or --timeout is over without a --count; 1 when it\n\
             is over with less lines than that."
     )]
@@ -144,11 +149,12 @@ pub(crate) enum Verb {
 }
 
 const TXN: &str = "Each line is one of\n\n    \
-    set NAME VALUE...     as `slotfile set`\n    \
-    add NAME [N]          as `slotfile add`\n    \
-    check NAME OP VALUE   all is undone unless it holds; OP is eq, ne, lt, le, gt or ge\n    \
+    set [--index INDEX] [--json] NAME VALUE...   as `slotfile set`\n    \
+    add [--index INDEX] NAME [N]                 as `slotfile add`\n    \
+    check NAME OP VALUE                          all is undone unless it holds; OP is eq, ne, lt,\n    \
+                                                 le, gt or ge\n    \
     # comment\n\n\
-    quoted as in sh, and sees what the lines before it have done. Exit code 1: a check did not hold,\n\
+    quoted as in sh (a VALUE cannot be `-`: standard input has the lines), and sees what the lines before it have done. Exit code 1: a check did not hold,\n\
     or a number would overflow; the message names the line, and nothing was changed.";
 
 const VALUES: &str = "An array takes as many VALUEs as it has elements, or as --index spans. Integers are decimal or\n\
@@ -205,6 +211,15 @@ pub(crate) struct Ls {
     /// An array of objects, values in full
     #[arg(long)]
     pub(crate) json: bool,
+    /// Only the names, as they are, one a line
+    #[arg(long, conflicts_with_all = ["json", "long"])]
+    pub(crate) names: bool,
+    /// Leave out the line of titles
+    #[arg(long)]
+    pub(crate) no_header: bool,
+    /// What they are sorted by
+    #[arg(long, value_name = "BY", default_value = "definition")]
+    pub(crate) sort: Order,
     #[command(flatten)]
     pub(crate) words: Words,
 }
@@ -229,7 +244,7 @@ pub(crate) struct Set {
     /// Only these elements: I, I,J or A..B (B not included)
     #[arg(long, value_name = "INDEX", allow_negative_numbers = true)]
     pub(crate) index: Option<String>,
-    /// VALUE is JSON, as the "value" of `get --json`
+    /// VALUE is JSON: the object that `get --json` prints, or its "value"
     #[arg(long)]
     pub(crate) json: bool,
     /// Read the little-endian bytes from standard input
@@ -293,6 +308,21 @@ pub(crate) struct Info {
     pub(crate) words: Words,
 }
 
+/// What a worker of the demo does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Role {
+    /// Adds 1, again and again.
+    Adder,
+    /// Writes equal numbers.
+    Mirror,
+    /// Checks that they are equal.
+    Reader,
+    /// Writes the machine's figures.
+    Sampler,
+    /// Is killed in the middle of an update.
+    Victim,
+}
+
 #[derive(Args)]
 pub(crate) struct Demo {
     /// What the demo starts itself as
@@ -303,8 +333,18 @@ pub(crate) struct Demo {
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "write seconds, as 0.5 or 10")?;
-    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+    if ["inf", "infinity"].contains(&text) {
+        return Ok(Duration::MAX);
+    }
+    let Ok(seconds) = text.parse::<f64>() else {
+        let refused = |_| "write seconds, as 0.5 or 10, or with units, as 500ms or 2m".to_owned();
+        return humantime::parse_duration(text).map_err(refused);
+    };
+    match seconds {
+        // As good as for ever.
+        0.0.. => Ok(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)),
+        _ => Err("a time is 0 or more".into()),
+    }
 }
 
 /// `4096`, `64K`, `512M`, `16G`, `1T`: powers of 1,024.
@@ -330,36 +370,6 @@ fn mode(text: &str) -> Result<u32, String> {
         Ok(mode) if octal && mode <= 0o777 => Ok(mode),
         _ => Err("write three octal digits, as 640".into()),
     }
-}
-
-/// Prints what clap has to say: help as it is, an error as one line.
-pub(crate) fn explain(error: &clap::Error) -> Exit {
-    use clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand as NothingGiven;
-    if !error.use_stderr() {
-        // Nothing can be done about a standard output that does not take the help.
-        let _ = error.print();
-        return Exit::DONE;
-    }
-    if error.kind() == NothingGiven {
-        let _ = error.print();
-        return Exit::USAGE;
-    }
-    // Its advice for data that looks like an option would be wrong here: options stand first.
-    let of_no_use = ["Usage:", "For more information", "tip: to pass"];
-    let text = error.to_string();
-    let said: Vec<String> = text
-        .split("\n\n")
-        .map(|paragraph| {
-            let lines = paragraph.lines().map(str::trim);
-            let useful =
-                lines.filter(|line| !of_no_use.iter().any(|start| line.starts_with(start)));
-            useful.collect::<Vec<_>>().join(" ").trim().to_owned()
-        })
-        .filter(|paragraph| !paragraph.is_empty())
-        .collect();
-    let line = format!("{}; --help shows what there is", said.join("; "));
-    crate::output::complain(line.trim_start_matches("error: "));
-    Exit::USAGE
 }
 
 #[cfg(test)]
@@ -396,6 +406,15 @@ mod tests {
             assert!(size(bad).is_err(), "{bad}");
         }
         assert_eq!(mode("640"), Ok(0o640));
+        for (text, millis) in [("0.5", 500), ("10", 10_000), ("500ms", 500), ("2m 1s", 121_000)] {
+            assert_eq!(seconds(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for for_ever in ["inf", "1e300"] {
+            assert_eq!(seconds(for_ever), Ok(Duration::MAX));
+        }
+        for bad in ["", "-1", "nan", "-inf", "soon", "1 x"] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
         for bad in ["", "8", "1777", "+644", "rw"] {
             assert!(mode(bad).is_err(), "{bad}");
         }

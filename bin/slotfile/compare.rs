@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use slotfile::{Data, SlotType};
+use slotfile::{Data, Scalar, SlotType};
 
 use crate::exit::Exit;
 use crate::value;
@@ -70,6 +70,27 @@ pub(crate) fn operand(word: &str, slot_type: &SlotType) -> Result<Data, (Exit, S
     value::from_words([word].into_iter(), slot_type).map_err(|what| (Exit::USAGE, what))
 }
 
+/// Whether they are the same bits, so that 0.0 is not -0.0. All that print as `nan` are
+/// the same: what the command line shows, it must be able to name.
+pub(crate) fn same(a: &Data, b: &Data) -> bool {
+    match (a, b) {
+        (Data::Scalar(a), Data::Scalar(b)) => {
+            let bits = |x: &Scalar| value::one(*x).as_bytes().to_vec();
+            bits(a) == bits(b) || (is_nan(*a) && is_nan(*b))
+        }
+        (Data::Array(a), Data::Array(b)) => a.as_bytes() == b.as_bytes(),
+        (a, b) => a == b,
+    }
+}
+
+fn is_nan(x: Scalar) -> bool {
+    match x {
+        Scalar::F32(x) => x.is_nan(),
+        Scalar::F64(x) => x.is_nan(),
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,5 +131,14 @@ mod tests {
         assert_eq!(operand("1", &"u8[2]".parse().unwrap()).unwrap_err().0, Exit::TYPE);
         assert_eq!(operand("300", &"u8".parse().unwrap()).unwrap_err().0, Exit::USAGE);
         assert_eq!(operand("x", &"f64".parse().unwrap()).unwrap_err().0, Exit::USAGE);
+    }
+
+    #[test]
+    fn bits_decide() {
+        let (nan, other_nan) = (Data::from(f64::NAN), Data::from(-f64::NAN));
+        assert!(same(&nan, &nan) && same(&nan, &other_nan));
+        assert!(!same(&Data::from(0.0), &Data::from(-0.0)));
+        assert!(same(&Data::from("a"), &Data::from("a")));
+        assert!(!same(&Data::from(1u8), &Data::from(2u8)));
     }
 }

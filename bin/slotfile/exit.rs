@@ -62,12 +62,27 @@ pub(crate) struct Failure {
     pub(crate) exit: Exit,
     /// One line for people; empty where the exit code says it all.
     pub(crate) message: String,
+    pub(crate) cause: Cause,
+}
+
+/// What a message ends with depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// Words that are missing, or too many: what the verb takes is shown.
+    Words,
+    /// Standard output did not take all: what was changed all the same is said.
+    Output,
+    Other,
 }
 
 impl Failure {
     pub(crate) fn new(exit: Exit, message: impl Display) -> Failure {
-        let message = message.to_string();
-        Failure { exit, message }
+        Failure { exit, message: message.to_string(), cause: Cause::Other }
+    }
+
+    /// The words of the command line are too few or too many.
+    pub(crate) fn of_words(message: impl Display) -> Failure {
+        Failure { cause: Cause::Words, ..Failure::new(Exit::USAGE, message) }
     }
 
     /// A failure that concerns one slot, in the words of the library's own messages.
@@ -77,7 +92,7 @@ impl Failure {
 
     /// The same, of this line of the input.
     pub(crate) fn at_line(self, number: usize) -> Failure {
-        Failure::new(self.exit, format!("line {number}: {}", self.message))
+        Failure { message: format!("line {number}: {}", self.message), ..self }
     }
 
     /// An answer of no that needs no words.
@@ -98,10 +113,10 @@ impl From<io::Error> for Failure {
         match error.kind() {
             // Who reads the output has seen enough: `slotfile ls F | head -1`.
             io::ErrorKind::BrokenPipe => Failure::silent(Exit::DONE),
-            _ => Failure::new(
-                Exit::IO,
-                format!("standard output: {error}; send the output somewhere else"),
-            ),
+            _ => Failure {
+                cause: Cause::Output,
+                ..Failure::new(Exit::IO, format!("standard output: {error}"))
+            },
         }
     }
 }

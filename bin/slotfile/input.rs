@@ -1,8 +1,9 @@
-//! Where a value that is to be stored comes from: words, or standard input.
+//! Where a value that is to be stored comes from: words, or standard input. Never more is read
+//! of that than shows that it is too much: it may have no end.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Read};
 
-use slotfile::{Data, SlotType};
+use slotfile::{Data, Scalar, ScalarType, SlotType};
 
 use crate::exit::{Exit, Failure};
 use crate::{json, value};
@@ -29,45 +30,90 @@ impl From<String> for Refused {
     }
 }
 
+impl From<io::Error> for Refused {
+    fn from(error: io::Error) -> Refused {
+        let what = format!("standard input: {error}; nothing was changed");
+        Refused::Input(Failure::new(Exit::IO, what))
+    }
+}
+
 /// The content for a slot of this type; a lone `-` reads standard input.
 pub(crate) fn read(words: &[String], form: Form, slot_type: &SlotType) -> Result<Data, Refused> {
-    if form == Form::Raw {
-        if !words.is_empty() {
-            return Err(Refused::Value("--raw reads standard input; leave the VALUE out".into()));
-        }
-        return Ok(value::from_raw(standard_input(most_raw(slot_type))?, slot_type)?);
-    }
+    let input = io::stdin().lock();
     let lone = words == ["-"];
     match (form, words) {
-        (Form::Json, _) if lone => Ok(json::read(&standard_text(u64::MAX)?, slot_type)?),
+        (Form::Raw, []) => raw(input, slot_type),
+        (Form::Raw, _) => {
+            Err(Refused::Value("--raw reads standard input; leave the VALUE out".into()))
+        }
+        (Form::Json, _) if lone => {
+            Ok(json::read_from(input.take(most_json(slot_type)), slot_type)?)
+        }
         (Form::Json, [word]) => Ok(json::read(word, slot_type)?),
         (Form::Json, _) => {
             Err(format!("--json takes one VALUE, and {} were given; quote it", words.len()).into())
         }
-        _ if lone => words_of(&standard_text(most_text(slot_type))?, slot_type),
-        _ => Ok(value::from_words(words.iter().map(String::as_str), slot_type)?),
+        (Form::Words, _) if lone => words_of(input, slot_type),
+        (Form::Words, _) => Ok(value::from_words(words.iter().map(String::as_str), slot_type)?),
     }
 }
 
 /// What stands in a text of words.
-fn words_of(text: &str, slot_type: &SlotType) -> Result<Data, Refused> {
-    let content = match slot_type {
-        SlotType::Text(_) => {
-            let text = text.strip_suffix('\n').unwrap_or(text);
-            value::from_words([text].into_iter(), slot_type)
+fn words_of(input: impl Read, slot_type: &SlotType) -> Result<Data, Refused> {
+    match slot_type {
+        SlotType::Value(scalar) => {
+            let mut scalars = Scalars::new(input, *scalar);
+            let first = scalars.next().ok_or_else(empty)??;
+            match scalars.next().transpose()? {
+                None => Ok(Data::Scalar(first)),
+                Some(_) => Err(format!("{slot_type} takes one value, and more were given").into()),
+            }
         }
-        SlotType::Bytes(_) => value::from_words([text.trim_ascii()].into_iter(), slot_type),
-        _ => {
-            let words: Vec<&str> = text.split_ascii_whitespace().collect();
-            value::from_words(words.into_iter(), slot_type)
+        SlotType::Array(scalar, shape) | SlotType::Buffer(scalar, shape) => {
+            let scalars = Scalars::new(input, *scalar);
+            let mut refused = None;
+            // One more than there is room for shows that there are too many.
+            let good = scalars.take(shape.len() + 1);
+            let good = good.map_while(|scalar| scalar.map_err(|e| refused = Some(e)).ok());
+            let elements = slotfile::Elements::from_scalars(*scalar, good);
+            match (refused, elements) {
+                (Some(refused), _) => Err(refused),
+                (None, Some(elements)) if elements.len() == shape.len() => {
+                    Ok(Data::Array(elements))
+                }
+                (None, Some(elements)) if elements.is_empty() => Err(empty()),
+                (None, Some(elements)) if elements.len() < shape.len() => {
+                    Err(value::wrong_count(slot_type, shape.len(), elements.len()).into())
+                }
+                _ => Err(value::wrong_count(slot_type, shape.len(), "more").into()),
+            }
         }
-    };
-    Ok(content?)
+        SlotType::Text(capacity) => {
+            let text = text(input.take(*capacity as u64 + 2))?;
+            let text = text.strip_suffix('\n').unwrap_or(&text);
+            Ok(value::from_words([text].into_iter(), slot_type)?)
+        }
+        SlotType::Bytes(capacity) => {
+            // Two digits a byte, and some white space around them.
+            let text = text(input.take(2 * *capacity as u64 + 1_000))?;
+            Ok(value::from_words([text.trim_ascii()].into_iter(), slot_type)?)
+        }
+        other => Err(value::unknown(other).into()),
+    }
 }
 
-/// One byte more than a slot can hold is enough to refuse what has no end.
-fn most_raw(slot_type: &SlotType) -> u64 {
-    let bytes = match slot_type {
+fn empty() -> Refused {
+    Refused::Value("standard input was empty".into())
+}
+
+fn text(mut input: impl Read) -> Result<String, Refused> {
+    let mut bytes = Vec::new();
+    input.read_to_end(&mut bytes)?;
+    String::from_utf8(bytes).map_err(|_| Refused::Value("standard input is not UTF-8".into()))
+}
+
+fn raw(input: impl Read, slot_type: &SlotType) -> Result<Data, Refused> {
+    let most = match slot_type {
         SlotType::Value(scalar) => scalar.size(),
         SlotType::Array(scalar, shape) | SlotType::Buffer(scalar, shape) => {
             shape.len() * scalar.size()
@@ -75,29 +121,89 @@ fn most_raw(slot_type: &SlotType) -> u64 {
         SlotType::Text(capacity) | SlotType::Bytes(capacity) => *capacity,
         _ => 0,
     };
-    bytes as u64 + 1
+    let mut bytes = Vec::new();
+    input.take(most as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(value::from_raw(bytes, slot_type)?)
 }
 
-/// The same for words: numbers can have any number of digits and spaces.
-fn most_text(slot_type: &SlotType) -> u64 {
-    match slot_type {
-        SlotType::Text(capacity) => *capacity as u64 + 2,
-        _ => u64::MAX,
+/// As much JSON as a content of this type can be, with generous white space.
+fn most_json(slot_type: &SlotType) -> u64 {
+    let most = match slot_type {
+        SlotType::Array(_, shape) | SlotType::Buffer(_, shape) => shape.len() as u64 * 200,
+        // A control character is six: \u0000.
+        SlotType::Text(capacity) | SlotType::Bytes(capacity) => *capacity as u64 * 6,
+        _ => 0,
+    };
+    most + 100_000
+}
+
+/// The scalars that stand in a text, parted by white space.
+struct Scalars<R: Read> {
+    input: BufReader<R>,
+    of: ScalarType,
+    at: usize,
+}
+
+/// Characters of a number: all digits of the smallest f64 are fewer.
+const LONGEST_WORD: usize = 1_100;
+
+impl<R: Read> Scalars<R> {
+    fn new(input: R, of: ScalarType) -> Scalars<R> {
+        Scalars { input: BufReader::new(input), of, at: 0 }
+    }
+
+    /// The next word; empty at the end of the input.
+    fn word(&mut self) -> Result<Vec<u8>, Refused> {
+        let mut word = Vec::new();
+        loop {
+            let bytes = match self.input.fill_buf() {
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let mut taken = 0;
+            let mut ended = bytes.is_empty();
+            for byte in bytes {
+                taken += 1;
+                match byte.is_ascii_whitespace() {
+                    false => word.push(*byte),
+                    true if word.is_empty() => {}
+                    true => {
+                        ended = true;
+                        break;
+                    }
+                }
+                if word.len() > LONGEST_WORD {
+                    let what = format!("more than {LONGEST_WORD} characters are no {}", self.of);
+                    return Err(Refused::Value(what));
+                }
+            }
+            self.input.consume(taken);
+            if ended {
+                return Ok(word);
+            }
+        }
+    }
+
+    fn scalar(&mut self) -> Result<Option<Scalar>, Refused> {
+        let word = self.word()?;
+        if word.is_empty() {
+            return Ok(None);
+        }
+        let word = String::from_utf8(word)
+            .map_err(|_| Refused::Value("standard input is not UTF-8".into()))?;
+        let scalar = value::parse(&word, self.of).map_err(|error| {
+            Refused::Value(format!("word {} of the input: {error}", self.at + 1))
+        })?;
+        self.at += 1;
+        Ok(Some(scalar))
     }
 }
 
-fn standard_text(most: u64) -> Result<String, Refused> {
-    String::from_utf8(standard_input(most)?)
-        .map_err(|_| Refused::Value("standard input is not UTF-8".into()))
-}
+impl<R: Read> Iterator for Scalars<R> {
+    type Item = Result<Scalar, Refused>;
 
-fn standard_input(most: u64) -> Result<Vec<u8>, Refused> {
-    let mut bytes = Vec::new();
-    match io::stdin().lock().take(most).read_to_end(&mut bytes) {
-        Ok(_) => Ok(bytes),
-        Err(error) => Err(Refused::Input(Failure::new(
-            Exit::IO,
-            format!("standard input: {error}; nothing was changed"),
-        ))),
+    fn next(&mut self) -> Option<Result<Scalar, Refused>> {
+        self.scalar().transpose()
     }
 }

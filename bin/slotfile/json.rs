@@ -4,7 +4,7 @@
 //! what is no number as `"NaN"`, `"Infinity"`, `"-Infinity"`; arrays as nested lists,
 //! row-major, as numpy's `tolist`; bytes in base64.
 
-use std::io::{self, Write};
+use std::io::{self, BufReader, Read, Write};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -74,7 +74,33 @@ pub(crate) fn string(text: &str) -> String {
 
 /// The content that this JSON is. An error is a message that says what is wrong with it.
 pub(crate) fn read(json: &str, slot_type: &SlotType) -> Result<Data, String> {
-    let value: Value = serde_json::from_str(json).map_err(|error| format!("not JSON: {error}"))?;
+    let value = serde_json::from_str(json).map_err(|error| format!("not JSON: {error}"))?;
+    content(value, slot_type)
+}
+
+/// The same, of what can be read here.
+pub(crate) fn read_from(input: impl Read, slot_type: &SlotType) -> Result<Data, String> {
+    let value = serde_json::from_reader(BufReader::new(input))
+        .map_err(|error| format!("standard input is not JSON: {error}"))?;
+    content(value, slot_type)
+}
+
+/// The content of a value, or of the object that `get --json` prints.
+fn content(value: Value, slot_type: &SlotType) -> Result<Data, String> {
+    match value {
+        Value::Object(mut object) => {
+            let theirs = object.get("type").and_then(Value::as_str).unwrap_or_default();
+            if !theirs.is_empty() && theirs != slot_type.to_string() {
+                return Err(format!("the object is of type {}, not {slot_type}", shown(theirs)));
+            }
+            let value = object.remove("value");
+            of_value(value.ok_or("the object has no \"value\"")?, slot_type)
+        }
+        value => of_value(value, slot_type),
+    }
+}
+
+fn of_value(value: Value, slot_type: &SlotType) -> Result<Data, String> {
     let wanted = |what: &str| format!("{} is no {what}", shown(&value.to_string()));
     match slot_type {
         SlotType::Value(scalar) => read_scalar(&value, *scalar).map(Data::Scalar),
@@ -155,8 +181,21 @@ mod tests {
     }
 
     #[test]
+    fn an_object_is_its_value() {
+        let slot_type: SlotType = "u64".parse().unwrap();
+        let object = r#"{"name":"n","type":"u64","version":3,"value":9007199254740993}"#;
+        let content = read(object, &slot_type).unwrap();
+        assert_eq!(content, read("9007199254740993", &slot_type).unwrap());
+        assert!(read(&object.replace("u64", "i64"), &slot_type).unwrap_err().contains("i64"));
+        assert_eq!(read(r#"{"value":1}"#, &slot_type), read("1", &slot_type));
+    }
+
+    #[test]
     fn the_rest_is_refused() {
         for (json, slot_type) in [
+            ("{}", "u8"),
+            (r#"{"value":{"value":1}}"#, "u8"),
+            (r#"{"value":1,"type":"u16"}"#, "u8"),
             ("300", "u8"),
             ("1.0", "u8"),
             ("\"1\"", "u8"),

@@ -1,13 +1,18 @@
 //! The command line of slotfile. It uses the library's public interface only.
 
+mod addition;
 mod cli;
 mod commands;
 mod compare;
+mod context;
+mod display;
 mod exit;
 mod index;
 mod input;
 mod json;
+mod listing;
 mod output;
+mod usage;
 mod value;
 mod words;
 
@@ -18,7 +23,7 @@ use clap::Parser;
 fn main() -> ExitCode {
     let exit = match cli::Cli::try_parse() {
         Ok(cli) => commands::run(cli),
-        Err(error) => cli::explain(&error),
+        Err(error) => usage::explain(&error),
     };
     ExitCode::from(exit.0)
 }

@@ -6,6 +6,7 @@ use comfy_table::{Attribute, Cell, CellAlignment, Table};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::cli::Color;
+use crate::display::visible;
 use crate::exit::{Exit, Failure};
 
 /// Standard output, buffered, and whether it takes colour.
@@ -44,7 +45,12 @@ impl Output {
     }
 
     /// Columns under a header; those whose header begins with `>` have numbers.
-    pub(crate) fn table(&mut self, header: &[&str], rows: Vec<Vec<String>>) -> Result<(), Failure> {
+    pub(crate) fn table(
+        &mut self,
+        header: &[&str],
+        rows: Vec<Vec<String>>,
+        titles: bool,
+    ) -> Result<(), Failure> {
         let mut table = Table::new();
         // It would look at the terminal by itself: `--color` and NO_COLOR decide.
         table.force_no_tty();
@@ -54,7 +60,9 @@ impl Output {
         }
         let title =
             |name: &&str| Cell::new(name.trim_start_matches('>')).add_attribute(Attribute::Bold);
-        table.set_header(header.iter().map(title));
+        if titles {
+            table.set_header(header.iter().map(title));
+        }
         table.add_rows(rows);
         for (column, name) in table.column_iter_mut().zip(header) {
             column.set_padding((0, 2));
@@ -93,5 +101,5 @@ pub(crate) fn end_when_nobody_reads() {
 
 /// One line on standard error. If nobody takes it, the exit code still says it.
 pub(crate) fn complain(message: &str) {
-    let _ = writeln!(io::stderr().lock(), "slotfile: {message}");
+    let _ = writeln!(io::stderr().lock(), "slotfile: {}", visible(message));
 }

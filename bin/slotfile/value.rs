@@ -8,6 +8,8 @@ use std::io::{self, Write};
 
 use slotfile::{Data, Elements, Scalar, ScalarType, SlotType};
 
+use crate::display::quoted;
+
 /// The content that these words are, for a slot of this type.
 pub(crate) fn from_words<'a>(
     words: impl ExactSizeIterator<Item = &'a str>,
@@ -110,6 +112,15 @@ pub(crate) fn one(scalar: Scalar) -> Elements {
     elements
 }
 
+/// The elements that a content is, for a part of an array.
+pub(crate) fn elements_of(content: Data) -> Result<Elements, String> {
+    match content {
+        Data::Scalar(scalar) => Ok(one(scalar)),
+        Data::Array(elements) => Ok(elements),
+        _ => Err("only arrays have elements".into()),
+    }
+}
+
 /// A text, if the slot can hold it.
 pub(crate) fn text(text: String, capacity: usize) -> Result<Data, String> {
     within(text.len(), capacity)?;
@@ -156,8 +167,8 @@ pub(crate) fn unknown(slot_type: &SlotType) -> String {
 /// A word in a message: quoted, and cut if it is long.
 pub(crate) fn shown(word: &str) -> String {
     match word.char_indices().nth(40) {
-        Some((end, _)) => format!("{:?}...", &word[..end]),
-        None => format!("{word:?}"),
+        Some((end, _)) => format!("{}...", quoted(&word[..end])),
+        None => quoted(word),
     }
 }
 

@@ -28,8 +28,20 @@ impl Words {
 
 impl Reader {
     pub(crate) fn file(&mut self) -> Result<PathBuf, Failure> {
-        let word = self.left.next().ok_or_else(|| missing("FILE"))?;
-        Ok(word.into())
+        self.path("FILE")
+    }
+
+    /// A path, which need not be UTF-8.
+    pub(crate) fn path(&mut self, what: &str) -> Result<PathBuf, Failure> {
+        let word = self.left.next().ok_or_else(|| missing(what))?;
+        match word.as_encoded_bytes() {
+            b"" => Err(Failure::of_words(format!("{what} is empty"))),
+            b"-" => Err(Failure::new(
+                Exit::USAGE,
+                format!("`-` cannot be {what}: a store is a file; write ./- if it is named so"),
+            )),
+            _ => Ok(word.into()),
+        }
     }
 
     pub(crate) fn word(&mut self, what: &str) -> Result<String, Failure> {
@@ -51,21 +63,26 @@ impl Reader {
     }
 
     /// Refuses what is left.
-    pub(crate) fn end(mut self) -> Result<(), Failure> {
+    pub(crate) fn end(self) -> Result<(), Failure> {
+        self.end_with("quote what has spaces")
+    }
+
+    /// The same, with this advice.
+    pub(crate) fn end_with(mut self, advice: &str) -> Result<(), Failure> {
         let Some(word) = self.left.next() else {
             return Ok(());
         };
         // `slotfile get FILE NAME --json`: easily written, and hard to see why it fails.
-        let remedy = match word.as_encoded_bytes().starts_with(b"-") {
+        let advice = match word.as_encoded_bytes().starts_with(b"-") {
             true => "options stand before the file",
-            false => "quote a value that has spaces; --help shows what this verb takes",
+            false => advice,
         };
-        Err(Failure::new(Exit::USAGE, format!("{word:?} is one word too many; {remedy}")))
+        Err(Failure::of_words(format!("{word:?} is one word too many: {advice}")))
     }
 }
 
 fn missing(what: &str) -> Failure {
-    Failure::new(Exit::USAGE, format!("{what} is missing; --help shows what this verb takes"))
+    Failure::of_words(format!("{what} is missing"))
 }
 
 fn utf8(word: OsString) -> Result<String, Failure> {

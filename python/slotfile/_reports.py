@@ -56,11 +56,15 @@ class Info(typing.NamedTuple):
 
 
 class Change(typing.NamedTuple):
-    """A slot as a watch found it. Versions that were skipped show how many changes were."""
+    """A slot as a watch found it. Versions that were skipped show how many changes were.
+
+    `removed`: the slot was removed, with this last content.
+    """
 
     name: str
     version: int
     content: typing.Any
+    removed: bool = False
 
 
 class Problem(typing.NamedTuple):

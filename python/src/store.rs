@@ -327,7 +327,7 @@ impl Store {
     /// >>> watch = store.watch("arm/*", timeout=0.5)
     /// >>> x = store.value("arm/x", float, initial=1.5)
     /// >>> next(watch)
-    /// Change(name='arm/x', version=0, content=1.5)
+    /// Change(name='arm/x', version=0, content=1.5, removed=False)
     #[pyo3(signature = (pattern="*", *, timeout=None, present=false))]
     fn watch(&self, pattern: &str, timeout: Option<f64>, present: bool) -> PyResult<Watch> {
         self.shared.check_open()?;

@@ -58,7 +58,7 @@ fn a_slip_in_an_option_is_one_line_with_the_right_name() {
     let f = Folder::with_store();
     let said = f.run(&["get", "--jsn", "F", "a"]).err;
     assert!(said.contains("'--json'") && !said.contains("tip: to pass"), "{said}");
-    f.fails(2, &["get"], &["<FILE>"]);
+    f.fails(2, &["get"], &["FILE is missing. Usage: slotfile get [OPTIONS] FILE NAME"]);
 }
 
 #[test]

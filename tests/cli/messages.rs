@@ -151,3 +151,225 @@ fn a_read_only_mount_is_called_so() {
     assert!(!said.contains("owner and mode"), "{said}");
     assert_eq!(output.stdout, b"0\n");
 }
+
+#[test]
+fn the_right_verb_is_suggested_and_help_is_there() {
+    let f = Folder::with_store();
+    for (typed, meant) in
+        [("del", "rm"), ("put", "set"), ("delete", "rm"), ("list", "ls"), ("chekc", "check")]
+    {
+        let said = f.run(&[typed, "F", "x"]);
+        says(&said, 2, &[typed, &format!("did you mean {meant:?}? Usage: slotfile {meant}")], &[]);
+    }
+    says(&f.run(&["frobnicate"]), 2, &["`slotfile help`"], &["did you mean"]);
+    says(&f.run(&["version"]), 2, &["slotfile --version"], &[]);
+    says(&f.run(&["F", "get", "x"]), 2, &["\"F\" is a file", "command stands first"], &[]);
+    let help = f.ok(&["help"]);
+    assert!(help.contains("\n  set ") && help.contains("\n  demo "), "{help}");
+    assert_eq!(help, f.ok(&["--help"]));
+    assert_eq!(f.ok(&["help", "set"]), f.ok(&["set", "--help"]));
+}
+
+#[test]
+fn words_that_are_missing_or_too_many_show_the_usage() {
+    let f = Folder::with_store();
+    f.ok(&["define", "F", "hits", "u64"]);
+    for (words, said) in [
+        (&["get"][..], "FILE is missing. Usage: slotfile get [OPTIONS] FILE NAME\n"),
+        (&["get", "F"], "NAME is missing. Usage: slotfile get [OPTIONS] FILE NAME\n"),
+        (&["cas", "F", "hits", "1"], "NEW is missing. Usage: slotfile cas"),
+        (
+            &["get", "F", "a", "b"],
+            "get takes one NAME; `slotfile ls FILE GLOB` shows several. Usage",
+        ),
+        (&["ls", "F", "a", "b"], "ls takes one GLOB; quote it"),
+        (&["get", "", "a"], "FILE is empty"),
+        (&["get", "-", "a"], "`-` cannot be FILE: a store is a file; write ./-"),
+        (&["copy", "F", "-"], "`-` cannot be DEST"),
+        (&["copy", "F", ""], "DEST is empty"),
+    ] {
+        says(&f.run(words), 2, &[said], &[]);
+    }
+    // The low exit codes of `lock` are those of the command that it runs.
+    for words in [&["lock"][..], &["lock", "F"], &["lock", "--bogus", "F"], &["-q", "lock", "F"]] {
+        assert_eq!(f.run(words).code, 125, "{words:?}");
+    }
+    let swapped = f.run(&["get", "hits", "F"]);
+    assert!(swapped.err.contains("FILE stands before all else: \"F\" is a file"), "{swapped:?}");
+    assert_eq!(swapped.code, 8);
+}
+
+#[test]
+fn times_take_units_and_for_ever() {
+    let f = Folder::with_store();
+    f.ok(&["define", "F", "hits", "u64", "1"]);
+    for time in ["0", "50ms", "1s", "2m", "inf"] {
+        f.ok(&["wait", "--timeout", time, "F", "hits", "eq", "1"]);
+        f.ok(&["set", "--lock-timeout", time, "F", "hits", "1"]);
+        f.ok(&["lock", "--timeout", time, "F", "hits", "true"]);
+        f.ok(&["watch", "--timeout", time, "--count", "1", "--initial", "F"]);
+    }
+    for time in ["soon", "-1", "nan", ""] {
+        says(&f.run(&["wait", "--timeout", time, "F", "hits", "eq", "1"]), 2, &["--timeout"], &[]);
+    }
+}
+
+/// Whoever does it again because it failed would count twice.
+#[test]
+fn what_was_done_is_said_though_the_output_is_lost() {
+    let f = Folder::with_store();
+    f.ok(&["define", "F", "n", "u64"]);
+    let full = |words: &[&str]| {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = f.command(words).stdout(full).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, said) = full(&["add", "F", "n", "5"]);
+    assert_eq!((code, said.matches('\n').count()), (Some(7), 1), "{said}");
+    assert!(said.ends_with("; F: slot \"n\" WAS changed: it is 5 now\n"), "{said}");
+    assert_eq!(f.ok(&["get", "F", "n"]), "5\n");
+    let (code, said) = full(&["cas", "F", "n", "1", "2"]);
+    assert!(code == Some(7) && !said.contains("WAS"), "{code:?} {said}");
+    assert_eq!(f.ok(&["get", "F", "n"]), "5\n");
+}
+
+/// What `define` was asked for and a slot that is there does not have.
+#[test]
+fn what_define_does_not_do_is_said() {
+    let f = Folder::with_store();
+    f.ok(&["define", "--doc", "A", "F", "d", "f64[2]"]);
+    let again = f.run(&[
+        "define", "--doc", "B", "--unit", "m", "--areas", "8", "F", "d", "f64[2]", "7", "8",
+    ]);
+    let said = ["\"d\" is there already", "value 0.0 0.0", "doc \"A\"", "no unit", "2 areas"];
+    says(&again, 0, &said, &[]);
+    assert_eq!(f.run(&["-q", "define", "--unit", "m", "F", "d", "f64[2]"]).err, "");
+    // What is as asked for is not worth a word.
+    f.ok(&["define", "--doc", "A", "--areas", "2", "F", "d", "f64[2]"]);
+    f.ok(&["define", "F", "d", "f64[2]", "0", "0"]);
+}
+
+#[test]
+fn a_store_that_was_emptied_names_the_way_to_copy() {
+    let f = Folder::new();
+    f.ok(&["create", "--no-checkpoint", "F"]);
+    f.ok(&["define", "F", "n", "u64", "4"]);
+    fs::copy(f.path("F"), f.path("G")).unwrap();
+    let emptied = f.run(&["ls", "G"]);
+    assert!(
+        emptied.err.contains("or the file copied: `slotfile copy` makes copies"),
+        "{emptied:?}"
+    );
+    f.ok(&["copy", "F", "H"]);
+    assert_eq!(f.ok(&["get", "H", "n"]), "4\n");
+}
+
+#[test]
+fn copies_go_where_they_can_go() {
+    use std::os::unix::ffi::OsStrExt;
+    let f = Folder::with_store();
+    f.ok(&["define", "F", "n", "u64", "4"]);
+    says(&f.run(&["copy", "F", "F"]), 1, &["the same file"], &["open it"]);
+    says(&f.run(&["copy", "F", "./F"]), 1, &["the same file"], &[]);
+    says(&f.run(&["copy", "F", "no/such"]), 8, &["no/such", "folder"], &[]);
+    let name = std::ffi::OsStr::from_bytes(b"m\xff");
+    assert!(f.command(&["copy", "F"]).arg(name).status().unwrap().success());
+    let get = f.command(&["get"]).arg(name).arg("n").output().unwrap();
+    assert_eq!(get.stdout, b"4\n");
+}
+
+#[test]
+fn the_demo_leaves_other_stores_alone() {
+    let f = Folder::with_store();
+    f.ok(&["define", "F", "orders", "u64", "7"]);
+    says(&f.run(&["demo", "F"]), 1, &["F", "none of them the demo's"], &[]);
+    assert_eq!(f.ok(&["ls", "--names", "F"]), "orders\n");
+    let quiet = f.run(&["-q", "demo", "G"]);
+    assert_eq!((quiet.code, quiet.out.as_str(), quiet.err.as_str()), (0, "", ""), "{quiet:?}");
+}
+
+#[test]
+fn numbers_say_what_they_take() {
+    let f = Folder::with_store();
+    f.ok(&["define", "F", "hits", "u64"]);
+    f.ok(&["define", "F", "x", "f64"]);
+    assert_eq!(f.ok(&["add", "F", "hits", "+1"]), "1\n");
+    assert_eq!(f.ok(&["add", "F", "x", "+1.5"]), "1.5\n");
+    says(&f.run(&["add", "F", "hits", "1.5"]), 2, &["it is u64, so it takes whole numbers"], &[]);
+    for words in [&["set", "F", "hits", "-"][..], &["set", "F", "x", "-"]] {
+        says(&f.run(words), 2, &["standard input was empty"], &["quote"]);
+    }
+}
+
+/// Direction-changing and invisible characters make one name look like another.
+#[test]
+fn names_are_shown_as_they_are() {
+    let f = Folder::with_store();
+    let (turned, filler) = ("a\u{202e}b", "hits\u{3164}");
+    for name in [turned, filler, "two  spaces"] {
+        f.ok(&["define", "F", name, "u8"]);
+    }
+    let seen = |text: &str| !text.contains(['\u{202e}', '\u{3164}']);
+    let list = f.ok(&["ls", "F"]);
+    assert!(seen(&list) && list.contains(r#""a\u{202e}b""#), "{list}");
+    assert!(list.contains(r#""hits\u{3164}""#) && list.contains(r#""two  spaces""#), "{list}");
+    for words in [
+        &["add", "F", turned, "x"][..],
+        &["rm", "F", filler, "hits"],
+        &["get", "F", "hots\u{3164}"],
+    ] {
+        let ended = f.run(words);
+        assert!(ended.code != 0 && seen(&ended.err), "{ended:?}");
+    }
+    let watched = f.ok(&["watch", "--initial", "--count", "3", "F"]);
+    assert!(seen(&watched) && watched.contains(r#""a\u{202e}b"  0  0"#), "{watched}");
+    // JSON has rules of its own; names alone are for programs.
+    assert!(f.ok(&["ls", "--json", "F"]).contains(turned));
+    assert!(f.ok(&["ls", "--names", "F"]).contains(turned));
+    let missing = f.run(&["ls", "no\nsuch\u{1b}[31m"]);
+    says(&missing, 8, &[r"no\nsuch\u{1b}[31m"], &["\u{1b}"]);
+}
+
+#[test]
+fn lists_are_for_scripts_too() {
+    let f = Folder::with_store();
+    for name in ["b", "a", "c"] {
+        f.ok(&["define", "F", name, "u8"]);
+    }
+    f.ok(&["define", "F", "t", "text[20]", "two words"]);
+    assert_eq!(f.ok(&["ls", "--names", "F"]), "b\na\nc\nt\n");
+    assert_eq!(f.ok(&["ls", "--names", "--sort", "name", "F", "?"]), "a\nb\nc\nt\n");
+    let list = f.ok(&["ls", "--no-header", "--sort", "name", "F"]);
+    let versions: Vec<&str> =
+        list.lines().map(|line| line.split_whitespace().nth(2).unwrap()).collect();
+    assert_eq!(versions, ["0"; 4], "{list}");
+    says(&f.run(&["ls", "F", "absent"]), 8, &["\"absent\""], &[]);
+    says(&f.run(&["ls", "F", "ab*"]), 0, &["no slot matches \"ab*\""], &[]);
+    f.fails(2, &["ls", "--names", "--json", "F"], &["--names"]);
+}
+
+#[test]
+fn transactions_take_elements_and_json() {
+    let f = Folder::with_store();
+    f.ok(&["define", "F", "a", "u8[2,2]", "1", "2", "3", "4"]);
+    f.ok(&["define", "F", "t", "text[9]"]);
+    let lines = "set --index 0 a 10 20\nadd --index 1,1 a 5\nset --json t '\"-\"'\n\
+                 set --json --index 1,0 a 30\n";
+    let ended = f.run_with(&["txn", "F"], lines.as_bytes());
+    assert_eq!((ended.code, ended.err.as_str()), (0, ""), "{ended:?}");
+    assert_eq!(f.ok(&["get", "F", "a"]), "10 20\n30 9\n");
+    assert_eq!(f.ok(&["get", "F", "t"]), "-\n");
+    for (line, code, said) in [
+        ("set t -", 2, "`-` would read standard input"),
+        ("set a - ", 2, "`-` would read standard input"),
+        ("add --index 0 a", 2, "spans 2 elements"),
+        ("add a", 2, "say which element"),
+        ("add --index 1,1 a 250", 1, "overflow"),
+        ("set --index 5 a 1 2", 2, "outside"),
+        ("set --bogus t x", 2, "no option \"--bogus\""),
+    ] {
+        let ended = f.run_with(&["txn", "F"], line.as_bytes());
+        says(&ended, code, &["line 1: ", said], &[]);
+    }
+    assert_eq!(f.ok(&["get", "F", "a"]), "10 20\n30 9\n");
+}

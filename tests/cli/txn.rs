@@ -73,7 +73,7 @@ fn the_line_that_said_no_is_named() {
 #[test]
 fn a_line_that_cannot_be_understood_is_named() {
     let f = store();
-    refuses(&f, 2, "add a\nset t", &["line 2: ", "set NAME VALUE..."]);
+    refuses(&f, 2, "add a\nset t", &["line 2: ", "NAME VALUE..."]);
     refuses(&f, 2, "add a\nfrobnicate", &["line 2: ", "set, add or check"]);
     refuses(&f, 2, "check a > 5", &["line 1: ", "eq, ne"]);
     refuses(&f, 2, "add a\nset b 256", &["line 2: ", "\"b\"", "0 to 255"]);

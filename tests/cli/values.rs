@@ -120,11 +120,30 @@ fn row_41_an_input_without_end_is_refused() {
     let f = Folder::with_store();
     f.ok(&["define", "F", "a", "u8[3]"]);
     f.ok(&["define", "F", "t", "text[8]"]);
-    for words in [&["set", "--raw", "F", "a"][..], &["set", "F", "t", "-"]] {
-        let zeros = std::fs::File::open("/dev/zero").unwrap();
-        let status = f.command(words).stdin(zeros).output().unwrap().status;
-        assert_eq!(status.code(), Some(2), "{words:?}");
+    f.ok(&["define", "F", "n", "u64"]);
+    f.ok(&["define", "F", "b", "bytes[8]"]);
+    // A limit on memory, so that a test that fails does not take the machine's.
+    let limited = |input: &str, words: &str| {
+        let script = format!("ulimit -v 20000000; {input} | {} {words}", super::SLOTFILE);
+        let mut shell = std::process::Command::new("sh");
+        let output = shell.args(["-c", &script]).current_dir(f.path("")).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{input} {words} {output:?}");
+    };
+    for input in ["cat /dev/zero", "yes 1", "yes '' | tr '\\n' '[' ", "yes '\"a' | tr -d '\\n'"] {
+        for words in [
+            "set --raw F a",
+            "set F t -",
+            "set F a -",
+            "set F n -",
+            "set F b -",
+            "set --json F n -",
+            "set --json F a -",
+            "set --json F t -",
+        ] {
+            limited(input, words);
+        }
     }
+    assert_eq!(f.ok(&["get", "F", "n"]), "0\n");
 }
 
 #[test]
@@ -139,6 +158,13 @@ fn json_in() {
     assert_eq!(f.ok(&["get", "F", "a"]), "7.0 8.0\n-0.5 9.0\n");
     f.ok(&["set", "--json", "F", "t", r#""-""#]);
     assert_eq!(f.ok(&["get", "F", "t"]), "-\n");
+    // What `get` prints is taken as it is, with all digits.
+    f.ok(&["define", "F", "n", "u64", "9007199254740993"]);
+    f.ok(&["define", "F", "m", "u64"]);
+    let printed = f.ok(&["get", "--json", "F", "n"]);
+    assert_eq!(f.run_with(&["set", "--json", "F", "m", "-"], printed.as_bytes()).code, 0);
+    assert_eq!(f.ok(&["get", "F", "m"]), "9007199254740993\n");
+    f.fails(2, &["set", "--json", "F", "t", &printed], &["of type \"u64\", not text[8]"]);
     for bad in ["[1,2,3,4]", "[[1,2],[3]]", "1", "[[1,2],[3,\"x\"]]", "[[1,2],[3,4]", ""] {
         f.fails(2, &["set", "--json", "F", "a", bad], &["F", "\"a\""]);
     }
@@ -159,7 +185,7 @@ fn additions_overflow_into_nothing() {
     assert_eq!(f.ok(&["add", "F", "i", "255"]), "127\n");
     f.fails(1, &["add", "F", "x", "3e38"], &["f32"]);
     assert_eq!(f.ok(&["add", "F", "x", "-3e38"]), "0.0\n");
-    for word in ["", "+1", "nan", "1.5", "0x", "--1"] {
+    for word in ["", "+-1", "nan", "1.5", "0x", "--1"] {
         f.fails(2, &["add", "F", "u", word], &["F", "\"u\""]);
     }
     f.fails(5, &["add", "F", "t", "1"], &["text[8]"]);
@@ -218,7 +244,7 @@ fn docs_and_units_are_shown() {
     f.ok(&["define", "F", "hits", "u64"]);
     let list = f.ok(&["ls", "--long", "F"]);
     assert!(list.lines().next().unwrap().ends_with("UNIT  DOC"), "{list}");
-    assert!(list.contains("m/s   over \"ground\"\u{fffd}\n"), "{list}");
+    assert!(list.contains("m/s   over \"ground\"\\u{1b}\n"), "{list}");
     assert!(!f.ok(&["ls", "F"]).contains("m/s"));
     let list = f.json(&["ls", "--json", "F"]);
     assert_eq!(list[0]["doc"], "over\n\"ground\"\u{1b}");

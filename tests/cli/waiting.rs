@@ -98,7 +98,7 @@ fn watch_prints_a_line_for_each_new_version() {
     let f = Folder::with_store();
     f.ok(&["define", "F", "arm/x", "f64", "0.5"]);
     f.ok(&["define", "F", "leg/x", "f64"]);
-    let mut watching = Watching::start(&f, &["--count", "4", "F", "arm/*"]);
+    let mut watching = Watching::start(&f, &["--count", "5", "F", "arm/*"]);
     assert_eq!(watching.line(), "arm/x  0  0.5\n");
     f.ok(&["set", "F", "leg/x", "1"]);
     f.ok(&["set", "F", "arm/x", "1.5"]);
@@ -106,6 +106,7 @@ fn watch_prints_a_line_for_each_new_version() {
     f.ok(&["define", "F", "arm/pose", "u8[3]", "1", "2", "3"]);
     assert_eq!(watching.line(), "arm/pose  0  1 2 3\n");
     f.ok(&["rm", "F", "arm/pose"]);
+    assert_eq!(watching.line(), "arm/pose  removed\n");
     f.ok(&["define", "F", "arm/pose", "text[9]", "a\nb"]);
     assert_eq!(watching.end(), (0, "arm/pose  0  \"a\\nb\"\n".into()));
 }
@@ -124,6 +125,9 @@ fn watch_prints_objects() {
     let time = second["time"].as_str().unwrap();
     assert!(time.len() == 27 && time.starts_with("20") && time.ends_with('Z'), "{time}");
     assert!(first["time"].as_str().unwrap() <= time);
+    f.ok(&["rm", "F", "a"]);
+    let third = watching.json();
+    assert_eq!((&third["name"], &third["removed"]), (&"a".into(), &true.into()));
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! `cas`: compare and swap.
 
-use slotfile::{Data, Scalar, SlotType};
+use slotfile::SlotType;
 
-use super::Context;
+use crate::compare::same;
+use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::value;
 use crate::words::Words;
@@ -43,39 +44,5 @@ pub(super) fn run(context: &mut Context, words: Words) -> Result<Exit, Failure> 
         }
         (Err(failure), _) => Err(failure),
         (Ok(()), _) => Ok(Exit::DONE),
-    }
-}
-
-/// Whether they are the same bits, so that 0.0 is not -0.0. All that print as `nan` are
-/// the same: what the command line shows, it must be able to name.
-fn same(a: &Data, b: &Data) -> bool {
-    match (a, b) {
-        (Data::Scalar(a), Data::Scalar(b)) => {
-            let bits = |x: &Scalar| value::one(*x).as_bytes().to_vec();
-            bits(a) == bits(b) || (is_nan(*a) && is_nan(*b))
-        }
-        (a, b) => a == b,
-    }
-}
-
-fn is_nan(x: Scalar) -> bool {
-    match x {
-        Scalar::F32(x) => x.is_nan(),
-        Scalar::F64(x) => x.is_nan(),
-        _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bits_decide() {
-        let (nan, other_nan) = (Data::from(f64::NAN), Data::from(-f64::NAN));
-        assert!(same(&nan, &nan) && same(&nan, &other_nan));
-        assert!(!same(&Data::from(0.0), &Data::from(-0.0)));
-        assert!(same(&Data::from("a"), &Data::from("a")));
-        assert!(!same(&Data::from(1u8), &Data::from(2u8)));
     }
 }

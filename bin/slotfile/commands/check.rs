@@ -4,8 +4,9 @@ use std::io::Write;
 
 use serde_json::json;
 
-use super::Context;
 use crate::cli::Info;
+use crate::context::{Context, content};
+use crate::display::{quoted, visible};
 use crate::exit::{Exit, Failure};
 
 pub(super) fn run(context: &mut Context, args: Info) -> Result<Exit, Failure> {
@@ -13,7 +14,7 @@ pub(super) fn run(context: &mut Context, args: Info) -> Result<Exit, Failure> {
     let file = words.file()?;
     words.end()?;
     let store = context.open_to_read(&file)?;
-    let progress = context.progress("verified");
+    let progress = context.progress("verified", content(&store)?);
     let check = store.check_with(|bytes| progress.set_position(bytes))?;
     progress.finish_and_clear();
     let out = &mut context.out;
@@ -32,8 +33,10 @@ pub(super) fn run(context: &mut Context, args: Info) -> Result<Exit, Failure> {
     } else {
         for problem in &check.problems {
             match &problem.slot {
-                Some(slot) => writeln!(out, "problem     slot {slot:?}: {}", problem.what)?,
-                None => writeln!(out, "problem     {}", problem.what)?,
+                Some(slot) => {
+                    writeln!(out, "problem     slot {}: {}", quoted(slot), visible(&problem.what))?;
+                }
+                None => writeln!(out, "problem     {}", visible(&problem.what))?,
             }
         }
         for what in &check.unverified {

@@ -1,12 +1,13 @@
 //! `define`: a new slot.
 
-use slotfile::SlotType;
+use slotfile::{Data, Slot, SlotType};
 
-use super::Context;
-use super::create::open_new;
 use crate::cli::Define;
+use crate::compare::same;
+use crate::context::{self, Context};
 use crate::exit::{Exit, Failure};
 use crate::input::{self, Form};
+use crate::listing;
 
 pub(super) fn run(context: &mut Context, args: Define) -> Result<Exit, Failure> {
     let mut words = args.words.read();
@@ -22,22 +23,61 @@ pub(super) fn run(context: &mut Context, args: Define) -> Result<Exit, Failure> 
     if let Some(areas) = args.areas {
         define = define.areas(areas);
     }
-    if let Some(doc) = args.doc {
+    if let Some(doc) = &args.doc {
         define = define.doc(doc);
     }
-    if let Some(unit) = args.unit {
+    if let Some(unit) = &args.unit {
         define = define.unit(unit);
     }
+    let mut initial = None;
     if !values.is_empty() {
-        let initial = input::read(&values, Form::Words, &slot_type)
-            .map_err(|error| super::refused(error, &file, &name))?;
-        define = define.initial(initial);
+        let read = input::read(&values, Form::Words, &slot_type)
+            .map_err(|error| context::refused(error, &file, &name))?;
+        define = define.initial(read.clone());
+        initial = Some(read);
     }
     let mut options = context.options();
     let store = match args.create {
-        true => open_new(context, options.create(true), &file)?,
+        true => context.open_new(options.create(true), &file)?,
         false => context.open_with(&file, &options, Exit::DAMAGED)?,
     };
-    store.define(&name, &slot_type, define)?;
+    let slot = store.define(&name, &slot_type, define)?;
+    let ignored = ignored(&slot, initial, args.doc, args.unit, args.areas);
+    if !ignored.is_empty() {
+        context.note(&format!(
+            "{}: slot {name:?} is there already and stays as it is, with {}; `slotfile set` changes \
+             a value, the rest only `slotfile rm` and defining it anew",
+            file.display(),
+            ignored.join(", ")
+        ));
+    }
     Ok(Exit::DONE)
+}
+
+/// What was asked for, and the slot has otherwise, as it was there already.
+fn ignored(
+    slot: &Slot,
+    value: Option<Data>,
+    doc: Option<String>,
+    unit: Option<String>,
+    areas: Option<usize>,
+) -> Vec<String> {
+    let mut ignored = Vec::new();
+    let other = |asked: Option<String>, there: Option<&str>| {
+        asked.is_some_and(|asked| asked != there.unwrap_or_default())
+    };
+    let content = slot.load();
+    if value.is_some_and(|asked| !same(&asked, &content)) {
+        ignored.push(format!("the value {}", listing::shortened_data(&content)));
+    }
+    if other(doc, slot.doc()) {
+        ignored.push(slot.doc().map_or("no doc".into(), |doc| format!("the doc {doc:?}")));
+    }
+    if other(unit, slot.unit()) {
+        ignored.push(slot.unit().map_or("no unit".into(), |unit| format!("the unit {unit:?}")));
+    }
+    if areas.is_some_and(|asked| asked != slot.areas()) {
+        ignored.push(format!("{} areas", slot.areas()));
+    }
+    ignored
 }

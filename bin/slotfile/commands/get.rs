@@ -4,8 +4,8 @@ use std::io::Write;
 
 use slotfile::{Data, Slot};
 
-use super::Context;
 use crate::cli::Get;
+use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::index::Part;
 use crate::{json, value};
@@ -14,7 +14,7 @@ pub(super) fn run(context: &mut Context, args: Get) -> Result<Exit, Failure> {
     let mut words = args.words.read();
     let file = words.file()?;
     let name = words.word("NAME")?;
-    words.end()?;
+    words.end_with("get takes one NAME; `slotfile ls FILE GLOB` shows several")?;
 
     let store = context.open_to_read(&file)?;
     let slot = store.slot(&name)?;

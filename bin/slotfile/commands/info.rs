@@ -5,8 +5,8 @@ use std::io::Write;
 use serde_json::json;
 use slotfile::Opener;
 
-use super::Context;
 use crate::cli::Info;
+use crate::context::Context;
 use crate::exit::{Exit, Failure};
 
 pub(super) fn run(context: &mut Context, args: Info) -> Result<Exit, Failure> {

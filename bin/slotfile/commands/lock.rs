@@ -8,14 +8,14 @@ use std::process::{Command, ExitStatus};
 
 use slotfile::{Define, Error, ScalarType, Slot, SlotType, Store};
 
-use super::Context;
 use crate::cli::Lock;
+use crate::context::Context;
 use crate::exit::{Exit, Failure};
 
 pub(super) fn run(context: &mut Context, args: Lock) -> Result<Exit, Failure> {
     hold(context, args).map_err(|failure| match failure.exit.0 {
         124.. => failure,
-        _ => Failure::new(Exit::LOCK_FAILED, failure.message),
+        _ => Failure { exit: Exit::LOCK_FAILED, ..failure },
     })
 }
 
@@ -28,7 +28,7 @@ fn hold(context: &mut Context, args: Lock) -> Result<Exit, Failure> {
         command.remove(0);
     }
     if command.is_empty() {
-        return Err(Failure::new(Exit::USAGE, "COMMAND is missing; it follows the name"));
+        return Err(Failure::of_words("COMMAND is missing"));
     }
 
     let mut options = context.options();

@@ -1,6 +1,6 @@
 //! `rm`: removes slots.
 
-use super::Context;
+use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::words::Words;
 

@@ -1,9 +1,7 @@
 //! `set`: replaces a slot's value.
 
-use slotfile::Data;
-
-use super::Context;
 use crate::cli::Set;
+use crate::context::{self, Context};
 use crate::exit::{Exit, Failure};
 use crate::index::Part;
 use crate::input::{self, Form};
@@ -21,25 +19,21 @@ pub(super) fn run(context: &mut Context, args: Set) -> Result<Exit, Failure> {
     };
     if values.is_empty() && form != Form::Raw {
         let what = "VALUE is missing; a lone `-` reads standard input";
-        return Err(Failure::of_slot(Exit::USAGE, &file, &name, what));
+        return Err(Failure::of_words(what));
     }
 
     let store = context.open(&file)?;
     let slot = store.slot(&name)?;
     let usage = |what: String| Failure::of_slot(Exit::USAGE, &file, &name, what);
     let read = |slot_type| {
-        input::read(&values, form, slot_type).map_err(|error| super::refused(error, &file, &name))
+        input::read(&values, form, slot_type).map_err(|error| context::refused(error, &file, &name))
     };
     let Some(index) = args.index else {
         slot.store(read(slot.slot_type())?)?;
         return Ok(Exit::DONE);
     };
     let part = Part::new(slot.slot_type(), &index).map_err(usage)?;
-    let elements = match read(&part.part_type)? {
-        Data::Scalar(scalar) => value::one(scalar),
-        Data::Array(elements) => elements,
-        _ => return Err(usage("only arrays have elements".into())),
-    };
+    let elements = value::elements_of(read(&part.part_type)?).map_err(usage)?;
     slot.store_range(part.range.start, &elements)?;
     Ok(Exit::DONE)
 }

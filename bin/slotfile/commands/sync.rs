@@ -1,6 +1,6 @@
 //! `sync`: makes everything committed so far survive a power cut.
 
-use super::Context;
+use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::words::Words;
 

@@ -2,16 +2,18 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::path::Path;
 
-use slotfile::{Data, ScalarType, Slot, SlotType, Store, Transaction};
+use slotfile::{Data, Elements, Scalar, ScalarType, Slot, SlotType, Store, Transaction};
 
-use super::Context;
-use super::add::Step;
+use crate::addition::{self, Step};
 use crate::compare::{self, Comparison};
+use crate::context::Context;
 use crate::exit::{Exit, Failure};
-use crate::value;
+use crate::index::Part;
 use crate::words::Words;
+use crate::{json, value};
 
 /// What is read of standard input, at most: what has no end is refused.
 const LONGEST: u64 = 64 << 20;
@@ -53,15 +55,16 @@ struct Line {
 /// A line, as far as it can be understood without knowing the slots.
 #[derive(Debug, PartialEq, Eq)]
 enum Request {
-    Set { name: String, values: Vec<String> },
-    Add { name: String, by: String },
+    Set { name: String, index: Option<String>, json: bool, values: Vec<String> },
+    Add { name: String, index: Option<String>, by: String },
     Check { name: String, how: Comparison, with: String },
 }
 
 /// What it comes to for its slot.
 enum Action {
     Set(Data),
-    Add(ScalarType, Step, String),
+    SetElements(Range<usize>, Elements),
+    Add(ScalarType, Range<usize>, Step, String),
     Check(Comparison, Data, String),
 }
 
@@ -101,22 +104,28 @@ impl Request {
         let verb = words.next().unwrap_or_default();
         let mut rest: Vec<String> = words.collect();
         let shape = match verb.as_str() {
-            "set" => "set NAME VALUE...",
-            "add" => "add NAME [N]",
+            "set" => "set [--index INDEX] [--json] NAME VALUE...",
+            "add" => "add [--index INDEX] NAME [N]",
             "check" => "check NAME OP VALUE",
             _ => {
                 let verb = value::shown(&verb);
                 return Err(format!("{verb} is nothing to do; write set, add or check"));
             }
         };
+        let (index, json) = options(&verb, &mut rest)?;
         match (verb.as_str(), rest.len()) {
             ("set", 2..) => {
                 let values = rest.split_off(1);
-                Ok(Request::Set { name: rest.remove(0), values })
+                if values == ["-"] && !json {
+                    let what = "`-` would read standard input, and that has the lines; write the \
+                                value, or --json and \"-\" for a text of this one character";
+                    return Err(what.into());
+                }
+                Ok(Request::Set { name: rest.remove(0), index, json, values })
             }
             ("add", 1 | 2) => {
                 let by = rest.get(1).map_or("1", String::as_str).to_owned();
-                Ok(Request::Add { name: rest.remove(0), by })
+                Ok(Request::Add { name: rest.remove(0), index, by })
             }
             ("check", 3) => {
                 let how = Comparison::parse(&rest[1])?;
@@ -138,6 +147,35 @@ impl Request {
     }
 }
 
+/// Takes the options that stand before the name: `--index INDEX`, `--json`. `--` ends them.
+fn options(verb: &str, rest: &mut Vec<String>) -> Result<(Option<String>, bool), String> {
+    let (mut index, mut json) = (None, false);
+    while let Some(word) = rest.first() {
+        match word.as_str() {
+            "--index" if verb != "check" && rest.len() > 1 => {
+                index = Some(rest.remove(1));
+                rest.remove(0);
+            }
+            "--json" if verb == "set" => {
+                json = true;
+                rest.remove(0);
+            }
+            "--" => {
+                rest.remove(0);
+                break;
+            }
+            word if word.starts_with("--") => {
+                return Err(format!(
+                    "{verb} has no option {}; a name that begins so stands behind `--`",
+                    value::shown(word)
+                ));
+            }
+            _ => break,
+        }
+    }
+    Ok((index, json))
+}
+
 /// Finds the slot, and reads the line's values as its type has it.
 fn prepare(
     store: &Store,
@@ -153,21 +191,27 @@ fn prepare(
     let fail = |(exit, what): (Exit, String)| Failure::of_slot(exit, file, name, what);
     let usage = |what| fail((Exit::USAGE, what));
     let action = match request {
-        Request::Set { values, .. } => {
-            let words = values.iter().map(String::as_str);
-            Action::Set(value::from_words(words, slot.slot_type()).map_err(usage)?)
+        Request::Set { index, json, values, .. } => {
+            let read = |slot_type: &SlotType| match (json, values.as_slice()) {
+                (true, [value]) => json::read(value, slot_type),
+                (true, _) => Err("--json takes one VALUE; quote it".into()),
+                (false, values) => value::from_words(values.iter().map(String::as_str), slot_type),
+            };
+            match index {
+                None => Action::Set(read(slot.slot_type()).map_err(usage)?),
+                Some(index) => {
+                    let part = Part::new(slot.slot_type(), index).map_err(usage)?;
+                    let elements = read(&part.part_type).and_then(value::elements_of);
+                    Action::SetElements(part.range, elements.map_err(usage)?)
+                }
+            }
         }
-        Request::Add { by, .. } => match slot.slot_type() {
-            SlotType::Value(scalar) if *scalar != ScalarType::Bool => {
-                Action::Add(*scalar, Step::parse(by, *scalar).map_err(usage)?, by.clone())
-            }
-            other => {
-                return Err(fail((
-                    Exit::TYPE,
-                    format!("it is {other}, and add needs a number; use set"),
-                )));
-            }
-        },
+        Request::Add { index, by, .. } => {
+            let (scalar, range) =
+                addition::target(slot.slot_type(), index.as_deref()).map_err(fail)?;
+            let step = Step::parse(by, scalar).map_err(usage)?;
+            Action::Add(scalar, range, step, by.clone())
+        }
         Request::Check { how, with, .. } => {
             let operand = compare::operand(with, slot.slot_type()).map_err(fail)?;
             Action::Check(*how, operand, with.clone())
@@ -183,17 +227,17 @@ impl Action {
         };
         match self {
             Action::Set(data) => tx.store(slot, data.clone())?,
-            Action::Add(scalar, step, by) => {
-                let old = tx.load_range(slot, ..)?;
-                let sum = old.get(0).and_then(|old| step.from(old));
-                let Some(sum) = sum else {
-                    let (low, high) = scalar.range();
-                    let old = old.get(0).map(|old| old.to_string()).unwrap_or_default();
-                    return Err(no(format!(
-                        "{old} and {by} overflow {scalar}, which is {low} to {high}"
-                    )));
-                };
-                tx.store(slot, sum.into())?;
+            Action::SetElements(range, elements) => {
+                tx.store_range(slot, range.clone(), elements)?;
+            }
+            Action::Add(scalar, range, step, by) => {
+                let old = tx.load_range(slot, range.clone())?;
+                let old = old.get(0).unwrap_or(Scalar::zero(*scalar));
+                let sum = step.from(old).ok_or_else(|| {
+                    let what = addition::overflow(old, by, *scalar);
+                    Failure::of_slot(Exit::NO, file, slot.name(), what)
+                })?;
+                tx.store_range(slot, range.clone(), &value::one(sum))?;
             }
             Action::Check(how, with, word) => {
                 let found = tx.load(slot)?;
@@ -232,12 +276,12 @@ mod tests {
 
     fn set(name: &str, values: &[&str]) -> Request {
         let values = values.iter().map(|value| value.to_string()).collect();
-        Request::Set { name: name.into(), values }
+        Request::Set { name: name.into(), index: None, json: false, values }
     }
 
     #[test]
     fn lines_are_quoted_as_in_sh() {
-        let add = |by: &str| Request::Add { name: "x".into(), by: by.into() };
+        let add = |by: &str| Request::Add { name: "x".into(), index: None, by: by.into() };
         let input =
             "# a comment\n\n  set a 1 2  # and another\nset 'a b' \"c # d\" \\#\nadd x\nadd x -5\n";
         let expected = [
@@ -262,6 +306,10 @@ mod tests {
             ("set a", 1),
             ("\nadd", 2),
             ("add a 1 2", 1),
+            ("set a -", 1),
+            ("set --index 1", 1),
+            ("set --raw a 1", 1),
+            ("check --index 1 a eq 1", 1),
             ("set a 1\ncheck a eq", 2),
             ("check a == 1", 1),
             ("check a eq 1 2", 1),

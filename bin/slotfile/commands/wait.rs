@@ -1,8 +1,8 @@
 //! `wait`: until a slot's value compares like this with a word.
 
-use super::Context;
 use crate::cli::Wait;
 use crate::compare::{Comparison, operand};
+use crate::context::Context;
 use crate::exit::{Exit, Failure};
 
 pub(super) fn run(context: &mut Context, args: Wait) -> Result<Exit, Failure> {

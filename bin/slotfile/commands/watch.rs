@@ -5,18 +5,18 @@ use std::time::{Instant, SystemTime};
 
 use slotfile::Change;
 
-use super::Context;
-use super::ls::shortened_data;
 use crate::cli::Watch;
+use crate::context::Context;
+use crate::display;
 use crate::exit::{Exit, Failure};
-use crate::json;
 use crate::output::{Output, end_when_nobody_reads};
+use crate::{json, listing};
 
 pub(super) fn run(context: &mut Context, args: Watch) -> Result<Exit, Failure> {
     let mut words = args.words.read();
     let file = words.file()?;
     let pattern = words.optional()?;
-    words.end()?;
+    words.end_with("watch takes one GLOB; quote it, or the shell makes words of it")?;
     let pattern = pattern.as_deref().unwrap_or("*");
     // A time that no clock can tell is for ever.
     let until = args.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
@@ -44,14 +44,20 @@ pub(super) fn run(context: &mut Context, args: Watch) -> Result<Exit, Failure> {
 }
 
 fn write(out: &mut Output, change: &Change, json: bool) -> Result<(), Failure> {
-    let Change { slot, version, content, .. } = change;
-    if json {
-        let time = humantime::format_rfc3339_micros(SystemTime::now());
+    let Change { slot, version, content, removed, .. } = change;
+    let (name, slot_type) = (slot.name(), slot.slot_type());
+    let time = humantime::format_rfc3339_micros(SystemTime::now());
+    if json && *removed {
+        let (name, slot_type) = (json::string(name), json::string(&slot_type.to_string()));
+        writeln!(out, r#"{{"name":{name},"type":{slot_type},"removed":true,"time":"{time}"}}"#)?;
+    } else if json {
         write!(out, "{{")?;
-        json::write_slot(out, slot.name(), slot.slot_type(), *version, content)?;
+        json::write_slot(out, name, slot_type, *version, content)?;
         writeln!(out, r#","time":"{time}"}}"#)?;
+    } else if *removed {
+        writeln!(out, "{}  removed", display::name(name))?;
     } else {
-        writeln!(out, "{}  {version}  {}", slot.name(), shortened_data(content))?;
+        writeln!(out, "{}  {version}  {}", display::name(name), listing::shortened_data(content))?;
     }
     Ok(())
 }

@@ -12,15 +12,14 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-pub(crate) use team::Role;
-
 use slotfile::Store;
 
 use self::slots::{ADDED_BY_EACH, ADDERS, ELEMENTS, Machine, Slots};
 use self::team::Worker;
-use super::Context;
-use crate::cli::Demo;
+use crate::cli::{Demo, Role};
+use crate::context::Context;
 use crate::exit::{Exit, Failure};
+use crate::listing;
 
 /// How long reader, mirror and sampler are at work.
 const WATCHED: Duration = Duration::from_secs(2);
@@ -37,7 +36,8 @@ pub(super) fn run(context: &mut Context, args: Demo) -> Result<Exit, Failure> {
         return workers::run(role, &store);
     }
     let mut options = context.options();
-    let store = super::create::open_new(context, options.create(true), &file)?;
+    let store = context.open_new(options.create(true), &file)?;
+    refuse_a_store_in_use(&store, &file)?;
     let slots = Slots::open(&store)?;
     // Two demos on one file would find each other's additions.
     let running = store.value::<bool>(slots::RUNNING)?;
@@ -53,6 +53,21 @@ pub(super) fn run(context: &mut Context, args: Demo) -> Result<Exit, Failure> {
     Ok(if show.wrong == 0 { Exit::DONE } else { Exit::NO })
 }
 
+/// The demo's slots have no place in a store that is there for something else.
+fn refuse_a_store_in_use(store: &Store, file: &Path) -> Result<(), Failure> {
+    let slots = store.slots()?;
+    if slots.is_empty() || slots.iter().any(|slot| slot.name() == slots::RUNS) {
+        return Ok(());
+    }
+    let what = format!(
+        "{}: a store of {} slots, none of them the demo's; name a file that is not there, and it \
+         makes one",
+        file.display(),
+        slots.len()
+    );
+    Err(Failure::new(Exit::NO, what))
+}
+
 /// Prints, and counts what should not be.
 struct Show<'a> {
     context: &'a mut Context,
@@ -61,6 +76,9 @@ struct Show<'a> {
 
 impl Show<'_> {
     fn line(&mut self, text: impl std::fmt::Display) -> Result<(), Failure> {
+        if self.context.everywhere.quiet {
+            return Ok(());
+        }
         let out = &mut self.context.out;
         writeln!(out, "{text}")?;
         out.flush()?;
@@ -242,7 +260,9 @@ fn a_killed_writer(show: &mut Show<'_>, file: &Path, slots: &Slots) -> Result<()
 
 fn what_is_there(show: &mut Show<'_>, file: &Path, store: &Store) -> Result<(), Failure> {
     show.title("What is in the file now, for any process that opens it")?;
-    super::ls::table(&mut show.context.out, &store.slots()?, false)?;
+    if !show.context.everywhere.quiet {
+        listing::table(&mut show.context.out, &store.slots()?, false, true)?;
+    }
     let verdict = match show.wrong {
         0 => "All totals are exact.".to_owned(),
         wrong => show.context.out.red(&format!("{wrong} of the checks failed: see WRONG above.")),

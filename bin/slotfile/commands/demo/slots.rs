@@ -13,6 +13,7 @@ pub(super) const ELEMENTS: usize = 10;
 /// Numbers in the arrays that are written whole.
 const MIRRORED: usize = 4096;
 
+pub(super) const RUNS: &str = "demo/runs";
 pub(super) const COUNTER: &str = "demo/counter";
 pub(super) const RUNNING: &str = "demo/running";
 
@@ -31,7 +32,7 @@ pub(super) struct Slots {
 impl Slots {
     pub(super) fn open(store: &Store) -> Result<Slots, Failure> {
         Ok(Slots {
-            runs: store.value("demo/runs")?,
+            runs: store.value(RUNS)?,
             counter: store.value(COUNTER)?,
             elements: store.array("demo/elements", ELEMENTS)?,
             mirror: store.array("demo/mirror", MIRRORED)?,

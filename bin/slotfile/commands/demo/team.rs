@@ -10,22 +10,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use clap::ValueEnum;
 
+use crate::cli::Role;
 use crate::exit::{Exit, Failure};
-
-/// What a worker does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Role {
-    /// Adds 1, again and again.
-    Adder,
-    /// Writes equal numbers.
-    Mirror,
-    /// Checks that they are equal.
-    Reader,
-    /// Writes the machine's figures.
-    Sampler,
-    /// Is killed in the middle of an update.
-    Victim,
-}
 
 /// A worker that runs. Dropped, it is killed.
 pub(super) struct Worker {

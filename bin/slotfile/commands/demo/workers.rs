@@ -10,7 +10,7 @@ use slotfile::Store;
 use sysinfo::System;
 
 use super::slots::{ADDED_BY_EACH, ELEMENTS, Machine, Slots};
-use super::team::Role;
+use crate::cli::Role;
 use crate::exit::{Exit, Failure};
 
 pub(super) fn run(role: Role, store: &Store) -> Result<Exit, Failure> {

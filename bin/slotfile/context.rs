@@ -1,0 +1,157 @@
+//! What every verb has at hand: the options for all of them, the output, and opening stores.
+
+use std::ffi::OsString;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use slotfile::{Error, OpenOptions, Recovery, Store};
+
+use crate::cli::Everywhere;
+use crate::display::quoted;
+use crate::exit::{Exit, Failure};
+use crate::input::Refused;
+use crate::output::{Output, complain};
+
+/// What every verb has at hand.
+pub(crate) struct Context {
+    pub(crate) out: Output,
+    pub(crate) everywhere: Everywhere,
+    /// What was changed, to be said if the output of it cannot be written.
+    pub(crate) changed: Option<String>,
+}
+
+impl Context {
+    /// How the options say that a store is to be opened.
+    pub(crate) fn options(&self) -> OpenOptions {
+        let Everywhere { no_sync, lock_timeout, read_only, any_file_system, .. } = self.everywhere;
+        let mut options = OpenOptions::new();
+        options.read_only(read_only).any_file_system(any_file_system);
+        if no_sync {
+            options.sync_every(None);
+        }
+        if lock_timeout.is_some() {
+            options.lock_timeout(lock_timeout);
+        }
+        options
+    }
+
+    pub(crate) fn open(&self, file: &Path) -> Result<Store, Failure> {
+        Ok(self.open_with(file, &self.options(), Exit::DAMAGED)?)
+    }
+
+    /// For the verbs that only look: they need no more than permission to read.
+    pub(crate) fn open_to_read(&self, file: &Path) -> Result<Store, Failure> {
+        Ok(self.open_with(file, self.options().read_only(true), Exit::DAMAGED)?)
+    }
+
+    /// For the verbs that wait: whoever may write the file is woken by a change, others have
+    /// to look for it again and again.
+    pub(crate) fn open_to_wait(&self, file: &Path) -> Result<Store, Failure> {
+        match self.open_with(file, &self.options(), Exit::DAMAGED) {
+            Err(Error::PermissionDenied { .. } | Error::Io { .. }) => self.open_to_read(file),
+            opened => Ok(opened?),
+        }
+    }
+
+    /// Says what opening has found, if it is not what people expect. Should the file be
+    /// truncated while it is open, the run ends with this code.
+    pub(crate) fn open_with(
+        &self,
+        file: &Path,
+        options: &OpenOptions,
+        truncated: Exit,
+    ) -> Result<Store, Error> {
+        let shown = file.display();
+        let what = "the file was truncated while it was open; restore it from a copy";
+        slotfile::exit_on_truncation(format!("slotfile: {shown}: {what}\n"), truncated.0.into())?;
+        let store = options.open(file).inspect_err(|error| self.hint_at_order(file, error))?;
+        let dropped = |newer_dropped: bool| match newer_dropped {
+            true => "; a newer one was not completed, or its record cannot be read",
+            false => "",
+        };
+        match store.recovery() {
+            Recovery::Restored { epoch, newer_dropped } => self.note(&format!(
+                "{shown}: the machine was restarted, or the file copied: restored to sync \
+                 {epoch}{}",
+                dropped(newer_dropped)
+            )),
+            Recovery::Frozen { epoch, newer_dropped } => self.note(&format!(
+                "{shown}: the machine was restarted, and the file cannot be written: this is sync \
+                 {epoch}, read into memory{}",
+                dropped(newer_dropped)
+            )),
+            Recovery::Emptied => self.note(&format!(
+                "{shown}: emptied, as a store made with --no-checkpoint is when the machine was \
+                 restarted, or the file copied: `slotfile copy` makes copies that keep their content"
+            )),
+            _ => {}
+        }
+        Ok(store)
+    }
+
+    /// Makes a new store, or opens one with options that create. What is missing then is the
+    /// folder.
+    pub(crate) fn open_new(&self, options: &OpenOptions, file: &Path) -> Result<Store, Failure> {
+        self.open_with(file, options, Exit::DAMAGED).map_err(|error| no_folder(error, file))
+    }
+
+    /// `slotfile get hits state.slots`: an easy slip.
+    fn hint_at_order(&self, file: &Path, error: &Error) {
+        let is_missing = matches!(error, Error::NotFound { slot: None, link: None, .. });
+        let words: Vec<OsString> = std::env::args_os().collect();
+        let at = words.iter().position(|word| word.as_os_str() == file.as_os_str());
+        let next = at.and_then(|at| words.get(at + 1)).map(Path::new);
+        if let Some(next) = next.filter(|next| is_missing && next.is_file()) {
+            let next = quoted(&next.to_string_lossy());
+            self.note(&format!("FILE stands before all else: {next} is a file"));
+        }
+    }
+
+    /// Shows how many bytes of `all` are done, where somebody is looking.
+    pub(crate) fn progress(&self, done: &str, all: u64) -> ProgressBar {
+        if self.everywhere.quiet {
+            return ProgressBar::hidden();
+        }
+        // Drawn to standard error, and only if that is a terminal.
+        let template = "{spinner} {bytes} of {total_bytes} {msg} ({bytes_per_sec})";
+        let style = ProgressStyle::with_template(template);
+        let bar = ProgressBar::new(all)
+            .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+            .with_message(done.to_owned());
+        // Goes on turning where nothing is counted, as while the disk writes.
+        bar.enable_steady_tick(std::time::Duration::from_millis(200));
+        bar
+    }
+
+    /// A hint that is no result, for people.
+    pub(crate) fn note(&self, message: &str) {
+        if !self.everywhere.quiet {
+            complain(message);
+        }
+    }
+}
+
+/// Bytes of all slots' contents.
+pub(crate) fn content(store: &Store) -> Result<u64, Failure> {
+    Ok(store.slots()?.iter().map(|slot| slot.size() as u64).sum())
+}
+
+/// The error of a new file: what is not there is its folder.
+pub(crate) fn no_folder(error: Error, file: &Path) -> Failure {
+    match error {
+        Error::Io { source, .. } if source.kind() == ErrorKind::NotFound => {
+            let what = "its folder is not there; make that first, with `mkdir`";
+            Failure::new(Exit::ABSENT, format!("{}: {what}", file.display()))
+        }
+        error => error.into(),
+    }
+}
+
+/// A value that this slot cannot take, or could not be read.
+pub(crate) fn refused(refused: Refused, file: &Path, slot: &str) -> Failure {
+    match refused {
+        Refused::Value(what) => Failure::of_slot(Exit::USAGE, file, slot, what),
+        Refused::Input(failure) => failure,
+    }
+}

@@ -341,7 +341,8 @@ fn open_existing(request: &Request<'_>) -> Result<Option<SharedSession>> {
         // Without O_NONBLOCK, a pipe that has taken the file's place would hang us.
         File::options().read(true).write(writable).custom_flags(libc::O_NONBLOCK).open(path)
     })
-    .map_err(cannot_open)?;
+    // Files of /proc cannot be mapped, not even for a lock: what they are is the better answer.
+    .map_err(|e| not_a_store(path).unwrap_or_else(|| cannot_open(e)))?;
     let metadata = file.metadata().map_err(cannot_open)?;
     check_kind(path, &metadata)?;
     check_file_system(request, &file)?;
@@ -521,6 +522,12 @@ fn restore_to_read(attachment: &Attachment) -> Result<(Arc<Attachment>, Recovery
     directory::check(&reading)?;
     reading.announce()?;
     Ok((reading, recovery))
+}
+
+/// The error of a file that can be read and is no store.
+fn not_a_store(path: &Path) -> Option<Error> {
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).ok()?;
+    read_header(path, &file).err().filter(|error| matches!(error, Error::NotAStore { .. }))
 }
 
 /// Reads from the beginning of the file as much as there is: those of /proc and /sys tell another

@@ -6,13 +6,13 @@ use std::time::Duration;
 use crate::attach::Attachment;
 use crate::cell::CellRegion;
 use crate::checkpoint::{self, Mark, Record};
+use crate::copies;
 use crate::data::TEXT_LEN;
 use crate::directory;
 use crate::dtype::SlotType;
 use crate::error::{Error, Result};
 use crate::layout::{Descriptor, FLAG_NO_CHECKPOINT, TABLE_ENTRIES, live};
 use crate::protocol::{self, Form, Memory, Patience, REMOVED, STALE};
-use crate::recovery;
 
 /// What [`Store::check`](crate::Store::check) found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -187,20 +187,20 @@ fn check_checkpoint(
         true => protocol::lock(&lock, attachment, Form::Lock, &mut patience).ok(),
         false => None,
     };
-    let (file, regions) = (attachment.map.file(), &attachment.header.regions);
+    let (disk, regions) = (attachment.disk(), &attachment.header.regions);
     let cannot = |e| Error::io(&attachment.path, "cannot read the checkpoint", e);
     // Acquire: stored after the record was written.
     let acked = attachment.live.load(live::ACKED, Acquire);
     let is_mark_damaged =
-        || Mark::read(file, regions).map(|mark| mark == Mark::Damaged).map_err(cannot);
+        || Mark::read(disk, regions).map(|mark| mark == Mark::Damaged).map_err(cannot);
     // Twice: who only reads has no lock, and may meet it half-written.
     if is_mark_damaged()? && is_mark_damaged()? {
         check.note(None, "the mark of the last sync is damaged; the next sync writes it anew");
     }
     for number in 0..2 {
-        let record = Record::read(file, regions, number).map_err(cannot)?;
+        let record = Record::read(disk, regions, number).map_err(cannot)?;
         let Some(record) = record.filter(|record| record.epoch == acked) else { continue };
-        if let Err(error) = recovery::check_whole(attachment, &record) {
+        if let Err(error) = copies::check_whole(attachment, &record) {
             let moved_on = attachment.live.load(live::ACKED, Acquire) != acked;
             if held.is_none() && moved_on {
                 let what = "the checkpoint: it was replaced while it was being read";

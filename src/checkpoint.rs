@@ -5,18 +5,17 @@
 //! then the record that is not in use; so whatever it is interrupted by, the record in use
 //! and all that it names are untouched. Nothing here knows of the live slots.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::disk::{self, Disk, Range};
 use crate::dtype::SlotType;
 use crate::layout::{
     Descriptor, Header, LARGE_UNIT, LINE, PAGE, Regions, SMALL_ENTRY, SMALL_UNIT, UNIT_HEAD,
 };
+use crate::mutant::planted;
 use crate::protocol::{self, Control, REMOVED};
-use crate::sys;
 
 /// What a copy begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
@@ -102,7 +101,7 @@ impl Place {
     }
 
     /// The bytes of one copy, to sync.
-    pub(crate) fn range(&self, choice: Choice) -> (u64, u64) {
+    pub(crate) fn range(&self, choice: Choice) -> Range {
         (self.head(choice), self.stride)
     }
 
@@ -116,7 +115,7 @@ impl Place {
     /// Writes one copy; returns its CRC.
     pub(crate) fn write(
         &self,
-        file: &File,
+        disk: &dyn Disk,
         choice: Choice,
         epoch: u64,
         tag: Tag,
@@ -131,31 +130,67 @@ impl Place {
             // One page, one write: the page is never half old in the cache.
             let mut page = bytemuck::bytes_of(&head).to_vec();
             page.extend_from_slice(data);
-            sys::write_at(file, &page, at)?;
+            disk.write(at, &page)?;
         } else {
-            sys::write_at(file, data, at + self.data)?;
-            sys::write_at(file, bytemuck::bytes_of(&head), at)?;
+            disk.write(at + self.data, data)?;
+            disk.write(at, bytemuck::bytes_of(&head))?;
         }
         Ok(head.crc)
     }
 
     /// A copy's head alone, if it is one of this unit.
-    pub(crate) fn read_head(&self, file: &File, choice: Choice) -> io::Result<Option<CopyHead>> {
+    pub(crate) fn read_head(&self, disk: &dyn Disk, choice: Choice) -> Result<CopyHead, Missing> {
         let mut head = CopyHead::zeroed();
-        file.read_exact_at(bytemuck::bytes_of_mut(&mut head), self.head(choice))?;
-        Ok((head.unit == self.unit && head.len as usize <= self.len).then_some(head))
+        disk.read(self.head(choice), bytemuck::bytes_of_mut(&mut head))?;
+        let fits = head.unit == self.unit && head.len as usize <= self.len;
+        if fits { Ok(head) } else { Err(Missing::Damaged) }
     }
 
-    /// A whole copy, if its CRC is right.
+    /// A whole copy.
     pub(crate) fn read(
         &self,
-        file: &File,
+        disk: &dyn Disk,
         choice: Choice,
-    ) -> io::Result<Option<(CopyHead, Vec<u8>)>> {
-        let Some(head) = self.read_head(file, choice)? else { return Ok(None) };
+    ) -> Result<(CopyHead, Vec<u8>), Missing> {
+        let head = self.read_head(disk, choice)?;
         let mut data = vec![0; head.len as usize];
-        file.read_exact_at(&mut data, self.head(choice) + self.data)?;
-        Ok((copy_crc(&head, &data) == head.crc).then_some((head, data)))
+        disk.read(self.head(choice) + self.data, &mut data)?;
+        if copy_crc(&head, &data) == head.crc { Ok((head, data)) } else { Err(Missing::Damaged) }
+    }
+}
+
+/// Why a copy is not to be had.
+#[derive(Debug)]
+pub(crate) enum Missing {
+    /// Its CRC is wrong, or it is another unit's.
+    Damaged,
+    /// The file ends before it does: of what was written before a power cut, the file's
+    /// length may be lost.
+    BeyondEnd,
+    /// The disk cannot read it.
+    Unreadable(io::Error),
+    /// Something else went wrong, that says nothing of the copy.
+    Failed(io::Error),
+}
+
+impl From<io::Error> for Missing {
+    fn from(error: io::Error) -> Missing {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof if !planted!(ShortReadFails) => Missing::BeyondEnd,
+            _ if disk::is_unreadable(&error) && !planted!(UnreadableFails) => {
+                Missing::Unreadable(error)
+            }
+            _ => Missing::Failed(error),
+        }
+    }
+}
+
+/// What was read, if it is to be had; an error if that cannot be told.
+pub(crate) fn if_there<T>(read: Result<T, Missing>) -> io::Result<Option<T>> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(Missing::Failed(error)) => Err(error),
+        Err(_) => Ok(None),
     }
 }
 
@@ -193,16 +228,22 @@ pub(crate) fn large_units(descriptor: &Descriptor) -> u64 {
     descriptor.content_len().div_ceil(LARGE_UNIT)
 }
 
+/// Bytes of both copies of all units that a slot is in.
+pub(crate) fn copies_len(descriptor: &Descriptor) -> u64 {
+    if is_small(descriptor) {
+        return 2 * SMALL_UNIT;
+    }
+    2 * (large_units(descriptor) * PAGE + descriptor.content_len().next_multiple_of(PAGE))
+}
+
 /// Whether a slot's units and copies are where a store can have them: every number of it
 /// comes from the file.
 pub(crate) fn check_places(descriptor: &Descriptor, header: &Header) -> Option<()> {
-    let (count, len, place_fits) = if is_small(descriptor) {
+    let (count, place_fits) = if is_small(descriptor) {
         let end = descriptor.place.checked_add(entry_len(descriptor))?;
-        (1, 2 * SMALL_UNIT, descriptor.place >= UNIT_HEAD && end <= SMALL_UNIT)
+        (1, descriptor.place >= UNIT_HEAD && end <= SMALL_UNIT)
     } else {
-        let units = large_units(descriptor);
-        let data = descriptor.content_len().next_multiple_of(PAGE);
-        (units, 2 * (units * PAGE + data), descriptor.place == PAGE)
+        (large_units(descriptor), descriptor.place == PAGE)
     };
     // A unit's two copies take two pages at least.
     let most_units = header.max_size / (2 * PAGE);
@@ -210,7 +251,7 @@ pub(crate) fn check_places(descriptor: &Descriptor, header: &Header) -> Option<(
         && descriptor.first_unit.checked_add(count)? <= most_units
         && descriptor.copies.is_multiple_of(PAGE)
         && descriptor.copies >= header.regions.runs
-        && descriptor.copies.checked_add(len)? <= header.max_size;
+        && descriptor.copies.checked_add(copies_len(descriptor))? <= header.max_size;
     fits.then_some(())
 }
 
@@ -340,11 +381,17 @@ impl Record {
         [bytemuck::bytes_of(&head), &choices].concat()
     }
 
-    /// Reads record 0 or 1; `None` unless its CRC is right and its numbers can be.
-    pub(crate) fn read(file: &File, regions: &Regions, number: u64) -> io::Result<Option<Record>> {
+    /// Reads record 0 or 1; `None` unless it can be read, its CRC is right and its numbers can be.
+    pub(crate) fn read(
+        disk: &dyn Disk,
+        regions: &Regions,
+        number: u64,
+    ) -> io::Result<Option<Record>> {
         let at = regions.records + number * regions.record_len;
         let mut head = RecordHead::zeroed();
-        file.read_exact_at(bytemuck::bytes_of_mut(&mut head), at)?;
+        if !disk::read_if_there(disk, at, bytemuck::bytes_of_mut(&mut head))? {
+            return Ok(None);
+        }
         let lines = u32::try_from(head.lines).unwrap_or(u32::MAX);
         if !EPOCHS.contains(&head.epoch)
             || head.lines > regions.directory_lines
@@ -359,8 +406,8 @@ impl Record {
             return Ok(None);
         }
         let mut choices = vec![0; len];
-        file.read_exact_at(&mut choices, at + RECORD_HEAD as u64)?;
-        if record_crc(&head, &choices) != head.crc {
+        let there = disk::read_if_there(disk, at + RECORD_HEAD as u64, &mut choices)?;
+        if !there || record_crc(&head, &choices) != head.crc {
             return Ok(None);
         }
         let (page_choices, unit_choices) = choices.split_at(page_bytes);
@@ -376,16 +423,16 @@ impl Record {
     }
 
     /// Whether record 0 or 1 is as a restore, or the store's creation, has left it: zeros.
-    pub(crate) fn is_erased(file: &File, regions: &Regions, number: u64) -> io::Result<bool> {
+    pub(crate) fn is_erased(disk: &dyn Disk, regions: &Regions, number: u64) -> io::Result<bool> {
         let mut page = [0; PAGE as usize];
-        file.read_exact_at(&mut page, regions.records + number * regions.record_len)?;
-        Ok(page == [0; PAGE as usize])
+        let at = regions.records + number * regions.record_len;
+        Ok(disk::read_if_there(disk, at, &mut page)? && page == [0; PAGE as usize])
     }
 
     /// Makes record 0 or 1 one that there never was.
-    pub(crate) fn erase(file: &File, regions: &Regions, number: u64) -> io::Result<()> {
+    pub(crate) fn erase(disk: &dyn Disk, regions: &Regions, number: u64) -> io::Result<()> {
         let at = regions.records + number * regions.record_len;
-        sys::write_at(file, &[0; PAGE as usize], at)
+        disk.write(at, &[0; PAGE as usize])
     }
 }
 
@@ -417,13 +464,16 @@ pub(crate) fn mix(unit: u64, epoch: u64, crc: u32) -> u64 {
 
 /// The mark: the epoch of the last acknowledged sync, with its CRC. Written without a
 /// flush; if it is there, the record it names must be, too.
-pub(crate) fn write_mark(file: &File, regions: &Regions, epoch: u64) -> io::Result<()> {
+pub(crate) fn write_mark(disk: &dyn Disk, regions: &Regions, epoch: u64) -> io::Result<()> {
+    if planted!(NoMark) {
+        return Ok(());
+    }
     let epoch = epoch.to_le_bytes();
     let crc = crc32fast::hash(&epoch).to_le_bytes();
     let mut mark = [0; 16];
     mark[..8].copy_from_slice(&epoch);
     mark[8..12].copy_from_slice(&crc);
-    sys::write_at(file, &mark, regions.mark)
+    disk.write(regions.mark, &mark)
 }
 
 /// What is in the mark's place.
@@ -433,14 +483,17 @@ pub(crate) enum Mark {
     Absent,
     /// The epoch of an acknowledged sync.
     Of(u64),
-    /// Neither. It lies within one sector, so that no power cut tears it: this is damage.
+    /// Neither, or it cannot be read. It lies within one sector, so that no power cut tears it:
+    /// this is damage.
     Damaged,
 }
 
 impl Mark {
-    pub(crate) fn read(file: &File, regions: &Regions) -> io::Result<Mark> {
+    pub(crate) fn read(disk: &dyn Disk, regions: &Regions) -> io::Result<Mark> {
         let mut mark = [0; 16];
-        file.read_exact_at(&mut mark, regions.mark)?;
+        if !disk::read_if_there(disk, regions.mark, &mut mark)? {
+            return Ok(Mark::Damaged);
+        }
         if mark == [0; 16] {
             return Ok(Mark::Absent);
         }
@@ -456,6 +509,7 @@ impl Mark {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::os::unix::fs::FileExt;
 
     fn choice() -> impl Strategy<Value = Choice> {
         prop_oneof![Just(Choice::Absent), Just(Choice::A), Just(Choice::B)]

@@ -5,13 +5,15 @@ use std::collections::BTreeSet;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::attach::Attachment;
-use crate::checkpoint::{self, Choice, DIRECTORY, Place, Record, UNKNOWN, mix, tag_of};
+use crate::checkpoint::{self, Choice, DIRECTORY, Place, Record, UNKNOWN, if_there, mix, tag_of};
 use crate::clock::seconds_since_1970;
 use crate::cut::{self, Settled, Slots};
 use crate::directory;
+use crate::disk::Range;
 use crate::error::{Error, Result};
 use crate::layout::{Descriptor, GRANULE, LARGE_UNIT, LINE, PAGE, UNIT_HEAD, live};
 use crate::memory::AnyMemory;
+use crate::mutant::planted;
 use crate::protocol::{Control, Memory, Patience};
 use crate::space;
 use crate::sys;
@@ -21,16 +23,31 @@ use crate::unit::{SlotPlace, Unit, Writer, cannot_sync};
 const PART: u64 = 16 << 20;
 
 /// The whole file, in parts.
-pub(crate) fn parts(len: u64) -> impl Iterator<Item = (u64, u64)> + Clone {
+pub(crate) fn parts(len: u64) -> impl Iterator<Item = Range> {
     (0..len.div_ceil(PART)).map(move |i| (i * PART, PART.min(len - i * PART)))
 }
 
 /// Makes the whole file survive a power cut. In parts first, as it may take long.
 pub(crate) fn flush(attachment: &Attachment) -> std::io::Result<()> {
-    let file = attachment.map.file();
-    let len = file.metadata()?.len();
-    sys::write_out(file, parts(len), || attachment.note_progress())?;
-    file.sync_all()
+    let disk = attachment.disk();
+    let parts: Vec<Range> = parts(disk.length()?).collect();
+    disk.write_out(&parts, &mut || attachment.note_progress())?;
+    disk.flush_all()
+}
+
+/// Makes what was written to these ranges survive a power cut. The last one is the record.
+fn make_last(attachment: &Attachment, ranges: &[Range]) -> std::io::Result<()> {
+    let disk = attachment.disk();
+    if !disk.flushes_ranges() && !planted!(RangeFlushAnywhere) {
+        return if planted!(NoFlush) { Ok(()) } else { disk.flush_all() };
+    }
+    if !planted!(NoWriteOut) {
+        disk.write_out(ranges, &mut || attachment.note_progress())?;
+    }
+    match ranges.last() {
+        Some(record) if !planted!(NoFlush) => disk.flush(*record),
+        _ => Ok(()),
+    }
 }
 
 /// The epoch of the last acknowledged sync, if the live header has one.
@@ -97,7 +114,7 @@ impl Tracked {
     /// Writes the record that names these copies, and makes both last.
     fn commit(&mut self, attachment: &Attachment, written: &[u64]) -> Result<()> {
         let cannot = |e| cannot_sync(attachment, e);
-        let (file, regions) = (attachment.map.file(), &attachment.header.regions);
+        let (disk, regions) = (attachment.disk(), &attachment.header.regions);
         let mut record = self.record.clone();
         record.epoch += 1;
         record.lines = self.lines;
@@ -110,7 +127,10 @@ impl Tracked {
                 _ => record.pages.set((number & !DIRECTORY) as usize, choice),
             }
         }
-        let (bytes, number) = (record.encode(), 1 - self.number);
+        let (bytes, mut number) = (record.encode(), 1 - self.number);
+        if planted!(RecordByParity) {
+            number = record.epoch % 2;
+        }
         let (at, len) = (regions.records + number * regions.record_len, bytes.len() as u64);
         if len > self.room {
             let room = len.next_multiple_of(GRANULE);
@@ -122,14 +142,22 @@ impl Tracked {
         }
         // Copies and record may reach the disk in any order: a record is whole only with all
         // copies that it names, and nothing is acknowledged before the flush.
-        sys::write_at(file, &bytes, at).map_err(cannot)?;
+        if planted!(MarkEarly) {
+            checkpoint::write_mark(disk, regions, record.epoch).map_err(cannot)?;
+        }
+        disk.write(at, &bytes).map_err(cannot)?;
         let copies = written.iter().map(|number| {
             let unit = self.unit(*number);
-            unit.place.range(unit.choice.other())
+            unit.place.range(unit.written.expect("only such are named").0)
         });
-        let ranges = copies.chain([(at, len)]);
-        sys::write_out(file, ranges, || attachment.note_progress()).map_err(cannot)?;
-        attachment.map.flush(at, len).map_err(cannot)?;
+        let ranges: Vec<Range> = copies.chain([(at, len)]).collect();
+        let mut lasting = make_last(attachment, &ranges);
+        if planted!(FlushAgain) && lasting.is_err() {
+            lasting = make_last(attachment, &ranges);
+        }
+        if !planted!(AcknowledgeFailed) {
+            lasting.map_err(cannot)?;
+        }
         // Committed. What was written is in use from here on.
         store_acked(attachment, record.epoch);
         for number in written {
@@ -163,8 +191,7 @@ impl Tracked {
 
     /// Writes the mark, see [`checkpoint::write_mark`].
     pub(crate) fn write_mark(&self, attachment: &Attachment) -> Result<()> {
-        let (file, regions) = (attachment.map.file(), &attachment.header.regions);
-        checkpoint::write_mark(file, regions, self.record.epoch)
+        checkpoint::write_mark(attachment.disk(), &attachment.header.regions, self.record.epoch)
             .map_err(|e| cannot_sync(attachment, e))
     }
 
@@ -183,22 +210,24 @@ impl Tracked {
     /// What the record in use says: the acknowledged one; where the live header has none,
     /// the one that opening would choose.
     pub(crate) fn load(attachment: &Attachment) -> Result<Tracked> {
-        let (file, regions) = (attachment.map.file(), &attachment.header.regions);
+        let (disk, regions) = (attachment.disk(), &attachment.header.regions);
         let cannot = |e| cannot_sync(attachment, e);
         let mut found = Vec::new();
         for number in 0..2 {
-            if let Some(record) = Record::read(file, regions, number).map_err(cannot)? {
+            if let Some(record) = Record::read(disk, regions, number).map_err(cannot)? {
                 found.push((number, record));
             }
         }
         found.sort_by_key(|(_, record)| std::cmp::Reverse(record.epoch));
         let acked = acked(attachment);
         let chosen = found.iter().position(|(_, record)| Some(record.epoch) == acked);
+        let chosen = chosen.filter(|_| !planted!(BuildsOnTheNewest));
         let newest = || (!found.is_empty()).then_some(0);
         let Some(chosen) = chosen.or_else(newest) else {
             return Err(Error::corrupt(&attachment.path, "both of its commit records are damaged"));
         };
-        if Some(found[chosen].1.epoch) != acked && attachment.writable {
+        let acknowledged = Some(found[chosen].1.epoch) == acked;
+        if !acknowledged && attachment.writable && !planted!(LoadsWithoutFlush) {
             // It may never have reached the disk; what it names must, before it is built on.
             flush(attachment).map_err(cannot)?;
         }
@@ -230,15 +259,18 @@ impl Tracked {
         Ok(tracked)
     }
 
-    /// Reads of each copy in use what it adds to the sum, and which versions it is of.
-    /// Slots whose copy is damaged count as never synced: they are written anew.
+    /// Reads of each copy in use what it adds to the sum, and which versions it is of. Slots whose
+    /// copy is not to be had count as never synced: they are written anew. So do all, if the copies
+    /// are not those that the record was made of: the disk has lost a write, and one that it has
+    /// not may be right or wrong.
     fn load_copies(&mut self, attachment: &Attachment) -> Result<()> {
         let Tracked { pages, units, slots, places, .. } = self;
         let seen = &mut slots.seen;
-        let file = attachment.map.file();
+        let disk = attachment.disk();
         let cannot = |e| cannot_sync(attachment, e);
         for unit in pages.iter_mut().filter(|unit| unit.choice != Choice::Absent) {
-            if let Some((head, _)) = unit.place.read(file, unit.choice).map_err(cannot)? {
+            let read = if_there(unit.place.read(disk, unit.choice));
+            if let Some((head, _)) = read.map_err(cannot)? {
                 unit.share = mix(head.unit, head.epoch, head.crc);
                 unit.used = head.len as usize;
             }
@@ -248,12 +280,10 @@ impl Tracked {
             let small = unit.slots.iter().any(|i| places[*i].small_at.is_some());
             // Of a large unit the head is enough, and its data may be much.
             let read = match small {
-                true => unit.place.read(file, unit.choice),
-                false => {
-                    unit.place.read_head(file, unit.choice).map(|h| h.map(|h| (h, Vec::new())))
-                }
+                true => unit.place.read(disk, unit.choice),
+                false => unit.place.read_head(disk, unit.choice).map(|head| (head, Vec::new())),
             };
-            let Some((head, data)) = read.map_err(cannot)? else {
+            let Some((head, data)) = if_there(read).map_err(cannot)? else {
                 damaged.extend_from_slice(&unit.slots);
                 continue;
             };
@@ -279,9 +309,14 @@ impl Tracked {
         for i in damaged {
             seen[i] = UNKNOWN;
         }
-        // Not the record's own: a damaged copy's part of that is not known.
         let shares = self.pages.iter().chain(self.units.iter().flatten()).map(|unit| unit.share);
-        self.record.sum = shares.fold(0, u64::wrapping_add);
+        let sum = shares.fold(0, u64::wrapping_add);
+        if sum != self.record.sum && !planted!(SumNotCompared) {
+            self.slots.seen.fill(UNKNOWN);
+            self.pages.iter_mut().for_each(|page| page.used = 0);
+        }
+        // Not the record's own: the part of a copy that is not to be had is not known.
+        self.record.sum = sum;
         Ok(())
     }
 

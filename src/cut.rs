@@ -102,7 +102,7 @@ fn keeps_changing(attachment: &Attachment, place: Option<u64>, patience: &Patien
 }
 
 /// What the slot is at this moment.
-fn tag(memory: &impl Memory, attachment: &Attachment) -> Tag {
+pub(crate) fn tag(memory: &impl Memory, attachment: &Attachment) -> Tag {
     // Acquire: who sees a version sees what it is of.
     tag_at_rest(memory.control(Acquire))
         .unwrap_or_else(|| effective_version(memory, attachment) << 1)

@@ -14,7 +14,6 @@ use crate::layout::{
     Descriptor, Ends, GRANULE, LARGE_UNIT, PAGE, RUN, SMALL_UNIT, UNIT_HEAD, live, live_len,
 };
 use crate::protocol::Memory;
-use crate::sys;
 
 /// The words of the ends, in the order of [`Ends`].
 mod word {
@@ -229,7 +228,9 @@ pub(crate) fn grow(
 
 /// Allocates these granules.
 pub(crate) fn allocate(attachment: &Attachment, from: u64, to: u64) -> Result<()> {
-    sys::allocate(attachment.map.file().own(), from, to - from)
+    attachment
+        .disk()
+        .allocate(from, to - from)
         .map_err(|error| no_space(attachment, to - from, error))
 }
 

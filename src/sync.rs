@@ -11,6 +11,7 @@ use crate::directory;
 use crate::error::{Error, Result};
 use crate::fork::PerProcess;
 use crate::layout::{FLAG_NO_CHECKPOINT, live};
+use crate::mutant::planted;
 use crate::protocol::{self, Form, Memory, Patience};
 use crate::sys;
 
@@ -83,7 +84,12 @@ impl Syncer {
         // the record says.
         let known = tracked.take().filter(|known| known.is_of(attachment));
         let mut known = known.map_or_else(|| Tracked::load(attachment), Ok)?;
-        known.sync(attachment, patience)?;
+        let synced = known.sync(attachment, patience);
+        if planted!(RemembersAFailedSync) && synced.is_err() {
+            *tracked = Some(known);
+            return synced;
+        }
+        synced?;
         // Not flushed, and after the acknowledgement: if it is there, so is the record. Under
         // the lock: an older sync's mark must not follow a newer one's.
         let marked = known.write_mark(attachment);

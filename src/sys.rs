@@ -48,7 +48,8 @@ pub(crate) fn file_size_limit() -> u64 {
     }
 }
 
-/// Copies what is in `from` to `to`, which is empty, and leaves the holes out.
+/// Copies what is in `from` to `to`, which is empty, and leaves the holes out. In place of a page
+/// that the disk cannot read, writes what nothing is.
 pub(crate) fn copy_data(from: &File, to: &File) -> io::Result<()> {
     use std::os::unix::fs::FileExt;
     let len = from.metadata()?.len();
@@ -61,9 +62,25 @@ pub(crate) fn copy_data(from: &File, to: &File) -> io::Result<()> {
         at = start;
         while at < end {
             let part = &mut buffer[..(end - at).min(1 << 20) as usize];
-            from.read_exact_at(part, at)?;
+            match from.read_exact_at(part, at) {
+                Err(e) if e.raw_os_error() == Some(libc::EIO) => read_pages(from, part, at)?,
+                result => result?,
+            }
             to.write_all_at(part, at)?;
             at += part.len() as u64;
+        }
+    }
+    Ok(())
+}
+
+/// Reads page by page; in place of one that cannot be read: bytes that are neither zeros, which
+/// may mean something, nor right by any CRC.
+fn read_pages(from: &File, out: &mut [u8], at: u64) -> io::Result<()> {
+    use std::os::unix::fs::FileExt;
+    for (page, out) in out.chunks_mut(4096).enumerate() {
+        match from.read_exact_at(out, at + 4096 * page as u64) {
+            Err(e) if e.raw_os_error() == Some(libc::EIO) => out.fill(0xff),
+            result => result?,
         }
     }
     Ok(())
@@ -96,13 +113,13 @@ pub(crate) fn punch(file: &File, offset: u64, len: u64) -> io::Result<()> {
 /// cache: what makes them lasting is the next flush). `progress` is called after each.
 pub(crate) fn write_out(
     file: &File,
-    ranges: impl Iterator<Item = (u64, u64)> + Clone,
-    mut progress: impl FnMut(),
+    ranges: &[(u64, u64)],
+    progress: &mut dyn FnMut(),
 ) -> io::Result<()> {
     let start = libc::SYNC_FILE_RANGE_WRITE;
     let finish = libc::SYNC_FILE_RANGE_WAIT_BEFORE | start | libc::SYNC_FILE_RANGE_WAIT_AFTER;
     for flags in [start, finish] {
-        for (offset, len) in ranges.clone() {
+        for (offset, len) in ranges {
             let (offset, len) = (offset.cast_signed(), len.cast_signed());
             // SAFETY: sync_file_range touches no memory of ours.
             uninterrupted(|| unsafe {
@@ -110,6 +127,25 @@ pub(crate) fn write_out(
             })?;
             progress();
         }
+    }
+    Ok(())
+}
+
+/// Makes this range zeros in blocks of its own, without reading what is there: a block that
+/// cannot be read can be used again after it. Where the file system cannot, writes zeros.
+pub(crate) fn zero(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    let mode = libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE;
+    let (at, count) = (offset.cast_signed(), len.cast_signed());
+    // SAFETY: fallocate touches no memory of ours; the descriptor is open, as `file` is.
+    match uninterrupted(|| unsafe { libc::fallocate(file.as_raw_fd(), mode, at, count) }) {
+        Ok(_) => return Ok(()),
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EINVAL)) => {}
+        Err(error) => return Err(error),
+    }
+    // Page by page: a longer write makes the kernel keep longer pieces of the file together, and
+    // write all of such a piece back when a byte of it changes.
+    for at in (offset..offset + len).step_by(4096) {
+        write_at(file, &[0; 4096][..(offset + len - at).min(4096) as usize], at)?;
     }
     Ok(())
 }
@@ -146,13 +182,33 @@ pub(crate) fn write_in_place(file: &File) -> io::Result<()> {
 }
 
 /// Gives a file blocks of its own where it shares them with a copy, as xfs and btrfs make
-/// them: otherwise the first write to each would have to find room.
-pub(crate) fn unshare(file: &File, offset: u64, len: u64) -> io::Result<()> {
-    let (offset, len) = (offset.cast_signed(), len.cast_signed());
-    // SAFETY: fallocate touches no memory of ours; the descriptor is open, as `file` is.
-    uninterrupted(|| unsafe {
-        libc::fallocate(file.as_raw_fd(), libc::FALLOC_FL_UNSHARE_RANGE, offset, len)
-    })?;
+/// them: otherwise the first write to each would have to find room. Holes stay holes: the
+/// call itself would allocate them (xfs).
+pub(crate) fn unshare_data(
+    file: &File,
+    offset: u64,
+    len: u64,
+    progress: &mut dyn FnMut(),
+) -> io::Result<()> {
+    /// Bytes of one call, which may take long.
+    const PART: u64 = 16 << 20;
+    let end = offset + len;
+    let mut at = offset;
+    while let Some(from) = seek(file, at, libc::SEEK_DATA)?.filter(|from| *from < end) {
+        let to = seek(file, from, libc::SEEK_HOLE)?.unwrap_or(end).min(end).min(from + PART);
+        let (start, count) = (from.cast_signed(), (to - from).cast_signed());
+        let mode = libc::FALLOC_FL_UNSHARE_RANGE;
+        // SAFETY: fallocate touches no memory of ours; the descriptor is open, as `file` is.
+        match uninterrupted(|| unsafe { libc::fallocate(file.as_raw_fd(), mode, start, count) }) {
+            Ok(_) => progress(),
+            // Most file systems share no blocks, and know nothing of it.
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EINVAL)) => break,
+            // What cannot be read stays shared: who writes there is told if there is no room.
+            Err(e) if e.raw_os_error() == Some(libc::EIO) => progress(),
+            Err(error) => return Err(error),
+        }
+        at = to;
+    }
     Ok(())
 }
 

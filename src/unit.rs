@@ -2,14 +2,16 @@
 //! copy in use, or known to have changed by its version; and written to the other one.
 
 use crate::attach::Attachment;
-use crate::checkpoint::{Choice, Place, Tag, UNKNOWN, control_of, mix};
-use crate::cut::Memories;
+use crate::checkpoint::{Choice, CopyHead, Place, Tag, UNKNOWN, control_of, if_there, mix, tag_of};
+use crate::cut::{self, Memories};
+use crate::directory;
 use crate::element::ElementRegion;
 use crate::error::{Error, Result};
 use crate::layout::{LARGE_UNIT, PAGE};
-use crate::map::Region;
+use crate::map::{KeepsMapped, Region};
 use crate::memory::AnyMemory;
-use crate::protocol::{self, Areas, Memory};
+use crate::mutant::planted;
+use crate::protocol::{self, Areas, Control, Memory};
 use crate::space;
 
 /// Where a slot is copied to.
@@ -52,16 +54,67 @@ impl Unit {
         Unit { place, choice, share: 0, written, slots: Vec::new(), used: 0 }
     }
 
-    /// The copy in use, if it holds just this data: what its head says of the slot.
-    pub(crate) fn tag_if_same(&self, attachment: &Attachment, data: &[u8]) -> Result<Option<Tag>> {
+    /// The copy in use, if there is one and it is to be had.
+    fn in_use(&self, attachment: &Attachment) -> Result<Option<(CopyHead, Vec<u8>)>> {
         if self.choice == Choice::Absent {
             return Ok(None);
         }
-        let in_use = self.place.read(attachment.map.file(), self.choice);
-        let in_use = in_use.map_err(|e| cannot_sync(attachment, e))?;
+        let read = if_there(self.place.read(attachment.disk(), self.choice));
+        read.map_err(|e| cannot_sync(attachment, e))
+    }
+
+    /// The copy in use, if it holds just this data: what its head says of the slot.
+    pub(crate) fn tag_if_same(&self, attachment: &Attachment, data: &[u8]) -> Result<Option<Tag>> {
+        let mut in_use = self.in_use(attachment)?;
+        if planted!(CleanByAnyCopy)
+            && let Ok(other) = self.place.read(attachment.disk(), self.choice.other())
+            && other.1 == data
+        {
+            in_use = Some(other);
+        }
         Ok(in_use.filter(|(_, copy)| copy == data).map(|(head, _)| head.tag))
     }
 }
+
+/// A slot's entry in the data of a small unit: which version it is of, and its content.
+pub(crate) fn small_entry(data: &[u8], at: usize, content_len: u64) -> Option<(Tag, &[u8])> {
+    let entry = data.get(at..at + 8 + content_len as usize)?;
+    let (control, content) = entry.split_at(8);
+    let control = u64::from_le_bytes(control.try_into().ok()?);
+    Some((tag_of(Control::from_bits(control)), content))
+}
+
+/// Whether a slot has other bytes than a copy of it, though it still has the version that the
+/// copy is of: no update has changed it, so they are damaged. `copy` is its content, or a part of
+/// that, from byte `at` on. Of a buffer, whose version says nothing, always false.
+pub(crate) fn is_spoiled<K: KeepsMapped>(
+    attachment: &Attachment,
+    memory: &AnyMemory<K>,
+    tag: Tag,
+    at: usize,
+    copy: &[u8],
+) -> bool {
+    if cut::tag(memory, attachment) != tag {
+        return false;
+    }
+    match memory {
+        AnyMemory::Scalar(cell) => {
+            let (value, version) = protocol::load_scalar_versioned(cell, attachment);
+            let value = value.to_le_bytes();
+            version == tag >> 1 && value.get(at..at + copy.len()).is_some_and(|now| now != copy)
+        }
+        AnyMemory::Areas(_, areas) if areas.count == 1 => false,
+        AnyMemory::Areas(region, areas) => {
+            let mut now = vec![0; copy.len()];
+            region.read(areas.of(tag >> 1), at, &mut now);
+            protocol::is_whole(region, areas, tag >> 1) && now != copy
+        }
+    }
+}
+
+/// What to say of a slot that [`is_spoiled`].
+pub(crate) const SPOILED: &str = "its content is not what its last sync saved, though no update \
+                                  has changed it since; store it anew";
 
 /// The copies that one sync writes.
 pub(crate) struct Writer<'a> {
@@ -78,10 +131,13 @@ impl<'a> Writer<'a> {
 
     /// Writes the copy that is not in use.
     pub(crate) fn write(&mut self, unit: &mut Unit, tag: Tag, data: &[u8]) -> Result<()> {
-        let choice = unit.choice.other();
+        let mut choice = unit.choice.other();
+        if planted!(CopyByParity) {
+            choice = if self.epoch.is_multiple_of(2) { Choice::A } else { Choice::B };
+        }
         let crc = unit
             .place
-            .write(self.attachment.map.file(), choice, self.epoch, tag, data)
+            .write(self.attachment.disk(), choice, self.epoch, tag, data)
             .map_err(|e| cannot_sync(self.attachment, e))?;
         unit.written = Some((choice, mix(unit.place.unit, self.epoch, crc)));
         self.units.push(unit.place.unit);
@@ -89,7 +145,8 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Writes a small unit, with all slots in it.
+    /// Writes a small unit, with all slots in it. `Corrupt` if one of them has been damaged since
+    /// its last copy: that must not get a right CRC.
     pub(crate) fn copy_small(
         &mut self,
         unit: &mut Unit,
@@ -97,6 +154,7 @@ impl<'a> Writer<'a> {
         memories: &Memories,
         seen: &mut [Tag],
     ) -> Result<()> {
+        let in_use = unit.in_use(self.attachment)?;
         let mut data = vec![0; unit.used];
         for i in &unit.slots {
             let place = &places[*i];
@@ -117,10 +175,40 @@ impl<'a> Writer<'a> {
                 }
             };
             entry.copy_from_slice(&control_of(tag).bits().to_le_bytes());
+            let before = seen[*i];
             // Changed between the two: what was copied is of no known version.
             seen[*i] = if tag >> 1 == version { tag } else { UNKNOWN };
+            let copy = in_use.as_ref().and_then(|(_, c)| small_entry(c, at, place.content_len));
+            if let Some((of, copy)) = copy
+                && is_spoiled(self.attachment, memories.get(*i), of, 0, copy)
+                && !planted!(FlippedBitCopied)
+            {
+                return Err(self.spoiled(*i));
+            }
+            if planted!(StaleNeighbour)
+                && before == tag
+                && let Ok((_, other)) = unit.place.read(self.attachment.disk(), unit.choice.other())
+                && let Some((_, other)) = small_entry(&other, at, place.content_len)
+            {
+                rest[..other.len()].copy_from_slice(other);
+            }
         }
         self.write(unit, 0, &data)
+    }
+
+    /// The error that it is to the user that slot number `i` [`is_spoiled`].
+    #[cold]
+    fn spoiled(&self, i: usize) -> Error {
+        let mut names = Vec::new();
+        let walked = directory::each(self.attachment, |descriptor| {
+            names.push(descriptor.name);
+            Ok(())
+        });
+        let error = Error::corrupt(&self.attachment.path, SPOILED);
+        match (walked, names.get(i)) {
+            (Ok(()), Some(name)) => error.of_slot(name),
+            _ => error,
+        }
     }
 
     /// Writes those units of a large slot that differ from the copies in use. Returns `tag`, which

@@ -29,10 +29,10 @@ the-current-area-not-noted-as-stale|protocol/lock.rs|planted!\(CurrentNotStale\)
 count-before-the-descriptor|directory.rs|(    attachment\.directory\.write\(count as usize.*?\n)(.*?)(    attachment\.live\.store\(live::COUNT.*?\n)|$3$1$2|single_step of_define
 ends-stored-after-the-count|directory.rs|(    space::store_ends\(.*?\n)(.*?)(    attachment\.live\.store\(live::COUNT.*?\n)|$2$3$1|single_step of_define
 first-content-after-the-count|directory.rs|(    write_initial\(.*?\n)(.*?)(    attachment\.live\.store\(live::COUNT.*?\n)|$2$3$1|single_step of_define
-the-copy-in-use-is-overwritten|unit.rs|let choice = unit\.choice\.other\(\);|let choice = match unit.choice { Choice::Absent => Choice::A, c => c };|single_step of_sync
-mark-before-the-record|commit.rs|(        sys::write_at\(file, &bytes, at\))|checkpoint::write_mark(file, regions, record.epoch).map_err(cannot)?;$1|single_step of_sync
-identity-before-the-restore|recovery.rs|store_identity\(attachment, &RESTORING\);|store_identity(attachment, &identity(file).map_err(fail)?);|single_step of_restoring
-acked-before-the-record|commit.rs|(        sys::write_at\(file, &bytes, at\))|store_acked(attachment, record.epoch);$1|single_step of_sync
+the-copy-in-use-is-overwritten|unit.rs|let mut choice = unit\.choice\.other\(\);|let mut choice = match unit.choice { Choice::Absent => Choice::A, c => c };|single_step of_sync
+mark-before-the-record|commit.rs|planted!\(MarkEarly\)|true|single_step of_sync
+identity-before-the-restore|recovery.rs|planted!\(IdentityFirst\)|true|single_step of_restoring
+acked-before-the-record|commit.rs|(        disk\.write\(at, &bytes\))|store_acked(attachment, record.epoch);$1|single_step of_sync
 idle-before-settling|protocol/transaction.rs|planted!\(IdleBeforeSettling\)|true|single_step transaction
 committed-before-T-is-set|protocol/transaction.rs|(    if !changes\.iter\(\)\.all.*?\n    \}\n)(.*?)(    peers\.set_word\(me, Word::Committed, Release\);\n)|$2$3$1|single_step transaction
 areas-filled-after-the-commit-point|protocol/transaction.rs|(    for \(held, change\) in &changes \{\n        match change \{\n            Change::Area.*?\n    \}\n)(.*?)(    peers\.set_word\(me, Word::Committed, Release\);\n)|$2$3$1|single_step transaction

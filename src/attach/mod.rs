@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use self::entries::Entries;
 use crate::clock::seconds_since_1970;
+use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::fork::{self, PerProcess};
 use crate::known::Known;
@@ -52,6 +53,9 @@ pub(crate) struct Attachment {
     guards: AtomicUsize,
     /// The store for which this one is being made.
     original: OnceLock<Arc<Attachment>>,
+    /// Another disk than the file's own.
+    #[cfg(test)]
+    pub(crate) simulated: OnceLock<Arc<dyn Disk>>,
 }
 
 /// What belongs to this process alone, not to the children of its forks.
@@ -124,6 +128,8 @@ impl Attachment {
             settle_all,
             guards: AtomicUsize::new(0),
             original: OnceLock::new(),
+            #[cfg(test)]
+            simulated: OnceLock::new(),
         }))
     }
 
@@ -191,6 +197,15 @@ impl Attachment {
             return Err(Error::Unsupported { path: self.path.clone(), what });
         }
         Ok(())
+    }
+
+    /// Where its checkpoint is.
+    pub(crate) fn disk(&self) -> &dyn Disk {
+        #[cfg(test)]
+        if let Some(disk) = self.simulated.get() {
+            return &**disk;
+        }
+        &*self.map
     }
 
     /// A part of the file.
@@ -386,16 +401,6 @@ impl Attachment {
             self.set_word(entry + 1, Word::Free, Ordering::Release);
         }
         Ok(())
-    }
-
-    /// Makes the table what it is in a new store. Nobody else is attached.
-    pub(crate) fn clear_table(&self) {
-        for word in 0..usize::from(TABLE_ENTRIES) * TABLE_ENTRY_LEN as usize / 8 {
-            // A page that has never been used stays untouched.
-            if self.table.load(word, Ordering::Relaxed) != 0 {
-                self.table.store(word, 0, Ordering::Relaxed);
-            }
-        }
     }
 
     /// Transaction words that are none, with their entries.

@@ -60,7 +60,6 @@ pub(crate) fn check(
     }
     check_overlaps(ranges, &mut check);
     check_table(attachment, &mut check);
-    check_path(attachment, &mut check);
     if attachment.header.flags & FLAG_NO_CHECKPOINT != 0 {
         check
             .unverified
@@ -161,17 +160,6 @@ fn check_table(attachment: &Attachment, check: &mut Check) {
             None,
             format!("entry {entry} of the process table says {word}, which is nothing"),
         );
-    }
-}
-
-/// Whether the path still leads to this file.
-fn check_path(attachment: &Attachment, check: &mut Check) {
-    use std::os::unix::fs::MetadataExt;
-    let open = attachment.map.file().metadata();
-    // A store in memory has no path.
-    let (Ok(open), Ok(there)) = (open, std::fs::metadata(&attachment.path)) else { return };
-    if (open.dev(), open.ino()) != (there.dev(), there.ino()) {
-        check.note(None, "replaced: the path leads to another file than the one that is open");
     }
 }
 

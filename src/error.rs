@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::dtype::{Shape, SlotType};
+use crate::location::Detached;
 use crate::process::{Opener, ProcessState};
 
 /// What every fallible call of this crate returns.
@@ -151,6 +152,23 @@ pub enum Error {
         slot: String,
         /// The process that holds it, if that could be told.
         holder: Option<Opener>,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// The file was deleted, moved or replaced while it was open: what was stored, and synced, is
+    /// not found by those who open the path.
+    Detached {
+        /// The store.
+        path: PathBuf,
+        /// What has become of its file.
+        how: Detached,
+    },
+    /// Others have the store open, and it would have to be nobody's.
+    InUse {
+        /// The store.
+        path: PathBuf,
+        /// Those who are known.
+        by: Vec<Opener>,
         /// How long was waited.
         waited: Duration,
     },
@@ -447,6 +465,32 @@ impl fmt::Display for Error {
                     ProcessState::Ended => write!(f, "a process that it started has the lock"),
                     _ => write!(f, "wait for it"),
                 }
+            }
+            Detached { path, how } => write!(
+                f,
+                "{}: {how}; what is stored in it is not found by its path: open the path anew, and \
+                 copy (copy_to) what only this one has",
+                path.display()
+            ),
+            InUse { path, by, waited } => {
+                let path = path.display();
+                if by.iter().any(|opener| opener.pid == std::process::id()) {
+                    return write!(
+                        f,
+                        "{path}: this program has another handle of it; drop all of them"
+                    );
+                }
+                write!(f, "{path}: it is open elsewhere")?;
+                for (at, opener) in by.iter().enumerate() {
+                    write!(f, "{} {opener}", if at == 0 { ":" } else { "," })?;
+                }
+                if by.is_empty() {
+                    write!(f, ": who has it open cannot be seen from here")?;
+                }
+                write!(
+                    f,
+                    "; close it there, or wait longer (lock_timeout, --lock-timeout); gave up after {waited:?}"
+                )
             }
             KeepsChanging { path, what, waited } => write!(
                 f,

@@ -75,6 +75,14 @@ pub(crate) mod live {
     /// When the last sync began, in nanoseconds since boot; then when it was done, in
     /// seconds since 1970, to show to people.
     pub(crate) const LAST_SYNC: usize = 34;
+    /// Not zero: a compaction has put a new file in this one's place, at this time, in seconds
+    /// since 1970. From 1.1 on.
+    pub(crate) const SUPERSEDED: usize = 10;
+    /// The last sync that failed, unless one has been acknowledged since: the system's number of
+    /// the error, and when, in seconds since 1970. From 1.1 on.
+    pub(crate) const FAILED_SYNC: usize = 11;
+    /// Counts what the one who syncs has got done. From 1.1 on.
+    pub(crate) const SYNC_PROGRESS: usize = 13;
     /// The allocation ends, see [`Ends`](super::Ends).
     pub(crate) const ENDS: usize = 40;
     /// Counts what the holder of the open lock has got done, for those who wait for it.

@@ -2,15 +2,20 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use crate::attach::Attachment;
-use crate::check::{self, Check};
+use crate::check::{self, Check, Problem};
 use crate::commit;
 use crate::duplicate::duplicate;
 use crate::error::{Error, Result};
+use crate::folder;
 use crate::layout::FLAG_NO_CHECKPOINT;
+use crate::location::{self, Detached, Location};
 use crate::open::{self, Creation};
+use crate::process::Opener;
 use crate::protocol::Patience;
+use crate::registry;
 use crate::store::Store;
 use crate::sync::{Syncer, Turn};
 
@@ -40,7 +45,11 @@ impl Store {
     ///
     /// As [`check`](Store::check).
     pub fn check_with(&self, mut progress: impl FnMut(u64)) -> Result<Check> {
-        check::check(self.attachment(), self.settings.lock_timeout, &mut progress)
+        let mut check = check::check(self.attachment(), self.settings.lock_timeout, &mut progress)?;
+        if let Some(how) = self.detached() {
+            check.problems.push(Problem { slot: None, what: how.to_string() });
+        }
+        Ok(check)
     }
 
     /// Makes a consistent copy of the store, as it is at one instant, while others go on.
@@ -48,7 +57,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::Exists`] if there is something at `path`; [`Error::NoSpace`];
+    /// [`Error::Exists`] if there is something at `path`; [`Error::Invalid`] if it is this store; [`Error::NoSpace`];
     /// [`Error::KeepsChanging`]; [`Error::Corrupt`]. Nothing is left at `path` then.
     ///
     /// ```
@@ -70,7 +79,14 @@ impl Store {
     ///
     /// As [`copy_to`](Store::copy_to).
     pub fn copy_with(&self, path: impl AsRef<Path>, progress: impl FnMut(u64)) -> Result<()> {
-        self.copy_shown_as(path.as_ref(), path.as_ref(), progress)
+        let path = path.as_ref();
+        let there = std::fs::metadata(path).map(|there| location::id(&there));
+        let own = self.attachment().map.file().metadata().map(|own| location::id(&own));
+        if matches!((there, own), (Ok(there), Ok(own)) if there == own) {
+            let what = format!("{} is this very store; give its copy another name", path.display());
+            return Err(Error::Invalid { path: self.path().to_owned(), slot: None, what });
+        }
+        self.copy_shown_as(path, path, progress)
     }
 
     /// The same; errors speak of `shown` where they mean the copy.
@@ -104,13 +120,18 @@ impl Store {
 
     /// Gives back the space of removed slots, and their part of `max_slots`: makes the store
     /// anew, without them, and puts that in its place. Nobody else may have it open, nor
-    /// this program any other handle of it; others who open it meanwhile wait.
+    /// this program any other handle of it: others are waited for as long as for a lock, and
+    /// those who open it meanwhile wait.
+    ///
+    /// Symbolic links lead to the new file, as they did to the old one. A container that has the
+    /// file itself mounted keeps the old one, and is refused it with [`Error::Detached`].
     ///
     /// # Errors
     ///
-    /// [`Error::LockTimeout`] if somebody has it open; else as
-    /// [`copy_to`](Store::copy_to). The store stays as it was, or all is done but that it
-    /// would survive a power cut.
+    /// [`Error::InUse`] if somebody has it open; [`Error::Detached`] if its path does not lead to
+    /// it; [`Error::Unsupported`] if it has several names (hard links) or none, or is mounted
+    /// itself; else as [`copy_to`](Store::copy_to). The store stays as it was, or all is done but
+    /// that it would survive a power cut.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -132,42 +153,105 @@ impl Store {
     /// As [`compact`](Store::compact).
     pub fn compact_with(self, progress: impl FnMut(u64)) -> Result<Store> {
         self.check_writable()?;
-        let path = self.path().to_owned();
-        let busy = || Error::LockTimeout {
-            path: path.clone(),
-            slot: "the whole store (others have it open)".into(),
-            holder: None,
-            waited: std::time::Duration::ZERO,
+        let Some(location) = self.location.clone() else {
+            return Err(self.cannot_compact("it has no name that a new file could be given"));
         };
-        if std::sync::Arc::strong_count(&self.session) > 1 {
-            return Err(busy());
-        }
         if !self.attachment().tells_if_alone() {
-            let why = "this program has closed its descriptor: open it again";
-            let why = std::io::Error::other(why);
-            return Err(Error::io(&path, "cannot tell whether others have it open", why));
+            let why =
+                std::io::Error::other("this program has closed its descriptor: open it again");
+            return Err(Error::io(self.path(), "cannot tell whether others have it open", why));
         }
-        let cannot = |e| Error::io(&path, "cannot put the new file in its place", e);
-        let mut alone = false;
-        self.attachment().if_alone(|| {
-            alone = true;
-            let new = open::unused_name(&path).map_err(cannot)?;
-            self.copy_shown_as(&new, &path, progress)?;
-            let moved =
-                take_over_owner(self.attachment(), &new).and_then(|()| open::replace(&new, &path));
-            moved.map_err(|e| {
-                let _ = std::fs::remove_file(&new);
-                cannot(e)
-            })
-        })?;
-        if !alone {
-            return Err(busy());
+        match registry::withhold(&self.session) {
+            Some(withheld) => self.replace_by_compact_one(&location, progress).map(|()| {
+                // The old file is nobody's any more: nobody is to be given it.
+                std::mem::forget(withheld);
+            })?,
+            None => {
+                return Err(Error::InUse {
+                    path: self.path().to_owned(),
+                    by: vec![Opener::this_process()],
+                    waited: Duration::ZERO,
+                });
+            }
         }
-        let options = self.options();
+        let mut options = self.options();
         // The old file is nobody's any more, so there is no need to sync it.
         self.session.leave_unsynced();
         drop(self);
-        options.open(path)
+        options.any_file_system(true).open(location.path())
+    }
+
+    fn cannot_compact(&self, what: impl Into<String>) -> Error {
+        let what = format!("compacting it: {}", what.into());
+        Error::Unsupported { path: self.path().to_owned(), what }
+    }
+
+    /// Waits until nobody else has the store open; then makes it anew, in its place.
+    fn replace_by_compact_one(
+        &self,
+        location: &Location,
+        mut progress: impl FnMut(u64),
+    ) -> Result<()> {
+        let attachment = self.attachment();
+        let begun = Instant::now();
+        let mut pause = Duration::from_micros(50);
+        loop {
+            let mut alone = false;
+            attachment.if_alone(|| {
+                alone = true;
+                self.make_anew(location, &mut progress)
+            })?;
+            if alone {
+                return Ok(());
+            }
+            let waited = begun.elapsed();
+            if self.settings.lock_timeout.is_some_and(|timeout| waited >= timeout) {
+                return Err(Error::InUse {
+                    path: self.path().to_owned(),
+                    by: attachment.others_having_it_open(),
+                    waited,
+                });
+            }
+            std::thread::sleep(pause);
+            pause = (2 * pause).min(Duration::from_millis(5));
+        }
+    }
+
+    /// Under the open lock, while nobody else has the store open.
+    fn make_anew(&self, location: &Location, progress: &mut dyn FnMut(u64)) -> Result<()> {
+        let cannot = |e| Error::io(self.path(), "cannot put the new file in its place", e);
+        let (attachment, file) = (self.attachment(), self.attachment().map.file());
+        let detached = |how| Error::Detached { path: self.path().to_owned(), how };
+        let old = location.resolve(file).map_err(cannot)?.map_err(detached)?;
+        let only_name = || match file.metadata().map_err(cannot)?.nlink() {
+            1 => Ok(()),
+            links => Err(self.cannot_compact(format!(
+                "it has {links} names (hard links), and all but {} would keep the old content; \
+                 remove them, and link the new file",
+                old.display()
+            ))),
+        };
+        only_name()?;
+        let new = folder::unused_name(&old).map_err(cannot)?;
+        self.copy_shown_as(&new, self.path(), progress)?;
+        let made = std::fs::metadata(&new).map(|made| location::id(&made)).map_err(cannot)?;
+        let replaced = take_over_owner(attachment, &new)
+            .and_then(|()| folder::replace(&new, &old, file, || attachment.set_superseded(true)));
+        let gone = match replaced {
+            Ok(true) => return Ok(()),
+            Ok(false) => only_name().and(Err(detached(Detached::Replaced))),
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EBUSY | libc::EXDEV)) => {
+                let what = "the file itself is mounted here, so that it cannot be replaced; do it \
+                            where its folder is";
+                Err(self.cannot_compact(what))
+            }
+            Err(error) => Err(cannot(error)),
+        };
+        // Under this name may be another file by now, if they could not change back.
+        if std::fs::metadata(&new).is_ok_and(|there| location::id(&there) == made) {
+            let _ = std::fs::remove_file(&new);
+        }
+        gone
     }
 }
 

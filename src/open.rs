@@ -4,7 +4,6 @@
 //! somebody is there is said by the common byte. Nobody ever sees half a store: it is
 //! filled before it gets its name.
 
-use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
@@ -12,7 +11,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crate::attach::Attachment;
@@ -21,14 +20,16 @@ use crate::checkpoint::Record;
 use crate::directory;
 use crate::error::{Error, Result, link_to_nowhere};
 use crate::file_kind::{check_kind, dangling_link, exists};
-use crate::fork::PerProcess;
+use crate::folder::{folder_of, random, sync_folder, unused_name};
 use crate::layout::{
     Ends, FLAG_NO_CHECKPOINT, FORMAT, GRANULE, HEADER_LEN, Header, MAGIC, PROGRESS_AT, Regions,
     live,
 };
+use crate::location::{Detached, Location};
 use crate::map::Map;
 use crate::recovery::{self, Recovery};
-use crate::session::{Session, SharedSession, WeakSession};
+use crate::registry;
+use crate::session::{Session, SharedSession};
 use crate::store_file::StoreFile;
 use crate::sys;
 
@@ -61,14 +62,20 @@ pub(crate) struct Request<'a> {
     pub(crate) timeout: Option<Duration>,
 }
 
-/// Opens the store, or creates it.
-pub(crate) fn open(mut request: Request<'_>) -> Result<SharedSession> {
+/// Opens the store, or creates it. Also says where its file is to be found, if it is anywhere.
+pub(crate) fn open(mut request: Request<'_>) -> Result<(SharedSession, Option<Location>)> {
     let path = request.path;
+    // Before it is opened: from then on the path may lead to another file.
+    let location = Location::of(path);
     loop {
         let creation = match request.create {
             Some(creation) if request.must_be_new => creation,
             create => match (open_existing(&request), create) {
-                (Ok(Some(session)), _) => return Ok(session),
+                (Ok(Some(session)), _) => {
+                    // A store that is in memory alone has none.
+                    let is_there = |_: &Location| session.attachment().has_name();
+                    return Ok((Arc::clone(&session), location.filter(is_there)));
+                }
                 // Replaced while we waited for its lock: look again.
                 (Ok(None), _) => continue,
                 (Err(Error::NotFound { path, link: Some(target), .. }), Some(_)) => {
@@ -217,34 +224,6 @@ fn create_filled(
     Ok(())
 }
 
-/// A name in the same folder that nobody uses.
-pub(crate) fn unused_name(path: &Path) -> io::Result<PathBuf> {
-    Ok(folder_of(path).join(format!(".slotfile-{}", hex(random()?))))
-}
-
-fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    }
-}
-
-/// Makes a new name, too, survive a power cut. A folder that may be written but not read
-/// cannot be opened for that.
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    match File::open(folder) {
-        Ok(folder) => folder.sync_all(),
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-        Err(error) => Err(error),
-    }
-}
-
-/// Puts one store in another one's place.
-pub(crate) fn replace(new: &Path, old: &Path) -> io::Result<()> {
-    std::fs::rename(new, old)?;
-    sync_folder(folder_of(old))
-}
-
 /// Makes the file an empty store, on disk.
 fn fill(file: &File, creation: Creation) -> io::Result<()> {
     let regions = Regions::new(creation.max_slots, creation.max_size)
@@ -296,31 +275,6 @@ fn fill(file: &File, creation: Creation) -> io::Result<()> {
     file.sync_all()
 }
 
-fn random() -> io::Result<[u8; 16]> {
-    let mut bytes = [0; 16];
-    io::Read::read_exact(&mut File::open("/dev/urandom")?, &mut bytes)?;
-    Ok(bytes)
-}
-
-fn hex(bytes: [u8; 16]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
-}
-
-/// Which file, and how it is open: a read-only attachment has no use for writers.
-type Key = (u64, u64, bool);
-type Registry = Mutex<BTreeMap<Key, WeakSession>>;
-
-/// The stores that this process has open: opening one twice shares one attachment.
-fn registry() -> &'static Registry {
-    static REGISTRY: PerProcess<Registry> = PerProcess::at_load(Mutex::new(BTreeMap::new()));
-    REGISTRY.get(|parents| {
-        // Where another thread of the parent was at it, a store may be attached twice,
-        // which works as well.
-        let known = parents.try_lock().map(|known| known.clone());
-        Mutex::new(known.unwrap_or_default())
-    })
-}
-
 /// Opens the file that is there. `None`: it was replaced meanwhile.
 fn open_existing(request: &Request<'_>) -> Result<Option<SharedSession>> {
     let Request { path, writable, .. } = *request;
@@ -353,7 +307,7 @@ fn open_existing(request: &Request<'_>) -> Result<Option<SharedSession>> {
     let mut pause = Duration::from_micros(50);
     loop {
         // The mutex is not held while waiting: other stores are opened meanwhile.
-        let mut known = registry().lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = registry::lock();
         known.retain(|_, session| session.strong_count() > 0);
         if let Some(session) = known.get(&key).and_then(Weak::upgrade) {
             return Ok(Some(session));
@@ -367,6 +321,7 @@ fn open_existing(request: &Request<'_>) -> Result<Option<SharedSession>> {
             }
             let attached = attach(path.to_owned(), file, writable)?;
             let (attachment, mut recovery) = attached;
+            refuse_superseded(&attachment, recovery)?;
             sys::unlock_file(attachment.map.file())
                 .map_err(|e| Error::io(path, "cannot unlock the file", e))?;
             if !attachment.tells_if_alone() {
@@ -394,6 +349,20 @@ fn open_existing(request: &Request<'_>) -> Result<Option<SharedSession>> {
         std::thread::sleep(pause);
         pause = (2 * pause).min(Duration::from_millis(5));
     }
+}
+
+/// Refuses the file that a compaction has left behind, and that is kept by a mount of it alone.
+/// What was restored of a copy of it is a store of its own.
+fn refuse_superseded(attachment: &Attachment, recovery: Recovery) -> Result<()> {
+    match recovery {
+        Recovery::Joined | Recovery::Resumed if attachment.is_superseded() => {
+            let (path, how) = (attachment.path.clone(), Detached::Compacted);
+            return Err(Error::Detached { path, how });
+        }
+        _ if attachment.writable => attachment.set_superseded(false),
+        _ => {}
+    }
+    Ok(())
 }
 
 /// The word that the holder of the open lock changes as it gets on; `None`: it has none.
@@ -511,6 +480,7 @@ fn restore_to_read(attachment: &Attachment) -> Result<(Arc<Attachment>, Recovery
     };
     let restored = map(path.clone(), restored, true)?;
     let recovery = restored.with_progress(|| recovery::recover(&restored))?;
+    refuse_superseded(&restored, recovery)?;
     let recovery = match (recovery, frozen) {
         (Recovery::Restored { epoch, newer_dropped }, true) => {
             Recovery::Frozen { epoch, newer_dropped }

@@ -33,6 +33,30 @@ pub enum ProcessState {
     Unknown,
 }
 
+/// The processes other than this one that have a file open, as far as this one may look.
+pub(crate) fn having_open(file: (u64, u64)) -> Vec<Opener> {
+    let has_it = |folder: &std::path::Path| {
+        // What is mapped is open, too, though its descriptor may be closed.
+        ["fd", "map_files"].iter().any(|links| {
+            let links = fs::read_dir(folder.join(links)).into_iter().flatten().flatten();
+            let mut files = links.filter_map(|link| fs::metadata(link.path()).ok());
+            files.any(|there| (there.dev(), there.ino()) == file)
+        })
+    };
+    let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
+    let processes = processes.flatten().filter_map(|process| {
+        let pid = process.file_name().to_str()?.parse::<u32>().ok()?;
+        let folder = process.path();
+        (pid != std::process::id() && has_it(&folder)).then(|| {
+            let command = fs::read_to_string(folder.join("comm")).unwrap_or_default();
+            Opener { pid, command: command.trim_end().to_owned(), state: ProcessState::Running }
+        })
+    });
+    let mut found: Vec<Opener> = processes.collect();
+    found.sort();
+    found
+}
+
 /// What tells a process from all others of this boot, as it stands in the process table.
 /// Zeros stand for what was not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +127,14 @@ fn stat(pid: &str) -> Option<Stat> {
     // The first thread may have ended before the others.
     let ended = matches!(*fields.first()?, "Z" | "X") && number(20)? <= 1;
     Some(Stat { ended, began: number(22)? })
+}
+
+impl Opener {
+    pub(crate) fn this_process() -> Opener {
+        let command = fs::read_to_string("/proc/self/comm").unwrap_or_default();
+        let command = command.trim_end().to_owned();
+        Opener { pid: std::process::id(), command, state: ProcessState::Running }
+    }
 }
 
 impl fmt::Display for ProcessState {

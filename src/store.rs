@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,6 +10,7 @@ use crate::attach::Attachment;
 use crate::directory;
 use crate::error::{Error, Result};
 use crate::layout::{FLAG_NO_CHECKPOINT, live};
+use crate::location::{Detached, Location};
 use crate::open::{self, Creation, Request};
 use crate::process::Opener;
 use crate::protocol::{Memory, Patience};
@@ -43,6 +45,8 @@ pub struct Store {
     /// Whoever drops the last one leaves.
     pub(crate) session: SharedSession,
     pub(crate) settings: Settings,
+    /// Where its file is to be found; `None`: it has no name, or that could not be told.
+    pub(crate) location: Option<Arc<Location>>,
 }
 
 /// What each opener has for itself.
@@ -198,7 +202,7 @@ impl OpenOptions {
             let what = "a store cannot be created read-only".into();
             return Err(Error::Invalid { path: path.to_owned(), slot: None, what });
         }
-        let session = open::open(Request {
+        let (session, location) = open::open(Request {
             path,
             writable: !self.read_only,
             create: creating.then_some(self.creation),
@@ -208,7 +212,8 @@ impl OpenOptions {
             timeout: self.settings.lock_timeout,
         })?;
         session.sync_every(self.settings.sync_every);
-        Ok(Store::new(session, self.settings))
+        let location = location.map(Arc::new);
+        Ok(Store { session, settings: self.settings, location })
     }
 
     /// A store in memory, without a name, as [`Store::temporary`], with these limits and
@@ -229,7 +234,8 @@ impl OpenOptions {
             return Err(Error::Invalid { path, slot: None, what });
         }
         let creation = Creation { checkpoint: false, ..self.creation };
-        Ok(Store::new(open::temporary(creation)?, self.settings))
+        let session = open::temporary(creation)?;
+        Ok(Store { session, settings: self.settings, location: None })
     }
 }
 
@@ -258,10 +264,6 @@ impl AsFd for Store {
 }
 
 impl Store {
-    fn new(session: SharedSession, settings: Settings) -> Store {
-        Store { session, settings }
-    }
-
     #[inline]
     pub(crate) fn attachment(&self) -> &Attachment {
         self.session.attachment()
@@ -306,7 +308,8 @@ impl Store {
     /// [`Error::Io`] or [`Error::NoSpace`]: the last sync stays what a power cut returns to,
     /// and the next one writes all of it again. [`Error::LockTimeout`];
     /// [`Error::KeepsChanging`] if others change slots, or define them, faster than they can be
-    /// copied; [`Error::Invalid`] for a store without checkpoints; [`Error::ReadOnly`].
+    /// copied; [`Error::Detached`] if it was synced, but those who open its path do not find it;
+    /// [`Error::Invalid`] for a store without checkpoints; [`Error::ReadOnly`].
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -316,7 +319,43 @@ impl Store {
     /// # Ok::<(), slotfile::Error>(())
     /// ```
     pub fn sync(&self) -> Result<()> {
-        self.session.sync(&mut Patience::new(self.settings.lock_timeout))
+        self.session.sync(&mut Patience::new(self.settings.lock_timeout))?;
+        self.check_attached()
+    }
+
+    /// Whether the file is not what its path leads to any more: it was deleted, moved or
+    /// replaced, by `rm`, `mv`, an editor or a restored backup. This store goes on with the file
+    /// that it has, but those who open the path do not find what is stored in it.
+    /// [`Info::detached`] says how.
+    ///
+    /// False also where it cannot be told, and for a [temporary](Store::temporary) store.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("state.slots");
+    /// let store = slotfile::Store::create(&path)?;
+    /// assert!(!store.is_detached());
+    /// std::fs::remove_file(&path).unwrap();
+    /// assert!(store.is_detached());
+    /// # Ok::<(), slotfile::Error>(())
+    /// ```
+    pub fn is_detached(&self) -> bool {
+        self.detached().is_some()
+    }
+
+    /// How it is so.
+    pub(crate) fn detached(&self) -> Option<Detached> {
+        let attachment = self.attachment();
+        match attachment.is_superseded() {
+            true => Some(Detached::Compacted),
+            false => self.location.as_ref()?.detached(attachment.map.file()),
+        }
+    }
+
+    /// An error if it is.
+    pub(crate) fn check_attached(&self) -> Result<()> {
+        let Some(how) = self.detached() else { return Ok(()) };
+        Err(Error::Detached { path: self.path().to_owned(), how })
     }
 
     /// Syncs what has changed, and ends this process's background thread, which the next
@@ -432,6 +471,7 @@ impl Store {
             max_slots: attachment.header.max_slots,
             free: attachment.header.max_size.saturating_sub(runs),
             open_by: attachment.openers(),
+            detached: self.detached(),
         })
     }
 }
@@ -467,6 +507,8 @@ pub struct Info {
     /// The processes that have taken locks in it and still have it open. (One that only
     /// reads, or only updates values, does not stand there.)
     pub open_by: Vec<Opener>,
+    /// How the file is not what its path leads to any more, see [`Store::is_detached`].
+    pub detached: Option<Detached>,
 }
 
 /// A sync, or a return to one.

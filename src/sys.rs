@@ -361,6 +361,19 @@ pub(crate) fn link(file: &File, path: &std::ffi::CStr) -> io::Result<()> {
     Ok(())
 }
 
+/// Gives each of two files the other one's name, in one step. Allocates.
+pub(crate) fn exchange(one: &std::path::Path, other: &std::path::Path) -> io::Result<()> {
+    use std::os::unix::ffi::OsStrExt;
+    let name = |path: &std::path::Path| std::ffi::CString::new(path.as_os_str().as_bytes());
+    let (one, other) = (name(one)?, name(other)?);
+    let (here, flags) = (libc::AT_FDCWD, libc::RENAME_EXCHANGE);
+    // SAFETY: both paths are strings that end with NUL, and outlive the call.
+    let result = unsafe {
+        libc::syscall(libc::SYS_renameat2, here, one.as_ptr(), here, other.as_ptr(), flags)
+    };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// `/proc/self/fd/N`, NUL-terminated, without allocating.
 pub(crate) fn proc_path(fd: RawFd) -> [u8; 32] {
     use std::io::Write;

@@ -45,6 +45,9 @@ a-sleep-is-long|protocol/mod.rs|(LONGEST_SLEEP: Duration = Duration::from_millis
 definitions-are-never-kept-out|cut.rs|attempts >= OPEN_TO_DEFINITIONS|false|syncing whatever_is_defined
 new-slots-are-not-counted|cut.rs|directory::count\(attachment\)\? != lines|false|syncing row_19
 an-idle-sync-writes|sync.rs|known\.is_some_and\(is_idle\)|false|syncing idle_store
+others-are-given-a-store-that-is-being-replaced|registry.rs|known\.retain\(.*?\);||which_file who_opens_the_store_during_a_compaction
+the-file-at-the-path-is-not-compared-again|folder.rs|match is_it\(new\)|match Ok::<bool, io::Error>(true)|which_file replaces_its_own_file
+the-old-file-is-not-marked|maintain.rs|attachment\.set_superseded\(true\)|()|which_file old_file_of_a_compacted
 definitions-looked-at-before-W-is-set|watch.rs|announced\.filter\(.*?== u64::from\(self\.seen\)\)|announced|lib watch::
 locks-end-with-the-descriptor|fork.rs|descriptor::anchor\(fd\)\?|0|closed_descriptors row_51_a_lock
 children-keep-the-anchor|descriptor.rs|libc::MADV_DONTFORK|libc::MADV_DOFORK|closed_descriptors row_51_a_lock

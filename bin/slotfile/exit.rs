@@ -43,13 +43,14 @@ impl From<&Error> for Exit {
             | Index { .. } => Exit::USAGE,
             NotAStore { .. } | Version { .. } | Corrupt { .. } | Truncated { .. } => Exit::DAMAGED,
             LockTimeout { .. }
+            | InUse { .. }
             | KeepsChanging { .. }
             | TooManyProcesses { .. }
             | Deadlock { .. }
             | Conflict { .. } => Exit::BUSY,
             Type { .. } => Exit::TYPE,
             NoSpace { .. } | Full { .. } | AddressSpace { .. } => Exit::FULL,
-            NotFound { .. } | Removed { .. } => Exit::ABSENT,
+            NotFound { .. } | Removed { .. } | Detached { .. } => Exit::ABSENT,
             // `Evicted` happens only to copies of a process, and the command line makes none.
             _ => Exit::IO,
         }

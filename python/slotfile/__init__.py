@@ -19,6 +19,7 @@ import os as _os
 from ._errors import (
     Damaged,
     Deadlock,
+    Detached,
     Error,
     Evicted,
     Exists,
@@ -62,6 +63,7 @@ __all__ = [
     "Check",
     "Damaged",
     "Deadlock",
+    "Detached",
     "Error",
     "Event",
     "Evicted",

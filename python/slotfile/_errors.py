@@ -41,6 +41,10 @@ class Deadlock(Error):
     """This thread holds the lock itself, and would wait for itself."""
 
 
+class Detached(Error):
+    """The file was deleted, moved or replaced while it was open."""
+
+
 class Removed(Error):
     """The slot was removed."""
 

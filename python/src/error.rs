@@ -10,6 +10,7 @@ mod exceptions {
 
     import_exception!(slotfile._errors, Damaged);
     import_exception!(slotfile._errors, Deadlock);
+    import_exception!(slotfile._errors, Detached);
     import_exception!(slotfile._errors, Error);
     import_exception!(slotfile._errors, Evicted);
     import_exception!(slotfile._errors, Exists);
@@ -44,7 +45,10 @@ pub(crate) fn to_py(error: Error) -> PyErr {
         | Error::TooLong { .. }
         | Error::Length { .. } => py::Invalid::new_err(text),
         Error::Index { .. } => py::OutOfBounds::new_err(text),
-        Error::LockTimeout { .. } | Error::KeepsChanging { .. } => py::LockTimeout::new_err(text),
+        Error::LockTimeout { .. } | Error::InUse { .. } | Error::KeepsChanging { .. } => {
+            py::LockTimeout::new_err(text)
+        }
+        Error::Detached { .. } => py::Detached::new_err(text),
         Error::Deadlock { .. } => py::Deadlock::new_err(text),
         Error::Removed { .. } => py::Removed::new_err(text),
         Error::Evicted { .. } => py::Evicted::new_err(text),

@@ -368,8 +368,9 @@ impl Store {
             report(py, "event", (epoch, seconds)).map(Some)
         };
         let open_by = info.open_by.into_iter();
-        let open_by: Vec<_> =
-            open_by.map(|o| report(py, "Opener", (o.pid, o.command, o.state.to_string()))).collect::<PyResult<_>>()?;
+        let open_by: Vec<_> = open_by
+            .map(|o| report(py, "Opener", (o.pid, o.command, o.state.to_string())))
+            .collect::<PyResult<_>>()?;
         let fields = PyDict::new(py);
         fields.set_item("path", self.shared.path())?;
         fields.set_item("format", info.format)?;
@@ -384,7 +385,16 @@ impl Store {
         fields.set_item("last_recovery", event(info.last_recovery)?)?;
         fields.set_item("unsynced", info.unsynced)?;
         fields.set_item("open_by", open_by)?;
+        fields.set_item("detached", info.detached.map(|how| how.to_string()))?;
         py.import("slotfile._reports")?.getattr("Info")?.call((), Some(&fields))
+    }
+
+    /// Whether the file is not what its path leads to any more: it was deleted, moved or
+    /// replaced. What is stored is then not found by those who open the path; `info().detached`
+    /// says more, and `sync` raises Detached.
+    fn is_detached(&self) -> PyResult<bool> {
+        self.shared.check_open()?;
+        Ok(self.shared.store().is_detached())
     }
 
     /// Verifies everything that can be verified.

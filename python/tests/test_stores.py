@@ -313,3 +313,19 @@ def test_every_exception_is_an_error_and_what_one_expects() -> None:
         assert issubclass(getattr(slotfile, name), builtin)
     raised = slotfile.NotFound("no such slot")
     assert str(raised) == "no such slot"
+
+
+def test_a_store_whose_file_is_gone_says_so(path: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    store = slotfile.open(path)
+    store.value("x", int, initial=1)
+    store.sync()
+    assert not store.is_detached() and store.info().detached is None
+    path.unlink()
+    other = slotfile.open(path)
+    assert store.is_detached() and not other.is_detached()
+    assert (store.info().detached or "").startswith("replaced")
+    with pytest.raises(slotfile.Detached, match="replaced"):
+        store.sync()
+    assert not store.check().ok
+    store.copy_to(tmp_path / "saved")
+    assert slotfile.open(tmp_path / "saved")["x"].load() == 1

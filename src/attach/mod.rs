@@ -23,7 +23,7 @@ use crate::fork::{self, PerProcess};
 use crate::known::Known;
 use crate::layout::{COMMON_BYTE, Header, LINE, TABLE_ENTRIES, TABLE_ENTRY_LEN, entry_byte, live};
 use crate::map::{Map, Region, Unmapped};
-use crate::process::{Identity, Opener};
+use crate::process::{self, Identity, Opener};
 use crate::protocol::{self, Memory, Owner, Peers, Word};
 use crate::sys::{self, ByteLock};
 
@@ -167,6 +167,27 @@ impl Attachment {
         let result = f();
         self.process().opening.store(false, Ordering::Relaxed);
         result
+    }
+
+    /// Whether the file has a name by which others can find it.
+    pub(crate) fn has_name(&self) -> bool {
+        use std::os::unix::fs::MetadataExt;
+        // A file that cannot be looked at may have one.
+        self.map.file().metadata().map_or(true, |file| file.nlink() > 0)
+    }
+
+    /// Whether a compaction has put a new file in this one's place.
+    pub(crate) fn is_superseded(&self) -> bool {
+        // Relaxed: it is said once, and for ever.
+        self.header.minor >= 1 && self.live.load(live::SUPERSEDED, Ordering::Relaxed) != 0
+    }
+
+    /// Says so, or that it is not.
+    pub(crate) fn set_superseded(&self, superseded: bool) {
+        if self.header.minor >= 1 && self.is_superseded() != superseded {
+            let when = if superseded { seconds_since_1970().max(1) } else { 0 };
+            self.live.store(live::SUPERSEDED, when, Ordering::Relaxed);
+        }
     }
 
     /// Shows this one's progress as that of the store from which it is being made.
@@ -343,6 +364,18 @@ impl Attachment {
         openers.sort();
         openers.dedup();
         openers
+    }
+
+    /// Which processes, other than this one, have the file open: those that can be seen, or else
+    /// those that have noted themselves.
+    pub(crate) fn others_having_it_open(&self) -> Vec<Opener> {
+        let file = self.map.file().metadata().map(|file| crate::location::id(&file));
+        let mut found = file.map_or_else(|_| Vec::new(), process::having_open);
+        if found.is_empty() {
+            found = self.openers();
+            found.retain(|opener| opener.pid != std::process::id());
+        }
+        found
     }
 
     fn is_alive(&self, process: &Process, entry: u16) -> bool {

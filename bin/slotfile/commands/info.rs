@@ -36,6 +36,7 @@ pub(super) fn run(context: &mut Context, args: Info) -> Result<Exit, Failure> {
             "max_slots": info.max_slots,
             "free": info.free,
             "open_by": openers,
+            "detached": info.detached.map(|how| how.to_string()),
             "last_sync": info.last_sync.map(event),
             "unsynced": info.unsynced,
             "recovery": info.last_recovery.map(event),
@@ -44,6 +45,9 @@ pub(super) fn run(context: &mut Context, args: Info) -> Result<Exit, Failure> {
         return Ok(Exit::DONE);
     }
     writeln!(out, "path       {}", info.path.display())?;
+    if let Some(how) = info.detached {
+        writeln!(out, "detached   {how}")?;
+    }
     writeln!(out, "format     {format}")?;
     writeln!(out, "size       {}, {} of them on disk", bytes(info.size), bytes(info.allocated))?;
     writeln!(out, "room       {} more, up to {}", bytes(info.free), bytes(info.max_size))?;

@@ -262,7 +262,10 @@ fn a_file_that_moved_is_opened_anew_where_it_is() {
         std::fs::write(&path, "another file").unwrap();
         os::close_all_from(3);
         value.store(5).unwrap();
-        store.sync().unwrap();
+        // Synced; and its path leads elsewhere.
+        let error = store.sync().unwrap_err();
+        assert!(matches!(error, slotfile::Error::Detached { .. }), "{error}");
+        assert_eq!(store.info().unwrap().unsynced, Some(0));
         assert_eq!(std::fs::read(&path).unwrap(), b"another file");
     })
     .join();

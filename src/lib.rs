@@ -107,8 +107,8 @@ mod raw;
 #[cfg(feature = "tokio")]
 mod reactor;
 mod recovery;
-mod restore;
 mod registry;
+mod restore;
 mod session;
 mod slot;
 mod snapshot;

@@ -128,13 +128,13 @@ pub enum Error {
         /// [compacted](crate::Store::compact).
         removed: u64,
     },
-    /// This process could not reserve enough addresses for what the file has grown to.
+    /// This process has not enough addresses for what the file has grown to.
     AddressSpace {
         /// The store.
         path: PathBuf,
         /// Bytes of the file that would have to be mapped.
         need: u64,
-        /// Bytes that were reserved when it was opened.
+        /// Bytes that are mapped.
         reserved: u64,
     },
     /// Every entry of the process table is held by a living thread.
@@ -439,9 +439,9 @@ impl fmt::Display for Error {
             ),
             AddressSpace { path, need, reserved } => write!(
                 f,
-                "{}: the file has grown to {need} bytes, and this process could reserve only \
-                 {reserved} when it opened it; open it again, with a higher limit on addresses \
-                 (ulimit -v)",
+                "{}: the file has grown to {need} bytes, and this process can map only {reserved}: \
+                 a limit on its addresses is reached, or other things have those behind the \
+                 mapping; raise the limit (ulimit -v), or close the store and open it again",
                 path.display()
             ),
             TooManyProcesses { path, size } => write!(

@@ -108,6 +108,7 @@ mod raw;
 mod reactor;
 mod recovery;
 mod registry;
+mod reserved;
 mod restore;
 mod session;
 mod slot;

@@ -1,6 +1,5 @@
-//! The mapping of the file, reserved once beyond its end, and bounds-checked access
-//! to parts of it. The mapping never moves and never shrinks; a growing file makes
-//! more of it usable.
+//! The mapping of the file, and bounds-checked access to parts of it. The mapping never
+//! moves and never shrinks; a growing file makes more of it usable.
 
 #![allow(unsafe_code)]
 
@@ -10,12 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use memmap2::{MmapOptions, MmapRaw};
-
 use crate::copy::{self, Atomic, WORD};
 use crate::disk::{Disk, Range};
 use crate::futex;
 use crate::protocol::{CONTROL, Cell, Control, Memory};
+use crate::reserved::Reserved;
 use crate::store_file::StoreFile;
 use crate::sys;
 
@@ -25,7 +23,9 @@ pub(crate) const SPIN: Duration = Duration::from_micros(50);
 /// A store's file, mapped.
 #[derive(Debug)]
 pub(crate) struct Map {
-    raw: MmapRaw,
+    raw: Reserved,
+    /// How much of it there will ever be.
+    most: u64,
     file: StoreFile,
     /// How long the file is known to be, at least.
     known: AtomicU64,
@@ -43,24 +43,15 @@ pub(crate) enum Unmapped {
 }
 
 impl Map {
-    /// Maps the file and reserves addresses for `most` bytes of it, or for half as
-    /// many, and so on, where there are not so many to be had; never for less than
-    /// what the file has.
+    /// Maps the file, which may grow to `most` bytes, see [`Reserved::new`].
     ///
     /// The file is mapped through an open file description of its own. A mapping keeps
     /// its description open, in the children of forks too, and byte locks last as long as
     /// theirs: a child would keep the locks of a parent that was killed.
     pub(crate) fn new(file: StoreFile, writable: bool, most: u64) -> io::Result<Map> {
         let len = file.metadata()?.len();
-        let mut reserve = most.max(len);
-        let mapped = file.open_apart()?;
-        loop {
-            match map(&mapped, writable, reserve) {
-                Ok(raw) => return Ok(Map { raw, file, known: AtomicU64::new(len) }),
-                Err(_) if reserve > len => reserve = (reserve / 2).max(len),
-                Err(error) => return Err(error),
-            }
-        }
+        let raw = Reserved::new(&file.open_apart()?, writable, len, most)?;
+        Ok(Map { raw, most, file, known: AtomicU64::new(len) })
     }
 
     pub(crate) fn file(&self) -> &StoreFile {
@@ -98,9 +89,8 @@ impl Map {
         if end > self.known.load(Ordering::Relaxed) {
             self.look_at_length(end)?;
         }
-        let reserved = self.raw.len() as u64;
-        if end > reserved {
-            return Err(Unmapped::BeyondReservation { reserved });
+        if end > self.raw.len() && !self.raw.grow(end, self.most) {
+            return Err(Unmapped::BeyondReservation { reserved: self.raw.len() });
         }
         Ok((self.raw.as_mut_ptr().wrapping_add(offset as usize), words as usize))
     }
@@ -138,24 +128,12 @@ impl Disk for Map {
 
     /// Nothing else of the file is written out: what is mapped may be much.
     fn flush(&self, (offset, len): Range) -> io::Result<()> {
-        if offset + len > self.raw.len() as u64 {
+        if offset + len > self.raw.len() {
             return self.flush_all();
         }
         // `msync` is to the kernel an `fdatasync` of this range (mm/msync.c).
-        loop {
-            match self.raw.flush_range(offset as usize, len as usize) {
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                result => return result,
-            }
-        }
+        self.raw.flush_range(offset, len)
     }
-}
-
-fn map(file: &File, writable: bool, len: u64) -> io::Result<MmapRaw> {
-    let len = usize::try_from(len).map_err(|_| io::Error::from_raw_os_error(libc::ENOMEM))?;
-    let mut options = MmapOptions::new();
-    options.len(len);
-    if writable { options.map_raw(file) } else { options.map_raw_read_only(file) }
 }
 
 /// What a mapping lives at least as long as.
@@ -261,7 +239,7 @@ impl<K: KeepsMapped> Region<K> {
     /// Where in the file it is.
     #[inline]
     pub(crate) fn offset(&self) -> u64 {
-        (self.start.addr() - self.keeper.map().raw.as_ptr().addr()) as u64
+        (self.start.addr() - self.keeper.map().raw.as_mut_ptr().addr()) as u64
     }
 
     /// How many bytes it has.

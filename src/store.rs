@@ -158,9 +158,9 @@ impl OpenOptions {
         self
     }
 
-    /// How many bytes the file can grow to: 16 GiB unless set. So many addresses are
-    /// reserved by each process that opens it; disk is taken only as slots are defined.
-    /// Counts when the store is created.
+    /// How many bytes the file can grow to: 16 GiB unless set. Each process that opens it
+    /// reserves so many addresses, or a share of those that it has; disk is taken only as
+    /// slots are defined. Counts when the store is created.
     pub fn max_size(&mut self, bytes: u64) -> &mut Self {
         self.creation.max_size = bytes;
         self

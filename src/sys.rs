@@ -40,9 +40,18 @@ pub(crate) fn allocate(file: &File, offset: u64, len: u64) -> io::Result<()> {
 
 /// How long a file of this process may become.
 pub(crate) fn file_size_limit() -> u64 {
+    soft_limit(libc::RLIMIT_FSIZE)
+}
+
+/// How many addresses this process may use.
+pub(crate) fn address_limit() -> u64 {
+    soft_limit(libc::RLIMIT_AS)
+}
+
+fn soft_limit(resource: libc::__rlimit_resource_t) -> u64 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: getrlimit fills the struct that it is given, which lives on this stack.
-    match check(unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) }) {
+    match check(unsafe { libc::getrlimit(resource, &mut limit) }) {
         Ok(_) => limit.rlim_cur,
         Err(_) => u64::MAX,
     }

@@ -26,6 +26,7 @@ const ORDER: &[&str] = &[
     "folder",
     "fork",
     "store_file",
+    "reserved",
     "futex",
     "map",
     "cell",
@@ -73,12 +74,13 @@ const ORDER: &[&str] = &[
 ];
 
 /// The only files that may allow unsafe code.
-const UNSAFE: [&str; 8] = [
+const UNSAFE: [&str; 9] = [
     "src/cell.rs",
     "src/copy.rs",
     "src/descriptor.rs",
     "src/futex.rs",
     "src/map.rs",
+    "src/reserved.rs",
     "src/sys.rs",
     "tests/common/os.rs",
     "tests/common/trace.rs",

@@ -159,6 +159,46 @@ fn row_23_a_limit_on_addresses_makes_a_smaller_reservation() {
     assert_eq!(value.load(), 3);
 }
 
+/// An empty store takes a share of the addresses at most, and more as it grows.
+#[test]
+fn row_23_a_store_leaves_addresses_to_its_program() {
+    const NAME: &str = "row_23_a_store_leaves_addresses_to_its_program";
+    if role().is_some() {
+        os::limit(libc::RLIMIT_AS, 600 << 20);
+        let store = Store::create(path()).unwrap();
+        let mut own = Vec::<u8>::new();
+        own.try_reserve_exact(400 << 20).expect("the program's own memory");
+        drop(own);
+        for name in ["first", "second", "third"] {
+            let array = store.array::<u8>(name, 20_000_000).unwrap();
+            array.set(19_999_999, 9).unwrap();
+            assert_eq!(array.get(19_999_999).unwrap(), 9);
+        }
+        store.sync().unwrap();
+        let refused = store.array::<u8>("too large", 200_000_000).unwrap_err();
+        assert!(matches!(refused, Error::AddressSpace { .. }), "{refused:?}");
+        return;
+    }
+    let folder = folder();
+    Child::spawn(NAME, "limited", &store_in(&folder)).join();
+}
+
+#[test]
+fn row_23_many_stores_that_may_grow_to_8_tib() {
+    let folder = common::folder_in_memory();
+    let stores: Vec<Store> = (0..40)
+        .map(|number| {
+            let path = folder.path().join(number.to_string());
+            OpenOptions::new().create(true).max_size(8 << 40).max_slots(10).open(path).unwrap()
+        })
+        .collect();
+    let mut own = Vec::<u8>::new();
+    own.try_reserve_exact(1 << 30).expect("the program's own memory");
+    for store in &stores {
+        store.array::<u64>("array", 1_000).unwrap().fetch_add(999, 1).unwrap();
+    }
+}
+
 /// Where all memory is locked, a reservation counts as memory: a smaller one, or an error.
 #[test]
 fn row_23_memory_that_is_locked_makes_a_smaller_reservation_or_an_error() {

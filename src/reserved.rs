@@ -40,10 +40,9 @@ impl Reserved {
     /// as far as that is a fair share of the addresses. Where there are not so many, half as
     /// many, and so on.
     pub(crate) fn new(file: &File, writable: bool, len: u64, most: u64) -> io::Result<Reserved> {
-        let share = share();
-        let mut reserve = most.min(share).max(len);
+        let mut reserve = most.min(share()).max(len);
         // What takes all that it can ever use may be anywhere.
-        let place = (reserve < most).then(|| room_for(most)).unwrap_or(0);
+        let place = if reserve < most { room_for(most) } else { 0 };
         loop {
             match map(file, writable, reserve, place) {
                 Ok(mapped) => return Ok(mapped),

@@ -13,6 +13,7 @@ use crate::dtype::SlotType;
 use crate::error::{Error, Result};
 use crate::layout::{Descriptor, FLAG_NO_CHECKPOINT, TABLE_ENTRIES, live};
 use crate::protocol::{self, Form, Memory, Patience, REMOVED, STALE};
+use crate::sync::Syncer;
 
 /// What [`Store::check`](crate::Store::check) found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,7 +50,9 @@ pub(crate) fn check(
     let mut check = Check::default();
     let mut done = 0;
     let mut ranges = Vec::new();
+    let mut has_buffers = false;
     let walked = directory::each(attachment, |descriptor| {
+        has_buffers |= matches!(descriptor.slot_type, SlotType::Buffer(..));
         check_slot(attachment, &descriptor, &mut check, &mut ranges);
         done += descriptor.content_len();
         progress(done);
@@ -67,9 +70,15 @@ pub(crate) fn check(
         return Ok(check);
     }
     check_checkpoint(attachment, timeout, &mut check)?;
-    check
-        .unverified
-        .push("contents that have changed since the last sync: they have no checksum yet".into());
+    // Where it cannot be told, some may have.
+    let has_changed = Syncer::count_unsynced(attachment).map_or(true, |changed| changed > 0);
+    if has_changed || has_buffers {
+        let what = match has_changed {
+            true => "contents that have changed since the last sync: they have no checksum yet",
+            false => "what was stored in buffers since the last sync: it leaves no trace",
+        };
+        check.unverified.push(what.into());
+    }
     Ok(check)
 }
 

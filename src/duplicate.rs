@@ -46,7 +46,12 @@ pub(crate) fn duplicate(
         progress,
     };
     cut::cut(&mut copying, from, patience)?;
-    copying.twins.iter().for_each(|twin| twin.copy_buffer(from));
+    let Copying { twins, copied, progress, .. } = &mut copying;
+    let mut step = |bytes| {
+        *copied += bytes;
+        progress(*copied);
+    };
+    twins.iter().for_each(|twin| twin.copy_buffer(from, &mut step));
     Ok(())
 }
 
@@ -74,7 +79,7 @@ impl cut::Copier for Copying<'_> {
         // First what was removed: its name may have been given to a new slot since.
         for (number, twin) in twins.iter().enumerate() {
             if slots.memories.tag(from, number) & 1 == 1 {
-                slots.seen[number] = twin.copy(from, &slots.memories, number);
+                slots.seen[number] = twin.copy(from, &slots.memories, number, &mut |_| {});
             }
         }
         directory::each_between(from, *line, lines, |descriptor| {
@@ -106,10 +111,12 @@ impl cut::Copier for Copying<'_> {
     fn settle_copies(&mut self, lines: u32, patience: &mut Patience) -> Result<Settled> {
         let Copying { from, slots, twins, copied, progress, .. } = self;
         slots.settle_copies(from, lines, patience, |changed, memories, seen| {
-            for i in changed {
-                seen[*i] = twins[*i].copy(from, memories, *i);
-                *copied += twins[*i].content_len as u64;
+            let mut step = |bytes| {
+                *copied += bytes;
                 progress(*copied);
+            };
+            for i in changed {
+                seen[*i] = twins[*i].copy(from, memories, *i, &mut step);
             }
             Ok(())
         })
@@ -118,8 +125,14 @@ impl cut::Copier for Copying<'_> {
 
 impl Twin {
     /// Copies the content of the slot, and returns what that was; [`UNKNOWN`] if it changed
-    /// meanwhile.
-    fn copy(&self, attachment: &Attachment, memories: &Memories, number: usize) -> Tag {
+    /// meanwhile. `step` is told of each part how many bytes it has: a slot may be large.
+    fn copy(
+        &self,
+        attachment: &Attachment,
+        memories: &Memories,
+        number: usize,
+        step: &mut dyn FnMut(u64),
+    ) -> Tag {
         let tag = memories.tag(attachment, number);
         let version = tag >> 1;
         let whole = match (memories.get(number), self.to_form) {
@@ -131,6 +144,7 @@ impl Twin {
                     region.read(from.of(version), at, part);
                     self.to.write(to.of(version), at, part);
                     attachment.note_progress();
+                    step(part.len() as u64);
                 }
                 for area in 0..to.count as usize {
                     // All of it: what the other areas hold means nothing.
@@ -141,6 +155,7 @@ impl Twin {
             (AnyMemory::Scalar(cell), _) => {
                 let (value, of) = protocol::load_scalar_versioned(cell, attachment);
                 self.to.store(VALUE, value, Relaxed);
+                step(self.content_len as u64);
                 of == version
             }
             (AnyMemory::Areas(..), _) => unreachable!("both have the same type"),
@@ -151,7 +166,7 @@ impl Twin {
     }
 
     /// Copies the content of the slot, if that is a buffer, as it stands.
-    fn copy_buffer(&self, attachment: &Attachment) {
+    fn copy_buffer(&self, attachment: &Attachment, step: &mut dyn FnMut(u64)) {
         let (Some(elements), Form::Areas(to)) = (&self.elements, self.to_form) else { return };
         let mut part = vec![0; PART.min(self.content_len)];
         for at in (0..self.content_len).step_by(PART) {
@@ -159,6 +174,7 @@ impl Twin {
             elements.read(at, part);
             self.to.write(to.first, at, part);
             attachment.note_progress();
+            step(part.len() as u64);
         }
     }
 }

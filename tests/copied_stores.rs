@@ -266,3 +266,16 @@ fn compact_is_refused_while_others_have_the_store_open() {
     busy(open(&path).unwrap());
     assert_eq!(slot.get(0).unwrap(), 77);
 }
+
+/// Not only slot by slot: one may be large.
+#[test]
+fn the_progress_of_a_copy_goes_on_within_a_slot() {
+    let folder = folder();
+    let store = Store::create(store_in(&folder)).unwrap();
+    store.array_with("a", 1 << 20, Define::new().initial(vec![7u8; 1 << 20])).unwrap();
+    store.buffer::<u8>("b", 1 << 20).unwrap();
+    let mut seen = Vec::new();
+    store.copy_with(folder.path().join("copy"), |bytes| seen.push(bytes)).unwrap();
+    assert!(seen.len() >= 16 && seen.is_sorted(), "{seen:?}");
+    assert_eq!(seen.last(), Some(&(2 << 20)));
+}

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::path::Path;
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use slotfile::{Error, OpenOptions, Recovery, Store};
@@ -108,20 +109,22 @@ impl Context {
         }
     }
 
-    /// Shows how many bytes of `all` are done, where somebody is looking.
-    pub(crate) fn progress(&self, done: &str, all: u64) -> ProgressBar {
+    /// Shows how many bytes of a store's contents are done, where somebody is looking.
+    pub(crate) fn progress(&self, done: &str, store: &Store) -> Result<Progress, Failure> {
         if self.everywhere.quiet {
-            return ProgressBar::hidden();
+            return Ok(Progress { bar: ProgressBar::hidden(), all: 0 });
         }
+        let all = store.slots()?.iter().map(|slot| slot.size() as u64).sum();
         // Drawn to standard error, and only if that is a terminal.
         let template = "{spinner} {bytes} of {total_bytes} {msg} ({bytes_per_sec})";
         let style = ProgressStyle::with_template(template);
         let bar = ProgressBar::new(all)
-            .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+            // Its own are no ASCII.
+            .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).tick_chars(r"|/-\ "))
             .with_message(done.to_owned());
         // Goes on turning where nothing is counted, as while the disk writes.
-        bar.enable_steady_tick(std::time::Duration::from_millis(200));
-        bar
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Ok(Progress { bar, all })
     }
 
     /// A hint that is no result, for people.
@@ -132,9 +135,23 @@ impl Context {
     }
 }
 
-/// Bytes of all slots' contents.
-pub(crate) fn content(store: &Store) -> Result<u64, Failure> {
-    Ok(store.slots()?.iter().map(|slot| slot.size() as u64).sum())
+/// How far long work has got; taken away when dropped.
+pub(crate) struct Progress {
+    bar: ProgressBar,
+    all: u64,
+}
+
+impl Progress {
+    /// What changes meanwhile is done twice, and counted twice.
+    pub(crate) fn set(&self, bytes: u64) {
+        self.bar.set_position(bytes.min(self.all));
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
 }
 
 /// The error of a new file: what is not there is its folder.

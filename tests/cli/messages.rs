@@ -373,3 +373,15 @@ fn transactions_take_elements_and_json() {
     }
     assert_eq!(f.ok(&["get", "F", "a"]), "10 20\n30 9\n");
 }
+
+#[test]
+fn check_says_unverified_only_of_what_is() {
+    let f = Folder::with_store();
+    f.ok(&["define", "F", "n", "u64", "1"]);
+    f.ok(&["sync", "F"]);
+    assert_eq!(f.ok(&["check", "F"]), "ok          nothing is wrong\n");
+    f.ok(&["add", "--no-sync", "F", "n"]);
+    assert!(
+        f.ok(&["check", "--read-only", "F"]).contains("unverified  contents that have changed")
+    );
+}

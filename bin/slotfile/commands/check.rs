@@ -5,7 +5,7 @@ use std::io::Write;
 use serde_json::json;
 
 use crate::cli::Info;
-use crate::context::{Context, content};
+use crate::context::Context;
 use crate::display::{quoted, visible};
 use crate::exit::{Exit, Failure};
 
@@ -14,9 +14,9 @@ pub(super) fn run(context: &mut Context, args: Info) -> Result<Exit, Failure> {
     let file = words.file()?;
     words.end()?;
     let store = context.open_to_read(&file)?;
-    let progress = context.progress("verified", content(&store)?);
-    let check = store.check_with(|bytes| progress.set_position(bytes))?;
-    progress.finish_and_clear();
+    let progress = context.progress("verified", &store)?;
+    let check = store.check_with(|bytes| progress.set(bytes))?;
+    drop(progress);
     let out = &mut context.out;
     if args.json {
         let problems: Vec<_> = check

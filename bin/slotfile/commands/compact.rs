@@ -1,6 +1,6 @@
 //! `compact`: gives back the space of removed slots.
 
-use crate::context::{Context, content};
+use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::words::Words;
 
@@ -9,8 +9,7 @@ pub(super) fn run(context: &mut Context, words: Words) -> Result<Exit, Failure> 
     let file = words.file()?;
     words.end()?;
     let store = context.open(&file)?;
-    let progress = context.progress("copied", content(&store)?);
-    store.compact_with(|bytes| progress.set_position(bytes))?;
-    progress.finish_and_clear();
+    let progress = context.progress("copied", &store)?;
+    store.compact_with(|bytes| progress.set(bytes))?;
     Ok(Exit::DONE)
 }

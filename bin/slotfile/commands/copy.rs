@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::context::{Context, content, no_folder};
+use crate::context::{Context, no_folder};
 use crate::exit::{Exit, Failure};
 use crate::words::Words;
 
@@ -18,9 +18,8 @@ pub(super) fn run(context: &mut Context, words: Words) -> Result<Exit, Failure> 
         let what = format!("{}: FILE and DEST are the same file", dest.display());
         return Err(Failure::new(Exit::NO, what));
     }
-    let progress = context.progress("copied", content(&store)?);
-    let copied = store.copy_with(&dest, |bytes| progress.set_position(bytes));
+    let progress = context.progress("copied", &store)?;
+    let copied = store.copy_with(&dest, |bytes| progress.set(bytes));
     copied.map_err(|error| no_folder(error, &dest))?;
-    progress.finish_and_clear();
     Ok(Exit::DONE)
 }

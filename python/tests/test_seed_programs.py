@@ -110,6 +110,18 @@ if __name__ == '__main__':
     os.remove(filename)
 """
 
+ALL_AT_ONCE = """    for p in processes:
+        p.start()
+    for p in processes:
+        p.join()
+"""
+# The last two programs add without a lock: run at once, one process may write over what another
+# has added. That is so with the standard library, too, and not what is tested here.
+ONE_BY_ONE = """    for p in processes:
+        p.start()
+        p.join()
+"""
+
 TENS = "[10, 10, 10, 10, 10, 10, 10, 10, 10, 10]\n"
 PROGRAMS = {
     "value": (VALUE, "1000\n"),
@@ -117,6 +129,9 @@ PROGRAMS = {
     "shared memory": (SHARED_MEMORY, "[10 10 10 10 10 10 10 10 10 10]\n"),
     "mmap": (MMAP, TENS),
 }
+
+
+WITHOUT_A_LOCK = ["shared memory", "mmap"]
 
 
 def changed(program: str, *changes: tuple[str, str]) -> str:
@@ -146,6 +161,12 @@ def test_the_program(name: str, standard: bool, tmp_path: pathlib.Path) -> None:
     program, printed = PROGRAMS[name]
     if not standard:
         program = changed(program, ("from multiprocessing", "from slotfile.multiprocessing"))
+    if name in WITHOUT_A_LOCK:
+        # As it stands, each process has added to what was there, and nothing else.
+        counts = [int(count) for count in run(program, tmp_path).strip("[]\n").replace(",", " ").split()]
+        assert len(counts) == 10
+        assert all(1 <= count <= 10 for count in counts), counts
+        program = changed(program, (ALL_AT_ONCE, ONE_BY_ONE))
     assert run(program, tmp_path) == printed
 
 
@@ -176,6 +197,7 @@ def test_the_shared_memory_lasts(tmp_path: pathlib.Path) -> None:
         ),
         ("    array[:] = 0\n", ""),
         ("    shm.unlink()\n", ""),
+        (ALL_AT_ONCE, ONE_BY_ONE),
     )
     try:
         first, second = (run(program, tmp_path) for _ in range(2))

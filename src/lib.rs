@@ -90,6 +90,7 @@ mod futex;
 mod glob;
 mod guard;
 mod handle;
+mod identity;
 mod known;
 mod layout;
 mod location;

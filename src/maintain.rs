@@ -105,6 +105,7 @@ impl Store {
             mode: metadata.mode() & 0o777,
             checkpoint: header.flags & FLAG_NO_CHECKPOINT == 0,
             any_file_system: true,
+            in_memory: false,
         };
         open::create_with(path, shown, creation, |copy| {
             copy.set_original(self.attachment());

@@ -21,6 +21,7 @@ use crate::directory;
 use crate::error::{Error, Result, link_to_nowhere};
 use crate::file_kind::{check_kind, dangling_link, exists};
 use crate::folder::{folder_of, random, sync_folder, unused_name};
+use crate::identity;
 use crate::layout::{
     Ends, FLAG_NO_CHECKPOINT, FORMAT, GRANULE, HEADER_LEN, Header, MAGIC, PROGRESS_AT, Regions,
     live,
@@ -43,6 +44,8 @@ pub(crate) struct Creation {
     pub(crate) checkpoint: bool,
     /// Also on file systems that are known not to do.
     pub(crate) any_file_system: bool,
+    /// In a file without a name.
+    pub(crate) in_memory: bool,
 }
 
 /// Which file to open, and how.
@@ -108,8 +111,18 @@ pub(crate) fn temporary(creation: Creation) -> Result<SharedSession> {
     let file = StoreFile::open(true, None, || sys::memory_file(c"slotfile"))
         .map_err(|e| Error::io(&path, "cannot make a file in memory", e))?;
     fill(&file, creation).map_err(|e| creation_error(&path, creation, e))?;
-    let (attachment, _) = attach(path, file, true)?;
+    let attachment = map(path, file, true)?;
+    attachment.announce()?;
     Ok(Session::new(attachment, Recovery::Created))
+}
+
+/// Why no store can be made; as it is where the system has run out of something.
+fn cannot_tell_boot(error: io::Error) -> io::Error {
+    if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)) {
+        return error;
+    }
+    let what = format!("{} cannot be read: {error}; mount /proc", identity::BOOT_ID);
+    io::Error::new(io::ErrorKind::Unsupported, what)
 }
 
 fn creation_error(path: &Path, creation: Creation, error: io::Error) -> Error {
@@ -157,7 +170,7 @@ pub(crate) fn create_with(
         path,
         |file| {
             fill(file, creation)?;
-            let result = open_apart(file)
+            let result = StoreFile::open(true, None, || again(file, true))
                 .map_err(|e| Error::io(shown, "cannot open the new file", e))
                 .and_then(|file| map(shown.to_owned(), file, true))
                 .and_then(|attachment| content(&attachment));
@@ -178,14 +191,6 @@ pub(crate) fn create_with(
         (Err(e), None) if e.kind() == io::ErrorKind::AlreadyExists => Err(exists(shown)),
         (result, None) => result.map_err(|e| creation_error(shown, creation, e)),
     }
-}
-
-/// The same file, as a store's file of its own.
-fn open_apart(file: &File) -> io::Result<StoreFile> {
-    StoreFile::open(true, None, || {
-        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        File::options().read(true).write(true).open(path)
-    })
 }
 
 fn create_filled(
@@ -232,7 +237,7 @@ fn fill(file: &File, creation: Creation) -> io::Result<()> {
     if let Some(why) = unsuitable(kind).filter(|_| !creation.any_file_system) {
         return Err(io::Error::new(io::ErrorKind::Unsupported, why));
     }
-    if kind == BTRFS {
+    if kind == identity::BTRFS {
         sys::write_in_place(file)?;
     }
     if regions.runs > sys::file_size_limit() {
@@ -248,7 +253,7 @@ fn fill(file: &File, creation: Creation) -> io::Result<()> {
         magic: MAGIC,
         major: FORMAT.0,
         minor: FORMAT.1,
-        store_id: random()?,
+        store_id: random(),
         max_slots: creation.max_slots,
         max_size: creation.max_size,
         flags: if creation.checkpoint { 0 } else { FLAG_NO_CHECKPOINT },
@@ -268,10 +273,16 @@ fn fill(file: &File, creation: Creation) -> io::Result<()> {
     let epoch = Record::empty().epoch;
     word(live::ACKED, &epoch.to_le_bytes())?;
     word(live::ACKED + 1, &(!epoch).to_le_bytes())?;
-    word(live::IDENTITY, bytemuck::bytes_of(&recovery::identity(file)?))?;
+    match identity::now(file) {
+        Ok(identity) => word(live::IDENTITY, bytemuck::bytes_of(&identity))?,
+        // A file without a name is hardly ever opened again; then it is empty.
+        Err(_) if creation.in_memory => {}
+        Err(error) => return Err(cannot_tell_boot(error)),
+    }
     word(live::COUNT, &directory::count_word(0).to_le_bytes())?;
     let ends = Ends { runs: regions.runs, allocated, ..bytemuck::Zeroable::zeroed() };
     word(live::ENDS, bytemuck::bytes_of(&ends))?;
+    identity::mark(file);
     file.sync_all()
 }
 
@@ -319,8 +330,7 @@ fn open_existing(request: &Request<'_>) -> Result<Option<SharedSession>> {
             if (now.dev(), now.ino()) != (key.0, key.1) {
                 return Ok(None);
             }
-            let attached = attach(path.to_owned(), file, writable)?;
-            let (attachment, mut recovery) = attached;
+            let (attachment, mut recovery) = attach(request, file)?;
             refuse_superseded(&attachment, recovery)?;
             sys::unlock_file(attachment.map.file())
                 .map_err(|e| Error::io(path, "cannot unlock the file", e))?;
@@ -373,8 +383,6 @@ fn read_progress(file: &File) -> Option<u64> {
 }
 
 /// Numbers of file systems, from linux/magic.h and statfs(2).
-const BTRFS: i64 = 0x9123_683e;
-const OVERLAYFS: i64 = 0x794c_7630;
 const UNSUITABLE: [(i64, &str); 12] = [
     (0x6969, "NFS"),
     (0x517b, "SMB"),
@@ -402,7 +410,7 @@ fn unsuitable(kind: i64) -> Option<String> {
 }
 
 fn on_overlayfs(path: &Path) -> bool {
-    File::open(path).and_then(|file| sys::file_system(&file)).is_ok_and(|kind| kind == OVERLAYFS)
+    File::open(path).and_then(|file| identity::on_overlayfs(&file)).unwrap_or(false)
 }
 
 fn check_file_system(request: &Request<'_>, file: &File) -> Result<()> {
@@ -416,7 +424,7 @@ fn check_file_system(request: &Request<'_>, file: &File) -> Result<()> {
     }
     // Opened only to read, a file of the lower layer is looked at for ever, though a writer
     // has long got a copy of it in the upper one.
-    let stale = kind == OVERLAYFS
+    let stale = kind == identity::OVERLAYFS
         && !request.writable
         && File::options().read(true).write(true).open(request.path).is_err();
     if stale {
@@ -430,15 +438,15 @@ fn check_file_system(request: &Request<'_>, file: &File) -> Result<()> {
 /// Checks the header, maps the file, and joins those who have it open; or, where there
 /// are none, puts it into order. Under the open lock, or before anybody else can know of
 /// the file.
-fn attach(path: PathBuf, file: StoreFile, writable: bool) -> Result<(Arc<Attachment>, Recovery)> {
-    let attachment = map(path, file, writable)?;
-    let path = &attachment.path;
+fn attach(request: &Request<'_>, file: StoreFile) -> Result<(Arc<Attachment>, Recovery)> {
+    let Request { path, writable, any_file_system: trusted, .. } = *request;
+    let attachment = map(path.to_owned(), file, writable)?;
     let alone = !Attachment::is_attached_elsewhere(&attachment.map)
         .map_err(|e| Error::io(path, "cannot lock a byte of the file", e))?;
     let recovery = match alone {
         false => Recovery::Joined,
-        true if writable => attachment.with_progress(|| recovery::recover(&attachment))?,
-        true if recovery::is_needed(&attachment)? => return restore_to_read(&attachment),
+        true if writable => attachment.with_progress(|| recovery::recover(&attachment, trusted))?,
+        true if recovery::is_needed(&attachment, trusted)? => return restore_to_read(attachment),
         true => Recovery::Resumed,
     };
     directory::check(&attachment)?;
@@ -458,37 +466,13 @@ fn map(path: PathBuf, file: StoreFile, writable: bool) -> Result<Arc<Attachment>
 }
 
 /// For an opener that only reads, of a store that must be restored first: restores it
-/// underneath; where that is not allowed, restores a copy of it in memory.
-fn restore_to_read(attachment: &Attachment) -> Result<(Arc<Attachment>, Recovery)> {
-    let path = &attachment.path;
-    let cannot = |e| Error::io(path, "cannot restore the last sync", e);
-    let reopen = |file: &File, writable: bool| {
-        StoreFile::open(writable, Some(path), || {
-            let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-            File::options().read(true).write(writable).open(path)
-        })
+/// underneath; where that cannot be, restores a copy of it in memory.
+fn restore_to_read(attachment: Arc<Attachment>) -> Result<(Arc<Attachment>, Recovery)> {
+    let (reading, recovery) = match restore_underneath(&attachment) {
+        Ok(recovery) => (attachment, recovery),
+        Err(error @ Error::Corrupt { .. }) => return Err(error),
+        Err(_) => restore_a_copy(&attachment)?,
     };
-    let below = attachment.map.file();
-    let (restored, frozen) = match reopen(below, true) {
-        Ok(file) => (file, false),
-        Err(_) => {
-            let copy = StoreFile::open(true, None, || sys::memory_file(c"slotfile copy"));
-            let copy = copy.map_err(cannot)?;
-            sys::copy_data(below, &copy).map_err(cannot)?;
-            (copy, true)
-        }
-    };
-    let restored = map(path.clone(), restored, true)?;
-    let recovery = restored.with_progress(|| recovery::recover(&restored))?;
-    refuse_superseded(&restored, recovery)?;
-    let recovery = match (recovery, frozen) {
-        (Recovery::Restored { epoch, newer_dropped }, true) => {
-            Recovery::Frozen { epoch, newer_dropped }
-        }
-        (recovery, _) => recovery,
-    };
-    let file = reopen(restored.map.file(), false).map_err(cannot)?;
-    let reading = map(path.clone(), file, false)?;
     directory::check(&reading)?;
     reading.announce()?;
     Ok((reading, recovery))
@@ -513,6 +497,41 @@ fn read_up_to(file: &File, out: &mut [u8]) -> io::Result<usize> {
         }
     }
     Ok(len)
+}
+
+fn restore_underneath(attachment: &Attachment) -> Result<Recovery> {
+    let path = &attachment.path;
+    let file = StoreFile::open(true, Some(path), || again(attachment.map.file(), true))
+        .map_err(|e| Error::io(path, "cannot open it for writing", e))?;
+    let writing = map(path.clone(), file, true)?;
+    // That it must be restored is known, and why.
+    let recovery = writing.with_progress(|| recovery::restore(&writing))?;
+    refuse_superseded(&writing, recovery)?;
+    Ok(recovery)
+}
+
+fn restore_a_copy(attachment: &Attachment) -> Result<(Arc<Attachment>, Recovery)> {
+    let path = &attachment.path;
+    let cannot = |e| Error::io(path, "cannot make a copy of it in memory", e);
+    let copy =
+        StoreFile::open(true, None, || sys::memory_file(c"slotfile copy")).map_err(cannot)?;
+    sys::copy_data(attachment.map.file(), &copy).map_err(cannot)?;
+    let copy = map(path.clone(), copy, true)?;
+    let recovery = recovery::restore_last_sync(&copy)?;
+    refuse_superseded(&copy, recovery)?;
+    let recovery = match recovery {
+        Recovery::Restored { epoch, newer_dropped } => Recovery::Frozen { epoch, newer_dropped },
+        other => other,
+    };
+    let file = copy.map.file();
+    let file = StoreFile::open(false, None, || again(file, false));
+    Ok((map(path.clone(), file.map_err(cannot)?, false)?, recovery))
+}
+
+/// The same file, opened again: other locks, perhaps other rights.
+fn again(file: &File, writable: bool) -> io::Result<File> {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    File::options().read(true).write(writable).open(path)
 }
 
 /// Reads the static header into private memory, and checks every number in it.

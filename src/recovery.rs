@@ -4,24 +4,24 @@
 //! memory survive any process. After a restart, or in a copied file, nobody knows which of
 //! its pages reached the disk; then the checkpoint is the truth, and is put back whole.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::attach::Attachment;
 use crate::checkpoint::Record;
 use crate::clock::seconds_since_1970;
+use crate::commit::Tracked;
 use crate::copies::{Chosen, cannot_restore, choose, with_more};
 use crate::directory;
 use crate::disk;
 use crate::error::{Error, Result};
+use crate::identity::{self, Verdict};
 use crate::layout::{FLAG_NO_CHECKPOINT, GRANULE, PAGE, live};
 use crate::mutant::planted;
 use crate::protocol::Memory;
 use crate::restore::Restore;
-use crate::sys;
 
 /// What opening a store found and did, see [`Store::recovery`](crate::Store::recovery).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,30 +55,47 @@ pub enum Recovery {
 }
 
 /// Puts the store into order. Nobody else is attached, and the open lock is held, or nobody
-/// else can know of the file.
-pub(crate) fn recover(attachment: &Attachment) -> Result<Recovery> {
-    let cannot = |e| cannot_restore(attachment, e);
-    let identity = identity(attachment.map.file()).map_err(cannot)?;
+/// else can know of the file. `trusted`: that its file system stays mounted needs no proof.
+pub(crate) fn recover(attachment: &Attachment, trusted: bool) -> Result<Recovery> {
+    if is_needed(attachment, trusted)? && !planted!(TrustsTheLiveArea) {
+        return restore(attachment);
+    }
+    let on_disk = attachment.map.file().metadata().map_or(u64::MAX, |m| 512 * m.blocks());
+    directory::fill_holes(attachment, on_disk)?;
+    attachment.reset_table(|| directory::settle_everything(attachment))?;
+    identity::mark(attachment.map.file());
+    Ok(Recovery::Resumed)
+}
+
+/// Restores the last sync, and notes that the live area is whole again.
+pub(crate) fn restore(attachment: &Attachment) -> Result<Recovery> {
+    // Before anything is changed: it may not be known.
+    let identity = identity::now(attachment.map.file());
+    let identity = identity.map_err(|e| unknown_boot(&attachment.path, e))?;
+    let recovery = restore_last_sync(attachment)?;
+    identity::store(attachment, &identity);
+    identity::mark(attachment.map.file());
+    Ok(recovery)
+}
+
+/// Makes the live area what the last sync was. That it is whole again is not noted.
+pub(crate) fn restore_last_sync(attachment: &Attachment) -> Result<Recovery> {
     if !is_live_header_readable(attachment)? {
         if attachment.header.flags & FLAG_NO_CHECKPOINT != 0 {
             return Err(Error::corrupt(&attachment.path, "the disk cannot read its live header"));
         }
         // Without it nothing of the live area can be found: it is as one that was lost.
-        attachment.disk().zero(attachment.header.regions.live_header, GRANULE).map_err(cannot)?;
-    }
-    if is_of_this_boot(attachment, &identity) || planted!(TrustsTheLiveArea) {
-        let on_disk = attachment.map.file().metadata().map_or(u64::MAX, |m| 512 * m.blocks());
-        directory::fill_holes(attachment, on_disk)?;
-        attachment.reset_table(|| directory::settle_everything(attachment))?;
-        return Ok(Recovery::Resumed);
+        let live_header = attachment.header.regions.live_header;
+        let zeroed = attachment.disk().zero(live_header, GRANULE);
+        zeroed.map_err(|e| cannot_restore(attachment, e))?;
     }
     let recovery = if attachment.header.flags & FLAG_NO_CHECKPOINT != 0 {
         let nothing = Chosen { record: Record::empty(), number: None, newer_dropped: false };
-        restore(attachment, &nothing, &identity)?;
+        put_back(attachment, &nothing)?;
         Recovery::Emptied
     } else {
-        let chosen = choose(attachment).map_err(|e| advise(attachment, &identity, e))?;
-        restore(attachment, &chosen, &identity)?;
+        let chosen = choose(attachment).map_err(|e| advise(attachment, e))?;
+        put_back(attachment, &chosen)?;
         Recovery::Restored { epoch: chosen.record.epoch, newer_dropped: chosen.newer_dropped }
     };
     // To show to people.
@@ -88,27 +105,67 @@ pub(crate) fn recover(attachment: &Attachment) -> Result<Recovery> {
     };
     attachment.live.store(live::LAST_RECOVERY, epoch, Relaxed);
     attachment.live.store(live::LAST_RECOVERY + 1, seconds_since_1970(), Relaxed);
-    store_identity(attachment, &identity);
     Ok(recovery)
 }
 
 /// Puts back what this record names, which is whole.
-fn restore(attachment: &Attachment, chosen: &Chosen, identity: &Identity) -> Result<()> {
+fn put_back(attachment: &Attachment, chosen: &Chosen) -> Result<()> {
     let restore = Restore::new(attachment, chosen)?;
     restore.unshare()?;
     // Until the end nobody must take the live area for whole.
-    let tried_before = is_of_this_boot(attachment, &RESTORING);
-    store_identity(attachment, &RESTORING);
-    if planted!(IdentityFirst) {
-        store_identity(attachment, identity);
+    let tried_before = identity::store_restoring(attachment);
+    if planted!(IdentityFirst)
+        && let Ok(identity) = identity::now(attachment.map.file())
+    {
+        identity::store(attachment, &identity);
     }
     restore.put_back(tried_before)
 }
 
-/// Whether opening must restore, before it may even read.
-pub(crate) fn is_needed(attachment: &Attachment) -> Result<bool> {
-    let identity = identity(attachment.map.file()).map_err(|e| cannot_restore(attachment, e))?;
-    Ok(!is_live_header_readable(attachment)? || !is_of_this_boot(attachment, &identity))
+/// Whether opening must restore, before it may even read. An error if nobody can tell, and
+/// restoring would lose something.
+pub(crate) fn is_needed(attachment: &Attachment, trusted: bool) -> Result<bool> {
+    if !is_live_header_readable(attachment)? {
+        return Ok(true);
+    }
+    let path = &attachment.path;
+    match identity::judge(attachment).map_err(|e| cannot_restore(attachment, e))? {
+        Verdict::Same => Ok(false),
+        Verdict::Another => Ok(true),
+        Verdict::UnknownBoot(error) => Err(unknown_boot(path, error)),
+        Verdict::UnknownMount(_) if trusted => Ok(false),
+        Verdict::UnknownMount(_) if is_synced(attachment) => Ok(true),
+        Verdict::UnknownMount(why) => Err(Error::Unsupported {
+            path: path.clone(),
+            what: format!(
+                "it was changed after its last sync, and whether its file system was mounted anew \
+                 since cannot be told ({why}); open it where /sys is there, or, if the file \
+                 system has stayed mounted, with any_file_system(true) (--any-file-system)"
+            ),
+        }),
+    }
+}
+
+/// Whether the live area has nothing that the last sync has not: to restore that loses nothing.
+fn is_synced(attachment: &Attachment) -> bool {
+    match attachment.header.flags & FLAG_NO_CHECKPOINT {
+        0 => Tracked::load(attachment).and_then(|mut last| last.count_unsynced(attachment)),
+        _ => directory::count(attachment).map(u64::from),
+    }
+    .is_ok_and(|unsynced| unsynced == 0)
+}
+
+/// The boot must be known to tell whether the machine was restarted.
+fn unknown_boot(path: &Path, error: io::Error) -> Error {
+    let remedy = match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE) => "close some files, and try again",
+        _ => "open it where /proc is mounted",
+    };
+    let what = format!(
+        "whether the machine was restarted cannot be told ({}: {error}); {remedy}",
+        identity::BOOT_ID
+    );
+    Error::Unsupported { path: path.to_owned(), what }
 }
 
 /// Whether the live header can be read. Asked before it is touched, which would end the process.
@@ -118,77 +175,9 @@ fn is_live_header_readable(attachment: &Attachment) -> Result<bool> {
         .map_err(|e| cannot_restore(attachment, e))
 }
 
-/// Eight words that are the same for as long as the file's pages in memory are the ones
-/// that processes have written: the boot, the file, and the mount of its file system.
-pub(crate) type Identity = [u64; 8];
-
-/// That of a store which is being restored.
-const RESTORING: Identity = [0; 8];
-
-/// The identity of an open file, as of now.
-pub(crate) fn identity(file: &File) -> io::Result<Identity> {
-    let metadata = file.metadata()?;
-    // Where it cannot be read, every opening is of another boot.
-    let boot = boot_id().unwrap_or_else(|| u128::from(sys::since_boot()));
-    // A file that was removed and copied back may have the same inode number.
-    let born = metadata.created().ok().and_then(|born| {
-        born.duration_since(std::time::UNIX_EPOCH).ok().map(|since| since.as_nanos() as u64)
-    });
-    Ok([
-        boot as u64,
-        (boot >> 64) as u64,
-        metadata.dev(),
-        metadata.ino(),
-        born.unwrap_or(0),
-        mount_inode(metadata.dev()),
-        1,
-        0,
-    ])
-}
-
-fn boot_id() -> Option<u128> {
-    // By one call: half of the time of `read_to_string`, which counts in opening a store.
-    let mut text = [0; 64];
-    let len = File::open("/proc/sys/kernel/random/boot_id").ok()?.read_at(&mut text, 0).ok()?;
-    let digits = std::str::from_utf8(&text[..len]).ok()?.trim().replace('-', "");
-    u128::from_str_radix(&digits, 16).ok()
-}
-
-/// The inode number of the folder that the kernel shows of a mounted file system: one that
-/// was shut down and mounted again has a new one, while all else is the same. 0: none.
-fn mount_inode(dev: u64) -> u64 {
-    let (major, minor) = (libc::major(dev), libc::minor(dev));
-    let device = std::fs::read_link(format!("/sys/dev/block/{major}:{minor}"));
-    let Some(name) = device.as_ref().ok().and_then(|d| d.file_name()) else { return 0 };
-    ["ext4", "xfs"]
-        .iter()
-        .find_map(|kind| std::fs::metadata(Path::new("/sys/fs").join(kind).join(name)).ok())
-        .map_or(0, |folder| folder.ino())
-}
-
-fn is_of_this_boot(attachment: &Attachment, identity: &Identity) -> bool {
-    // Relaxed: the open lock, which is held, orders it.
-    (0..8).all(|i| attachment.live.load(live::IDENTITY + i, Relaxed) == identity[i])
-}
-
-/// Notes that the live area is whole in this boot. Last of all, so that whoever is
-/// interrupted before restores again.
-pub(crate) fn store_identity(attachment: &Attachment, identity: &Identity) {
-    // The sixth word last: until then it is nobody's identity.
-    for i in [0, 1, 2, 3, 4, 5, 7, 6] {
-        attachment.live.store(
-            live::IDENTITY + i,
-            identity[i],
-            std::sync::atomic::Ordering::Release,
-        );
-    }
-}
-
 /// Tells whoever has copied a file while it was written how that is done.
-fn advise(attachment: &Attachment, identity: &Identity, error: Error) -> Error {
-    let there = |i: usize| attachment.live.load(live::IDENTITY + i, Relaxed);
-    // Its inode's number and its birth are another file's.
-    if there(6) == identity[6] && [3, 4].iter().any(|i| there(*i) != identity[*i]) {
+fn advise(attachment: &Attachment, error: Error) -> Error {
+    if identity::is_of_another_file(attachment) {
         return with_more(error, "copy a store that is in use with `slotfile copy`");
     }
     error

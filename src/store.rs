@@ -99,6 +99,7 @@ impl OpenOptions {
                 mode: 0o600,
                 checkpoint: true,
                 any_file_system: false,
+                in_memory: false,
             },
             settings: Settings {
                 define: true,
@@ -233,7 +234,7 @@ impl OpenOptions {
             let (path, what) = ("(temporary)".into(), "a new store cannot be read-only".into());
             return Err(Error::Invalid { path, slot: None, what });
         }
-        let creation = Creation { checkpoint: false, ..self.creation };
+        let creation = Creation { checkpoint: false, in_memory: true, ..self.creation };
         let session = open::temporary(creation)?;
         Ok(Store { session, settings: self.settings, location: None })
     }

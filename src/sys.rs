@@ -177,6 +177,67 @@ pub(crate) fn file_system(file: &File) -> io::Result<i64> {
     Ok(unsafe { found.assume_init() }.f_type)
 }
 
+/// Where the kernel shows the file system of this file, below /sys/fs: `ext4/sda1`. Since
+/// Linux 6.9, and not of every kind.
+pub(crate) fn name_in_sysfs(file: &File) -> io::Result<String> {
+    const FS_IOC_GETFSSYSFSPATH: libc::c_ulong = 0x8081_1501; // linux/fs.h
+    // A length, then the name.
+    let mut found = [0u8; 129];
+    // SAFETY: the call fills the 129 bytes that it is given, which live on this stack.
+    check(unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_GETFSSYSFSPATH as _, &mut found) })?;
+    let name = found[1..].get(..found[0].into()).unwrap_or_default();
+    let name = std::str::from_utf8(name).unwrap_or_default().trim_end_matches('\0');
+    if name.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(name.to_owned()) }
+}
+
+/// The UUID of the btrfs that this file is on.
+pub(crate) fn btrfs_uuid(file: &File) -> io::Result<String> {
+    const BTRFS_IOC_FS_INFO: libc::c_ulong = 0x8400_941f; // linux/btrfs.h
+    let mut found = [0u64; 128];
+    // SAFETY: the call fills the 1,024 bytes that it is given, which live on this stack.
+    check(unsafe { libc::ioctl(file.as_raw_fd(), BTRFS_IOC_FS_INFO as _, &mut found) })?;
+    // After two words.
+    let bytes = [found[2].to_le_bytes(), found[3].to_le_bytes()].concat();
+    let hex = |part: std::ops::Range<usize>| -> String {
+        bytes[part].iter().map(|byte| format!("{byte:02x}")).collect()
+    };
+    Ok([hex(0..4), hex(4..6), hex(6..8), hex(8..10), hex(10..16)].join("-"))
+}
+
+/// The number that tells an inode from earlier ones with the same number.
+pub(crate) fn inode_generation(file: &File) -> io::Result<u32> {
+    const FS_IOC_GETVERSION: libc::c_ulong =
+        0x7601 | 2 << 30 | (size_of::<libc::c_long>() as libc::c_ulong) << 16; // linux/fs.h
+    // The kernel fills an `int`, whatever the number of the call says.
+    let mut found: libc::c_long = 0;
+    // SAFETY: the call fills the number that it is given, which lives on this stack.
+    check(unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_GETVERSION as _, &mut found) })?;
+    Ok(found as u32)
+}
+
+/// Commands of fcntl(2), and the hint that says of writes to a file that nothing is known.
+const F_GET_RW_HINT: libc::c_int = 1035;
+const F_SET_RW_HINT: libc::c_int = 1036;
+const RWH_WRITE_LIFE_NONE: u64 = 1;
+
+/// Sets a mark on the inode in memory. It is the hint for how long what is written will live,
+/// with the value that changes nothing: the kernel keeps it as long as that inode is in memory,
+/// and writes it nowhere. Only the owner may (Linux 4.13).
+pub(crate) fn mark(file: &File) -> io::Result<()> {
+    let hint = RWH_WRITE_LIFE_NONE;
+    // SAFETY: the call reads the number that it is given, which lives on this stack.
+    check(unsafe { libc::fcntl(file.as_raw_fd(), F_SET_RW_HINT, &hint) })?;
+    Ok(())
+}
+
+/// Whether the inode in memory has the mark.
+pub(crate) fn is_marked(file: &File) -> bool {
+    let mut hint = 0u64;
+    // SAFETY: the call fills the number that it is given, which lives on this stack.
+    let result = unsafe { libc::fcntl(file.as_raw_fd(), F_GET_RW_HINT, &mut hint) };
+    result == 0 && hint == RWH_WRITE_LIFE_NONE
+}
+
 /// Asks btrfs to write this empty file in place: it would lose what `fallocate` promises
 /// if it wrote each change elsewhere.
 pub(crate) fn write_in_place(file: &File) -> io::Result<()> {

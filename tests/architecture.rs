@@ -36,6 +36,7 @@ const ORDER: &[&str] = &[
     "names",
     "known",
     "attach",
+    "identity",
     "checkpoint",
     "space",
     "directory",

@@ -243,6 +243,47 @@ pub fn mount(kind: &str, source: &Path, at: &Path, flags: libc::c_ulong, options
     result == 0
 }
 
+/// As umount(2); false where that cannot be.
+pub fn unmount(at: &Path) -> bool {
+    let at = c_string(at);
+    // SAFETY: the path ends with NUL and outlives the call.
+    unsafe { libc::umount2(at.as_ptr(), 0) == 0 }
+}
+
+/// Takes the mark off the file's inode in memory, as the kernel does when it needs that memory.
+pub fn unmark(path: &Path) {
+    const F_SET_RW_HINT: libc::c_int = 1036;
+    let (file, none) = (std::fs::File::open(path).unwrap(), 0u64);
+    // SAFETY: the call reads the number that it is given, which lives on this stack.
+    let result = unsafe { libc::fcntl(file.as_raw_fd(), F_SET_RW_HINT, &none) };
+    assert_eq!(result, 0, "fcntl: {}", io::Error::last_os_error());
+}
+
+/// From here on these system calls fail with `error` in this process and its children, for good.
+/// False where that may not be.
+pub fn deny(calls: &[libc::c_long], error: i32) -> bool {
+    let step = |code: u32, jt: usize, k: u32| libc::sock_filter {
+        code: code as u16,
+        jt: jt as u8,
+        jf: 0,
+        k,
+    };
+    // seccomp(2): the first word of what a filter sees is the number of the call.
+    let mut filter = vec![step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0)];
+    for (at, call) in calls.iter().enumerate() {
+        let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+        filter.push(step(equal, calls.len() - at, *call as u32));
+    }
+    filter.push(step(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ALLOW));
+    filter.push(step(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ERRNO | error as u32));
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: the calls read the program, which lives on this stack, and its filter.
+    unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+            && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program) == 0
+    }
+}
+
 /// Has the kernel keep in memory all that this process maps from here on. False where it may
 /// not.
 pub fn lock_memory() -> bool {

@@ -1,0 +1,335 @@
+//! Whose live area it is: each source of that fails, one by one. Nothing is thrown away unless
+//! it is certain that the machine was restarted or the file system mounted anew.
+
+mod common;
+
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::raw::{IDENTITY, Raw};
+use common::{Child, folder, folder_in_memory, os, store_in};
+use slotfile::{Error, OpenOptions, Recovery, Store};
+
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+fn options() -> OpenOptions {
+    OpenOptions::new().create(true).sync_every(None).clone()
+}
+
+/// A store whose last sync has 5, and in which 6 was committed since.
+fn unsynced(path: &Path) {
+    let store = options().open(path).unwrap();
+    let value = store.value::<u64>("value").unwrap();
+    value.store(5).unwrap();
+    store.sync().unwrap();
+    value.store(6).unwrap();
+}
+
+/// Opens it; nothing was lost.
+#[track_caller]
+fn resumes(options: &OpenOptions, path: &Path) {
+    let store = options.open(path).unwrap();
+    assert_eq!(store.recovery(), Recovery::Resumed);
+    assert_eq!(store.value::<u64>("value").unwrap().load(), 6);
+}
+
+/// Opens it; it is as of its last sync.
+#[track_caller]
+fn restores(path: &Path) {
+    let store = options().open(path).unwrap();
+    assert!(matches!(store.recovery(), Recovery::Restored { .. }), "{:?}", store.recovery());
+    assert_eq!(store.value::<u64>("value").unwrap().load(), 5);
+}
+
+/// It is refused, to those who only read, too, with this reason and remedy; nothing was lost.
+#[track_caller]
+fn is_refused(path: &Path, said: [&str; 2]) {
+    for options in [options(), options().create(false).read_only(true).clone()] {
+        let error = options.open(path).unwrap_err();
+        let message = error.to_string();
+        assert!(matches!(error, Error::Unsupported { .. }), "{error:?}");
+        assert!(said.iter().all(|said| message.contains(said)), "{message}");
+    }
+}
+
+/// Runs `f` in a process of its own, with mounts of its own.
+fn with_own_mounts(f: impl FnOnce()) {
+    if !os::is_root() {
+        eprintln!("skipped: mounting needs root");
+        return;
+    }
+    os::fork(|| match os::have_own_mounts() {
+        true => f(),
+        false => eprintln!("skipped: this process may have no mounts of its own"),
+    })
+    .join();
+}
+
+/// Shows something else at this path.
+fn cover(path: &str, by: &str) {
+    assert!(os::mount("none", Path::new(by), Path::new(path), libc::MS_BIND, ""));
+}
+
+/// Leaves this process so many more descriptors, while the result is there.
+fn few_descriptors(left: usize) -> Vec<File> {
+    os::limit(libc::RLIMIT_NOFILE, 64);
+    let mut open: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
+    open.truncate(open.len() - left);
+    open
+}
+
+#[test]
+fn row_34_without_free_descriptors_nothing_is_thrown_away() {
+    let folder = folder();
+    for checkpoint in [true, false] {
+        let path = folder.path().join(format!("checkpoint {checkpoint}"));
+        let store = options().checkpoint(checkpoint).open(&path).unwrap();
+        store.value::<u64>("value").unwrap().store(6).unwrap();
+        drop(store);
+        os::fork(|| {
+            let refused = (0..8).filter(|left| {
+                let open = few_descriptors(left / 2);
+                if left % 2 == 1 {
+                    os::unmark(&path);
+                }
+                let opened = options().open(&path);
+                drop(open);
+                match &opened {
+                    Ok(store) => assert_eq!(store.recovery(), Recovery::Resumed),
+                    Err(error) => assert!(error.to_string().contains("open files"), "{error}"),
+                }
+                drop(opened);
+                resumes(&options(), &path);
+                opened.is_err()
+            });
+            assert!((2..8).contains(&refused.count()));
+        })
+        .join();
+    }
+}
+
+#[test]
+fn row_34_without_a_boot_id_nothing_is_thrown_away() {
+    let folder = folder_in_memory();
+    let path = store_in(&folder);
+    with_own_mounts(|| {
+        unsynced(&path);
+        cover(BOOT_ID, "/dev/null");
+        resumes(&options(), &path);
+        os::unmark(&path);
+        is_refused(&path, [BOOT_ID, "where /proc is mounted"]);
+        assert!(os::unmount(Path::new(BOOT_ID)));
+        resumes(&options(), &path);
+        // Without /proc at all.
+        cover("/proc", "/sys/fs");
+        resumes(&options(), &path);
+        os::unmark(&path);
+        is_refused(&path, [BOOT_ID, "where /proc is mounted"]);
+        let error = Store::create(folder.path().join("new")).unwrap_err();
+        assert!(error.to_string().contains("mount /proc"), "{error}");
+        assert!(matches!(error, Error::Unsupported { .. }), "{error:?}");
+        let error = Store::temporary().unwrap_err();
+        assert!(error.to_string().contains("/proc"), "{error}");
+    });
+}
+
+/// A folder on a file system that shows its mounts in /sys/fs.
+fn shown_in_sysfs() -> Option<tempfile::TempDir> {
+    let folder = folder();
+    let path = store_in(&folder);
+    unsynced(&path);
+    let shown = Raw::open(&path).word(IDENTITY + 8 * 5) != 0;
+    std::fs::remove_file(path).unwrap();
+    if !shown {
+        eprintln!("skipped: the file system of {} shows no mounts", folder.path().display());
+    }
+    shown.then_some(folder)
+}
+
+#[test]
+fn row_34_without_sys_nothing_is_thrown_away() {
+    let Some(folder) = shown_in_sysfs() else { return };
+    let path = store_in(&folder);
+    with_own_mounts(|| {
+        unsynced(&path);
+        assert!(os::mount("tmpfs", Path::new("tmpfs"), Path::new("/sys"), 0, ""));
+        resumes(&options(), &path);
+        os::unmark(&path);
+        is_refused(&path, ["/sys", "where /sys is there"]);
+        resumes(&options().any_file_system(true), &path);
+        // Where everything was synced, to restore it loses nothing.
+        options().open(&path).unwrap().sync().unwrap();
+        os::unmark(&path);
+        let store = options().open(&path).unwrap();
+        assert!(matches!(store.recovery(), Recovery::Restored { .. }));
+        assert_eq!(store.value::<u64>("value").unwrap().load(), 6);
+        drop(store);
+        // Now it was put into order by somebody who did not see /sys.
+        options().open(&path).unwrap().value::<u64>("value").unwrap().store(6).unwrap();
+        os::unmark(&path);
+        assert!(os::unmount(Path::new("/sys")));
+        is_refused(&path, ["could not look into /sys", "--any-file-system"]);
+        resumes(&options().any_file_system(true), &path);
+    });
+}
+
+/// An old sandbox: the birth of a file cannot be asked for.
+#[test]
+fn row_34_without_statx_nothing_is_thrown_away() {
+    const NAME: &str = "row_34_without_statx_nothing_is_thrown_away";
+    if let Some(role) = common::role() {
+        let path = common::path();
+        // The library of Rust remembers that the call works: what it is refused is to be new.
+        if role == "sandbox" {
+            return match os::deny(&[libc::SYS_statx], common::number() as i32) {
+                true => Child::spawn(NAME, "inside", &path).join(),
+                false => eprintln!("skipped: no seccomp"),
+            };
+        }
+        assert!(path.metadata().unwrap().created().is_err(), "its birth is known");
+        resumes(&options(), &path);
+        os::unmark(&path);
+        return resumes(&options(), &path);
+    }
+    let folder = folder();
+    let path = store_in(&folder);
+    for error in [libc::ENOSYS, libc::EPERM] {
+        unsynced(&path);
+        Child::spawn_with(NAME, "sandbox", &path, error as u64).join();
+        os::unmark(&path);
+        resumes(&options(), &path);
+        std::fs::remove_file(&path).unwrap();
+    }
+}
+
+/// What is known to be of another boot, mount or file is restored; what is not known counts
+/// as neither.
+#[test]
+fn row_34_each_part_of_the_identity_is_compared_if_it_is_known() {
+    let Some(folder) = shown_in_sysfs() else { return };
+    let path = store_in(&folder);
+    let at = |word: u64| IDENTITY + 8 * word;
+    // Boot, boot, device, inode, birth, generation; the mount.
+    for (word, may_be_unknown) in
+        [(0, false), (1, false), (2, false), (3, false), (4, true), (7, true)]
+    {
+        unsynced(&path);
+        let raw = Raw::open(&path);
+        let known = raw.word(at(word));
+        if may_be_unknown {
+            raw.set_word(at(word), 0);
+            os::unmark(&path);
+            resumes(&options(), &path);
+        }
+        raw.set_word(at(word), known + 1);
+        restores(&path);
+        assert_eq!(raw.word(at(word)), known, "word {word} is noted anew");
+        std::fs::remove_file(&path).unwrap();
+    }
+    unsynced(&path);
+    let raw = Raw::open(&path);
+    raw.set_word(at(5), raw.word(at(5)) + 1);
+    resumes(&options(), &path);
+    os::unmark(&path);
+    restores(&path);
+}
+
+/// Makes a file system of this kind in a file of the folder, to be mounted with [`mount`];
+/// false where that cannot be.
+fn make(kind: &str, folder: &Path) -> Option<PathBuf> {
+    let image = folder.join(kind);
+    File::create(&image).unwrap().set_len(400 << 20).unwrap();
+    let made = Command::new(format!("mkfs.{kind}")).arg("-q").arg(&image).output();
+    if !made.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: no mkfs.{kind}");
+        return None;
+    }
+    Some(image)
+}
+
+fn mount(image: &Path, at: &Path) -> bool {
+    let mounted = Command::new("mount").args(["-o", "loop"]).args([image, at]).output();
+    let mounted = mounted.is_ok_and(|output| output.status.success());
+    if !mounted {
+        eprintln!("skipped: {} cannot be mounted", image.display());
+    }
+    mounted
+}
+
+/// Of each kind of file system it is noticed that it was mounted anew.
+#[test]
+fn row_34_a_file_system_that_was_mounted_anew_is_noticed() {
+    let folder = folder();
+    with_own_mounts(|| {
+        let at = folder.path().join("at");
+        std::fs::create_dir(&at).unwrap();
+        for kind in ["ext4", "xfs", "btrfs"] {
+            let Some(image) = make(kind, folder.path()) else { continue };
+            if !mount(&image, &at) {
+                continue;
+            }
+            let path = at.join("state.slots");
+            unsynced(&path);
+            assert!(os::unmount(&at) && mount(&image, &at));
+            restores(&path);
+            // What was synced is there.
+            options().open(&path).unwrap().value::<u64>("value").unwrap().store(5).unwrap();
+            options().open(&path).unwrap().sync().unwrap();
+            assert!(os::unmount(&at) && mount(&image, &at));
+            restores(&path);
+            assert!(os::unmount(&at));
+            std::fs::remove_file(image).unwrap();
+        }
+    });
+}
+
+/// Mounts an overlay, whose upper layer is in `layers`.
+fn mount_overlay(layers: &Path, at: &Path) -> bool {
+    let [lower, upper, work] = ["lower", "upper", "work"].map(|name| layers.join(name));
+    for folder in [&lower, &upper, &work] {
+        std::fs::create_dir_all(folder).unwrap();
+    }
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        lower.display(),
+        upper.display(),
+        work.display()
+    );
+    let mounted = os::mount("overlay", Path::new("overlay"), at, 0, &options);
+    if !mounted {
+        eprintln!("skipped: overlayfs cannot be mounted here");
+    }
+    mounted
+}
+
+/// A container that is restarted has its files on an overlay of another number.
+#[test]
+fn row_37_an_overlay_that_is_mounted_anew_loses_nothing_while_its_layer_stays_mounted() {
+    let folder = folder();
+    with_own_mounts(|| {
+        let [layers, at, other] = ["layers", "at", "other"].map(|name| folder.path().join(name));
+        for folder in [&layers, &at, &other] {
+            std::fs::create_dir(folder).unwrap();
+        }
+        let Some(image) = make("ext4", folder.path()) else { return };
+        if !mount(&image, &layers) || !mount_overlay(&layers, &at) {
+            return;
+        }
+        let path = at.join("state.slots");
+        unsynced(&path);
+        let device = path.metadata().unwrap().dev();
+        while path.metadata().is_ok_and(|file| file.dev() == device) {
+            assert!(os::unmount(&at));
+            // Takes the number, if nobody else does.
+            assert!(os::mount("tmpfs", Path::new("tmpfs"), &other, 0, "size=1m"));
+            assert!(mount_overlay(&layers, &at));
+        }
+        resumes(&options(), &path);
+        // The file system beneath was mounted anew.
+        assert!(os::unmount(&at) && os::unmount(&layers));
+        assert!(mount(&image, &layers) && mount_overlay(&layers, &at));
+        restores(&path);
+    });
+}

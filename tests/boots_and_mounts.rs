@@ -158,7 +158,7 @@ fn row_34_without_sys_nothing_is_thrown_away() {
         resumes(&options(), &path);
         os::unmark(&path);
         is_refused(&path, ["/sys", "where /sys is there"]);
-        resumes(&options().any_file_system(true), &path);
+        resumes(options().any_file_system(true), &path);
         // Where everything was synced, to restore it loses nothing.
         options().open(&path).unwrap().sync().unwrap();
         os::unmark(&path);
@@ -171,7 +171,7 @@ fn row_34_without_sys_nothing_is_thrown_away() {
         os::unmark(&path);
         assert!(os::unmount(Path::new("/sys")));
         is_refused(&path, ["could not look into /sys", "--any-file-system"]);
-        resumes(&options().any_file_system(true), &path);
+        resumes(options().any_file_system(true), &path);
     });
 }
 

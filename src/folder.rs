@@ -10,13 +10,11 @@ use crate::sys;
 
 /// A name in the same folder that nobody uses.
 pub(crate) fn unused_name(path: &Path) -> io::Result<PathBuf> {
-    Ok(folder_of(path).join(format!(".slotfile-{}", hex(random()?))))
+    Ok(folder_of(path).join(format!(".slotfile-{}", hex(random()))))
 }
 
-pub(crate) fn random() -> io::Result<[u8; 16]> {
-    let mut bytes = [0; 16];
-    io::Read::read_exact(&mut File::open("/dev/urandom")?, &mut bytes)?;
-    Ok(bytes)
+pub(crate) fn random() -> [u8; 16] {
+    bytemuck::cast([sys::random(), sys::random()])
 }
 
 fn hex(bytes: [u8; 16]) -> String {

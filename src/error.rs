@@ -192,8 +192,8 @@ pub enum Error {
     },
     /// Others have changed or locked the slot meanwhile, so the closure of
     /// [`Store::transaction`](crate::Store::transaction) or
-    /// [`Store::snapshot`](crate::Store::snapshot) is about to run again. Only that closure
-    /// sees it, and passes it on.
+    /// [`Store::snapshot`](crate::Store::snapshot) is about to run again, which passes it on.
+    /// A transaction without a closure is lost with it, and to be begun anew.
     Conflict {
         /// The store.
         path: PathBuf,
@@ -207,8 +207,9 @@ pub enum Error {
         /// The slot.
         slot: String,
     },
-    /// The lock was lost before the update could be committed: this is a forked
-    /// copy of the process that took it, or others took this process for dead.
+    /// The lock was lost before the update could be committed: its guard was dropped, or its
+    /// thread has ended; this is a forked copy of the process that took it; or others took this
+    /// process for dead.
     Evicted {
         /// The store.
         path: PathBuf,
@@ -514,7 +515,7 @@ impl fmt::Display for Error {
             Conflict { path, slot } => write!(
                 f,
                 "{}: slot {slot:?} was changed or locked by others meanwhile; pass this error on \
-                 with `?`, and the closure is run again",
+                 with `?`, and the closure is run again (or begin the transaction anew)",
                 path.display()
             ),
             Removed { path, slot } => write!(
@@ -524,9 +525,9 @@ impl fmt::Display for Error {
             ),
             Evicted { path, slot } => write!(
                 f,
-                "{}: slot {slot:?}: the lock was lost before the update was committed (it was \
-                 taken before a fork, or by a thread taken for dead); nothing was changed, do it \
-                 again",
+                "{}: slot {slot:?}: the lock was lost before the update was committed (its guard \
+                 was dropped, its thread has ended, it was taken before a fork, or its process \
+                 taken for dead); nothing was changed, do it again",
                 path.display()
             ),
             Type { path, slot, asked, found } => write!(

@@ -4,10 +4,10 @@
 use std::marker::PhantomData;
 use std::os::fd::OwnedFd;
 
-use crate::attach::Attachment;
+use crate::attach::{Attachment, Number};
 use crate::error::Result;
 use crate::handle::{Handle, ParkedUpdate, SlotMemory, UpdateLock};
-use crate::protocol::{self, Areas, Held, Parked, Peers};
+use crate::protocol::{self, Areas, Held, Memory, Parked};
 use crate::session::{SlotCell, SlotRegion};
 
 /// A slot's lock, held until dropped. The holder's own updates go through; everybody
@@ -28,29 +28,41 @@ use crate::session::{SlotCell, SlotRegion};
 /// ```
 #[must_use = "the lock is let go as soon as the guard is dropped"]
 pub struct Guard<'a> {
-    // Dropped in this order: the mark first, then the lock.
-    mark: Mark<'a>,
-    held: AnyHeld<'a>,
+    lock: AnyLock<'a>,
     not_send: PhantomData<*const ()>,
 }
 
-enum AnyHeld<'a> {
-    Scalar(Held<'a, SlotCell, Attachment>),
-    Areas(Held<'a, SlotRegion, Attachment>),
+enum AnyLock<'a> {
+    Scalar(GuardLock<'a, SlotCell>),
+    Areas(GuardLock<'a, SlotRegion>),
 }
 
-/// Notes that this thread has a guard of the slot, for as long as it exists.
-struct Mark<'a> {
+/// The lock of a guard.
+struct GuardLock<'a, M: Memory> {
+    /// `None` once it is parked.
+    held: Option<Held<'a, M, Attachment>>,
     attachment: &'a Attachment,
     slot: u64,
-    fork_generation: u64,
+    number: Number,
 }
 
-impl Drop for Mark<'_> {
+impl<M: Memory> GuardLock<'_, M> {
+    fn park(mut self) -> Option<ParkedGuard> {
+        let held = self.held.take()?.park();
+        Some(ParkedGuard { held, number: self.number })
+    }
+}
+
+impl<M: Memory> Drop for GuardLock<'_, M> {
     fn drop(&mut self) {
-        // The child of a fork has a copy of this; a guard it has of this slot is its own.
-        if self.attachment.fork_generation() == self.fork_generation {
-            self.attachment.remove_guard(self.slot);
+        let Some(mut held) = self.held.take() else { return };
+        match self.attachment.remove_guard(self.slot, self.number) {
+            Some(0) => held.follow_updates(),
+            // It was taken without a guard, too.
+            Some(_) => std::mem::forget(held),
+            // Of a fork's parent, or of a thread whose entry is gone, or lost: what there is to
+            // let go of is that very lock.
+            None => {}
         }
     }
 }
@@ -63,19 +75,18 @@ impl Guard<'_> {
     ///
     /// [`Error::Io`](crate::Error::Io) if there are too many descriptors.
     pub fn inheritable(&self) -> Result<OwnedFd> {
-        self.mark.attachment.inheritable()
+        match &self.lock {
+            AnyLock::Scalar(lock) => lock.attachment.inheritable(),
+            AnyLock::Areas(lock) => lock.attachment.inheritable(),
+        }
     }
 
     /// Without its references, see `Handle::resume_guard`.
-    pub(crate) fn park(self) -> ParkedGuard {
-        let Guard { mark, held, .. } = self;
-        let held = match held {
-            AnyHeld::Scalar(held) => held.park(),
-            AnyHeld::Areas(held) => held.park(),
-        };
-        let fork_generation = mark.fork_generation;
-        std::mem::forget(mark);
-        ParkedGuard { held, fork_generation }
+    pub(crate) fn park(self) -> Option<ParkedGuard> {
+        match self.lock {
+            AnyLock::Scalar(lock) => lock.park(),
+            AnyLock::Areas(lock) => lock.park(),
+        }
     }
 }
 
@@ -83,7 +94,7 @@ impl Guard<'_> {
 #[derive(Debug)]
 pub(crate) struct ParkedGuard {
     held: Parked,
-    fork_generation: u64,
+    number: Number,
 }
 
 impl std::fmt::Debug for Guard<'_> {
@@ -95,7 +106,7 @@ impl std::fmt::Debug for Guard<'_> {
 impl<M: SlotMemory> Handle<M> {
     fn guard<'a>(
         &'a self,
-        wrap: impl FnOnce(Held<'a, M, Attachment>) -> AnyHeld<'a>,
+        wrap: impl FnOnce(GuardLock<'a, M>) -> AnyLock<'a>,
     ) -> Result<Guard<'a>> {
         let attachment = self.attachment();
         self.check_writable()?;
@@ -103,42 +114,42 @@ impl<M: SlotMemory> Handle<M> {
         let held = protocol::lock(&self.memory, attachment, self.form, &mut patience)
             .map_err(|failure| self.explain(failure, &patience))?;
         let slot = self.place();
-        attachment.add_guard(slot);
-        let mark = Mark { attachment, slot, fork_generation: attachment.fork_generation() };
-        Ok(Guard { mark, held: wrap(held), not_send: PhantomData })
+        let number = attachment.add_guard(slot);
+        let lock = GuardLock { held: Some(held), attachment, slot, number };
+        Ok(Guard { lock: wrap(lock), not_send: PhantomData })
     }
 
     /// A guard as it was before it was parked, of this very slot.
     fn resume<'a>(
         &'a self,
         parked: ParkedGuard,
-        wrap: impl FnOnce(Held<'a, M, Attachment>) -> AnyHeld<'a>,
+        wrap: impl FnOnce(GuardLock<'a, M>) -> AnyLock<'a>,
     ) -> Guard<'a> {
-        let ParkedGuard { held, fork_generation } = parked;
+        let ParkedGuard { held, number } = parked;
         let attachment = self.attachment();
-        let mark = Mark { attachment, slot: self.place(), fork_generation };
-        let held = wrap(held.resume(&self.memory, attachment));
-        Guard { mark, held, not_send: PhantomData }
+        let held = Some(held.resume(&self.memory, attachment));
+        let lock = GuardLock { held, attachment, slot: self.place(), number };
+        Guard { lock: wrap(lock), not_send: PhantomData }
     }
 }
 
 impl Handle<SlotCell> {
     pub(crate) fn lock(&self) -> Result<Guard<'_>> {
-        self.guard(AnyHeld::Scalar)
+        self.guard(AnyLock::Scalar)
     }
 
     pub(crate) fn resume_guard(&self, parked: ParkedGuard) -> Guard<'_> {
-        self.resume(parked, AnyHeld::Scalar)
+        self.resume(parked, AnyLock::Scalar)
     }
 }
 
 impl Handle<SlotRegion> {
     pub(crate) fn lock(&self) -> Result<Guard<'_>> {
-        self.guard(AnyHeld::Areas)
+        self.guard(AnyLock::Areas)
     }
 
     pub(crate) fn resume_guard(&self, parked: ParkedGuard) -> Guard<'_> {
-        self.resume(parked, AnyHeld::Areas)
+        self.resume(parked, AnyLock::Areas)
     }
 }
 
@@ -173,8 +184,8 @@ impl OwnedUpdate {
     pub(crate) fn commit(mut self, at: usize, data: &[u8]) -> Result<()> {
         let areas = self.areas;
         let handle = self.handle.clone();
-        if let Some(lock) = self.resume() {
-            handle.commit(lock, &areas, at, data)?;
+        if let Some(parked) = self.parked.take() {
+            handle.commit(handle.resume_held_update(parked)?, &areas, at, data)?;
         }
         Ok(())
     }

@@ -1,9 +1,10 @@
 //! What all handles have in common: a slot's memory, its descriptor, its store.
 
 use std::cell::{Cell, RefCell};
+use std::mem::ManuallyDrop;
 use std::time::Duration;
 
-use crate::attach::Attachment;
+use crate::attach::{Attachment, Number};
 use crate::cell::CellRegion;
 use crate::define::Define;
 use crate::directory::{self, Found};
@@ -296,11 +297,14 @@ impl<M: SlotMemory> Handle<M> {
 
     #[cold]
     fn lock_under_guard(&self, failure: Failure, patience: &Patience) -> Result<UpdateLock<'_, M>> {
-        if !matches!(failure, Failure::Deadlock) || !self.is_guarded() {
-            return Err(self.explain(failure, patience));
-        }
-        let busy = Busy::new(self.attachment(), self.place());
-        Ok(UpdateLock { held: Held::nested(&self.memory, self.attachment()), busy: Some(busy) })
+        let busy = match failure {
+            Failure::Deadlock => Busy::begin(self.attachment(), self.place()),
+            _ => None,
+        };
+        let Some(busy) = busy else { return Err(self.explain(failure, patience)) };
+        let held = Held::nested(&self.memory, self.attachment());
+        let held = held.map_err(|failure| self.explain(failure, patience))?;
+        Ok(UpdateLock { held, busy: Some(busy) })
     }
 
     /// Replaces `data.len()` bytes from byte `at` of the content, under its lock.
@@ -347,8 +351,17 @@ impl<M: SlotMemory> Handle<M> {
     /// An update's lock as it was before it was parked, of this very slot.
     pub(crate) fn resume_update(&self, parked: ParkedUpdate) -> UpdateLock<'_, M> {
         let attachment = self.attachment();
-        let busy = parked.busy.then_some(Busy { attachment, slot: self.place() });
+        let slot = self.place();
+        let busy = parked.busy.map(|number| Busy { attachment, slot, number });
         UpdateLock { held: parked.held.resume(&self.memory, attachment), busy }
+    }
+
+    /// The same, to store under it: an error if it is not held any more. (Where its thread ends,
+    /// its entry may be gone before it is.)
+    pub(crate) fn resume_held_update(&self, parked: ParkedUpdate) -> Result<UpdateLock<'_, M>> {
+        let is_held = parked.held.is_held(&self.memory, self.attachment());
+        let lock = self.resume_update(parked);
+        if is_held { Ok(lock) } else { Err(self.not_committed(Failure::Evicted)) }
     }
 
     fn remove(&self) -> Result<()> {
@@ -374,7 +387,11 @@ impl<M: Memory> UpdateLock<'_, M> {
     /// Without its references, see [`Handle::resume_update`].
     pub(crate) fn park(self) -> ParkedUpdate {
         let held = self.held.park();
-        let busy = self.busy.map(std::mem::forget).is_some();
+        let busy = self.busy.map(|busy| {
+            let number = busy.number;
+            std::mem::forget(busy);
+            number
+        });
         ParkedUpdate { held, busy }
     }
 }
@@ -383,7 +400,7 @@ impl<M: Memory> UpdateLock<'_, M> {
 #[derive(Debug)]
 pub(crate) struct ParkedUpdate {
     held: Parked,
-    busy: bool,
+    busy: Option<Number>,
 }
 
 impl ParkedUpdate {
@@ -396,53 +413,73 @@ impl ParkedUpdate {
 struct Busy<'a> {
     attachment: &'a Attachment,
     slot: u64,
+    number: Number,
 }
 
 impl Busy<'_> {
-    fn new(attachment: &Attachment, slot: u64) -> Busy<'_> {
-        attachment.set_busy(slot, true);
-        Busy { attachment, slot }
+    /// `None`, if the thread has no guard, or is in an update under it.
+    fn begin(attachment: &Attachment, slot: u64) -> Option<Busy<'_>> {
+        let number = attachment.begin_under_guard(slot)?;
+        Some(Busy { attachment, slot, number })
     }
 
     /// Whether the guard that was there at the beginning still is. One that was taken
-    /// anew meanwhile is not busy.
+    /// anew meanwhile does not know of this update.
     fn is_still_guarded(&self) -> bool {
-        self.attachment.is_busy(self.slot)
+        self.attachment.is_under_guard(self.slot, self.number)
     }
 }
 
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
-        self.attachment.set_busy(self.slot, false);
+        self.attachment.end_under_guard(self.slot, self.number);
     }
 }
 
 thread_local! {
-    /// The scalars whose update this thread is inside of: the session's address and the
-    /// slot's offset. A second update inside would make the outer one lose for ever.
-    static UPDATING: RefCell<Vec<(usize, u64)>> = const { RefCell::new(Vec::new()) };
+    /// The scalars whose update this thread is inside of. A second update inside would make the
+    /// outer one lose for ever. (Never dropped: thread-locals of others may update as they are
+    /// dropped, after all that are. Whoever leaves the last but one update frees the memory.)
+    static UPDATING: RefCell<ManuallyDrop<Vec<SlotIdentity>>> =
+        const { RefCell::new(ManuallyDrop::new(Vec::new())) };
+    /// The outermost of them, which most are.
+    static OUTERMOST: Cell<SlotIdentity> = const { Cell::new((0, 0)) };
     /// How many they are: all that most updates have to look at.
     static UPDATES: Cell<usize> = const { Cell::new(0) };
 }
+
+/// The session's address and the slot's offset.
+type SlotIdentity = (usize, u64);
 
 /// Marks an update of a scalar by a closure of the user's, for as long as it exists.
 pub(crate) struct Updating;
 
 impl Drop for Updating {
     fn drop(&mut self) {
-        UPDATING.with_borrow_mut(Vec::pop);
-        UPDATES.set(UPDATES.get() - 1);
+        let left = UPDATES.get() - 1;
+        UPDATES.set(left);
+        if left > 0 {
+            UPDATING.with_borrow_mut(|inner| {
+                inner.pop();
+                if inner.is_empty() {
+                    **inner = Vec::new();
+                }
+            });
+        }
     }
 }
 
-fn identity(session: &Session, place: u64) -> (usize, u64) {
+fn identity(session: &Session, place: u64) -> SlotIdentity {
     (std::ptr::from_ref(session).addr(), place)
 }
 
 /// Whether this thread is inside an update of the value at this place.
 #[inline]
 pub(crate) fn is_updating(session: &Session, place: u64) -> bool {
-    UPDATES.get() > 0 && UPDATING.with_borrow(|all| all.contains(&identity(session, place)))
+    UPDATES.get() > 0 && {
+        let this = identity(session, place);
+        OUTERMOST.get() == this || UPDATING.with_borrow(|inner| inner.contains(&this))
+    }
 }
 
 impl Handle<SlotCell> {
@@ -472,7 +509,11 @@ impl Handle<SlotCell> {
     /// Begins an update by a closure of the user's.
     pub(crate) fn begin_update(&self) -> Result<Updating> {
         self.check_not_updating()?;
-        UPDATING.with_borrow_mut(|all| all.push(identity(self.session(), self.place())));
+        let this = identity(self.session(), self.place());
+        match UPDATES.get() {
+            0 => OUTERMOST.set(this),
+            _ => UPDATING.with_borrow_mut(|inner| inner.push(this)),
+        }
         UPDATES.set(UPDATES.get() + 1);
         Ok(Updating)
     }

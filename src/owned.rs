@@ -36,7 +36,7 @@ impl Slot {
     /// # Ok::<(), slotfile::Error>(())
     /// ```
     pub fn lock_owned(self: &Arc<Slot>) -> Result<OwnedGuard> {
-        let parked = Some(self.lock()?.park());
+        let parked = self.lock()?.park();
         Ok(OwnedGuard { slot: Arc::clone(self), parked, not_send: PhantomData })
     }
 }

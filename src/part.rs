@@ -2,11 +2,10 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::attach::Attachment;
+use crate::attach::{Attachment, Number};
 use crate::content::SlotRef;
 use crate::directory;
-use crate::error::{Error, Result};
-use crate::fork;
+use crate::error::Error;
 use crate::handle::is_updating;
 use crate::map::{Map, Region};
 use crate::memory::AnyMemory;
@@ -24,8 +23,8 @@ pub(crate) struct Part {
     form: Form,
     /// `None`: it was used in an earlier run, and is about to be locked for the next.
     pub(crate) lock: Option<Parked>,
-    /// Under this thread's own guard.
-    pub(crate) guarded: bool,
+    /// Its number, if it is an update under this thread's own guard.
+    under_guard: Option<Number>,
     draft: Draft,
 }
 
@@ -50,7 +49,7 @@ impl Part {
             len,
             form: slot.form(),
             lock: None,
-            guarded: false,
+            under_guard: None,
             draft: Draft::Nothing,
         }
     }
@@ -62,7 +61,7 @@ impl Part {
     }
 
     /// Waits for the lock.
-    pub(crate) fn lock(&mut self, store: &Store, patience: &mut Patience) -> Result<()> {
+    pub(crate) fn lock(&mut self, store: &Store, patience: &mut Patience) -> Result<(), Failure> {
         self.check_not_updating(store)?;
         let attachment = store.attachment();
         let memory = self.memory(&attachment.map);
@@ -70,16 +69,13 @@ impl Part {
         match lock.map(Held::park) {
             Ok(lock) => self.lock = Some(lock),
             Err(Failure::Deadlock) => self.go_on_under_guard(attachment)?,
-            Err(failure) => {
-                let name = self.name(attachment);
-                return Err(directory::explain(attachment, name, failure, patience));
-            }
+            Err(failure) => return Err(failure),
         }
         Ok(())
     }
 
     /// Takes the lock if nobody else has it.
-    pub(crate) fn try_lock(&mut self, store: &Store) -> Result<bool> {
+    pub(crate) fn try_lock(&mut self, store: &Store) -> Result<bool, Failure> {
         self.check_not_updating(store)?;
         let attachment = store.attachment();
         let memory = self.memory(&attachment.map);
@@ -89,34 +85,41 @@ impl Part {
         }
         // Relaxed: whoever it is, it is not acted upon but by locking.
         match memory.control(Relaxed).owner() {
-            REMOVED => Err(self.explain(attachment, Failure::Removed)),
+            REMOVED => Err(Failure::Removed),
             owner if attachment.is_me(owner) => self.go_on_under_guard(attachment).map(|()| true),
             _ => Ok(false),
         }
     }
 
     /// This thread has the lock already: through a guard, or else in a way that refuses.
-    fn go_on_under_guard(&mut self, attachment: &Attachment) -> Result<()> {
-        if !attachment.is_guarded(self.place) {
-            return Err(self.explain(attachment, Failure::Deadlock));
-        }
+    fn go_on_under_guard(&mut self, attachment: &Attachment) -> Result<(), Failure> {
         // From here on the guard's holder has no other updates of it.
-        attachment.set_busy(self.place, true);
-        self.guarded = true;
-        self.lock = Some(Held::nested(&self.memory(&attachment.map), attachment).park());
+        self.under_guard = attachment.begin_under_guard(self.place);
+        if self.under_guard.is_none() {
+            return Err(Failure::Deadlock);
+        }
+        let memory = self.memory(&attachment.map);
+        self.lock = Some(Held::nested(&memory, attachment)?.park());
         Ok(())
     }
 
-    /// An update of a scalar that this is inside of would begin anew for ever.
-    fn check_not_updating(&self, store: &Store) -> Result<()> {
-        match is_updating(&store.session, self.place) {
-            true => Err(self.explain(store.attachment(), Failure::Deadlock)),
-            false => Ok(()),
-        }
+    /// Whether it has a lock of its own, which it could let go of.
+    pub(crate) fn has_own_lock(&self) -> bool {
+        self.lock.is_some() && self.under_guard.is_none()
     }
 
-    pub(crate) fn explain(&self, attachment: &Attachment, failure: Failure) -> Error {
-        directory::explain(attachment, self.name(attachment), failure, &Patience::new(None))
+    /// An update of a scalar that this is inside of would begin anew for ever.
+    fn check_not_updating(&self, store: &Store) -> Result<(), Failure> {
+        if is_updating(&store.session, self.place) { Err(Failure::Deadlock) } else { Ok(()) }
+    }
+
+    pub(crate) fn explain(
+        &self,
+        attachment: &Attachment,
+        failure: Failure,
+        patience: &Patience,
+    ) -> Error {
+        directory::explain(attachment, self.name(attachment), failure, patience)
     }
 
     pub(crate) fn name<'a>(&self, attachment: &'a Attachment) -> &'a str {
@@ -125,15 +128,23 @@ impl Part {
 
     /// Lets go of the lock, and forgets what was to be changed.
     #[inline]
-    pub(crate) fn release(&mut self, attachment: &Attachment, fork_generation: u64) {
+    pub(crate) fn release(&mut self, attachment: &Attachment) {
         self.draft = Draft::Nothing;
         if let Some(lock) = self.lock.take() {
             drop(lock.resume(&self.memory(&attachment.map), attachment));
         }
-        // The child of a fork has a copy of this; a guard it has of this slot is its own.
-        if std::mem::take(&mut self.guarded) && fork_generation == fork::generation() {
-            attachment.set_busy(self.place, false);
+        if let Some(number) = self.under_guard.take() {
+            attachment.end_under_guard(self.place, number);
         }
+    }
+
+    /// Whether it still has the lock that it has taken, or the guard under which it is. (A guard
+    /// that was dropped since took its lock with it.)
+    pub(crate) fn is_held(&self, attachment: &Attachment) -> bool {
+        let memory = self.memory(&attachment.map);
+        let guard = self.under_guard;
+        guard.is_none_or(|number| attachment.is_under_guard(self.place, number))
+            && self.lock.as_ref().is_some_and(|lock| lock.is_held(&memory, attachment))
     }
 
     /// Whether anything is to be changed.

@@ -79,7 +79,7 @@ impl RawBuffer {
 
     /// How many times this thread has the lock.
     pub fn depth(&self) -> usize {
-        self.handle.attachment().guard_depth(self.slot())
+        self.handle.attachment().lock_depth(self.slot())
     }
 
     /// Takes the lock, once more if this thread has it; false if somebody else has. Never
@@ -121,13 +121,14 @@ impl RawBuffer {
         Ok(())
     }
 
-    /// From now on the lock is held by the mark alone.
+    /// From now on the lock is held by the thread's note alone.
     fn keep(&self, held: Held<'_, SlotRegion, Attachment>) {
         std::mem::forget(held);
-        self.handle.attachment().add_guard(self.slot());
+        self.handle.attachment().enter(self.slot());
     }
 
-    /// Lets go of the lock, once; false if this thread has it not.
+    /// Lets go of the lock, once; false if this thread has not taken it here. (A
+    /// [`Guard`](crate::Guard) of the same buffer keeps it all the same.)
     pub fn release(&self) -> bool {
         let attachment = self.handle.attachment();
         match attachment.leave(self.slot()) {
@@ -147,6 +148,6 @@ impl RawBuffer {
         if let Some(_held) = protocol::try_lock(&self.handle.memory, attachment) {
             return Some(f());
         }
-        (attachment.guard_depth(self.slot()) > 0).then(f)
+        (attachment.lock_depth(self.slot()) > 0).then(f)
     }
 }

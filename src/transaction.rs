@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::fork;
 use crate::map::Map;
 use crate::part::Part;
-use crate::protocol::{Failure, Patience, Peers, commit_all};
+use crate::protocol::{Failure, LONGEST_SLEEP, Patience, Peers, commit_all};
 use crate::slot::Slot;
 use crate::store::Store;
 use crate::value::Value;
@@ -100,7 +100,8 @@ impl Store {
     /// Begins a transaction that is committed by a call of its own, for bindings to other
     /// languages: as [`transaction`](Store::transaction), without a closure. All these slots
     /// are locked from the beginning, so that it never has to be run again. Another slot that
-    /// it uses later on is [`Error::Conflict`] where somebody else has it.
+    /// it uses later on is [`Error::Conflict`] where somebody else has it; then the transaction
+    /// cannot be committed any more.
     ///
     /// # Errors
     ///
@@ -144,8 +145,11 @@ pub struct Transaction {
     /// Which was used last: mostly, it is the next one, too.
     last: usize,
     patience: Patience,
-    /// A slot is held by others, who may be waiting for one that it has: it must let go.
-    lost: bool,
+    /// The highest place of those slots of which it has locks of its own.
+    highest: Option<u64>,
+    /// The place of a slot that is held by others, who may be waiting for one that this has: it
+    /// must let go.
+    lost: Option<u64>,
     fork_generation: u64,
     /// Its locks are this thread's.
     not_send: PhantomData<*const ()>,
@@ -164,7 +168,8 @@ impl Transaction {
             by_place: None,
             last: 0,
             patience: Patience::new(store.settings.lock_timeout),
-            lost: false,
+            highest: None,
+            lost: None,
             fork_generation: fork::generation(),
             not_send: PhantomData,
         })
@@ -172,7 +177,7 @@ impl Transaction {
 
     /// Whether what it did was in vain, so that it is to be done again.
     fn is_lost(&self) -> bool {
-        self.lost && !self.is_of_parent()
+        self.lost.is_some() && !self.is_of_parent()
     }
 
     /// Whether it was begun before this process was forked off, by its parent.
@@ -180,21 +185,40 @@ impl Transaction {
         self.fork_generation != fork::generation()
     }
 
-    /// Lets go of all slots, then locks them in the order in which everybody waits.
+    /// Lets go of all slots, then locks them: first the one that others had, with nothing held.
     fn begin_again(&mut self) -> Result<()> {
-        self.release();
-        self.lost = false;
-        self.by_place = None;
-        self.parts.sort_unstable_by_key(|part| part.place);
-        for part in &mut self.parts {
-            part.lock(&self.store, &mut self.patience)?;
+        let mut first = self.lost;
+        loop {
+            self.release();
+            self.by_place = None;
+            self.parts.sort_unstable_by_key(|part| part.place);
+            let Some(held_by_others) = self.lock_all(first)? else { return Ok(()) };
+            // In the order of places every other time, or two could take turns for ever.
+            first = first.is_none().then_some(held_by_others);
         }
-        Ok(())
+    }
+
+    /// Locks all slots, `first` before the others. Returns one that others have, and this one
+    /// cannot wait for.
+    fn lock_all(&mut self, first: Option<u64>) -> Result<Option<u64>> {
+        let first = first.and_then(|place| self.find(place));
+        for at in first.into_iter().chain(0..self.parts.len()) {
+            let part = &mut self.parts[at];
+            if part.lock.is_some() {
+                continue;
+            }
+            if !lock(part, &self.store, &mut self.patience, &mut self.highest)? {
+                return Ok(Some(self.parts[at].place));
+            }
+        }
+        Ok(None)
     }
 
     fn release(&mut self) {
+        self.lost = None;
+        self.highest = None;
         for part in &mut self.parts {
-            part.release(self.store.attachment(), self.fork_generation);
+            part.release(self.store.attachment());
         }
     }
 
@@ -206,7 +230,7 @@ impl Transaction {
             let (path, slot) = (self.store.path().to_owned(), slot.name().to_owned());
             return Err(Error::Evicted { path, slot });
         }
-        if self.lost {
+        if self.lost.is_some() {
             return Err(self.conflict(slot.name()));
         }
         let place = slot.place();
@@ -222,18 +246,10 @@ impl Transaction {
     /// Locks a slot that has no part yet; which one it is then.
     fn join(&mut self, slot: SlotRef<'_>) -> Result<usize> {
         let mut part = Part::new(slot);
-        let highest = match &self.by_place {
-            None => self.parts.last().map(|part| part.place),
-            Some(by_place) => by_place.last_key_value().map(|(place, _)| *place),
-        };
-        let locked = match highest.is_none_or(|highest| highest < part.place) {
-            // Everybody waits upwards only, so nobody waits in a circle.
-            true => part.lock(&self.store, &mut self.patience).map(|()| true),
-            false => part.try_lock(&self.store),
-        }?;
+        let locked = lock(&mut part, &self.store, &mut self.patience, &mut self.highest)?;
         let at = self.add(part);
         if !locked {
-            self.lost = true;
+            self.lost = Some(slot.place());
             return Err(self.conflict(slot.name()));
         }
         Ok(at)
@@ -270,18 +286,17 @@ impl Transaction {
     ///
     /// # Errors
     ///
-    /// [`Error::Evicted`]. Nothing has changed then.
+    /// [`Error::Conflict`], if any of its calls has returned that: it has let go of what it had
+    /// done, so it is to be begun anew. [`Error::Evicted`]. Nothing has changed then.
     pub fn commit(mut self) -> Result<()> {
         let store = self.store.clone();
         let attachment = store.attachment();
-        let is_of_parent = self.is_of_parent();
-        // A guard that was dropped since took its lock with it.
-        let lost = self
-            .parts
-            .iter()
-            .find(|part| is_of_parent || (part.guarded && !attachment.is_busy(part.place)));
-        if let Some(part) = lost {
-            return Err(part.explain(attachment, Failure::Evicted));
+        if self.is_lost() {
+            let part = self.lost.and_then(|place| self.find(place)).map(|at| &self.parts[at]);
+            return Err(self.conflict(part.map_or("", |part| part.name(attachment))));
+        }
+        if let Some(part) = self.parts.iter().find(|part| !part.is_held(attachment)) {
+            return Err(part.explain(attachment, Failure::Evicted, &self.patience));
         }
         let written: Vec<_> = self.parts.iter_mut().filter(|part| part.is_written()).collect();
         let Some(first) = written.first().map(|part| part.line) else {
@@ -298,6 +313,33 @@ impl Transaction {
         })
         // What was only read is let go after that, by `drop`.
     }
+}
+
+/// Locks one more slot of a transaction that has locks up to the place `highest`. False if others
+/// have it, and who waited for it could be waited for.
+fn lock(
+    part: &mut Part,
+    store: &Store,
+    patience: &mut Patience,
+    highest: &mut Option<u64>,
+) -> Result<bool> {
+    let locked = match *highest {
+        None => part.lock(store, patience).map(|()| true),
+        // Everybody waits upwards only, so no transactions wait in a circle. One with guards, or
+        // other locks of its thread, may do: nobody waits for long who could let go.
+        Some(highest) if highest < part.place => {
+            match patience.at_most(LONGEST_SLEEP, |patience| part.lock(store, patience)) {
+                Err(Failure::Timeout(_)) if !patience.is_over() => Ok(false),
+                locked => locked.map(|()| true),
+            }
+        }
+        Some(_) => part.try_lock(store),
+    };
+    let locked = locked.map_err(|why| part.explain(store.attachment(), why, patience))?;
+    if part.has_own_lock() {
+        *highest = (*highest).max(Some(part.place));
+    }
+    Ok(locked)
 }
 
 impl View for Transaction {

@@ -17,28 +17,40 @@ pub(super) struct Lease {
     /// Of the process that claimed it: the child of a fork has none of its parent's.
     generation: u64,
     owner: Owner,
-    guards: Vec<GuardMark>,
+    locks: Vec<KeptLock>,
     /// The thread is inside of a transaction.
     in_transaction: bool,
 }
 
-/// A slot that this thread has locked through a guard.
+/// A slot that this thread has locked beyond one call: under which it goes on with the slot.
 #[derive(Debug)]
-struct GuardMark {
+struct KeptLock {
     slot: u64,
-    /// In an update of it: a second one inside would wait for itself.
-    busy: bool,
-    /// How many times it has taken it: more than once only without guards.
+    /// Its guard, if there is one.
+    guard: Option<Number>,
+    /// How many times it was taken without a guard.
     depth: usize,
+    /// The update or transaction under it: a second one would wait for itself.
+    update: Option<Number>,
 }
 
+/// Tells a guard, or an update under one, from all others that this thread has ever had: also
+/// from those of the same slot, and from those of which a fork made copies.
+pub(crate) type Number = u64;
+
 impl Lease {
-    fn guard(&mut self, slot: u64) -> Option<&mut GuardMark> {
-        self.guards.iter_mut().find(|mark| mark.slot == slot)
+    fn kept(&mut self, slot: u64) -> Option<&mut KeptLock> {
+        self.locks.iter_mut().find(|lock| lock.slot == slot)
     }
 
-    fn has_guard(&mut self, slot: u64, busy: bool) -> bool {
-        self.guard(slot).is_some_and(|mark| mark.busy == busy)
+    fn update_of(&mut self, slot: u64, update: Number) -> Option<&mut KeptLock> {
+        self.kept(slot).filter(|lock| lock.update == Some(update))
+    }
+}
+
+impl KeptLock {
+    fn times(&self) -> usize {
+        self.depth + usize::from(self.guard.is_some())
     }
 }
 
@@ -49,9 +61,9 @@ impl Drop for Lease {
             return;
         }
         if let Some(attachment) = self.attachment.upgrade() {
-            // What was leaked still names the entry.
-            let leaked = !self.guards.is_empty() || self.in_transaction;
-            let word = if leaked { Word::Idle } else { Word::Free };
+            // A lock that was leaked, or is kept until later, or is held by the closure from
+            // which the process exits, still names the entry: its next holder settles it.
+            let word = if HELD.get() > 0 { Word::Idle } else { Word::Free };
             attachment.one_at_a_time(|| {
                 attachment.give_back(attachment.process(), self.owner - 1, word);
             });
@@ -64,6 +76,27 @@ thread_local! {
     /// Of the lease that was asked for last: the attachment's id, the generation, the owner.
     /// Nearly always it is the one that is asked for next.
     static LAST: Cell<Option<(u64, u64, Owner)>> = const { Cell::new(None) };
+    /// How many locks it has taken, in all stores, and not let go of.
+    static HELD: Cell<usize> = const { Cell::new(0) };
+    /// How many numbers it has given out.
+    static NUMBERS: Cell<Number> = const { Cell::new(0) };
+}
+
+/// The thread has taken a lock.
+#[inline]
+pub(super) fn has_locked() {
+    HELD.set(HELD.get().wrapping_add(1));
+}
+
+/// The thread has let go of a lock.
+#[inline]
+pub(super) fn has_unlocked() {
+    HELD.set(HELD.get().wrapping_sub(1));
+}
+
+fn next_number() -> Number {
+    NUMBERS.set(NUMBERS.get() + 1);
+    NUMBERS.get()
 }
 
 /// The owner number that the calling thread has in this store, if it has an entry.
@@ -130,7 +163,7 @@ fn with_lease<R>(attachment: &Attachment, f: impl FnOnce(&mut Lease) -> Result<R
             id: attachment.id,
             generation: fork::generation(),
             owner,
-            guards: Vec::new(),
+            locks: Vec::new(),
             in_transaction: false,
         });
         f(leases.last_mut().expect("just pushed"))
@@ -145,75 +178,105 @@ fn with_lease<R>(attachment: &Attachment, f: impl FnOnce(&mut Lease) -> Result<R
 }
 
 impl Attachment {
-    /// Notes that this thread has locked the slot through a guard.
-    pub(crate) fn add_guard(&self, slot: u64) {
-        self.guards.fetch_add(1, Ordering::Relaxed);
-        existing_lease(self, |lease| lease.guards.push(GuardMark { slot, busy: false, depth: 1 }));
+    /// Notes that this thread has locked the slot, and will have a guard of it: its number.
+    pub(crate) fn add_guard(&self, slot: u64) -> Number {
+        let number = next_number();
+        self.keep(KeptLock { slot, guard: Some(number), depth: 0, update: None });
+        number
     }
 
-    /// The guard is gone.
-    pub(crate) fn remove_guard(&self, slot: u64) {
-        self.guards.fetch_sub(1, Ordering::Relaxed);
-        existing_lease(self, |lease| lease.guards.retain(|mark| mark.slot != slot));
+    /// The guard is gone. `None`: it was lost before. Else how many times the thread has the
+    /// lock still; at 0, it is to be let go of.
+    pub(crate) fn remove_guard(&self, slot: u64, guard: Number) -> Option<usize> {
+        self.give_up(slot, |lock| lock.guard == Some(guard), |lock| lock.guard = None)
     }
 
-    /// Notes that this thread begins a transaction; false if it is inside of one.
-    pub(crate) fn begin_transaction(&self) -> Result<bool> {
-        let first = with_lease(self, |l| Ok(!std::mem::replace(&mut l.in_transaction, true)))?;
-        self.guards.fetch_add(usize::from(first), Ordering::Relaxed);
-        Ok(first)
-    }
-
-    /// The transaction is over, and no slot is locked by it.
-    pub(crate) fn end_transaction(&self) {
-        self.guards.fetch_sub(1, Ordering::Relaxed);
-        existing_lease(self, |lease| lease.in_transaction = false);
-    }
-
-    /// Whether this thread has locked the slot through a guard, and is not inside an
-    /// update of it.
-    pub(crate) fn is_guarded(&self, slot: u64) -> bool {
-        existing_lease(self, |lease| lease.has_guard(slot, false)).unwrap_or(false)
-    }
-
-    /// Whether this thread is inside an update of the slot, under the same guard since
-    /// the update began.
-    pub(crate) fn is_busy(&self, slot: u64) -> bool {
-        existing_lease(self, |lease| lease.has_guard(slot, true)).unwrap_or(false)
-    }
-
-    /// How many times this thread has taken the slot's lock.
-    pub(crate) fn guard_depth(&self, slot: u64) -> usize {
-        existing_lease(self, |lease| lease.guard(slot).map_or(0, |mark| mark.depth)).unwrap_or(0)
+    /// Notes that this thread has locked the slot, without a guard.
+    pub(crate) fn enter(&self, slot: u64) {
+        self.keep(KeptLock { slot, guard: None, depth: 1, update: None });
     }
 
     /// Notes that this thread takes a lock that it has once more; false if it has it not.
     pub(crate) fn reenter(&self, slot: u64) -> bool {
-        let entered =
-            existing_lease(self, |lease| lease.guard(slot).map(|mark| mark.depth += 1).is_some());
-        entered.unwrap_or(false)
+        existing_lease(self, |lease| lease.kept(slot).map(|lock| lock.depth += 1).is_some())
+            .unwrap_or(false)
     }
 
     /// Notes that this thread lets go of the lock once, and returns how many times it has it
-    /// still: at 0, it is to be let go of. `None`: it had it not.
+    /// still: at 0, it is to be let go of. `None`: it had it not, or through a guard alone.
     pub(crate) fn leave(&self, slot: u64) -> Option<usize> {
-        let left = existing_lease(self, |lease| {
-            let mark = lease.guard(slot)?;
-            mark.depth -= 1;
-            Some(mark.depth)
-        })??;
-        if left == 0 {
-            self.remove_guard(slot);
-        }
-        Some(left)
+        self.give_up(slot, |lock| lock.depth > 0, |lock| lock.depth -= 1)
     }
 
-    /// Notes that an update under a guard begins or ends.
-    pub(crate) fn set_busy(&self, slot: u64, busy: bool) {
-        existing_lease(self, |lease| {
-            for mark in lease.guards.iter_mut().filter(|mark| mark.slot == slot) {
-                mark.busy = busy;
+    /// How many times this thread has taken the slot's lock.
+    pub(crate) fn lock_depth(&self, slot: u64) -> usize {
+        existing_lease(self, |lease| lease.kept(slot).map_or(0, |lock| lock.times())).unwrap_or(0)
+    }
+
+    fn keep(&self, lock: KeptLock) {
+        existing_lease(self, |lease| match lease.kept(lock.slot) {
+            // It was taken away from this thread, which has just taken it anew.
+            Some(lost) => *lost = lock,
+            None => {
+                lease.locks.push(lock);
+                // Relaxed, here and below: it is asked for when nobody else has the store.
+                self.kept_locks.fetch_add(1, Ordering::Relaxed);
             }
         });
+    }
+
+    fn give_up(
+        &self,
+        slot: u64,
+        has: impl FnOnce(&KeptLock) -> bool,
+        give_up: impl FnOnce(&mut KeptLock),
+    ) -> Option<usize> {
+        existing_lease(self, |lease| {
+            let lock = lease.kept(slot).filter(|lock| has(lock))?;
+            give_up(lock);
+            let left = lock.times();
+            if left == 0 {
+                lease.locks.retain(|lock| lock.slot != slot);
+                self.kept_locks.fetch_sub(1, Ordering::Relaxed);
+            }
+            Some(left)
+        })?
+    }
+
+    /// Whether this thread has locked the slot beyond one call, and is not inside an update
+    /// of it.
+    pub(crate) fn is_guarded(&self, slot: u64) -> bool {
+        existing_lease(self, |lease| lease.kept(slot).is_some_and(|lock| lock.update.is_none()))
+            .unwrap_or(false)
+    }
+
+    /// Begins an update under the lock that this thread has; `None` if it has it not, or is
+    /// inside an update of it.
+    pub(crate) fn begin_under_guard(&self, slot: u64) -> Option<Number> {
+        existing_lease(self, |lease| {
+            let lock = lease.kept(slot).filter(|lock| lock.update.is_none())?;
+            lock.update = Some(next_number());
+            lock.update
+        })?
+    }
+
+    /// Whether this update still has the lock under which it was begun.
+    pub(crate) fn is_under_guard(&self, slot: u64, update: Number) -> bool {
+        existing_lease(self, |lease| lease.update_of(slot, update).is_some()).unwrap_or(false)
+    }
+
+    /// The update under a lock that this thread has is over.
+    pub(crate) fn end_under_guard(&self, slot: u64, update: Number) {
+        existing_lease(self, |lease| lease.update_of(slot, update).map(|lock| lock.update = None));
+    }
+
+    /// Notes that this thread begins a transaction; false if it is inside of one.
+    pub(crate) fn begin_transaction(&self) -> Result<bool> {
+        with_lease(self, |lease| Ok(!std::mem::replace(&mut lease.in_transaction, true)))
+    }
+
+    /// The transaction is over, and no slot is locked by it.
+    pub(crate) fn end_transaction(&self) {
+        existing_lease(self, |lease| lease.in_transaction = false);
     }
 }

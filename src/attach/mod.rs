@@ -27,6 +27,8 @@ use crate::process::{self, Identity, Opener};
 use crate::protocol::{self, Memory, Owner, Peers, Word};
 use crate::sys::{self, ByteLock};
 
+pub(crate) use lease::Number;
+
 /// Bytes of an entry for its process's name: the kernel's names have at most 15.
 const COMMAND_LEN: usize = 32;
 
@@ -49,8 +51,8 @@ pub(crate) struct Attachment {
     process: PerProcess<Process>,
     /// Settles what a dead owner left, on every slot and every lock of the store.
     settle_all: fn(&Attachment, Owner) -> Result<()>,
-    /// Guards and transactions that exist; more than there are, if one was leaked.
-    guards: AtomicUsize,
+    /// Locks that threads of this process have beyond one call; leaked ones, too.
+    kept_locks: AtomicUsize,
     /// The store for which this one is being made.
     original: OnceLock<Arc<Attachment>>,
     /// Another disk than the file's own.
@@ -126,7 +128,7 @@ impl Attachment {
             map,
             process: PerProcess::new(Process::new()),
             settle_all,
-            guards: AtomicUsize::new(0),
+            kept_locks: AtomicUsize::new(0),
             original: OnceLock::new(),
             #[cfg(test)]
             simulated: OnceLock::new(),
@@ -476,7 +478,7 @@ impl Attachment {
 impl Drop for Attachment {
     fn drop(&mut self) {
         let process = self.process();
-        let leaked = self.guards.load(Ordering::Relaxed) > 0;
+        let leaked = self.kept_locks.load(Ordering::Relaxed) > 0;
         for entry in process.entries.in_use().collect::<Vec<_>>() {
             self.give_back(process, entry, if leaked { Word::Idle } else { Word::Free });
         }
@@ -552,6 +554,16 @@ impl Peers for Attachment {
     #[inline]
     fn fork_generation(&self) -> u64 {
         fork::generation()
+    }
+
+    #[inline]
+    fn has_locked(&self) {
+        lease::has_locked();
+    }
+
+    #[inline]
+    fn has_unlocked(&self) {
+        lease::has_unlocked();
     }
 }
 

@@ -8,6 +8,9 @@ use super::{
 };
 
 /// A slot's lock, held by this thread. Dropping it lets go, with nothing changed.
+///
+/// The control word is its identity: version and owner as they are while it is held. No other
+/// acquisition has both, since whoever takes a lock away moves the version on.
 pub(crate) struct Held<'a, M: Memory, P: Peers> {
     pub(super) memory: &'a M,
     pub(super) peers: &'a P,
@@ -56,7 +59,7 @@ fn wait_for_lock<'a, M: Memory, P: Peers>(
                     return Ok(held);
                 }
                 // Somebody was faster. That may go on for long.
-                if patience.is_over() {
+                if patience.is_over() && !planted!(NoTimeoutWhileLosing) {
                     return Err(Failure::Timeout(memory.control(Relaxed).owner()));
                 }
             }
@@ -121,6 +124,7 @@ fn take<'a, M: Memory, P: Peers>(
     // Acquire: what the last holder stored is seen. A compare-exchange, never a
     // plain store: it goes on with the release sequence of the last commit.
     memory.swap_control(seen, control, Acquire).ok()?;
+    peers.has_locked();
     Some(Held { memory, peers, control, nested: false, fork_generation: peers.fork_generation() })
 }
 
@@ -174,6 +178,15 @@ impl Parked {
     pub(crate) fn version(&self) -> u64 {
         self.control.version()
     }
+
+    /// Whether this thread still has this very lock. Not, if its entry was given back before,
+    /// as it is where a thread-local of a thread that ends has kept this.
+    pub(crate) fn is_held<M: Memory, P: Peers>(&self, memory: &M, peers: &P) -> bool {
+        // Relaxed: it is this thread that has stored it, if it has the lock.
+        self.fork_generation == peers.fork_generation()
+            && peers.is_me(self.control.owner())
+            && memory.control(Relaxed).same(self.control)
+    }
 }
 
 impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
@@ -184,17 +197,30 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
     }
 
     /// The lock that this thread holds already, through a guard that outlives this.
-    pub(crate) fn nested(memory: &'a M, peers: &'a P) -> Held<'a, M, P> {
+    /// [`Failure::Evicted`] if it was taken away.
+    pub(crate) fn nested(memory: &'a M, peers: &'a P) -> Result<Held<'a, M, P>, Failure> {
         let control = memory.control(Relaxed).with_waiters(false);
+        if !peers.is_me(control.owner()) {
+            return Err(Failure::Evicted);
+        }
         let fork_generation = peers.fork_generation();
-        Held { memory, peers, control, nested: true, fork_generation }
+        Ok(Held { memory, peers, control, nested: true, fork_generation })
     }
 
     /// The lock that this thread has taken, and whose [`Held`] it has forgotten.
     pub(crate) fn taken(memory: &'a M, peers: &'a P) -> Held<'a, M, P> {
-        let mut held = Held::nested(memory, peers);
-        held.nested = false;
-        held
+        let control = memory.control(Relaxed).with_waiters(false);
+        let fork_generation = peers.fork_generation();
+        Held { memory, peers, control, nested: false, fork_generation }
+    }
+
+    /// Updates under this guard have moved the version on: from now on this is the lock as it
+    /// stands, if it is still this thread's.
+    pub(crate) fn follow_updates(&mut self) {
+        let control = self.memory.control(Relaxed).with_waiters(false);
+        if control.owner() == self.owner() {
+            self.control = control;
+        }
     }
 
     /// The version that is current while the lock is held.
@@ -240,6 +266,9 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
         if !publish(self.memory, self.control, next) {
             return Err(Failure::Evicted);
         }
+        if !self.nested {
+            self.peers.has_unlocked();
+        }
         std::mem::forget(self); // the lock went with the commit
         Ok(next.version())
     }
@@ -253,7 +282,8 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
 
     /// Ends the lock, and whatever was stored under it, as a burial does.
     pub(super) fn undo(&self, form: Form) {
-        let owner = if self.nested { self.owner() } else { FREE };
+        let keeps = self.nested && !planted!(UndoFreesGuard);
+        let owner = if keeps { self.owner() } else { FREE };
         let undone = self.control.advanced(form.burial_step()).with_owner(owner);
         let in_transaction = self.control.with_transaction(true);
         let _ = publish(self.memory, self.control, undone)
@@ -262,7 +292,7 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
 
     /// Whether the lock was taken before this process was forked off, by its parent.
     #[inline]
-    pub(super) fn is_of_parent(&self) -> bool {
+    pub(crate) fn is_of_parent(&self) -> bool {
         self.peers.fork_generation() != self.fork_generation
     }
 
@@ -326,15 +356,22 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
 
 impl<M: Memory, P: Peers> Drop for Held<'_, M, P> {
     fn drop(&mut self) {
-        if self.nested || self.is_of_parent() {
+        if self.nested {
             return;
         }
-        let me = self.owner();
+        self.peers.has_unlocked();
+        if self.is_of_parent() {
+            return;
+        }
         loop {
             let seen = self.memory.control(Relaxed);
-            // Committed, or evicted; or the thread's entry is gone already, since this is
-            // dropped by a thread-local: then whoever wants the lock buries us.
-            if seen.owner() != me || !self.peers.is_me(me) {
+            // Committed; or evicted, and perhaps taken anew, by this thread or by who has its
+            // entry now.
+            let is_this = match planted!(DropByOwner) {
+                true => seen.owner() == self.owner(),
+                false => seen.same(self.control),
+            };
+            if !is_this {
                 return;
             }
             // Release: who takes the lock next comes after all that was done under it.
@@ -465,7 +502,8 @@ pub(crate) fn remove<M: Memory, P: Peers>(held: Held<'_, M, P>, form: Form) -> R
     if held.is_of_parent() {
         return Err(Failure::Evicted);
     }
-    let gone = held.control.advanced(form.burial_step()).with_owner(REMOVED);
+    let steps = if planted!(RemoveKeepsVersion) { 0 } else { form.burial_step() };
+    let gone = held.control.advanced(steps).with_owner(REMOVED);
     // Release: orders the removal after all that was done under the lock.
     if publish(held.memory, held.control, gone) { Ok(()) } else { Err(Failure::Evicted) }
 }

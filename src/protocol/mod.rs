@@ -156,6 +156,11 @@ pub(crate) trait Peers {
     fn promote(&self, owner: Owner) -> bool;
     /// Changes with every fork, in the child.
     fn fork_generation(&self) -> u64;
+    /// This thread has taken a lock. Whoever ends with one that it has not let go of leaves its
+    /// entry to be settled.
+    fn has_locked(&self);
+    /// This thread has let go of a lock, or has lost it.
+    fn has_unlocked(&self);
 }
 
 /// An entry's transaction word.
@@ -263,6 +268,24 @@ impl Patience {
     /// What it was made with.
     pub(crate) fn timeout(&self) -> Option<Duration> {
         self.timeout
+    }
+
+    /// Runs `f` with as much of it as is left, but no more than `limit`. What `f` takes is
+    /// taken from this, too.
+    pub(crate) fn at_most<R>(&mut self, limit: Duration, f: impl FnOnce(&mut Patience) -> R) -> R {
+        let left = match self.deadline {
+            Some(deadline) => Some(deadline.saturating_duration_since(Instant::now())),
+            None => self.timeout,
+        };
+        let timeout = left.map_or(limit, |left| left.min(limit));
+        let mut brief = Patience::new(Some(timeout));
+        let result = f(&mut brief);
+        if self.deadline.is_none() {
+            let began = brief.deadline.and_then(|deadline| deadline.checked_sub(timeout));
+            let deadline = began.zip(self.timeout).and_then(|(began, all)| began.checked_add(all));
+            self.deadline = deadline;
+        }
+        result
     }
 
     /// How long there is to wait in all; the longest there is, where that is for ever.

@@ -37,10 +37,18 @@ pub(crate) enum Mutant {
     AnnounceUnseen,
     /// Who clears W wakes nobody.
     ClearWithoutWake,
+    /// A lock that is let go of is recognised by its owner, not by its control word.
+    DropByOwner,
+    /// A removal leaves the version.
+    RemoveKeepsVersion,
+    /// A transaction that is undone lets go of what is under a guard.
+    UndoFreesGuard,
+    /// Who wants a lock that is free, and is always late, never gives up.
+    NoTimeoutWhileLosing,
 }
 
 impl Mutant {
-    pub(crate) const ALL: [Mutant; 16] = [
+    pub(crate) const ALL: [Mutant; 20] = [
         Mutant::ClearStaleAfterCommit,
         Mutant::BurialKeepsVersion,
         Mutant::IdleBeforeSettling,
@@ -57,6 +65,10 @@ impl Mutant {
         Mutant::SleepWithoutW,
         Mutant::AnnounceUnseen,
         Mutant::ClearWithoutWake,
+        Mutant::DropByOwner,
+        Mutant::RemoveKeepsVersion,
+        Mutant::UndoFreesGuard,
+        Mutant::NoTimeoutWhileLosing,
     ];
 }
 

@@ -4,10 +4,12 @@
 //! `world.rs` what must hold in every state, `script.rs` what every operation may
 //! return, `scenarios.rs` what is run.
 
+use std::panic::catch_unwind;
+
 use super::explore::{Bug, ByteBug, Scenario};
-use super::long;
 use super::scenarios::*;
-use crate::protocol::mutant::Mutant;
+use super::{long, lost};
+use crate::protocol::mutant::{Mutant, plant};
 
 fn green(scenarios: &[Scenario]) {
     for scenario in scenarios {
@@ -37,7 +39,7 @@ fn no_lock_is_stolen_from_who_has_claimed_the_entry_meanwhile() {
 
 #[test]
 fn the_holder_of_a_guard_updates_what_it_guards() {
-    green(&[GUARDS, TRANSACTION_UNDER_GUARD]);
+    green(&[GUARDS, TRANSACTION_UNDER_GUARD, LATE_GUARD]);
 }
 
 #[test]
@@ -124,7 +126,7 @@ fn who_starts_over_may_forget() {
 }
 
 /// Each bug, and the scenarios that must find it.
-const BUGS: [(Bug, &[Scenario]); 19] = [
+const BUGS: [(Bug, &[Scenario]); 21] = [
     (Bug::Protocol(Mutant::ClearStaleAfterCommit), &[TWO_WRITERS]),
     (Bug::Protocol(Mutant::NoteStaleLate), &[TWO_WRITERS]),
     (Bug::Protocol(Mutant::CurrentNotStale), &[TWO_WRITERS]),
@@ -144,6 +146,15 @@ const BUGS: [(Bug, &[Scenario]); 19] = [
     (Bug::Protocol(Mutant::SleepWithoutW), &[WAITERS]),
     (Bug::Protocol(Mutant::AnnounceUnseen), &[WAITERS]),
     (Bug::Protocol(Mutant::ClearWithoutWake), &[WAITERS]),
+    (Bug::Protocol(Mutant::DropByOwner), &[LATE_GUARD]),
+    (Bug::Protocol(Mutant::RemoveKeepsVersion), &[REMOVED_ARRAY]),
+];
+
+/// Bugs in what happens only where the protocol is broken already, or where time counts, and
+/// who finds them.
+const BUGS_ELSEWHERE: [(Mutant, fn()); 2] = [
+    (Mutant::UndoFreesGuard, lost::undo_leaves_a_guard),
+    (Mutant::NoTimeoutWhileLosing, lost::who_is_always_late_gives_up),
 ];
 
 #[test]
@@ -153,8 +164,15 @@ fn every_planted_bug_is_found() {
         let why = found.unwrap_or_else(|| panic!("{bug:?} survives {}", scenario.name));
         println!("{bug:?}: {}", why.lines().next().unwrap_or_default());
     }
+    for (mutant, test) in BUGS_ELSEWHERE {
+        plant(Some(mutant));
+        let found = catch_unwind(test);
+        plant(None);
+        assert!(found.is_err(), "{mutant:?} survives");
+    }
     for mutant in Mutant::ALL {
-        let is_there = BUGS.iter().any(|(bug, _)| *bug == Bug::Protocol(mutant));
+        let is_there = BUGS.iter().any(|(bug, _)| *bug == Bug::Protocol(mutant))
+            || BUGS_ELSEWHERE.iter().any(|(bug, _)| *bug == mutant);
         assert!(is_there, "no scenario for {mutant:?}");
     }
 }

@@ -471,4 +471,8 @@ impl shipping::Peers for Peer {
     fn fork_generation(&self) -> u64 {
         u64::from(self.dead.get())
     }
+
+    fn has_locked(&self) {}
+
+    fn has_unlocked(&self) {}
 }

@@ -19,6 +19,7 @@ mod explore;
 mod fork;
 mod loom_scenarios;
 mod loom_store;
+mod lost;
 mod model;
 mod orderings;
 mod replay;

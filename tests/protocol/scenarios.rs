@@ -88,6 +88,15 @@ pub(super) const SLOW_BURIER: Scenario = Scenario {
     )
 };
 
+/// What a thread lets go of when its entry is another's by now is not the other's lock.
+pub(super) const LATE_GUARD: Scenario = Scenario {
+    mortal: &[0],
+    ..Scenario::new(
+        "a guard that is dropped after its entry",
+        [&[GuardBeyondEntry], &[Update(second(2))], &[Claim(0), Update(first(3))], &[Read]],
+    )
+};
+
 pub(super) const GUARDS: Scenario = Scenario {
     entries: THREE_ENTRIES,
     mortal: &[0],

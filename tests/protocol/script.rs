@@ -54,6 +54,8 @@ pub(super) enum Op {
     TransactionOfX(u64),
     /// Locks Y and lets go.
     Guard,
+    /// Locks Y, gives the entry back, and only then lets go: as a thread that ends may do.
+    GuardBeyondEntry,
     /// Changes Y and adds to X under guards of both.
     UnderGuards(u64, Patch),
     /// The same in a transaction, with a guard of Y alone.
@@ -155,9 +157,14 @@ impl Op {
                     commit_all(run, run.owner(), changes).map_err(Outcome::Failed)?;
                 }
                 Op::Guard => drop(held_y(patience)?),
+                Op::GuardBeyondEntry => {
+                    let held = held_y(patience)?;
+                    run.let_go_of_entry();
+                    drop(held);
+                }
                 Op::UnderGuards(n, patch) => {
-                    let _guard_x = held_x(patience)?;
-                    let _guard_y = held_y(patience)?;
+                    let mut guard_x = held_x(patience)?;
+                    let mut guard_y = held_y(patience)?;
                     // A second lock is refused; the holder's own updates go through.
                     let again = lock(y, run, form_y, patience);
                     assert!(matches!(again, Err(Failure::Deadlock)));
@@ -165,21 +172,26 @@ impl Op {
                     let added = update_scalar(x, run, patience, || true, add);
                     added.map_err(Outcome::Failed)?.expect("add always stores");
                     let data = vec![patch.to; patch.len];
-                    let nested = Held::nested(y, run);
+                    let nested = Held::nested(y, run).expect("it is locked");
                     nested.commit(&areas, patch.at, &data).map_err(Outcome::Failed)?;
+                    guard_y.follow_updates();
+                    drop(guard_y);
+                    guard_x.follow_updates();
+                    drop(guard_x);
                 }
                 Op::TransactionUnderGuard(n, patch) => {
                     let held_x = held_x(patience)?;
                     let value = x.load(VALUE, Relaxed) + n;
-                    let guard_y = held_y(patience)?;
+                    let mut guard_y = held_y(patience)?;
                     let data = vec![patch.to; patch.len];
                     let change = Change::Area { areas, at: patch.at, data: &data };
-                    let nested = Held::nested(y, run);
+                    let nested = Held::nested(y, run).expect("it is locked");
                     let changes = vec![(held_x, Change::Scalar(value)), (nested, change)];
                     commit_all(run, run.owner(), changes).map_err(Outcome::Failed)?;
                     // The guard still holds.
                     let again = lock(y, run, form_y, patience);
                     assert!(matches!(again, Err(Failure::Deadlock)));
+                    guard_y.follow_updates();
                     drop(guard_y);
                 }
                 Op::Remove(Slot::X) => {

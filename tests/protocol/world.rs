@@ -186,8 +186,10 @@ impl World {
         }
     }
 
-    pub(super) fn is_alive(&self, thread: usize) -> bool {
-        self.threads[thread].status != Status::Dead
+    /// Whether it is alive, and has not given its entry back: else what it has may be settled.
+    pub(super) fn has_entry(&self, thread: usize) -> bool {
+        let Thread { status, entry, .. } = self.threads[thread];
+        status != Status::Dead && entry.is_some()
     }
 
     /// Whether any thread is gone, so that others may have to wait for a time-out.

@@ -1,0 +1,141 @@
+//! Locks that were taken away, which the protocol never does to the living; and those that
+//! others are always faster to take.
+
+use std::cell::Cell;
+use std::sync::atomic::Ordering::{self, Relaxed};
+use std::time::Duration;
+
+use super::loom_store::{BEGIN, Cells, Store};
+use crate::protocol::{
+    self as shipping, Change, Control, FREE, Failure, Form, Held, Memory, Patience, Peers, Word,
+    commit_all, load_scalar, lock,
+};
+
+/// All of the transaction is undone, as a burial would; under a guard of X if `guarded`.
+fn a_transaction_loses_y(guarded: bool) {
+    loom::model(move || {
+        let store = Store::new(Cells::Packed, 2);
+        let peer = store.peer(1);
+        let patience = &mut Patience::new(None);
+        let mut x = lock(&*store.x, &peer, Form::Scalar, patience).unwrap();
+        let y = lock(&*store.y, &peer, store.y.form, patience).unwrap();
+        let seen = store.y.control(Relaxed);
+        let taken = seen.advanced(2).with_owner(FREE);
+        store.y.swap_control(seen, taken, Relaxed).unwrap();
+        let mut guard = None;
+        if guarded {
+            let nested = Held::nested(&*store.x, &peer).unwrap();
+            guard = Some(std::mem::replace(&mut x, nested));
+        }
+        let area = Change::Area { areas: store.areas(), at: 0, data: &[1; 8] };
+        let changes = vec![(x, Change::Scalar(1)), (y, area)];
+        assert!(matches!(commit_all(&peer, 1, changes), Err(Failure::Evicted)));
+        assert_eq!(peer.word(1, Relaxed), Word::Idle);
+        assert_eq!(store.y.control(Relaxed), taken);
+        let expected = |owner| (owner, BEGIN + 1, false);
+        let is = |control: Control| (control.owner(), control.version(), control.in_transaction());
+        if let Some(mut guard) = guard {
+            assert_eq!(is(store.x.control(Relaxed)), expected(1));
+            guard.follow_updates();
+        }
+        assert_eq!(is(store.x.control(Relaxed)), expected(FREE));
+        assert_eq!(load_scalar(&*store.x, &peer), 0);
+    });
+}
+
+#[test]
+fn a_transaction_that_has_lost_a_lock_is_undone() {
+    a_transaction_loses_y(false);
+}
+
+#[test]
+pub(super) fn undo_leaves_a_guard() {
+    a_transaction_loses_y(true);
+}
+
+/// Nothing is stored under a lock that was taken away, nor under another's.
+#[test]
+fn no_update_goes_on_under_a_guard_that_was_taken_away() {
+    loom::model(|| {
+        let store = Store::new(Cells::Packed, 2);
+        let peer = store.peer(1);
+        let patience = &mut Patience::new(None);
+        let guard = lock(&*store.y, &peer, store.y.form, patience).unwrap();
+        let seen = store.y.control(Relaxed);
+        for owner in [FREE, 2] {
+            let taken = store.y.control(Relaxed).advanced(2).with_owner(owner);
+            store.y.swap_control(store.y.control(Relaxed), taken, Relaxed).unwrap();
+            assert!(matches!(Held::nested(&*store.y, &peer), Err(Failure::Evicted)));
+        }
+        // Taken anew by this same thread: it is another lock than the one that was.
+        let anew = store.y.control(Relaxed).advanced(2).with_owner(1);
+        store.y.swap_control(store.y.control(Relaxed), anew, Relaxed).unwrap();
+        assert!(!seen.same(anew));
+        let parked = guard.park();
+        assert!(!parked.is_held(&*store.y, &peer));
+        drop(parked.resume(&*store.y, &peer));
+        assert_eq!(store.y.control(Relaxed), anew);
+    });
+}
+
+/// A lock that is free at every look, and taken at every try.
+struct AlwaysTaken {
+    tries: Cell<u64>,
+}
+
+impl Memory for AlwaysTaken {
+    fn control(&self, _: Ordering) -> Control {
+        Control::default()
+    }
+
+    fn swap_control(&self, old: Control, _: Control, _: Ordering) -> Result<(), Control> {
+        self.tries.set(self.tries.get() + 1);
+        assert!(self.tries.get() < 1_000_000, "it never gives up");
+        Err(old.with_owner(2))
+    }
+
+    fn load(&self, _: usize, _: Ordering) -> u64 {
+        unreachable!("it is never locked")
+    }
+
+    fn store(&self, _: usize, _: u64, _: Ordering) {}
+
+    fn swap_cell(
+        &self,
+        old: shipping::Cell,
+        _: shipping::Cell,
+        _: Ordering,
+    ) -> Result<(), shipping::Cell> {
+        Err(old)
+    }
+
+    fn fence(&self, _: Ordering) {}
+
+    fn read(&self, _: usize, _: usize, _: &mut [u8]) {}
+
+    fn write(&self, _: usize, _: usize, _: &[u8]) {}
+
+    fn copy(&self, _: usize, _: usize, _: usize) {}
+
+    fn relax(&self) {}
+
+    fn spin(&self, _: Control) -> bool {
+        true
+    }
+
+    fn wait(&self, _: Control, _: Duration) {}
+
+    fn wake(&self) {}
+}
+
+#[test]
+pub(super) fn who_is_always_late_gives_up() {
+    let store = Store::new(Cells::Packed, 2);
+    let memory = AlwaysTaken { tries: Cell::new(0) };
+    for timeout in [Duration::ZERO, Duration::from_millis(1)] {
+        let patience = &mut Patience::new(Some(timeout));
+        let peer = store.peer(1);
+        let result = lock(&memory, &peer, Form::Lock, patience);
+        assert!(matches!(result, Err(Failure::Timeout(_))));
+    }
+}

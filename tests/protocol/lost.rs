@@ -130,12 +130,13 @@ impl Memory for AlwaysTaken {
 
 #[test]
 pub(super) fn who_is_always_late_gives_up() {
-    let store = Store::new(Cells::Packed, 2);
-    let memory = AlwaysTaken { tries: Cell::new(0) };
-    for timeout in [Duration::ZERO, Duration::from_millis(1)] {
-        let patience = &mut Patience::new(Some(timeout));
-        let peer = store.peer(1);
-        let result = lock(&memory, &peer, Form::Lock, patience);
-        assert!(matches!(result, Err(Failure::Timeout(_))));
-    }
+    loom::model(|| {
+        let peer = Store::new(Cells::Packed, 2).peer(1);
+        let memory = AlwaysTaken { tries: Cell::new(0) };
+        for timeout in [Duration::ZERO, Duration::from_millis(1)] {
+            let patience = &mut Patience::new(Some(timeout));
+            let result = lock(&memory, &peer, Form::Lock, patience);
+            assert!(matches!(result, Err(Failure::Timeout(_))));
+        }
+    });
 }

@@ -229,6 +229,16 @@ impl Run<'_> {
         });
     }
 
+    /// Lets go of its byte, but goes on to act for it.
+    #[track_caller]
+    pub(super) fn let_go_of_byte(&self) {
+        self.access(None, 0, Kind::Other, |world| {
+            let entry = world.threads[self.thread].entry.expect("it has one");
+            world.entries[entry as usize].writer = 0;
+            Returns(0)
+        });
+    }
+
     /// The one way to the world: replays, or makes the step, or abandons.
     #[track_caller]
     pub(super) fn access(

@@ -159,7 +159,7 @@ impl Op {
                 Op::Guard => drop(held_y(patience)?),
                 Op::GuardBeyondEntry => {
                     let held = held_y(patience)?;
-                    run.let_go_of_entry();
+                    run.let_go_of_byte();
                     drop(held);
                 }
                 Op::UnderGuards(n, patch) => {

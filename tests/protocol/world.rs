@@ -189,7 +189,8 @@ impl World {
     /// Whether it is alive, and has not given its entry back: else what it has may be settled.
     pub(super) fn has_entry(&self, thread: usize) -> bool {
         let Thread { status, entry, .. } = self.threads[thread];
-        status != Status::Dead && entry.is_some()
+        let has = |entry: u8| self.entries[usize::from(entry)].writer == thread as u8 + 1;
+        status != Status::Dead && entry.is_some_and(has)
     }
 
     /// Whether any thread is gone, so that others may have to wait for a time-out.

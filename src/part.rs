@@ -10,7 +10,7 @@ use crate::handle::is_updating;
 use crate::map::{Map, Region};
 use crate::memory::AnyMemory;
 use crate::protocol::{
-    self, Change, Failure, Form, Held, Memory, Parked, Patience, Peers, REMOVED, VALUE,
+    self, Change, Failure, Form, Held, Memory, Owner, Parked, Patience, Peers, REMOVED, VALUE,
 };
 use crate::store::Store;
 
@@ -75,6 +75,7 @@ impl Part {
     }
 
     /// Takes the lock if nobody else has it.
+    #[inline]
     pub(crate) fn try_lock(&mut self, store: &Store) -> Result<bool, Failure> {
         self.check_not_updating(store)?;
         let attachment = store.attachment();
@@ -138,13 +139,19 @@ impl Part {
         }
     }
 
-    /// Whether it still has the lock that it has taken, or the guard under which it is. (A guard
-    /// that was dropped since took its lock with it.)
+    /// Who has taken its lock.
+    pub(crate) fn owner(&self) -> Option<Owner> {
+        self.lock.as_ref().map(Parked::owner)
+    }
+
+    /// Whether it still has the lock that it has taken, or the guard under which it is, if its
+    /// thread has its entry. (A guard that was dropped since took its lock with it.)
+    #[inline]
     pub(crate) fn is_held(&self, attachment: &Attachment) -> bool {
-        let memory = self.memory(&attachment.map);
-        let guard = self.under_guard;
-        guard.is_none_or(|number| attachment.is_under_guard(self.place, number))
-            && self.lock.as_ref().is_some_and(|lock| lock.is_held(&memory, attachment))
+        // Relaxed: it is this thread that has stored it, if it has the lock.
+        let control = || self.memory(&attachment.map).control(Relaxed);
+        self.lock.as_ref().is_some_and(|lock| lock.is_at(control()))
+            && self.under_guard.is_none_or(|number| attachment.is_under_guard(self.place, number))
     }
 
     /// Whether anything is to be changed.

@@ -295,7 +295,11 @@ impl Transaction {
             let part = self.lost.and_then(|place| self.find(place)).map(|at| &self.parts[at]);
             return Err(self.conflict(part.map_or("", |part| part.name(attachment))));
         }
-        if let Some(part) = self.parts.iter().find(|part| !part.is_held(attachment)) {
+        // The entry is the same for all.
+        let owner = self.parts.first().and_then(Part::owner);
+        let has_entry = owner.is_none_or(|owner| attachment.is_me(owner)) && !self.is_of_parent();
+        let is_held = |part: &Part| has_entry && part.is_held(attachment);
+        if let Some(part) = self.parts.iter().find(|part| !is_held(part)) {
             return Err(part.explain(attachment, Failure::Evicted, &self.patience));
         }
         let written: Vec<_> = self.parts.iter_mut().filter(|part| part.is_written()).collect();
@@ -317,13 +321,16 @@ impl Transaction {
 
 /// Locks one more slot of a transaction that has locks up to the place `highest`. False if others
 /// have it, and who waited for it could be waited for.
+#[inline]
 fn lock(
     part: &mut Part,
     store: &Store,
     patience: &mut Patience,
     highest: &mut Option<u64>,
 ) -> Result<bool> {
+    let explain = |part: &Part, why, patience: &_| part.explain(store.attachment(), why, patience);
     let locked = match *highest {
+        _ if part.try_lock(store).map_err(|why| explain(part, why, patience))? => Ok(true),
         None => part.lock(store, patience).map(|()| true),
         // Everybody waits upwards only, so no transactions wait in a circle. One with guards, or
         // other locks of its thread, may do: nobody waits for long who could let go.
@@ -333,9 +340,9 @@ fn lock(
                 locked => locked.map(|()| true),
             }
         }
-        Some(_) => part.try_lock(store),
+        Some(_) => Ok(false),
     };
-    let locked = locked.map_err(|why| part.explain(store.attachment(), why, patience))?;
+    let locked = locked.map_err(|why| explain(part, why, patience))?;
     if part.has_own_lock() {
         *highest = (*highest).max(Some(part.place));
     }

@@ -101,6 +101,7 @@ pub(super) fn lock_to_read<'a, M: Memory, P: Peers>(
 const WORDS_PER_PAUSE: usize = 20;
 
 /// Takes the lock if it is free at this moment.
+#[inline]
 pub(crate) fn try_lock<'a, M: Memory, P: Peers>(
     memory: &'a M,
     peers: &'a P,
@@ -184,8 +185,18 @@ impl Parked {
     pub(crate) fn is_held<M: Memory, P: Peers>(&self, memory: &M, peers: &P) -> bool {
         // Relaxed: it is this thread that has stored it, if it has the lock.
         self.fork_generation == peers.fork_generation()
-            && peers.is_me(self.control.owner())
-            && memory.control(Relaxed).same(self.control)
+            && peers.is_me(self.owner())
+            && self.is_at(memory.control(Relaxed))
+    }
+
+    /// Whether this is what the control word must be while the lock is held.
+    #[inline]
+    pub(crate) fn is_at(&self, now: Control) -> bool {
+        now.same(self.control)
+    }
+
+    pub(crate) fn owner(&self) -> Owner {
+        self.control.owner()
     }
 }
 

@@ -225,7 +225,7 @@ impl<T: Element> Buffer<T> {
     /// - In a store that was opened read-only, a store is a SIGSEGV.
     pub fn as_ptr(&self) -> *mut T {
         // What is stored through it is to be synced by this process, too.
-        let _ = self.handle.check_writable();
+        self.handle.session().keep_syncing();
         self.elements.as_mut_ptr().cast()
     }
 

@@ -155,6 +155,15 @@ pub enum Error {
         /// How long was waited.
         waited: Duration,
     },
+    /// A sync in the background has failed since the last call that could tell. That call, which
+    /// returns this, has changed nothing; what was committed before is there, but what has changed
+    /// since the last sync would not survive a power cut.
+    NotSynced {
+        /// The store.
+        path: PathBuf,
+        /// Why.
+        source: Box<Error>,
+    },
     /// The file was deleted, moved or replaced while it was open: what was stored, and synced, is
     /// not found by those who open the path.
     Detached {
@@ -467,6 +476,12 @@ impl fmt::Display for Error {
                     _ => write!(f, "wait for it"),
                 }
             }
+            NotSynced { path, source } => write!(
+                f,
+                "{}: not done, as the last sync in the background failed, and what has changed since \
+                 the one before would not survive a power cut; see to that, and do it again: {source}",
+                path.display()
+            ),
             Detached { path, how } => write!(
                 f,
                 "{}: {how}; what is stored in it is not found by its path: open the path anew, and \
@@ -593,6 +608,7 @@ impl std::error::Error for Error {
             Error::Io { source, .. }
             | Error::NoSpace { source, .. }
             | Error::PermissionDenied { source, .. } => Some(source),
+            Error::NotSynced { source, .. } => Some(source),
             _ => None,
         }
     }

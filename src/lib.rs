@@ -144,7 +144,7 @@ pub use raw::RawBuffer;
 pub use recovery::Recovery;
 pub use slot::Slot;
 pub use snapshot::Snapshot;
-pub use store::{Event, Info, OpenOptions, Store, exit_on_truncation};
+pub use store::{Event, FailedSync, Info, OpenOptions, Store, exit_on_truncation};
 pub use text::{Bytes, Text};
 pub use transaction::Transaction;
 pub use value::Value;

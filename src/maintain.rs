@@ -46,6 +46,9 @@ impl Store {
     /// As [`check`](Store::check).
     pub fn check_with(&self, mut progress: impl FnMut(u64)) -> Result<Check> {
         let mut check = check::check(self.attachment(), self.settings.lock_timeout, &mut progress)?;
+        if let Some(failed) = self.failed_sync() {
+            check.problems.push(Problem { slot: None, what: failed.to_string() });
+        }
         if let Some(how) = self.detached() {
             check.problems.push(Problem { slot: None, what: how.to_string() });
         }

@@ -344,6 +344,7 @@ fn open_existing(request: &Request<'_>) -> Result<Option<SharedSession>> {
             }
             let session = Session::new(attachment, recovery);
             known.insert(key, Arc::downgrade(&session));
+            registry::leave_at_exit();
             return Ok(Some(session));
         }
         drop(known);

@@ -48,7 +48,7 @@ impl RawBuffer {
     /// The first byte, see [`Buffer::as_ptr`](crate::Buffer::as_ptr).
     pub fn as_ptr(&self) -> *mut u8 {
         // What is stored through it is to be synced by this process, too.
-        let _ = self.handle.check_writable();
+        self.handle.session().keep_syncing();
         self.elements.as_mut_ptr()
     }
 
@@ -143,8 +143,9 @@ impl RawBuffer {
     /// must not use the slot.
     #[inline]
     pub fn try_with<R>(&self, f: impl FnOnce() -> R) -> Option<R> {
-        self.handle.check_writable().ok()?;
+        self.handle.session().keep_syncing();
         let attachment = self.handle.attachment();
+        attachment.check_writable().ok()?;
         if let Some(_held) = protocol::try_lock(&self.handle.memory, attachment) {
             return Some(f());
         }

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
 
 use crate::fork::PerProcess;
-use crate::session::{SharedSession, WeakSession};
+use crate::session::{LONGEST_SYNC, SharedSession, WeakSession};
+use crate::sys;
 
 /// Which file, and how it is open: a read-only attachment has no use for writers.
 pub(crate) type Key = (u64, u64, bool);
@@ -24,6 +26,34 @@ fn registry() -> &'static Registry {
 /// Those that are open, until this is dropped.
 pub(crate) fn lock() -> MutexGuard<'static, BTreeMap<Key, WeakSession>> {
     registry().lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Has all stores that are still open when this process ends left then: those in statics, in
+/// what was leaked, and in whatever else `exit` does not drop.
+pub(crate) fn leave_at_exit() {
+    static ASKED_FOR: OnceLock<()> = OnceLock::new();
+    // Where it cannot be had, they are synced in the background only.
+    ASKED_FOR.get_or_init(|| drop(sys::at_exit(leave_all)));
+}
+
+extern "C" fn leave_all() {
+    let left = std::panic::catch_unwind(|| {
+        // Not waited for without end: another thread may be in the middle of it for ever.
+        let open = (0..1000).find_map(|_| {
+            let open = registry().try_lock().ok();
+            if open.is_none() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            open.map(|open| open.values().filter_map(Weak::upgrade).collect::<Vec<_>>())
+        });
+        // What a fork has copied is its parent's to leave, until the child writes.
+        for session in open.into_iter().flatten().filter(|s| s.is_of_this_process()) {
+            // Nobody is left to tell of an error: the live header does.
+            let _ = session.leave(Some(LONGEST_SYNC));
+        }
+    });
+    // A panic has been shown; this process ends in any case.
+    drop(left);
 }
 
 /// Takes a session from those that other openers of this process are given, for as long as it

@@ -1,21 +1,22 @@
 //! An open store as a whole: the attachment, its syncs in the background, and leaving.
 
 use std::mem::ManuallyDrop;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::attach::Attachment;
+use crate::attach::{Attachment, thread_is_ending};
 use crate::cell::CellRegion;
 use crate::element::ElementRegion;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fork::{self, PerProcess};
 use crate::layout::FLAG_NO_CHECKPOINT;
 use crate::map::{Region, WithMap};
-use crate::protocol::Patience;
+use crate::protocol::{Owner, Patience};
 use crate::recovery::Recovery;
-use crate::sync::{Syncer, Turn};
+use crate::sync::{self, Synced, Syncer, Turn};
 
 /// What all handles of one store share in this process. Whoever drops the last one leaves
 /// the store, which syncs.
@@ -45,7 +46,12 @@ const NEVER: u64 = u64::MAX;
 /// The shortest period of background syncs. (A look at 65,536 slots takes a quarter of it.)
 const SHORTEST_PERIOD: Duration = Duration::from_millis(1);
 /// How long a background sync tries, at least: it keeps others from syncing meanwhile.
-const LONGEST_SYNC: Duration = Duration::from_secs(5);
+pub(crate) const LONGEST_SYNC: Duration = Duration::from_secs(5);
+/// How long whoever has the sync lock may stand still before it is taken for stopped: ten
+/// periods, within these.
+const STUCK: Range<Duration> = Duration::from_secs(1)..Duration::from_secs(10);
+/// The same in a store of format 1.0, which does not show its progress.
+const STUCK_UNSEEN: Duration = Duration::from_secs(60);
 
 /// The background thread of one process, and how it is woken. The child of a fork has its
 /// own: a thread of its parent may have held the parent's mutexes at that moment.
@@ -59,11 +65,82 @@ struct Background {
 /// Wakes the background thread, to end or to look at the period again.
 #[derive(Debug, Default)]
 struct Bell {
-    rung: Mutex<()>,
+    rung: Mutex<Last>,
     ring: Condvar,
     ended: AtomicBool,
     /// The thread has come as far as to look at `ended`.
     begun: AtomicBool,
+}
+
+/// The sync with which the background thread ends: it has an entry of the process table also
+/// where the thread that leaves has none any more, since it ends itself.
+#[derive(Debug, Default)]
+struct Last {
+    /// How long it may wait; `None`: there is to be none.
+    timeout: Option<Option<Duration>>,
+    result: Option<Result<()>>,
+}
+
+/// What the background thread has seen of its syncs.
+#[derive(Debug, Default)]
+struct Watched {
+    /// Somebody has been told that they fail.
+    told: bool,
+    /// Another process has the sync lock: what it had got done, and since when that is so.
+    busy: Option<((u64, u64, Owner), Instant)>,
+}
+
+impl Watched {
+    fn sync(&mut self, syncer: &Syncer, attachment: &Attachment, period: Duration) {
+        let mut patience = Patience::new(Some(period.max(LONGEST_SYNC)));
+        let turn = Turn::SkipIfWithin(period.mul_f32(0.9));
+        let error = match syncer.sync(attachment, &mut patience, turn) {
+            Ok(Synced::Busy) => self.look_at_holder(attachment, period),
+            Ok(synced) => {
+                self.busy = None;
+                if synced == Synced::Done && std::mem::take(&mut self.told) {
+                    attachment.tell_of_failed_sync(None);
+                }
+                None
+            }
+            Err(error) => Some(error),
+        };
+        // Once, until it has succeeded: whoever is told of it and goes on means to.
+        if error.is_some() && !std::mem::replace(&mut self.told, true) {
+            attachment.tell_of_failed_sync(error);
+        }
+    }
+
+    /// The error, if whoever has the sync lock has not got on for long: it was stopped.
+    fn look_at_holder(&mut self, attachment: &Attachment, period: Duration) -> Option<Error> {
+        let progress = sync::progress(attachment);
+        match self.busy {
+            Some((before, since)) if before == progress => {
+                let limit = match attachment.header.minor {
+                    0 => STUCK_UNSEEN,
+                    _ => (10 * period).clamp(STUCK.start, STUCK.end),
+                };
+                let waited = since.elapsed();
+                (waited > limit).then(|| sync::stuck(attachment, waited))
+            }
+            _ => {
+                self.busy = Some((progress, Instant::now()));
+                None
+            }
+        }
+    }
+}
+
+/// Syncs, and then, if nobody else is attached, once more what others have changed since:
+/// nobody can come in between.
+fn sync_to_leave(
+    syncer: &Syncer,
+    attachment: &Attachment,
+    timeout: Option<Duration>,
+) -> Result<()> {
+    let mut patience = Patience::new(timeout);
+    syncer.sync(attachment, &mut patience, Turn::Wait)?;
+    attachment.if_alone(|| syncer.sync(attachment, &mut patience, Turn::Wait).map(|_| ()))
 }
 
 impl Session {
@@ -85,11 +162,12 @@ impl Session {
         &self.attachment
     }
 
-    /// An error unless the store may be written. All that writes comes through here.
+    /// An error unless the store may be written, or if a sync in the background has failed. All
+    /// that writes comes through here.
     #[inline]
     pub(crate) fn check_writable(&self) -> Result<()> {
         self.keep_syncing();
-        self.attachment.check_writable()
+        self.attachment.check_takes_writes()
     }
 
     fn background(&self) -> &Background {
@@ -98,7 +176,9 @@ impl Session {
 
     /// Syncs now. An error leaves the last sync as it was.
     pub(crate) fn sync(&self, patience: &mut Patience) -> Result<()> {
-        self.syncer.sync(&self.attachment, patience, Turn::Wait)
+        self.syncer.sync(&self.attachment, patience, Turn::Wait)?;
+        self.attachment.tell_of_failed_sync(None);
+        Ok(())
     }
 
     /// Leaves the sync to a later process.
@@ -111,14 +191,17 @@ impl Session {
         let Background { bell, thread } = self.background();
         let thread = thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(thread) = thread else { return };
-        bell.end();
+        bell.end(None);
         if !bell.has_begun() {
             return;
         }
         let _ = ManuallyDrop::into_inner(thread).join();
         // Not for long: where another process syncs, that one does it.
         let turn = Turn::SkipIfWithin(Duration::ZERO);
-        let _ = self.syncer.sync(&self.attachment, &mut Patience::new(Some(LONGEST_SYNC)), turn);
+        let mut patience = Patience::new(Some(LONGEST_SYNC));
+        if let Err(error) = self.syncer.sync(&self.attachment, &mut patience, turn) {
+            self.attachment.tell_of_failed_sync(Some(error));
+        }
         bell.reset();
         // Release: who starts the next thread sees the bell as it was left.
         self.generation.store(NEVER, Ordering::Release);
@@ -149,7 +232,7 @@ impl Session {
     /// Starts this process's background thread, if it is to have one and has none: the
     /// children of forks have none until they first write.
     #[inline]
-    fn keep_syncing(&self) {
+    pub(crate) fn keep_syncing(&self) {
         // Relaxed: whoever is the first to change it starts the thread.
         if self.generation.load(Ordering::Relaxed) != fork::generation() {
             self.start();
@@ -173,16 +256,16 @@ impl Session {
         let run = move || {
             // SeqCst, as in `drop`: one of the two sees what the other has stored.
             bell.begun.store(true, Ordering::SeqCst);
+            let mut watched = Watched::default();
             while !bell.ended.load(Ordering::SeqCst) {
                 let Some(attachment) = weak.upgrade() else { return };
                 let period = Duration::from_nanos(shared_period.load(Ordering::Relaxed));
-                // An error is not lost: the next sync writes all of it again, and `sync`
-                // and `check` report it.
-                let turn = Turn::SkipIfWithin(period.mul_f32(0.9));
-                let mut patience = Patience::new(Some(period.max(LONGEST_SYNC)));
-                let _ = syncer.sync(&attachment, &mut patience, turn);
+                watched.sync(&syncer, &attachment, period);
                 drop(attachment);
                 bell.wait(period);
+            }
+            if let (Some(timeout), Some(attachment)) = (bell.last_sync(), weak.upgrade()) {
+                bell.set_result(sync_to_leave(&syncer, &attachment, timeout));
             }
         };
         let thread = std::thread::Builder::new().name("slotfile sync".into()).spawn(run);
@@ -198,11 +281,25 @@ impl Session {
 }
 
 impl Bell {
-    fn end(&self) {
-        self.ended.store(true, Ordering::SeqCst);
+    /// Ends the thread, after a last sync if one is asked for.
+    fn end(&self, timeout: Option<Option<Duration>>) {
         // Under the mutex, so that it does not ring between a look and a sleep.
-        let _rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last();
+        *last = Last { timeout, result: None };
+        self.ended.store(true, Ordering::SeqCst);
         self.ring.notify_all();
+    }
+
+    fn last(&self) -> MutexGuard<'_, Last> {
+        self.rung.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn last_sync(&self) -> Option<Option<Duration>> {
+        self.last().timeout
+    }
+
+    fn set_result(&self, result: Result<()>) {
+        self.last().result = Some(result);
     }
 
     /// For the next thread.
@@ -228,7 +325,7 @@ impl Bell {
 
     fn wait(&self, limit: Duration) {
         let until = Instant::now() + limit.min(Duration::from_secs(3600));
-        let mut rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rung = self.last();
         while !self.ended.load(Ordering::Acquire) {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -239,25 +336,57 @@ impl Bell {
     }
 }
 
-impl Drop for Session {
-    fn drop(&mut self) {
+impl Session {
+    fn syncs(&self) -> bool {
+        self.period.load(Ordering::Relaxed) != NEVER && self.can_sync()
+    }
+
+    /// Ends the background thread, and syncs, if this session is to. Whatever is written later
+    /// is synced when it is dropped.
+    pub(crate) fn leave(&self, timeout: Option<Duration>) -> Result<()> {
         let Background { bell, thread } = self.background();
         let thread = thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
-            bell.end();
+            bell.end(self.syncs().then_some(timeout));
             if bell.has_begun() {
                 let _ = ManuallyDrop::into_inner(thread).join();
+                if let Some(result) = bell.last().result.take() {
+                    return result;
+                }
             }
         }
-        if self.period.load(Ordering::Relaxed) == NEVER || !self.can_sync() {
-            return;
+        if !self.syncs() {
+            return Ok(());
         }
-        // Nobody is left to tell of an error; the checkpoint stays what it was.
-        let mut patience = Patience::new(Some(Duration::from_secs(5)));
-        let _ = self.syncer.sync(&self.attachment, &mut patience, Turn::Wait);
-        // The last to leave syncs what others have changed since: nobody can come in between.
-        let _ = self
-            .attachment
-            .if_alone(|| self.syncer.sync(&self.attachment, &mut patience, Turn::Wait));
+        let sync = || sync_to_leave(&self.syncer, &self.attachment, timeout);
+        if thread_is_ending() {
+            // It can have no entry of the process table any more.
+            let result = std::thread::scope(|scope| {
+                let thread = std::thread::Builder::new().spawn_scoped(scope, sync).ok()?;
+                thread.join().ok()
+            });
+            if let Some(result) = result {
+                return result;
+            }
+        }
+        sync()
+    }
+
+    /// Syncs what this process has changed, while others of its handles go on.
+    pub(crate) fn sync_if_it_is_to(&self, patience: &mut Patience) -> Result<()> {
+        if self.syncs() { self.sync(patience) } else { Ok(()) }
+    }
+
+    /// Whether this very process has written, or may: the child of a fork that has not leaves it
+    /// to its parent.
+    pub(crate) fn is_of_this_process(&self) -> bool {
+        self.generation.load(Ordering::Relaxed) == fork::generation()
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Nobody is left to tell of an error: the live header does.
+        let _ = self.leave(Some(LONGEST_SYNC));
     }
 }

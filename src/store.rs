@@ -17,7 +17,7 @@ use crate::protocol::{Memory, Patience};
 use crate::recovery::Recovery;
 use crate::session::SharedSession;
 use crate::space;
-use crate::sync::Syncer;
+use crate::sync::{self, Syncer};
 use crate::sys;
 
 /// An open store: one file of named, typed slots, shared by any number of processes.
@@ -324,6 +324,35 @@ impl Store {
         self.check_attached()
     }
 
+    /// Leaves the store, and says how that went: syncs as the last handle does that is dropped,
+    /// by the default options, of whose sync nobody hears. While there are other handles, it is
+    /// synced, and they go on. Without [`sync_every`](OpenOptions::sync_every) nothing is synced.
+    ///
+    /// # Errors
+    ///
+    /// As [`sync`](Store::sync), but for a store without checkpoints, or opened read-only.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// let store = slotfile::Store::create(folder.path().join("state.slots"))?;
+    /// store.value::<u64>("hits")?.fetch_add(1)?;
+    /// store.close()?; // it survives a power cut
+    /// # Ok::<(), slotfile::Error>(())
+    /// ```
+    pub fn close(self) -> Result<()> {
+        let attached = self.check_attached();
+        let timeout = self.settings.lock_timeout;
+        match Arc::try_unwrap(self.session) {
+            Ok(last) => {
+                let result = last.leave(timeout);
+                last.leave_unsynced(); // it is done, or there was an error
+                result?;
+            }
+            Err(shared) => shared.sync_if_it_is_to(&mut Patience::new(timeout))?,
+        }
+        attached
+    }
+
     /// Whether the file is not what its path leads to any more: it was deleted, moved or
     /// replaced, by `rm`, `mv`, an editor or a restored backup. This store goes on with the file
     /// that it has, but those who open the path do not find what is stored in it.
@@ -342,6 +371,13 @@ impl Store {
     /// ```
     pub fn is_detached(&self) -> bool {
         self.detached().is_some()
+    }
+
+    /// The last sync that failed, unless one has succeeded since.
+    pub(crate) fn failed_sync(&self) -> Option<FailedSync> {
+        let (errno, when) = sync::failure(self.attachment())?;
+        let at = UNIX_EPOCH.checked_add(Duration::from_secs(when)).unwrap_or(UNIX_EPOCH);
+        Some(FailedSync { errno, at })
     }
 
     /// How it is so.
@@ -473,6 +509,7 @@ impl Store {
             free: attachment.header.max_size.saturating_sub(runs),
             open_by: attachment.openers(),
             detached: self.detached(),
+            failed_sync: self.failed_sync(),
         })
     }
 }
@@ -510,6 +547,30 @@ pub struct Info {
     pub open_by: Vec<Opener>,
     /// How the file is not what its path leads to any more, see [`Store::is_detached`].
     pub detached: Option<Detached>,
+    /// The last sync, of any process, that failed, unless one has succeeded since: what has
+    /// changed since [`last_sync`](Info::last_sync) would not survive a power cut.
+    pub failed_sync: Option<FailedSync>,
+}
+
+/// A sync that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FailedSync {
+    /// The system's number of the error; where it was none of the system's, one that comes close.
+    pub errno: i32,
+    /// When, by the clock of this machine.
+    pub at: SystemTime,
+}
+
+impl std::fmt::Display for FailedSync {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let error = std::io::Error::from_raw_os_error(self.errno);
+        write!(
+            f,
+            "the last sync failed: {error}; what has changed since the one before would not \
+             survive a power cut"
+        )
+    }
 }
 
 /// A sync, or a return to one.

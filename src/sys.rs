@@ -453,6 +453,13 @@ pub(crate) fn proc_path(fd: RawFd) -> [u8; 32] {
     path
 }
 
+/// Has this run when this process ends by `exit`, or returns from `main`.
+pub(crate) fn at_exit(f: extern "C" fn()) -> io::Result<()> {
+    // SAFETY: the function is one of this program, and stays for as long as it runs (or, in a
+    // library that is unloaded, is run and forgotten then).
+    if unsafe { libc::atexit(f) } == 0 { Ok(()) } else { Err(io::ErrorKind::OutOfMemory.into()) }
+}
+
 /// Has these run around every fork of this process: before it, after it in the
 /// parent, and after it in the child.
 pub(crate) fn at_fork(

@@ -36,7 +36,7 @@ acked-before-the-record|commit.rs|(        disk\.write\(at, &bytes\))|store_acke
 idle-before-settling|protocol/transaction.rs|planted!\(IdleBeforeSettling\)|true|single_step transaction
 committed-before-T-is-set|protocol/transaction.rs|(    if !changes\.iter\(\)\.all.*?\n    \}\n)(.*?)(    peers\.set_word\(me, Word::Committed, Release\);\n)|$2$3$1|single_step transaction
 areas-filled-after-the-commit-point|protocol/transaction.rs|(    for \(held, change\) in &changes \{\n        match change \{\n            Change::Area.*?\n    \}\n)(.*?)(    peers\.set_word\(me, Word::Committed, Release\);\n)|$2$3$1|single_step transaction
-leaving-does-not-sync|session.rs|self\.syncer\.sync\(&self\.attachment, &mut patience, Turn::Wait\)|Ok::<(), crate::error::Error>(())|single_step of_detach
+leaving-does-not-sync|session.rs|syncer\.sync\(attachment, &mut patience, Turn::Wait\)|Ok::<Synced, Error>(Synced::Done)|single_step of_detach
 a-commit-does-not-wake|protocol/lock.rs|planted!\(ClearWithoutWake\)|true|waiting a_change_wakes_who_sleeps
 who-sleeps-has-not-set-W|protocol/wait.rs|planted!\(SleepWithoutW\)|true|waiting a_change_wakes_who_sleeps
 of-several-only-the-first-is-slept-on|futex.rs|waiters\.len\(\)|1|waiting a_change_wakes_who_sleeps

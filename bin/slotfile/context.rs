@@ -1,5 +1,6 @@
 //! What every verb has at hand: the options for all of them, the output, and opening stores.
 
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -20,6 +21,9 @@ pub(crate) struct Context {
     pub(crate) everywhere: Everywhere,
     /// What was changed, to be said if the output of it cannot be written.
     pub(crate) changed: Option<String>,
+    /// The stores that are to be closed at the end, each with the exit code that it asks for, if
+    /// any, should that fail.
+    pub(crate) opened: RefCell<Vec<(Store, Option<Exit>)>>,
 }
 
 impl Context {
@@ -88,7 +92,24 @@ impl Context {
             )),
             _ => {}
         }
+        let failed = (truncated != Exit::DAMAGED).then_some(truncated);
+        self.opened.borrow_mut().push((store.clone(), failed));
         Ok(store)
+    }
+
+    /// Leaves the stores that were opened: a sync that fails then is one of this run.
+    pub(crate) fn close(&self) -> Result<(), Failure> {
+        for (store, exit) in self.opened.take() {
+            let shown = store.path().display().to_string();
+            store.close().map_err(|error| {
+                let what = "what was done is there, but would not survive a power cut";
+                Failure::new(
+                    exit.unwrap_or_else(|| Exit::from(&error)),
+                    format!("{shown}: not synced: {what}: {error}"),
+                )
+            })?;
+        }
+        Ok(())
     }
 
     /// Makes a new store, or opens one with options that create. What is missing then is the

@@ -51,6 +51,7 @@ impl From<&Error> for Exit {
             Type { .. } => Exit::TYPE,
             NoSpace { .. } | Full { .. } | AddressSpace { .. } => Exit::FULL,
             NotFound { .. } | Removed { .. } | Detached { .. } => Exit::ABSENT,
+            NotSynced { source, .. } => Exit::from(&**source),
             // `Evicted` happens only to copies of a process, and the command line makes none.
             _ => Exit::IO,
         }

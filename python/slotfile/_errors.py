@@ -41,6 +41,10 @@ class Deadlock(Error):
     """This thread holds the lock itself, and would wait for itself."""
 
 
+class NotSynced(Error, OSError):
+    """A sync in the background has failed. The call that raises this has changed nothing."""
+
+
 class Detached(Error):
     """The file was deleted, moved or replaced while it was open."""
 

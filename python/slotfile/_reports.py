@@ -53,6 +53,7 @@ class Info(typing.NamedTuple):
     last_recovery: Event | None
     unsynced: int | None
     open_by: list[Opener]
+    failed_sync: str | None
     detached: str | None
 
 

@@ -20,6 +20,7 @@ mod exceptions {
     import_exception!(slotfile._errors, LockTimeout);
     import_exception!(slotfile._errors, NotFound);
     import_exception!(slotfile._errors, NotPermitted);
+    import_exception!(slotfile._errors, NotSynced);
     import_exception!(slotfile._errors, OutOfBounds);
     import_exception!(slotfile._errors, ReadOnly);
     import_exception!(slotfile._errors, Removed);
@@ -48,6 +49,7 @@ pub(crate) fn to_py(error: Error) -> PyErr {
         Error::LockTimeout { .. } | Error::InUse { .. } | Error::KeepsChanging { .. } => {
             py::LockTimeout::new_err(text)
         }
+        Error::NotSynced { .. } => py::NotSynced::new_err(text),
         Error::Detached { .. } => py::Detached::new_err(text),
         Error::Deadlock { .. } => py::Deadlock::new_err(text),
         Error::Removed { .. } => py::Removed::new_err(text),

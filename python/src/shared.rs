@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use slotfile::Error;
 
 use crate::blocking::patiently;
+use crate::error::to_py;
 
 /// A store as `slotfile.open` opened it.
 pub(crate) struct Shared {
@@ -105,7 +106,22 @@ impl Drop for Shared {
     fn drop(&mut self) {
         // Whoever drops the last handle leaves the store, and waits for a sync.
         let store = self.store.take();
-        let _ = Python::try_attach(|py| py.detach(move || drop(store)));
+        let timeout = self.options.lock_timeout;
+        let closed = *self.closed.get_mut();
+        let _ = Python::try_attach(|py| {
+            let left = py.detach(move || match store {
+                Some(store) if !closed => store.with_lock_timeout(timeout).close(),
+                store => {
+                    drop(store);
+                    Ok(())
+                }
+            });
+            match left {
+                // Who deletes the file of a store that is in use may mean to.
+                Ok(()) | Err(Error::Detached { .. }) => {}
+                Err(error) => to_py(error).write_unraisable(py, None),
+            }
+        });
     }
 }
 

@@ -385,6 +385,7 @@ impl Store {
         fields.set_item("last_recovery", event(info.last_recovery)?)?;
         fields.set_item("unsynced", info.unsynced)?;
         fields.set_item("open_by", open_by)?;
+        fields.set_item("failed_sync", info.failed_sync.map(|failed| failed.to_string()))?;
         fields.set_item("detached", info.detached.map(|how| how.to_string()))?;
         py.import("slotfile._reports")?.getattr("Info")?.call((), Some(&fields))
     }

@@ -177,6 +177,11 @@ fn with_lease<R>(attachment: &Attachment, f: impl FnOnce(&mut Lease) -> Result<R
     })
 }
 
+/// Whether this thread ends, and can have no entry any more.
+pub(crate) fn thread_is_ending() -> bool {
+    LEASES.try_with(|_| ()).is_err()
+}
+
 impl Attachment {
     /// Notes that this thread has locked the slot, and will have a guard of it: its number.
     pub(crate) fn add_guard(&self, slot: u64) -> Number {

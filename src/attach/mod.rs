@@ -9,11 +9,13 @@
 mod entries;
 mod lease;
 
+pub(crate) use lease::thread_is_ending;
+
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use self::entries::Entries;
 use crate::clock::seconds_since_1970;
@@ -41,6 +43,8 @@ pub(crate) struct Attachment {
     pub(crate) path: PathBuf,
     pub(crate) header: Header,
     pub(crate) writable: bool,
+    /// The store may be written, and nobody has to be told of a sync that failed.
+    takes_writes: AtomicBool,
     pub(crate) map: Arc<Map>,
     /// The words of the live header.
     pub(crate) live: Region,
@@ -71,6 +75,10 @@ struct Process {
     lock_error: AtomicI32,
     /// Whether it has the open lock.
     opening: AtomicBool,
+    /// Whether it has the sync lock.
+    syncing: AtomicBool,
+    /// The last sync in the background that failed, until somebody has been told.
+    failed_sync: Mutex<Option<Error>>,
 }
 
 /// What may be had of an entry of the table, in the order in which it is taken.
@@ -90,6 +98,8 @@ impl Process {
             entries: Entries::new(),
             lock_error: AtomicI32::new(0),
             opening: AtomicBool::new(false),
+            syncing: AtomicBool::new(false),
+            failed_sync: Mutex::new(None),
         }
     }
 }
@@ -120,6 +130,7 @@ impl Attachment {
             path,
             header,
             writable,
+            takes_writes: AtomicBool::new(writable),
             live,
             table,
             index,
@@ -205,11 +216,23 @@ impl Attachment {
         if let Some(original) = self.original.get() {
             return original.note_progress();
         }
+        // Relaxed: nothing but its change means anything. There is one holder.
+        let count = |word: usize| {
+            let steps = self.live.load(word, Ordering::Relaxed);
+            self.live.store(word, steps.wrapping_add(1), Ordering::Relaxed);
+        };
         if self.writable && self.process().opening.load(Ordering::Relaxed) {
-            // Relaxed: nothing but its change means anything. There is one holder.
-            let steps = self.live.load(live::PROGRESS, Ordering::Relaxed);
-            self.live.store(live::PROGRESS, steps.wrapping_add(1), Ordering::Relaxed);
+            count(live::PROGRESS);
         }
+        if self.header.minor >= 1 && self.process().syncing.load(Ordering::Relaxed) {
+            count(live::SYNC_PROGRESS);
+        }
+    }
+
+    /// Notes whether this process has the sync lock, so that its progress is counted.
+    pub(crate) fn set_syncing(&self, syncing: bool) {
+        // Relaxed: it is asked for by this same thread.
+        self.process().syncing.store(syncing, Ordering::Relaxed);
     }
 
     /// Says that somebody is there.
@@ -251,6 +274,36 @@ impl Attachment {
     #[cold]
     fn is_read_only(&self) -> Error {
         Error::ReadOnly { path: self.path.clone() }
+    }
+
+    /// The same; also an error, once, if a sync in the background has failed.
+    #[inline]
+    pub(crate) fn check_takes_writes(&self) -> Result<()> {
+        // Relaxed: the error itself stands under a mutex.
+        if self.takes_writes.load(Ordering::Relaxed) { Ok(()) } else { self.refuse_write() }
+    }
+
+    #[cold]
+    fn refuse_write(&self) -> Result<()> {
+        self.check_writable()?;
+        self.takes_writes.store(true, Ordering::Relaxed);
+        match self.failed_sync().take() {
+            Some(source) => {
+                Err(Error::NotSynced { path: self.path.clone(), source: Box::new(source) })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Has the next call that writes tell of this sync that failed; `None`: of none.
+    pub(crate) fn tell_of_failed_sync(&self, error: Option<Error>) {
+        let mut failed = self.failed_sync();
+        self.takes_writes.store(self.writable && error.is_none(), Ordering::Relaxed);
+        *failed = error;
+    }
+
+    fn failed_sync(&self) -> MutexGuard<'_, Option<Error>> {
+        self.process().failed_sync.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn process(&self) -> &Process {

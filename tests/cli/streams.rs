@@ -66,3 +66,34 @@ fn colour_only_where_it_is_wanted() {
     assert!(is_coloured(&["ls", "--color", "always", "F"]));
     assert!(!is_coloured(&["ls", "--color", "never", "F"]));
 }
+
+/// A change that is there, but that a power cut would undo, is not done.
+#[test]
+fn row_41_a_sync_that_fails_at_the_end_is_the_exit_code() {
+    let f = Folder::with_store();
+    f.ok(&["define", "F", "n", "u64", "1"]);
+    let limited = |words: &str| {
+        let script = format!("trap '' XFSZ; ulimit -f 8; exec \"$0\" {words}");
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", &script, super::SLOTFILE]).current_dir(f.folder.path());
+        command.output().unwrap()
+    };
+    let ended = limited("add F n 5");
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(6), "{said}");
+    assert_eq!(ended.stdout, b"6\n");
+    assert!(
+        said.contains("not synced: what was done is there") && said.lines().count() == 1,
+        "{said}"
+    );
+    assert_eq!(f.ok(&["get", "F", "n"]), "6\n");
+    let told = f.ok(&["info", "F"]);
+    assert!(told.contains("failed     ") && told.contains("File too large"), "{told}");
+    assert!(f.json(&["info", "--json", "F"])["failed_sync"].is_string());
+    let check = f.run(&["check", "F"]);
+    assert!(check.code == 3 && check.out.contains("the last sync failed"), "{check:?}");
+    assert_eq!(limited("add --no-sync F n 1").status.code(), Some(0));
+    assert_eq!(limited("get F n").status.code(), Some(0));
+    f.ok(&["sync", "F"]);
+    assert!(!f.ok(&["info", "F"]).contains("failed"));
+}

@@ -36,6 +36,7 @@ pub(super) fn run(context: &mut Context, args: Info) -> Result<Exit, Failure> {
             "max_slots": info.max_slots,
             "free": info.free,
             "open_by": openers,
+            "failed_sync": info.failed_sync.map(|failed| failed.to_string()),
             "detached": info.detached.map(|how| how.to_string()),
             "last_sync": info.last_sync.map(event),
             "unsynced": info.unsynced,
@@ -69,6 +70,9 @@ pub(super) fn run(context: &mut Context, args: Info) -> Result<Exit, Failure> {
             });
             writeln!(out, "last sync  {last}; {changed} slots have changed since")?;
         }
+    }
+    if let Some(failed) = info.failed_sync {
+        writeln!(out, "failed     {}: {failed}", age(failed.at))?;
     }
     if let Some(last) = info.last_recovery {
         writeln!(out, "restored   {}, to sync {}", age(last.at), last.epoch)?;

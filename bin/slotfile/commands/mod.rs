@@ -19,6 +19,7 @@ mod txn;
 mod wait;
 mod watch;
 
+use std::cell::RefCell;
 use std::io::Write;
 
 use crate::cli::{Cli, Verb};
@@ -30,10 +31,17 @@ use crate::usage;
 /// Does what the command line says; complains if it could not.
 pub(crate) fn run(cli: Cli) -> Exit {
     let out = Output::new(cli.everywhere.color);
-    let mut context = Context { out, everywhere: cli.everywhere, changed: None };
-    let done = dispatch(&mut context, cli.verb);
+    let mut context =
+        Context { out, everywhere: cli.everywhere, changed: None, opened: RefCell::default() };
+    let mut done = dispatch(&mut context, cli.verb);
     // What was printed before something failed is worth having too.
     let flushed = context.out.flush().map_err(Failure::from);
+    if let Err(failure) = context.close() {
+        match done {
+            Ok(_) => done = Err(failure),
+            Err(_) => context.note(&failure.message),
+        }
+    }
     let Failure { exit, message, cause } = match done.and_then(|exit| flushed.map(|()| exit)) {
         Ok(exit) => return exit,
         Err(failure) => failure,

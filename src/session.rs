@@ -3,7 +3,7 @@
 use std::mem::ManuallyDrop;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -65,20 +65,11 @@ struct Background {
 /// Wakes the background thread, to end or to look at the period again.
 #[derive(Debug, Default)]
 struct Bell {
-    rung: Mutex<Last>,
+    rung: Mutex<()>,
     ring: Condvar,
     ended: AtomicBool,
     /// The thread has come as far as to look at `ended`.
     begun: AtomicBool,
-}
-
-/// The sync with which the background thread ends: it has an entry of the process table also
-/// where the thread that leaves has none any more, since it ends itself.
-#[derive(Debug, Default)]
-struct Last {
-    /// How long it may wait; `None`: there is to be none.
-    timeout: Option<Option<Duration>>,
-    result: Option<Result<()>>,
 }
 
 /// What the background thread has seen of its syncs.
@@ -191,7 +182,7 @@ impl Session {
         let Background { bell, thread } = self.background();
         let thread = thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(thread) = thread else { return };
-        bell.end(None);
+        bell.end();
         if !bell.has_begun() {
             return;
         }
@@ -264,9 +255,6 @@ impl Session {
                 drop(attachment);
                 bell.wait(period);
             }
-            if let (Some(timeout), Some(attachment)) = (bell.last_sync(), weak.upgrade()) {
-                bell.set_result(sync_to_leave(&syncer, &attachment, timeout));
-            }
         };
         let thread = std::thread::Builder::new().name("slotfile sync".into()).spawn(run);
         match thread {
@@ -281,25 +269,11 @@ impl Session {
 }
 
 impl Bell {
-    /// Ends the thread, after a last sync if one is asked for.
-    fn end(&self, timeout: Option<Option<Duration>>) {
-        // Under the mutex, so that it does not ring between a look and a sleep.
-        let mut last = self.last();
-        *last = Last { timeout, result: None };
+    fn end(&self) {
         self.ended.store(true, Ordering::SeqCst);
+        // Under the mutex, so that it does not ring between a look and a sleep.
+        let _rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
         self.ring.notify_all();
-    }
-
-    fn last(&self) -> MutexGuard<'_, Last> {
-        self.rung.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn last_sync(&self) -> Option<Option<Duration>> {
-        self.last().timeout
-    }
-
-    fn set_result(&self, result: Result<()>) {
-        self.last().result = Some(result);
     }
 
     /// For the next thread.
@@ -325,7 +299,7 @@ impl Bell {
 
     fn wait(&self, limit: Duration) {
         let until = Instant::now() + limit.min(Duration::from_secs(3600));
-        let mut rung = self.last();
+        let mut rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
         while !self.ended.load(Ordering::Acquire) {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -347,12 +321,9 @@ impl Session {
         let Background { bell, thread } = self.background();
         let thread = thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
-            bell.end(self.syncs().then_some(timeout));
+            bell.end();
             if bell.has_begun() {
                 let _ = ManuallyDrop::into_inner(thread).join();
-                if let Some(result) = bell.last().result.take() {
-                    return result;
-                }
             }
         }
         if !self.syncs() {

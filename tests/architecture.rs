@@ -53,6 +53,7 @@ const ORDER: &[&str] = &[
     "registry",
     "open",
     "store",
+    "info",
     "maintain",
     "handle",
     "guard",

@@ -8,6 +8,7 @@
 
 mod entries;
 mod lease;
+mod notes;
 
 pub(crate) use lease::thread_is_ending;
 
@@ -15,7 +16,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use self::entries::Entries;
 use crate::clock::seconds_since_1970;
@@ -25,7 +26,7 @@ use crate::fork::{self, PerProcess};
 use crate::known::Known;
 use crate::layout::{COMMON_BYTE, Header, LINE, TABLE_ENTRIES, TABLE_ENTRY_LEN, entry_byte, live};
 use crate::map::{Map, Region, Unmapped};
-use crate::process::{self, Identity, Opener};
+use crate::process::{Identity, Opener};
 use crate::protocol::{self, Memory, Owner, Peers, Word};
 use crate::sys::{self, ByteLock};
 
@@ -182,27 +183,6 @@ impl Attachment {
         result
     }
 
-    /// Whether the file has a name by which others can find it.
-    pub(crate) fn has_name(&self) -> bool {
-        use std::os::unix::fs::MetadataExt;
-        // A file that cannot be looked at may have one.
-        self.map.file().metadata().map_or(true, |file| file.nlink() > 0)
-    }
-
-    /// Whether a compaction has put a new file in this one's place.
-    pub(crate) fn is_superseded(&self) -> bool {
-        // Relaxed: it is said once, and for ever.
-        self.header.minor >= 1 && self.live.load(live::SUPERSEDED, Ordering::Relaxed) != 0
-    }
-
-    /// Says so, or that it is not.
-    pub(crate) fn set_superseded(&self, superseded: bool) {
-        if self.header.minor >= 1 && self.is_superseded() != superseded {
-            let when = if superseded { seconds_since_1970().max(1) } else { 0 };
-            self.live.store(live::SUPERSEDED, when, Ordering::Relaxed);
-        }
-    }
-
     /// Shows this one's progress as that of the store from which it is being made.
     pub(crate) fn set_original(&self, original: &Attachment) {
         if let Some(original) = original.this.upgrade() {
@@ -274,36 +254,6 @@ impl Attachment {
     #[cold]
     fn is_read_only(&self) -> Error {
         Error::ReadOnly { path: self.path.clone() }
-    }
-
-    /// The same; also an error, once, if a sync in the background has failed.
-    #[inline]
-    pub(crate) fn check_takes_writes(&self) -> Result<()> {
-        // Relaxed: the error itself stands under a mutex.
-        if self.takes_writes.load(Ordering::Relaxed) { Ok(()) } else { self.refuse_write() }
-    }
-
-    #[cold]
-    fn refuse_write(&self) -> Result<()> {
-        self.check_writable()?;
-        self.takes_writes.store(true, Ordering::Relaxed);
-        match self.failed_sync().take() {
-            Some(source) => {
-                Err(Error::NotSynced { path: self.path.clone(), source: Box::new(source) })
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// Has the next call that writes tell of this sync that failed; `None`: of none.
-    pub(crate) fn tell_of_failed_sync(&self, error: Option<Error>) {
-        let mut failed = self.failed_sync();
-        self.takes_writes.store(self.writable && error.is_none(), Ordering::Relaxed);
-        *failed = error;
-    }
-
-    fn failed_sync(&self) -> MutexGuard<'_, Option<Error>> {
-        self.process().failed_sync.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn process(&self) -> &Process {
@@ -419,18 +369,6 @@ impl Attachment {
         openers.sort();
         openers.dedup();
         openers
-    }
-
-    /// Which processes, other than this one, have the file open: those that can be seen, or else
-    /// those that have noted themselves.
-    pub(crate) fn others_having_it_open(&self) -> Vec<Opener> {
-        let file = self.map.file().metadata().map(|file| crate::location::id(&file));
-        let mut found = file.map_or_else(|_| Vec::new(), process::having_open);
-        if found.is_empty() {
-            found = self.openers();
-            found.retain(|opener| opener.pid != std::process::id());
-        }
-        found
     }
 
     fn is_alive(&self, process: &Process, entry: u16) -> bool {

@@ -16,6 +16,9 @@ use crate::store::Store;
 use crate::wait::sealed::Sealed;
 use crate::wait::{Awaited, Sleeper};
 
+/// How often a watch looks whether the file is still what its path leads to.
+const LOOK_FOR_FILE: Duration = Duration::from_secs(1);
+
 /// Waits for changes of all slots whose names match a pattern; from [`Store::watch`].
 ///
 /// ```
@@ -133,7 +136,8 @@ impl Watch {
     /// # Errors
     ///
     /// [`Error::Corrupt`] if the directory is damaged; [`Error::Deadlock`] if this thread has
-    /// one of the slots locked.
+    /// one of the slots locked; [`Error::Detached`] if the file was deleted, moved or replaced, so
+    /// that others' changes go elsewhere: it is looked at each second without a change.
     pub fn next(&mut self, timeout: Option<Duration>) -> Result<Option<Change>> {
         let mut patience = Patience::new(timeout);
         loop {
@@ -143,8 +147,14 @@ impl Watch {
             let definitions = self.definitions();
             let awaited = self.awaited(&definitions);
             let mut sleeper = Sleeper::new(awaited.iter().map(|(one, _)| *one));
-            match protocol::wait_any(&awaited, &mut patience, &mut sleeper) {
-                Ok(changed) if changed.is_empty() => return Ok(None),
+            let mut part = patience.part(LOOK_FOR_FILE);
+            match protocol::wait_any(&awaited, &mut part, &mut sleeper) {
+                Ok(changed) if changed.is_empty() => {
+                    self.store.check_attached()?;
+                    if patience.is_over() {
+                        return Ok(None);
+                    }
+                }
                 // Removed: it is left out when the slots are gone through again.
                 Ok(_) | Err((_, Failure::Removed)) => {}
                 Err((at, failure)) => return Err(awaited[at].0.explain(failure)),

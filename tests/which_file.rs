@@ -302,6 +302,26 @@ fn row_25_a_store_whose_file_is_gone_says_so() {
 }
 
 #[test]
+fn a_watch_whose_file_is_replaced_does_not_wait_for_ever() {
+    let folder = folder();
+    let path = store_in(&folder);
+    let store = with_hits(&path, 1);
+    let mut watch = store.watch("*").unwrap();
+    assert!(watch.next(Some(Duration::ZERO)).unwrap().is_none());
+    std::thread::scope(|scope| {
+        let watching = scope.spawn(|| watch.next(Some(Duration::from_secs(30))));
+        fs::remove_file(&path).unwrap();
+        let other = with_hits(&path, 2);
+        let error = watching.join().unwrap().unwrap_err();
+        assert!(matches!(error, Error::Detached { how: Detached::Replaced, .. }), "{error}");
+        assert!(!other.is_detached());
+    });
+    // What changes in the old file is told all the same.
+    hits(&store).store(3).unwrap();
+    assert!(watch.next(Some(Duration::ZERO)).unwrap().is_some());
+}
+
+#[test]
 fn a_store_is_not_copied_to_itself() {
     let folder = folder();
     let path = store_in(&folder);

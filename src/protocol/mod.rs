@@ -299,6 +299,13 @@ impl Patience {
         self.next_sleep().is_none() && !first
     }
 
+    /// As much of what is left as this, at most.
+    pub(crate) fn part(&mut self, most: Duration) -> Patience {
+        self.next_sleep(); // the time begins now
+        let left = self.deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        Patience::new(Some(left.map_or(most, |left| left.min(most))))
+    }
+
     /// How long the next sleep may last; `None` when the time is over.
     fn next_sleep(&mut self) -> Option<Duration> {
         let Some(timeout) = self.timeout else {

@@ -161,3 +161,24 @@ fn a_closed_pipe_ends_watch_quietly() {
     child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
     assert_eq!((child.wait().unwrap().code(), err.as_str()), (Some(0), ""));
 }
+
+#[test]
+fn who_waits_is_told_that_the_file_is_gone() {
+    let f = Folder::with_store();
+    f.ok(&["define", "F", "n", "u64"]);
+    for words in [&["wait", "F", "n", "eq", "1"][..], &["watch", "F"]] {
+        let mut waiting = f.command(words);
+        let waiting = waiting.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let file = std::fs::File::open(f.path("F")).unwrap();
+        super::common::until("it has the store open", || {
+            super::common::os::byte_is_locked(&file, 1 << 62)
+        });
+        std::fs::rename(f.path("F"), f.path("old")).unwrap();
+        let ended = waiting.wait_with_output().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(8), "{words:?}: {said}");
+        assert!(said.contains("moved"), "{words:?}: {said}");
+        std::fs::rename(f.path("old"), f.path("F")).unwrap();
+    }
+    assert_eq!(f.run(&["wait", "--timeout", "0.01", "F", "n", "eq", "1"]).code, 1);
+}

@@ -48,6 +48,10 @@ an-idle-sync-writes|sync.rs|known\.is_some_and\(is_idle\)|false|syncing idle_sto
 others-are-given-a-store-that-is-being-replaced|registry.rs|known\.retain\(.*?\);||which_file who_opens_the_store_during_a_compaction
 the-file-at-the-path-is-not-compared-again|folder.rs|match is_it\(new\)|match Ok::<bool, io::Error>(true)|which_file replaces_its_own_file
 the-old-file-is-not-marked|maintain.rs|attachment\.set_superseded\(true\)|()|which_file old_file_of_a_compacted
+failures-in-the-background-are-not-told|session.rs|attachment\.tell_of_failed_sync\(error\)|drop(error)|failed_syncs heard_once
+nothing-is-left-at-exit|registry.rs|drop\(sys::at_exit\(leave_all\)\)|drop(leave_all)|failed_syncs wherever_it_is
+a-thread-that-ends-syncs-by-itself|session.rs|if thread_is_ending\(\)|if false \&\& thread_is_ending()|failed_syncs wherever_it_is
+the-lock-of-a-dead-syncer-is-left|sync.rs|let recovered = owner != FREE|let recovered = owner != FREE \&\& owner == FREE|failed_syncs stopped_inside_a_sync
 definitions-looked-at-before-W-is-set|watch.rs|announced\.filter\(.*?== u64::from\(self\.seen\)\)|announced|lib watch::
 locks-end-with-the-descriptor|fork.rs|descriptor::anchor\(fd\)\?|0|closed_descriptors row_51_a_lock
 children-keep-the-anchor|descriptor.rs|libc::MADV_DONTFORK|libc::MADV_DOFORK|closed_descriptors row_51_a_lock

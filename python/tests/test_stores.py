@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pathlib
 import pickle
@@ -12,7 +13,7 @@ import pytest
 
 import slotfile
 
-from conftest import run
+from conftest import python, run
 
 
 def test_modes(path: pathlib.Path) -> None:
@@ -328,4 +329,37 @@ def test_a_store_whose_file_is_gone_says_so(path: pathlib.Path, tmp_path: pathli
         store.sync()
     assert not store.check().ok
     store.copy_to(tmp_path / "saved")
-    assert slotfile.open(tmp_path / "saved")["x"].load() == 1
+    assert slotfile.open(tmp_path / "saved")["x"].value == 1
+
+
+FAILING = """
+import resource, sys, slotfile
+how, path = sys.argv[1:]
+store = slotfile.open(path, sync_every=3000)
+x = store.value("x", int)
+store.sync()
+x.value = 2
+limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+if how == "with":
+    try:
+        with store:
+            pass
+    except slotfile.Full as error:
+        print("told", error.errno)
+if how == "dropped":
+    del x, store
+"""
+
+
+def test_a_sync_that_fails_at_the_end_is_heard(path: pathlib.Path) -> None:
+    assert run(FAILING, "with", path) == f"told {errno.EFBIG}\n"
+    for how in ("dropped", "exit"):
+        child = python(FAILING, how, path)
+        _, said = child.communicate(timeout=60)
+        assert "slotfile._errors.Full" in said and "Exception ignored" in said, (how, said)
+        with slotfile.open(path, "r") as store:
+            assert "the last sync failed" in (store.info().failed_sync or "")
+    with slotfile.open(path) as store:
+        store.sync()
+        assert store.info().failed_sync is None

@@ -103,6 +103,9 @@ mod names;
 mod open;
 mod owned;
 mod part;
+#[cfg(test)]
+#[path = "../tests/power/simulated/mod.rs"]
+mod power;
 mod process;
 mod protocol;
 mod raw;

@@ -22,7 +22,6 @@ macro_rules! mutants {
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(crate) enum Mutant { $($(#[doc = $what])+ $name,)+ }
 
-        #[allow(dead_code)]
         impl Mutant {
             pub(crate) const ALL: &'static [Mutant] = &[$(Mutant::$name,)+];
         }
@@ -96,7 +95,6 @@ thread_local! {
 
 /// Plants this bug, and no other, in what the calling thread runs.
 #[cfg(test)]
-#[allow(dead_code)]
 pub(crate) fn plant(mutant: Option<Mutant>) {
     PLANTED.set(mutant);
 }

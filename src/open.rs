@@ -230,7 +230,7 @@ fn create_filled(
 }
 
 /// Makes the file an empty store, on disk.
-fn fill(file: &File, creation: Creation) -> io::Result<()> {
+pub(crate) fn fill(file: &File, creation: Creation) -> io::Result<()> {
     let regions = Regions::new(creation.max_slots, creation.max_size)
         .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
     let kind = sys::file_system(file)?;

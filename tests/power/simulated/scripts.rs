@@ -1,0 +1,299 @@
+//! What is too rare to be met by chance: histories made for one thing each, and rot.
+
+use std::sync::Arc;
+
+use super::disk::Stop;
+use super::machine::{Ended, Machine, State};
+use crate::checkpoint::{Choice, Place};
+use crate::directory;
+use crate::disk::Range;
+use crate::error::Error;
+use crate::layout::{Descriptor, PAGE, live};
+use crate::protocol::Memory;
+use crate::recovery::Recovery;
+
+type Checked = Result<(), String>;
+
+/// A machine on which nothing happens by chance.
+fn scripted() -> Machine {
+    let machine = Machine::new(0, true);
+    machine.disk.state().scripted = true;
+    machine
+}
+
+fn sync(machine: &mut Machine) -> Result<State, String> {
+    let state = machine.expected();
+    match machine.sync(false).0 {
+        Ok(()) => Ok(state),
+        Err(ended) => Err(format!("a sync: {ended:?}")),
+    }
+}
+
+/// Has a sync be killed when all is written, and nothing of it has left the memory.
+fn sync_up_to_the_flush(machine: &mut Machine) -> Checked {
+    machine.disk.state().stop_before_write_out = true;
+    match machine.sync(false).0 {
+        Err(Ended::Stopped(Stop::Kill)) => Ok(()),
+        other => Err(format!("the sync was not stopped: {other:?}")),
+    }
+}
+
+/// The power fails; `keeps` says which pages have reached the disk.
+fn cut(machine: &mut Machine, keeps: impl Fn(u64) -> bool) {
+    machine.store = None;
+    let regions = machine.header.regions;
+    let disk = machine.disk.cut_with(&regions, |_, page, versions| keeps(page).then_some(versions));
+    disk.state().scripted = true;
+    machine.disk = Arc::new(disk);
+}
+
+/// Opens, and compares what is there.
+fn expect_restored(machine: &mut Machine, expected: &State) -> Checked {
+    match machine.open() {
+        Ok(Recovery::Restored { .. }) => {}
+        other => return Err(format!("after a restart: {other:?}")),
+    }
+    let found = machine.read()?;
+    if found != *expected {
+        return Err(format!("got {found:?}, not {expected:?}"));
+    }
+    machine.check()
+}
+
+fn descriptor(machine: &Machine, name: &str) -> Descriptor {
+    let mut found = None;
+    let attachment = machine.store.as_ref().expect("it is open").attachment();
+    directory::each(attachment, |descriptor| {
+        if descriptor.name == name {
+            found = Some(descriptor);
+        }
+        Ok(())
+    })
+    .unwrap();
+    found.expect("it was defined")
+}
+
+/// Both copies of the first unit of a large slot, the one that was written last first.
+fn copies(machine: &Machine, name: &str) -> [Range; 2] {
+    let place = Place::of_large(&descriptor(machine, name), 0);
+    let epoch = |choice| place.read_head(&*machine.disk, choice).map_or(0, |head| head.epoch);
+    let (a, b) = (place.range(Choice::A), place.range(Choice::B));
+    if epoch(Choice::A) > epoch(Choice::B) { [a, b] } else { [b, a] }
+}
+
+fn is_in(page: u64, (at, len): Range) -> bool {
+    (at / PAGE..(at + len).div_ceil(PAGE)).contains(&page)
+}
+
+/// A cut in the middle of a sync keeps its record and one of two copies, so it is dropped.
+/// The next sync, of the same epoch, writes the missing copy with what it had before, and
+/// is cut in its turn, with the record lost. If the first record is still there, it is
+/// whole now, and a state returns that was never to be.
+pub(super) fn a_dropped_sync_stays_dropped() -> Checked {
+    let mut machine = scripted();
+    machine.set("l0", 0);
+    machine.set("l1", 0);
+    let saved = sync(&mut machine)?;
+    machine.set("l0", 1);
+    machine.set("l1", 2);
+    let of_second = copies(&machine, "l1");
+    let is_of_second = |page| of_second.iter().any(|copy| is_in(page, *copy));
+    sync_up_to_the_flush(&mut machine)?;
+    cut(&mut machine, |page| !is_of_second(page));
+    expect_restored(&mut machine, &saved)?;
+    machine.set("l1", 2);
+    sync_up_to_the_flush(&mut machine)?;
+    cut(&mut machine, is_of_second);
+    expect_restored(&mut machine, &saved)
+}
+
+/// The live header is damaged, so that it names no acknowledged sync, while the newest record
+/// is one whose sync was killed before its flush. The next sync builds on that record: what it
+/// names must be lasting first.
+pub(super) fn a_record_that_nobody_acknowledged_is_flushed() -> Checked {
+    let mut machine = scripted();
+    machine.set("l0", 0);
+    machine.set("l1", 0);
+    sync(&mut machine)?;
+    machine.set("l0", 1);
+    sync_up_to_the_flush(&mut machine)?;
+    let attachment = machine.store.as_ref().expect("it is open").attachment();
+    attachment.live.store(live::ACKED, 77, std::sync::atomic::Ordering::Relaxed);
+    machine.open().map_err(|e| format!("{e:?}"))?;
+    machine.set("l1", 5);
+    let saved = sync(&mut machine)?;
+    cut(&mut machine, |_| false);
+    expect_restored(&mut machine, &saved)
+}
+
+/// Of a slot's two units, the first one's copy in use is an older one, with a right CRC: the disk
+/// has lost a write.
+fn with_a_lost_write() -> Result<(Machine, State), String> {
+    let mut machine = scripted();
+    machine.set("v0", 1);
+    machine.set("two", 1);
+    sync(&mut machine)?;
+    machine.set("two", 2);
+    sync(&mut machine)?;
+    let [lost, _] = copies(&machine, "two");
+    let older = machine.disk.peek(lost);
+    machine.set("two", 3);
+    sync(&mut machine)?;
+    machine.set("two", 4);
+    let saved = sync(&mut machine)?;
+    assert_eq!(copies(&machine, "two")[0], lost, "the same place again");
+    machine.disk.settle();
+    machine.disk.poke(lost.0, &older);
+    Ok((machine, saved))
+}
+
+/// After a restart nobody can know what was written there.
+pub(super) fn a_lost_write_is_refused() -> Checked {
+    let (mut machine, _) = with_a_lost_write()?;
+    cut(&mut machine, |_| true);
+    match machine.open() {
+        Err(Ended::Failed(Error::Corrupt { what, .. })) if what.contains("made of") => Ok(()),
+        other => Err(format!("after a lost write: {other:?}")),
+    }
+}
+
+/// While the machine runs, all is in memory: the next sync of a new process writes it anew.
+pub(super) fn a_lost_write_is_made_good() -> Checked {
+    let (mut machine, _) = with_a_lost_write()?;
+    if machine.check().is_ok() {
+        return Err("check does not find a lost write".into());
+    }
+    machine.open().map_err(|e| format!("{e:?}"))?;
+    machine.set("v0", 9);
+    let saved = sync(&mut machine)?;
+    machine.check()?;
+    cut(&mut machine, |_| false);
+    expect_restored(&mut machine, &saved)
+}
+
+/// A bit of a slot flips that has not changed since the last sync. The next change of a slot
+/// beside it must not save it with a right CRC.
+pub(super) fn a_flipped_bit_is_not_synced() -> Checked {
+    let mut machine = scripted();
+    machine.set("v0", 1_000);
+    machine.set("v1", 1);
+    let saved = sync(&mut machine)?;
+    let at = descriptor(&machine, "v0").live;
+    machine.disk.rot(at, 3);
+    machine.set("v1", 2);
+    match machine.sync(false).0 {
+        Err(Ended::Failed(Error::Corrupt { slot: Some(slot), .. })) if slot == "v0" => {}
+        other => return Err(format!("a flipped bit was synced: {other:?}")),
+    }
+    machine.open().map_err(|e| format!("{e:?}"))?;
+    if machine.sync(false).0.is_ok() {
+        return Err("a flipped bit was synced by another process".into());
+    }
+    // As the message says: stored anew it is as good as any other.
+    machine.set("v0", 7);
+    let now = sync(&mut machine)?;
+    assert_ne!(now, saved);
+    cut(&mut machine, |_| false);
+    expect_restored(&mut machine, &now)
+}
+
+/// The disk cannot read a copy: of a sync that was never acknowledged, the one before it is
+/// returned to; of one that was, the store is refused, with the reason.
+pub(super) fn what_cannot_be_read_is_not_there() -> Checked {
+    for acknowledged in [false, true] {
+        let mut machine = scripted();
+        machine.set("l0", 1);
+        let saved = sync(&mut machine)?;
+        machine.set("l0", 2);
+        if acknowledged {
+            sync(&mut machine)?;
+        } else {
+            sync_up_to_the_flush(&mut machine)?;
+        }
+        let [(at, _), _] = copies(&machine, "l0");
+        cut(&mut machine, |_| true);
+        machine.disk.state().unreadable.insert(at / PAGE + 1);
+        if !acknowledged {
+            expect_restored(&mut machine, &saved)?;
+            continue;
+        }
+        match machine.open() {
+            Err(Ended::Failed(Error::Corrupt { slot: Some(slot), what, .. }))
+                if slot == "l0" && what.contains("cannot read") => {}
+            other => return Err(format!("with an unreadable copy: {other:?}")),
+        }
+    }
+    Ok(())
+}
+
+/// The file has grown in a sync that was cut off: its record is on the disk, the file's new
+/// length is not.
+pub(super) fn the_length_of_the_file_may_lag() -> Checked {
+    let mut machine = scripted();
+    machine.set("v0", 1);
+    let saved = sync(&mut machine)?;
+    machine.set("two", 2);
+    sync_up_to_the_flush(&mut machine)?;
+    cut(&mut machine, |_| true);
+    expect_restored(&mut machine, &saved)
+}
+
+/// A process is killed in its restore, and the next one too: nothing of the live area is read,
+/// so that it may be anything.
+#[test]
+fn whatever_is_in_the_live_area_a_restore_does_without() {
+    let mut machine = scripted();
+    for name in ["v0", "s0", "l0", "two"] {
+        machine.set(name, 3);
+    }
+    let saved = sync(&mut machine).unwrap();
+    let regions = machine.header.regions;
+    machine.disk.settle();
+    cut(&mut machine, |_| true);
+    for page in [regions.table, regions.index, regions.directory, regions.runs].map(|at| at / PAGE)
+    {
+        machine.disk.poke(page * PAGE, &[0xaa; PAGE as usize]);
+    }
+    expect_restored(&mut machine, &saved).unwrap();
+}
+
+/// After an acknowledged sync one bit of its checkpoint flips, or one in each of two pages.
+/// The store must be refused, or be exactly what it was. Returns how often it was which.
+pub(super) fn rot(seeds: u64) -> Result<[u64; 2], String> {
+    let (mut refused, mut harmless) = (0, 0);
+    for seed in 0..seeds {
+        let mut machine = Machine::new(seed, true);
+        machine.disk.state().scripted = true;
+        let mut saved = State::new();
+        for name in ["v0", "v1", "l0", "s0"].into_iter().take(2 + seed as usize % 3) {
+            let number = machine.random.u64(0..3);
+            machine.set(name, number);
+            machine.transaction();
+            saved = sync(&mut machine)?;
+        }
+        machine.disk.settle();
+        let regions = machine.header.regions;
+        cut(&mut machine, |_| true);
+        for rotten in 0..=seed % 2 {
+            let pages = machine.disk.checkpoint_pages(&regions);
+            let page = *machine.random.choice(&pages).unwrap();
+            let at = match machine.random.u8(0..3) {
+                // Alone it is harmless.
+                1 | 2 if rotten == 1 => regions.mark + machine.random.u64(0..16),
+                0 => {
+                    let record = regions.records + machine.random.u64(0..2) * regions.record_len;
+                    record + machine.random.u64(0..80)
+                }
+                _ => page * PAGE + machine.random.u64(0..128),
+            };
+            let bit = machine.random.u8(0..8);
+            machine.disk.rot(at, bit);
+        }
+        match machine.open() {
+            Err(Ended::Failed(Error::Corrupt { .. })) => refused += 1,
+            Ok(_) if machine.read()? == saved => harmless += 1,
+            opened => return Err(format!("{seed}: an older sync: {opened:?}")),
+        }
+    }
+    Ok([refused, harmless])
+}

@@ -115,7 +115,7 @@ impl Disk {
             page(regions.directory)..page(regions.directory) + 2,
             page(regions.runs)..page(regions.runs) + 64,
         ];
-        assert!(64 * PAGE <= RUN);
+        const { assert!(64 * PAGE <= RUN) };
         let state = State {
             random,
             lasting_len,

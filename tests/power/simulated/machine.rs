@@ -75,6 +75,7 @@ impl Machine {
             mode: 0o600,
             checkpoint: true,
             any_file_system: true,
+            in_memory: true,
         };
         fill(&file, creation).unwrap();
         let mut page = [0; HEADER_LEN];
@@ -100,11 +101,12 @@ impl Machine {
             let map = Map::new(file.unwrap(), true, header.max_size).unwrap();
             let attachment = Attachment::new(path, map, header, true, directory::settle_all)?;
             attachment.simulated.set(disk).unwrap();
-            let recovery = recover(&attachment)?;
+            let recovery = recover(&attachment, true)?;
             directory::check(&attachment)?;
             attachment.announce()?;
             let settings = Settings { define: true, lock_timeout: None, sync_every: None };
-            Ok((Store { session: Session::new(attachment, recovery), settings }, recovery))
+            let session = Session::new(attachment, recovery);
+            Ok((Store { session, settings, location: None }, recovery))
         });
         let (store, recovery) = opened?;
         self.store = Some(store);

@@ -10,6 +10,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Acquire;
+use std::time::Duration;
 
 use crate::attach::Attachment;
 use crate::cell;
@@ -30,6 +31,10 @@ const PASSES: usize = 32;
 /// Cuts that were begun anew because of new slots. After that, definitions are kept out, if
 /// nobody is at one.
 const OPEN_TO_DEFINITIONS: usize = 3;
+
+/// How long a cut tries at least, however short the time-out is: that is for waiting, and a cut
+/// waits for nobody.
+const SHORTEST_TRY: Duration = Duration::from_secs(1);
 
 /// Who copies slots: a sync, or a copy of the store.
 pub(crate) trait Copier {
@@ -52,12 +57,14 @@ pub(crate) enum Settled {
     Restless(usize),
 }
 
-/// Has `copier` copy all slots as they are at one instant. Tries for as long as `patience` lasts.
+/// Has `copier` copy all slots as they are at one instant. Tries for as long as such a patience
+/// lasts, and at least [`SHORTEST_TRY`].
 pub(crate) fn cut(
     copier: &mut impl Copier,
     attachment: &Attachment,
-    patience: &mut Patience,
+    patience: &Patience,
 ) -> Result<()> {
+    let patience = &mut Patience::new(patience.timeout().map(|time| time.max(SHORTEST_TRY)));
     let lock = attachment.live.part(live::DIRECTORY_LOCK, 2);
     let mut no_definitions = None;
     let mut attempts = 0;
@@ -71,7 +78,7 @@ pub(crate) fn cut(
             Settled::MoreLines => None,
             Settled::Restless(number) => Some(copier.slots().memories.places[number]),
         };
-        if patience.is_over() {
+        if attempts > OPEN_TO_DEFINITIONS && patience.is_over() {
             return Err(keeps_changing(attachment, restless, patience));
         }
         // Who is stopped with this lock defines nothing, so that it is not needed then. It is
@@ -238,7 +245,8 @@ impl Slots {
             }
             copy(&changed, &self.memories, &mut self.seen)?;
             self.copied.append(&mut changed);
-            if patience.is_over() {
+            // Those that can be locked come to rest, once there was time for that.
+            if pass > 2 * READING_PASSES && patience.is_over() {
                 break;
             }
         }

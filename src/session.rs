@@ -130,7 +130,8 @@ fn sync_to_leave(
     timeout: Option<Duration>,
 ) -> Result<()> {
     let mut patience = Patience::new(timeout);
-    syncer.sync(attachment, &mut patience, Turn::Wait)?;
+    let synced = syncer.sync(attachment, &mut patience, Turn::Wait);
+    synced.inspect_err(|error| sync::note_unheard(attachment, error))?;
     attachment.if_alone(|| syncer.sync(attachment, &mut patience, Turn::Wait).map(|_| ()))
 }
 

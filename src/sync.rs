@@ -71,6 +71,8 @@ impl Syncer {
         match &result {
             Ok(Synced::Done) => note_failure(attachment, None),
             Ok(Synced::Recently | Synced::Busy) => {}
+            // Who waited in vain is told; whoever has the lock may be about to sync all of it.
+            Err(Error::LockTimeout { .. }) => {}
             Err(error) => note_failure(attachment, Some(errno(error))),
         }
         result
@@ -191,6 +193,11 @@ fn note_failure(attachment: &Attachment, errno: Option<i32>) {
     let when = if errno.is_some() { seconds_since_1970() } else { 0 };
     attachment.live.store(live::FAILED_SYNC, errno.unwrap_or(0).unsigned_abs().into(), Relaxed);
     attachment.live.store(live::FAILED_SYNC + 1, when, Relaxed);
+}
+
+/// Notes that nobody is left to be told of this error.
+pub(crate) fn note_unheard(attachment: &Attachment, error: &Error) {
+    note_failure(attachment, Some(errno(error)));
 }
 
 /// The last sync that failed, by the system's number for that, and when; `None`: none did since

@@ -91,17 +91,19 @@ impl Waiting<'_> {
         loop {
             let left = self.timeout.map(|timeout| timeout.saturating_sub(begun.elapsed()));
             let slice = handle.patient(left.map_or(SLICE, |left| left.min(SLICE)));
-            let error = match self.py.detach(|| call(&slice)) {
+            let mut error = match self.py.detach(|| call(&slice)) {
                 Ok(done) => return Ok(done),
                 Err(error) => error,
             };
-            let Error::LockTimeout { path, slot, holder, .. } = error else {
-                return Err(to_py(error));
-            };
+            match &mut error {
+                Error::LockTimeout { waited, .. } | Error::KeepsChanging { waited, .. } => {
+                    *waited = begun.elapsed();
+                }
+                _ => return Err(to_py(error)),
+            }
             self.py.check_signals()?;
             if left.is_some_and(|left| left <= SLICE) {
-                let waited = begun.elapsed();
-                return Err(to_py(Error::LockTimeout { path, slot, holder, waited }));
+                return Err(to_py(error));
             }
         }
     }

@@ -46,27 +46,22 @@ pub(crate) fn check(attachment: &Attachment) -> Result<()> {
 
 /// The descriptor at a line below `count`.
 fn descriptor(attachment: &Attachment, line: u32, count: u32) -> Result<Descriptor> {
-    let mut lines = [0; MAX_LINES as usize * LINE];
-    let len = read_lines(attachment, line, count, &mut lines)?;
-    decode(attachment, line, &lines[..len])
-}
-
-/// Copies the lines of a descriptor to private memory; returns how many bytes they are.
-fn read_lines(
-    attachment: &Attachment,
-    line: u32,
-    count: u32,
-    out: &mut [u8; MAX_LINES as usize * LINE],
-) -> Result<usize> {
-    let first = line as usize * LINE;
-    attachment.directory.read(first / 8, 0, &mut out[..LINE]);
-    let lines = u32::from(out[LINES_AT]);
+    let at = line as usize * LINE / 8;
+    let mut first = [0; LINE];
+    attachment.directory.read(at, 0, &mut first);
+    let lines = u32::from(first[LINES_AT]);
     if !(1..=u32::from(MAX_LINES)).contains(&lines) || lines > count.saturating_sub(line) {
         return Err(damaged(attachment, line, "its descriptor's length is wrong"));
     }
-    let len = lines as usize * LINE;
-    attachment.directory.read((first + LINE) / 8, 0, &mut out[LINE..len]);
-    Ok(len)
+    // Most have one line, and there may be many of them: no room is cleared for more.
+    if lines == 1 {
+        return decode(attachment, line, &first);
+    }
+    let mut all = [0; MAX_LINES as usize * LINE];
+    let all = &mut all[..lines as usize * LINE];
+    all[..LINE].copy_from_slice(&first);
+    attachment.directory.read(at + LINE / 8, 0, &mut all[LINE..]);
+    decode(attachment, line, all)
 }
 
 /// Where a descriptor says how many lines it takes.

@@ -456,8 +456,8 @@ impl fmt::Display for Error {
             ),
             TooManyProcesses { path, size } => write!(
                 f,
-                "{}: all {size} entries of the process table are taken by living threads; end \
-                 some",
+                "{}: all {size} entries of the process table are taken by threads that have locks, \
+                 or wait for them; try again when they are done",
                 path.display()
             ),
             LockTimeout { path, slot, holder, waited } => {
@@ -472,6 +472,11 @@ impl fmt::Display for Error {
                     }
                     // Only of one that was seen alive: another process may have the number.
                     ProcessState::Running => write!(f, "wait for it, or end it"),
+                    ProcessState::Dying => write!(
+                        f,
+                        "wait until the kernel has taken its memory apart, and written its core \
+                         dump if it is to have one"
+                    ),
                     ProcessState::Ended => write!(f, "a process that it started has the lock"),
                     _ => write!(f, "wait for it"),
                 }

@@ -41,6 +41,12 @@ pub(crate) const fn entry_byte(entry: u16) -> u64 {
     COMMON_BYTE + 1 + entry as u64
 }
 
+/// The byte that is locked while an entry changes hands; read-locked by those who settle what a
+/// dying process holds, whose own byte the kernel has not let go of yet.
+pub(crate) const fn claim_byte(entry: u16) -> u64 {
+    entry_byte(TABLE_ENTRIES) + entry as u64
+}
+
 /// Bytes of a line of the directory.
 pub(crate) const LINE: usize = 128;
 /// The most lines that one descriptor takes.

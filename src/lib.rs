@@ -36,7 +36,8 @@
 //! - **Readers never wait and never see a torn value**, even beside a writer that was
 //!   stopped or killed in the middle.
 //! - **`kill -9` at any instruction** loses nothing that was committed, leaves nothing
-//!   half-done, and no lock for longer than 50 ms.
+//!   half-done, and no lock for longer than 50 ms (for those who cannot see it in their
+//!   `/proc`: when the kernel has taken its memory apart, and written its core dump).
 //! - **Types are checked**: a slot opened as another type, length or shape is an error
 //!   that says what was asked and what is there.
 //! - **A power cut** returns the last sync, never a mix, never an older state in silence.

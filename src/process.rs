@@ -24,6 +24,9 @@ pub struct Opener {
 pub enum ProcessState {
     /// It runs, and its number means the same here: verified with `/proc`.
     Running,
+    /// It was killed, or has crashed, and runs no more: the kernel takes its memory apart, and
+    /// writes its core dump before, if it is to have one. Its locks are free when that is done.
+    Dying,
     /// It has ended, and still counts as there: a process that it started has its locks.
     Ended,
     /// It lives in another PID namespace, as that of a container: here, its number is
@@ -78,6 +81,13 @@ impl Identity {
         Identity { pid, namespace, began }
     }
 
+    /// Whether it certainly runs no more of its program. Cheaper than [`Identity::state`] of
+    /// one that does.
+    pub(crate) fn is_dying(self) -> bool {
+        stat(&self.pid.to_string()).is_some_and(|stat| stat.flags & PAST_ITS_PROGRAM != 0)
+            && self.state() == ProcessState::Dying
+    }
+
     /// What this system says of it now.
     pub(crate) fn state(self) -> ProcessState {
         let own = Identity::own();
@@ -92,7 +102,10 @@ impl Identity {
             return ProcessState::Unknown;
         }
         match stat(&self.pid.to_string()) {
-            Some(stat) if stat.began == self.began && !stat.ended => ProcessState::Running,
+            Some(stat) if stat.began == self.began && !stat.ended => match is_dying(self.pid) {
+                true => ProcessState::Dying,
+                false => ProcessState::Running,
+            },
             Some(_) => ProcessState::Ended,
             // Hidden from us (hidepid), it is there all the same.
             None if fs::exists(format!("/proc/{}", self.pid)).is_ok_and(|there| there) => {
@@ -114,11 +127,16 @@ struct Stat {
     /// Dead, though its parent has not yet asked for its exit code.
     ended: bool,
     began: u64,
+    flags: u64,
 }
 
-/// What stands in /proc/PID/stat: see proc_pid_stat(5).
-fn stat(pid: &str) -> Option<Stat> {
-    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
+/// Flags of a thread that runs no more code of its program (linux/sched.h): PF_EXITING,
+/// PF_POSTCOREDUMP, PF_DUMPCORE.
+const PAST_ITS_PROGRAM: u64 = 0x4 | 0x8 | 0x200;
+
+/// What stands in a file like /proc/PID/stat: see proc_pid_stat(5).
+fn stat(of: &str) -> Option<Stat> {
+    let text = fs::read(format!("/proc/{of}/stat")).ok()?;
     // The program's name, in parentheses, may hold any byte.
     let after_name = text.iter().rposition(|byte| *byte == b')')? + 1;
     let text = str::from_utf8(&text[after_name..]).ok()?;
@@ -126,7 +144,16 @@ fn stat(pid: &str) -> Option<Stat> {
     let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
     // The first thread may have ended before the others.
     let ended = matches!(*fields.first()?, "Z" | "X") && number(20)? <= 1;
-    Some(Stat { ended, began: number(22)? })
+    Some(Stat { ended, began: number(22)?, flags: number(9)? })
+}
+
+/// Whether all threads of a process are past its program, so that none can start another one.
+fn is_dying(pid: u32) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    let past = |thread: String| {
+        stat(&format!("{pid}/task/{thread}")).is_some_and(|s| s.flags & PAST_ITS_PROGRAM != 0)
+    };
+    threads.flatten().all(|thread| past(thread.file_name().to_string_lossy().into_owned()))
 }
 
 impl Opener {
@@ -138,10 +165,11 @@ impl Opener {
 }
 
 impl fmt::Display for ProcessState {
-    /// One word: `running`, `ended`, `elsewhere`, `unknown`.
+    /// One word: `running`, `dying`, `ended`, `elsewhere`, `unknown`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             ProcessState::Running => "running",
+            ProcessState::Dying => "dying",
             ProcessState::Ended => "ended",
             ProcessState::Elsewhere => "elsewhere",
             ProcessState::Unknown => "unknown",
@@ -156,6 +184,7 @@ impl fmt::Display for Opener {
         write!(f, "pid {pid} ({command:?})")?;
         match state {
             ProcessState::Running => Ok(()),
+            ProcessState::Dying => write!(f, ", which is dying"),
             ProcessState::Ended => write!(f, ", which has ended"),
             ProcessState::Elsewhere => write!(f, " in another PID namespace"),
             ProcessState::Unknown => write!(f, ", by its own account"),

@@ -19,7 +19,9 @@ use crate::sys;
 /// Cheap to clone, and may be sent to and used from any thread. Slots are opened, or
 /// defined, by [`value`](Store::value), [`array`](Store::array), [`text`](Store::text),
 /// [`bytes`](Store::bytes) and [`buffer`](Store::buffer); their handles keep the store open. A handle that
-/// crossed a fork just works.
+/// crossed a fork just works; where the child may not open the file itself, as after `setuid`, it
+/// reads and updates scalars, and what takes a lock, or syncs, is an error that says so. The same
+/// holds where a program has closed the store's descriptor and its file is not where it was.
 ///
 /// ```
 /// # let folder = tempfile::tempdir().unwrap();

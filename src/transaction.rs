@@ -159,7 +159,17 @@ impl Transaction {
     fn begin(store: &Store) -> Result<Transaction> {
         store.check_writable()?;
         let attachment = store.attachment();
-        if !attachment.begin_transaction()? {
+        let mut patience = Patience::new(store.settings.lock_timeout);
+        let first = loop {
+            match attachment.begin_transaction() {
+                // Others' are soon free, as all that are lent.
+                Err(Error::TooManyProcesses { .. }) if !patience.is_over() => {
+                    std::thread::sleep(std::time::Duration::from_millis(5));
+                }
+                result => break result?,
+            }
+        };
+        if !first {
             return Err(Error::Deadlock { path: attachment.path.clone(), slot: None });
         }
         Ok(Transaction {
@@ -167,7 +177,7 @@ impl Transaction {
             parts: Vec::new(),
             by_place: None,
             last: 0,
-            patience: Patience::new(store.settings.lock_timeout),
+            patience,
             highest: None,
             lost: None,
             fork_generation: fork::generation(),

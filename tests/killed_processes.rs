@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use common::raw::{self, Raw};
 use common::{
-    Child, folder_in_memory, median, number, os, path, role, rounds, store_in, until, within,
+    Child, folder_in_memory, long, median, number, os, path, role, rounds, store_in, until, within,
 };
 use slotfile::{Array, Error, OpenOptions, Store, Value};
 
@@ -146,6 +146,85 @@ fn a_dead_ones_locks_are_taken_over_within_50_ms() {
         assert_eq!(array.load(), expected);
     }
     waits.assert_prompt();
+}
+
+/// The kernel lets go of a dead process's locks when it has taken its memory apart, and dumped
+/// it: others do not wait for that.
+#[test]
+fn a_dying_ones_locks_are_taken_over_before_it_is_gone() {
+    let folder = folder_in_memory();
+    let store = open(&store_in(&folder));
+    let array = store.array::<u64>("array", WORDS).unwrap();
+    let inside = store.value::<u64>("inside").unwrap();
+    let bytes = if long() { 2 << 30 } else { 64 << 20 };
+    let mut early = 0;
+    for round in 1..=4 {
+        let victim = os::fork(|| {
+            os::use_much_memory(bytes);
+            if round % 2 == 0 {
+                os::dump_core_at(folder.path());
+            }
+            let _spinning = std::thread::spawn(|| {
+                loop {
+                    std::hint::spin_loop()
+                }
+            });
+            array
+                .update(|a| {
+                    a.fill(!0);
+                    inside.store(round).unwrap();
+                    std::thread::sleep(Duration::from_secs(30));
+                })
+                .unwrap();
+        });
+        until("it has the lock", || inside.load() == round);
+        let death = os::death_of(victim.pid());
+        os::signal(victim.pid(), if round % 2 == 0 { libc::SIGABRT } else { libc::SIGKILL });
+        array.update(|a| a.iter_mut().for_each(|x| *x += 1)).unwrap();
+        early += u32::from(!death.is_finished());
+        assert_eq!(array.load(), [round; WORDS]);
+        death.join().unwrap();
+        drop(victim);
+        let _ = std::fs::remove_file(folder.path().join("core"));
+    }
+    println!("{early} of 4 were not gone yet");
+    assert!(!long() || early == 4, "{early}");
+    assert!(store.check().unwrap().problems.is_empty());
+}
+
+/// A lock that was handed on is the other one's, who lives: not to be taken from the dying.
+#[test]
+fn a_dying_ones_lock_that_was_handed_on_is_left_to_who_has_it() {
+    let folder = folder_in_memory();
+    let store = open(&store_in(&folder));
+    let array = store.array::<u64>("array", WORDS).unwrap();
+    let heir = store.value::<u64>("heir").unwrap();
+    let bytes = if long() { 2 << 30 } else { 256 << 20 };
+    let victim = os::fork(|| {
+        os::use_much_memory(bytes);
+        let guard = array.lock().unwrap();
+        let _inherited = guard.inheritable().unwrap();
+        let _heir = os::fork(|| {
+            heir.store(std::process::id().into()).unwrap();
+            std::thread::sleep(Duration::from_secs(30));
+        });
+        std::thread::sleep(Duration::from_secs(30));
+    });
+    until("the heir is there", || heir.load() != 0);
+    let death = os::death_of(victim.pid());
+    victim.kill();
+    let mut hasty = OpenOptions::new();
+    let hasty = hasty.lock_timeout(Some(Duration::from_millis(20))).open(store.path()).unwrap();
+    let array = hasty.array::<u64>("array", WORDS).unwrap();
+    while !death.is_finished() {
+        let result = array.set(0, 1);
+        assert!(matches!(result, Err(Error::LockTimeout { .. })), "{result:?}");
+    }
+    let result = array.set(0, 1);
+    assert!(matches!(result, Err(Error::LockTimeout { .. })), "{result:?}");
+    os::signal(u32::try_from(heir.load()).unwrap(), libc::SIGKILL);
+    until("it is free", || array.set(0, 1).is_ok());
+    drop(victim);
 }
 
 /// Others who sleep for the lock, in other processes, when its holder is killed.

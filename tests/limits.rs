@@ -238,46 +238,6 @@ fn row_23_memory_that_is_locked_makes_a_smaller_reservation_or_an_error() {
     assert_eq!(Store::open(&path).unwrap().value::<u64>("value").unwrap().load(), 1);
 }
 
-/// All entries of the process table in use, by the threads of one process.
-#[test]
-fn row_18_a_full_process_table_is_an_error_that_says_its_size() {
-    const ENTRIES: usize = 4_096;
-    let store = Store::temporary().unwrap();
-    let array = store.array::<u64>("array", 2).unwrap();
-    let value = store.value::<u64>("value").unwrap();
-    let barrier = std::sync::Barrier::new(ENTRIES);
-    std::thread::scope(|scope| {
-        // This thread has taken one to define the slots.
-        for _ in 1..ENTRIES {
-            let body = || {
-                array.fetch_add(0, 1).unwrap();
-                barrier.wait(); // all have an entry
-                barrier.wait(); // the test has looked
-            };
-            std::thread::Builder::new().stack_size(64 << 10).spawn_scoped(scope, body).unwrap();
-        }
-        barrier.wait();
-        match std::thread::scope(|s| s.spawn(|| array.fetch_add(1, 1)).join().unwrap()) {
-            Err(error @ Error::TooManyProcesses { size, .. }) => {
-                assert_eq!(size, ENTRIES);
-                assert!(error.to_string().contains("4096"), "{error}");
-            }
-            other => panic!("{other:?}"),
-        }
-        // What needs no lock needs no entry.
-        assert_eq!(array.get(0).unwrap(), ENTRIES as u64 - 1);
-        value.fetch_add(1).unwrap();
-        barrier.wait();
-    });
-    // They have ended, and their entries with them.
-    std::thread::scope(|scope| {
-        for _ in 0..8 {
-            scope.spawn(|| array.fetch_add(1, 1).unwrap());
-        }
-    });
-    assert_eq!(array.load(), [ENTRIES as u64 - 1, 8]);
-}
-
 /// Entries that dead processes have left are used again.
 #[test]
 fn more_processes_die_than_the_table_has_entries() {

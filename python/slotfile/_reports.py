@@ -28,8 +28,9 @@ class Event(typing.NamedTuple):
 class Opener(typing.NamedTuple):
     """A process that has the store open.
 
-    `state` is "running", "ended" (a process that it started has its locks), "elsewhere" (in
-    another PID namespace, where `pid` is its number), or "unknown".
+    `state` is "running", "dying" (killed, and being taken apart), "ended" (a process that it
+    started has its locks), "elsewhere" (in another PID namespace, where `pid` is its number),
+    or "unknown".
     """
 
     pid: int

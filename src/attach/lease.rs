@@ -7,7 +7,12 @@ use std::sync::atomic::Ordering;
 use super::Attachment;
 use crate::error::{Error, Result};
 use crate::fork;
+use crate::layout::TABLE_ENTRIES;
 use crate::protocol::{Owner, Peers, Word};
+
+/// The last eighth of the table is lent: a thread keeps such an entry only for as long as it has
+/// a lock. So threads that are idle leave that much to those that are not, in all processes.
+pub(super) const FIRST_LENT: u16 = TABLE_ENTRIES / 8 * 7;
 
 /// A thread's entry of one store's process table, and what it holds through it.
 #[derive(Debug)]
@@ -20,6 +25,8 @@ pub(super) struct Lease {
     locks: Vec<KeptLock>,
     /// The thread is inside of a transaction.
     in_transaction: bool,
+    /// To be given back as soon as the thread has no lock.
+    lent: bool,
 }
 
 /// A slot that this thread has locked beyond one call: under which it goes on with the slot.
@@ -63,7 +70,7 @@ impl Drop for Lease {
         if let Some(attachment) = self.attachment.upgrade() {
             // A lock that was leaked, or is kept until later, or is held by the closure from
             // which the process exits, still names the entry: its next holder settles it.
-            let word = if HELD.get() > 0 { Word::Idle } else { Word::Free };
+            let word = if HELD.get() % NONE_LENT > 0 { Word::Idle } else { Word::Free };
             attachment.one_at_a_time(|| {
                 attachment.give_back(attachment.process(), self.owner - 1, word);
             });
@@ -76,11 +83,14 @@ thread_local! {
     /// Of the lease that was asked for last: the attachment's id, the generation, the owner.
     /// Nearly always it is the one that is asked for next.
     static LAST: Cell<Option<(u64, u64, Owner)>> = const { Cell::new(None) };
-    /// How many locks it has taken, in all stores, and not let go of.
-    static HELD: Cell<usize> = const { Cell::new(0) };
+    /// How many locks it has taken, in all stores, and not let go of; `NONE_LENT` more while it
+    /// has no lent entry, so that one look tells when such a one is to be given back.
+    static HELD: Cell<usize> = const { Cell::new(NONE_LENT) };
     /// How many numbers it has given out.
     static NUMBERS: Cell<Number> = const { Cell::new(0) };
 }
+
+const NONE_LENT: usize = 1 << 31;
 
 /// The thread has taken a lock.
 #[inline]
@@ -91,7 +101,34 @@ pub(super) fn has_locked() {
 /// The thread has let go of a lock.
 #[inline]
 pub(super) fn has_unlocked() {
-    HELD.set(HELD.get().wrapping_sub(1));
+    let held = HELD.get().wrapping_sub(1);
+    HELD.set(held);
+    if held == 0 {
+        end_loans();
+    }
+}
+
+/// The thread has not got the lock for which it has asked for its entry, or needs it no more.
+pub(super) fn has_given_up() {
+    if HELD.get() == 0 {
+        end_loans();
+    }
+}
+
+/// Gives the lent entries of this thread back, which has no lock.
+#[cold]
+fn end_loans() {
+    let ended = LEASES.try_with(|leases| {
+        let mut leases = leases.try_borrow_mut().ok()?;
+        let kept = leases.extract_if(.., |l| l.lent && !l.in_transaction && l.locks.is_empty());
+        let ended: Vec<Lease> = kept.collect();
+        if !leases.iter().any(|lease| lease.lent) {
+            HELD.set(HELD.get() + NONE_LENT);
+        }
+        Some(ended)
+    });
+    // Not while they are borrowed: giving back may end the store.
+    drop(ended);
 }
 
 fn next_number() -> Number {
@@ -158,6 +195,10 @@ fn with_lease<R>(attachment: &Attachment, f: impl FnOnce(&mut Lease) -> Result<R
         // Those of stores that were closed, and of the process that this was forked from.
         leases.retain(|l| l.attachment.strong_count() > 0 && l.generation == fork::generation());
         let owner = attachment.claim()?;
+        let lent = owner > FIRST_LENT;
+        if lent {
+            HELD.set(HELD.get() % NONE_LENT);
+        }
         leases.push(Lease {
             attachment: attachment.this.clone(),
             id: attachment.id,
@@ -165,6 +206,7 @@ fn with_lease<R>(attachment: &Attachment, f: impl FnOnce(&mut Lease) -> Result<R
             owner,
             locks: Vec::new(),
             in_transaction: false,
+            lent,
         });
         f(leases.last_mut().expect("just pushed"))
     });
@@ -283,5 +325,6 @@ impl Attachment {
     /// The transaction is over, and no slot is locked by it.
     pub(crate) fn end_transaction(&self) {
         existing_lease(self, |lease| lease.in_transaction = false);
+        has_given_up();
     }
 }

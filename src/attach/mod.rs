@@ -9,6 +9,7 @@
 mod entries;
 mod lease;
 mod notes;
+mod signature;
 
 pub(crate) use lease::thread_is_ending;
 
@@ -17,23 +18,26 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::Duration;
 
 use self::entries::Entries;
-use crate::clock::seconds_since_1970;
+use self::signature::ASK_EVERY;
 use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::fork::{self, PerProcess};
 use crate::known::Known;
-use crate::layout::{COMMON_BYTE, Header, LINE, TABLE_ENTRIES, TABLE_ENTRY_LEN, entry_byte, live};
+use crate::layout::{
+    COMMON_BYTE, Header, LINE, TABLE_ENTRIES, TABLE_ENTRY_LEN, claim_byte, entry_byte, live,
+};
 use crate::map::{Map, Region, Unmapped};
-use crate::process::{Identity, Opener};
+use crate::process::Identity;
 use crate::protocol::{self, Memory, Owner, Peers, Word};
 use crate::sys::{self, ByteLock};
 
 pub(crate) use lease::Number;
 
-/// Bytes of an entry for its process's name: the kernel's names have at most 15.
-const COMMAND_LEN: usize = 32;
+/// How often, at most, to look through a full table.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// An open store, shared by all its handles in this process.
 #[derive(Debug)]
@@ -80,13 +84,23 @@ struct Process {
     syncing: AtomicBool,
     /// The last sync in the background that failed, until somebody has been told.
     failed_sync: Mutex<Option<Error>>,
+    /// Whether a lock of it was handed on to a program that it has started.
+    handed_on: AtomicBool,
+    /// When it last looked through the whole table, in nanoseconds since the boot.
+    looked_through: AtomicU64,
+    /// When it last asked whether somebody is dying, for every 64th entry.
+    asked_who_dies: [AtomicU64; 64],
+    /// Whether a burial has an entry's claim byte, instead of its own.
+    shares_claim: AtomicBool,
+    identity: OnceLock<Identity>,
 }
 
-/// What may be had of an entry of the table, in the order in which it is taken.
+/// What may be had of an entry of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Vacancy {
     /// No thread of this process has it, and no other one can.
     Spare,
+    /// No process has it.
     Free,
     /// A dead process may have left something.
     LeftBehind,
@@ -101,7 +115,22 @@ impl Process {
             opening: AtomicBool::new(false),
             syncing: AtomicBool::new(false),
             failed_sync: Mutex::new(None),
+            handed_on: AtomicBool::new(false),
+            looked_through: AtomicU64::new(0),
+            asked_who_dies: [const { AtomicU64::new(0) }; 64],
+            shares_claim: AtomicBool::new(false),
+            identity: OnceLock::new(),
         }
+    }
+
+    /// Whether it is time to ask each entry of a full table for its holder: a call for each.
+    fn may_look_through(&self) -> bool {
+        is_time(&self.looked_through, LOOK_EVERY)
+    }
+
+    /// Whether it is time to ask if who has this entry is dying.
+    fn may_ask_who_dies(&self, entry: u16) -> bool {
+        is_time(&self.asked_who_dies[usize::from(entry % 64)], ASK_EVERY)
     }
 }
 
@@ -264,45 +293,70 @@ impl Attachment {
         usize::from(entry) * TABLE_ENTRY_LEN as usize / 8
     }
 
-    /// Takes an entry that nobody has; only where there is none, one that a dead
-    /// process has left.
+    /// Takes an entry that nobody has; where there are few, or none, one that a dead process
+    /// has left.
     fn claim(&self) -> Result<Owner> {
         self.check_writable()?;
         let process = self.process();
         self.one_at_a_time(|| {
-            let mut failed = None;
             process.lock_error.store(0, Ordering::Relaxed);
-            for kind in [Vacancy::Spare, Vacancy::Free, Vacancy::LeftBehind] {
-                for entry in 0..TABLE_ENTRIES {
-                    if self.vacancy(process, entry) != Some(kind) {
-                        continue;
-                    }
-                    let settle_all = || match (self.settle_all)(self, entry + 1) {
-                        Ok(()) => true,
-                        Err(error) => {
-                            failed = Some(error);
-                            false
-                        }
-                    };
-                    if protocol::claim(self, entry + 1, settle_all) {
-                        process.entries.take(entry);
-                        return Ok(entry + 1);
-                    }
-                    // Where no lock can be set at all, that is what to say.
-                    let lock_error = process.lock_error.load(Ordering::Relaxed);
-                    if lock_error != 0 {
-                        return Err(self.cannot_lock(std::io::Error::from_raw_os_error(lock_error)));
-                    }
-                }
+            let all = 0..TABLE_ENTRIES;
+            let spare = all.clone().filter(|e| self.is(process, *e, Vacancy::Spare));
+            let free = |e: &u16| self.is(process, *e, Vacancy::Free);
+            let kept = (0..lease::FIRST_LENT).filter(free);
+            if let Some(owner) = self.claim_one_of(process, spare.chain(kept))? {
+                return Ok(owner);
             }
-            if let Some(error) = failed {
-                return Err(error);
+            // Few are left, which are only lent: some that the dead have left would be better.
+            let some =
+                std::iter::repeat_with(|| (sys::random() % u64::from(lease::FIRST_LENT)) as u16);
+            let left_behind = |e: &u16| self.is(process, *e, Vacancy::LeftBehind);
+            let some = some.take(2).filter(left_behind);
+            let lent = (lease::FIRST_LENT..TABLE_ENTRIES).filter(free);
+            if let Some(owner) = self.claim_one_of(process, some.chain(lent))? {
+                return Ok(owner);
+            }
+            if process.may_look_through()
+                && let Some(owner) = self.claim_one_of(process, all.filter(left_behind))?
+            {
+                return Ok(owner);
             }
             Err(Error::TooManyProcesses {
                 path: self.path.clone(),
                 size: usize::from(TABLE_ENTRIES),
             })
         })
+    }
+
+    fn claim_one_of(
+        &self,
+        process: &Process,
+        entries: impl Iterator<Item = u16>,
+    ) -> Result<Option<Owner>> {
+        let mut failed = None;
+        for entry in entries {
+            let settle_all = || match (self.settle_all)(self, entry + 1) {
+                Ok(()) => true,
+                Err(error) => {
+                    failed = Some(error);
+                    false
+                }
+            };
+            if protocol::claim(self, entry + 1, settle_all) {
+                process.entries.take(entry);
+                return Ok(Some(entry + 1));
+            }
+            // Where no lock can be set at all, that is what to say.
+            let lock_error = process.lock_error.load(Ordering::Relaxed);
+            if lock_error != 0 {
+                return Err(self.cannot_lock(std::io::Error::from_raw_os_error(lock_error)));
+            }
+        }
+        failed.map_or(Ok(None), Err)
+    }
+
+    fn is(&self, process: &Process, entry: u16, vacancy: Vacancy) -> bool {
+        self.vacancy(process, entry) == Some(vacancy)
     }
 
     /// In which way this process could have the entry, if it can.
@@ -315,23 +369,6 @@ impl Attachment {
             () if word == Word::Free as u64 => Some(Vacancy::Free),
             () => Some(Vacancy::LeftBehind),
         }
-    }
-
-    /// Writes who has the entry, to show to people.
-    fn sign(&self, entry: u16) {
-        let mut content = [0; TABLE_ENTRY_LEN as usize - 8];
-        let Identity { pid, namespace, began } = Identity::own();
-        content[..4].copy_from_slice(&pid.to_le_bytes());
-        content[8..16].copy_from_slice(&seconds_since_1970().to_le_bytes());
-        let command = std::fs::read("/proc/self/comm").unwrap_or_default();
-        let command = command.trim_ascii_end();
-        let len = command.len().min(COMMAND_LEN);
-        content[16..16 + len].copy_from_slice(&command[..len]);
-        if self.header.minor >= 1 {
-            content[4..8].copy_from_slice(&namespace.to_le_bytes());
-            content[16 + COMMAND_LEN..][..8].copy_from_slice(&began.to_le_bytes());
-        }
-        self.table.write(Self::word_of(entry) + 1, 0, &content);
     }
 
     /// Gives an entry back. `word` is FREE if no slot names it, else IDLE: then its next
@@ -356,57 +393,10 @@ impl Attachment {
         own
     }
 
-    /// Who has entries.
-    pub(crate) fn openers(&self) -> Vec<Opener> {
-        let process = self.process();
-        let mut openers: Vec<Opener> = (0..TABLE_ENTRIES)
-            .filter(|entry| {
-                let word = self.table.load(Self::word_of(*entry), Ordering::Acquire);
-                word != Word::Free as u64 && self.is_alive(process, *entry)
-            })
-            .map(|entry| self.opener(entry))
-            .collect();
-        openers.sort();
-        openers.dedup();
-        openers
-    }
-
     fn is_alive(&self, process: &Process, entry: u16) -> bool {
         let file = self.map.file().own();
         process.entries.owns(entry)
             || sys::byte_is_locked(file.as_fd(), entry_byte(entry)).unwrap_or(true)
-    }
-
-    /// Who has this entry, by what stands there.
-    fn opener(&self, entry: u16) -> Opener {
-        let mut content = [0; TABLE_ENTRY_LEN as usize - 8];
-        self.table.read(Self::word_of(entry) + 1, 0, &mut content);
-        let number = |at: usize| {
-            let bytes = content[at..at + 4].iter().rev();
-            bytes.fold(0u32, |number, byte| number << 8 | u32::from(*byte))
-        };
-        let began = 16 + COMMAND_LEN;
-        let identity = match self.header.minor {
-            0 => Identity { pid: number(0), namespace: 0, began: 0 },
-            _ => Identity {
-                pid: number(0),
-                namespace: number(4),
-                began: u64::from(number(began)) | u64::from(number(began + 4)) << 32,
-            },
-        };
-        let command = content[16..].split(|b| *b == 0).next().unwrap_or_default();
-        let command = &command[..command.len().min(COMMAND_LEN)];
-        Opener {
-            pid: identity.pid,
-            command: String::from_utf8_lossy(command).into_owned(),
-            state: identity.state(),
-        }
-    }
-
-    /// The process that has this owner's entry.
-    pub(crate) fn holder(&self, owner: Owner) -> Option<Opener> {
-        let entry = owner.checked_sub(1).filter(|entry| *entry < TABLE_ENTRIES)?;
-        Some(self.opener(entry)).filter(|opener| opener.pid != 0)
     }
 
     /// Sets every word of the table that nobody stands behind to FREE, after `settle` has
@@ -443,7 +433,16 @@ impl Attachment {
 
     /// Sets the lock of an entry's byte; false also where that fails, which is noted.
     fn lock_entry(&self, owner: Owner, kind: ByteLock) -> bool {
-        let (process, byte) = (self.process(), entry_byte(owner - 1));
+        self.lock_byte(entry_byte(owner - 1), kind)
+    }
+
+    /// The same of its claim byte.
+    fn lock_claim(&self, entry: u16, kind: ByteLock) -> bool {
+        self.lock_byte(claim_byte(entry), kind)
+    }
+
+    fn lock_byte(&self, byte: u64, kind: ByteLock) -> bool {
+        let process = self.process();
         sys::set_byte_lock(self.lock_file(process).as_fd(), kind, byte).unwrap_or_else(|error| {
             let error = error.raw_os_error().unwrap_or(libc::EIO);
             process.lock_error.store(error, Ordering::Relaxed);
@@ -456,7 +455,12 @@ impl Attachment {
     pub(crate) fn inheritable(&self) -> Result<OwnedFd> {
         let cannot = |e| Error::io(&self.path, "cannot copy the file's descriptor", e);
         let process = self.process();
-        let file = self.one_at_a_time(|| self.lock_file(process));
+        let file = self.one_at_a_time(|| {
+            // For ever: nobody tells when the other one is done.
+            process.handed_on.store(true, Ordering::Relaxed);
+            process.entries.in_use().for_each(|entry| self.sign(entry));
+            self.lock_file(process)
+        });
         let entry = lease::owner(self).map(|owner| owner - 1);
         if entry.is_some_and(|entry| process.entries.is_kept(entry)) {
             let why = "this program has closed the descriptor that has the lock";
@@ -523,12 +527,17 @@ impl Peers for Attachment {
             return entries.is_spare(entry);
         }
         // Where the lock cannot be had for another reason, nobody is taken for dead.
-        self.lock_entry(owner, ByteLock::Read)
+        self.lock_entry(owner, ByteLock::Read) || self.share_of_the_dying(entry)
     }
 
     fn unshare(&self, owner: Owner) {
-        if owner <= TABLE_ENTRIES && !self.process().entries.owns(owner - 1) {
-            self.lock_entry(owner, ByteLock::None);
+        let process = self.process();
+        if owner > TABLE_ENTRIES || process.entries.owns(owner - 1) {
+            return;
+        }
+        match process.shares_claim.swap(false, Ordering::Relaxed) {
+            true => _ = self.lock_claim(owner - 1, ByteLock::None),
+            false => _ = self.lock_entry(owner, ByteLock::None),
         }
     }
 
@@ -556,6 +565,21 @@ impl Peers for Attachment {
     fn has_unlocked(&self) {
         lease::has_unlocked();
     }
+
+    fn has_given_up(&self) {
+        lease::has_given_up();
+    }
+}
+
+/// Whether so much time has passed since it last was.
+fn is_time(last: &AtomicU64, period: Duration) -> bool {
+    let now = sys::since_boot();
+    // Relaxed: a time, under the mutex.
+    let due = now.saturating_sub(last.load(Ordering::Relaxed)) >= period.as_nanos() as u64;
+    if due {
+        last.store(now, Ordering::Relaxed);
+    }
+    due
 }
 
 fn unmapped(path: &Path, why: Unmapped, need: u64) -> Error {

@@ -3,9 +3,10 @@
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::{
-    Areas, Cell, Control, DRAFT, FREE, Failure, Form, Memory, Owner, Patience, Peers, REMOVED,
-    STALE, Word, planted,
+    Areas, Cell, Control, DRAFT, FREE, Failure, Form, LONGEST_SLEEP, Memory, Owner, Patience,
+    Peers, REMOVED, STALE, Word, planted,
 };
+use crate::error::Error;
 
 /// A slot's lock, held by this thread. Dropping it lets go, with nothing changed.
 ///
@@ -33,14 +34,27 @@ pub(crate) fn lock<'a, M: Memory, P: Peers>(
 ) -> Result<Held<'a, M, P>, Failure> {
     // Not by `try_lock`, which looks for the entry behind its look at the control word: an
     // update of an array would take 29 instructions more.
-    let me = peers.me()?;
-    let seen = memory.control(Relaxed);
-    if seen.owner() == FREE
-        && let Some(held) = take(memory, peers, seen, me)
-    {
-        return Ok(held);
+    if let Ok(me) = peers.me() {
+        let seen = memory.control(Relaxed);
+        if seen.owner() == FREE
+            && let Some(held) = take(memory, peers, seen, me)
+        {
+            return Ok(held);
+        }
     }
-    wait_for_lock(memory, peers, form, patience)
+    wait_for_lock(memory, peers, form, patience).inspect_err(|_| peers.has_given_up())
+}
+
+/// This thread's number; waits for an entry if all are taken, as those lent are soon free.
+fn wait_for_entry<P: Peers>(peers: &P, patience: &mut Patience) -> Result<Owner, Failure> {
+    loop {
+        match peers.me() {
+            Err(Error::TooManyProcesses { .. }) if !patience.is_over() => {
+                std::thread::sleep(LONGEST_SLEEP / 4);
+            }
+            result => return Ok(result?),
+        }
+    }
 }
 
 #[cold]
@@ -50,7 +64,7 @@ fn wait_for_lock<'a, M: Memory, P: Peers>(
     form: Form,
     patience: &mut Patience,
 ) -> Result<Held<'a, M, P>, Failure> {
-    let me = peers.me()?;
+    let me = wait_for_entry(peers, patience)?;
     loop {
         let seen = memory.control(Relaxed);
         match seen.owner() {
@@ -108,10 +122,15 @@ pub(crate) fn try_lock<'a, M: Memory, P: Peers>(
 ) -> Option<Held<'a, M, P>> {
     let seen = memory.control(Relaxed);
     if seen.owner() != FREE {
+        peers.has_given_up();
         return None;
     }
     let me = peers.me().ok()?;
-    take(memory, peers, seen, me)
+    let held = take(memory, peers, seen, me);
+    if held.is_none() {
+        peers.has_given_up();
+    }
+    held
 }
 
 #[inline]
@@ -370,10 +389,16 @@ impl<M: Memory, P: Peers> Drop for Held<'_, M, P> {
         if self.nested {
             return;
         }
-        self.peers.has_unlocked();
-        if self.is_of_parent() {
-            return;
+        if !self.is_of_parent() {
+            self.let_go();
         }
+        // Not before: with its last lock, a thread may give its entry back.
+        self.peers.has_unlocked();
+    }
+}
+
+impl<M: Memory, P: Peers> Held<'_, M, P> {
+    fn let_go(&self) {
         loop {
             let seen = self.memory.control(Relaxed);
             // Committed; or evicted, and perhaps taken anew, by this thread or by who has its

@@ -161,6 +161,8 @@ pub(crate) trait Peers {
     fn has_locked(&self);
     /// This thread has let go of a lock, or has lost it.
     fn has_unlocked(&self);
+    /// This thread has not got a lock for which it had asked for its number.
+    fn has_given_up(&self) {}
 }
 
 /// An entry's transaction word.

@@ -284,6 +284,26 @@ pub fn deny(calls: &[libc::c_long], error: i32) -> bool {
     }
 }
 
+/// So much memory of this process, in small pages, each of them in use: its end takes the
+/// kernel a while.
+pub fn use_much_memory(bytes: usize) {
+    // SAFETY: a new mapping, which is never unmapped; the writes stay within it.
+    unsafe {
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        let at = libc::mmap(std::ptr::null_mut(), bytes, access, flags, -1, 0);
+        assert_ne!(at, libc::MAP_FAILED, "mmap: {}", io::Error::last_os_error());
+        libc::madvise(at, bytes, libc::MADV_NOHUGEPAGE);
+        (0..bytes).step_by(4096).for_each(|byte| at.cast::<u8>().add(byte).write_volatile(1));
+    }
+}
+
+/// Has this process write a core dump where it would write one.
+pub fn dump_core_at(folder: &Path) {
+    std::env::set_current_dir(folder).unwrap();
+    limit(libc::RLIMIT_CORE, u64::MAX);
+}
+
 /// Has the kernel keep in memory all that this process maps from here on. False where it may
 /// not.
 pub fn lock_memory() -> bool {

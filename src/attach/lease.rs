@@ -70,7 +70,7 @@ impl Drop for Lease {
         if let Some(attachment) = self.attachment.upgrade() {
             // A lock that was leaked, or is kept until later, or is held by the closure from
             // which the process exits, still names the entry: its next holder settles it.
-            let word = if HELD.get() % NONE_LENT > 0 { Word::Idle } else { Word::Free };
+            let word = if is_without_locks() { Word::Free } else { Word::Idle };
             attachment.one_at_a_time(|| {
                 attachment.give_back(attachment.process(), self.owner - 1, word);
             });
@@ -106,6 +106,10 @@ pub(super) fn has_unlocked() {
     if held == 0 {
         end_loans();
     }
+}
+
+fn is_without_locks() -> bool {
+    HELD.get().is_multiple_of(NONE_LENT)
 }
 
 /// The thread has not got the lock for which it has asked for its entry, or needs it no more.

@@ -453,7 +453,8 @@ impl Store {
 }
 
 /// Has this process, where it would be killed by SIGBUS, write `line` to standard error and
-/// exit with `code`. That happens when somebody truncates a file that is open. For programs
+/// exit with `code`. That happens when somebody truncates a file that is open, or when the disk
+/// cannot read a part of it. For programs
 /// of their own, as command-line tools; only the first call counts.
 ///
 /// # Errors

@@ -122,6 +122,48 @@ fn row_37_on_overlayfs_a_reader_sees_what_a_later_writer_writes_or_is_refused() 
     });
 }
 
+/// On overlayfs a flush of a range reaches no page of the file: a sync flushes all of it.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+#[test]
+fn row_37_on_overlayfs_a_sync_flushes_the_whole_file() {
+    use common::trace::{Traced, mark};
+    if !common::apart("row_37_on_overlayfs_a_sync_flushes_the_whole_file") {
+        return;
+    }
+    let folder = folder();
+    with_own_mounts(|| {
+        assert!(os::mount("tmpfs", Path::new("tmpfs"), folder.path(), 0, "size=256m,mode=755"));
+        let [lower, upper, work, merged] =
+            ["lower", "upper", "work", "merged"].map(|name| folder.path().join(name));
+        for layer in [&lower, &upper, &work, &merged] {
+            std::fs::create_dir(layer).unwrap();
+        }
+        let options = format!(
+            "lowerdir={},upperdir={},workdir={}",
+            lower.display(),
+            upper.display(),
+            work.display()
+        );
+        if !os::mount("overlay", Path::new("overlay"), &merged, 0, &options) {
+            eprintln!("skipped: overlayfs cannot be mounted here");
+            return;
+        }
+        let path = merged.join("store");
+        let mut child = Traced::start(|| {
+            let store = unsynced().max_slots(100).max_size(32 << 20).open(&path).unwrap();
+            store.value::<u64>("value").unwrap().store(5).unwrap();
+            mark();
+            store.sync().unwrap();
+            mark();
+            os::exit_at_once(0);
+        });
+        let calls: Vec<i64> =
+            std::iter::from_fn(|| child.next_call()).map(|call| call.number).collect();
+        assert_eq!(child.end(), 0);
+        assert!(calls.contains(&libc::SYS_fdatasync), "{calls:?}");
+    });
+}
+
 fn refused_on_overlayfs(result: Result<Store, Error>) {
     let Err(error @ Error::Unsupported { .. }) = result else { panic!("{result:?}") };
     assert!(error.to_string().contains("overlayfs"), "{error}");

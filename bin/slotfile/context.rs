@@ -68,7 +68,8 @@ impl Context {
         truncated: Exit,
     ) -> Result<Store, Error> {
         let shown = file.display();
-        let what = "the file was truncated while it was open; restore it from a copy";
+        let what = "the file was truncated while it was open, or the disk cannot read it; restore \
+                    it from a copy";
         slotfile::exit_on_truncation(format!("slotfile: {shown}: {what}\n"), truncated.0.into())?;
         let store = options.open(file).inspect_err(|error| self.hint_at_order(file, error))?;
         let dropped = |newer_dropped: bool| match newer_dropped {

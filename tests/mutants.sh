@@ -55,10 +55,10 @@ the-lock-of-a-dead-syncer-is-left|sync.rs|let recovered = owner != FREE|let reco
 definitions-looked-at-before-W-is-set|watch.rs|announced\.filter\(.*?== u64::from\(self\.seen\)\)|announced|lib watch::
 locks-end-with-the-descriptor|fork.rs|descriptor::anchor\(fd\)\?|0|closed_descriptors row_51_a_lock
 children-keep-the-anchor|descriptor.rs|libc::MADV_DONTFORK|libc::MADV_DOFORK|closed_descriptors row_51_a_lock
-the-number-is-not-looked-at|fork.rs|descriptor::file_id\(fd\) == Some\(self\.file\(\)\)|true|closed_descriptors row_51_a_sync
+the-number-is-not-looked-at|fork.rs|let ours = descriptor::is_ours\(.*?\);|let ours = true;|closed_descriptors row_51_a_sync
 the-description-is-not-looked-at|descriptor.rs|is_ok_and\(.by_another. !by_another\)|is_ok()|closed_descriptors another_description
 no-entry-is-lent|attach/lease.rs|let lent = owner > FIRST_LENT|let lent = false|crowded_table row_52
-loans-do-not-end|attach/lease.rs|if held == 0 \{|if held == usize::MAX {|crowded_table row_52
+loans-do-not-end|attach/lease.rs|if held == 0|if held == usize::MAX|crowded_table row_52
 a-lock-that-was-handed-on-is-buried|attach/signature.rs| && !self\.is_handed_on\(entry\)||killed_processes handed_on
 the-reactor-is-not-woken|reactor.rs|futex::wake_all\(&raw const reactor\.news\);||asynchronous many_tasks
 END

@@ -130,7 +130,7 @@ fn check_slot(
             check.note(name, "the index does not lead to it");
         }
     }
-    if control.owner() > TABLE_ENTRIES && control.owner() != REMOVED {
+    if control.owner() > TABLE_ENTRIES && control.owner() != REMOVED && !control.is_read_lock() {
         check.note(name, format!("its lock names owner {}, and there is none", control.owner()));
     } else if control.in_transaction() && control.owner() == protocol::FREE {
         check.note(name, "it is in a transaction of nobody");

@@ -2,13 +2,13 @@
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
-use super::lock::lock_to_read;
+use super::read_lock::lock_to_read;
 use super::{Areas, Control, FREE, Memory, Peers, Word, control, lead, planted};
 
 /// Lets `copy` copy from the current area, whose first word it is given, until what
 /// it copied is whole; returns the version that it is of. `copy` runs once, or again
 /// after each time that writers were faster. Never waits for a writer, but for the time of a copy
-/// after many losses.
+/// after many losses; from then on it keeps them waiting while it copies.
 #[inline]
 pub(crate) fn read<M: Memory, P: Peers>(
     memory: &M,
@@ -16,19 +16,22 @@ pub(crate) fn read<M: Memory, P: Peers>(
     areas: &Areas,
     mut copy: impl FnMut(&M, usize),
 ) -> u64 {
+    let mut lock = None;
     for losses in 0u32.. {
         let version = effective_version(memory, peers);
         copy(memory, areas.of(version));
-        if is_whole(memory, areas, version) {
+        // Under the lock, too, which anybody may have taken away.
+        let trusts_lock = planted!(ReadLockIsTrusted) && lock.is_some();
+        if trusts_lock || is_whole(memory, areas, version) {
             return version;
         }
-        if losses >= M::LOSSES_BEFORE_LOCK
-            && let Some(held) = lock_to_read(memory, peers, areas.words)
-        {
-            copy(memory, areas.of(held.version()));
-            return held.version();
+        lock = None;
+        if losses >= M::LOSSES_BEFORE_LOCK {
+            lock = lock_to_read(memory, peers, areas.words);
         }
-        memory.relax();
+        if lock.is_none() {
+            memory.relax();
+        }
     }
     unreachable!("the loop ends only by returning")
 }
@@ -44,7 +47,8 @@ pub(crate) fn is_whole<M: Memory>(memory: &M, areas: &Areas, version: u64) -> bo
     // -1: of a transaction that is committed, but not yet settled on this slot.
     let lead = lead(now.version(), version);
     let last = areas.count as i64 - 1;
-    lead < last || (lead == last && (now.owner() == FREE || planted!(ReaderAcceptsTorn)))
+    let nobody_stores = || now.owner() == FREE || now.is_read_lock();
+    lead < last || (lead == last && (nobody_stores() || planted!(ReaderAcceptsTorn)))
 }
 
 /// The version that counts: the next one already if the slot is in a transaction

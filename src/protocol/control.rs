@@ -8,7 +8,7 @@ use std::fmt;
 /// | --- | --- |
 /// | 0 | T: the slot is in a transaction that is being committed |
 /// | 1 | W: somebody waits; whoever clears it wakes all |
-/// | 2 to 16 | owner: process-table entry + 1, 0 = free, 32,767 = removed for ever |
+/// | 2 to 16 | owner: process-table entry + 1, 0 = free, 32,767 = removed for ever; 8,192 more: it only reads |
 /// | 17 to 63 | version, counted modulo 2^47; its low bits lie in the futex word |
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Control(u64);
@@ -20,6 +20,9 @@ pub(crate) type Owner = u16;
 pub(crate) const FREE: Owner = 0;
 /// The owner of a removed slot: it is never buried, so no lock is ever taken again.
 pub(crate) const REMOVED: Owner = (1 << OWNER_BITS) - 1;
+
+/// What is added to an owner that only reads.
+const READS: Owner = 1 << 13;
 
 const T: u64 = 1;
 const W: u64 = 1 << 1;
@@ -60,6 +63,21 @@ impl Control {
 
     pub(crate) const fn with_owner(self, owner: Owner) -> Control {
         Control(self.0 & !OWNER | (owner as u64) << OWNER_SHIFT)
+    }
+
+    /// Locked by this owner, to read.
+    pub(crate) const fn with_reader(self, owner: Owner) -> Control {
+        self.with_owner(owner | READS)
+    }
+
+    /// Whether a reader has the lock: nothing is stored under it, and anybody may take it away.
+    pub(crate) const fn is_read_lock(self) -> bool {
+        self.owner() & READS != 0 && self.owner() != REMOVED
+    }
+
+    /// Who has the lock, if a reader has it.
+    pub(crate) const fn reader(self) -> Owner {
+        self.owner() & !READS
     }
 
     /// `steps` versions on, wrapping around.

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
+use super::read_lock::wait_for_reader;
 use super::{
     Areas, Cell, Control, DRAFT, FREE, Failure, Form, LONGEST_SLEEP, Memory, Owner, Patience,
     Peers, REMOVED, STALE, Word, planted,
@@ -84,36 +85,6 @@ fn wait_for_lock<'a, M: Memory, P: Peers>(
     }
 }
 
-/// Takes the lock for a reader who has lost to writers again and again. Tries for it for about
-/// as long as one more copy of so many words would take, so as to meet a moment in which a writer
-/// without pause has let go; `None` after that, and for who may not lock.
-#[cold]
-pub(super) fn lock_to_read<'a, M: Memory, P: Peers>(
-    memory: &'a M,
-    peers: &'a P,
-    words: usize,
-) -> Option<Held<'a, M, P>> {
-    let pauses = words / WORDS_PER_PAUSE;
-    if pauses > 0 {
-        let me = peers.me().ok()?;
-        for _ in 0..pauses {
-            let seen = memory.control(Relaxed);
-            if seen.owner() == FREE
-                && let Some(held) = take(memory, peers, seen, me)
-            {
-                return Some(held);
-            }
-            memory.relax();
-        }
-    }
-    try_lock(memory, peers)
-}
-
-/// Words that are copied, beside a writer, in the time of one pause. (64 KiB: 6 µs on the machine of
-/// docs/performance.md, where a writer without pause lets go of them every 6 µs, for 50 ns. With
-/// a single try the slowest of 1,000 reads took twice as long.)
-const WORDS_PER_PAUSE: usize = 20;
-
 /// Takes the lock if it is free at this moment.
 #[inline]
 pub(crate) fn try_lock<'a, M: Memory, P: Peers>(
@@ -157,6 +128,10 @@ pub(super) fn wait_for_owner<M: Memory, P: Peers>(
     seen: Control,
     patience: &mut Patience,
 ) -> Result<(), Failure> {
+    if seen.is_read_lock() && !planted!(ReadersAreWaitedFor) {
+        wait_for_reader(memory, peers, form, seen, patience);
+        return Ok(());
+    }
     if patience.is_over() {
         return Err(Failure::Timeout(seen.owner()));
     }
@@ -444,6 +419,17 @@ pub(super) fn publish<M: Memory>(memory: &M, old: Control, new: Control) -> bool
             Err(_) => return false,
         }
     }
+}
+
+/// Whether nobody alive has this entry.
+pub(super) fn try_share<P: Peers>(peers: &P, owner: Owner) -> bool {
+    peers.one_at_a_time(|| {
+        let shared = peers.share(owner);
+        if shared {
+            peers.unshare(owner);
+        }
+        shared
+    })
 }
 
 /// Settles the slot if `owner` is dead. False if it lives.

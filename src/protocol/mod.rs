@@ -31,6 +31,7 @@ mod control;
 mod lock;
 #[cfg(test)]
 pub(crate) mod mutant;
+mod read_lock;
 mod scalar;
 mod snapshot;
 mod transaction;
@@ -89,6 +90,10 @@ pub(crate) trait Memory {
     /// between its tries, so that a storm of writers cannot starve it. (The
     /// exhaustive checker sets 0, to see that path in few steps.)
     const LOSSES_BEFORE_LOCK: u32 = 8;
+
+    /// So long, and as long as it takes to copy what there is, a reader may keep writers waiting.
+    /// (The exhaustive checker sets 0, as any moment may be the end of it.)
+    const READING_TIME: Duration = LONGEST_SLEEP;
 
     /// So often an update relaxes before it tries again: whoever was faster goes on meanwhile
     /// with the cache line to itself, which is worth far more than the time that this one
@@ -258,13 +263,15 @@ pub(crate) const LONGEST_SLEEP: Duration = Duration::from_millis(20);
 pub(crate) struct Patience {
     timeout: Option<Duration>,
     deadline: Option<Instant>,
+    /// A reader that is waited for, and since when.
+    reader: Option<(Control, Instant)>,
 }
 
 impl Patience {
     /// `None`: for ever.
     #[inline]
     pub(crate) fn new(timeout: Option<Duration>) -> Patience {
-        Patience { timeout, deadline: None }
+        Patience { timeout, deadline: None, reader: None }
     }
 
     /// What it was made with.

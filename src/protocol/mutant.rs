@@ -45,10 +45,14 @@ pub(crate) enum Mutant {
     UndoFreesGuard,
     /// Who wants a lock that is free, and is always late, never gives up.
     NoTimeoutWhileLosing,
+    /// A reader's lock is waited for as a writer's.
+    ReadersAreWaitedFor,
+    /// What was read under a reader's lock is taken for whole.
+    ReadLockIsTrusted,
 }
 
 impl Mutant {
-    pub(crate) const ALL: [Mutant; 20] = [
+    pub(crate) const ALL: [Mutant; 22] = [
         Mutant::ClearStaleAfterCommit,
         Mutant::BurialKeepsVersion,
         Mutant::IdleBeforeSettling,
@@ -69,6 +73,8 @@ impl Mutant {
         Mutant::RemoveKeepsVersion,
         Mutant::UndoFreesGuard,
         Mutant::NoTimeoutWhileLosing,
+        Mutant::ReadersAreWaitedFor,
+        Mutant::ReadLockIsTrusted,
     ];
 }
 

@@ -3,7 +3,8 @@
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 use super::array::effective_version;
-use super::lock::{try_lock, wait_for_owner, wake_if_waiting};
+use super::lock::{wait_for_owner, wake_if_waiting};
+use super::read_lock::try_read_lock;
 use super::{
     Cell, Control, DRAFT, FREE, Failure, Form, Memory, Patience, Peers, REMOVED, Word, planted,
 };
@@ -82,6 +83,7 @@ pub(crate) fn load_scalar<M: Memory, P: Peers>(memory: &M, peers: &P) -> u64 {
 
 /// The value and the version it is of.
 pub(crate) fn load_scalar_versioned<M: Memory, P: Peers>(memory: &M, peers: &P) -> (u64, u64) {
+    let mut lock = None;
     for losses in 0u32.. {
         let (value, version) = sample(memory, peers);
         // The second look comes after the value, which was acquired, or, if it was a
@@ -89,13 +91,13 @@ pub(crate) fn load_scalar_versioned<M: Memory, P: Peers>(memory: &M, peers: &P) 
         if effective_version(memory, peers) == version {
             return (value, version);
         }
-        if losses >= M::LOSSES_BEFORE_LOCK
-            && let Some(held) = try_lock(memory, peers)
-        {
-            // Relaxed: under the lock nothing changes.
-            return (memory.load(super::VALUE, Relaxed), held.version());
+        drop(lock.take());
+        if losses >= M::LOSSES_BEFORE_LOCK {
+            lock = try_read_lock(memory, peers);
         }
-        memory.relax();
+        if lock.is_none() {
+            memory.relax();
+        }
     }
     unreachable!("the loop ends only by returning")
 }
@@ -103,7 +105,7 @@ pub(crate) fn load_scalar_versioned<M: Memory, P: Peers>(memory: &M, peers: &P) 
 /// The value and a version at which it was current, or which it is newer than.
 #[cold]
 pub(super) fn sample<M: Memory, P: Peers>(memory: &M, peers: &P) -> (u64, u64) {
-    for losses in 0u32.. {
+    loop {
         let seen = memory.cell();
         let version = seen.control.version();
         if !seen.control.in_transaction() {
@@ -121,13 +123,6 @@ pub(super) fn sample<M: Memory, P: Peers>(memory: &M, peers: &P) -> (u64, u64) {
         if planted!(DraftWithoutRecheck) || memory.control(Relaxed).same(seen.control) {
             return (value, version);
         }
-        if losses >= M::LOSSES_BEFORE_LOCK
-            && let Some(held) = try_lock(memory, peers)
-        {
-            // Relaxed: under the lock nothing changes.
-            return (memory.load(super::VALUE, Relaxed), held.version());
-        }
         memory.relax();
     }
-    unreachable!("the loop ends only by returning")
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Acquire;
 
 use super::array::effective_version;
-use super::lock::try_lock;
+use super::read_lock::{ReadLock, try_read_lock};
 use super::scalar::sample;
 use super::{Areas, Form, Memory, Peers, planted};
 
@@ -19,7 +19,7 @@ pub(crate) enum Sample {
 /// is called for each of them, and again for one that has changed meanwhile.
 ///
 /// After eight losses it also tries for the locks of those that keep changing, and
-/// keeps what it gets to the end, but never waits for one.
+/// keeps what it gets to the end, or until others take it away; it never waits for one.
 pub(crate) fn snapshot<M: Memory, P: Peers>(
     peers: &P,
     slots: &[(&M, Form)],
@@ -27,7 +27,7 @@ pub(crate) fn snapshot<M: Memory, P: Peers>(
 ) -> Vec<u64> {
     let mut versions = vec![0; slots.len()];
     let mut changed: Vec<usize> = (0..slots.len()).collect();
-    let mut held = Vec::new();
+    let mut held: Vec<ReadLock<'_, M>> = Vec::new();
     for losses in 0u32.. {
         for i in changed {
             let (memory, form) = slots[i];
@@ -49,7 +49,8 @@ pub(crate) fn snapshot<M: Memory, P: Peers>(
             return versions;
         }
         if losses >= M::LOSSES_BEFORE_LOCK {
-            held.extend(changed.iter().filter_map(|i| try_lock(slots[*i].0, peers)));
+            held.retain(ReadLock::is_held);
+            held.extend(changed.iter().filter_map(|i| try_read_lock(slots[*i].0, peers)));
         }
     }
     unreachable!("the loop ends only by returning")

@@ -54,7 +54,7 @@ fn who_waits_for_a_change_is_woken() {
 
 #[test]
 fn readers_that_lose_may_lock() {
-    green(&[READERS_LOCK, READERS_LOCK_SCALAR, SNAPSHOT_LOCKS]);
+    green(&[READERS_LOCK, READERS_LOSE_LOCKS, READERS_LOCK_SCALAR, SNAPSHOT_LOCKS]);
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn who_starts_over_may_forget() {
 }
 
 /// Each bug, and the scenarios that must find it.
-const BUGS: [(Bug, &[Scenario]); 21] = [
+const BUGS: [(Bug, &[Scenario]); 25] = [
     (Bug::Protocol(Mutant::ClearStaleAfterCommit), &[TWO_WRITERS]),
     (Bug::Protocol(Mutant::NoteStaleLate), &[TWO_WRITERS]),
     (Bug::Protocol(Mutant::CurrentNotStale), &[TWO_WRITERS]),
@@ -148,6 +148,10 @@ const BUGS: [(Bug, &[Scenario]); 21] = [
     (Bug::Protocol(Mutant::ClearWithoutWake), &[WAITERS]),
     (Bug::Protocol(Mutant::DropByOwner), &[LATE_GUARD]),
     (Bug::Protocol(Mutant::RemoveKeepsVersion), &[REMOVED_ARRAY]),
+    (Bug::Protocol(Mutant::ReadersAreWaitedFor), &[READERS_LOCK]),
+    (Bug::Protocol(Mutant::ReadersAreWaitedFor), &[READERS_LOCK_SCALAR]),
+    (Bug::Protocol(Mutant::ReadersAreWaitedFor), &[SNAPSHOT_LOCKS]),
+    (Bug::Protocol(Mutant::ReadLockIsTrusted), &[READERS_LOSE_LOCKS]),
 ];
 
 /// Bugs in what happens only where the protocol is broken already, or where time counts, and

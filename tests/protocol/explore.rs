@@ -26,7 +26,8 @@ pub(super) struct Scenario {
     pub(super) entries: [Option<u8>; THREADS],
     /// Which threads may be killed, at any moment.
     pub(super) mortal: &'static [usize],
-    /// Which threads may be stopped for ever, at any moment of a burial or a claim.
+    /// Which threads may be stopped for ever, at any moment of a burial or a claim, or with a
+    /// reader's lock.
     pub(super) stoppable: &'static [usize],
     /// Whether who waits for a lock sleeps, instead of spinning until it is free.
     pub(super) sleepers: bool,
@@ -125,7 +126,7 @@ impl Scenario {
                 // Who is stopped while it has a lock is waited for, and rightly so.
                 let has_lock = world.holder.contains(&Some(thread));
                 let burying = world.threads[thread].burying && !has_lock;
-                if burying && self.stoppable.contains(&thread) {
+                if (burying || world.has_read_lock(thread)) && self.stoppable.contains(&thread) {
                     let mut after = world.clone();
                     after.stop(thread);
                     next.push((after, What::Stop));

@@ -38,10 +38,11 @@ pub(super) enum Half {
 }
 
 /// The sources, to find out in which function a line is.
-const SOURCES: [(&str, &str); 8] = [
+const SOURCES: [(&str, &str); 9] = [
     ("array.rs", include_str!("../../src/protocol/array.rs")),
     ("lock.rs", include_str!("../../src/protocol/lock.rs")),
     ("mod.rs", include_str!("../../src/protocol/mod.rs")),
+    ("read_lock.rs", include_str!("../../src/protocol/read_lock.rs")),
     ("scalar.rs", include_str!("../../src/protocol/scalar.rs")),
     ("snapshot.rs", include_str!("../../src/protocol/snapshot.rs")),
     ("transaction.rs", include_str!("../../src/protocol/transaction.rs")),

@@ -41,7 +41,7 @@ impl<'r, const LOSSES: u32> Memory<'r, LOSSES> {
     fn swapped(&self, world: &mut World, old: Control, new: Control) -> Result<(), String> {
         let (slot, me) = (self.slot, self.run.thread);
         let holder = world.holder[slot as usize];
-        let locked = old.owner() != FREE && old.owner() != REMOVED;
+        let locked = old.owner() != FREE && old.owner() != REMOVED && !old.is_read_lock();
         if locked && holder != Some(me) && !new.same(old) {
             let holder = holder.ok_or("a lock without a holder")?;
             if world.has_entry(holder) {
@@ -53,7 +53,7 @@ impl<'r, const LOSSES: u32> Memory<'r, LOSSES> {
         }
         if new.owner() == FREE || new.owner() == REMOVED {
             world.holder[slot as usize] = None;
-        } else if old.owner() == FREE {
+        } else if old.owner() == FREE && !new.is_read_lock() {
             world.holder[slot as usize] = Some(me);
         }
         world.store(slot, CONTROL, new.bits());
@@ -79,6 +79,7 @@ impl<'r, const LOSSES: u32> Memory<'r, LOSSES> {
 
 impl<const LOSSES: u32> shipping::Memory for Memory<'_, LOSSES> {
     const LOSSES_BEFORE_LOCK: u32 = LOSSES;
+    const READING_TIME: Duration = Duration::ZERO;
     const PAUSES_AFTER_LOSS: u32 = 0;
 
     fn load(&self, word: usize, _: Ordering) -> u64 {
@@ -242,7 +243,8 @@ impl Run<'_> {
     }
 
     fn seems_alive(&self, world: &World, entry: Owner) -> bool {
-        let entry = &world.entries[entry as usize];
+        // Of a reader, too.
+        let entry = &world.entries[entry as usize % 8192];
         let shared = entry.sharers & !(1 << self.thread) != 0;
         let exclusive_burial = self.scenario.byte_bug == Some(ByteBug::BuryExclusively);
         entry.writer != 0 || (exclusive_burial && shared)
@@ -299,7 +301,7 @@ impl shipping::Peers for Run<'_> {
         self.access(None, owner as usize, Kind::Other, |world| {
             let seems_alive = self.seems_alive(world, owner - 1);
             let claiming = self.claiming.get();
-            let entry = &mut world.entries[owner as usize - 1];
+            let entry = &mut world.entries[(owner as usize - 1) % 8192];
             let claim_exclusively = self.scenario.byte_bug == Some(ByteBug::ClaimExclusively);
             if claiming && (seems_alive || claim_exclusively && entry.sharers != 0) {
                 // In truth refused, and the next entry taken. Here it waits, because

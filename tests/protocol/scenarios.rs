@@ -173,6 +173,7 @@ const BOTH: &[Slot] = &[Slot::X, Slot::Y];
 pub(super) const READERS_LOCK: Scenario = Scenario {
     entries: THREE_ENTRIES,
     mortal: &[0, 3],
+    stoppable: &[3],
     readers_lock: true,
     ..Scenario::new(
         "readers that try for the lock",
@@ -180,9 +181,26 @@ pub(super) const READERS_LOCK: Scenario = Scenario {
     )
 };
 
+/// Writers enough to take the lock away from a reader, and to come round to what it copies.
+pub(super) const READERS_LOSE_LOCKS: Scenario = Scenario {
+    stoppable: &[3],
+    entries: THREE_ENTRIES,
+    readers_lock: true,
+    ..Scenario::new(
+        "a reader whose lock is taken away",
+        [
+            &[Update(first(1)), Update(second(2)), Update(first(3)), Update(second(4))],
+            &[],
+            &[],
+            &[Read],
+        ],
+    )
+};
+
 pub(super) const READERS_LOCK_SCALAR: Scenario = Scenario {
     entries: THREE_ENTRIES,
     mortal: &[0],
+    stoppable: &[3],
     readers_lock: true,
     ..Scenario::new(
         "readers that try for the lock of a scalar",
@@ -193,10 +211,11 @@ pub(super) const READERS_LOCK_SCALAR: Scenario = Scenario {
 pub(super) const SNAPSHOT_LOCKS: Scenario = Scenario {
     entries: THREE_ENTRIES,
     mortal: &[0],
+    stoppable: &[3],
     readers_lock: true,
     ..Scenario::new(
         "a snapshot that locks",
-        [&[TransactionOfX(1)], &[Update(second(2))], &[], &[Snapshot]],
+        [&[TransactionOfX(1), Add(2)], &[Update(second(2))], &[], &[Snapshot]],
     )
 };
 

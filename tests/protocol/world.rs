@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use rustc_hash::FxHasher;
 
-use crate::protocol::{Areas, CONTROL, Control, DRAFT, FREE, Form, Owner, REMOVED, STALE, VALUE};
+use crate::protocol::{Areas, CONTROL, Control, DRAFT, FREE, Form, REMOVED, STALE, VALUE};
 
 pub(super) const THREADS: usize = 4;
 pub(super) const ENTRIES: usize = 4;
@@ -193,6 +193,15 @@ impl World {
         status != Status::Dead && entry.is_some_and(has)
     }
 
+    /// Whether this thread has a reader's lock.
+    pub(super) fn has_read_lock(&self, thread: usize) -> bool {
+        let entry = self.threads[thread].entry.map(|entry| u16::from(entry) + 1);
+        SLOTS
+            .into_iter()
+            .map(|slot| self.control(slot))
+            .any(|control| control.is_read_lock() && Some(control.reader()) == entry)
+    }
+
     /// Whether any thread is gone, so that others may have to wait for a time-out.
     pub(super) fn is_anyone_gone(&self) -> bool {
         self.threads.iter().any(|t| matches!(t.status, Status::Dead | Status::Stopped))
@@ -227,16 +236,18 @@ impl World {
     /// What must hold in every state, whoever is in the middle of whatever.
     pub(super) fn check(&self) -> Result<(), String> {
         let now = self.now();
-        let at_rest = |owner: Owner| owner == FREE || owner == REMOVED;
+        let at_rest = |control: Control| {
+            control.owner() == FREE || control.owner() == REMOVED || control.is_read_lock()
+        };
         let x = self.control(Slot::X);
-        if at_rest(x.owner()) {
+        if at_rest(x) {
             let value = self.load(Slot::X, VALUE);
             if value != now.x || x.version() != now.versions[0] || x.in_transaction() {
                 return Err(format!("X is {value} ({x:?}), but {now:?} was committed"));
             }
         }
         let y = self.control(Slot::Y);
-        if at_rest(y.owner()) {
+        if at_rest(y) {
             let current = self.area(y.version() % self.areas.count);
             if current != now.y || y.version() != now.versions[1] || y.in_transaction() {
                 return Err(format!("Y is {current:x?} ({y:?}), but {now:?} was committed"));

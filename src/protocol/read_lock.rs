@@ -1,0 +1,122 @@
+//! Locks that keep writers waiting while somebody reads.
+//!
+//! A reader who has lost to writers again and again takes one, so that they hold off for a moment.
+//! It protects nothing: whoever has it looks at the version when it has copied, as all readers
+//! do, and stores nothing. So whoever waits for it takes it away after a while, without asking
+//! who has it: a reader that was stopped, or is dead, holds nobody up for long.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use super::lock::{publish, try_share};
+use super::{Control, FREE, Form, Memory, Patience, Peers};
+
+/// A reader's lock. Dropping it lets go.
+pub(crate) struct ReadLock<'a, M: Memory> {
+    memory: &'a M,
+    control: Control,
+}
+
+impl<M: Memory> ReadLock<'_, M> {
+    /// Whether nobody has taken it away.
+    pub(super) fn is_held(&self) -> bool {
+        self.memory.control(Relaxed).same(self.control)
+    }
+}
+
+/// Takes the lock to read, if it is free at this moment; `None` also for who may not lock.
+pub(super) fn try_read_lock<'a, M: Memory, P: Peers>(
+    memory: &'a M,
+    peers: &P,
+) -> Option<ReadLock<'a, M>> {
+    let seen = memory.control(Relaxed);
+    if seen.owner() != FREE {
+        return None;
+    }
+    let control = seen.with_reader(peers.me().ok()?).with_transaction(false);
+    // Relaxed: it orders nothing. What is read under it is judged by the version.
+    memory.swap_control(seen, control, Relaxed).ok()?;
+    Some(ReadLock { memory, control })
+}
+
+/// The same. Tries for about as long as one more copy of so many words would take, so as to meet
+/// a moment in which a writer without pause has let go.
+#[cold]
+pub(super) fn lock_to_read<'a, M: Memory, P: Peers>(
+    memory: &'a M,
+    peers: &P,
+    words: usize,
+) -> Option<ReadLock<'a, M>> {
+    for _ in 0..words / WORDS_PER_PAUSE {
+        if let Some(lock) = try_read_lock(memory, peers) {
+            return Some(lock);
+        }
+        memory.relax();
+    }
+    try_read_lock(memory, peers)
+}
+
+/// Words that are copied, beside a writer, in the time of one pause. (64 KiB: 6 µs on the machine of
+/// docs/performance.md, where a writer without pause lets go of them every 6 µs, for 50 ns. With
+/// a single try the slowest of 1,000 reads took twice as long.)
+const WORDS_PER_PAUSE: usize = 20;
+
+impl<M: Memory> Drop for ReadLock<'_, M> {
+    fn drop(&mut self) {
+        // Whoever waits is woken. If it is another by now, it was taken away.
+        publish(self.memory, self.control, self.control.with_owner(FREE));
+    }
+}
+
+/// Waits until the control word is no longer `seen`, in which a reader has the lock; takes that
+/// away from a reader who is dead, or has had it for long enough to copy all that there is, or
+/// as soon as there is no time left to wait. May return early.
+pub(super) fn wait_for_reader<M: Memory, P: Peers>(
+    memory: &M,
+    peers: &P,
+    form: Form,
+    seen: Control,
+    patience: &mut Patience,
+) {
+    let limit = reading_time::<M>(form);
+    if !limit.is_zero() && memory.spin(seen) {
+        return;
+    }
+    let sleep = patience.next_sleep().zip(patience.left_for_reader(seen, limit));
+    let Some((sleep, left)) = sleep.filter(|_| !try_share(peers, seen.reader())) else {
+        // Relaxed would do: nothing was stored under it.
+        publish(memory, seen, seen.with_owner(FREE));
+        return;
+    };
+    let waiting = seen.with_waiters(true);
+    // Relaxed: W orders nothing; whoever clears it wakes.
+    if seen == waiting || memory.swap_control(seen, waiting, Relaxed).is_ok() {
+        memory.wait(waiting, sleep.min(left));
+    }
+}
+
+/// For how long a reader may keep writers waiting: what a copy of it all may take, at 400 MB/s, a
+/// tenth of what it takes on a machine that is idle.
+fn reading_time<M: Memory>(form: Form) -> Duration {
+    match form {
+        Form::Areas(areas) if !M::READING_TIME.is_zero() => {
+            M::READING_TIME + Duration::from_nanos(20 * areas.words as u64)
+        }
+        _ => M::READING_TIME,
+    }
+}
+
+impl Patience {
+    /// For how much longer the reader may keep the lock that has it in this control word; `None`
+    /// if it has had it for `limit` since it was first seen.
+    fn left_for_reader(&mut self, seen: Control, limit: Duration) -> Option<Duration> {
+        if limit.is_zero() {
+            return None;
+        }
+        let since = match self.reader {
+            Some((reader, since)) if reader.same(seen) => since,
+            _ => self.reader.insert((seen, std::time::Instant::now())).1,
+        };
+        limit.checked_sub(since.elapsed()).filter(|left| !left.is_zero())
+    }
+}

@@ -257,6 +257,10 @@ fn device_in_sysfs(device: u64) -> PathBuf {
     format!("/sys/dev/block/{}:{}", libc::major(device), libc::minor(device)).into()
 }
 
+pub(crate) fn is_on_btrfs(file: &File) -> bool {
+    sys::file_system(file).is_ok_and(|kind| i64::from(kind as u32) == BTRFS)
+}
+
 pub(crate) fn on_overlayfs(file: &File) -> io::Result<bool> {
     Ok(sys::file_system(file)? == OVERLAYFS)
 }

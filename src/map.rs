@@ -132,7 +132,13 @@ impl Disk for Map {
             return self.flush_all();
         }
         // `msync` is to the kernel an `fdatasync` of this range (mm/msync.c).
-        self.raw.flush_range(offset, len)
+        match self.raw.flush_range(offset, len) {
+            // A sandbox without the call.
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
+                self.flush_all()
+            }
+            result => result,
+        }
     }
 }
 

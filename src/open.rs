@@ -31,6 +31,7 @@ use crate::map::Map;
 use crate::recovery::{self, Recovery};
 use crate::registry;
 use crate::session::{Session, SharedSession};
+use crate::space;
 use crate::store_file::StoreFile;
 use crate::sys;
 
@@ -141,6 +142,9 @@ fn creation_error(path: &Path, creation: Creation, error: io::Error) -> Error {
                 Regions::new(creation.max_slots, creation.max_size).map_or(0, |r| r.directory);
             Error::NoSpace { path, need, source: error }
         }
+        Some(libc::EOPNOTSUPP | libc::ENOSYS) => {
+            Error::Unsupported { path, what: space::no_fallocate(&error) }
+        }
         // Not the store itself is missing, but the folder it should be in.
         Some(libc::ENOENT) => {
             Error::Io { path, doing: "cannot create it in its folder", source: error }
@@ -195,7 +199,7 @@ pub(crate) fn create_with(
 
 fn create_filled(
     path: &Path,
-    fill: impl FnOnce(&File) -> io::Result<()>,
+    mut fill: impl FnMut(&File) -> io::Result<()>,
     mode: u32,
 ) -> io::Result<()> {
     // A name with a NUL in it: not `InvalidInput`, which stands for sizes that do not fit.
@@ -204,29 +208,41 @@ fn create_filled(
     let folder = folder_of(path);
     let mut options = File::options();
     options.read(true).write(true).mode(mode);
-    match options.custom_flags(libc::O_TMPFILE).open(folder) {
-        Ok(file) => {
-            fill(&file)?;
-            sys::link(&file, &name).map_err(|e| match std::fs::exists("/proc/self/fd") {
-                Ok(true) => e,
-                _ => {
-                    let why = "/proc is not mounted, and creating a store needs /proc/self/fd";
-                    io::Error::new(io::ErrorKind::Unsupported, why)
-                }
-            })?;
-        }
-        // Some file systems have no nameless files: fill one of a name that nobody
-        // uses, and link that.
-        Err(e) if matches!(e.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR)) => {
+    let nameless = options.custom_flags(libc::O_TMPFILE).open(folder).and_then(|file| {
+        fill(&file)?;
+        sys::link(&file, &name).map_err(|e| match std::fs::exists("/proc/self/fd") {
+            Ok(true) => e,
+            _ => {
+                let why = "/proc is not mounted, and creating a store needs /proc/self/fd";
+                io::Error::new(io::ErrorKind::Unsupported, why)
+            }
+        })
+    });
+    match nameless {
+        // Some file systems, and sandboxes, have no nameless files, or do not name them: fill
+        // one of a name that nobody uses, and give it its own.
+        Err(e)
+            if matches!(e.raw_os_error(), Some(libc::EISDIR | libc::EINVAL)) || is_refused(&e) =>
+        {
             let temporary = unused_name(path)?;
             let file = options.custom_flags(libc::O_NOFOLLOW).create_new(true).open(&temporary)?;
-            let linked = fill(&file).and_then(|()| std::fs::hard_link(&temporary, path));
-            std::fs::remove_file(&temporary)?;
-            linked?;
+            let linked = fill(&file).and_then(|()| {
+                std::fs::hard_link(&temporary, path).or_else(|error| match is_refused(&error) {
+                    true => sys::rename_new(&temporary, path),
+                    false => Err(error),
+                })
+            });
+            // It is gone if it was renamed.
+            let _ = std::fs::remove_file(&temporary);
+            linked
         }
-        Err(error) => return Err(error),
+        result => result,
     }
-    Ok(())
+}
+
+/// Whether a call is none that this system does, or lets us do.
+fn is_refused(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::EPERM))
 }
 
 /// Makes the file an empty store, on disk.
@@ -410,6 +426,11 @@ fn unsuitable(kind: i64) -> Option<String> {
     ))
 }
 
+/// Whether btrfs writes the file in place; also where it cannot be asked.
+fn is_written_in_place(file: &File) -> bool {
+    sys::is_written_in_place(file).unwrap_or(true)
+}
+
 fn on_overlayfs(path: &Path) -> bool {
     File::open(path).and_then(|file| identity::on_overlayfs(&file)).unwrap_or(false)
 }
@@ -422,6 +443,12 @@ fn check_file_system(request: &Request<'_>, file: &File) -> Result<()> {
     }
     if let Some(what) = unsuitable(kind) {
         return Err(Error::Unsupported { path, what });
+    }
+    if kind == identity::BTRFS && request.writable && !is_written_in_place(file) {
+        let what = "btrfs writes each change of it to another place, as of every copy that `cp` \
+                    makes, and on a full disk whoever changes it would be killed; make it anew by \
+                    `slotfile copy`, or open it with any_file_system(true) (--any-file-system)";
+        return Err(Error::Unsupported { path, what: what.into() });
     }
     // Opened only to read, a file of the lower layer is looked at for ever, though a writer
     // has long got a copy of it in the upper one.
@@ -501,8 +528,12 @@ fn read_up_to(file: &File, out: &mut [u8]) -> io::Result<usize> {
 }
 
 fn restore_underneath(attachment: &Attachment) -> Result<Recovery> {
-    let path = &attachment.path;
-    let file = StoreFile::open(true, Some(path), || again(attachment.map.file(), true))
+    let (path, below) = (&attachment.path, attachment.map.file());
+    if identity::is_on_btrfs(below) && !is_written_in_place(below) {
+        let what = "it is not written in place".into();
+        return Err(Error::Unsupported { path: path.clone(), what });
+    }
+    let file = StoreFile::open(true, Some(path), || again(below, true))
         .map_err(|e| Error::io(path, "cannot open it for writing", e))?;
     let writing = map(path.clone(), file, true)?;
     // That it must be restored is known, and why.

@@ -22,6 +22,7 @@ use crate::layout::{FLAG_NO_CHECKPOINT, GRANULE, PAGE, live};
 use crate::mutant::planted;
 use crate::protocol::Memory;
 use crate::restore::Restore;
+use crate::space;
 
 /// What opening a store found and did, see [`Store::recovery`](crate::Store::recovery).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +63,7 @@ pub(crate) fn recover(attachment: &Attachment, trusted: bool) -> Result<Recovery
     }
     let on_disk = attachment.map.file().metadata().map_or(u64::MAX, |m| 512 * m.blocks());
     directory::fill_holes(attachment, on_disk)?;
+    space::unshare(attachment)?;
     attachment.reset_table(|| directory::settle_everything(attachment))?;
     identity::mark(attachment.map.file());
     Ok(Recovery::Resumed)

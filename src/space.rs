@@ -14,6 +14,7 @@ use crate::layout::{
     Descriptor, Ends, GRANULE, LARGE_UNIT, PAGE, RUN, SMALL_UNIT, UNIT_HEAD, live, live_len,
 };
 use crate::protocol::Memory;
+use crate::sys;
 
 /// The words of the ends, in the order of [`Ends`].
 mod word {
@@ -240,6 +241,49 @@ pub(crate) fn no_space(attachment: &Attachment, need: u64, source: std::io::Erro
         Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => {
             Error::NoSpace { path: attachment.path.clone(), need, source }
         }
+        Some(libc::EOPNOTSUPP | libc::ENOSYS) => {
+            Error::Unsupported { path: attachment.path.clone(), what: no_fallocate(&source) }
+        }
         _ => Error::io(&attachment.path, "cannot write or allocate blocks", source),
     }
+}
+
+/// Why a store cannot be written here.
+pub(crate) fn no_fallocate(source: &std::io::Error) -> String {
+    format!(
+        "blocks cannot be allocated before they are used (fallocate: {source}), as on ext3 and \
+         exFAT; put it on ext4, xfs, btrfs or tmpfs, or only read it"
+    )
+}
+
+/// File systems on which files may share blocks, from linux/magic.h.
+const SHARING: [i64; 4] = [
+    0x5846_5342, // xfs
+    0x9123_683e, // btrfs
+    0xca45_1a4e, // bcachefs
+    0x794c_7630, // overlayfs, on one of them
+];
+
+/// Gives the file blocks of its own where it shares them with a copy (`cp --reflink`, a
+/// snapshot): otherwise the first write to each would have to find room, which on a full disk
+/// is a SIGBUS. Nobody else is attached.
+pub(crate) fn unshare(attachment: &Attachment) -> Result<()> {
+    let file = attachment.map.file();
+    if !sys::file_system(file).is_ok_and(|kind| SHARING.contains(&i64::from(kind as u32))) {
+        return Ok(());
+    }
+    // Where the file system does not say, nothing can be done about it.
+    let end = file.metadata().map_or(0, |metadata| metadata.len());
+    for (at, len) in sys::shared_ranges(file).unwrap_or_default() {
+        let len = len.min(end.saturating_sub(at));
+        let unshare = || {
+            attachment.disk().unshare(at, len, &mut || attachment.note_progress())?;
+            // btrfs knows nothing of that.
+            let shared = sys::shared_ranges(file)?.iter().any(|(from, _)| *from == at);
+            if shared { sys::write_again(file, at, len) } else { Ok(()) }
+        };
+        unshare().map_err(|error| no_space(attachment, len, error))?;
+        attachment.note_progress();
+    }
+    Ok(())
 }

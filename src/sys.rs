@@ -34,7 +34,13 @@ pub(crate) fn allocate(file: &File, offset: u64, len: u64) -> io::Result<()> {
     let offset = libc::off_t::try_from(offset).map_err(|_| too_large())?;
     let len = libc::off_t::try_from(len).map_err(|_| too_large())?;
     // SAFETY: fallocate touches no memory of ours; the descriptor is open, as `file` is.
-    uninterrupted(|| unsafe { libc::fallocate(file.as_raw_fd(), 0, offset, len) })?;
+    match uninterrupted(|| unsafe { libc::fallocate(file.as_raw_fd(), 0, offset, len) }) {
+        // A sandbox refuses the call: the file itself may be written.
+        Err(e) if e.raw_os_error() == Some(libc::EPERM) => {
+            return Err(io::Error::from_raw_os_error(libc::ENOSYS));
+        }
+        result => result?,
+    };
     Ok(())
 }
 
@@ -131,9 +137,16 @@ pub(crate) fn write_out(
         for (offset, len) in ranges {
             let (offset, len) = (offset.cast_signed(), len.cast_signed());
             // SAFETY: sync_file_range touches no memory of ours.
-            uninterrupted(|| unsafe {
+            let result = uninterrupted(|| unsafe {
                 libc::sync_file_range(file.as_raw_fd(), offset, len, flags)
-            })?;
+            });
+            match result {
+                // A sandbox without the call: the whole file, then.
+                Err(e) if matches!(e.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
+                    return file.sync_data();
+                }
+                result => result?,
+            };
             progress();
         }
     }
@@ -238,16 +251,69 @@ pub(crate) fn is_marked(file: &File) -> bool {
     result == 0 && hint == RWH_WRITE_LIFE_NONE
 }
 
+const FS_NOCOW_FL: libc::c_int = 0x0080_0000; // linux/fs.h
+
 /// Asks btrfs to write this empty file in place: it would lose what `fallocate` promises
 /// if it wrote each change elsewhere.
 pub(crate) fn write_in_place(file: &File) -> io::Result<()> {
-    const FS_NOCOW_FL: libc::c_int = 0x0080_0000; // linux/fs.h
+    let flags = attributes(file)? | FS_NOCOW_FL;
+    // SAFETY: the call reads the number that it is given, which lives on this stack.
+    check(unsafe { libc::ioctl(file.as_raw_fd(), libc::FS_IOC_SETFLAGS, &flags) })?;
+    Ok(())
+}
+
+/// Whether btrfs writes this file in place.
+pub(crate) fn is_written_in_place(file: &File) -> io::Result<bool> {
+    Ok(attributes(file)? & FS_NOCOW_FL != 0)
+}
+
+fn attributes(file: &File) -> io::Result<libc::c_int> {
     let mut flags: libc::c_int = 0;
     // SAFETY: the call fills the number that it is given, which lives on this stack.
     check(unsafe { libc::ioctl(file.as_raw_fd(), libc::FS_IOC_GETFLAGS, &mut flags) })?;
-    flags |= FS_NOCOW_FL;
-    // SAFETY: the call reads the number that it is given, which lives on this stack.
-    check(unsafe { libc::ioctl(file.as_raw_fd(), libc::FS_IOC_SETFLAGS, &flags) })?;
+    Ok(flags)
+}
+
+/// Where the file shares its blocks with another one, as far as the file system says: offsets
+/// and lengths.
+pub(crate) fn shared_ranges(file: &File) -> io::Result<Vec<(u64, u64)>> {
+    // linux/fiemap.h: a head of four words, then extents of seven.
+    const FS_IOC_FIEMAP: libc::c_ulong = 0xc020_660b;
+    const FIEMAP_EXTENT_LAST: u64 = 1;
+    const FIEMAP_EXTENT_SHARED: u64 = 0x2000;
+    const EXTENTS: usize = 64;
+    let (mut shared, mut at) = (Vec::new(), 0);
+    loop {
+        let mut map = [0u64; 4 + 7 * EXTENTS];
+        (map[0], map[1], map[3]) = (at, u64::MAX - at, EXTENTS as u64);
+        // SAFETY: the call fills the head, and as many extents as the head says there is
+        // room for; all of it lives on this stack.
+        check(unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_FIEMAP as _, &mut map) })?;
+        let found = (map[2] >> 32) as usize; // after 32 bits of flags
+        let mut last = found == 0;
+        for extent in map[4..].chunks(7).take(found) {
+            let (start, len, flags) = (extent[0], extent[2], extent[5] & 0xffff_ffff);
+            if flags & FIEMAP_EXTENT_SHARED != 0 {
+                shared.push((start, len));
+            }
+            at = start + len;
+            last |= flags & FIEMAP_EXTENT_LAST != 0;
+        }
+        if last {
+            return Ok(shared);
+        }
+    }
+}
+
+/// Gives a range blocks of its own by writing it again, as it is. Nobody else writes to it.
+pub(crate) fn write_again(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    // Page by page, as in `zero`.
+    let mut page = [0; 4096];
+    for at in (offset..offset + len).step_by(4096) {
+        let page = &mut page[..(offset + len - at).min(4096) as usize];
+        std::os::unix::fs::FileExt::read_exact_at(file, page, at)?;
+        write_at(file, page, at)?;
+    }
     Ok(())
 }
 
@@ -407,12 +473,26 @@ pub(crate) fn inheritable(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// A file without a name, in memory. Allocates.
+/// A file without a name, in memory; in a sandbox that refuses the call, where files in
+/// memory usually are. Allocates.
 pub(crate) fn memory_file(name: &std::ffi::CStr) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
     // SAFETY: the name is a string that ends with NUL, and outlives the call.
-    let fd = check(unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) })?;
-    // SAFETY: the descriptor is new, open, and nobody else's.
-    Ok(unsafe { File::from_raw_fd(fd) })
+    match check(unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) }) {
+        // SAFETY: the descriptor is new, open, and nobody else's.
+        Ok(fd) => Ok(unsafe { File::from_raw_fd(fd) }),
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
+            let mut options = File::options();
+            options.read(true).write(true).mode(0o600).custom_flags(libc::O_TMPFILE);
+            options.open("/dev/shm").or(Err(e))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Gives a file another name, unless that is taken. Allocates.
+pub(crate) fn rename_new(from: &std::path::Path, to: &std::path::Path) -> io::Result<()> {
+    rename_with(from, to, libc::RENAME_NOREPLACE)
 }
 
 /// Gives a nameless file (`O_TMPFILE`) this name; fails if the name is taken. Allocates.
@@ -433,13 +513,20 @@ pub(crate) fn link(file: &File, path: &std::ffi::CStr) -> io::Result<()> {
 
 /// Gives each of two files the other one's name, in one step. Allocates.
 pub(crate) fn exchange(one: &std::path::Path, other: &std::path::Path) -> io::Result<()> {
+    rename_with(one, other, libc::RENAME_EXCHANGE)
+}
+
+fn rename_with(
+    from: &std::path::Path,
+    to: &std::path::Path,
+    flags: libc::c_uint,
+) -> io::Result<()> {
     use std::os::unix::ffi::OsStrExt;
     let name = |path: &std::path::Path| std::ffi::CString::new(path.as_os_str().as_bytes());
-    let (one, other) = (name(one)?, name(other)?);
-    let (here, flags) = (libc::AT_FDCWD, libc::RENAME_EXCHANGE);
+    let (from, to, here) = (name(from)?, name(to)?, libc::AT_FDCWD);
     // SAFETY: both paths are strings that end with NUL, and outlive the call.
     let result = unsafe {
-        libc::syscall(libc::SYS_renameat2, here, one.as_ptr(), here, other.as_ptr(), flags)
+        libc::syscall(libc::SYS_renameat2, here, from.as_ptr(), here, to.as_ptr(), flags)
     };
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

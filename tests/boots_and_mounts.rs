@@ -5,9 +5,9 @@ mod common;
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
+use common::mounts::{make, mount, with_own_mounts};
 use common::raw::{IDENTITY, Raw};
 use common::{Child, folder, folder_in_memory, os, store_in};
 use slotfile::{Error, OpenOptions, Recovery, Store};
@@ -52,19 +52,6 @@ fn is_refused(path: &Path, said: [&str; 2]) {
         assert!(matches!(error, Error::Unsupported { .. }), "{error:?}");
         assert!(said.iter().all(|said| message.contains(said)), "{message}");
     }
-}
-
-/// Runs `f` in a process of its own, with mounts of its own.
-fn with_own_mounts(f: impl FnOnce()) {
-    if !os::is_root() {
-        eprintln!("skipped: mounting needs root");
-        return;
-    }
-    os::fork(|| match os::have_own_mounts() {
-        true => f(),
-        false => eprintln!("skipped: this process may have no mounts of its own"),
-    })
-    .join();
 }
 
 /// Shows something else at this path.
@@ -235,28 +222,6 @@ fn row_34_each_part_of_the_identity_is_compared_if_it_is_known() {
     resumes(&options(), &path);
     os::unmark(&path);
     restores(&path);
-}
-
-/// Makes a file system of this kind in a file of the folder, to be mounted with [`mount`];
-/// false where that cannot be.
-fn make(kind: &str, folder: &Path) -> Option<PathBuf> {
-    let image = folder.join(kind);
-    File::create(&image).unwrap().set_len(400 << 20).unwrap();
-    let made = Command::new(format!("mkfs.{kind}")).arg("-q").arg(&image).output();
-    if !made.is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: no mkfs.{kind}");
-        return None;
-    }
-    Some(image)
-}
-
-fn mount(image: &Path, at: &Path) -> bool {
-    let mounted = Command::new("mount").args(["-o", "loop"]).args([image, at]).output();
-    let mounted = mounted.is_ok_and(|output| output.status.success());
-    if !mounted {
-        eprintln!("skipped: {} cannot be mounted", image.display());
-    }
-    mounted
 }
 
 /// Of each kind of file system it is noticed that it was mounted anew.

@@ -10,6 +10,7 @@
 pub mod kinds;
 pub mod mangled;
 pub mod model;
+pub mod mounts;
 pub mod os;
 pub mod raw;
 pub mod reader;

@@ -1,0 +1,141 @@
+//! Blocks of the disk: those that a store shares with a copy, and file systems that cannot
+//! allocate any before they are used.
+
+mod common;
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+
+use common::mounts::{make, mount, with_own_mounts};
+use common::raw::Raw;
+use common::{folder, os};
+use slotfile::{Error, OpenOptions, Recovery, Store};
+
+fn options() -> OpenOptions {
+    OpenOptions::new().create(true).max_slots(100).max_size(64 << 20).sync_every(None).clone()
+}
+
+const ELEMENTS: usize = 1 << 18;
+
+/// A store with an array, in whose file every block is used.
+fn make_store(path: &Path) {
+    let store = options().open(path).unwrap();
+    store.array::<u64>("large", ELEMENTS).unwrap().update(|all| all.fill(5)).unwrap();
+    store.sync().unwrap();
+    store.array::<u64>("large", ELEMENTS).unwrap().update(|all| all.fill(6)).unwrap();
+}
+
+/// Fills the disk to the last block.
+fn fill(folder: &Path) {
+    let mut file = File::create(folder.join("fill")).unwrap();
+    // What was written may take less in the end than was set aside for it.
+    for len in [1 << 20, 1 << 20, 4096, 4096] {
+        while file.write_all(&vec![1; len]).is_ok() {}
+        let _ = file.sync_all();
+    }
+}
+
+/// P6: what a copy shares with the store is given to the store alone when it is opened, or it
+/// is refused. Otherwise the first write to each block on a full disk is a SIGBUS.
+#[test]
+fn row_22_blocks_shared_with_a_copy_are_no_danger_on_a_full_disk() {
+    let folder = folder();
+    with_own_mounts(|| {
+        let at = folder.path().join("at");
+        std::fs::create_dir(&at).unwrap();
+        for kind in ["xfs", "btrfs"] {
+            let Some(image) = make(kind, folder.path()) else { continue };
+            if !mount(&image, &at) {
+                continue;
+            }
+            let path = at.join("state.slots");
+            make_store(&path);
+            // On btrfs a file that is written in place is only copied to such.
+            let copies = at.join("copies");
+            std::fs::create_dir(&copies).unwrap();
+            let _ = Command::new("chattr").arg("+C").arg(&copies).status();
+            let copied = Command::new("cp").arg("--reflink=always").args([&path, &copies]).status();
+            assert!(copied.is_ok_and(|status| status.success()), "{kind}: cp");
+            os::fork(|| {
+                let store = options().open(&path).unwrap();
+                assert_eq!(store.recovery(), Recovery::Resumed, "{kind}");
+                fill(&at);
+                let large = store.array::<u64>("large", ELEMENTS).unwrap();
+                assert_eq!(large.get(ELEMENTS - 1).unwrap(), 6, "{kind}");
+                for round in 7..10 {
+                    large.update(|all| all.fill(round)).unwrap();
+                }
+            })
+            .join();
+            // With the disk full from the beginning there is no room to unshare.
+            std::fs::remove_file(copies.join("state.slots")).unwrap();
+            std::fs::remove_file(at.join("fill")).unwrap();
+            let again = Command::new("cp").arg("--reflink=always").args([&path, &copies]).status();
+            assert!(again.is_ok_and(|status| status.success()), "{kind}: cp");
+            fill(&at);
+            let full = options().open(&path);
+            assert!(matches!(full, Err(Error::NoSpace { .. })), "{kind}: {full:?}");
+            assert!(os::unmount(&at));
+            std::fs::remove_file(image).unwrap();
+        }
+    });
+}
+
+/// btrfs writes a file that `cp` has made elsewhere with each change: no block is ever its own.
+#[test]
+fn row_22_a_file_that_btrfs_does_not_write_in_place_is_only_read() {
+    let folder = folder();
+    with_own_mounts(|| {
+        let Some(image) = make("btrfs", folder.path()) else { return };
+        let at = folder.path().join("at");
+        std::fs::create_dir(&at).unwrap();
+        if !mount(&image, &at) {
+            return;
+        }
+        let (path, copy) = (at.join("state.slots"), at.join("copy"));
+        make_store(&path);
+        assert!(Command::new("cp").args([&path, &copy]).status().unwrap().success());
+        let error = options().open(&copy).unwrap_err();
+        assert!(matches!(error, Error::Unsupported { .. }), "{error:?}");
+        assert!(error.to_string().contains("`slotfile copy`"), "{error}");
+        let store = Store::open_read_only(&copy).unwrap();
+        assert!(matches!(store.recovery(), Recovery::Frozen { .. }), "{:?}", store.recovery());
+        let anew = at.join("anew");
+        store.copy_to(&anew).unwrap();
+        let anew = options().open(&anew).unwrap().array::<u64>("large", ELEMENTS).unwrap();
+        assert_eq!(anew.get(0).unwrap(), 5);
+    });
+}
+
+/// Nothing is written there; what is there can be read, and copied to where it can be used.
+#[test]
+fn row_22_where_blocks_cannot_be_allocated_a_store_is_only_read() {
+    let folder = folder();
+    with_own_mounts(|| {
+        let Some(image) = make("ext3", folder.path()) else { return };
+        let at = folder.path().join("at");
+        std::fs::create_dir(&at).unwrap();
+        if !mount(&image, &at) {
+            return;
+        }
+        let (path, copy) = (folder.path().join("state.slots"), at.join("state.slots"));
+        make_store(&path);
+        std::fs::copy(&path, &copy).unwrap();
+        for refused in [options().open(at.join("new")), options().open(&copy)] {
+            let error = refused.unwrap_err();
+            assert!(matches!(error, Error::Unsupported { .. }), "{error:?}");
+            assert!(error.to_string().contains("fallocate"), "{error}");
+        }
+        assert!(!at.join("new").exists(), "half a store");
+        let store = Store::open_read_only(&copy).unwrap();
+        assert!(matches!(store.recovery(), Recovery::Frozen { .. }), "{:?}", store.recovery());
+        assert!(store.check().unwrap().is_ok(), "{:?}", store.check());
+        let again = folder.path().join("again");
+        store.copy_to(&again).unwrap();
+        let again = options().open(&again).unwrap().array::<u64>("large", ELEMENTS).unwrap();
+        assert_eq!(again.get(ELEMENTS - 1).unwrap(), 5);
+        assert!(Raw::open(&copy).len() > 0);
+    });
+}

@@ -21,6 +21,8 @@ pub(crate) struct Context {
     pub(crate) everywhere: Everywhere,
     /// What was changed, to be said if the output of it cannot be written.
     pub(crate) changed: Option<String>,
+    /// What may have been meant, to be said behind why it could not be done.
+    pub(crate) hint: RefCell<Option<String>>,
     /// The stores that are to be closed at the end, each with the exit code that it asks for, if
     /// any, should that fail.
     pub(crate) opened: RefCell<Vec<(Store, Option<Exit>)>>,
@@ -127,7 +129,8 @@ impl Context {
         let next = at.and_then(|at| words.get(at + 1)).map(Path::new);
         if let Some(next) = next.filter(|next| is_missing && next.is_file()) {
             let next = quoted(&next.to_string_lossy());
-            self.note(&format!("FILE stands before all else: {next} is a file"));
+            let hint = format!("FILE stands before all else, and {next} is a file");
+            *self.hint.borrow_mut() = Some(hint);
         }
     }
 

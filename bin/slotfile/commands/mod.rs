@@ -31,8 +31,13 @@ use crate::usage;
 /// Does what the command line says; complains if it could not.
 pub(crate) fn run(cli: Cli) -> Exit {
     let out = Output::new(cli.everywhere.color);
-    let mut context =
-        Context { out, everywhere: cli.everywhere, changed: None, opened: RefCell::default() };
+    let mut context = Context {
+        out,
+        everywhere: cli.everywhere,
+        changed: None,
+        hint: RefCell::default(),
+        opened: RefCell::default(),
+    };
     let mut done = dispatch(&mut context, cli.verb);
     // What was printed before something failed is worth having too.
     let flushed = context.out.flush().map_err(Failure::from);
@@ -53,7 +58,10 @@ pub(crate) fn run(cli: Cli) -> Exit {
         (Cause::Output, None) => {
             context.note(&format!("{message}; send the output somewhere else"));
         }
-        (Cause::Other, _) => context.note(&message),
+        (Cause::Other, _) => match context.hint.take() {
+            Some(hint) => context.note(&format!("{message}; {hint}")),
+            None => context.note(&message),
+        },
     }
     exit
 }

@@ -79,6 +79,10 @@ impl<'a> Restore<'a> {
             attachment.live.store(lock + CONTROL, 0, Relaxed);
         }
         attachment.live.store(live::LAST_SYNC, 0, Relaxed);
+        // A sync that has failed is no more: what it was to save is gone.
+        for word in [live::FAILED_SYNC, live::FAILED_SYNC + 1] {
+            attachment.live.store(word, 0, Relaxed);
+        }
         space::store_rebuilt(attachment, &ends);
         // The record that was not chosen could come back, after further syncs, as the newest.
         if let Some(number) = number.filter(|_| !planted!(NoErase)) {

@@ -8,6 +8,8 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use memmap2::{MmapOptions, MmapRaw};
+
 use crate::fork::Quiet;
 use crate::sys::{address_limit, random, uninterrupted};
 
@@ -18,6 +20,8 @@ pub(crate) struct Reserved {
     /// Bytes that are mapped: whole pages. Changes under [`Quiet`], so that the child of a
     /// fork has what it says.
     len: AtomicUsize,
+    /// What unmaps it, where it is all that the file can ever use. `None`: it may grow.
+    whole: Option<MmapRaw>,
 }
 
 // SAFETY: an address of shared memory, which any thread may use; the length is atomic.
@@ -41,8 +45,12 @@ impl Reserved {
     /// many, and so on.
     pub(crate) fn new(file: &File, writable: bool, len: u64, most: u64) -> io::Result<Reserved> {
         let mut reserve = most.min(share()).max(len);
-        // What takes all that it can ever use may be anywhere.
-        let place = if reserve < most { room_for(most) } else { 0 };
+        if reserve >= most
+            && let Ok(mapped) = map_whole(file, writable, reserve)
+        {
+            return Ok(mapped);
+        }
+        let place = room_for(most);
         loop {
             match map(file, writable, reserve, place) {
                 Ok(mapped) => return Ok(mapped),
@@ -75,6 +83,9 @@ impl Reserved {
     }
 
     fn remap(&self, len: u64, new: u64) -> bool {
+        if self.whole.is_some() {
+            return false;
+        }
         let Some(new) = new.checked_next_multiple_of(STEP) else { return false };
         let (Ok(len), Ok(new)) = (usize::try_from(len), usize::try_from(new)) else { return false };
         // SAFETY: `start` and `len` are this mapping's, as it stands. Without MREMAP_MAYMOVE
@@ -100,15 +111,31 @@ impl Reserved {
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        // SAFETY: it is mapped, and whoever refers into it keeps this.
-        unsafe { libc::munmap(self.start.cast(), self.len.load(Ordering::Relaxed)) };
+        if self.whole.is_none() {
+            // SAFETY: it is mapped, and whoever refers into it keeps this.
+            unsafe { libc::munmap(self.start.cast(), self.len.load(Ordering::Relaxed)) };
+        }
     }
 }
 
+/// How many bytes to map for so many.
+fn whole_steps(len: u64) -> io::Result<usize> {
+    let steps = len.max(1).checked_next_multiple_of(STEP).and_then(|len| len.try_into().ok());
+    steps.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))
+}
+
+/// A mapping that never grows, and may be anywhere.
+fn map_whole(file: &File, writable: bool, len: u64) -> io::Result<Reserved> {
+    let len = whole_steps(len)?;
+    let mut options = MmapOptions::new();
+    options.len(len);
+    let raw = if writable { options.map_raw(file)? } else { options.map_raw_read_only(file)? };
+    Ok(Reserved { start: raw.as_mut_ptr(), len: AtomicUsize::new(len), whole: Some(raw) })
+}
+
+/// A mapping that may grow, at `place` if nothing is there.
 fn map(file: &File, writable: bool, len: u64, place: usize) -> io::Result<Reserved> {
-    let too_long = || io::Error::from_raw_os_error(libc::ENOMEM);
-    let len = len.max(1).checked_next_multiple_of(STEP).ok_or_else(too_long)?;
-    let len = usize::try_from(len).map_err(|_| too_long())?;
+    let len = whole_steps(len)?;
     let access = if writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
     let fd = file.as_raw_fd();
     // SAFETY: a new mapping; `place` is a wish, in whose stead the kernel takes another one
@@ -117,7 +144,7 @@ fn map(file: &File, writable: bool, len: u64, place: usize) -> io::Result<Reserv
     if at == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }
-    Ok(Reserved { start: at.cast(), len: AtomicUsize::new(len) })
+    Ok(Reserved { start: at.cast(), len: AtomicUsize::new(len), whole: None })
 }
 
 /// The most that one mapping may take now.

@@ -236,6 +236,13 @@ pub(crate) fn copies_len(descriptor: &Descriptor) -> u64 {
     2 * (large_units(descriptor) * PAGE + descriptor.content_len().next_multiple_of(PAGE))
 }
 
+/// Where a slot's copies are, how many bytes, and how many units: those of a small slot's unit are
+/// others' too. `None` in a store without checkpoints.
+pub(crate) fn copies_of(descriptor: &Descriptor) -> Option<(u64, u64, u64)> {
+    let units = if is_small(descriptor) { 1 } else { large_units(descriptor) };
+    (descriptor.copies != 0).then(|| (descriptor.copies, copies_len(descriptor), units))
+}
+
 /// Whether a slot's units and copies are where a store can have them: every number of it
 /// comes from the file.
 pub(crate) fn check_places(descriptor: &Descriptor, header: &Header) -> Option<()> {

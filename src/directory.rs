@@ -2,10 +2,12 @@
 //! here may have been written by anybody: it is copied to private memory, then checked,
 //! then used.
 
+use std::sync::MutexGuard;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::attach::Attachment;
 use crate::cell::CellRegion;
+use crate::checkpoint;
 use crate::error::{Error, Result};
 use crate::known::Entry;
 use crate::layout::{Descriptor, FLAG_NO_CHECKPOINT, GRANULE, LINE, MAX_LINES, hash_name, live};
@@ -15,6 +17,7 @@ use crate::protocol::{
     self, FREE, Failure, Form, Held, Memory, Owner, Patience, REMOVED, STALE, VALUE,
 };
 use crate::space::{self, Definition};
+use crate::survey::Survey;
 
 /// How many lines of the directory are in use.
 #[inline]
@@ -162,7 +165,10 @@ pub(crate) fn find<'a>(attachment: &'a Attachment, name: &str) -> Result<Option<
             return Ok(Some(found));
         }
     }
-    let found = find_by_index(attachment, name)?;
+    let found = match find_by_index(attachment, name)? {
+        None => find_by_directory(attachment, name)?,
+        found => found,
+    };
     if let Some(found) = &found {
         attachment.known.note(hash, found.line);
     }
@@ -175,6 +181,61 @@ pub(crate) fn find_by_index<'a>(
     name: &str,
 ) -> Result<Option<Found<'a>>> {
     probe(attachment, name).map(|(found, _)| found)
+}
+
+/// The same by the descriptors, for a name that the index does not lead to: an entry of it may be
+/// damaged, and a slot must not be taken for absent, and be made anew, by that.
+#[cold]
+fn find_by_directory<'a>(attachment: &'a Attachment, name: &str) -> Result<Option<Found<'a>>> {
+    let line = survey(attachment)?.last(Hash::of(name));
+    line.map_or(Ok(None), |line| find_on_last_line(attachment, line, name))
+}
+
+/// The slot of this name, of which the last line of its hash is known.
+fn find_on_last_line<'a>(
+    attachment: &'a Attachment,
+    line: u32,
+    name: &str,
+) -> Result<Option<Found<'a>>> {
+    let count = count(attachment)?;
+    let entry = attachment.known.get(line, || descriptor(attachment, line, count))?;
+    if entry.is_named(name) {
+        return slot(attachment, line, entry);
+    }
+    // Another name has the same hash.
+    let mut found = None;
+    each_slot(attachment, 0, count, |other| {
+        if other.entry.is_named(name) {
+            found = Some(other);
+        }
+    })?;
+    Ok(found)
+}
+
+/// `Corrupt` unless the copies of a slot are where a store can have them.
+pub(crate) fn check_places(attachment: &Attachment, descriptor: &Descriptor) -> Result<()> {
+    if descriptor.copies == 0 || checkpoint::check_places(descriptor, &attachment.header).is_some()
+    {
+        return Ok(());
+    }
+    let what = "its checkpoint units are out of place";
+    Err(Error::corrupt(&attachment.path, what).of_slot(&descriptor.name))
+}
+
+/// What all descriptors say, as of now.
+fn survey(attachment: &Attachment) -> Result<MutexGuard<'_, Survey>> {
+    let mut survey = attachment.survey();
+    let (known, count) = (survey.lines(), count(attachment)?);
+    if count < known {
+        let what = format!("its directory had {known} lines, and has {count} now");
+        return Err(Error::corrupt(&attachment.path, what));
+    }
+    each_between(attachment, known, count, |descriptor| {
+        check_places(attachment, &descriptor)?;
+        survey.add(&descriptor);
+        Ok(())
+    })?;
+    Ok(survey)
 }
 
 /// The slot of this line, unless it has been removed.
@@ -262,13 +323,24 @@ pub(crate) fn define<'a>(
     if let Some(found) = found {
         return Ok((found, false));
     }
+    let mut survey = survey(attachment)?;
+    if let Some(line) = survey.last(Hash::of(definition.name))
+        && let Some(found) = find_on_last_line(attachment, line, definition.name)?
+    {
+        return Ok((found, false));
+    }
     let full = |limit, size| {
         let (path, removed) = (attachment.path.clone(), count_removed(attachment));
         Error::Full { path, limit, size, removed }
     };
     let header = &attachment.header;
-    let count = count(attachment)?;
-    let before = space::ends(attachment)?;
+    let count = survey.lines();
+    let mut before = space::ends(attachment)?;
+    let corrupt = |what: String| Error::corrupt(&attachment.path, what);
+    survey.taken.check_ends(&before).map_err(corrupt)?;
+    if !survey.taken.shares_unit(&before) {
+        before.small = 0;
+    }
     if before.defined >= header.max_slots {
         return Err(full("max_slots", header.max_slots));
     }
@@ -280,6 +352,11 @@ pub(crate) fn define<'a>(
     let vacant = vacant.ok_or_else(|| full("max_slots", header.max_slots))?;
     if after.runs > header.max_size {
         return Err(full("max_size", header.max_size));
+    }
+    let has_place =
+        descriptor.copies == 0 || checkpoint::check_places(&descriptor, header).is_some();
+    if !has_place || !survey.taken.is_free(&descriptor) {
+        return Err(corrupt(format!("the allocation ends lead to what is taken: {before:?}")));
     }
     let line_at = |line: u32| header.regions.directory + u64::from(line) * LINE as u64;
     after.allocated +=
@@ -295,6 +372,7 @@ pub(crate) fn define<'a>(
     attachment.index.store(vacant, entry, Relaxed);
     // Release: who sees the count sees descriptor, index and first content.
     attachment.live.store(live::COUNT, count_word(next_count), Release);
+    survey.add(&descriptor);
     // Known only now: had anything failed, another one would have come to its line.
     let entry = attachment.known.get(count, || Ok(descriptor))?;
     Ok((Found { line: count, entry, region: entry_region(attachment, entry)? }, true))
@@ -358,15 +436,24 @@ pub(crate) fn fill_holes(attachment: &Attachment, on_disk: u64) -> Result<()> {
     })
 }
 
-/// Puts the first content into the first area, which is current in version 0. All
-/// else is zero already: nothing was ever written beyond the ends.
+/// Words of a new slot that are made sure to be zero.
+const CLEARED: usize = 8 << 10;
+
+/// Puts the first content into the first area, which is current in version 0. All else is zero:
+/// nothing was ever written beyond the ends. Where a damaged file has something there it is
+/// cleared, at least where it would tell: at the beginning.
 fn write_initial(region: &Region, descriptor: &Descriptor, initial: Option<&[u8]>) {
+    for at in 0..CLEARED.min(region.words().len()) {
+        // Relaxed, here and below: published by the count.
+        if region.load(at, Relaxed) != 0 {
+            region.store(at, 0, Relaxed);
+        }
+    }
     let Some(initial) = initial else { return };
     match descriptor.form() {
         Form::Scalar => {
             let mut bits = [0; 8];
             bits[..initial.len()].copy_from_slice(initial);
-            // Relaxed, here and below: published by the count.
             region.store(VALUE, u64::from_le_bytes(bits), Relaxed);
         }
         Form::Areas(areas) => {

@@ -7,16 +7,21 @@ use std::time::Duration;
 use crate::attach::Attachment;
 use crate::checkpoint::{Tag, UNKNOWN, control_of};
 use crate::cut::{self, Memories, Settled, Slots};
+use crate::data::TEXT_LEN;
 use crate::directory;
+use crate::dtype::SlotType;
 use crate::element::ElementRegion;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::map::Region;
 use crate::memory::AnyMemory;
-use crate::protocol::{self, CONTROL, Form, Memory, Patience, STALE, VALUE};
+use crate::protocol::{self, CONTROL, Form, Memory, Patience, REMOVED, STALE, VALUE};
 use crate::space::Definition;
 
 /// A slot's counterpart in the new store.
 struct Twin {
+    name: String,
+    /// Of a text, or bytes.
+    capacity: Option<usize>,
     /// Of the slot itself, if that is a buffer.
     elements: Option<ElementRegion>,
     content_len: usize,
@@ -52,7 +57,7 @@ pub(crate) fn duplicate(
         progress(*copied);
     };
     twins.iter().for_each(|twin| twin.copy_buffer(from, &mut step));
-    Ok(())
+    twins.iter().try_for_each(|twin| twin.check_length(from))
 }
 
 /// A copy that is being made.
@@ -96,7 +101,13 @@ impl cut::Copier for Copying<'_> {
                 initial: None,
             };
             let (twin, _) = directory::define(to, &mut Patience::new(*timeout), &definition)?;
+            let capacity = match descriptor.slot_type {
+                SlotType::Text(capacity) | SlotType::Bytes(capacity) => Some(capacity),
+                _ => None,
+            };
             twins.push(Twin {
+                name: descriptor.name.clone(),
+                capacity,
                 elements: cut::elements(&descriptor, &region),
                 content_len: descriptor.content_len() as usize,
                 to: directory::region(to, twin.entry.descriptor())?,
@@ -163,6 +174,23 @@ impl Twin {
         // A removed slot that is copied stays removed: the name is free in the copy, too.
         self.to.store(CONTROL, control_of(tag).bits(), Relaxed);
         if whole { tag } else { UNKNOWN }
+    }
+
+    /// An error if the copy is longer than its slot can hold: the slot is damaged, and a copy
+    /// would pass for one that is not.
+    fn check_length(&self, from: &Attachment) -> Result<()> {
+        let (Some(capacity), Form::Areas(areas)) = (self.capacity, self.to_form) else {
+            return Ok(());
+        };
+        let control = self.to.control(Relaxed);
+        let mut len = [0; TEXT_LEN];
+        self.to.read(areas.of(control.version()), 0, &mut len);
+        let len = u64::from_le_bytes(len);
+        if len <= capacity as u64 || control.owner() == REMOVED {
+            return Ok(());
+        }
+        let what = format!("its length is {len}, and its capacity {capacity}; store it anew");
+        Err(Error::corrupt(&from.path, what).of_slot(&self.name))
     }
 
     /// Copies the content of the slot, if that is a buffer, as it stands.

@@ -122,6 +122,7 @@ mod snapshot;
 mod space;
 mod store;
 mod store_file;
+mod survey;
 mod sync;
 mod sys;
 #[cfg(feature = "tokio")]

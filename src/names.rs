@@ -40,6 +40,10 @@ impl Hash {
         Hash(hasher.finish())
     }
 
+    pub(crate) fn bits(self) -> u64 {
+        self.0
+    }
+
     /// What tells names of one set apart: never 0, which stands for nothing.
     #[inline]
     fn tag(self) -> u64 {

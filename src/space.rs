@@ -2,18 +2,18 @@
 
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
-use std::sync::atomic::Ordering::{Relaxed, Release};
-
-use bytemuck::Zeroable;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::attach::Attachment;
 use crate::checkpoint;
 use crate::dtype::SlotType;
 use crate::error::{Error, Result};
 use crate::layout::{
-    Descriptor, Ends, GRANULE, LARGE_UNIT, PAGE, RUN, SMALL_UNIT, UNIT_HEAD, live, live_len,
+    Descriptor, Ends, GRANULE, Header, LARGE_UNIT, PAGE, RUN, SMALL_UNIT, UNIT_HEAD, VALUE_LEN,
+    live, live_len,
 };
 use crate::protocol::Memory;
+use crate::survey::Taken;
 use crate::sys;
 
 /// The words of the ends, in the order of [`Ends`].
@@ -35,26 +35,45 @@ pub(crate) fn usage(attachment: &Attachment) -> (u64, u64) {
     (load(word::DEFINED), load(word::RUNS))
 }
 
-/// Where the allocation has come to, checked. Under the directory's lock.
+/// Where the allocation has come to, if it can be so: whether it fits the slots, only those say.
+/// Also beside those who define.
 pub(crate) fn ends(attachment: &Attachment) -> Result<Ends> {
-    let mut bytes = [0; size_of::<Ends>()];
-    attachment.live.read(live::ENDS, 0, &mut bytes);
-    let ends: Ends = bytemuck::pod_read_unaligned(&bytes);
-    let header = &attachment.header;
-    let sound = (header.regions.runs..=header.max_size.next_multiple_of(RUN)).contains(&ends.runs)
-        && ends.runs.is_multiple_of(RUN)
-        && [ends.live, ends.copies, ends.small_copies]
-            .iter()
-            .all(|end| *end == 0 || (header.regions.runs..=ends.runs).contains(end))
-        // A granule may have been counted twice.
-        && ends.allocated / 2 <= header.max_size
-        && ends.units <= header.max_size
-        && ends.small / SMALL_UNIT <= ends.units;
-    if !sound {
+    // Acquire, and each before those that are stored before it: so no word is older than one
+    // that must not be less.
+    let load = |word: usize| attachment.live.load(live::ENDS + word, Acquire);
+    let small_unit = || (load(word::SMALL), load(word::SMALL_COPIES), load(word::SMALL));
+    // Both of one moment; where they do not come to rest, there is no such unit.
+    let small_unit = (0..64).map(|_| small_unit()).find(|(before, _, after)| before == after);
+    let (small, small_copies, _) = small_unit.unwrap_or_default();
+    let (allocated, defined) = (load(word::ALLOCATED), load(word::DEFINED));
+    let (units, copies) = (load(word::UNITS), load(word::COPIES));
+    let (live, runs) = (load(word::LIVE), load(word::RUNS));
+    let ends = Ends { runs, live, copies, units, defined, small, small_copies, allocated };
+    if !are_sound(&ends, &attachment.header) {
         let what = format!("the allocation ends are wrong: {ends:?}");
         return Err(Error::corrupt(&attachment.path, what));
     }
     Ok(ends)
+}
+
+fn are_sound(ends: &Ends, header: &Header) -> bool {
+    let first = header.regions.runs;
+    let runs = first..=header.max_size.next_multiple_of(RUN);
+    let inside =
+        |end: u64, of: u64| end == 0 || (first..=ends.runs).contains(&end) && end % of == 0;
+    runs.contains(&ends.runs)
+        && ends.runs.is_multiple_of(RUN)
+        && inside(ends.live, 64)
+        && inside(ends.copies, PAGE)
+        && inside(ends.small_copies, PAGE)
+        && (ends.small_copies == 0 || ends.small_copies + 2 * SMALL_UNIT <= ends.copies)
+        // A slot takes a value's bytes at least, and a unit two pages.
+        && ends.defined <= ends.live.saturating_sub(first) / VALUE_LEN
+        && ends.defined <= header.max_slots
+        && ends.units <= ends.copies.saturating_sub(first) / (2 * PAGE)
+        && ends.small <= ends.units * SMALL_UNIT
+        // A granule may have been counted twice.
+        && ends.allocated / 2 <= header.max_size
 }
 
 /// Moves the ends. Nothing that is written afterwards comes before it.
@@ -83,29 +102,9 @@ pub(crate) fn rebuild<'a>(
     attachment: &Attachment,
     descriptors: impl Iterator<Item = &'a Descriptor>,
 ) -> Ends {
-    let mut ends = Ends { runs: attachment.header.regions.runs, ..Zeroable::zeroed() };
-    for descriptor in descriptors {
-        ends.defined += 1;
-        ends.live = ends.live.max(descriptor.live + descriptor.live_len());
-        if descriptor.copies == 0 {
-            continue; // a store without checkpoints
-        }
-        let units = if checkpoint::is_small(descriptor) {
-            let used = descriptor.place + checkpoint::entry_len(descriptor);
-            ends.small = descriptor.first_unit * SMALL_UNIT + used;
-            ends.small_copies = descriptor.copies;
-            ends.copies = ends.copies.max(descriptor.copies + 2 * SMALL_UNIT);
-            1
-        } else {
-            let units = checkpoint::large_units(descriptor);
-            let data = descriptor.content_len().next_multiple_of(PAGE);
-            ends.copies = ends.copies.max(descriptor.copies + 2 * (units * PAGE + data));
-            units
-        };
-        ends.units = ends.units.max(descriptor.first_unit + units);
-    }
-    ends.runs = ends.runs.max(ends.live.max(ends.copies).next_multiple_of(RUN));
-    ends
+    let mut taken = Taken::new(&attachment.header.regions);
+    descriptors.for_each(|descriptor| taken.add(descriptor));
+    taken.ends()
 }
 
 /// Stores rebuilt ends. Nobody else is attached.

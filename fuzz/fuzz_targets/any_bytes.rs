@@ -9,4 +9,4 @@ mod model;
 #[path = "../../tests/common/raw.rs"]
 mod raw;
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| mangled::run(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| mangled::run_quickly(input));

@@ -17,7 +17,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use self::entries::Entries;
@@ -32,6 +32,7 @@ use crate::layout::{
 use crate::map::{Map, Region, Unmapped};
 use crate::process::Identity;
 use crate::protocol::{self, Memory, Owner, Peers, Word};
+use crate::survey::Survey;
 use crate::sys::{self, ByteLock};
 
 pub(crate) use lease::Number;
@@ -57,6 +58,7 @@ pub(crate) struct Attachment {
     pub(crate) index: Region,
     pub(crate) directory: Region,
     pub(crate) known: Known,
+    survey: PerProcess<Mutex<Survey>>,
     process: PerProcess<Process>,
     /// Settles what a dead owner left, on every slot and every lock of the store.
     settle_all: fn(&Attachment, Owner) -> Result<()>,
@@ -166,6 +168,7 @@ impl Attachment {
             index,
             directory,
             known: Known::new(header.regions.directory_lines, header.max_slots),
+            survey: PerProcess::new(Mutex::new(Survey::new(&header.regions))),
             map,
             process: PerProcess::new(Process::new()),
             settle_all,
@@ -283,6 +286,12 @@ impl Attachment {
     #[cold]
     fn is_read_only(&self) -> Error {
         Error::ReadOnly { path: self.path.clone() }
+    }
+
+    /// What this process has seen of all descriptors.
+    pub(crate) fn survey(&self) -> MutexGuard<'_, Survey> {
+        let survey = self.survey.get(|_| Mutex::new(Survey::new(&self.header.regions)));
+        survey.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn process(&self) -> &Process {

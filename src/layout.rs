@@ -81,8 +81,8 @@ pub(crate) mod live {
     /// When the last sync began, in nanoseconds since boot; then when it was done, in
     /// seconds since 1970, to show to people.
     pub(crate) const LAST_SYNC: usize = 34;
-    /// Not zero: a compaction has put a new file in this one's place, at this time, in seconds
-    /// since 1970. From 1.1 on.
+    /// A number and its complement: a compaction has put a new file in this one's place, at this
+    /// time, in seconds since 1970. From 1.1 on.
     pub(crate) const SUPERSEDED: usize = 10;
     /// The last sync that failed, unless one has been acknowledged since: the system's number of
     /// the error, and when, in seconds since 1970. From 1.1 on.

@@ -428,6 +428,12 @@ impl Attachment {
         Ok(())
     }
 
+    /// Whether nobody stands behind this owner.
+    pub(crate) fn is_free(&self, owner: Owner) -> bool {
+        let word = self.table.load(Self::word_of(owner - 1), Ordering::Acquire);
+        word == Word::Free as u64
+    }
+
     /// Transaction words that are none, with their entries.
     pub(crate) fn strange_words(&self) -> Vec<(u16, u64)> {
         (0..TABLE_ENTRIES)

@@ -13,6 +13,15 @@ use crate::location;
 use crate::process::{self, Opener};
 use crate::protocol::Memory;
 
+/// When a file was superseded, in its lower half, with its complement.
+fn superseded_word(seconds: u32) -> u64 {
+    u64::from(seconds) | u64::from(!seconds) << 32
+}
+
+fn is_superseded(word: u64) -> bool {
+    word == superseded_word(word as u32)
+}
+
 impl Attachment {
     /// Whether the file has a name by which others can find it.
     pub(crate) fn has_name(&self) -> bool {
@@ -22,14 +31,24 @@ impl Attachment {
 
     /// Whether a compaction has put a new file in this one's place.
     pub(crate) fn is_superseded(&self) -> bool {
+        self.header.minor >= 1 && is_superseded(self.superseded())
+    }
+
+    fn superseded(&self) -> u64 {
         // Relaxed: it is said once, and for ever.
-        self.header.minor >= 1 && self.live.load(live::SUPERSEDED, Ordering::Relaxed) != 0
+        self.live.load(live::SUPERSEDED, Ordering::Relaxed)
+    }
+
+    /// Whether the word that says so says neither yes nor no: a flipped bit must not make a store
+    /// one that nobody can open.
+    pub(crate) fn has_strange_superseded(&self) -> bool {
+        self.header.minor >= 1 && self.superseded() != 0 && !self.is_superseded()
     }
 
     /// Says so, or that it is not.
     pub(crate) fn set_superseded(&self, superseded: bool) {
         if self.header.minor >= 1 && self.is_superseded() != superseded {
-            let when = if superseded { seconds_since_1970().max(1) } else { 0 };
+            let when = if superseded { superseded_word(seconds_since_1970() as u32) } else { 0 };
             self.live.store(live::SUPERSEDED, when, Ordering::Relaxed);
         }
     }

@@ -20,8 +20,8 @@ use crate::space::Definition;
 /// A slot's counterpart in the new store.
 struct Twin {
     name: String,
-    /// Of a text, or bytes.
-    capacity: Option<usize>,
+    /// Of a text, or bytes; and whether it is text.
+    capacity: Option<(usize, bool)>,
     /// Of the slot itself, if that is a buffer.
     elements: Option<ElementRegion>,
     content_len: usize,
@@ -102,7 +102,8 @@ impl cut::Copier for Copying<'_> {
             };
             let (twin, _) = directory::define(to, &mut Patience::new(*timeout), &definition)?;
             let capacity = match descriptor.slot_type {
-                SlotType::Text(capacity) | SlotType::Bytes(capacity) => Some(capacity),
+                SlotType::Text(capacity) => Some((capacity, true)),
+                SlotType::Bytes(capacity) => Some((capacity, false)),
                 _ => None,
             };
             twins.push(Twin {
@@ -176,21 +177,28 @@ impl Twin {
         if whole { tag } else { UNKNOWN }
     }
 
-    /// An error if the copy is longer than its slot can hold: the slot is damaged, and a copy
-    /// would pass for one that is not.
+    /// An error if the copy is longer than its slot can hold, or no text: the slot is damaged, and
+    /// a copy would pass for one that is not.
     fn check_length(&self, from: &Attachment) -> Result<()> {
-        let (Some(capacity), Form::Areas(areas)) = (self.capacity, self.to_form) else {
+        let (Some((capacity, is_text)), Form::Areas(areas)) = (self.capacity, self.to_form) else {
             return Ok(());
         };
         let control = self.to.control(Relaxed);
-        let mut len = [0; TEXT_LEN];
-        self.to.read(areas.of(control.version()), 0, &mut len);
-        let len = u64::from_le_bytes(len);
-        if len <= capacity as u64 || control.owner() == REMOVED {
+        if control.owner() == REMOVED {
             return Ok(());
         }
-        let what = format!("its length is {len}, and its capacity {capacity}; store it anew");
-        Err(Error::corrupt(&from.path, what).of_slot(&self.name))
+        let mut content = vec![0; TEXT_LEN + capacity];
+        self.to.read(areas.of(control.version()), 0, &mut content);
+        let (len, text) = content.split_at(TEXT_LEN);
+        let len = len.iter().rev().fold(0, |len, byte| len << 8 | u64::from(*byte));
+        let damaged = |what| Err(Error::corrupt(&from.path, what).of_slot(&self.name));
+        if len > capacity as u64 {
+            damaged(format!("its length is {len}, and its capacity {capacity}; store it anew"))
+        } else if is_text && std::str::from_utf8(&text[..len as usize]).is_err() {
+            damaged("it is not UTF-8; store it anew".to_owned())
+        } else {
+            Ok(())
+        }
     }
 
     /// Copies the content of the slot, if that is a buffer, as it stands.

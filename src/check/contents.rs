@@ -1,6 +1,5 @@
 //! Holding what is in memory against what the last sync saved.
 
-use std::fmt::Write;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Acquire;
@@ -30,7 +29,8 @@ pub(super) fn compare(attachment: &Attachment, record: &Record, check: &mut Chec
         let what = format!("the directory has {count} lines, and the last sync {}", record.lines);
         check.note(None, what);
     }
-    let mut comparison = Comparison { attachment, record, sum: 0, changed: Vec::new(), small: None };
+    let mut comparison =
+        Comparison { attachment, record, sum: 0, changed: Vec::new(), small: None };
     let saved = match copies::directory_of(attachment, record) {
         Ok(saved) => saved,
         Err(error) => return check.note_error(error),
@@ -65,26 +65,18 @@ pub(super) fn compare(attachment: &Attachment, record: &Record, check: &mut Chec
         error_text(error)?;
     }
     if !comparison.changed.is_empty() {
-        let what = "changed since the last sync, so that there is no checksum of their contents yet";
-        check.unverified.push(list(&comparison.changed, what));
+        let what = "contents that have changed since the last sync: they have no checksum yet";
+        check.unverified.push(list(what, &comparison.changed));
     }
     Ok(())
 }
 
 /// Says this of these slots: how many they are, and the names of the first of them.
-pub(super) fn list(names: &[String], what: &str) -> String {
-    let mut line = match names.len() {
-        1 => "1 slot ".to_owned(),
-        many => format!("{many} slots "),
-    };
-    let _ = write!(line, "{what}: ");
-    for (number, name) in names.iter().take(NAMED).enumerate() {
-        let _ = write!(line, "{}{name:?}", if number == 0 { "" } else { ", " });
-    }
-    if names.len() > NAMED {
-        line.push_str(", ...");
-    }
-    line
+pub(super) fn list(what: &str, names: &[String]) -> String {
+    let slots = if names.len() == 1 { "slot" } else { "slots" };
+    let named: Vec<String> = names.iter().take(NAMED).map(|name| format!("{name:?}")).collect();
+    let more = if names.len() > NAMED { ", ..." } else { "" };
+    format!("{what} ({} {slots}: {}{more})", names.len(), named.join(", "))
 }
 
 struct Comparison<'a> {
@@ -130,9 +122,9 @@ impl Comparison<'_> {
         let heads = parts.iter().filter_map(|(place, choice)| place.read_head(disk, *choice).ok());
         let tag = heads.map(|head| head.tag).max().unwrap_or(0);
         let buffer = memory.as_ref().ok().and_then(|memory| elements(descriptor, memory));
-        let compared = memory
-            .as_ref()
-            .is_ok_and(|memory| self.has_version(memory, tag, descriptor, check) || buffer.is_some());
+        let compared = memory.as_ref().is_ok_and(|memory| {
+            self.has_version(memory, tag, descriptor, check) || buffer.is_some()
+        });
         let (mut whole, mut spoiled, mut differs) = (true, false, false);
         for (part, (place, choice)) in (0..).zip(&parts) {
             let Some(copy) = self.read(place, *choice, name, check)? else {
@@ -224,10 +216,7 @@ impl Comparison<'_> {
 }
 
 /// The elements of a buffer, which may have changed without a new version.
-fn elements(
-    descriptor: &Descriptor,
-    memory: &AnyMemory<Arc<Map>>,
-) -> Option<ElementRegion> {
+fn elements(descriptor: &Descriptor, memory: &AnyMemory<Arc<Map>>) -> Option<ElementRegion> {
     let is_there = memory.control(Acquire).owner() != REMOVED;
     match memory {
         AnyMemory::Areas(region, _) if is_there => cut::elements(descriptor, region),

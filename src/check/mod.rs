@@ -72,8 +72,8 @@ pub(crate) fn check(
         check.note(None, "the word that says whether it was compacted says neither yes nor no");
     }
     if !structure.busy.is_empty() {
-        let what = "locked or updated all the time, so that only its current area was looked at";
-        check.unverified.push(contents::list(&structure.busy, what));
+        let what = "areas that are not current, of slots that others had locked";
+        check.unverified.push(contents::list(what, &structure.busy));
     }
     if attachment.header.flags & FLAG_NO_CHECKPOINT == 0 {
         check_checkpoint(attachment, timeout, &mut check)?;
@@ -166,12 +166,7 @@ impl<'a> Structure<'a> {
     }
 
     /// Whether the name leads to this slot, and to no other.
-    fn check_name(
-        &self,
-        descriptor: &Descriptor,
-        memory: &AnyMemory<Arc<Map>>,
-        check: &mut Check,
-    ) {
+    fn check_name(&self, descriptor: &Descriptor, memory: &AnyMemory<Arc<Map>>, check: &mut Check) {
         if is_removed(memory) {
             return;
         }
@@ -201,7 +196,10 @@ impl<'a> Structure<'a> {
         let len = disk.length().map_err(cannot)?;
         // The file grows before the ends move.
         if ends.live.max(ends.copies) > len || ends.runs > len.next_multiple_of(RUN) {
-            check.note(None, format!("the file has {len} bytes, and the allocation ends at {ends:?}"));
+            check.note(
+                None,
+                format!("the file has {len} bytes, and the allocation ends at {ends:?}"),
+            );
         }
         Ok(())
     }
@@ -262,10 +260,13 @@ fn check_text(
     memory: &AnyMemory<Arc<Map>>,
     check: &mut Check,
 ) {
-    let (capacity, AnyMemory::Areas(region, areas)) = (match descriptor.slot_type {
-        SlotType::Text(capacity) | SlotType::Bytes(capacity) => capacity,
-        _ => return,
-    }, memory) else {
+    let (capacity, AnyMemory::Areas(region, areas)) = (
+        match descriptor.slot_type {
+            SlotType::Text(capacity) | SlotType::Bytes(capacity) => capacity,
+            _ => return,
+        },
+        memory,
+    ) else {
         return;
     };
     if is_removed(memory) {

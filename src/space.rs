@@ -59,8 +59,9 @@ pub(crate) fn ends(attachment: &Attachment) -> Result<Ends> {
 fn are_sound(ends: &Ends, header: &Header) -> bool {
     let first = header.regions.runs;
     let runs = first..=header.max_size.next_multiple_of(RUN);
-    let inside =
-        |end: u64, of: u64| end == 0 || (first..=ends.runs).contains(&end) && end % of == 0;
+    let inside = |end: u64, of: u64| {
+        end == 0 || (first..=ends.runs).contains(&end) && end.is_multiple_of(of)
+    };
     runs.contains(&ends.runs)
         && ends.runs.is_multiple_of(RUN)
         && inside(ends.live, 64)

@@ -41,9 +41,10 @@ pub(crate) trait Disk: std::fmt::Debug + Send + Sync {
         sys::punch(self.file(), at, len)
     }
 
-    /// Makes the range zeros in blocks of its own, without reading what is there.
-    fn zero(&self, at: u64, len: u64) -> io::Result<()> {
-        sys::zero(self.file(), at, len)
+    /// Makes the range zeros in blocks of its own, without reading what is there. Calls `progress`
+    /// now and then, if it takes long.
+    fn zero(&self, at: u64, len: u64, progress: &mut dyn FnMut()) -> io::Result<()> {
+        sys::zero(self.file(), at, len, progress)
     }
 
     /// Gives what stands in the range blocks of its own, where it shares them with a copy of

@@ -147,10 +147,9 @@ impl Part {
     /// Whether it still has the lock that it has taken, or the guard under which it is, if its
     /// thread has its entry. (A guard that was dropped since took its lock with it.)
     #[inline]
-    pub(crate) fn is_held(&self, attachment: &Attachment) -> bool {
+    pub(crate) fn is_held(&self, memory: &AnyMemory<&Map>, attachment: &Attachment) -> bool {
         // Relaxed: it is this thread that has stored it, if it has the lock.
-        let control = || self.memory(&attachment.map).control(Relaxed);
-        self.lock.as_ref().is_some_and(|lock| lock.is_at(control()))
+        self.lock.as_ref().is_some_and(|lock| lock.is_at(memory.control(Relaxed)))
             && self.under_guard.is_none_or(|number| attachment.is_under_guard(self.place, number))
     }
 

@@ -88,7 +88,7 @@ pub(crate) fn restore_last_sync(attachment: &Attachment) -> Result<Recovery> {
         }
         // Without it nothing of the live area can be found: it is as one that was lost.
         let live_header = attachment.header.regions.live_header;
-        let zeroed = attachment.disk().zero(live_header, GRANULE);
+        let zeroed = attachment.disk().zero(live_header, GRANULE, &mut || {});
         zeroed.map_err(|e| cannot_restore(attachment, e))?;
     }
     let recovery = if attachment.header.flags & FLAG_NO_CHECKPOINT != 0 {

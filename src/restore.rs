@@ -121,7 +121,8 @@ impl<'a> Restore<'a> {
         for (at, len) in structure.into_iter().chain(granules(slots)) {
             for (from, len) in commit::parts(len) {
                 space::allocate(attachment, at + from, at + from + len)?;
-                disk.zero(at + from, len).map_err(|e| space::no_space(attachment, len, e))?;
+                disk.zero(at + from, len, &mut || attachment.note_progress())
+                    .map_err(|e| space::no_space(attachment, len, e))?;
                 attachment.note_progress();
             }
         }

@@ -154,8 +154,14 @@ pub(crate) fn write_out(
 }
 
 /// Makes this range zeros in blocks of its own, without reading what is there: a block that
-/// cannot be read can be used again after it. Where the file system cannot, writes zeros.
-pub(crate) fn zero(file: &File, offset: u64, len: u64) -> io::Result<()> {
+/// cannot be read can be used again after it. Where the file system cannot, writes zeros, and calls
+/// `progress` after each page.
+pub(crate) fn zero(
+    file: &File,
+    offset: u64,
+    len: u64,
+    progress: &mut dyn FnMut(),
+) -> io::Result<()> {
     let mode = libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE;
     let (at, count) = (offset.cast_signed(), len.cast_signed());
     // SAFETY: fallocate touches no memory of ours; the descriptor is open, as `file` is.
@@ -168,6 +174,7 @@ pub(crate) fn zero(file: &File, offset: u64, len: u64) -> io::Result<()> {
     // write all of such a piece back when a byte of it changes.
     for at in (offset..offset + len).step_by(4096) {
         write_at(file, &[0; 4096][..(offset + len - at).min(4096) as usize], at)?;
+        progress();
     }
     Ok(())
 }

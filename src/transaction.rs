@@ -308,16 +308,19 @@ impl Transaction {
         // The entry is the same for all.
         let owner = self.parts.first().and_then(Part::owner);
         let has_entry = owner.is_none_or(|owner| attachment.is_me(owner)) && !self.is_of_parent();
-        let is_held = |part: &Part| has_entry && part.is_held(attachment);
-        if let Some(part) = self.parts.iter().find(|part| !is_held(part)) {
+        let memories: Vec<_> = self.parts.iter().map(|part| part.memory(&attachment.map)).collect();
+        let mut parts = self.parts.iter().zip(&memories);
+        if let Some((part, _)) =
+            parts.find(|(part, memory)| !has_entry || !part.is_held(memory, attachment))
+        {
             return Err(part.explain(attachment, Failure::Evicted, &self.patience));
         }
-        let written: Vec<_> = self.parts.iter_mut().filter(|part| part.is_written()).collect();
-        let Some(first) = written.first().map(|part| part.line) else {
+        let Some(first) = self.parts.iter().find(|part| part.is_written()).map(|part| part.line)
+        else {
             return Ok(());
         };
-        let memories: Vec<_> = written.iter().map(|part| part.memory(&attachment.map)).collect();
-        let changes = written.into_iter().zip(&memories).map(|(part, memory)| {
+        let written = self.parts.iter_mut().zip(&memories).filter(|(part, _)| part.is_written());
+        let changes = written.map(|(part, memory)| {
             let lock = part.lock.take().expect("what was written is locked");
             (lock.resume(memory, attachment), part.change())
         });

@@ -193,7 +193,7 @@ with x.lock():
     assert child.stdout is not None
     assert child.stdout.readline() == "held\n"
     child.send_signal(signal.SIGSTOP)
-    with pytest.raises(slotfile.LockTimeout, match=f"process {child.pid}"):
+    with pytest.raises(slotfile.LockTimeout, match=f"pid {child.pid}"):
         value.add(1)
     assert value.value == 0
     child.send_signal(signal.SIGCONT)

@@ -482,7 +482,7 @@ impl disk::Disk for Disk {
         Ok(())
     }
 
-    fn zero(&self, at: u64, len: u64) -> io::Result<()> {
+    fn zero(&self, at: u64, len: u64, _: &mut dyn FnMut()) -> io::Result<()> {
         self.punch(at, len)
     }
 

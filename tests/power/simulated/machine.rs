@@ -29,7 +29,7 @@ pub(crate) type State = BTreeMap<String, Vec<u64>>;
 pub(crate) const NAMES: [&str; 8] = ["v0", "v1", "v2", "s0", "s1", "l0", "l1", "two"];
 
 /// Elements of an array of this name; 0: a value.
-fn len(name: &str) -> usize {
+pub(super) fn len(name: &str) -> usize {
     match name.as_bytes()[0] {
         b'v' => 0,
         b's' => 20,

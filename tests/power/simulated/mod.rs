@@ -16,8 +16,9 @@ use std::time::Instant;
 use history::Counts;
 use scripts::{
     a_dropped_sync_stays_dropped, a_flipped_bit_is_not_synced, a_lost_write_is_made_good,
-    a_lost_write_is_refused, a_record_that_nobody_acknowledged_is_flushed, rot,
-    the_length_of_the_file_may_lag, what_cannot_be_read_is_not_there,
+    a_lost_write_is_refused, a_record_that_nobody_acknowledged_is_flushed,
+    a_slot_defined_after_a_restart_is_zero, rot, the_length_of_the_file_may_lag,
+    what_cannot_be_read_is_not_there,
 };
 
 use crate::mutant::{Mutant, plant};
@@ -83,11 +84,17 @@ fn find(mutant: Mutant) -> Result<(), String> {
         Mutant::SumNotCompared => a_lost_write_is_made_good(),
         Mutant::FlippedBitCopied => a_flipped_bit_is_not_synced(),
         Mutant::UnreadableFails => what_cannot_be_read_is_not_there(),
+        Mutant::LeavesWhatIsBeyond => a_slot_defined_after_a_restart_is_zero(),
         Mutant::ShortReadFails => the_length_of_the_file_may_lag(),
         _ => {
             (0..3_000).try_for_each(|seed| history::run(seed).1.map_err(|e| format!("{seed}: {e}")))
         }
     }
+}
+
+#[test]
+fn row_20_what_a_dropped_sync_has_defined_leaves_nothing() {
+    a_slot_defined_after_a_restart_is_zero().unwrap();
 }
 
 #[test]

@@ -308,13 +308,13 @@ def test_watching(store: slotfile.Store) -> None:
     watch = store.watch("arm/*", timeout=HANG)
     store["leg"].add(1)
     a.add(1)
-    assert next(watch) == ("arm/a", 1, 6)
+    assert next(watch) == ("arm/a", 1, 6, False)
     frame[1] = 7
     frame.notify()
     change = next(watch)
     assert (change.name, change.content.tolist()) == ("arm/frame", [0, 7])
     pid = in_child(lambda: store.text("arm/new", 9, "text"))
-    assert next(watch) == ("arm/new", 0, "text")
+    assert next(watch) == ("arm/new", 0, "text", False)
     assert join(pid) == 0
     assert list(store.watch(timeout=0.02)) == []
     with pytest.raises(slotfile.Invalid):

@@ -31,8 +31,9 @@ def test_modes(path: pathlib.Path) -> None:
         slotfile.open(path, "x")
     with slotfile.open(path, "r+") as store:
         store.value("x", int).add(1)
-        with pytest.raises(slotfile.NotFound, match="did you mean .x.") as caught:
-            store.value("xx", int)
+        store.value("hits", int)
+        with pytest.raises(slotfile.NotFound, match="did you mean .hits.") as caught:
+            store.value("hit", int)
         assert isinstance(caught.value, KeyError)
     with slotfile.open(path, "r") as store:
         x = store.value("x", int)
@@ -45,7 +46,7 @@ def test_modes(path: pathlib.Path) -> None:
             assert isinstance(refused.value, PermissionError)
     with slotfile.open(str(path)) as store:
         store.value("y", int)
-        assert list(store) == ["x", "y"]
+        assert list(store) == ["x", "hits", "y"]
 
 
 def test_options(path: pathlib.Path) -> None:
@@ -232,7 +233,7 @@ def test_a_copy_of_the_file_is_as_of_the_last_sync(path: pathlib.Path, tmp_path:
 def test_info_check_and_recovery(store: slotfile.Store, path: pathlib.Path) -> None:
     store.array("a", float, 10)[0] = 1
     info = store.info()
-    assert info.path == str(path) and info.slots == 1 and info.format == (1, 0)
+    assert info.path == str(path) and info.slots == 1 and info.format == (1, 1)
     assert info.size == path.stat().st_size
     assert [opener.pid for opener in info.open_by] == [os.getpid()]
     store.sync()

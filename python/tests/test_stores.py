@@ -27,11 +27,11 @@ def test_modes(path: pathlib.Path) -> None:
     assert not path.exists()
     with slotfile.open(path, "x") as store:
         store.value("x", int).value = 5
+        store.value("hits", int)
     with pytest.raises(FileExistsError):
         slotfile.open(path, "x")
     with slotfile.open(path, "r+") as store:
         store.value("x", int).add(1)
-        store.value("hits", int)
         with pytest.raises(slotfile.NotFound, match="did you mean .hits.") as caught:
             store.value("hit", int)
         assert isinstance(caught.value, KeyError)

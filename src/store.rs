@@ -352,7 +352,7 @@ impl Store {
     /// Whether the file is not what its path leads to any more: it was deleted, moved or
     /// replaced, by `rm`, `mv`, an editor or a restored backup. This store goes on with the file
     /// that it has, but those who open the path do not find what is stored in it.
-    /// [`Info::detached`] says how.
+    /// [`Info::detached`](crate::Info::detached) says how.
     ///
     /// False also where it cannot be told, and for a [temporary](Store::temporary) store.
     ///

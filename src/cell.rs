@@ -15,7 +15,7 @@ use std::time::Duration;
 use portable_atomic::AtomicU128;
 
 use crate::map::{KeepsMapped, Map, Region, spin};
-use crate::protocol::{CONTROL, Cell, Control, Memory, VALUE};
+use crate::protocol::{CONTROL, Cell, Control, Memory, Sleepers, VALUE};
 
 /// Whether this processor has what a cell needs.
 pub(crate) fn is_supported() -> bool {
@@ -144,12 +144,20 @@ impl<K: KeepsMapped> Memory for CellRegion<K> {
         spin(|| self.cell().control.same(seen))
     }
 
-    fn wait(&self, seen: Control, limit: Duration) {
-        self.0.wait(seen, limit);
+    fn sleep(&self, seen: Control, who: Sleepers, limit: Duration) -> bool {
+        self.0.sleep(seen, who, limit)
     }
 
-    fn wake(&self) {
-        self.0.wake();
+    fn wake(&self, who: Sleepers, all: bool) -> bool {
+        self.0.wake(who, all)
+    }
+
+    fn has_lock_bit(&self) -> bool {
+        self.0.has_lock_bit()
+    }
+
+    fn place(&self) -> usize {
+        self.0.place()
     }
 }
 

@@ -318,7 +318,7 @@ pub(crate) fn define<'a>(
 ) -> Result<(Found<'a>, bool)> {
     attachment.check_writable()?;
     let lock = attachment.live.part(live::DIRECTORY_LOCK, 2);
-    let _held = lock_directory(attachment, &lock, patience)?;
+    let held = lock_directory(attachment, &lock, patience)?;
     let (found, vacant) = probe(attachment, definition.name)?;
     if let Some(found) = found {
         return Ok((found, false));
@@ -375,6 +375,8 @@ pub(crate) fn define<'a>(
     survey.add(&descriptor);
     // Known only now: had anything failed, another one would have come to its line.
     let entry = attachment.known.get(count, || Ok(descriptor))?;
+    // A new version of the lock wakes those who wait for a definition.
+    let _ = held.notify();
     Ok((Found { line: count, entry, region: entry_region(attachment, entry)? }, true))
 }
 

@@ -5,6 +5,8 @@
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
+use crate::protocol::Sleepers;
+
 /// A word to sleep on, and what it is expected to be.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Word {
@@ -18,46 +20,56 @@ pub(crate) const MOST_WORDS: usize = 128;
 /// How long to sleep before looking again where the kernel cannot wait for what is awaited.
 pub(crate) const SHORT_SLEEP: Duration = Duration::from_millis(1);
 
-/// Sleeps while `word` is `expected`, at most `limit`. May return early.
-pub(crate) fn wait(word: *const AtomicU32, expected: u32, limit: Duration) {
-    let limit = libc::timespec {
-        tv_sec: libc::time_t::try_from(limit.as_secs()).unwrap_or(libc::time_t::MAX),
-        tv_nsec: limit.subsec_nanos().into(),
-    };
+/// Sleeps while `word` is `expected`, at most `limit`, as one of `who`; whether it ended
+/// before. May return early.
+pub(crate) fn wait(word: *const AtomicU32, expected: u32, who: Sleepers, limit: Duration) -> bool {
+    let until = time_in(limit);
+    let (wait, bits) = (libc::FUTEX_WAIT_BITSET, who.bits());
+    let second: *const AtomicU32 = std::ptr::null();
     // SAFETY: the kernel reads the word at this address itself, and returns EFAULT where
-    // nothing is mapped; `limit` lives on this stack. Without FUTEX_PRIVATE_FLAG, which
-    // would hide the waiter from other processes. The limit is on the monotonic clock.
-    unsafe {
-        libc::syscall(libc::SYS_futex, word, libc::FUTEX_WAIT, expected, &raw const limit);
-    }
+    // nothing is mapped; `until` lives on this stack. Without FUTEX_PRIVATE_FLAG, which
+    // would hide the waiter from other processes. The time is on the monotonic clock.
+    let slept = unsafe {
+        libc::syscall(libc::SYS_futex, word, wait, expected, &raw const until, second, bits) >= 0
+    };
+    slept || std::io::Error::last_os_error().raw_os_error() != Some(libc::ETIMEDOUT)
 }
 
-/// Wakes all who sleep on `word`.
-pub(crate) fn wake_all(word: *const AtomicU32) {
+/// Wakes at most so many of `who` who sleep on `word`; whether there was one. (Who sleeps on
+/// several words is one of all.)
+pub(crate) fn wake(word: *const AtomicU32, who: Sleepers, most: i32) -> bool {
+    let none: *const libc::timespec = std::ptr::null();
+    let second: *const AtomicU32 = std::ptr::null();
+    let (wake, bits) = (libc::FUTEX_WAKE_BITSET, who.bits());
     // SAFETY: the kernel uses the address only to find who sleeps there.
-    unsafe {
-        libc::syscall(libc::SYS_futex, word, libc::FUTEX_WAKE, i32::MAX);
-    }
+    unsafe { libc::syscall(libc::SYS_futex, word, wake, most, none, second, bits) > 0 }
+}
+
+/// The monotonic clock, so long from now.
+fn time_in(limit: Duration) -> libc::timespec {
+    let mut until = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: fills the struct on this stack.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut until) };
+    let nanos = until.tv_nsec + libc::c_long::from(limit.subsec_nanos().cast_signed());
+    let secs = libc::time_t::try_from(limit.as_secs()).unwrap_or(libc::time_t::MAX);
+    until.tv_sec = until.tv_sec.saturating_add(secs).saturating_add(nanos / NANOS);
+    until.tv_nsec = nanos % NANOS;
+    until
 }
 
 /// Sleeps while all these words, [`MOST_WORDS`] or fewer, are as expected, at most `limit`.
 /// May return early; on kernels before 5.16, always after [`SHORT_SLEEP`].
 pub(crate) fn wait_any(words: &[Word], limit: Duration) {
     if let [word] = words {
-        return wait(word.at, word.expected, limit);
+        wait(word.at, word.expected, Sleepers::CHANGE, limit);
+        return;
     }
     let waiters: Vec<Waiter> = words.iter().map(Waiter::new).collect();
-    let mut until = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: fills the struct on this stack. The kernel reads the words at these addresses
-    // itself, and returns EFAULT where nothing is mapped; list and time live until it returns.
+    let until = time_in(limit);
+    let (first, count, clock) = (waiters.as_ptr(), waiters.len(), libc::CLOCK_MONOTONIC);
+    // SAFETY: the kernel reads the words at these addresses itself, and returns EFAULT where
+    // nothing is mapped; list and time live until it returns.
     let slept = unsafe {
-        libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut until);
-        let nanos = until.tv_nsec + libc::c_long::from(limit.subsec_nanos().cast_signed());
-        let secs = libc::time_t::try_from(limit.as_secs()).unwrap_or(libc::time_t::MAX);
-        until.tv_sec = until.tv_sec.saturating_add(secs).saturating_add(nanos / NANOS);
-        until.tv_nsec = nanos % NANOS;
-        let (first, count) = (waiters.as_ptr(), waiters.len());
-        let clock = libc::CLOCK_MONOTONIC;
         libc::syscall(libc::SYS_futex_waitv, first, count, 0, &raw const until, clock) >= 0
     };
     let error = std::io::Error::last_os_error().raw_os_error();

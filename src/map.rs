@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::copy::{self, Atomic, WORD};
 use crate::disk::{Disk, Range};
 use crate::futex;
-use crate::protocol::{CONTROL, Cell, Control, Memory};
+use crate::protocol::{CONTROL, Cell, Control, Memory, Sleepers};
 use crate::reserved::Reserved;
 use crate::store_file::StoreFile;
 use crate::sys;
@@ -29,6 +29,8 @@ pub(crate) struct Map {
     file: StoreFile,
     /// How long the file is known to be, at least.
     known: AtomicU64,
+    /// Whether L may be set in control words: not in a store of format 1.0.
+    has_lock_bit: bool,
 }
 
 /// Why a part of the file cannot be had.
@@ -51,7 +53,12 @@ impl Map {
     pub(crate) fn new(file: StoreFile, writable: bool, most: u64) -> io::Result<Map> {
         let len = file.metadata()?.len();
         let raw = Reserved::new(&file.open_apart()?, writable, len, most)?;
-        Ok(Map { raw, most, file, known: AtomicU64::new(len) })
+        Ok(Map { raw, most, file, known: AtomicU64::new(len), has_lock_bit: false })
+    }
+
+    /// It is of a store of this minor version.
+    pub(crate) fn set_minor(&mut self, minor: u32) {
+        self.has_lock_bit = minor >= 1;
     }
 
     pub(crate) fn file(&self) -> &StoreFile {
@@ -381,12 +388,20 @@ impl<K: KeepsMapped> Memory for Region<K> {
         spin(|| self.control(Ordering::Relaxed).same(seen))
     }
 
-    fn wait(&self, seen: Control, limit: Duration) {
-        futex::wait(self.futex(), seen.futex_word(), limit);
+    fn sleep(&self, seen: Control, who: Sleepers, limit: Duration) -> bool {
+        futex::wait(self.futex(), seen.futex_word(), who, limit)
     }
 
-    fn wake(&self) {
-        futex::wake_all(self.futex());
+    fn wake(&self, who: Sleepers, all: bool) -> bool {
+        futex::wake(self.futex(), who, if all { i32::MAX } else { 1 })
+    }
+
+    fn has_lock_bit(&self) -> bool {
+        self.keeper.map().has_lock_bit
+    }
+
+    fn place(&self) -> usize {
+        self.start.addr()
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::cell::CellRegion;
 use crate::map::{KeepsMapped, Region};
-use crate::protocol::{Areas, Cell, Control, Form, Memory};
+use crate::protocol::{Areas, Cell, Control, Form, Memory, Sleepers};
 
 /// A slot's memory, of the kind that its form needs.
 #[derive(Clone, Debug)]
@@ -104,12 +104,22 @@ impl<K: KeepsMapped> Memory for AnyMemory<K> {
     }
 
     #[inline]
-    fn wait(&self, seen: Control, limit: Duration) {
-        either!(self, memory => memory.wait(seen, limit));
+    fn sleep(&self, seen: Control, who: Sleepers, limit: Duration) -> bool {
+        either!(self, memory => memory.sleep(seen, who, limit))
     }
 
     #[inline]
-    fn wake(&self) {
-        either!(self, memory => memory.wake());
+    fn wake(&self, who: Sleepers, all: bool) -> bool {
+        either!(self, memory => memory.wake(who, all))
+    }
+
+    #[inline]
+    fn has_lock_bit(&self) -> bool {
+        either!(self, memory => memory.has_lock_bit())
+    }
+
+    #[inline]
+    fn place(&self) -> usize {
+        either!(self, memory => memory.place())
     }
 }

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::fork::{self, PerProcess};
 use crate::futex::{self, MOST_WORDS, SHORT_SLEEP};
 use crate::map::Region;
-use crate::protocol::{Control, LONGEST_SLEEP};
+use crate::protocol::{Control, LONGEST_SLEEP, Sleepers};
 use crate::wait::Awaited;
 
 static REACTOR: PerProcess<Reactor> = PerProcess::at_load(Reactor::new());
@@ -64,7 +64,7 @@ impl Registration {
         drop(state);
         // Release: who sees the news finds the task.
         reactor.news.fetch_add(1, Ordering::Release);
-        futex::wake_all(&raw const reactor.news);
+        futex::wake(&raw const reactor.news, Sleepers::CHANGE, 1);
         Ok(Registration { id, fork_generation, woken })
     }
 

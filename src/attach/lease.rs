@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Weak;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use super::Attachment;
 use crate::error::{Error, Result};
@@ -138,6 +139,25 @@ fn end_loans() {
 fn next_number() -> Number {
     NUMBERS.set(NUMBERS.get() + 1);
     NUMBERS.get()
+}
+
+/// How long a thread may take a lock again and again, for which others wait: long beside what it
+/// costs to wake them.
+const TURN: Duration = Duration::from_millis(1);
+
+thread_local! {
+    /// Which lock this thread has waited for last, and since when it has had it.
+    static LAST_TURN: Cell<Option<(usize, Instant)>> = const { Cell::new(None) };
+}
+
+/// This thread, having waited for it, has the lock of the slot that is at this address.
+pub(super) fn begin_turn(place: usize) {
+    LAST_TURN.set(Some((place, Instant::now())));
+}
+
+/// Whether it has had its turn. Of several locks by turns, it is always over.
+pub(super) fn is_turn_over(place: usize) -> bool {
+    LAST_TURN.get().is_none_or(|(of, began)| of != place || began.elapsed() >= TURN)
 }
 
 /// The owner number that the calling thread has in this store, if it has an entry.

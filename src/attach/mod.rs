@@ -141,12 +141,13 @@ impl Attachment {
     /// of it until [`Attachment::announce`].
     pub(crate) fn new(
         path: PathBuf,
-        map: Map,
+        mut map: Map,
         header: Header,
         writable: bool,
         settle_all: fn(&Attachment, Owner) -> Result<()>,
     ) -> Result<Arc<Attachment>> {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+        map.set_minor(header.minor);
         let map = Arc::new(map);
         let r = &header.regions;
         let region =
@@ -583,6 +584,15 @@ impl Peers for Attachment {
 
     fn has_given_up(&self) {
         lease::has_given_up();
+    }
+
+    fn begin_turn(&self, place: usize) {
+        lease::begin_turn(place);
+    }
+
+    fn is_turn_over(&self, place: usize) -> bool {
+        lease::is_turn_over(place)
+    }
     }
 }
 

@@ -7,8 +7,10 @@ use std::fmt;
 /// | bits | meaning |
 /// | --- | --- |
 /// | 0 | T: the slot is in a transaction that is being committed |
-/// | 1 | W: somebody waits; whoever clears it wakes all |
-/// | 2 to 16 | owner: process-table entry + 1, 0 = free, 32,767 = removed for ever; 8,192 more: it only reads |
+/// | 1 | W: somebody waits for a change; whoever clears it wakes all of those |
+/// | 2 to 15 | owner: process-table entry + 1, 0 = free; 8,192 more: it only reads |
+/// | 16 | L: somebody waits for the lock; whoever clears it wakes one of those |
+/// | 2 to 16 | all set: removed for ever |
 /// | 17 to 63 | version, counted modulo 2^47; its low bits lie in the futex word |
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Control(u64);
@@ -19,7 +21,7 @@ pub(crate) type Owner = u16;
 /// The owner of a slot that is not locked.
 pub(crate) const FREE: Owner = 0;
 /// The owner of a removed slot: it is never buried, so no lock is ever taken again.
-pub(crate) const REMOVED: Owner = (1 << OWNER_BITS) - 1;
+pub(crate) const REMOVED: Owner = (1 << OWNER_BITS) - 1; // L is part of it
 
 /// What is added to an owner that only reads.
 const READS: Owner = 1 << 13;
@@ -29,6 +31,7 @@ const W: u64 = 1 << 1;
 const OWNER_SHIFT: u32 = 2;
 const OWNER_BITS: u32 = 15;
 const OWNER: u64 = ((1 << OWNER_BITS) - 1) << OWNER_SHIFT;
+const L: u64 = 1 << (OWNER_SHIFT + OWNER_BITS - 1);
 const VERSION_SHIFT: u32 = OWNER_SHIFT + OWNER_BITS;
 
 impl Control {
@@ -49,8 +52,19 @@ impl Control {
         self.0 >> VERSION_SHIFT
     }
 
+    /// Who has the lock.
     pub(crate) const fn owner(self) -> Owner {
-        ((self.0 & OWNER) >> OWNER_SHIFT) as Owner
+        let l = if self.is_removed() { 0 } else { L };
+        ((self.0 & OWNER & !l) >> OWNER_SHIFT) as Owner
+    }
+
+    pub(crate) const fn is_removed(self) -> bool {
+        self.0 & OWNER == OWNER
+    }
+
+    /// Whether anybody may take the lock: not if it was handed over to one who waits for it.
+    pub(crate) const fn is_free(self) -> bool {
+        self.0 & OWNER == 0
     }
 
     pub(crate) const fn in_transaction(self) -> bool {
@@ -61,6 +75,11 @@ impl Control {
         self.0 & W != 0
     }
 
+    pub(crate) const fn has_lock_waiters(self) -> bool {
+        self.0 & L != 0 && !self.is_removed()
+    }
+
+    /// With this owner, and without L.
     pub(crate) const fn with_owner(self, owner: Owner) -> Control {
         Control(self.0 & !OWNER | (owner as u64) << OWNER_SHIFT)
     }
@@ -93,9 +112,19 @@ impl Control {
         Control(if on { self.0 | W } else { self.0 & !W })
     }
 
-    /// Equal but for W, which anybody may set at any time.
+    /// Of a slot that is not removed.
+    pub(crate) const fn with_lock_waiters(self, on: bool) -> Control {
+        Control(if on { self.0 | L } else { self.0 & !L })
+    }
+
+    /// Without W and L, of a slot that is not removed.
+    pub(crate) const fn quiet(self) -> Control {
+        Control(self.0 & !(W | L))
+    }
+
+    /// Equal but for W and L, which anybody may set at any time.
     pub(crate) const fn same(self, other: Control) -> bool {
-        self.0 | W == other.0 | W
+        self.0 | W | L == other.0 | W | L
     }
 }
 
@@ -103,7 +132,8 @@ impl fmt::Debug for Control {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "v{} owner {}", self.version(), self.owner())?;
         f.write_str(if self.in_transaction() { " T" } else { "" })?;
-        f.write_str(if self.has_waiters() { " W" } else { "" })
+        f.write_str(if self.has_waiters() { " W" } else { "" })?;
+        f.write_str(if self.has_lock_waiters() { " L" } else { "" })
     }
 }
 
@@ -134,6 +164,15 @@ mod tests {
         assert_eq!((c.version(), c.owner()), (5, 3));
         assert!(!c.in_transaction() && c.has_waiters());
         assert!(c.same(c.with_waiters(false)) && !c.same(c.with_owner(4)));
+        let l = c.with_lock_waiters(true);
+        assert_eq!((l.version(), l.owner()), (5, 3));
+        assert!(c.same(l) && l.has_lock_waiters() && !c.has_lock_waiters());
+        assert_eq!(l.quiet(), c.with_waiters(false));
+        // Free for nobody but who waits.
+        let handed_over = c.with_owner(FREE).with_lock_waiters(true);
+        assert!(handed_over.owner() == FREE && !handed_over.is_free());
+        assert!(!c.with_owner(REMOVED).has_lock_waiters());
+        assert_eq!(c.with_owner(REMOVED).bits() >> 2 & 0x7fff, 32_767);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use super::read_lock::wait_for_reader;
+use super::queue::{Waiting, follow, publish, wake};
 use super::{
     Areas, Cell, Control, DRAFT, FREE, Failure, Form, LONGEST_SLEEP, Memory, Owner, Patience,
     Peers, REMOVED, STALE, Word, planted,
@@ -16,7 +16,7 @@ use crate::error::Error;
 pub(crate) struct Held<'a, M: Memory, P: Peers> {
     pub(super) memory: &'a M,
     pub(super) peers: &'a P,
-    /// As it stands while the lock is held, W aside.
+    /// As it stands while the lock is held, without W and L.
     pub(super) control: Control,
     /// Under a guard of this thread, which keeps the lock.
     nested: bool,
@@ -37,8 +37,8 @@ pub(crate) fn lock<'a, M: Memory, P: Peers>(
     // update of an array would take 29 instructions more.
     if let Ok(me) = peers.me() {
         let seen = memory.control(Relaxed);
-        if seen.owner() == FREE
-            && let Some(held) = take(memory, peers, seen, me)
+        if seen.is_free()
+            && let Some(held) = take(memory, peers, seen, me, false)
         {
             return Ok(held);
         }
@@ -66,21 +66,23 @@ fn wait_for_lock<'a, M: Memory, P: Peers>(
     patience: &mut Patience,
 ) -> Result<Held<'a, M, P>, Failure> {
     let me = wait_for_entry(peers, patience)?;
+    let mut waiting = Waiting::new(memory);
     loop {
         let seen = memory.control(Relaxed);
         match seen.owner() {
-            FREE => {
-                if let Some(held) = take(memory, peers, seen, me) {
+            FREE if waiting.may_take(seen) => {
+                if let Some(held) = take(memory, peers, seen, me, waiting.owes(memory)) {
+                    waiting.has_taken(memory, peers);
                     return Ok(held);
                 }
                 // Somebody was faster. That may go on for long.
                 if patience.is_over() && !planted!(NoTimeoutWhileLosing) {
-                    return Err(Failure::Timeout(memory.control(Relaxed).owner()));
+                    return Err(waiting.give_up(memory));
                 }
             }
             REMOVED => return Err(Failure::Removed),
             owner if owner == me => return Err(Failure::Deadlock),
-            _ => wait_for_owner(memory, peers, form, seen, patience)?,
+            _ => waiting.wait(memory, peers, form, seen, patience)?,
         }
     }
 }
@@ -92,62 +94,35 @@ pub(crate) fn try_lock<'a, M: Memory, P: Peers>(
     peers: &'a P,
 ) -> Option<Held<'a, M, P>> {
     let seen = memory.control(Relaxed);
-    if seen.owner() != FREE {
+    if !seen.is_free() {
         peers.has_given_up();
         return None;
     }
     let me = peers.me().ok()?;
-    let held = take(memory, peers, seen, me);
+    let held = take(memory, peers, seen, me, false);
     if held.is_none() {
         peers.has_given_up();
     }
     held
 }
 
+/// `contended`: others may sleep until the lock is free, and L is to say so.
 #[inline]
 fn take<'a, M: Memory, P: Peers>(
     memory: &'a M,
     peers: &'a P,
     seen: Control,
     me: Owner,
+    contended: bool,
 ) -> Option<Held<'a, M, P>> {
-    let control = seen.with_owner(me).with_transaction(false);
+    let taken = seen.with_owner(me).with_transaction(false);
+    let now = taken.with_lock_waiters(contended && !planted!(TakeWithoutL));
     // Acquire: what the last holder stored is seen. A compare-exchange, never a
     // plain store: it goes on with the release sequence of the last commit.
-    memory.swap_control(seen, control, Acquire).ok()?;
+    memory.swap_control(seen, now, Acquire).ok()?;
     peers.has_locked();
-    Some(Held { memory, peers, control, nested: false, fork_generation: peers.fork_generation() })
-}
-
-/// Waits until the control word is no longer `seen`, whose owner is somebody
-/// else; buries that owner if it is dead. May return early.
-pub(super) fn wait_for_owner<M: Memory, P: Peers>(
-    memory: &M,
-    peers: &P,
-    form: Form,
-    seen: Control,
-    patience: &mut Patience,
-) -> Result<(), Failure> {
-    if seen.is_read_lock() && !planted!(ReadersAreWaitedFor) {
-        wait_for_reader(memory, peers, form, seen, patience);
-        return Ok(());
-    }
-    if patience.is_over() {
-        return Err(Failure::Timeout(seen.owner()));
-    }
-    if memory.spin(seen) || bury(memory, peers, form, seen.owner()) {
-        return Ok(());
-    }
-    let Some(sleep) = patience.next_sleep() else {
-        return Err(Failure::Timeout(seen.owner()));
-    };
-    let waiting = seen.with_waiters(true);
-    // Relaxed: W orders nothing; whoever clears it wakes.
-    if seen != waiting && memory.swap_control(seen, waiting, Relaxed).is_err() {
-        return Ok(());
-    }
-    memory.wait(waiting, sleep);
-    Ok(())
+    let (control, fork_generation) = (taken.quiet(), peers.fork_generation());
+    Some(Held { memory, peers, control, nested: false, fork_generation })
 }
 
 /// A [`Held`] without its references, for those who keep what it refers to beside it.
@@ -204,7 +179,7 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
     /// The lock that this thread holds already, through a guard that outlives this.
     /// [`Failure::Evicted`] if it was taken away.
     pub(crate) fn nested(memory: &'a M, peers: &'a P) -> Result<Held<'a, M, P>, Failure> {
-        let control = memory.control(Relaxed).with_waiters(false);
+        let control = memory.control(Relaxed).quiet();
         if !peers.is_me(control.owner()) {
             return Err(Failure::Evicted);
         }
@@ -246,7 +221,8 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
             return Err(Failure::Evicted);
         }
         if planted!(CommitEarly) {
-            publish(self.memory, self.control, self.control.advanced(1).with_owner(FREE));
+            let next = self.control.advanced(1).with_owner(FREE);
+            publish(self.memory, self.peers, self.control, next);
             self.fill(areas, at, data);
             return Ok(self.version());
         }
@@ -268,7 +244,7 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
     fn publish_next(self) -> Result<u64, Failure> {
         let next = self.committed();
         // Release: who sees the new version sees the area it makes current.
-        if !publish(self.memory, self.control, next) {
+        if !publish(self.memory, self.peers, self.control, next) {
             return Err(Failure::Evicted);
         }
         if !self.nested {
@@ -291,8 +267,8 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
         let owner = if keeps { self.owner() } else { FREE };
         let undone = self.control.advanced(form.burial_step()).with_owner(owner);
         let in_transaction = self.control.with_transaction(true);
-        let _ = publish(self.memory, self.control, undone)
-            || publish(self.memory, in_transaction, undone);
+        let _ = publish(self.memory, self.peers, self.control, undone)
+            || publish(self.memory, self.peers, in_transaction, undone);
     }
 
     /// Whether the lock was taken before this process was forked off, by its parent.
@@ -374,49 +350,16 @@ impl<M: Memory, P: Peers> Drop for Held<'_, M, P> {
 
 impl<M: Memory, P: Peers> Held<'_, M, P> {
     fn let_go(&self) {
-        loop {
-            let seen = self.memory.control(Relaxed);
-            // Committed; or evicted, and perhaps taken anew, by this thread or by who has its
-            // entry now.
-            let is_this = match planted!(DropByOwner) {
-                true => seen.owner() == self.owner(),
-                false => seen.same(self.control),
-            };
-            if !is_this {
-                return;
-            }
+        let seen = self.memory.control(Relaxed);
+        // Or it is committed; or evicted, and perhaps taken anew, by this thread or by who has
+        // its entry now.
+        let is_this = match planted!(DropByOwner) {
+            true => seen.owner() == self.owner(),
+            false => seen.same(self.control),
+        };
+        if is_this {
             // Release: who takes the lock next comes after all that was done under it.
-            let free = seen.with_owner(FREE).with_waiters(false);
-            if self.memory.swap_control(seen, free, Release).is_ok() {
-                wake_if_waiting(self.memory, seen);
-                return;
-            }
-        }
-    }
-}
-
-#[inline]
-pub(super) fn wake_if_waiting<M: Memory>(memory: &M, before: Control) {
-    if before.has_waiters() && !planted!(ClearWithoutWake) {
-        memory.wake();
-    }
-}
-
-/// Replaces the control word `old` by `new`, without W, and wakes who waited.
-/// Tries again when only W has changed; false if anything else has.
-#[inline]
-pub(super) fn publish<M: Memory>(memory: &M, old: Control, new: Control) -> bool {
-    let new = new.with_waiters(false);
-    let mut seen = old;
-    loop {
-        // Release: whatever `new` announces is seen by those who acquire it.
-        match memory.swap_control(seen, new, Release) {
-            Ok(()) => {
-                wake_if_waiting(memory, seen);
-                return true;
-            }
-            Err(now) if now.same(old) => seen = now,
-            Err(_) => return false,
+            publish(self.memory, self.peers, seen.quiet(), seen.with_owner(FREE).quiet());
         }
     }
 }
@@ -472,22 +415,22 @@ fn settle_seen<M: Memory, P: Peers>(memory: &M, peers: &P, form: Form, seen: Con
     let steps = if committed { 1 } else { form.burial_step() };
     let settled = seen.advanced(steps).with_owner(FREE).with_transaction(false);
     if committed && form == Form::Scalar {
-        settle_draft(memory, seen, settled);
+        settle_draft(memory, peers, seen, settled);
     } else {
-        publish(memory, seen, settled);
+        publish(memory, peers, seen.quiet(), settled.quiet());
     }
 }
 
 /// Makes a scalar's draft its value, if the control word is still `old` but for W.
-pub(super) fn settle_draft<M: Memory>(memory: &M, old: Control, new: Control) {
+pub(super) fn settle_draft<M: Memory, P: Peers>(memory: &M, peers: &P, old: Control, new: Control) {
     // Relaxed: stored before T was, which was acquired.
     let draft = memory.load(DRAFT, Relaxed);
-    let new = Cell { value: draft, control: new.with_waiters(false) };
     let mut seen = memory.cell();
     while seen.control.same(old) {
+        let control = follow(memory, peers, seen.control, new);
         // Release: who sees the version sees all that the transaction did before.
-        match memory.swap_cell(seen, new, Release) {
-            Ok(()) => return wake_if_waiting(memory, seen.control),
+        match memory.swap_cell(seen, Cell { value: draft, control }, Release) {
+            Ok(()) => return wake(memory, seen.control, control),
             Err(now) => seen = now,
         }
     }
@@ -527,7 +470,11 @@ pub(crate) fn remove<M: Memory, P: Peers>(held: Held<'_, M, P>, form: Form) -> R
     let steps = if planted!(RemoveKeepsVersion) { 0 } else { form.burial_step() };
     let gone = held.control.advanced(steps).with_owner(REMOVED);
     // Release: orders the removal after all that was done under the lock.
-    if publish(held.memory, held.control, gone) { Ok(()) } else { Err(Failure::Evicted) }
+    if publish(held.memory, held.peers, held.control, gone) {
+        Ok(())
+    } else {
+        Err(Failure::Evicted)
+    }
 }
 
 /// A half-open range of an area's words, as the file holds it: `from` in the low

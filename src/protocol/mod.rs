@@ -31,6 +31,7 @@ mod control;
 mod lock;
 #[cfg(test)]
 pub(crate) mod mutant;
+mod queue;
 mod read_lock;
 mod scalar;
 mod snapshot;
@@ -135,10 +136,43 @@ pub(crate) trait Memory {
     fn relax(&self);
     /// Spins a short while; whether the control word is no longer `seen`.
     fn spin(&self, seen: Control) -> bool;
-    /// Sleeps while the control word is `seen`, at most `limit`.
-    fn wait(&self, seen: Control, limit: Duration);
-    /// Wakes all who sleep on the control word.
-    fn wake(&self);
+    /// Sleeps while the control word is `seen`, at most `limit`, as one of `who`; whether it was
+    /// woken before.
+    fn sleep(&self, seen: Control, who: Sleepers, limit: Duration) -> bool;
+    /// Wakes all, or one, of `who` who sleep on the control word; whether there was one.
+    fn wake(&self, who: Sleepers, all: bool) -> bool;
+    /// Whether L may be set: not in a store of format 1.0, where older builds would take a
+    /// lock with L for one of the dead. There, W stands for both.
+    fn has_lock_bit(&self) -> bool;
+    /// Whether this thread has slept already, while it waited for the lock that it waits for.
+    #[cfg(test)]
+    fn has_slept(&self) -> bool {
+        false
+    }
+    /// Tells the slot from all others that this process has.
+    fn place(&self) -> usize;
+}
+
+/// For what somebody sleeps on a control word. (As bits, see futex(2), FUTEX_WAIT_BITSET.)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sleepers(u32);
+
+impl Sleepers {
+    /// Until the version is another one.
+    pub(crate) const CHANGE: Sleepers = Sleepers(1);
+    /// Until the lock is free.
+    pub(crate) const LOCK: Sleepers = Sleepers(2);
+    /// For the lock, and was woken before, when somebody else was faster.
+    pub(crate) const OVERTAKEN: Sleepers = Sleepers(4);
+    pub(crate) const ANY: Sleepers = Sleepers(!0);
+
+    pub(crate) const fn bits(self) -> u32 {
+        self.0
+    }
+
+    pub(crate) const fn and(self, other: Sleepers) -> Sleepers {
+        Sleepers(self.0 | other.0)
+    }
 }
 
 /// The process table: who else is there.
@@ -168,6 +202,11 @@ pub(crate) trait Peers {
     fn has_unlocked(&self);
     /// This thread has not got a lock for which it had asked for its number.
     fn has_given_up(&self) {}
+    /// This thread, having waited for it, has the lock of the slot at this place.
+    fn begin_turn(&self, place: usize);
+    /// Whether it has had that lock so often, or for so long, that one who was overtaken is
+    /// to have it next.
+    fn is_turn_over(&self, place: usize) -> bool;
 }
 
 /// An entry's transaction word.
@@ -265,13 +304,28 @@ pub(crate) struct Patience {
     deadline: Option<Instant>,
     /// A reader that is waited for, and since when.
     reader: Option<(Control, Instant)>,
+    /// In place of a clock: how often it is not yet over.
+    #[cfg(test)]
+    looks: Option<u32>,
 }
 
 impl Patience {
     /// `None`: for ever.
     #[inline]
     pub(crate) fn new(timeout: Option<Duration>) -> Patience {
-        Patience { timeout, deadline: None, reader: None }
+        Patience {
+            timeout,
+            deadline: None,
+            reader: None,
+            #[cfg(test)]
+            looks: None,
+        }
+    }
+
+    /// Over after it was asked so often.
+    #[cfg(test)]
+    pub(crate) fn of_looks(looks: u32) -> Patience {
+        Patience { looks: Some(looks), ..Patience::new(None) }
     }
 
     /// What it was made with.
@@ -304,7 +358,7 @@ impl Patience {
 
     /// Whether the time is over. Not before the second call: one try is always made.
     pub(crate) fn is_over(&mut self) -> bool {
-        let first = self.deadline.is_none();
+        let first = self.deadline.is_none() && self.timeout.is_some();
         self.next_sleep().is_none() && !first
     }
 
@@ -317,6 +371,11 @@ impl Patience {
 
     /// How long the next sleep may last; `None` when the time is over.
     fn next_sleep(&mut self) -> Option<Duration> {
+        #[cfg(test)]
+        if let Some(looks) = &mut self.looks {
+            *looks = looks.saturating_sub(1);
+            return (*looks > 0).then_some(LONGEST_SLEEP);
+        }
         let Some(timeout) = self.timeout else {
             return Some(LONGEST_SLEEP);
         };

@@ -49,10 +49,22 @@ pub(crate) enum Mutant {
     ReadersAreWaitedFor,
     /// What was read under a reader's lock is taken for whole.
     ReadLockIsTrusted,
+    /// Who lets go of a lock wakes anyone who sleeps, be it one who waits for a change.
+    WakeAnyone,
+    /// Who was woken and takes the lock does not set L, though others sleep still.
+    TakeWithoutL,
+    /// Who was woken and gives up does not have another woken.
+    GiveUpSilently,
+    /// A commit under a guard clears L.
+    GuardClearsL,
+    /// Who lets go of a lock clears W, and wakes none of those who wait for a change.
+    LockClearsW,
+    /// No lock is handed over to who was overtaken.
+    NoHandOver,
 }
 
 impl Mutant {
-    pub(crate) const ALL: [Mutant; 22] = [
+    pub(crate) const ALL: [Mutant; 28] = [
         Mutant::ClearStaleAfterCommit,
         Mutant::BurialKeepsVersion,
         Mutant::IdleBeforeSettling,
@@ -75,6 +87,12 @@ impl Mutant {
         Mutant::NoTimeoutWhileLosing,
         Mutant::ReadersAreWaitedFor,
         Mutant::ReadLockIsTrusted,
+        Mutant::WakeAnyone,
+        Mutant::TakeWithoutL,
+        Mutant::GiveUpSilently,
+        Mutant::GuardClearsL,
+        Mutant::LockClearsW,
+        Mutant::NoHandOver,
     ];
 }
 

@@ -8,16 +8,18 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use super::lock::{publish, try_share};
+use super::lock::try_share;
+use super::queue::{Waiting, publish};
 use super::{Control, FREE, Form, Memory, Patience, Peers};
 
 /// A reader's lock. Dropping it lets go.
-pub(crate) struct ReadLock<'a, M: Memory> {
+pub(crate) struct ReadLock<'a, M: Memory, P: Peers> {
     memory: &'a M,
+    peers: &'a P,
     control: Control,
 }
 
-impl<M: Memory> ReadLock<'_, M> {
+impl<M: Memory, P: Peers> ReadLock<'_, M, P> {
     /// Whether nobody has taken it away.
     pub(super) fn is_held(&self) -> bool {
         self.memory.control(Relaxed).same(self.control)
@@ -27,16 +29,16 @@ impl<M: Memory> ReadLock<'_, M> {
 /// Takes the lock to read, if it is free at this moment; `None` also for who may not lock.
 pub(super) fn try_read_lock<'a, M: Memory, P: Peers>(
     memory: &'a M,
-    peers: &P,
-) -> Option<ReadLock<'a, M>> {
+    peers: &'a P,
+) -> Option<ReadLock<'a, M, P>> {
     let seen = memory.control(Relaxed);
-    if seen.owner() != FREE {
+    if !seen.is_free() {
         return None;
     }
     let control = seen.with_reader(peers.me().ok()?).with_transaction(false);
     // Relaxed: it orders nothing. What is read under it is judged by the version.
     memory.swap_control(seen, control, Relaxed).ok()?;
-    Some(ReadLock { memory, control })
+    Some(ReadLock { memory, peers, control })
 }
 
 /// The same. Tries for about as long as one more copy of so many words would take, so as to meet
@@ -44,9 +46,9 @@ pub(super) fn try_read_lock<'a, M: Memory, P: Peers>(
 #[cold]
 pub(super) fn lock_to_read<'a, M: Memory, P: Peers>(
     memory: &'a M,
-    peers: &P,
+    peers: &'a P,
     words: usize,
-) -> Option<ReadLock<'a, M>> {
+) -> Option<ReadLock<'a, M, P>> {
     for _ in 0..words / WORDS_PER_PAUSE {
         if let Some(lock) = try_read_lock(memory, peers) {
             return Some(lock);
@@ -61,10 +63,11 @@ pub(super) fn lock_to_read<'a, M: Memory, P: Peers>(
 /// a single try the slowest of 1,000 reads took twice as long.)
 const WORDS_PER_PAUSE: usize = 20;
 
-impl<M: Memory> Drop for ReadLock<'_, M> {
+impl<M: Memory, P: Peers> Drop for ReadLock<'_, M, P> {
     fn drop(&mut self) {
         // Whoever waits is woken. If it is another by now, it was taken away.
-        publish(self.memory, self.control, self.control.with_owner(FREE));
+        let (old, free) = (self.control.quiet(), self.control.with_owner(FREE).quiet());
+        publish(self.memory, self.peers, old, free);
     }
 }
 
@@ -77,6 +80,7 @@ pub(super) fn wait_for_reader<M: Memory, P: Peers>(
     form: Form,
     seen: Control,
     patience: &mut Patience,
+    waiting: &mut Waiting,
 ) {
     let limit = reading_time::<M>(form);
     if !limit.is_zero() && memory.spin(seen) {
@@ -85,14 +89,10 @@ pub(super) fn wait_for_reader<M: Memory, P: Peers>(
     let sleep = patience.next_sleep().zip(patience.left_for_reader(seen, limit));
     let Some((sleep, left)) = sleep.filter(|_| !try_share(peers, seen.reader())) else {
         // Relaxed would do: nothing was stored under it.
-        publish(memory, seen, seen.with_owner(FREE));
+        publish(memory, peers, seen.quiet(), seen.with_owner(FREE).quiet());
         return;
     };
-    let waiting = seen.with_waiters(true);
-    // Relaxed: W orders nothing; whoever clears it wakes.
-    if seen == waiting || memory.swap_control(seen, waiting, Relaxed).is_ok() {
-        memory.wait(waiting, sleep.min(left));
-    }
+    waiting.sleep(memory, seen, sleep.min(left));
 }
 
 /// For how long a reader may keep writers waiting: what a copy of it all may take, at 400 MB/s, a

@@ -3,11 +3,9 @@
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 use super::array::effective_version;
-use super::lock::{wait_for_owner, wake_if_waiting};
+use super::queue::{Waiting, pass_on, wake};
 use super::read_lock::try_read_lock;
-use super::{
-    Cell, Control, DRAFT, FREE, Failure, Form, Memory, Patience, Peers, REMOVED, Word, planted,
-};
+use super::{Cell, DRAFT, FREE, Failure, Form, Memory, Patience, Peers, REMOVED, Word, planted};
 
 /// Replaces the value by `f` of it, atomically; `f` may run more than once. Where
 /// `f` has nothing to store, nothing changes. Returns the value before, in `Ok` if
@@ -25,26 +23,27 @@ pub(crate) fn update_scalar<M: Memory, P: Peers>(
 ) -> Result<Result<u64, u64>, Failure> {
     let mut seen = memory.cell();
     loop {
-        let owner = seen.control.owner();
-        if owner != FREE && !(owner != REMOVED && peers.is_me(owner) && guarded()) {
-            wait_until_free(memory, peers, seen.control, patience)?;
-            seen = memory.cell();
-            continue;
+        if !seen.control.is_free() {
+            let owner = seen.control.owner();
+            if owner == FREE || owner == REMOVED || !peers.is_me(owner) || !guarded() {
+                return update_in_line(memory, peers, patience, guarded, f);
+            }
         }
         let Some(value) = f(seen.value) else {
             return Ok(Err(seen.value));
         };
         // `f` may have forked: then the child is here, too, without its parent's lock.
-        if owner != FREE && !peers.is_me(owner) {
+        if !seen.control.is_free() && !peers.is_me(seen.control.owner()) {
             seen = memory.cell();
             continue;
         }
+        // Under a guard, L stays.
         let control = seen.control.advanced(1).with_waiters(false).with_transaction(false);
         // Acquire and release: an update comes after what it replaces, and brings
         // along all that its thread did before.
         match memory.swap_cell(seen, Cell { value, control }, AcqRel) {
             Ok(()) => {
-                wake_if_waiting(memory, seen.control);
+                wake(memory, seen.control, control);
                 return Ok(Ok(seen.value));
             }
             // What it has now is old after the pauses.
@@ -56,21 +55,55 @@ pub(crate) fn update_scalar<M: Memory, P: Peers>(
     }
 }
 
+/// The same, where somebody else has the slot's lock.
 #[cold]
-fn wait_until_free<M: Memory, P: Peers>(
+fn update_in_line<M: Memory, P: Peers>(
     memory: &M,
     peers: &P,
-    mut seen: Control,
     patience: &mut Patience,
-) -> Result<(), Failure> {
+    guarded: impl Fn() -> bool,
+    mut f: impl FnMut(u64) -> Option<u64>,
+) -> Result<Result<u64, u64>, Failure> {
+    let mut waiting = Waiting::new(memory);
     loop {
-        match seen.owner() {
-            FREE => return Ok(()),
+        let seen = memory.cell();
+        match seen.control.owner() {
+            FREE if waiting.may_take(seen.control) => {}
             REMOVED => return Err(Failure::Removed),
-            owner if peers.is_me(owner) => return Err(Failure::Deadlock),
-            _ => wait_for_owner(memory, peers, Form::Scalar, seen, patience)?,
+            owner if owner != FREE && peers.is_me(owner) => {
+                // `f` has forked, or locked the slot.
+                if !guarded() {
+                    return Err(Failure::Deadlock);
+                }
+            }
+            _ => {
+                waiting.wait(memory, peers, Form::Scalar, seen.control, patience)?;
+                continue;
+            }
         }
-        seen = memory.control(Relaxed);
+        let is_free = seen.control.owner() == FREE;
+        let value = f(seen.value);
+        if !is_free && !peers.is_me(seen.control.owner()) {
+            continue; // `f` has forked
+        }
+        let control = seen.control.advanced(1).with_waiters(false).with_transaction(false);
+        // Handed over: it takes the lock and lets go of it, both at once.
+        let control = if is_free { control.with_lock_waiters(false) } else { control };
+        let result = match value {
+            // Acquire and release: as above.
+            Some(value) => match memory.swap_cell(seen, Cell { value, control }, AcqRel) {
+                Ok(()) => {
+                    wake(memory, seen.control, control);
+                    Ok(seen.value)
+                }
+                Err(_) => continue,
+            },
+            None => Err(seen.value),
+        };
+        if waiting.owes(memory) {
+            pass_on(memory);
+        }
+        return Ok(result);
     }
 }
 

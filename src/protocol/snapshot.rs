@@ -81,7 +81,7 @@ pub(crate) fn changed_since<'m, M: Memory + 'm, P: Peers>(
 
 fn look<M: Memory, P: Peers>(memory: &M, peers: &P) -> u64 {
     if planted!(SnapshotComparesControls) {
-        memory.control(Acquire).with_waiters(false).bits()
+        memory.control(Acquire).quiet().bits()
     } else {
         effective_version(memory, peers)
     }

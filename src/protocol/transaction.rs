@@ -2,7 +2,8 @@
 
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
-use super::lock::{publish, settle_draft};
+use super::lock::settle_draft;
+use super::queue::publish;
 use super::{Areas, Control, DRAFT, Failure, Form, Held, Memory, Peers, Word, planted};
 
 /// What a transaction does to one slot.
@@ -61,9 +62,9 @@ pub(crate) fn commit_all<M: Memory, P: Peers>(
         // Nothing to do where it is no longer as it was: who took us for dead has seen the
         // commit, and settled it in the same way.
         match change {
-            Change::Scalar(_) => settle_draft(held.memory, old, new),
+            Change::Scalar(_) => settle_draft(held.memory, peers, old, new),
             Change::Area { .. } => {
-                publish(held.memory, old, new);
+                publish(held.memory, peers, old, new);
             }
         }
     }

@@ -44,7 +44,23 @@ fn the_holder_of_a_guard_updates_what_it_guards() {
 
 #[test]
 fn who_sleeps_is_woken() {
-    green(&[SLEEPERS, SLEEPERS_OF_TRANSACTIONS]);
+    green(&[SLEEPERS, SLEEPERS_OF_TRANSACTIONS, SLEEPERS_OF_OLD]);
+}
+
+#[test]
+fn of_those_who_wait_for_a_lock_the_next_is_woken() {
+    green(&[
+        SLEEPERS_OF_BOTH_KINDS,
+        SLEEPERS_IN_LINE,
+        SLEEPERS_BESIDE_A_GUARD,
+        SLEEPERS_THAT_GIVE_UP,
+    ]);
+}
+
+#[test]
+fn who_was_overtaken_gets_the_lock_next() {
+    let explored = OVERTAKEN.explore().unwrap_or_else(|why| panic!("{why}"));
+    assert!(explored.ends > 0, "{explored:?}");
 }
 
 #[test]
@@ -126,7 +142,7 @@ fn who_starts_over_may_forget() {
 }
 
 /// Each bug, and the scenarios that must find it.
-const BUGS: [(Bug, &[Scenario]); 25] = [
+const BUGS: [(Bug, &[Scenario]); 31] = [
     (Bug::Protocol(Mutant::ClearStaleAfterCommit), &[TWO_WRITERS]),
     (Bug::Protocol(Mutant::NoteStaleLate), &[TWO_WRITERS]),
     (Bug::Protocol(Mutant::CurrentNotStale), &[TWO_WRITERS]),
@@ -152,6 +168,12 @@ const BUGS: [(Bug, &[Scenario]); 25] = [
     (Bug::Protocol(Mutant::ReadersAreWaitedFor), &[READERS_LOCK_SCALAR]),
     (Bug::Protocol(Mutant::ReadersAreWaitedFor), &[SNAPSHOT_LOCKS]),
     (Bug::Protocol(Mutant::ReadLockIsTrusted), &[READERS_LOSE_LOCKS]),
+    (Bug::Protocol(Mutant::WakeAnyone), &[SLEEPERS_OF_BOTH_KINDS]),
+    (Bug::Protocol(Mutant::TakeWithoutL), &[SLEEPERS]),
+    (Bug::Protocol(Mutant::GiveUpSilently), &[SLEEPERS_THAT_GIVE_UP]),
+    (Bug::Protocol(Mutant::GuardClearsL), &[SLEEPERS_BESIDE_A_GUARD]),
+    (Bug::Protocol(Mutant::LockClearsW), &[WAITERS, SLEEPERS_OF_BOTH_KINDS]),
+    (Bug::Protocol(Mutant::NoHandOver), &[OVERTAKEN]),
 ];
 
 /// Bugs in what happens only where the protocol is broken already, or where time counts, and

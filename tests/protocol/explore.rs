@@ -33,6 +33,10 @@ pub(super) struct Scenario {
     pub(super) sleepers: bool,
     /// Whether readers try for the lock after every loss, instead of never.
     pub(super) readers_lock: bool,
+    /// Whether the store is of format 1.0, without L.
+    pub(super) is_old: bool,
+    /// Whether who was overtaken once must get the lock next.
+    pub(super) is_fair: bool,
     pub(super) byte_bug: Option<ByteBug>,
     /// To check the checker: whether logs are never cut, and whether results are noted.
     pub(super) remembers: bool,
@@ -68,6 +72,8 @@ impl Scenario {
             stoppable: &[],
             sleepers: false,
             readers_lock: false,
+            is_old: false,
+            is_fair: false,
             byte_bug: None,
             remembers: false,
             notes_results: false,

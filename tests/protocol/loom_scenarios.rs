@@ -40,6 +40,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     scenario("value and version of a scalar", 5, versioned_scalar),
     scenario("a value never older than its version", 5, value_and_its_control_word),
     scenario("data under a lock", 5, data_under_a_lock),
+    scenario("sleepers until a lock is free", 2, sleepers_until_a_lock_is_free),
     scenario("an update after a guard", 5, update_after_a_guard),
     scenario("a transaction, scalar first", 2, transaction_x_then_y),
     scenario("a transaction, array first", 2, transaction_y_then_x),
@@ -246,6 +247,22 @@ fn data_under_a_lock() {
     add(&store, &me);
     other.join().unwrap();
     assert_eq!(store.data.load(Relaxed), 4, "lost");
+}
+
+/// Each of three is woken, and sees what was done under the lock before.
+fn sleepers_until_a_lock_is_free() {
+    let store = Store::new(Cells::Packed, 2);
+    store.y.sleepers.set(true);
+    let add = |store: &Store, me: &Peer| {
+        let _held = lock(&*store.y, me, Form::Lock, &mut Patience::new(None)).unwrap();
+        store.data.store(store.data.load(Relaxed) + 1, Relaxed);
+    };
+    let others = [2, 3].map(|owner| store.spawn(owner, move |store, me| add(store, &me)));
+    add(&store, &store.peer(1));
+    for other in others {
+        other.join().unwrap();
+    }
+    assert_eq!(store.data.load(Relaxed), 3, "lost");
 }
 
 /// A scalar's update comes after what was done under each guard before it.

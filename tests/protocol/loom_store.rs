@@ -18,7 +18,8 @@ use loom::sync::{Condvar, Mutex};
 use super::words;
 use crate::error::Error;
 use crate::protocol::{
-    self as shipping, Areas, CONTROL, Control, DRAFT, Failure, Form, Owner, STALE, VALUE, Word,
+    self as shipping, Areas, CONTROL, Control, DRAFT, Failure, Form, Owner, STALE, Sleepers, VALUE,
+    Word,
 };
 
 /// Half of one ordering of the protocol, and where it stands.
@@ -38,10 +39,11 @@ pub(super) enum Half {
 }
 
 /// The sources, to find out in which function a line is.
-const SOURCES: [(&str, &str); 9] = [
+const SOURCES: [(&str, &str); 10] = [
     ("array.rs", include_str!("../../src/protocol/array.rs")),
     ("lock.rs", include_str!("../../src/protocol/lock.rs")),
     ("mod.rs", include_str!("../../src/protocol/mod.rs")),
+    ("queue.rs", include_str!("../../src/protocol/queue.rs")),
     ("read_lock.rs", include_str!("../../src/protocol/read_lock.rs")),
     ("scalar.rs", include_str!("../../src/protocol/scalar.rs")),
     ("snapshot.rs", include_str!("../../src/protocol/snapshot.rs")),
@@ -122,13 +124,38 @@ pub(super) struct Slot {
     cells: Cells,
     table: Arc<Table>,
     pub(super) form: Form,
+    /// Whether who waits for its lock sleeps at once, instead of spinning until it is free.
+    pub(super) sleepers: Cell<bool>,
 }
 
-/// Where all sleep who wait for a change. They are woken or sleep for ever, which loom
-/// finds: here no time goes by.
+/// Where all sleep. They are woken or sleep for ever, which loom finds: here no time goes by.
 struct Bed {
-    made: Mutex<()>,
+    asleep: Mutex<Vec<Asleep>>,
     woken: Condvar,
+}
+
+struct Asleep {
+    slots: Vec<usize>,
+    who: Sleepers,
+    was_woken: bool,
+}
+
+impl Bed {
+    /// As the kernel does it: who wakes comes before the words are compared, or after
+    /// the sleep has begun.
+    fn sleep(&self, slots: &[&Slot], seen: &[Control], who: Sleepers) {
+        let mut asleep = self.asleep.lock().unwrap();
+        // Relaxed: the lock orders it.
+        let word = |slot: &Slot| slot.load_control(Relaxed).futex_word();
+        if slots.iter().zip(seen).all(|(slot, seen)| word(slot) == seen.futex_word()) {
+            let slots = slots.iter().map(|slot| shipping::Memory::place(*slot)).collect();
+            let me = asleep.len();
+            asleep.push(Asleep { slots, who, was_woken: false });
+            while !asleep[me].was_woken {
+                asleep = self.woken.wait(asleep).unwrap();
+            }
+        }
+    }
 }
 
 /// The process table.
@@ -160,7 +187,7 @@ impl Store {
             words: [Word::Idle as u64; 4].map(AtomicU64::new).into(),
             bytes: [1; 4].map(AtomicU64::new).into(),
         });
-        let bed = Arc::new(Bed { made: Mutex::new(()), woken: Condvar::new() });
+        let bed = Arc::new(Bed { asleep: Mutex::new(Vec::new()), woken: Condvar::new() });
         let control = Control::default().advanced(BEGIN);
         let first = STALE + area_count as usize;
         let areas = Areas { count: area_count, first, stride: WIDTH, words: WIDTH };
@@ -171,7 +198,8 @@ impl Store {
                 _ => AtomicU64::new(0),
             });
             let words = words.collect();
-            Arc::new(Slot { words, bed: bed.clone(), cells, table: table.clone(), form })
+            let (bed, table, sleepers) = (bed.clone(), table.clone(), Cell::new(false));
+            Arc::new(Slot { words, bed, cells, table, form, sleepers })
         };
         Store {
             x: slot(cells, Form::Scalar, DRAFT + 1),
@@ -306,6 +334,9 @@ impl shipping::Memory for Slot {
     }
 
     fn spin(&self, seen: Control) -> bool {
+        if self.sleepers.get() {
+            return false;
+        }
         let alive = self.is_alive(seen.owner());
         if alive {
             loom::thread::yield_now();
@@ -313,13 +344,32 @@ impl shipping::Memory for Slot {
         alive
     }
 
-    fn wait(&self, _: Control, _: Duration) {
-        loom::thread::yield_now();
+    fn sleep(&self, seen: Control, who: Sleepers, _: Duration) -> bool {
+        self.bed.sleep(&[self], &[seen], who);
+        true
     }
 
-    fn wake(&self) {
-        let _made = self.bed.made.lock();
-        self.bed.woken.notify_all();
+    fn wake(&self, who: Sleepers, all: bool) -> bool {
+        let mut asleep = self.bed.asleep.lock().unwrap();
+        let place = self.place();
+        let sleeps = |one: &&mut Asleep| {
+            !one.was_woken && one.slots.contains(&place) && one.who.bits() & who.bits() != 0
+        };
+        let most = if all { usize::MAX } else { 1 };
+        let woken = asleep.iter_mut().filter(sleeps).take(most);
+        let woken = woken.map(|one| one.was_woken = true).count();
+        if woken > 0 {
+            self.bed.woken.notify_all();
+        }
+        woken > 0
+    }
+
+    fn has_lock_bit(&self) -> bool {
+        true
+    }
+
+    fn place(&self) -> usize {
+        std::ptr::from_ref(self).addr()
     }
 }
 
@@ -349,16 +399,8 @@ impl shipping::Pause for Waiter<'_> {
         false
     }
 
-    /// As the kernel does it: who wakes comes before the words are compared, or after
-    /// the sleep has begun.
     fn sleep(&mut self, seen: &[Control], _: Duration) {
-        let bed = &self.slots[0].bed;
-        let made = bed.made.lock().unwrap();
-        // Relaxed: the lock orders it.
-        let word = |slot: &Slot| slot.load_control(Relaxed).futex_word();
-        if self.slots.iter().zip(seen).all(|(slot, seen)| word(slot) == seen.futex_word()) {
-            drop(bed.woken.wait(made));
-        }
+        self.slots[0].bed.sleep(self.slots, seen, Sleepers::CHANGE);
     }
 }
 
@@ -476,4 +518,10 @@ impl shipping::Peers for Peer {
     fn has_locked(&self) {}
 
     fn has_unlocked(&self) {}
+
+    fn begin_turn(&self, _: usize) {}
+
+    fn is_turn_over(&self, _: usize) -> bool {
+        true
+    }
 }

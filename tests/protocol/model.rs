@@ -14,7 +14,7 @@ use super::words;
 use super::world::{SLOTS, Slot, World};
 use crate::error::Error;
 use crate::protocol::{
-    self as shipping, CONTROL, Control, FREE, Failure, Owner, REMOVED, VALUE, Word,
+    self as shipping, CONTROL, Control, FREE, Failure, Owner, REMOVED, Sleepers, VALUE, Word,
 };
 
 /// How the log notes a compare-exchange that has succeeded: no control word is like this.
@@ -50,6 +50,22 @@ impl<'r, const LOSSES: u32> Memory<'r, LOSSES> {
         }
         if new.owner() == REMOVED && new.version() == old.version() {
             return Err(format!("{slot:?} is removed, and its version does not tell"));
+        }
+        if old.owner() == FREE && !old.is_free() {
+            // Only who has slept may take what was handed over.
+            let takes = new.owner() != FREE || new.version() != old.version();
+            if takes && !self.run.has_slept.get() {
+                return Err(format!("thread {me} takes what was handed over to another"));
+            }
+        }
+        if old.owner() == FREE && (new.owner() != FREE || new.version() != old.version()) {
+            world.threads[me].overtaken = None;
+            for thread in world.threads.iter_mut().filter(|thread| thread.asleep_for != 0) {
+                thread.overtaken = thread.overtaken.map(|times| times + 1);
+                if thread.overtaken > Some(1) {
+                    return Err("one who waits for the lock is overtaken again and again".into());
+                }
+            }
         }
         if new.owner() == FREE || new.owner() == REMOVED {
             world.holder[slot as usize] = None;
@@ -171,19 +187,35 @@ impl<const LOSSES: u32> shipping::Memory for Memory<'_, LOSSES> {
         }) != 0
     }
 
-    fn wait(&self, seen: Control, _: Duration) {
-        self.run.sleep(&[(self.slot, seen)]);
+    fn sleep(&self, seen: Control, who: Sleepers, _: Duration) -> bool {
+        self.run.sleep(&[(self.slot, seen)], who)
     }
 
-    fn wake(&self) {
+    fn wake(&self, who: Sleepers, all: bool) -> bool {
         self.access(CONTROL, |world| {
+            let most = if all { usize::MAX } else { 1 };
+            let mut woken = 0;
             for thread in &mut world.threads {
-                if thread.asleep & 1 << self.slot as u8 != 0 {
+                let sleeps = thread.asleep & 1 << self.slot as u8 != 0;
+                if sleeps && thread.asleep_for & who.bits() != 0 && woken < most {
                     thread.asleep = 0;
+                    woken += 1;
                 }
             }
-            Returns(0)
-        });
+            Returns(u64::from(woken > 0))
+        }) != 0
+    }
+
+    fn has_lock_bit(&self) -> bool {
+        !self.run.scenario.is_old
+    }
+
+    fn has_slept(&self) -> bool {
+        self.run.has_slept_before()
+    }
+
+    fn place(&self) -> usize {
+        self.slot as usize
     }
 }
 
@@ -211,14 +243,14 @@ impl shipping::Pause for Waiter<'_> {
 
     fn sleep(&mut self, seen: &[Control], _: Duration) {
         let slots: Vec<_> = self.slots.iter().copied().zip(seen.iter().copied()).collect();
-        self.run.sleep(&slots);
+        self.run.sleep(&slots, Sleepers::CHANGE);
     }
 }
 
 impl Run<'_> {
     /// Time-outs are for what the dead and the stopped leave: while there are none,
     /// whoever sleeps must be woken.
-    fn sleep(&self, slots: &[(Slot, Control)]) {
+    fn sleep(&self, slots: &[(Slot, Control)], who: Sleepers) -> bool {
         let me = self.thread;
         let first = Some(slots[0].0);
         let sleeps = self.access(first, CONTROL, Kind::Other, |world| {
@@ -227,19 +259,29 @@ impl Run<'_> {
             };
             let sleeps = slots.iter().all(is_same);
             if sleeps {
-                world.threads[me].asleep = slots.iter().map(|(slot, _)| 1 << *slot as u8).sum();
+                let thread = &mut world.threads[me];
+                thread.asleep = slots.iter().map(|(slot, _)| 1 << *slot as u8).sum();
+                thread.asleep_for = who.bits();
+                if self.scenario.is_fair && who.bits() & Sleepers::OVERTAKEN.bits() != 0 {
+                    thread.overtaken = thread.overtaken.or(Some(0));
+                }
             }
             Returns(u64::from(sleeps))
         });
-        if sleeps != 0 {
-            self.access(first, CONTROL, Kind::Other, |world| {
-                if world.threads[me].asleep != 0 && !world.is_anyone_gone() {
+        let was_woken = sleeps == 0
+            || self.access(first, CONTROL, Kind::Other, |world| {
+                let was_woken = world.threads[me].asleep == 0;
+                if !was_woken && !world.is_anyone_gone() {
                     return Blocked;
                 }
                 world.threads[me].asleep = 0;
-                Returns(0)
-            });
+                world.threads[me].asleep_for = 0;
+                Returns(u64::from(was_woken))
+            }) != 0;
+        if who != Sleepers::CHANGE {
+            self.has_slept.set(true);
         }
+        was_woken
     }
 
     fn seems_alive(&self, world: &World, entry: Owner) -> bool {
@@ -346,4 +388,11 @@ impl shipping::Peers for Run<'_> {
     fn has_locked(&self) {}
 
     fn has_unlocked(&self) {}
+
+    fn begin_turn(&self, _: usize) {}
+
+    /// So that all is handed over that can be.
+    fn is_turn_over(&self, _: usize) -> bool {
+        true
+    }
 }

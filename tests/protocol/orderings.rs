@@ -138,6 +138,7 @@ fn planted_bugs_are_found_under_loom_too() {
         SleepWithoutW,
         AnnounceUnseen,
         ClearWithoutWake,
+        TakeWithoutL,
     ];
     for mutant in visible {
         plant(Some(mutant));

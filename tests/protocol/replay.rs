@@ -82,6 +82,9 @@ enum End {
     Red(String),
 }
 
+/// An owner that is none of the threads.
+const NOBODY: Owner = 1000;
+
 /// Parts of a log, one for each slot.
 type Parts = [Range<usize>; SLOTS.len()];
 
@@ -99,6 +102,10 @@ pub(super) struct Run<'s> {
     sites: RefCell<Vec<Site>>,
     /// Where in the log the call of `lock` began that is being run.
     lock: Cell<Option<usize>>,
+    /// How many have begun in this operation.
+    locks: Cell<u32>,
+    /// Whether this one has slept.
+    pub(super) has_slept: Cell<bool>,
     /// Where in the log a loop has last begun a new round.
     relaxed: Cell<Option<usize>>,
     /// In a snapshot: where in the log it has last read each slot, and the slot read last.
@@ -124,6 +131,8 @@ pub(super) fn step(scenario: &Scenario, world: &World, thread: usize) -> Step {
         made: Cell::new(None),
         sites: RefCell::default(),
         lock: Cell::new(None),
+        locks: Cell::new(0),
+        has_slept: Cell::new(false),
         relaxed: Cell::new(None),
         snapshot: RefCell::default(),
         burials: Cell::new(0),
@@ -147,6 +156,8 @@ pub(super) fn step(scenario: &Scenario, world: &World, thread: usize) -> Step {
             state.log = Rc::default();
             state.since = None;
             state.burying = false;
+            state.overtaken = None;
+            state.has_slept = 0;
             if state.op == scenario.scripts[thread].len() {
                 state.status = Status::Done;
             }
@@ -185,9 +196,18 @@ impl Run<'_> {
     /// Runs `f`, which takes one lock, or updates one scalar.
     pub(super) fn locking<R>(&self, f: impl FnOnce() -> R) -> R {
         self.lock.set(Some(self.at.get()));
+        self.locks.set(self.locks.get() + 1);
+        self.has_slept.set(false);
         let result = f();
         self.lock.set(None);
         result
+    }
+
+    /// Whether it had slept for this lock when its log was cut.
+    pub(super) fn has_slept_before(&self) -> bool {
+        let slept = self.world.borrow().threads[self.thread].has_slept;
+        self.has_slept.set(slept >> self.locks.get() & 1 == 1);
+        self.has_slept.get()
     }
 
     /// A snapshot has read all of this slot.
@@ -293,6 +313,17 @@ impl Run<'_> {
             return;
         }
         let mut log = self.log.borrow_mut();
+        if self.begins_line(site)
+            && let Some(lock) = self.lock.get()
+        {
+            // All that it knows is that it has slept, and that the lock was not free at first.
+            let looks = |site: &Site| site.kind == Kind::Look;
+            let second = self.sites.borrow()[lock + 1..].iter().position(looks);
+            log.truncate(lock + 1 + second.expect("it has looked again"));
+            log[lock] = shipping::Control::default().with_owner(NOBODY).bits();
+            self.world.borrow_mut().threads[self.thread].has_slept |= 1 << self.locks.get();
+            return;
+        }
         if let Some(before) = self.been_here(at, site) {
             return log.truncate(before);
         }
@@ -311,6 +342,11 @@ impl Run<'_> {
             let kept = parts.iter().cloned().chain(iter::once(end..at));
             *log = kept.flat_map(|part| log[part].to_vec()).collect();
         }
+    }
+
+    /// Whether it waits for a lock, has slept, and looks again with this access.
+    fn begins_line(&self, site: Site) -> bool {
+        self.has_slept.get() && site.kind == Kind::Look && self.burials.get() == 0
     }
 
     /// If a loop begins its next round with this access: where it began the last one.

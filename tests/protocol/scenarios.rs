@@ -124,7 +124,64 @@ pub(super) const SLEEPERS: Scenario = Scenario {
     sleepers: true,
     ..Scenario::new(
         "sleepers on an array",
-        [&[Update(first(1)), Update(second(2))], &[Update(second(3))], &[], &[Update(first(4))]],
+        [&[Update(first(1))], &[Update(second(3))], &[], &[Guard]],
+    )
+};
+
+/// As long as a store is of format 1.0.
+pub(super) const SLEEPERS_OF_OLD: Scenario = Scenario {
+    entries: THREE_ENTRIES,
+    mortal: &[0],
+    sleepers: true,
+    is_old: true,
+    ..Scenario::new(
+        "sleepers on an array of an old store",
+        [&[Update(first(1))], &[Guard], &[Await(JUST_Y)], &[Guard]],
+    )
+};
+
+/// A lock that comes and goes wakes one who waits for it, and nobody who waits for a change.
+pub(super) const SLEEPERS_OF_BOTH_KINDS: Scenario = Scenario {
+    entries: [None, Some(0), Some(1), Some(2)],
+    sleepers: true,
+    ..Scenario::new(
+        "sleepers until an array changes, and until it is free",
+        [&[Await(JUST_Y)], &[Guard, Update(first(1))], &[Guard], &[]],
+    )
+};
+
+/// The change comes from one who has slept.
+pub(super) const SLEEPERS_IN_LINE: Scenario = Scenario {
+    entries: [None, Some(0), Some(1), Some(2)],
+    sleepers: true,
+    ..Scenario::new(
+        "sleepers until a scalar is free, which they add to",
+        [&[Await(JUST_X)], &[TransactionOfX(1)], &[Add(2)], &[Add(4)]],
+    )
+};
+
+pub(super) const SLEEPERS_BESIDE_A_GUARD: Scenario = Scenario {
+    entries: THREE_ENTRIES,
+    sleepers: true,
+    ..Scenario::new(
+        "sleepers until a guard is gone, which updates",
+        [&[UnderGuards(1, first(1))], &[Guard], &[Await(JUST_Y)], &[]],
+    )
+};
+
+pub(super) const SLEEPERS_THAT_GIVE_UP: Scenario = Scenario {
+    entries: THREE_ENTRIES,
+    sleepers: true,
+    ..Scenario::new("sleepers that give up", [&[Guard, Guard], &[GuardOnce], &[], &[Guard]])
+};
+
+/// Who has the lock again and again does not keep it from who waits.
+pub(super) const OVERTAKEN: Scenario = Scenario {
+    sleepers: true,
+    is_fair: true,
+    ..Scenario::new(
+        "one who is overtaken",
+        [&[Guard, Guard, Guard, Guard, Guard], &[Guard, Guard], &[], &[]],
     )
 };
 

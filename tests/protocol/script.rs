@@ -56,6 +56,8 @@ pub(super) enum Op {
     Guard,
     /// Locks Y, gives the entry back, and only then lets go: as a thread that ends may do.
     GuardBeyondEntry,
+    /// The same, but gives up when it was woken once, and another one has the lock.
+    GuardOnce,
     /// Changes Y and adds to X under guards of both.
     UnderGuards(u64, Patch),
     /// The same in a transaction, with a guard of Y alone.
@@ -161,6 +163,14 @@ impl Op {
                     let held = held_y(patience)?;
                     run.let_go_of_byte();
                     drop(held);
+                }
+                Op::GuardOnce => {
+                    let has_slept = run.world.borrow().threads[run.thread].has_slept != 0;
+                    let looks = if has_slept { 1 } else { 3 };
+                    match held_y(&mut Patience::of_looks(looks)) {
+                        Err(Outcome::Failed(Failure::Timeout(_))) => {}
+                        held => drop(held?),
+                    }
                 }
                 Op::UnderGuards(n, patch) => {
                     let mut guard_x = held_x(patience)?;

@@ -85,6 +85,14 @@ pub(super) struct Thread {
     pub(super) burying: bool,
     /// It sleeps on the control words of these slots: one bit each.
     pub(super) asleep: u8,
+    /// For what, as bits of `Sleepers`.
+    pub(super) asleep_for: u32,
+    /// It has slept while it waited for its operation's first lock, or its second, and so on:
+    /// one bit each.
+    pub(super) has_slept: u8,
+    /// Ghost: how often others have taken the lock since it began to sleep as one who was
+    /// overtaken.
+    pub(super) overtaken: Option<u8>,
 }
 
 #[derive(Clone, Debug)]
@@ -118,6 +126,9 @@ impl World {
             since: None,
             burying: false,
             asleep: 0,
+            asleep_for: 0,
+            has_slept: 0,
+            overtaken: None,
         };
         let mut world = World {
             areas,
@@ -230,6 +241,7 @@ impl World {
         thread.since = None;
         thread.burying = false;
         thread.asleep = 0;
+        thread.overtaken = None;
         self.forget_the_past();
     }
 
@@ -293,7 +305,7 @@ impl World {
             all.extend_from_slice(&instant.versions);
         }
         for thread in &self.threads {
-            let Thread { status, op, entry, log, since, burying, asleep } = thread;
+            let Thread { status, op, entry, log, since, burying, asleep, .. } = thread;
             all.push(
                 *status as u64
                     | (*op as u64) << 8
@@ -303,6 +315,9 @@ impl World {
                     | u64::from(*asleep) << 40
                     | (log.len() as u64) << 48,
             );
+            let overtaken = thread.overtaken.map_or(0, |times| u64::from(times) + 1);
+            let has_slept = u64::from(thread.has_slept);
+            all.push(u64::from(thread.asleep_for) | overtaken << 32 | has_slept << 48);
             all.extend_from_slice(log);
         }
         let mut quick = FxHasher::default();

@@ -1,0 +1,231 @@
+//! Who waits for a lock, and who gets it next.
+//!
+//! **One is woken.** Who waits for a lock sets L in the control word and sleeps. Who lets go of
+//! a lock with L clears L and wakes one of them. That one sets L again, with its lock or before
+//! it sleeps again, as others may sleep still. So between the two, L is clear although some
+//! sleep; but one is awake who owes it. If it dies, the others wake after the longest sleep.
+//! Those who wait for a change (`wait.rs`) have a bit of their own, W, and are not woken by a
+//! lock that comes and goes.
+//!
+//! **Who is overtaken gets it next.** A lock that was let go of is free for everybody, and who is
+//! running is faster than who has to be woken. That is good for the throughput, but the slowest
+//! could wait for ever. So who was woken, and was overtaken, sleeps as such; and a holder
+//! whose turn is over hands the lock over to it: with L set and no owner, only those who have
+//! slept may take it.
+
+use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::time::Duration;
+
+use super::lock::bury;
+use super::read_lock::wait_for_reader;
+use super::{Control, FREE, Failure, Form, Memory, Patience, Peers, REMOVED, Sleepers, planted};
+
+/// A thread that waits for a lock.
+pub(super) struct Waiting {
+    /// So it may have been woken, and others may sleep of whom L does not tell.
+    has_slept: bool,
+}
+
+impl Waiting {
+    #[cfg_attr(not(test), expect(unused_variables, reason = "for the exhaustive checker"))]
+    pub(super) fn new<M: Memory>(memory: &M) -> Waiting {
+        #[cfg(not(test))]
+        let has_slept = false;
+        #[cfg(test)]
+        let has_slept = memory.has_slept();
+        Waiting { has_slept }
+    }
+
+    /// Whether the lock, which nobody has, is free for this thread.
+    pub(super) fn may_take(&self, seen: Control) -> bool {
+        seen.is_free() || self.has_slept
+    }
+
+    /// It has the lock.
+    pub(super) fn has_taken<M: Memory, P: Peers>(&self, memory: &M, peers: &P) {
+        if self.has_slept {
+            peers.begin_turn(memory.place());
+        }
+    }
+
+    /// Waits until the control word is no longer `seen`, in which somebody else has the lock, or
+    /// is to have it; buries an owner that is dead. May return early.
+    pub(super) fn wait<M: Memory, P: Peers>(
+        &mut self,
+        memory: &M,
+        peers: &P,
+        form: Form,
+        seen: Control,
+        patience: &mut Patience,
+    ) -> Result<(), Failure> {
+        if seen.is_read_lock() && !planted!(ReadersAreWaitedFor) {
+            wait_for_reader(memory, peers, form, seen, patience, self);
+            return Ok(());
+        }
+        if patience.is_over() {
+            return Err(self.give_up(memory));
+        }
+        let waiting = announced(memory, seen);
+        // Where others wait, they have looked whether the owner lives, and spinning would only
+        // keep from its work who has the lock.
+        let first = seen != waiting && !self.has_slept;
+        let owner = seen.owner();
+        if owner != FREE && first && (memory.spin(seen) || bury(memory, peers, form, owner)) {
+            return Ok(());
+        }
+        let Some(limit) = patience.next_sleep() else {
+            return Err(self.give_up(memory));
+        };
+        if !self.sleep(memory, seen, limit) && owner != FREE {
+            bury(memory, peers, form, owner);
+        }
+        Ok(())
+    }
+
+    /// Sleeps while the control word is as `seen`, but for L, at most `limit`; whether it ended
+    /// before.
+    pub(super) fn sleep<M: Memory>(&mut self, memory: &M, seen: Control, limit: Duration) -> bool {
+        let waiting = announced(memory, seen);
+        // Relaxed: L orders nothing; whoever clears it wakes.
+        if seen != waiting && memory.swap_control(seen, waiting, Relaxed).is_err() {
+            return true;
+        }
+        let who = match (memory.has_lock_bit(), self.has_slept) {
+            (true, false) => Sleepers::LOCK,
+            (true, true) => Sleepers::LOCK.and(Sleepers::OVERTAKEN),
+            // W is all that there is, and wakes those who wait for a change.
+            (false, _) => Sleepers::LOCK.and(Sleepers::CHANGE),
+        };
+        self.has_slept = true;
+        memory.sleep(waiting, who, limit)
+    }
+
+    /// Waits no longer. If it was woken, somebody else has to be.
+    #[cold]
+    pub(super) fn give_up<M: Memory>(&self, memory: &M) -> Failure {
+        if self.owes(memory) && !planted!(GiveUpSilently) {
+            pass_on(memory);
+        }
+        Failure::Timeout(memory.control(Relaxed).owner())
+    }
+
+    /// Whether others may sleep until the lock is free of whom L does not tell. (Where there is
+    /// no L, all were woken.)
+    pub(super) fn owes<M: Memory>(&self, memory: &M) -> bool {
+        self.has_slept && memory.has_lock_bit()
+    }
+}
+
+/// Sets L, so that whoever has the lock wakes one who waits; or, where nobody has it, wakes one.
+pub(super) fn pass_on<M: Memory>(memory: &M) {
+    let mut seen = memory.control(Relaxed);
+    loop {
+        let is_free = seen.owner() == FREE;
+        if seen.owner() == REMOVED || !is_free && seen.has_lock_waiters() {
+            return;
+        }
+        // A lock that was handed over is free for all.
+        let new = seen.with_lock_waiters(!is_free);
+        // Relaxed: L orders nothing. (A compare-exchange goes on with the release sequence.)
+        match memory.swap_control(seen, new, Relaxed) {
+            Ok(()) if is_free => return wake_one(memory),
+            Ok(()) => return,
+            Err(now) => seen = now,
+        }
+    }
+}
+
+/// The control word with the bit that says that somebody waits for the lock.
+pub(super) fn announced<M: Memory>(memory: &M, seen: Control) -> Control {
+    if memory.has_lock_bit() { seen.with_lock_waiters(true) } else { seen.with_waiters(true) }
+}
+
+/// Replaces the control word `old` by `new`, and wakes whom that concerns. Neither has W or L;
+/// the control word may have them. False if anything else has changed.
+#[inline]
+pub(super) fn publish<M: Memory, P: Peers>(
+    memory: &M,
+    peers: &P,
+    old: Control,
+    new: Control,
+) -> bool {
+    // Release: whatever `new` announces is seen by those who acquire it.
+    match memory.swap_control(old, new, Release) {
+        Ok(()) => true,
+        Err(now) => now.same(old) && publish_to_waiters(memory, peers, now, new),
+    }
+}
+
+#[cold]
+fn publish_to_waiters<M: Memory, P: Peers>(
+    memory: &M,
+    peers: &P,
+    mut seen: Control,
+    new: Control,
+) -> bool {
+    loop {
+        let next = follow(memory, peers, seen, new);
+        // Release: as above.
+        match memory.swap_control(seen, next, Release) {
+            Ok(()) => {
+                wake(memory, seen, next);
+                return true;
+            }
+            Err(now) if now.same(seen) => seen = now,
+            Err(_) => return false,
+        }
+    }
+}
+
+/// `new` with those bits that it has from `seen`, which it replaces: W if the version stays, and
+/// nobody is to be woken; L if the lock stays, or is handed over.
+pub(super) fn follow<M: Memory, P: Peers>(
+    memory: &M,
+    peers: &P,
+    seen: Control,
+    new: Control,
+) -> Control {
+    if new.owner() == REMOVED {
+        return new;
+    }
+    let w = memory.has_lock_bit() && new.version() == seen.version() && seen.has_waiters();
+    let ends = new.owner() == FREE;
+    let hands_over = || !planted!(NoHandOver) && peers.is_turn_over(memory.place());
+    let l = seen.has_lock_waiters() && (!ends && !planted!(GuardClearsL) || ends && hands_over());
+    let w = w && !planted!(LockClearsW);
+    new.with_waiters(w).with_lock_waiters(l)
+}
+
+/// The control word has gone from `before` to `after`: wakes whom that concerns.
+#[inline]
+pub(super) fn wake<M: Memory>(memory: &M, before: Control, after: Control) {
+    if before.has_waiters() || before.has_lock_waiters() {
+        wake_waiters(memory, before, after);
+    }
+}
+
+#[cold]
+fn wake_waiters<M: Memory>(memory: &M, before: Control, after: Control) {
+    if planted!(ClearWithoutWake) {
+        return;
+    }
+    let changed = !planted!(LockClearsW) || before.version() != after.version();
+    if before.has_waiters() && !after.has_waiters() && changed {
+        memory.wake(Sleepers::CHANGE, true);
+    }
+    if before.has_lock_waiters() && after.owner() == REMOVED {
+        memory.wake(Sleepers::LOCK, true);
+    } else if before.has_lock_waiters() && after.owner() == FREE {
+        if !after.has_lock_waiters() {
+            wake_one(memory);
+        } else if !memory.wake(Sleepers::OVERTAKEN, false) {
+            pass_on(memory); // nobody was overtaken
+        }
+    }
+}
+
+/// Wakes one who waits for the lock, which is free.
+pub(super) fn wake_one<M: Memory>(memory: &M) {
+    let who = if planted!(WakeAnyone) { Sleepers::ANY } else { Sleepers::LOCK };
+    memory.wake(who, false);
+}

@@ -42,6 +42,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     scenario("data under a lock", 5, data_under_a_lock),
     scenario("sleepers until a lock is free", 2, sleepers_until_a_lock_is_free),
     scenario("an update after a guard", 5, update_after_a_guard),
+    scenario("an update that had to wait", 3, update_that_had_to_wait),
     scenario("a transaction, scalar first", 2, transaction_x_then_y),
     scenario("a transaction, array first", 2, transaction_y_then_x),
     scenario("two transactions on one scalar", 2, two_drafts),
@@ -284,6 +285,24 @@ fn update_after_a_guard() {
     }
     let seen = updated.join().unwrap();
     assert!(seen >= guards_before, "the update did not see what was done under the guard");
+}
+
+/// Who sees it sees what its thread had done before.
+fn update_that_had_to_wait() {
+    let store = Store::new(Cells::Packed, 2);
+    let me = store.peer(1);
+    let guard = lock(&*store.x, &me, Form::Scalar, &mut Patience::new(None)).unwrap();
+    let updater = store.spawn(2, |store, me| {
+        store.data.store(1, Relaxed);
+        store.add(&me, 1);
+    });
+    let reader = store.spawn(3, |store, me| {
+        let x = load_scalar(&*store.x, &me);
+        assert!(x == 0 || store.data.load(Relaxed) == 1, "not what was done before");
+    });
+    drop(guard);
+    updater.join().unwrap();
+    reader.join().unwrap();
 }
 
 /// Nobody sees half a transaction: who has seen it on X sees it on Y.

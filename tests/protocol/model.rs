@@ -60,7 +60,7 @@ impl<'r, const LOSSES: u32> Memory<'r, LOSSES> {
         }
         if old.owner() == FREE && (new.owner() != FREE || new.version() != old.version()) {
             world.threads[me].overtaken = None;
-            for thread in world.threads.iter_mut().filter(|thread| thread.asleep_for != 0) {
+            for thread in &mut world.threads {
                 thread.overtaken = thread.overtaken.map(|times| times + 1);
                 if thread.overtaken > Some(1) {
                     return Err("one who waits for the lock is overtaken again and again".into());
@@ -198,7 +198,7 @@ impl<const LOSSES: u32> shipping::Memory for Memory<'_, LOSSES> {
             for thread in &mut world.threads {
                 let sleeps = thread.asleep & 1 << self.slot as u8 != 0;
                 if sleeps && thread.asleep_for & who.bits() != 0 && woken < most {
-                    thread.asleep = 0;
+                    (thread.asleep, thread.asleep_for) = (0, 0);
                     woken += 1;
                 }
             }

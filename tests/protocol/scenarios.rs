@@ -131,7 +131,6 @@ pub(super) const SLEEPERS: Scenario = Scenario {
 /// As long as a store is of format 1.0.
 pub(super) const SLEEPERS_OF_OLD: Scenario = Scenario {
     entries: THREE_ENTRIES,
-    mortal: &[0],
     sleepers: true,
     is_old: true,
     ..Scenario::new(

@@ -253,7 +253,7 @@ fn data_under_a_lock() {
 /// Each of three is woken, and sees what was done under the lock before.
 fn sleepers_until_a_lock_is_free() {
     let store = Store::new(Cells::Packed, 2);
-    store.y.sleepers.set(true);
+    store.y.sleepers.store(true, Relaxed);
     let add = |store: &Store, me: &Peer| {
         let _held = lock(&*store.y, me, Form::Lock, &mut Patience::new(None)).unwrap();
         store.data.store(store.data.load(Relaxed) + 1, Relaxed);

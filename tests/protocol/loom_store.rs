@@ -125,7 +125,7 @@ pub(super) struct Slot {
     table: Arc<Table>,
     pub(super) form: Form,
     /// Whether who waits for its lock sleeps at once, instead of spinning until it is free.
-    pub(super) sleepers: Cell<bool>,
+    pub(super) sleepers: std::sync::atomic::AtomicBool,
 }
 
 /// Where all sleep. They are woken or sleep for ever, which loom finds: here no time goes by.
@@ -198,7 +198,8 @@ impl Store {
                 _ => AtomicU64::new(0),
             });
             let words = words.collect();
-            let (bed, table, sleepers) = (bed.clone(), table.clone(), Cell::new(false));
+            let (bed, table, sleepers) =
+                (bed.clone(), table.clone(), std::sync::atomic::AtomicBool::new(false));
             Arc::new(Slot { words, bed, cells, table, form, sleepers })
         };
         Store {
@@ -334,7 +335,7 @@ impl shipping::Memory for Slot {
     }
 
     fn spin(&self, seen: Control) -> bool {
-        if self.sleepers.get() {
+        if self.sleepers.load(Relaxed) {
             return false;
         }
         let alive = self.is_alive(seen.owner());

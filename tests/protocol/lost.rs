@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::loom_store::{BEGIN, Cells, Store};
 use crate::protocol::{
-    self as shipping, Change, Control, FREE, Failure, Form, Held, Memory, Patience, Peers, Word,
-    commit_all, load_scalar, lock,
+    self as shipping, Change, Control, FREE, Failure, Form, Held, Memory, Patience, Peers,
+    Sleepers, Word, commit_all, load_scalar, lock,
 };
 
 /// All of the transaction is undone, as a burial would; under a guard of X if `guarded`.
@@ -123,9 +123,21 @@ impl Memory for AlwaysTaken {
         true
     }
 
-    fn wait(&self, _: Control, _: Duration) {}
+    fn sleep(&self, _: Control, _: Sleepers, _: Duration) -> bool {
+        true
+    }
 
-    fn wake(&self) {}
+    fn wake(&self, _: Sleepers, _: bool) -> bool {
+        false
+    }
+
+    fn has_lock_bit(&self) -> bool {
+        true
+    }
+
+    fn place(&self) -> usize {
+        0
+    }
 }
 
 #[test]

@@ -152,6 +152,10 @@ impl<K: KeepsMapped> Memory for CellRegion<K> {
         self.0.wake(who, all)
     }
 
+    fn ring(&self) {
+        self.0.ring();
+    }
+
     fn has_lock_bit(&self) -> bool {
         self.0.has_lock_bit()
     }

@@ -545,7 +545,7 @@ macro_rules! common_methods {
         /// `load_versioned`. So no change is missed: one that came before the call ends it
         /// at once. Of several changes only the last may be seen. Spins for a moment, then
         /// sleeps, and is woken from whatever process; on a store opened read-only it looks
-        /// every millisecond.
+        /// every millisecond at first, every 50 ms at last.
         ///
         /// # Errors
         ///

@@ -74,6 +74,8 @@ pub(crate) mod live {
     pub(crate) const ACKED: usize = 8;
     /// Lines of the directory in use, then its complement.
     pub(crate) const COUNT: usize = 16;
+    /// In the low half, the bell, see [`Bell`](crate::protocol::Bell). From 1.1 on.
+    pub(crate) const BELL: usize = 17;
     /// The directory's lock: as a slot without content.
     pub(crate) const DIRECTORY_LOCK: usize = 24;
     /// The lock of the one process that syncs.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::copy::{self, Atomic, WORD};
 use crate::disk::{Disk, Range};
 use crate::futex;
-use crate::protocol::{CONTROL, Cell, Control, Memory, Sleepers};
+use crate::protocol::{self, CONTROL, Cell, Control, Memory, Sleepers};
 use crate::reserved::Reserved;
 use crate::store_file::StoreFile;
 use crate::sys;
@@ -29,8 +29,8 @@ pub(crate) struct Map {
     file: StoreFile,
     /// How long the file is known to be, at least.
     known: AtomicU64,
-    /// Whether L may be set in control words: not in a store of format 1.0.
-    has_lock_bit: bool,
+    /// Where the store's bell is; a store of format 1.0 has none.
+    bell: Option<u64>,
 }
 
 /// Why a part of the file cannot be had.
@@ -53,12 +53,22 @@ impl Map {
     pub(crate) fn new(file: StoreFile, writable: bool, most: u64) -> io::Result<Map> {
         let len = file.metadata()?.len();
         let raw = Reserved::new(&file.open_apart()?, writable, len, most)?;
-        Ok(Map { raw, most, file, known: AtomicU64::new(len), has_lock_bit: false })
+        Ok(Map { raw, most, file, known: AtomicU64::new(len), bell: None })
     }
 
-    /// It is of a store of this minor version.
-    pub(crate) fn set_minor(&mut self, minor: u32) {
-        self.has_lock_bit = minor >= 1;
+    /// It is of a store that has a bell, in the word at this offset.
+    pub(crate) fn set_bell(&mut self, offset: u64) {
+        let end = self.part(offset, WORD as u64).map(|(start, _)| start);
+        self.bell = end.is_ok().then_some(offset);
+    }
+
+    /// The store's bell: see [`protocol::Bell`].
+    pub(crate) fn bell(&self) -> Option<&AtomicU32> {
+        let word = self.raw.as_mut_ptr().wrapping_add(self.bell? as usize).cast::<AtomicU32>();
+        // SAFETY: `set_bell` has checked that it lies within mapping and file, and `part` that it
+        // is aligned; it is mapped as long as `self` lives. All that changes it are atomics of
+        // this size, of which only a writable mapping has callers.
+        Some(unsafe { &*word })
     }
 
     pub(crate) fn file(&self) -> &StoreFile {
@@ -307,6 +317,11 @@ impl<K: KeepsMapped> Region<K> {
         futex::Word { at: self.futex(), expected: seen.futex_word() }
     }
 
+    /// Tells the bell of its store from those of others.
+    pub(crate) fn bell_address(&self) -> usize {
+        self.keeper.map().bell().map_or(0, |bell| std::ptr::from_ref(bell).addr())
+    }
+
     /// A part of it, from word `from` on.
     pub(crate) fn part(&self, from: usize, words: usize) -> Region<K> {
         let fits = from.checked_add(words).is_some_and(|end| end <= self.words);
@@ -396,12 +411,33 @@ impl<K: KeepsMapped> Memory for Region<K> {
         futex::wake(self.futex(), who, if all { i32::MAX } else { 1 })
     }
 
+    fn ring(&self) {
+        if let Some(bell) = self.keeper.map().bell() {
+            protocol::ring(bell);
+        }
+    }
+
     fn has_lock_bit(&self) -> bool {
-        self.keeper.map().has_lock_bit
+        // Both came with format 1.1.
+        self.keeper.map().bell.is_some()
     }
 
     fn place(&self) -> usize {
         self.start.addr()
+    }
+}
+
+impl protocol::Bell for AtomicU32 {
+    fn load(&self) -> u32 {
+        self.load(Ordering::Relaxed)
+    }
+
+    fn swap(&self, old: u32, new: u32, order: Ordering) -> Result<(), u32> {
+        self.compare_exchange(old, new, order, Ordering::Relaxed).map(|_| ())
+    }
+
+    fn wake(&self) {
+        futex::wake(self, Sleepers::CHANGE, i32::MAX);
     }
 }
 

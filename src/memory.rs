@@ -114,6 +114,11 @@ impl<K: KeepsMapped> Memory for AnyMemory<K> {
     }
 
     #[inline]
+    fn ring(&self) {
+        either!(self, memory => memory.ring());
+    }
+
+    #[inline]
     fn has_lock_bit(&self) -> bool {
         either!(self, memory => memory.has_lock_bit())
     }

@@ -78,8 +78,9 @@ macro_rules! async_methods {
             /// into `tokio::time::timeout`, or whatever the executor has. May be dropped at
             /// any moment.
             ///
-            /// One thread of the process waits for all of its tasks: asleep, up to 127
-            /// slots, on Linux 5.16 and later; otherwise it looks every millisecond.
+            /// One thread of the process waits for all of its tasks, asleep on Linux 5.16 and
+            /// later. Where slots can only be looked at (see [`Store::wait_any`](crate::Store::wait_any)),
+            /// it does so every millisecond at first, every 50 ms at last.
             ///
             /// ```
             /// use std::time::Duration;

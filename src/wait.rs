@@ -31,6 +31,9 @@ pub(crate) trait Awaited: Await + Send + Sync {
     fn futex(&self) -> Option<Region>;
     /// The error that a failure to wait for it is to the user.
     fn explain(&self, failure: Failure) -> crate::error::Error;
+    /// Tells it from all else that can be waited for in this process.
+    #[cfg(feature = "tokio")]
+    fn key(&self) -> (usize, u64);
     /// Itself, for another thread to keep.
     #[cfg(feature = "tokio")]
     fn share(&self) -> std::sync::Arc<dyn Awaited>;
@@ -56,43 +59,155 @@ impl<M: SlotMemory> Awaited for Handle<M> {
     }
 
     #[cfg(feature = "tokio")]
+    fn key(&self) -> (usize, u64) {
+        (self.memory.place(), 0)
+    }
+
+    #[cfg(feature = "tokio")]
     fn share(&self) -> std::sync::Arc<dyn Awaited> {
         std::sync::Arc::new(self.clone())
     }
 }
 
+/// Where a waiter sleeps.
+enum Bed {
+    /// On the control word of the one slot that it waits for.
+    Slot(Region),
+    /// On the bells of the stores of the slots, each with what it was last.
+    Bells(Vec<(Region, u32)>),
+    /// Nowhere: it looks now and then, as nobody can wake it.
+    Polls,
+}
+
+/// How long a sleep may be: a part of the time that was waited already, but within limits. So
+/// who waits for long costs nearly nothing, and a wake-up that is lost with the process that owed
+/// it costs no more than that part.
+pub(crate) struct Growing {
+    begun: Option<Instant>,
+    part: u32,
+    least: Duration,
+    most: Duration,
+}
+
+impl Growing {
+    /// For who is woken, but for the one case that the process dies which is about to do it.
+    pub(crate) const WOKEN: Growing = Growing {
+        begun: None,
+        part: 4,
+        least: Duration::from_millis(20),
+        most: Duration::from_secs(1),
+    };
+    /// For who must look.
+    pub(crate) const LOOKS: Growing = Growing {
+        begun: None,
+        part: 8,
+        least: Duration::from_millis(1),
+        most: Duration::from_millis(50),
+    };
+
+    /// How long it has waited.
+    fn waited(&mut self) -> Duration {
+        self.begun.get_or_insert_with(Instant::now).elapsed()
+    }
+
+    /// From now on, it waits for something new.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn begin_again(&mut self) {
+        self.begun = None;
+    }
+
+    /// How long to sleep now.
+    pub(crate) fn sleep(&mut self) -> Duration {
+        (self.waited() / self.part).clamp(self.least, self.most)
+    }
+}
+
 /// Spins for a short while, then sleeps.
 pub(crate) struct Sleeper {
-    /// The words to sleep on; `None`: to look again every [`SHORT_SLEEP`].
-    futexes: Option<Vec<Region>>,
-    begun: Option<Instant>,
+    bed: Bed,
+    sleeps: Growing,
+    spins: bool,
+    /// It has slept, and waits for so many that to look at all takes long.
+    is_slow: bool,
+    has_slept: bool,
 }
 
 impl Sleeper {
     pub(crate) fn new<'a>(awaited: impl ExactSizeIterator<Item = &'a dyn Awaited>) -> Sleeper {
-        let few = awaited.len() <= MOST_WORDS;
-        let futexes = few.then(|| awaited.map(Awaited::futex).collect()).flatten();
-        Sleeper { futexes, begun: None }
+        let is_slow = awaited.len() > 128;
+        let one = awaited.len() == 1;
+        let bed = match awaited.map(Awaited::futex).collect::<Option<Vec<Region>>>() {
+            Some(mut one_region) if one => Bed::Slot(one_region.remove(0)),
+            Some(regions) => bells(regions).map_or(Bed::Polls, Bed::Bells),
+            None => Bed::Polls,
+        };
+        let polls = matches!(bed, Bed::Polls);
+        let sleeps = if polls { Growing::LOOKS } else { Growing::WOKEN };
+        Sleeper { bed, sleeps, spins: true, is_slow, has_slept: false }
     }
 }
 
+/// The bells of the stores that these are of, each once; `None` if one has none, or they are
+/// too many.
+pub(crate) fn bells(mut regions: Vec<Region>) -> Option<Vec<(Region, u32)>> {
+    regions.sort_by_key(Region::bell_address);
+    regions.dedup_by_key(|region| region.bell_address());
+    let all = regions.iter().all(|region| region.keeper().bell().is_some());
+    let few = regions.len() < MOST_WORDS;
+    (all && few).then(|| regions.into_iter().map(|region| (region, 0)).collect())
+}
+
+/// Listens to all of these bells.
+pub(crate) fn listen(bells: &mut [(Region, u32)]) {
+    for (region, heard) in bells {
+        *heard = region.keeper().bell().map_or(0, protocol::listen);
+    }
+}
+
+/// What to sleep on until it is rung.
+pub(crate) fn bell_word((region, heard): &(Region, u32)) -> Option<futex::Word> {
+    Some(futex::Word { at: region.keeper().bell()?, expected: *heard })
+}
+
 impl Pause for Sleeper {
-    fn again(&mut self, limit: Duration) -> bool {
-        // Once: who was woken for nothing goes to sleep again at once.
-        if self.begun.get_or_insert_with(Instant::now).elapsed() < SPIN {
+    fn listen(&mut self) {
+        if let Bed::Bells(bells) = &mut self.bed
+            && !self.spins
+        {
+            listen(bells);
+        }
+    }
+
+    fn again(&mut self, crowded: bool, limit: Duration) -> bool {
+        // Once: who was woken for nothing goes to sleep again at once. Not where others wait:
+        // they would all be woken at once, and spin one after the other.
+        if self.spins {
             std::hint::spin_loop();
-            return true;
+            self.spins = !crowded && self.sleeps.waited() < SPIN;
+            // Once more, having listened.
+            return self.spins || !matches!(self.bed, Bed::Slot(_));
         }
-        if self.futexes.is_none() {
-            std::thread::sleep(SHORT_SLEEP.min(limit));
+        let polls = matches!(self.bed, Bed::Polls);
+        if polls {
+            std::thread::sleep(self.sleeps.sleep().min(limit));
         }
-        self.futexes.is_none()
+        polls
     }
 
     fn sleep(&mut self, seen: &[Control], limit: Duration) {
-        let words = self.futexes.iter().flatten().zip(seen);
-        let words: Vec<_> = words.map(|(region, seen)| region.futex_word(*seen)).collect();
-        futex::wait_any(&words, limit);
+        let longest = self.sleeps.sleep().min(limit);
+        match &self.bed {
+            Bed::Slot(region) => futex::wait_any(&[region.futex_word(seen[0])], longest),
+            Bed::Bells(bells) => {
+                // Woken for others' changes, it does not look all the time.
+                if self.is_slow && self.has_slept {
+                    std::thread::sleep(SHORT_SLEEP.min(limit));
+                }
+                futex::wait_any(&bells.iter().flat_map(bell_word).collect::<Vec<_>>(), longest);
+            }
+            Bed::Polls => {}
+        }
+        self.has_slept = true;
     }
 }
 
@@ -114,9 +229,11 @@ impl Store {
     /// those that have; none when the time is over. They may be of any kinds, and of several
     /// stores. No change is missed: one that came before the call ends it at once.
     ///
-    /// On Linux 5.16 and later, up to 128 slots are waited for asleep, until whoever changes
-    /// one wakes this thread. Of more slots, on older kernels, and of stores opened
-    /// read-only, the versions are looked at every millisecond.
+    /// It sleeps until whoever changes one of them wakes this thread. If that process is killed
+    /// between the two, it takes up to a quarter of the time waited so far, a second at most. In
+    /// a store opened read-only, and several slots of one of format 1.0, are looked at now and
+    /// then: every millisecond at first, every 50 ms at last. Slots of several stores need Linux 5.16
+    /// to be slept on.
     ///
     /// # Errors
     ///

@@ -38,9 +38,9 @@ pub struct Watch {
     /// Lines of the directory that have been looked at.
     lines: u32,
     slots: Vec<Watched>,
-    /// Where to look first: behind the last one that had changed, so that one that changes
-    /// all the time does not hide the others.
-    first: usize,
+    /// Those that had changed when all were looked at last, the next one last. So one that
+    /// changes all the time does not hide the others, and all are looked at once for many changes.
+    changed: Vec<usize>,
 }
 
 #[derive(Debug)]
@@ -48,6 +48,8 @@ struct Watched {
     slot: Slot,
     /// The last version that was returned; `None`: none was.
     seen: Option<u64>,
+    /// Its removal was told, or is not to be.
+    is_gone: bool,
 }
 
 /// A slot as [`Watch::next`] found it.
@@ -98,7 +100,8 @@ impl Store {
     /// As [`slots_matching`](Store::slots_matching).
     pub fn watch(&self, pattern: &str) -> Result<Watch> {
         let glob = self.glob(pattern)?;
-        let mut watch = Watch { store: self.clone(), glob, lines: 0, slots: Vec::new(), first: 0 };
+        let mut watch =
+            Watch { store: self.clone(), glob, lines: 0, slots: Vec::new(), changed: Vec::new() };
         watch.look_for_new_slots()?;
         for watched in &mut watch.slots {
             watched.seen = Some(watched.slot.version());
@@ -121,6 +124,7 @@ impl Watch {
         for watched in &mut self.slots {
             watched.seen = None;
         }
+        self.changed.clear();
         self
     }
 
@@ -129,9 +133,9 @@ impl Watch {
     /// it had then; of one that was defined since, any. That one was removed is told, too
     /// ([`Change::removed`]). `None` when the time is over.
     ///
-    /// The last state of each slot is never missed; of those between some may be. On
-    /// Linux 5.16 and later it sleeps until it is woken, of up to 127 slots; of more, and on
-    /// a store opened read-only, it looks every millisecond.
+    /// The last state of each slot is never missed; of those between some may be. It sleeps until
+    /// it is woken, as [`wait_any`](Store::wait_any); on a store opened read-only, or of format
+    /// 1.0, it looks now and then.
     ///
     /// # Errors
     ///
@@ -164,28 +168,30 @@ impl Watch {
 
     /// A slot whose version has not been returned yet.
     pub(crate) fn find(&mut self) -> Result<Option<Change>> {
-        self.look_for_new_slots()?;
-        while let Some(at) = self.slots.iter().position(|watched| watched.slot.is_removed()) {
-            let Watched { slot, seen } = self.slots.remove(at);
-            self.first -= usize::from(at < self.first);
-            // Of whose end nobody hears who has not heard of it before.
-            if seen.is_some() {
+        loop {
+            while let Some(at) = self.changed.pop() {
+                let Watched { slot, seen, is_gone } = &mut self.slots[at];
+                let removed = slot.is_removed();
+                *is_gone = removed;
+                // Of whose end nobody hears who has not heard of it before.
+                if removed && seen.is_none() || !removed && *seen == Some(slot.version()) {
+                    continue;
+                }
                 let (content, version) = slot.load_versioned();
-                return Ok(Some(Change { slot, version, content, removed: true }));
+                *seen = Some(version);
+                return Ok(Some(Change { slot: slot.clone(), version, content, removed }));
+            }
+            self.look_for_new_slots()?;
+            self.slots.retain(|watched| !watched.is_gone);
+            let slots = self.slots.iter().enumerate().rev();
+            let changed = slots.filter(|(_, Watched { slot, seen, .. })| {
+                slot.is_removed() || *seen != Some(slot.version())
+            });
+            self.changed = changed.map(|(at, _)| at).collect();
+            if self.changed.is_empty() {
+                return Ok(None);
             }
         }
-        for step in 0..self.slots.len() {
-            let at = (self.first + step) % self.slots.len();
-            let Watched { slot, seen } = &mut self.slots[at];
-            if *seen == Some(slot.version()) {
-                continue;
-            }
-            let (content, version) = slot.load_versioned();
-            *seen = Some(version);
-            self.first = at + 1;
-            return Ok(Some(Change { slot: slot.clone(), version, content, removed: false }));
-        }
-        Ok(None)
     }
 
     fn look_for_new_slots(&mut self) -> Result<()> {
@@ -194,7 +200,7 @@ impl Watch {
         directory::each_slot(attachment, self.lines, count, |found| {
             if self.glob.matches(&found.entry.descriptor().name) {
                 let slot = Slot::new(self.store.handle(found));
-                self.slots.push(Watched { slot, seen: None });
+                self.slots.push(Watched { slot, seen: None, is_gone: false });
             }
         })?;
         self.lines = count;
@@ -260,6 +266,11 @@ impl Awaited for Definitions {
 
     fn explain(&self, failure: Failure) -> Error {
         directory::explain(self.attachment(), "the directory", failure, &Patience::new(None))
+    }
+
+    #[cfg(feature = "tokio")]
+    fn key(&self) -> (usize, u64) {
+        (self.lock.place(), u64::from(self.seen))
     }
 
     #[cfg(feature = "tokio")]

@@ -147,7 +147,9 @@ impl Attachment {
         settle_all: fn(&Attachment, Owner) -> Result<()>,
     ) -> Result<Arc<Attachment>> {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
-        map.set_minor(header.minor);
+        if header.minor >= 1 {
+            map.set_bell(header.regions.live_header + 8 * live::BELL as u64);
+        }
         let map = Arc::new(map);
         let r = &header.regions;
         let region =

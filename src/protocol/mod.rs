@@ -47,7 +47,7 @@ pub(crate) use lock::{Held, Parked, bury, claim, lock, remove, settle, try_lock}
 pub(crate) use scalar::{load_scalar, load_scalar_versioned, update_scalar};
 pub(crate) use snapshot::{Sample, changed_since, snapshot};
 pub(crate) use transaction::{Change, commit_all};
-pub(crate) use wait::{Await, Pause, announce, look_to_wait, wait_any};
+pub(crate) use wait::{Await, Bell, Pause, announce, listen, look_to_wait, ring, wait_any};
 
 use crate::error::Error;
 
@@ -141,6 +141,8 @@ pub(crate) trait Memory {
     fn sleep(&self, seen: Control, who: Sleepers, limit: Duration) -> bool;
     /// Wakes all, or one, of `who` who sleep on the control word; whether there was one.
     fn wake(&self, who: Sleepers, all: bool) -> bool;
+    /// Rings the store's bell, if it has one (see [`Bell`]).
+    fn ring(&self);
     /// Whether L may be set: not in a store of format 1.0, where older builds would take a
     /// lock with L for one of the dead. There, W stands for both.
     fn has_lock_bit(&self) -> bool;
@@ -293,7 +295,7 @@ impl From<Error> for Failure {
     }
 }
 
-/// No single sleep is longer, so that a wake-up lost with the process that owed
+/// Nobody who waits for a lock sleeps longer, so that a wake-up lost with the process that owed
 /// it costs no more than this.
 pub(crate) const LONGEST_SLEEP: Duration = Duration::from_millis(20);
 
@@ -371,13 +373,18 @@ impl Patience {
 
     /// How long the next sleep may last; `None` when the time is over.
     fn next_sleep(&mut self) -> Option<Duration> {
+        self.left().map(|left| left.min(LONGEST_SLEEP))
+    }
+
+    /// How long there is to wait; `None` when the time is over.
+    fn left(&mut self) -> Option<Duration> {
         #[cfg(test)]
         if let Some(looks) = &mut self.looks {
             *looks = looks.saturating_sub(1);
-            return (*looks > 0).then_some(LONGEST_SLEEP);
+            return (*looks > 0).then_some(Duration::MAX);
         }
         let Some(timeout) = self.timeout else {
-            return Some(LONGEST_SLEEP);
+            return Some(Duration::MAX);
         };
         let now = Instant::now();
         let deadline = match self.deadline {
@@ -385,11 +392,11 @@ impl Patience {
             // A deadline beyond what the clock can tell is no deadline.
             None => match now.checked_add(timeout) {
                 Some(deadline) => *self.deadline.insert(deadline),
-                None => return Some(LONGEST_SLEEP),
+                None => return Some(Duration::MAX),
             },
         };
         let left = deadline.saturating_duration_since(now);
-        (!left.is_zero()).then(|| left.min(LONGEST_SLEEP))
+        (!left.is_zero()).then_some(left)
     }
 }
 

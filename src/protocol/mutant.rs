@@ -61,10 +61,12 @@ pub(crate) enum Mutant {
     LockClearsW,
     /// No lock is handed over to who was overtaken.
     NoHandOver,
+    /// The bell is rung before the slot has changed.
+    RingEarly,
 }
 
 impl Mutant {
-    pub(crate) const ALL: [Mutant; 28] = [
+    pub(crate) const ALL: [Mutant; 29] = [
         Mutant::ClearStaleAfterCommit,
         Mutant::BurialKeepsVersion,
         Mutant::IdleBeforeSettling,
@@ -93,6 +95,7 @@ impl Mutant {
         Mutant::GuardClearsL,
         Mutant::LockClearsW,
         Mutant::NoHandOver,
+        Mutant::RingEarly,
     ];
 }
 

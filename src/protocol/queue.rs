@@ -165,6 +165,9 @@ fn publish_to_waiters<M: Memory, P: Peers>(
 ) -> bool {
     loop {
         let next = follow(memory, peers, seen, new);
+        if planted!(RingEarly) {
+            memory.ring();
+        }
         // Release: as above.
         match memory.swap_control(seen, next, Release) {
             Ok(()) => {
@@ -212,6 +215,9 @@ fn wake_waiters<M: Memory>(memory: &M, before: Control, after: Control) {
     let changed = !planted!(LockClearsW) || before.version() != after.version();
     if before.has_waiters() && !after.has_waiters() && changed {
         memory.wake(Sleepers::CHANGE, true);
+        if !planted!(RingEarly) {
+            memory.ring();
+        }
     }
     if before.has_lock_waiters() && after.owner() == REMOVED {
         memory.wake(Sleepers::LOCK, true);

@@ -4,8 +4,11 @@
 //! word, both only while it is the word that was looked at. So whatever changes it comes
 //! before the look, or finds W and wakes: no change is missed. A wake-up that is lost with
 //! the process that owed it costs the longest sleep. Writers pay nothing while W is not set.
+//!
+//! **The bell.** Who waits for several slots sleeps on one word of the store, which whoever
+//! clears a W changes after it has changed the slot.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::Duration;
 
 use super::array::look;
@@ -21,11 +24,55 @@ pub(crate) trait Await {
 
 /// What a waiter does between its looks.
 pub(crate) trait Pause {
+    /// Before a look at all of the slots: listens to the bell, if it is to sleep on that.
+    fn listen(&mut self);
     /// Whether to look again without having announced it: while spinning, or, after a
-    /// short sleep of at most `limit`, where nobody can be asked for a wake-up.
-    fn again(&mut self, limit: Duration) -> bool;
-    /// Sleeps while all the control words are as `seen`, at most `limit`.
+    /// short sleep of at most `limit`, where nobody can be asked for a wake-up. `crowded`:
+    /// others wait for one of the slots.
+    fn again(&mut self, crowded: bool, limit: Duration) -> bool;
+    /// Sleeps until the bell is rung; or while the control word is as `seen`, if it is one. At
+    /// most `limit`.
     fn sleep(&mut self, seen: &[Control], limit: Duration);
+}
+
+/// The store's word for those who wait for several slots. Its lowest bit says that somebody
+/// listens; the others count.
+pub(crate) trait Bell {
+    /// Relaxed.
+    #[track_caller]
+    fn load(&self) -> u32;
+    /// Replaces it if it is `old`, else returns what it is (relaxed).
+    #[track_caller]
+    fn swap(&self, old: u32, new: u32, order: std::sync::atomic::Ordering) -> Result<(), u32>;
+    /// Wakes all who sleep on it.
+    fn wake(&self);
+}
+
+/// What the bell is until it is rung next.
+pub(crate) fn listen(bell: &impl Bell) -> u32 {
+    let mut seen = bell.load();
+    loop {
+        let heard = seen | 1;
+        // Acquire: who comes after a ring sees what has changed before it. Hence also where the
+        // bit is set already.
+        match bell.swap(seen, heard, Acquire) {
+            Ok(()) => return heard,
+            Err(now) => seen = now,
+        }
+    }
+}
+
+/// A slot has changed for which somebody may wait.
+pub(crate) fn ring(bell: &impl Bell) {
+    let mut seen = bell.load();
+    loop {
+        // Release: who listens from now on sees what has changed.
+        match bell.swap(seen, seen.wrapping_add(2) & !1, Release) {
+            Ok(()) if seen & 1 == 1 => return bell.wake(),
+            Ok(()) => return,
+            Err(now) => seen = now,
+        }
+    }
 }
 
 /// Waits until one of these has another version than the one beside it. Returns the
@@ -40,6 +87,7 @@ pub(crate) fn wait_any<A: Await + ?Sized>(
     let mut changed = Vec::new();
     'look: loop {
         seen.clear();
+        pause.listen();
         for (at, (one, known)) in awaited.iter().enumerate() {
             let (control, version) = one.look().map_err(|failure| (at, failure))?;
             if version != *known {
@@ -50,10 +98,10 @@ pub(crate) fn wait_any<A: Await + ?Sized>(
         if !changed.is_empty() {
             return Ok(changed);
         }
-        let Some(limit) = patience.next_sleep() else {
+        let Some(limit) = patience.left() else {
             return Ok(changed);
         };
-        if pause.again(limit) {
+        if pause.again(seen.iter().any(|seen| seen.has_waiters()), limit) {
             continue;
         }
         for (at, ((one, _), seen)) in awaited.iter().zip(&mut seen).enumerate() {

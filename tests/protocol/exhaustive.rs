@@ -142,7 +142,7 @@ fn who_starts_over_may_forget() {
 }
 
 /// Each bug, and the scenarios that must find it.
-const BUGS: [(Bug, &[Scenario]); 31] = [
+const BUGS: [(Bug, &[Scenario]); 32] = [
     (Bug::Protocol(Mutant::ClearStaleAfterCommit), &[TWO_WRITERS]),
     (Bug::Protocol(Mutant::NoteStaleLate), &[TWO_WRITERS]),
     (Bug::Protocol(Mutant::CurrentNotStale), &[TWO_WRITERS]),
@@ -173,6 +173,7 @@ const BUGS: [(Bug, &[Scenario]); 31] = [
     (Bug::Protocol(Mutant::GiveUpSilently), &[SLEEPERS_THAT_GIVE_UP]),
     (Bug::Protocol(Mutant::GuardClearsL), &[SLEEPERS_BESIDE_A_GUARD]),
     (Bug::Protocol(Mutant::LockClearsW), &[WAITERS, SLEEPERS_OF_BOTH_KINDS]),
+    (Bug::Protocol(Mutant::RingEarly), &[WAITERS]),
     (Bug::Protocol(Mutant::NoHandOver), &[OVERTAKEN]),
 ];
 

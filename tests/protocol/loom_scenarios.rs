@@ -103,7 +103,7 @@ impl Store {
         let each = slots.iter().map(|slot| Awaited { peer, slot }).collect::<Vec<_>>();
         let awaited: Vec<_> = each.iter().map(|one| (one, BEGIN)).collect();
         let patience = &mut Patience::new(None);
-        let changed = wait_any(&awaited, patience, &mut Waiter { slots }).unwrap();
+        let changed = wait_any(&awaited, patience, &mut Waiter { slots, heard: 0 }).unwrap();
         assert!(!changed.is_empty(), "woken for nothing");
         changed
     }

@@ -121,6 +121,7 @@ pub(super) const WIDTH: usize = 2;
 pub(super) struct Slot {
     words: Vec<AtomicU64>,
     bed: Arc<Bed>,
+    bell: Arc<AtomicU64>,
     cells: Cells,
     table: Arc<Table>,
     pub(super) form: Form,
@@ -135,22 +136,33 @@ struct Bed {
 }
 
 struct Asleep {
-    slots: Vec<usize>,
+    on: usize,
     who: Sleepers,
     was_woken: bool,
 }
 
 impl Bed {
+    /// Wakes all, or one, of `who` who sleep on this.
+    fn wake(&self, on: usize, who: Sleepers, all: bool) -> bool {
+        let mut asleep = self.asleep.lock().unwrap();
+        let sleeps =
+            |one: &&mut Asleep| !one.was_woken && one.on == on && one.who.bits() & who.bits() != 0;
+        let most = if all { usize::MAX } else { 1 };
+        let woken = asleep.iter_mut().filter(sleeps).take(most);
+        let woken = woken.map(|one| one.was_woken = true).count();
+        if woken > 0 {
+            self.woken.notify_all();
+        }
+        woken > 0
+    }
+
     /// As the kernel does it: who wakes comes before the words are compared, or after
     /// the sleep has begun.
-    fn sleep(&self, slots: &[&Slot], seen: &[Control], who: Sleepers) {
+    fn sleep(&self, on: usize, who: Sleepers, is_same: impl FnOnce() -> bool) {
         let mut asleep = self.asleep.lock().unwrap();
-        // Relaxed: the lock orders it.
-        let word = |slot: &Slot| slot.load_control(Relaxed).futex_word();
-        if slots.iter().zip(seen).all(|(slot, seen)| word(slot) == seen.futex_word()) {
-            let slots = slots.iter().map(|slot| shipping::Memory::place(*slot)).collect();
+        if is_same() {
             let me = asleep.len();
-            asleep.push(Asleep { slots, who, was_woken: false });
+            asleep.push(Asleep { on, who, was_woken: false });
             while !asleep[me].was_woken {
                 asleep = self.woken.wait(asleep).unwrap();
             }
@@ -188,6 +200,7 @@ impl Store {
             bytes: [1; 4].map(AtomicU64::new).into(),
         });
         let bed = Arc::new(Bed { asleep: Mutex::new(Vec::new()), woken: Condvar::new() });
+        let bell = Arc::new(AtomicU64::new(0));
         let control = Control::default().advanced(BEGIN);
         let first = STALE + area_count as usize;
         let areas = Areas { count: area_count, first, stride: WIDTH, words: WIDTH };
@@ -198,9 +211,9 @@ impl Store {
                 _ => AtomicU64::new(0),
             });
             let words = words.collect();
-            let (bed, table, sleepers) =
-                (bed.clone(), table.clone(), std::sync::atomic::AtomicBool::new(false));
-            Arc::new(Slot { words, bed, cells, table, form, sleepers })
+            let (bed, table, bell) = (bed.clone(), table.clone(), bell.clone());
+            let sleepers = std::sync::atomic::AtomicBool::new(false);
+            Arc::new(Slot { words, bed, bell, cells, table, form, sleepers })
         };
         Store {
             x: slot(cells, Form::Scalar, DRAFT + 1),
@@ -346,23 +359,18 @@ impl shipping::Memory for Slot {
     }
 
     fn sleep(&self, seen: Control, who: Sleepers, _: Duration) -> bool {
-        self.bed.sleep(&[self], &[seen], who);
+        // Relaxed: the lock of the bed orders it.
+        let is_same = || self.load_control(Relaxed).futex_word() == seen.futex_word();
+        self.bed.sleep(self.place(), who, is_same);
         true
     }
 
     fn wake(&self, who: Sleepers, all: bool) -> bool {
-        let mut asleep = self.bed.asleep.lock().unwrap();
-        let place = self.place();
-        let sleeps = |one: &&mut Asleep| {
-            !one.was_woken && one.slots.contains(&place) && one.who.bits() & who.bits() != 0
-        };
-        let most = if all { usize::MAX } else { 1 };
-        let woken = asleep.iter_mut().filter(sleeps).take(most);
-        let woken = woken.map(|one| one.was_woken = true).count();
-        if woken > 0 {
-            self.bed.woken.notify_all();
-        }
-        woken > 0
+        self.bed.wake(self.place(), who, all)
+    }
+
+    fn ring(&self) {
+        shipping::ring(self);
     }
 
     fn has_lock_bit(&self) -> bool {
@@ -374,9 +382,27 @@ impl shipping::Memory for Slot {
     }
 }
 
+impl shipping::Bell for Slot {
+    fn load(&self) -> u32 {
+        self.bell.load(Relaxed) as u32
+    }
+
+    fn swap(&self, old: u32, new: u32, order: Ordering) -> Result<(), u32> {
+        let order = weakened("bell", order);
+        let swapped = self.bell.compare_exchange(old.into(), new.into(), order, Relaxed);
+        swapped.map(drop).map_err(|now| now as u32)
+    }
+
+    fn wake(&self) {
+        self.bed.wake(0, Sleepers::CHANGE, true);
+    }
+}
+
 /// One thread, waiting for these slots.
 pub(super) struct Waiter<'s> {
     pub(super) slots: &'s [&'s Slot],
+    /// What the bell was last.
+    pub(super) heard: u32,
 }
 
 /// A slot, as one thread waits for it.
@@ -396,12 +422,24 @@ impl shipping::Await for Awaited<'_> {
 }
 
 impl shipping::Pause for Waiter<'_> {
-    fn again(&mut self, _: Duration) -> bool {
+    fn listen(&mut self) {
+        if self.slots.len() > 1 {
+            self.heard = shipping::listen(self.slots[0]);
+        }
+    }
+
+    fn again(&mut self, _: bool, _: Duration) -> bool {
         false
     }
 
     fn sleep(&mut self, seen: &[Control], _: Duration) {
-        self.slots[0].bed.sleep(self.slots, seen, Sleepers::CHANGE);
+        let first = self.slots[0];
+        if self.slots.len() == 1 {
+            shipping::Memory::sleep(first, seen[0], Sleepers::CHANGE, Duration::MAX);
+        } else {
+            let is_same = || shipping::Bell::load(first) == self.heard;
+            first.bed.sleep(0, Sleepers::CHANGE, is_same);
+        }
     }
 }
 

@@ -188,7 +188,7 @@ impl<const LOSSES: u32> shipping::Memory for Memory<'_, LOSSES> {
     }
 
     fn sleep(&self, seen: Control, who: Sleepers, _: Duration) -> bool {
-        self.run.sleep(&[(self.slot, seen)], who)
+        self.run.sleep(Bed::Slot(self.slot, seen), who)
     }
 
     fn wake(&self, who: Sleepers, all: bool) -> bool {
@@ -204,6 +204,10 @@ impl<const LOSSES: u32> shipping::Memory for Memory<'_, LOSSES> {
             }
             Returns(u64::from(woken > 0))
         }) != 0
+    }
+
+    fn ring(&self) {
+        shipping::ring(self.run);
     }
 
     fn has_lock_bit(&self) -> bool {
@@ -233,34 +237,90 @@ impl<const LOSSES: u32> shipping::Await for Memory<'_, LOSSES> {
 pub(super) struct Waiter<'r> {
     pub(super) run: &'r Run<'r>,
     pub(super) slots: &'r [Slot],
+    /// What the bell was last.
+    pub(super) heard: u32,
 }
 
 impl shipping::Pause for Waiter<'_> {
+    fn listen(&mut self) {
+        if self.slots.len() > 1 {
+            self.heard = shipping::listen(self.run);
+        }
+    }
+
     /// Never: spinning only hides what happens.
-    fn again(&mut self, _: Duration) -> bool {
+    fn again(&mut self, _: bool, _: Duration) -> bool {
         false
     }
 
     fn sleep(&mut self, seen: &[Control], _: Duration) {
-        let slots: Vec<_> = self.slots.iter().copied().zip(seen.iter().copied()).collect();
-        self.run.sleep(&slots, Sleepers::CHANGE);
+        match self.slots {
+            [slot] => self.run.sleep(Bed::Slot(*slot, seen[0]), Sleepers::CHANGE),
+            _ => self.run.sleep(Bed::Bell(self.heard), Sleepers::CHANGE),
+        };
     }
+}
+
+impl shipping::Bell for Run<'_> {
+    /// A round of who listens begins with it.
+    fn load(&self) -> u32 {
+        self.rounds_begin_with_bell.set(true);
+        self.access(None, BELL, Kind::Look, |world| Returns(u64::from(world.bell))) as u32
+    }
+
+    fn swap(&self, old: u32, new: u32, _: Ordering) -> Result<(), u32> {
+        let now = self.access(None, BELL, Kind::Other, |world| {
+            if world.bell != old {
+                return Returns(u64::from(world.bell));
+            }
+            world.bell = new;
+            Returns(SWAPPED)
+        });
+        if now == SWAPPED { Ok(()) } else { Err(now as u32) }
+    }
+
+    fn wake(&self) {
+        self.access(None, BELL, Kind::Other, |world| {
+            for thread in world.threads.iter_mut().filter(|thread| thread.asleep == ON_BELL) {
+                (thread.asleep, thread.asleep_for) = (0, 0);
+            }
+            Returns(0)
+        });
+    }
+}
+
+/// In place of a word's number.
+const BELL: usize = 100;
+/// In place of the slots that a thread sleeps on.
+const ON_BELL: u8 = 1 << 7;
+
+/// What to sleep on.
+#[derive(Clone, Copy)]
+enum Bed {
+    Slot(Slot, Control),
+    Bell(u32),
 }
 
 impl Run<'_> {
     /// Time-outs are for what the dead and the stopped leave: while there are none,
     /// whoever sleeps must be woken.
-    fn sleep(&self, slots: &[(Slot, Control)], who: Sleepers) -> bool {
+    fn sleep(&self, bed: Bed, who: Sleepers) -> bool {
         let me = self.thread;
-        let first = Some(slots[0].0);
+        let first = match bed {
+            Bed::Slot(slot, _) => Some(slot),
+            Bed::Bell(_) => None,
+        };
         let sleeps = self.access(first, CONTROL, Kind::Other, |world| {
-            let is_same = |(slot, seen): &(Slot, Control)| {
-                world.control(*slot).futex_word() == seen.futex_word()
+            let sleeps = match bed {
+                Bed::Slot(slot, seen) => world.control(slot).futex_word() == seen.futex_word(),
+                Bed::Bell(heard) => world.bell == heard,
             };
-            let sleeps = slots.iter().all(is_same);
             if sleeps {
                 let thread = &mut world.threads[me];
-                thread.asleep = slots.iter().map(|(slot, _)| 1 << *slot as u8).sum();
+                thread.asleep = match bed {
+                    Bed::Slot(slot, _) => 1 << slot as u8,
+                    Bed::Bell(_) => ON_BELL,
+                };
                 thread.asleep_for = who.bits();
                 if self.scenario.is_fair && who.bits() & Sleepers::OVERTAKEN.bits() != 0 {
                     thread.overtaken = thread.overtaken.or(Some(0));

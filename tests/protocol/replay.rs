@@ -102,6 +102,8 @@ pub(super) struct Run<'s> {
     sites: RefCell<Vec<Site>>,
     /// Where in the log the call of `lock` began that is being run.
     lock: Cell<Option<usize>>,
+    /// It listens to the bell: each of its rounds begins with that, not with a look at a slot.
+    pub(super) rounds_begin_with_bell: Cell<bool>,
     /// How many have begun in this operation.
     locks: Cell<u32>,
     /// Whether this one has slept.
@@ -131,6 +133,7 @@ pub(super) fn step(scenario: &Scenario, world: &World, thread: usize) -> Step {
         made: Cell::new(None),
         sites: RefCell::default(),
         lock: Cell::new(None),
+        rounds_begin_with_bell: Cell::new(false),
         locks: Cell::new(0),
         has_slept: Cell::new(false),
         relaxed: Cell::new(None),
@@ -362,7 +365,9 @@ impl Run<'_> {
         // Outside of burials, `lock` and `update_scalar` look at the control word only
         // where a round begins.
         let lock = self.lock.get()?;
-        let look = site.kind == Kind::Look && self.burials.get() == 0;
+        let listens = self.rounds_begin_with_bell.get();
+        let begins = site.slot.is_none() == listens;
+        let look = site.kind == Kind::Look && self.burials.get() == 0 && begins;
         sites.iter().rposition(|earlier| *earlier == site).filter(|at| look && *at >= lock)
     }
 

@@ -258,7 +258,7 @@ impl Op {
                     let memory = |slot: &Slot| if *slot == Slot::X { x } else { y };
                     let awaited: Vec<_> =
                         slots.iter().map(|slot| (memory(slot), run.scenario.version)).collect();
-                    let mut waiter = Waiter { run, slots };
+                    let mut waiter = Waiter { run, slots, heard: 0 };
                     let changed = run.locking(|| wait_any(&awaited, patience, &mut waiter));
                     let changed =
                         changed.map_err(|(at, failure)| Outcome::of_failure(slots[at], failure))?;

@@ -213,6 +213,49 @@ fn a_forked_child_waits_by_itself() {
     });
 }
 
+/// The thread that waits for all of them sleeps, and looks now and then. (Before, it looked at all of
+/// them every millisecond.)
+#[test]
+fn many_idle_tasks_cost_little() {
+    const NAME: &str = "many_idle_tasks_cost_little";
+    if role().is_none() {
+        let folder = folder_in_memory(); // a process with no tasks but these
+        let store = Store::create(store_in(&folder)).unwrap();
+        return Child::spawn(NAME, "idle", store.path()).join();
+    }
+    let sleeps_of_reactor = || {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+        let is_it = |task: &std::path::PathBuf| {
+            std::fs::read_to_string(task.join("comm"))
+                .is_ok_and(|name| name.trim() == "slotfile wait")
+        };
+        let task = tasks.map(|task| task.unwrap().path()).find(is_it).expect("it runs");
+        let status = std::fs::read_to_string(task.join("status")).unwrap();
+        let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches"));
+        line.unwrap().split_whitespace().last().unwrap().parse::<u64>().unwrap()
+    };
+    let store = Store::open(path()).unwrap();
+    let values: Vec<_> = (0..500).map(|n| store.value::<u64>(&format!("v{n}")).unwrap()).collect();
+    block_on(async {
+        let tasks: Vec<_> = (0..1_000)
+            .map(|n| {
+                let value = values[n % values.len()].clone();
+                tokio::task::spawn_local(async move { value.wait_until_async(|v| v == 1).await })
+            })
+            .collect();
+        tokio::time::sleep(SHORT).await;
+        let before = sleeps_of_reactor();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let slept = sleeps_of_reactor() - before;
+        println!("{slept} sleeps");
+        assert!(slept < 100, "{slept} sleeps in a second");
+        values.iter().for_each(|value| value.store(1).unwrap());
+        for task in tasks {
+            assert_eq!(task.await.unwrap().unwrap(), 1);
+        }
+    });
+}
+
 /// For runtimes of many threads.
 #[test]
 fn what_is_awaited_can_be_sent() {

@@ -37,11 +37,11 @@ idle-before-settling|protocol/transaction.rs|planted!\(IdleBeforeSettling\)|true
 committed-before-T-is-set|protocol/transaction.rs|(    if !changes\.iter\(\)\.all.*?\n    \}\n)(.*?)(    peers\.set_word\(me, Word::Committed, Release\);\n)|$2$3$1|single_step transaction
 areas-filled-after-the-commit-point|protocol/transaction.rs|(    for \(held, change\) in &changes \{\n        match change \{\n            Change::Area.*?\n    \}\n)(.*?)(    peers\.set_word\(me, Word::Committed, Release\);\n)|$2$3$1|single_step transaction
 leaving-does-not-sync|session.rs|syncer\.sync\(attachment, &mut patience, Turn::Wait\)|Ok::<Synced, Error>(Synced::Done)|single_step of_detach
-a-commit-does-not-wake|protocol/lock.rs|planted!\(ClearWithoutWake\)|true|waiting a_change_wakes_who_sleeps
+a-commit-does-not-wake|protocol/queue.rs|planted!\(ClearWithoutWake\)|true|waiting a_change_wakes_who_sleeps
 who-sleeps-has-not-set-W|protocol/wait.rs|planted!\(SleepWithoutW\)|true|waiting a_change_wakes_who_sleeps
-of-several-only-the-first-is-slept-on|futex.rs|waiters\.len\(\)|1|waiting a_change_wakes_who_sleeps
-the-futex-is-private|futex.rs|libc::FUTEX_WAIT,|libc::FUTEX_WAIT + libc::FUTEX_PRIVATE_FLAG,|waiting a_change_wakes_who_sleeps
-a-sleep-is-long|protocol/mod.rs|(LONGEST_SLEEP: Duration = Duration::from_millis)\(20\)|$1(2_000)|killed_wakers row_06
+the-bell-is-not-rung|protocol/queue.rs|!planted!\(RingEarly\)|false|waiting a_change_wakes_who_sleeps
+the-futex-is-private|futex.rs|libc::FUTEX_WAIT_BITSET,|libc::FUTEX_WAIT_BITSET + libc::FUTEX_PRIVATE_FLAG,|waiting a_change_wakes_who_sleeps
+a-sleep-is-long|wait.rs|(least: Duration::from_millis)\(20\)|$1(900)|killed_wakers row_06
 definitions-are-never-kept-out|cut.rs|attempts >= OPEN_TO_DEFINITIONS|false|syncing whatever_is_defined
 new-slots-are-not-counted|cut.rs|directory::count\(attachment\)\? != lines|false|syncing row_19
 an-idle-sync-writes|sync.rs|known\.is_some_and\(is_idle\)|false|syncing idle_store
@@ -60,7 +60,7 @@ the-description-is-not-looked-at|descriptor.rs|is_ok_and\(.by_another. !by_anoth
 no-entry-is-lent|attach/lease.rs|let lent = owner > FIRST_LENT|let lent = false|crowded_table row_52
 loans-do-not-end|attach/lease.rs|if held == 0|if held == usize::MAX|crowded_table row_52
 a-lock-that-was-handed-on-is-buried|attach/signature.rs| && !self\.is_handed_on\(entry\)||killed_processes handed_on
-the-reactor-is-not-woken|reactor.rs|futex::wake_all\(&raw const reactor\.news\);||asynchronous many_tasks
+the-reactor-is-not-woken|reactor.rs|futex::wake\(&raw const reactor\.news, Sleepers::CHANGE, 1\);||asynchronous many_tasks
 END
 }
 

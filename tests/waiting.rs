@@ -355,6 +355,122 @@ fn an_idle_waiter_costs_little() {
     });
 }
 
+/// How often this thread has gone to sleep.
+fn sleeps() -> u64 {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches"));
+    line.unwrap().split_whitespace().last().unwrap().parse().unwrap()
+}
+
+/// Who waits for long sleeps for long. (Before, it woke 50 times a second, and 1,000 times where
+/// it waited for more than 128 slots, or of a read-only store.)
+#[test]
+fn an_idle_waiter_hardly_wakes() {
+    const LIMIT: Option<Duration> = Some(Duration::from_secs(2));
+    fn hardly_wakes(what: &str, most: u64, wait_in_vain: impl FnOnce() -> bool) {
+        let before = sleeps();
+        assert!(wait_in_vain(), "{what}: nothing changes");
+        let slept = sleeps() - before;
+        println!("{what}: {slept} sleeps");
+        assert!(slept < most, "{what}: {slept} sleeps");
+    }
+    let folder = folder();
+    let store = Store::create(store_in(&folder)).unwrap();
+    let values: Vec<_> = (0..300).map(|n| store.value::<u8>(&n.to_string()).unwrap()).collect();
+    let all: Vec<(&dyn Awaitable, u64)> = values.iter().map(|v| (v as &dyn Awaitable, 0)).collect();
+    let read_only = Store::open_read_only(store.path()).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            hardly_wakes("a value", 60, || values[0].wait_for_change(0, LIMIT).unwrap().is_none());
+        });
+        scope.spawn(|| {
+            hardly_wakes("300 values", 60, || store.wait_any(&all, LIMIT).unwrap().is_empty());
+        });
+        scope.spawn(|| {
+            let mut watch = store.watch("*").unwrap();
+            hardly_wakes("a watch of 300", 60, || watch.next(LIMIT).unwrap().is_none());
+        });
+        scope.spawn(|| {
+            let mut watch = read_only.watch("*").unwrap();
+            let wait = || watch.next(LIMIT).unwrap().is_none();
+            hardly_wakes("a watch of a read-only store", 200, wait);
+        });
+    });
+}
+
+/// Each slot that has changed is found, in a time that grows with their number alone. (Before,
+/// all were looked at for each, and this did not end.)
+#[test]
+fn a_watch_finds_many_changes() {
+    const SLOTS: u64 = 100_000;
+    let folder = folder_in_memory();
+    let options = slotfile::OpenOptions::new().create(true).max_slots(SLOTS).sync_every(None);
+    let store = options.open(store_in(&folder)).unwrap();
+    let values: Vec<_> =
+        (0..SLOTS).map(|n| store.value::<u64>(&format!("s{n}")).unwrap()).collect();
+    let mut watch = store.watch("*").unwrap();
+    values.iter().for_each(|value| value.store(1).unwrap());
+    within(Duration::from_secs(120), "a watch of many", move || {
+        for n in 0..SLOTS {
+            let change = watch.next(HANG).unwrap().expect("changed");
+            assert_eq!(change.slot.name(), format!("s{n}"));
+        }
+        assert!(watch.next(Some(Duration::ZERO)).unwrap().is_none());
+    });
+}
+
+/// Many threads of many processes take one lock, and nobody keeps it: each gets it in time.
+#[test]
+fn a_crowd_gets_the_lock() {
+    const NAME: &str = "a_crowd_gets_the_lock";
+    const PROCESSES: u64 = 20;
+    const THREADS: u64 = 10;
+    const TIMES: u64 = 20;
+    if role().is_some() {
+        let store = Store::open(path()).unwrap();
+        let x = store.value::<u64>("x").unwrap().with_lock_timeout(HANG);
+        return std::thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    for _ in 0..TIMES {
+                        let _guard = x.lock().unwrap();
+                        x.store(x.load() + 1).unwrap();
+                    }
+                });
+            }
+        });
+    }
+    let folder = folder_in_memory();
+    let store = Store::create(store_in(&folder)).unwrap();
+    let x = store.value::<u64>("x").unwrap();
+    let crowd: Vec<_> =
+        (0..PROCESSES).map(|_| Child::spawn(NAME, "one of many", store.path())).collect();
+    crowd.into_iter().for_each(Child::join);
+    assert_eq!(x.load(), PROCESSES * THREADS * TIMES);
+}
+
+/// Who takes a lock again and again, and keeps it for nearly all of the time, does not keep it from
+/// who waits: the lock is handed over.
+#[test]
+fn who_waits_for_a_busy_lock_gets_it() {
+    let store = Store::temporary().unwrap();
+    let x = store.value::<u64>("x").unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Relaxed) {
+                let _guard = x.lock().unwrap();
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        });
+        let _finally = Finally(&done);
+        let other = x.clone().with_lock_timeout(HANG);
+        for _ in 0..20 {
+            drop(other.lock().unwrap());
+        }
+    });
+}
+
 /// What a transaction changes wakes as what anything else changes; who is woken by one of its
 /// slots sees the others changed.
 #[test]

@@ -595,7 +595,6 @@ impl Peers for Attachment {
     fn is_turn_over(&self, place: usize) -> bool {
         lease::is_turn_over(place)
     }
-    }
 }
 
 /// Whether so much time has passed since it last was.

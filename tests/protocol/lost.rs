@@ -131,6 +131,8 @@ impl Memory for AlwaysTaken {
         false
     }
 
+    fn ring(&self) {}
+
     fn has_lock_bit(&self) -> bool {
         true
     }

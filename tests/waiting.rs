@@ -404,7 +404,8 @@ fn an_idle_waiter_hardly_wakes() {
 fn a_watch_finds_many_changes() {
     const SLOTS: u64 = 100_000;
     let folder = folder_in_memory();
-    let options = slotfile::OpenOptions::new().create(true).max_slots(SLOTS).sync_every(None);
+    let mut options = slotfile::OpenOptions::new();
+    let options = options.create(true).max_slots(SLOTS).sync_every(None);
     let store = options.open(store_in(&folder)).unwrap();
     let values: Vec<_> =
         (0..SLOTS).map(|n| store.value::<u64>(&format!("s{n}")).unwrap()).collect();

@@ -27,7 +27,7 @@ pub(crate) fn snapshot<M: Memory, P: Peers>(
 ) -> Vec<u64> {
     let mut versions = vec![0; slots.len()];
     let mut changed: Vec<usize> = (0..slots.len()).collect();
-    let mut held: Vec<ReadLock<'_, M>> = Vec::new();
+    let mut held: Vec<ReadLock<'_, M, P>> = Vec::new();
     for losses in 0u32.. {
         for i in changed {
             let (memory, form) = slots[i];

@@ -116,6 +116,13 @@ impl<const LOSSES: u32> shipping::Memory for Memory<'_, LOSSES> {
         Control::from_bits(self.run.access(Some(self.slot), CONTROL, Kind::Look, look))
     }
 
+    /// Each caller's look is one of its own: a loop that begins anew is told by it.
+    #[track_caller]
+    fn cell(&self) -> shipping::Cell {
+        let control = self.control(Ordering::Acquire);
+        shipping::Cell { control, value: self.load(VALUE, Ordering::Acquire) }
+    }
+
     fn swap_control(&self, old: Control, new: Control, _: Ordering) -> Result<(), Control> {
         let now = self.access(CONTROL, |world| {
             let now = world.control(self.slot);

@@ -56,10 +56,9 @@ impl Map {
         Ok(Map { raw, most, file, known: AtomicU64::new(len), bell: None })
     }
 
-    /// It is of a store that has a bell, in the word at this offset.
-    pub(crate) fn set_bell(&mut self, offset: u64) {
-        let end = self.part(offset, WORD as u64).map(|(start, _)| start);
-        self.bell = end.is_ok().then_some(offset);
+    /// It is of a store that has a bell, in the word at this offset, or none.
+    pub(crate) fn set_bell(&mut self, offset: Option<u64>) {
+        self.bell = offset.filter(|at| self.part(*at, WORD as u64).is_ok());
     }
 
     /// The store's bell: see [`protocol::Bell`].

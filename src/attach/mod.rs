@@ -147,9 +147,8 @@ impl Attachment {
         settle_all: fn(&Attachment, Owner) -> Result<()>,
     ) -> Result<Arc<Attachment>> {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
-        if header.minor >= 1 {
-            map.set_bell(header.regions.live_header + 8 * live::BELL as u64);
-        }
+        let bell = header.regions.live_header + 8 * live::BELL as u64;
+        map.set_bell(Some(bell).filter(|_| header.minor >= 1));
         let map = Arc::new(map);
         let r = &header.regions;
         let region =

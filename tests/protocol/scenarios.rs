@@ -135,7 +135,7 @@ pub(super) const SLEEPERS_OF_OLD: Scenario = Scenario {
     is_old: true,
     ..Scenario::new(
         "sleepers on an array of an old store",
-        [&[Update(first(1))], &[Guard], &[Await(JUST_Y)], &[Guard]],
+        [&[Update(first(1))], &[Guard], &[Await(JUST_Y)], &[]],
     )
 };
 
@@ -200,7 +200,7 @@ pub(super) const WAITERS: Scenario = Scenario {
     sleepers: true,
     ..Scenario::new(
         "waiters for a scalar, an array, and either",
-        [&[Update(first(1)), Add(1)], &[Guard], &[Await(BOTH), Await(JUST_X)], &[Await(JUST_Y)]],
+        [&[Update(first(1)), Add(1)], &[Guard], &[Await(BOTH)], &[Await(JUST_Y)]],
     )
 };
 

@@ -31,6 +31,7 @@ const fn scenario(name: &'static str, preemptions: usize, run: fn()) -> Scenario
 pub(super) const SCENARIOS: &[Scenario] = &[
     scenario("a waiter for a scalar", 5, waiter_for_a_scalar),
     scenario("a waiter for two slots", 2, waiter_for_two_slots),
+    scenario("a waiter for one slot, and one for two", 2, waiters_for_one_and_for_two),
     scenario("a waiter for a transaction", 2, waiter_for_a_transaction),
     scenario("a reader of two areas", 2, reader_of_two_areas),
     scenario("a reader of four areas", 2, reader_of_four_areas),
@@ -509,6 +510,18 @@ fn waiter_for_two_slots() {
     drop(lock(&*store.x, &me, Form::Scalar, &mut Patience::new(None)).unwrap());
     store.update(&me, 0, 1);
     waiter.join().unwrap();
+}
+
+/// Where W is set already, only the bell tells that it was cleared.
+fn waiters_for_one_and_for_two() {
+    let store = Store::new(Cells::Packed, 2);
+    let one = store.spawn(2, |store, me| drop(store.wait(&me, &[&store.y])));
+    let other = store.spawn(3, |store, me| {
+        assert_eq!(store.wait(&me, &[&store.x, &store.y]), [1]);
+    });
+    store.update(&store.peer(1), 0, 1);
+    one.join().unwrap();
+    other.join().unwrap();
 }
 
 fn waiter_for_a_transaction() {

@@ -200,7 +200,7 @@ pub(super) const WAITERS: Scenario = Scenario {
     sleepers: true,
     ..Scenario::new(
         "waiters for a scalar, an array, and either",
-        [&[Update(first(1)), Add(1)], &[Guard], &[Await(BOTH)], &[Await(JUST_Y)]],
+        [&[Guard, Update(first(1)), Add(1)], &[], &[Await(BOTH)], &[Await(JUST_Y)]],
     )
 };
 
@@ -218,7 +218,7 @@ pub(super) const WAITERS_FOR_REMOVED: Scenario = Scenario {
     sleepers: true,
     ..Scenario::new(
         "waiters for what is removed, one of them mortal",
-        [&[Remove(Slot::Y)], &[Guard], &[Await(JUST_Y), Await(BOTH)], &[Await(BOTH)]],
+        [&[Guard, Remove(Slot::Y)], &[], &[Await(JUST_Y), Await(BOTH)], &[Await(BOTH)]],
     )
 };
 

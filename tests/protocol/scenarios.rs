@@ -187,7 +187,6 @@ pub(super) const OVERTAKEN: Scenario = Scenario {
 pub(super) const SLEEPERS_OF_TRANSACTIONS: Scenario = Scenario {
     entries: THREE_ENTRIES,
     mortal: &[0],
-    stoppable: &[1],
     sleepers: true,
     ..Scenario::new(
         "sleepers on what is in a transaction",

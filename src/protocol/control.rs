@@ -75,6 +75,11 @@ impl Control {
         self.0 & W != 0
     }
 
+    /// Whether W or L is set, in one look; also of a slot that is removed.
+    pub(crate) const fn may_have_waiters(self) -> bool {
+        self.0 & (W | L) != 0
+    }
+
     pub(crate) const fn has_lock_waiters(self) -> bool {
         self.0 & L != 0 && !self.is_removed()
     }

@@ -202,7 +202,7 @@ pub(super) fn follow<M: Memory, P: Peers>(
 /// The control word has gone from `before` to `after`: wakes whom that concerns.
 #[inline]
 pub(super) fn wake<M: Memory>(memory: &M, before: Control, after: Control) {
-    if before.has_waiters() || before.has_lock_waiters() {
+    if before.may_have_waiters() {
         wake_waiters(memory, before, after);
     }
 }

@@ -24,20 +24,11 @@ pub(crate) fn update_scalar<M: Memory, P: Peers>(
     let mut seen = memory.cell();
     loop {
         if !seen.control.is_free() {
-            let owner = seen.control.owner();
-            if owner == FREE || owner == REMOVED || !peers.is_me(owner) || !guarded() {
-                return update_in_line(memory, peers, patience, guarded, f);
-            }
+            return update_locked(memory, peers, patience, guarded, f);
         }
         let Some(value) = f(seen.value) else {
             return Ok(Err(seen.value));
         };
-        // `f` may have forked: then the child is here, too, without its parent's lock.
-        if !seen.control.is_free() && !peers.is_me(seen.control.owner()) {
-            seen = memory.cell();
-            continue;
-        }
-        // Under a guard, L stays.
         let control = seen.control.advanced(1).with_waiters(false).with_transaction(false);
         // Acquire and release: an update comes after what it replaces, and brings
         // along all that its thread did before.
@@ -55,9 +46,10 @@ pub(crate) fn update_scalar<M: Memory, P: Peers>(
     }
 }
 
-/// The same, where somebody else has the slot's lock.
+/// The same, where this thread has the slot's lock, through a guard, or somebody else.
 #[cold]
-fn update_in_line<M: Memory, P: Peers>(
+#[inline(never)]
+fn update_locked<M: Memory, P: Peers>(
     memory: &M,
     peers: &P,
     patience: &mut Patience,

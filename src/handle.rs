@@ -488,12 +488,25 @@ impl Handle<SlotCell> {
     #[inline]
     pub(crate) fn replace(
         &self,
-        f: impl FnMut(u64) -> Option<u64>,
+        mut f: impl FnMut(u64) -> Option<u64>,
     ) -> Result<std::result::Result<u64, u64>> {
         self.check_writable()?;
+        match protocol::update_scalar(&self.memory, &mut f) {
+            Some(result) => Ok(result),
+            None => self.replace_locked(f),
+        }
+    }
+
+    /// The same, where somebody holds the slot's lock.
+    #[cold]
+    #[inline(never)]
+    fn replace_locked(
+        &self,
+        f: impl FnMut(u64) -> Option<u64>,
+    ) -> Result<std::result::Result<u64, u64>> {
         let mut patience = self.patience();
         let guarded = || self.is_guarded();
-        protocol::update_scalar(&self.memory, self.attachment(), &mut patience, guarded, f)
+        protocol::update_locked(&self.memory, self.attachment(), &mut patience, guarded, f)
             .map_err(|failure| self.explain(failure, &patience))
     }
 

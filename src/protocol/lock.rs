@@ -415,19 +415,21 @@ fn settle_seen<M: Memory, P: Peers>(memory: &M, peers: &P, form: Form, seen: Con
     let steps = if committed { 1 } else { form.burial_step() };
     let settled = seen.advanced(steps).with_owner(FREE).with_transaction(false);
     if committed && form == Form::Scalar {
-        settle_draft(memory, peers, seen, settled);
+        settle_draft(memory, peers, seen, settled.quiet());
     } else {
         publish(memory, peers, seen.quiet(), settled.quiet());
     }
 }
 
-/// Makes a scalar's draft its value, if the control word is still `old` but for W.
+/// Makes a scalar's draft its value, if the control word is still `old` but for W and L, which
+/// `new` has not.
 pub(super) fn settle_draft<M: Memory, P: Peers>(memory: &M, peers: &P, old: Control, new: Control) {
     // Relaxed: stored before T was, which was acquired.
     let draft = memory.load(DRAFT, Relaxed);
     let mut seen = memory.cell();
     while seen.control.same(old) {
-        let control = follow(memory, peers, seen.control, new);
+        let waits = seen.control.may_have_waiters();
+        let control = if waits { follow(memory, peers, seen.control, new) } else { new };
         // Release: who sees the version sees all that the transaction did before.
         match memory.swap_cell(seen, Cell { value: draft, control }, Release) {
             Ok(()) => return wake(memory, seen.control, control),

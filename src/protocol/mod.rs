@@ -44,7 +44,7 @@ use std::time::{Duration, Instant};
 pub(crate) use array::{effective_version, is_whole, read};
 pub(crate) use control::{Control, FREE, Owner, REMOVED, lead};
 pub(crate) use lock::{Held, Parked, bury, claim, lock, remove, settle, try_lock};
-pub(crate) use scalar::{load_scalar, load_scalar_versioned, update_scalar};
+pub(crate) use scalar::{load_scalar, load_scalar_versioned, update_locked, update_scalar};
 pub(crate) use snapshot::{Sample, changed_since, snapshot};
 pub(crate) use transaction::{Change, commit_all};
 pub(crate) use wait::{Await, Bell, Pause, announce, listen, look_to_wait, ring, wait_any};

@@ -182,6 +182,7 @@ fn publish_to_waiters<M: Memory, P: Peers>(
 
 /// `new` with those bits that it has from `seen`, which it replaces: W if the version stays, and
 /// nobody is to be woken; L if the lock stays, or is handed over.
+#[cold]
 pub(super) fn follow<M: Memory, P: Peers>(
     memory: &M,
     peers: &P,

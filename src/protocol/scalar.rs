@@ -9,25 +9,21 @@ use super::{Cell, DRAFT, FREE, Failure, Form, Memory, Patience, Peers, REMOVED, 
 
 /// Replaces the value by `f` of it, atomically; `f` may run more than once. Where
 /// `f` has nothing to store, nothing changes. Returns the value before, in `Ok` if
-/// it was replaced.
+/// it was replaced; `None` where somebody holds the slot's lock, see [`update_locked`].
 ///
-/// Lock-free, but where somebody holds the slot's lock. `guarded`: this thread
-/// holds it through a guard, under which its own updates go through.
+/// Lock-free.
 #[inline]
-pub(crate) fn update_scalar<M: Memory, P: Peers>(
+pub(crate) fn update_scalar<M: Memory>(
     memory: &M,
-    peers: &P,
-    patience: &mut Patience,
-    guarded: impl Fn() -> bool,
     mut f: impl FnMut(u64) -> Option<u64>,
-) -> Result<Result<u64, u64>, Failure> {
-    let mut seen = memory.cell();
+) -> Option<Result<u64, u64>> {
     loop {
+        let seen = memory.cell();
         if !seen.control.is_free() {
-            return update_locked(memory, peers, patience, guarded, f);
+            return None;
         }
         let Some(value) = f(seen.value) else {
-            return Ok(Err(seen.value));
+            return Some(Err(seen.value));
         };
         let control = seen.control.advanced(1).with_waiters(false).with_transaction(false);
         // Acquire and release: an update comes after what it replaces, and brings
@@ -35,21 +31,19 @@ pub(crate) fn update_scalar<M: Memory, P: Peers>(
         match memory.swap_cell(seen, Cell { value, control }, AcqRel) {
             Ok(()) => {
                 wake(memory, seen.control, control);
-                return Ok(Ok(seen.value));
+                return Some(Ok(seen.value));
             }
             // What it has now is old after the pauses.
-            Err(_) => {
-                (0..M::PAUSES_AFTER_LOSS).for_each(|_| memory.relax());
-                seen = memory.cell();
-            }
+            Err(_) => (0..M::PAUSES_AFTER_LOSS).for_each(|_| memory.relax()),
         }
     }
 }
 
-/// The same, where this thread has the slot's lock, through a guard, or somebody else.
+/// The same, where somebody holds the slot's lock: waits for it. `guarded`: this thread holds it
+/// through a guard, under which its own updates go through.
 #[cold]
 #[inline(never)]
-fn update_locked<M: Memory, P: Peers>(
+pub(crate) fn update_locked<M: Memory, P: Peers>(
     memory: &M,
     peers: &P,
     patience: &mut Patience,

@@ -11,9 +11,10 @@ use loom::sync::atomic::Ordering::Relaxed;
 use loom::thread::{JoinHandle, spawn, yield_now};
 
 use super::loom_store::{Awaited, BEGIN, Cells, Death, Peer, Slot, Store, WIDTH, Waiter};
+use super::update;
 use crate::protocol::{
     Change, Form, Memory, Owner, Patience, Peers as _, Sample, changed_since, claim, commit_all,
-    load_scalar, load_scalar_versioned, lock, read, settle, snapshot, update_scalar, wait_any,
+    load_scalar, load_scalar_versioned, lock, read, settle, snapshot, wait_any,
 };
 
 /// A promise, and one execution that would break it.
@@ -73,7 +74,7 @@ impl Store {
     fn add(&self, peer: &Peer, n: u64) -> u64 {
         let add = |value| Some(value + n);
         let patience = &mut Patience::new(None);
-        update_scalar(&*self.x, peer, patience, || false, add).unwrap().unwrap()
+        update(&*self.x, peer, patience, false, add).unwrap().unwrap()
     }
 
     /// Sets X, and every word of Y, in one transaction.
@@ -193,7 +194,7 @@ fn update_that_declines() {
     let other = store.spawn(2, |store, me| {
         let if_zero = |value| (value == 0).then_some(0);
         let patience = &mut Patience::new(None);
-        let updated = update_scalar(&*store.x, &me, patience, || false, if_zero).unwrap();
+        let updated = update(&*store.x, &me, patience, false, if_zero).unwrap();
         let (_, version) = store.read(&me);
         let x = updated.unwrap_or_else(|declined| declined);
         assert!(version - BEGIN >= x, "the scalar came before the array");

@@ -14,6 +14,8 @@
 
 #![allow(clippy::result_large_err, reason = "errors are rare here, and their size is the crate's")]
 
+use super::{Failure, Memory, Patience, Peers, update_locked, update_scalar};
+
 mod exhaustive;
 mod explore;
 mod fork;
@@ -27,6 +29,20 @@ mod scenarios;
 mod script;
 mod words;
 mod world;
+
+/// Updates a scalar, as a handle does.
+fn update<M: Memory, P: Peers>(
+    memory: &M,
+    peers: &P,
+    patience: &mut Patience,
+    guarded: bool,
+    mut f: impl FnMut(u64) -> Option<u64>,
+) -> Result<Result<u64, u64>, Failure> {
+    match update_scalar(memory, &mut f) {
+        Some(result) => Ok(result),
+        None => update_locked(memory, peers, patience, || guarded, f),
+    }
+}
 
 /// Whether there is time for the long forms.
 fn long() -> bool {

@@ -18,7 +18,7 @@ use crate::protocol::{
 };
 
 /// How the log notes a compare-exchange that has succeeded: no control word is like this.
-const SWAPPED: u64 = u64::MAX;
+pub(super) const SWAPPED: u64 = u64::MAX;
 
 /// One slot, as one thread sees it.
 pub(super) struct Memory<'r, const LOSSES: u32> {

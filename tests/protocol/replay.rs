@@ -11,14 +11,16 @@
 //!
 //! If the operation returns instead, the thread goes on to the next one of its script.
 //!
-//! Three things keep the number of states small, without losing any behaviour:
+//! Four things keep the number of states small, without losing any behaviour:
 //!
 //! - **Who starts over forgets**: a loop of the protocol keeps nothing from a lost round
 //!   but the count of losses. So when it is back at its first access, the log is cut to
 //!   what it was there. Readers say so by [`shipping::Memory::relax`]; the loops of `lock`
-//!   and `update_scalar` by looking at the control word again ([`Run::locking`]). (The
+//!   and `update_scalar` by looking at the control word again ([`Run::looping`]). (The
 //!   count of losses decides when a reader tries for the lock: here never, or, with
 //!   `LOSSES` = 0, after every loss.)
+//! - **Who has a lock forgets how it came to it** ([`Run::locking`]); who waits for one, what it
+//!   was at first.
 //! - **A snapshot keeps what it has last read of each slot.** So where it begins to read
 //!   again, the log is cut to that and to the last look back, as if all had been read in
 //!   its first round ([`Run::has_read`]). Which slots it has read again since is not
@@ -33,9 +35,10 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
 use super::explore::Scenario;
-use super::model::Memory;
+use super::model::{Memory, SWAPPED};
+use super::script::Op;
 use super::world::{SLOTS, Slot, Status, World};
-use crate::protocol::{self as shipping, CONTROL, Owner};
+use crate::protocol::{self as shipping, CONTROL, FREE, Held, Owner, VALUE};
 
 /// Where the code made an access, and to what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,13 +103,11 @@ pub(super) struct Run<'s> {
     made: Cell<Option<Site>>,
     /// The sites of the log's accesses.
     sites: RefCell<Vec<Site>>,
-    /// Where in the log the call of `lock` began that is being run.
-    lock: Cell<Option<usize>>,
+    /// Where in the log a loop begins that tells its rounds by a look at the control word.
+    begin: Cell<Option<usize>>,
     /// It listens to the bell: each of its rounds begins with that, not with a look at a slot.
     pub(super) rounds_begin_with_bell: Cell<bool>,
-    /// How many have begun in this operation.
-    locks: Cell<u32>,
-    /// Whether this one has slept.
+    /// Whether it has slept in this loop, to get the lock.
     pub(super) has_slept: Cell<bool>,
     /// Where in the log a loop has last begun a new round.
     relaxed: Cell<Option<usize>>,
@@ -132,9 +133,8 @@ pub(super) fn step(scenario: &Scenario, world: &World, thread: usize) -> Step {
         at: Cell::new(0),
         made: Cell::new(None),
         sites: RefCell::default(),
-        lock: Cell::new(None),
+        begin: Cell::new(None),
         rounds_begin_with_bell: Cell::new(false),
-        locks: Cell::new(0),
         has_slept: Cell::new(false),
         relaxed: Cell::new(None),
         snapshot: RefCell::default(),
@@ -160,7 +160,7 @@ pub(super) fn step(scenario: &Scenario, world: &World, thread: usize) -> Step {
             state.since = None;
             state.burying = false;
             state.overtaken = None;
-            state.has_slept = 0;
+            state.has_slept = false;
             if state.op == scenario.scripts[thread].len() {
                 state.status = Status::Done;
             }
@@ -191,25 +191,48 @@ impl Run<'_> {
         self.world.borrow().form(slot)
     }
 
+    fn op(&self) -> &Op {
+        &self.scenario.scripts[self.thread][self.world.borrow().threads[self.thread].op]
+    }
+
     pub(super) fn owner(&self) -> Owner {
         let entry = self.world.borrow().threads[self.thread].entry;
         Owner::from(entry.expect("a script claims an entry before it uses it")) + 1
     }
 
-    /// Runs `f`, which takes one lock, or updates one scalar.
-    pub(super) fn locking<R>(&self, f: impl FnOnce() -> R) -> R {
-        self.lock.set(Some(self.at.get()));
-        self.locks.set(self.locks.get() + 1);
+    /// Runs `f`, which updates one scalar, or waits for a change.
+    pub(super) fn looping<R>(&self, f: impl FnOnce() -> R) -> R {
+        self.begin.set(Some(self.at.get()));
         self.has_slept.set(false);
         let result = f();
-        self.lock.set(None);
+        self.begin.set(None);
         result
+    }
+
+    /// Runs `f`, which takes one lock. How it came to it is forgotten: as if it had been free at
+    /// the first look.
+    pub(super) fn locking<'a, M: shipping::Memory, P: shipping::Peers, E>(
+        &self,
+        f: impl FnOnce() -> Result<Held<'a, M, P>, E>,
+    ) -> Result<Held<'a, M, P>, E> {
+        let begin = self.at.get();
+        let held = self.looping(f)?;
+        if self.made.get().is_some() && !self.scenario.remembers {
+            let free = held.control.with_owner(FREE).bits();
+            let (mut log, mut sites) = (self.log.borrow_mut(), self.sites.borrow_mut());
+            let (look, swap) = (sites[begin], *sites.last().expect("it has taken it"));
+            log.splice(begin.., [free, SWAPPED]);
+            sites.splice(begin.., [look, swap]);
+            self.at.set(log.len());
+            self.world.borrow_mut().threads[self.thread].has_slept = false;
+        }
+        Ok(held)
     }
 
     /// Whether it had slept for this lock when its log was cut.
     pub(super) fn has_slept_before(&self) -> bool {
         let slept = self.world.borrow().threads[self.thread].has_slept;
-        self.has_slept.set(slept >> self.locks.get() & 1 == 1);
+        self.has_slept.set(slept && self.begin.get().is_some());
         self.has_slept.get()
     }
 
@@ -316,15 +339,14 @@ impl Run<'_> {
             return;
         }
         let mut log = self.log.borrow_mut();
-        if self.begins_line(site)
-            && let Some(lock) = self.lock.get()
-        {
-            // All that it knows is that it has slept, and that the lock was not free at first.
-            let looks = |site: &Site| site.kind == Kind::Look;
-            let second = self.sites.borrow()[lock + 1..].iter().position(looks);
-            log.truncate(lock + 1 + second.expect("it has looked again"));
-            log[lock] = shipping::Control::default().with_owner(NOBODY).bits();
-            self.world.borrow_mut().threads[self.thread].has_slept |= 1 << self.locks.get();
+        if let Some(begin) = self.begins_to_wait(at, site) {
+            // All that it knows is that the lock was not free at first, and whether it has slept.
+            let has_value =
+                self.sites.borrow().get(begin + 1).is_some_and(|site| site.word == VALUE);
+            log.truncate(begin);
+            log.push(shipping::Control::default().with_owner(NOBODY).bits());
+            log.extend(has_value.then_some(0));
+            self.world.borrow_mut().threads[self.thread].has_slept = self.has_slept.get();
             return;
         }
         if let Some(before) = self.been_here(at, site) {
@@ -347,9 +369,15 @@ impl Run<'_> {
         }
     }
 
-    /// Whether it waits for a lock, has slept, and looks again with this access.
-    fn begins_line(&self, site: Site) -> bool {
-        self.has_slept.get() && site.kind == Kind::Look && self.burials.get() == 0
+    /// If it waits for a lock, and begins a round with this access: where the first look was, of
+    /// which it needs to know only that it was in vain.
+    fn begins_to_wait(&self, at: usize, site: Site) -> Option<usize> {
+        let begin = self.begin.get().filter(|begin| *begin < at)?;
+        // Who passes the lock on looks, too, but begins nothing.
+        let passes_on = site.line.file().ends_with("queue.rs");
+        let looks = site.kind == Kind::Look && self.burials.get() == 0 && !passes_on;
+        let is_another = self.sites.borrow()[begin] != site;
+        (looks && is_another && !self.op().waits_for_change()).then_some(begin)
     }
 
     /// If a loop begins its next round with this access: where it began the last one.
@@ -362,13 +390,12 @@ impl Run<'_> {
             let outermost = sites[0] == site && self.snapshot.borrow().is_none();
             return if outermost { Some(0) } else { before };
         }
-        // Outside of burials, `lock` and `update_scalar` look at the control word only
-        // where a round begins.
-        let lock = self.lock.get()?;
+        // Outside of burials, these loops look at the control word only where a round begins.
+        let begin = self.begin.get()?;
         let listens = self.rounds_begin_with_bell.get();
         let begins = site.slot.is_none() == listens;
         let look = site.kind == Kind::Look && self.burials.get() == 0 && begins;
-        sites.iter().rposition(|earlier| *earlier == site).filter(|at| look && *at >= lock)
+        sites.iter().rposition(|earlier| *earlier == site).filter(|at| look && *at >= begin)
     }
 
     fn abandon(&self, end: End) -> ! {

@@ -69,8 +69,15 @@ pub(super) const EIGHT_AREAS: Scenario = Scenario {
     ..Scenario::new(
         "eight areas",
         [
-            &[Update(first(1)), Update(second(2)), Update(first(3)), Update(second(4))],
-            &[Update(second(5)), Update(first(6)), Update(second(7)), Update(first(8))],
+            &[Update(first(1)), Update(second(2))],
+            &[
+                Update(second(3)),
+                Update(first(4)),
+                Update(second(5)),
+                Update(first(6)),
+                Update(second(7)),
+                Update(first(8)),
+            ],
             &[Read],
             &[],
         ],
@@ -149,13 +156,21 @@ pub(super) const SLEEPERS_OF_BOTH_KINDS: Scenario = Scenario {
     )
 };
 
-/// The change comes from one who has slept.
 pub(super) const SLEEPERS_IN_LINE: Scenario = Scenario {
-    entries: [None, Some(0), Some(1), Some(2)],
+    entries: THREE_ENTRIES,
     sleepers: true,
     ..Scenario::new(
         "sleepers until a scalar is free, which they add to",
-        [&[Await(JUST_X)], &[TransactionOfX(1)], &[Add(2)], &[Add(4)]],
+        [&[TransactionOfX(1)], &[Add(2)], &[], &[Add(4)]],
+    )
+};
+
+/// The change comes from one who has slept.
+pub(super) const SLEEPER_WAKES_SLEEPER: Scenario = Scenario {
+    sleepers: true,
+    ..Scenario::new(
+        "a sleeper until a scalar changes, and one until it is free, who changes it",
+        [&[TransactionOfX(1)], &[Add(2)], &[Await(JUST_X)], &[]],
     )
 };
 

@@ -5,11 +5,12 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use super::model::Waiter;
 use super::replay::Run;
+use super::update;
 use super::world::{Instant, SLOTS, Slot, WIDTH, World};
 use crate::protocol::{
     Change, Failure, Form, Held, Memory as _, Patience, Peers as _, REMOVED, Sample, VALUE, Word,
     changed_since, claim, commit_all, load_scalar, load_scalar_versioned, lock, read, remove,
-    settle, snapshot, update_scalar, wait_any,
+    settle, snapshot, wait_any,
 };
 
 /// Bytes of Y, and what each of them becomes.
@@ -140,7 +141,7 @@ impl Op {
                 }
                 Op::Add(n) => {
                     let add = |value: u64| Some(value + n);
-                    let added = run.locking(|| update_scalar(x, run, patience, || false, add));
+                    let added = run.looping(|| update(x, run, patience, false, add));
                     added.map_err(|failure| Outcome::of_failure(Slot::X, failure))?.ok();
                 }
                 Op::Transaction(n, patch) => {
@@ -165,7 +166,7 @@ impl Op {
                     drop(held);
                 }
                 Op::GuardOnce => {
-                    let has_slept = run.world.borrow().threads[run.thread].has_slept != 0;
+                    let has_slept = run.world.borrow().threads[run.thread].has_slept;
                     let looks = if has_slept { 1 } else { 3 };
                     match held_y(&mut Patience::of_looks(looks)) {
                         Err(Outcome::Failed(Failure::Timeout(_))) => {}
@@ -179,7 +180,7 @@ impl Op {
                     let again = lock(y, run, form_y, patience);
                     assert!(matches!(again, Err(Failure::Deadlock)));
                     let add = |value: u64| Some(value + n);
-                    let added = update_scalar(x, run, patience, || true, add);
+                    let added = update(x, run, patience, true, add);
                     added.map_err(Outcome::Failed)?.expect("add always stores");
                     let data = vec![patch.to; patch.len];
                     let nested = Held::nested(y, run).expect("it is locked");
@@ -259,7 +260,7 @@ impl Op {
                     let awaited: Vec<_> =
                         slots.iter().map(|slot| (memory(slot), run.scenario.version)).collect();
                     let mut waiter = Waiter { run, slots, heard: 0 };
-                    let changed = run.locking(|| wait_any(&awaited, patience, &mut waiter));
+                    let changed = run.looping(|| wait_any(&awaited, patience, &mut waiter));
                     let changed =
                         changed.map_err(|(at, failure)| Outcome::of_failure(slots[at], failure))?;
                     return Ok(Outcome::Changed(changed.into_iter().map(|at| slots[at]).collect()));
@@ -303,6 +304,10 @@ impl Op {
                 }
             }
         }
+    }
+
+    pub(super) fn waits_for_change(&self) -> bool {
+        matches!(self, Op::Await(_))
     }
 
     pub(super) fn reads(&self) -> bool {

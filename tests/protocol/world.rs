@@ -87,9 +87,8 @@ pub(super) struct Thread {
     pub(super) asleep: u8,
     /// For what, as bits of `Sleepers`.
     pub(super) asleep_for: u32,
-    /// It has slept while it waited for its operation's first lock, or its second, and so on:
-    /// one bit each.
-    pub(super) has_slept: u8,
+    /// It has slept while it waited for the lock that it waits for.
+    pub(super) has_slept: bool,
     /// Ghost: how often others have taken the lock since it began to sleep as one who was
     /// overtaken.
     pub(super) overtaken: Option<u8>,
@@ -128,7 +127,7 @@ impl World {
             burying: false,
             asleep: 0,
             asleep_for: 0,
-            has_slept: 0,
+            has_slept: false,
             overtaken: None,
         };
         let mut world = World {

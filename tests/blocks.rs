@@ -5,6 +5,7 @@ mod common;
 
 use std::fs::File;
 use std::io::Write;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::process::Command;
 
@@ -80,6 +81,68 @@ fn row_22_blocks_shared_with_a_copy_are_no_danger_on_a_full_disk() {
             assert!(os::unmount(&at));
             std::fs::remove_file(image).unwrap();
         }
+    });
+}
+
+/// The kernel tells of a file's pieces in parts: all of them are asked for.
+#[test]
+fn row_22_blocks_that_are_shared_in_many_pieces_are_all_unshared() {
+    let folder = folder();
+    with_own_mounts(|| {
+        let at = folder.path().join("at");
+        std::fs::create_dir(&at).unwrap();
+        let Some(image) = make("xfs", folder.path()) else { return };
+        if !mount(&image, &at) {
+            return;
+        }
+        let (path, copy) = (at.join("state.slots"), at.join("copy"));
+        make_store(&path);
+        let copied = Command::new("cp").arg("--reflink=always").args([&path, &copy]).status();
+        assert!(copied.is_ok_and(|status| status.success()), "cp");
+        // Every other page is the copy's own from here on.
+        let file = File::options().write(true).open(&copy).unwrap();
+        for page in (0..file.metadata().unwrap().len() / 4096).step_by(2) {
+            file.write_all_at(&[7; 4096], page * 4096).unwrap();
+        }
+        file.sync_all().unwrap();
+        let shared = |path: &Path| {
+            let output = Command::new("filefrag").arg("-v").arg(path).output();
+            let output = output.map(|output| String::from_utf8(output.stdout).unwrap());
+            output.map(|text| text.lines().filter(|line| line.contains("shared")).count())
+        };
+        match shared(&path) {
+            Ok(pieces) => assert!(pieces > 100, "{pieces}"),
+            Err(error) => return eprintln!("skipped: filefrag: {error}"),
+        }
+        let store = options().open(&path).unwrap();
+        assert_eq!(shared(&path).unwrap(), 0);
+        let large = store.array::<u64>("large", ELEMENTS).unwrap();
+        assert_eq!(large.load(), vec![6; ELEMENTS]);
+    });
+}
+
+/// A restore gives what stays blocks of its own; but a hole has none to share.
+#[test]
+fn row_22_a_restore_leaves_holes() {
+    let folder = folder();
+    with_own_mounts(|| {
+        let at = folder.path().join("at");
+        std::fs::create_dir(&at).unwrap();
+        let Some(image) = make("xfs", folder.path()) else { return };
+        if !mount(&image, &at) {
+            return;
+        }
+        let (path, copy) = (at.join("state.slots"), at.join("copy"));
+        let store = OpenOptions::new().create(true).sync_every(None).open(&path).unwrap();
+        store.value::<u64>("value").unwrap().store(5).unwrap();
+        store.sync().unwrap();
+        drop(store);
+        assert!(Command::new("cp").args([&path, &copy]).status().unwrap().success());
+        let used = |path: &Path| 512 * std::fs::metadata(path).unwrap().blocks();
+        let store = OpenOptions::new().sync_every(None).open(&copy).unwrap();
+        assert!(matches!(store.recovery(), Recovery::Restored { .. }), "{:?}", store.recovery());
+        let (before, after) = (used(&path), used(&copy));
+        assert!(after <= before + (1 << 20), "{before} bytes have become {after}");
     });
 }
 

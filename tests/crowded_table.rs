@@ -55,12 +55,16 @@ fn row_52_idle_threads_of_one_process_keep_nobody_out() {
     let path = store_in(&folder);
     let store = open(&path);
     let array = store.array::<u64>("array", 4).unwrap();
+    let taken = store.value::<u64>("taken").unwrap().with_lock_timeout(Some(Duration::ZERO));
+    let guard = taken.lock().unwrap();
     among_idle_threads(
         4_300,
         || {
             array.fetch_add(0, 1).unwrap();
-            // A loan is over when nothing came of it, too.
             drop(array.lock().unwrap());
+            // A loan is over when nothing came of it, too.
+            let refused = taken.lock();
+            assert!(matches!(refused, Err(Error::LockTimeout { .. })), "{refused:?}");
         },
         || {
             assert_eq!(array.get(0).unwrap(), 4_300);
@@ -79,6 +83,7 @@ fn row_52_idle_threads_of_one_process_keep_nobody_out() {
             within(Duration::from_secs(5), "the lock", || array.set(2, 7)).unwrap();
         },
     );
+    drop(guard);
     assert_eq!(array.load(), [4_300, 9, 7, 0]);
     assert!(store.check().unwrap().problems.is_empty());
 }

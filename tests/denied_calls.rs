@@ -9,33 +9,36 @@ use common::state::restart;
 use common::{Child, folder, os};
 use slotfile::{Error, OpenOptions, Store};
 
-/// Those that may be refused to a program that goes on at all.
-const CALLS: &[(&str, libc::c_long)] = &[
+/// Those that may be refused to a program that goes on at all. Without the first ones all is done
+/// (on any file system), in another way; without the others, not all.
+const DONE_WITHOUT: &[(&str, libc::c_long)] = &[
     ("statx", libc::SYS_statx),
-    ("fstatfs", libc::SYS_fstatfs),
     ("readlinkat", libc::SYS_readlinkat),
     ("getrandom", libc::SYS_getrandom),
     ("memfd_create", libc::SYS_memfd_create),
-    ("fallocate", libc::SYS_fallocate),
-    ("ftruncate", libc::SYS_ftruncate),
-    ("fchmod", libc::SYS_fchmod),
     ("linkat", libc::SYS_linkat),
     ("renameat2", libc::SYS_renameat2),
     ("unlinkat", libc::SYS_unlinkat),
     ("lseek", libc::SYS_lseek),
-    ("pwrite64", libc::SYS_pwrite64),
     ("sync_file_range", libc::SYS_sync_file_range),
     ("msync", libc::SYS_msync),
+    ("prlimit64", libc::SYS_prlimit64),
+    ("futex_waitv", libc::SYS_futex_waitv),
+    ("dup3", libc::SYS_dup3),
+    ("clock_gettime", libc::SYS_clock_gettime),
+];
+const NEEDED: &[(&str, libc::c_long)] = &[
+    ("fstatfs", libc::SYS_fstatfs),
+    ("fallocate", libc::SYS_fallocate),
+    ("ftruncate", libc::SYS_ftruncate),
+    ("fchmod", libc::SYS_fchmod),
+    ("pwrite64", libc::SYS_pwrite64),
     ("fsync", libc::SYS_fsync),
     ("fdatasync", libc::SYS_fdatasync),
     ("flock", libc::SYS_flock),
     ("fcntl", libc::SYS_fcntl),
     ("ioctl", libc::SYS_ioctl),
-    ("prlimit64", libc::SYS_prlimit64),
     ("madvise", libc::SYS_madvise),
-    ("futex_waitv", libc::SYS_futex_waitv),
-    ("dup3", libc::SYS_dup3),
-    ("clock_gettime", libc::SYS_clock_gettime),
 ];
 
 fn options() -> OpenOptions {
@@ -89,6 +92,13 @@ fn inside(path: &Path) {
         Ok(store) => store.value::<u64>("value").unwrap().store(1).unwrap(),
         Err(error) => is_clear("create", &error),
     }
+    match options().open_temporary() {
+        Ok(store) => {
+            store.value::<u64>("value").unwrap().store(1).unwrap();
+            note(path, "temporary");
+        }
+        Err(error) => is_clear("create in memory", &error),
+    }
 }
 
 fn value_of(path: &Path) -> u64 {
@@ -113,13 +123,17 @@ fn with_all_refused(test: &str, error: i32) {
         if role == "inside" {
             return inside(&common::path());
         }
-        return match os::deny(&[CALLS[common::number() as usize].1], error) {
+        let call = DONE_WITHOUT.iter().chain(NEEDED).nth(common::number() as usize).unwrap().1;
+        return match os::deny(&[call], error) {
             true => Child::spawn(test, "inside", &common::path()).join(),
-            false => eprintln!("skipped: no seccomp"),
+            false => {
+                note(&common::path(), "skipped");
+                eprintln!("skipped: no seccomp");
+            }
         };
     }
     let folder = folder();
-    for (number, (call, _)) in CALLS.iter().enumerate() {
+    for (number, (call, _)) in DONE_WITHOUT.iter().chain(NEEDED).enumerate() {
         println!("{call}");
         let path: PathBuf = folder.path().join(call);
         let store = options().open(&path).unwrap();
@@ -133,6 +147,11 @@ fn with_all_refused(test: &str, error: i32) {
         if done("copied") {
             assert_eq!(value_of(&path.with_extension("copy")), 7, "{call}");
         }
+        if number < DONE_WITHOUT.len() && !done("skipped") {
+            for what in ["stored", "synced", "copied", "created", "temporary"] {
+                assert!(done(what), "{call}: not {what}");
+            }
+        }
         for made in ["copy", "created"] {
             let made = path.with_extension(made);
             assert!(!made.exists() || Store::open(&made).is_ok(), "{call}: half a store");
@@ -144,5 +163,34 @@ fn with_all_refused(test: &str, error: i32) {
         let left = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap());
         let litter = left.filter(|entry| entry.file_name().to_string_lossy().starts_with('.'));
         assert!(*call == "unlinkat" || litter.count() == 0, "{call}: litter");
+    }
+}
+
+/// Without the calls that write out and flush a part of the file, a sync flushes all of it.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+#[test]
+fn row_39_without_a_flush_of_ranges_a_sync_flushes_the_file() {
+    use common::trace::{Traced, mark};
+    if !common::apart("row_39_without_a_flush_of_ranges_a_sync_flushes_the_file") {
+        return;
+    }
+    let folder = folder();
+    for refused in [libc::SYS_sync_file_range, libc::SYS_msync] {
+        for error in [libc::ENOSYS, libc::EPERM] {
+            let path = folder.path().join(format!("{refused} {error}"));
+            let mut child = Traced::start(|| {
+                let store = options().open(&path).unwrap();
+                store.value::<u64>("value").unwrap().store(5).unwrap();
+                assert!(os::deny(&[refused], error), "no seccomp");
+                mark();
+                store.sync().unwrap();
+                mark();
+                os::exit_at_once(0);
+            });
+            let calls: Vec<i64> =
+                std::iter::from_fn(|| child.next_call()).map(|call| call.number).collect();
+            assert_eq!(child.end(), 0);
+            assert!(calls.contains(&libc::SYS_fdatasync), "{refused}, {error}: {calls:?}");
+        }
     }
 }

@@ -52,7 +52,12 @@ enum Outcome {
 fn judge(path: &Path, expected: &State, what: &str) -> Outcome {
     let store = match options().open(path) {
         Ok(store) => store,
-        Err(Error::LockTimeout { .. } | Error::NotFound { .. }) => panic!("{what}"),
+        // Nor one that nobody can open, and that says something else than that it is damaged.
+        Err(
+            error @ (Error::LockTimeout { .. } | Error::NotFound { .. } | Error::Detached { .. }),
+        ) => {
+            panic!("{what}: {error}")
+        }
         Err(_) => return Outcome::Refused,
     };
     if !store.check().unwrap().is_ok() {

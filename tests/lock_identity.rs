@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::raw::{self, Raw};
 use common::{Child, os};
 use slotfile::{
     Array, ArrayUpdate, Define, Error, Guard, OpenOptions, OwnedGuard, SlotType, Store,
@@ -359,6 +360,27 @@ fn a_lock_that_outlives_its_thread_locks_nobody_out() {
         assert_eq!(a.load(), [n; 4], "{way}");
         assert!(store.check().unwrap().is_ok(), "{way}");
     }
+}
+
+/// Whoever gets its entry next need not look through all slots for what it has left.
+#[test]
+fn a_thread_that_ends_without_a_lock_leaves_its_entry_free() {
+    let folder = common::folder_in_memory();
+    let path = common::store_in(&folder);
+    let store = open(&path);
+    let (array, v) = (store.array::<u64>("a", 4).unwrap(), store.value::<u64>("v").unwrap());
+    let raw = Raw::open(&path);
+    // The two in front: this thread's own, and that of the others, one after the other.
+    let words = || [0, 1].map(|entry| raw.word(raw::TABLE + entry * raw::TABLE_ENTRY));
+    assert_eq!(words(), [1, 0]);
+    elsewhere(|| {
+        array.set(0, 1).unwrap();
+        drop((array.lock().unwrap(), v.lock().unwrap()));
+        store.transaction(|tx| tx.set(&array, 1, 1)).unwrap();
+        drop(array.begin_update().unwrap());
+        assert_eq!(words(), [1, 1]);
+    });
+    assert_eq!(words(), [1, 0]);
 }
 
 /// A process that ends by `exit` inside of an update, with the lock.

@@ -63,6 +63,61 @@ no-entry-is-lent|attach/lease.rs|let lent = owner > FIRST_LENT|let lent = false|
 loans-do-not-end|attach/lease.rs|if held == 0|if held == usize::MAX|crowded_table row_52
 a-lock-that-was-handed-on-is-buried|attach/signature.rs| && !self\.is_handed_on\(entry\)||killed_processes handed_on
 the-reactor-is-not-woken|reactor.rs|futex::wake\(&raw const reactor\.news, Sleepers::CHANGE, 1\);||asynchronous many_tasks
+an-unknown-boot-is-taken-for-another|identity.rs|return Ok\(Verdict::UnknownBoot\(error\)\)|return Ok(Verdict::Another)|boots_and_mounts without_a_boot_id
+an-unknown-mount-is-taken-for-another|identity.rs|Mount::Hidden\(why\)\) => Verdict::UnknownMount\(why\)|Mount::Hidden(_)) => Verdict::Another|boots_and_mounts without_sys
+what-is-unknown-of-a-file-differs|identity.rs|noted == 0 .. now == 0 .. noted == now|noted == now|boots_and_mounts each_part_of_the_identity
+the-inode-is-not-marked|identity.rs|let _ = sys::mark\(file\)|let _ = file|boots_and_mounts without_a_boot_id
+a-mount-is-not-compared|identity.rs|\(_, Mount::Known\(_\)\) => Verdict::Another|(_, Mount::Known(_)) => Verdict::Same|boots_and_mounts mounted_anew_is_noticed
+an-overlays-number-counts|identity.rs|\(noted\[DEVICE\] == metadata\.dev\(\) .. on_overlayfs\(file\)\?\)|noted[DEVICE] == metadata.dev()|boots_and_mounts overlay_that_is_mounted_anew
+one-failed-read-restores|recovery.rs|Ok\(there .. read\(\)\?\)|Ok(there)|system_call_faults any_fault_in_opening
+ranges-are-flushed-on-overlayfs|map.rs|sys::file_system\(&self\.file\)\.is_ok_and\(.*?contains\(&kind\)\)|true|file_systems a_sync_flushes_the_whole_file
+shared-blocks-stay-shared|recovery.rs|    space::unshare\(attachment\)\?;||blocks blocks_shared_with_a_copy
+what-btrfs-does-not-unshare-stays-shared|space.rs|if shared \{ sys::write_again|if false { sys::write_again|blocks blocks_shared_with_a_copy
+only-the-first-extents-are-looked-at|sys.rs|let mut last = found == 0;|let mut last = true;|blocks many_pieces
+holes-are-unshared|sys.rs|\(from\) = seek\(file, at, libc::SEEK_DATA\)\?(\.filter.*?)let to = seek\(file, from, libc::SEEK_HOLE\)\?\.unwrap_or\(end\)|(from) = Some(at)$1let to = end|blocks holes
+what-btrfs-does-not-write-in-place-is-written|open.rs|&& !is_written_in_place\(file\)|&& false|blocks does_not_write_in_place
+blocks-that-cannot-be-allocated-count-as-allocated|sys.rs|Some\(libc::EPERM\) => \{.*?return Err\(io::Error::from_raw_os_error\(libc::ENOSYS\)\);|Some(libc::EOPNOTSUPP) => {\n return Ok(());|blocks cannot_be_allocated
+readers-have-no-copy-in-memory|open.rs|Err\(_\) => restore_a_copy\(&attachment\)\?|Err(error) => return Err(error)|blocks cannot_be_allocated
+no-other-way-without-sync_file_range|sys.rs|(Some\(libc::ENOSYS . libc::EPERM\)\) => \{\n *)return file\.sync_data\(\);|$1return Ok(());|denied_calls flushes_the_file
+no-other-way-without-msync|map.rs|(Some\(libc::ENOSYS . libc::EPERM\)\) => \{\n *)self\.flush_all\(\)|$1Ok(())|denied_calls flushes_the_file
+no-other-way-without-memfd_create|sys.rs|options\.open\("/dev/shm"\)\.or\(Err\(e\)\)|Err(e)|denied_calls there_is_none_of
+no-other-way-without-linkat|open.rs|match is_refused\(&error\) \{|match false {|denied_calls there_is_none_of
+no-other-way-without-O_TMPFILE|open.rs|if matches!\(e\.raw_os_error\(\), Some\(libc::EISDIR . libc::EINVAL\)\) .. is_refused\(&e\)|if false|denied_calls there_is_none_of
+small-slots-are-not-compared-with-their-copies|check/contents.rs|&& unit::is_spoiled\(self\.attachment, &memory, tag, 0, copy\)|\&\& false|flipped_bits no_flipped_bit
+large-slots-are-not-compared-with-their-copies|check/contents.rs|\(&memory, compared\)|(\&memory, false)|flipped_bits no_flipped_bit
+versions-are-not-compared-with-those-of-copies|check/contents.rs|if ahead >= 1 << 46 .. tag & 1 == 1|if false|flipped_bits no_flipped_bit
+areas-are-not-compared|check/mod.rs|Some\(false\) => check\.note\(.*?\),\n|Some(false) => {}\n|flipped_bits no_flipped_bit
+the-index-is-not-compared|check/mod.rs|if !leads && !is_removed\(memory\)|if false|flipped_bits no_flipped_bit
+the-index-is-believed|directory.rs|None => find_by_directory\(attachment, name\)\?|None => None|damaged_files no_flipped_byte_of_the_index
+the-ends-are-believed|directory.rs|survey\.taken\.check_ends\(&before\)\.map_err\(corrupt\)\?;||damaged_files no_flipped_bit_of_the_allocation_ends
+what-is-taken-is-given-out|directory.rs| .. !survey\.taken\.is_free\(&descriptor\)||damaged_files no_flipped_bit_of_the_allocation_ends
+any-word-says-compacted|attach/notes.rs|word == superseded_word\(word as u32\)|word != 0|flipped_bits no_flipped_bit
+a-lost-write-is-not-checked|check/contents.rs|if whole && comparison\.sum != record\.sum|if false|damaged_checkpoints the_disk_has_lost
+what-a-thread-waits-for-in-vain-is-not-given-back|attach/lease.rs|if HELD\.get\(\) == 0|if false|crowded_table of_one_process
+all-entries-are-given-back-free|attach/lease.rs|HELD\.get\(\)\.is_multiple_of\(NONE_LENT\)|true|lock_identity outlives_its_thread
+no-entry-is-given-back-free|attach/lease.rs|HELD\.get\(\)\.is_multiple_of\(NONE_LENT\)|false|lock_identity without_a_lock
+any-update-is-that-of-the-lock|attach/lease.rs|lock\.update == Some\(update\)|{let _ = update; lock.update.is_some()}|lock_identity whose_guard_is_gone
+any-guard-is-that-of-the-lock|attach/lease.rs|lock\.guard == Some\(guard\)|{let _ = guard; lock.guard.is_some()}|lock_identity guards_are_dropped
+a-conflict-is-the-errors|transaction.rs|self\.lost\.is_some\(\) && !self\.is_of_parent\(\)|false|lock_identity conflict_that_is_swallowed
+transactions-wait-with-locks|transaction.rs|patience\.at_most\(LONGEST_SLEEP, .*?part\.lock\(store, patience\)\)|part.lock(store, patience)|lock_identity a_transaction_does_not_wait
+a-stopped-readers-lock-stays|protocol/lock.rs|planted!\(ReadersAreWaitedFor\)|true|stopped_readers row_01
+a-stopped-reader-is-waited-for|protocol/read_lock.rs|limit\.checked_sub\(since\.elapsed\(\)\)\.filter\(.left. !left\.is_zero\(\)\)|{let _ = since; Some(limit)}|stopped_readers row_01
+who-is-dying-is-waited-for|attach/signature.rs|if self\.header\.minor == 0 .. !process|if true \x7c\x7c !process|killed_processes a_dying_ones_locks
+a-superseded-file-is-opened|open.rs|Recovery::Resumed if attachment\.is_superseded\(\)|Recovery::Resumed if false|which_file old_file_of_a_compacted
+a-copy-of-a-superseded-file-is-refused|open.rs|_ if attachment\.writable => attachment\.set_superseded\(false\)|_ if false => ()|which_file old_file_of_a_compacted
+a-second-name-is-not-looked-at|maintain.rs|(match file\.metadata\(\)\.map_err\(cannot\)\?\.nlink\(\)) \{|$1.min(1) {|which_file two_names
+links-are-not-followed|location.rs|let path = fs::canonicalize\(&self\.path\)\?|let path = self.path.clone()|which_file a_symbolic_link
+a-path-is-relative|location.rs|std::path::absolute\(path\)\.ok\(\)\?|path.to_owned()|which_file a_relative_path
+who-compacts-does-not-wait|maintain.rs|waited >= timeout|{let _ = timeout; true}|which_file waits_for_others
+a-replaced-file-is-not-noticed|location.rs|Ok\(_\) => Some\(Detached::Replaced\)|Ok(_) => None|which_file whose_file_is_gone
+a-failed-sync-is-not-noted|sync.rs|note_failure\(attachment, Some\(errno\(error\)\)\),\n|{}\n|failed_syncs heard_once
+who-closes-is-not-told|store.rs|result\?;|let _ = result;|failed_syncs closing_a_store
+a-stopped-syncer-is-not-noticed|session.rs|\(waited > limit\)\.then\(.*?\)\)|{let _ = (waited > limit, sync::stuck); None}|failed_syncs stopped_inside_a_sync
+the-file-behind-the-number-is-not-compared|fork.rs|fd >= 0 && descriptor::file_id\(fd\) == Some\(self\.file\(\)\)|fd >= 0|closed_descriptors row_51_a_sync
+another-file-at-the-path-is-taken|store_file.rs|if descriptor::file_id\(file\.as_raw_fd\(\)\) == Some\(wanted\)|if {let _ = wanted; true}|closed_descriptors nowhere_says_so
+a-child-keeps-its-parents-description|fork.rs|if renewed\.is_err\(\)|if false|closed_descriptors a_child_that_may_not
+a-period-is-0|session.rs|period\.max\(SHORTEST_PERIOD\)|period|syncing a_period_of_zero
+all-addresses-are-reserved|reserved.rs|most\.min\(share\(\)\)\.max\(len\)|most.max(len)|limits leaves_addresses
 END
 }
 
@@ -105,7 +160,7 @@ number=0
 while IFS='|' read -r name file from to binary_and_tests; do
     number=$((number + 1))
     sound=$copy/sound/$file planted=$copy/src/$file
-    perl -0777 -pi -e "s{$from}{$to}gs" "$planted"
+    perl -0777 -pi -e "s~$from~$to~gs" "$planted"
     if diff "$sound" "$planted" >"$log/$name"; then
         failed "[$number/$count] $name: CANNOT BE PLANTED any more: the source has changed"
         continue

@@ -121,11 +121,16 @@ all-addresses-are-reserved|reserved.rs|most\.min\(share\(\)\)\.max\(len\)|most.m
 END
 }
 
-# Builds, or runs, some tests of the copy. Without the command line, which none of them needs. Finer
-# steps than in the normal run: some bugs last for a few instructions only.
+# Builds, or runs, some tests of the copy; what they say is in $log/output. Without the command line,
+# which none of them needs. Finer steps than in the normal run: some bugs last for a few
+# instructions only. What a test that has failed leaves behind is ended: `timeout` leads a group.
 cargo_test() {
-    (cd "$copy" && CARGO_TARGET_DIR="$target" SLOTFILE_STRIDE=7 timeout 600 \
-        cargo test -q --no-default-features --features tokio "$@" 2>&1)
+    (cd "$copy" && CARGO_TARGET_DIR="$target" SLOTFILE_STRIDE=7 exec timeout 600 \
+        cargo test -q --no-default-features --features tokio "$@" </dev/null >"$log/output" 2>&1) &
+    group=$! code=0
+    wait "$group" || code=$?
+    kill -KILL "-$group" 2>/dev/null || true
+    return "$code"
 }
 option() { case $1 in lib) echo --lib ;; *) echo "--test=$1" ;; esac; }
 failed() {
@@ -148,11 +153,13 @@ count=$(wc -l <"$copy/rows")
 sed 's/.*|//' "$copy/rows" | sort -u >"$copy/tests-named"
 echo "without a bug:"
 while read -r binary tests; do
-    if ! result=$(cargo_test "$(option "$binary")" "$tests" </dev/null); then
-        echo "$result" >"$log/sound $binary $tests"
+    if ! cargo_test "$(option "$binary")" "$tests"; then
+        cp "$log/output" "$log/sound $binary $tests"
         failed "$binary $tests: RED without a bug"
-    elif ! echo "$result" | grep -q '^test result: ok. [1-9]'; then
+    elif ! grep -q '^test result: ok. [1-9]' "$log/output"; then
         failed "$binary $tests: THERE IS NO SUCH TEST"
+    else
+        echo "$binary $tests: green"
     fi
 done <"$copy/tests-named"
 
@@ -166,16 +173,16 @@ while IFS='|' read -r name file from to binary_and_tests; do
         continue
     fi
     binary=$(option "${binary_and_tests%% *}") tests=${binary_and_tests#* }
-    if ! cargo_test "$binary" --no-run </dev/null >"$log/build"; then
+    if ! cargo_test "$binary" --no-run; then
         failed "[$number/$count] $name: DOES NOT COMPILE"
-        grep -m 3 '^error' "$log/build" || true
-    elif result=$(cargo_test "$binary" "$tests" </dev/null); then
+        grep -m 3 '^error' "$log/output" || true
+    elif cargo_test "$binary" "$tests"; then
         failed "[$number/$count] $name: UNNOTICED by $binary_and_tests"
     else
-        echo "$result" >>"$log/$name"
-        test=$(echo "$result" | sed -n 's/^---- \(.*\) stdout ----$/\1/p' | head -1)
+        cat "$log/output" >>"$log/$name"
+        test=$(sed -n 's/^---- \(.*\) stdout ----$/\1/p' "$log/output" | head -1)
         echo "[$number/$count] $name: caught by ${test:-$binary_and_tests, which did not end well}"
-        echo "$result" | grep -m 1 -A 1 'panicked at' | tail -1 | cut -c1-160 | sed 's/^/    /'
+        grep -m 1 -A 1 'panicked at' "$log/output" | tail -1 | cut -c1-160 | sed 's/^/    /'
     fi
     cp "$sound" "$planted"
 done <"$copy/rows"

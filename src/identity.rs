@@ -7,6 +7,7 @@
 
 use std::fs::{File, Metadata};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::{Relaxed, Release};
@@ -191,7 +192,7 @@ enum Mount {
 /// in a container it cannot.
 fn mount_of(file: &File, device: u64) -> Mount {
     if on_overlayfs(file).unwrap_or(false) {
-        let upper = upper_layer(device).and_then(|upper| File::open(upper).ok());
+        let upper = upper_layer(file).and_then(|upper| File::open(upper).ok());
         let upper = upper.and_then(|upper| Some((upper.metadata().ok()?.dev(), upper)));
         return match upper.map(|(device, upper)| mount_of_layer(&upper, device)) {
             Some(Mount::Known(mount)) => Mount::Known(mount),
@@ -265,13 +266,16 @@ pub(crate) fn on_overlayfs(file: &File) -> io::Result<bool> {
     Ok(sys::file_system(file)? == OVERLAYFS)
 }
 
-/// The upper layer of the overlay of this number, as it was named when it was mounted.
-fn upper_layer(device: u64) -> Option<PathBuf> {
-    let device = format!("{}:{}", libc::major(device), libc::minor(device));
+/// The upper layer of the overlay that this file is on, as it was named when it was mounted.
+fn upper_layer(file: &File) -> Option<PathBuf> {
+    // By the number of the mount. That of the device is another one's where the layers are on
+    // several file systems: a file has the one that its layer has.
+    let known = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd())).ok()?;
+    let mount = known.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim();
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
-    // proc_pid_mountinfo(5): the third field is the device, the last the file system's options.
+    // proc_pid_mountinfo(5): the first field is the mount, the last the file system's options.
     let mut lines = mounts.lines().map(|line| line.split(' '));
-    let options = lines.find(|fields| fields.clone().nth(2) == Some(&*device))?.next_back()?;
+    let options = lines.find(|fields| fields.clone().next() == Some(mount))?.next_back()?;
     let upper = options.split(',').find_map(|option| option.strip_prefix("upperdir="))?;
     Some(upper.replace("\\040", " ").into())
 }

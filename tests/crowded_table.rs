@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Barrier;
 use std::time::Duration;
 
@@ -18,16 +19,19 @@ fn among_idle_threads(count: usize, lock: impl Fn() + Sync, then: impl FnOnce())
     let (locked, over) = (Barrier::new(count + 1), Barrier::new(count + 1));
     std::thread::scope(|scope| {
         for _ in 0..count {
+            // One that fails is counted all the same: the others would wait for it for ever.
             let body = || {
-                lock();
+                let done = catch_unwind(AssertUnwindSafe(&lock));
                 locked.wait();
                 over.wait();
+                done.unwrap_or_else(|panic| resume_unwind(panic));
             };
             std::thread::Builder::new().stack_size(64 << 10).spawn_scoped(scope, body).unwrap();
         }
         locked.wait();
-        then();
+        let done = catch_unwind(AssertUnwindSafe(then));
         over.wait();
+        done.unwrap_or_else(|panic| resume_unwind(panic));
     });
 }
 

@@ -102,7 +102,7 @@ a-conflict-is-the-errors|transaction.rs|self\.lost\.is_some\(\) && !self\.is_of_
 transactions-wait-with-locks|transaction.rs|patience\.at_most\(LONGEST_SLEEP, .*?part\.lock\(store, patience\)\)|part.lock(store, patience)|lock_identity a_transaction_does_not_wait
 a-stopped-readers-lock-stays|protocol/lock.rs|planted!\(ReadersAreWaitedFor\)|true|stopped_readers row_01
 a-stopped-reader-is-waited-for|protocol/read_lock.rs|limit\.checked_sub\(since\.elapsed\(\)\)\.filter\(.left. !left\.is_zero\(\)\)|{let _ = since; Some(limit)}|stopped_readers row_01
-who-is-dying-is-waited-for|attach/signature.rs|if self\.header\.minor == 0 .. !process|if true \x7c\x7c !process|killed_processes a_dying_ones_locks
+who-is-dying-is-waited-for|attach/signature.rs|if self\.header\.minor == 0 .. !process|if true \x7c\x7c !process|killed_processes handed_on
 a-superseded-file-is-opened|open.rs|Recovery::Resumed if attachment\.is_superseded\(\)|Recovery::Resumed if false|which_file old_file_of_a_compacted
 a-copy-of-a-superseded-file-is-refused|open.rs|_ if attachment\.writable => attachment\.set_superseded\(false\)|_ if false => ()|which_file old_file_of_a_compacted
 a-second-name-is-not-looked-at|maintain.rs|(match file\.metadata\(\)\.map_err\(cannot\)\?\.nlink\(\)) \{|$1.min(1) {|which_file two_names
@@ -145,7 +145,7 @@ is_chosen() {
 }
 chosen=$*
 mutants | while IFS='|' read -r name rest; do
-    if is_chosen "$name"; then echo "$name|$rest"; fi
+    if is_chosen "$name"; then printf "%s\n" "$name|$rest"; fi
 done >"$copy/rows"
 count=$(wc -l <"$copy/rows")
 [ "$count" -gt 0 ] || { echo "there is none of that name" >&2; exit 1; }

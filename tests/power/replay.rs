@@ -217,14 +217,24 @@ pub(crate) fn replay() {
 
 /// Mounts the image and opens the store. The number that it carries must be one of these.
 fn look(folder: &Path, allowed: &[u64]) -> Result<u64, String> {
-    let (image, mount) = (folder.join("image"), folder.join("mount"));
-    let (image, mount) = (image.to_str().unwrap(), mount.to_str().unwrap());
-    // Two copies of one xfs may be mounted in turn.
-    let kind = std::env::var("SLOTFILE_POWER_KIND").unwrap();
-    let options = if kind == "xfs" { "loop,nouuid" } else { "loop" };
-    run("mount", &["-t", &kind, "-o", options, image, mount])?;
+    let [image, mount, layers] = ["image", "mount", "layers"].map(|name| folder.join(name));
+    let [image, mount, layers] = [&image, &mount, &layers].map(|path| path.to_str().unwrap());
+    let variable = |name: &str| std::env::var(name).unwrap();
+    match &*variable("SLOTFILE_POWER_KIND") {
+        "overlay" => {
+            run("mount", &["-t", "ext4", "-o", "loop", image, layers])?;
+            let options = variable("SLOTFILE_POWER_LAYERS");
+            run("mount", &["-t", "overlay", "-o", &options, "overlay", mount])?;
+        }
+        // Two copies of one xfs may be mounted in turn.
+        "xfs" => run("mount", &["-t", "xfs", "-o", "loop,nouuid", image, mount])?,
+        kind => run("mount", &["-t", kind, "-o", "loop", image, mount])?,
+    }
     let result = look_at(&Path::new(mount).join("state.slots"), allowed);
     run("umount", &[mount])?;
+    if variable("SLOTFILE_POWER_KIND") == "overlay" {
+        run("umount", &[layers])?;
+    }
     result
 }
 

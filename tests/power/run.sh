@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Power cuts on real file systems, replayed from a log of what the disk was told.
 #
-#   bash tests/power/run.sh [IMAGES] [SECONDS] [FILE SYSTEM...]      (300 6 ext4 xfs)
+#   bash tests/power/run.sh [IMAGES] [SECONDS] [FILE SYSTEM...]      (300 6 ext4 xfs btrfs overlay)
+#
+# `overlay` is an overlayfs whose upper layer is on an ext4 on that disk, as in a container.
 #
 # A store is used on a file system on a loop device on a file which qemu-storage-daemon
 # exports by FUSE, and which logs each write and flush (`blklogwrites`). Then, for many
@@ -10,8 +12,8 @@
 # the last acknowledged sync or one in flight, all slots of the same one.
 #
 # Needs root, loop devices, /dev/fuse, qemu-storage-daemon with FUSE exports (Debian:
-# qemu-system-common or qemu-storage-daemon), mkfs.ext4, mkfs.xfs (xfsprogs). Where one of
-# these is missing it says so, and ends with exit code 77, as skipped tests do.
+# qemu-system-common or qemu-storage-daemon), mkfs.ext4, mkfs.xfs (xfsprogs), mkfs.btrfs
+# (btrfs-progs). Where one of these is missing it says so, and ends with exit code 77, as skipped tests do.
 # SLOTFILE_POWER_SEED chooses other points. SLOTFILE_POWER_TEST is the test program, if it
 # is not to be built: so a planted bug, in a copy of the source, is shown to be found.
 set -euo pipefail
@@ -20,7 +22,7 @@ cd "$(dirname "$0")/../.."
 images=${1:-300} seconds=${2:-6}
 shift $(($# < 2 ? $# : 2))
 kinds=("${@:-ext4}")
-[ $# -gt 0 ] || kinds=(ext4 xfs)
+[ $# -gt 0 ] || kinds=(ext4 xfs btrfs overlay)
 
 skip() {
     echo "skipped: $1"
@@ -46,7 +48,7 @@ size=$((512 << 20))
 folder= loop= daemon=
 clean_up() {
     # Also after a failure half-way: in the reverse order, whatever is there.
-    for mount in "$folder/mount" "$folder/live"; do
+    for mount in "$folder/mount" "$folder/live" "$folder/layers"; do
         mountpoint -q "$mount" && umount "$mount"
     done
     [ -z "$loop" ] || losetup -d "$loop"
@@ -62,10 +64,11 @@ part() {
 }
 
 power_cuts() {
-    local kind=$1
-    command -v "mkfs.$kind" >/dev/null || { echo "skipped: $kind, there is no mkfs.$kind"; return; }
+    local kind=$1 disk=$1
+    [ "$kind" != overlay ] || disk=ext4
+    command -v "mkfs.$disk" >/dev/null || { echo "skipped: $kind, there is no mkfs.$disk"; return; }
     folder=$(mktemp -d "${TMPDIR:-/dev/shm}/slotfile-power-XXXXXX")
-    mkdir "$folder/live" "$folder/mount"
+    mkdir "$folder/live" "$folder/mount" "$folder/layers" "$folder/lower"
     truncate -s "$size" "$folder/raw"
     truncate -s 0 "$folder/log"
     touch "$folder/disk"
@@ -81,23 +84,32 @@ power_cuts() {
         sleep 0.05
     done
     loop=$(losetup --find --show "$folder/disk") || skip "no loop device is to be had"
-    case $kind in
+    case $disk in
     ext4) mkfs.ext4 -q -E nodiscard,lazy_itable_init=0 -J size=8 "$loop" ;;
     xfs) mkfs.xfs -q -K "$loop" ;;
-    *) "mkfs.$kind" -q "$loop" ;;
+    *) "mkfs.$disk" -q "$loop" ;;
     esac
 
     export SLOTFILE_POWER_STORE=$folder/live/state.slots SLOTFILE_POWER_LOG=$folder/log
     export SLOTFILE_POWER_EVENTS=$folder/events SLOTFILE_POWER_SECONDS=$seconds
     export SLOTFILE_POWER_IMAGES=$images SLOTFILE_POWER_SIZE=$size SLOTFILE_POWER_KIND=$kind
     export SLOTFILE_POWER_FOLDER=$folder SLOTFILE_POWER_SEED=${SLOTFILE_POWER_SEED:-1}
+    export SLOTFILE_POWER_LAYERS=lowerdir=$folder/lower,upperdir=$folder/layers/upper,workdir=$folder/layers/work
     echo "$kind:"
     # Three times: a file system that is mounted anew has its stores restored, and cuts
     # within that are among the points.
     for _ in 1 2 3; do
-        mount -t "$kind" "$loop" "$folder/live"
+        if [ "$kind" = overlay ]; then
+            mount -t ext4 "$loop" "$folder/layers"
+            mkdir -p "$folder/layers/upper" "$folder/layers/work"
+            sync -f "$folder/layers"
+            mount -t overlay -o "$SLOTFILE_POWER_LAYERS" overlay "$folder/live"
+        else
+            mount -t "$kind" "$loop" "$folder/live"
+        fi
         part run
         umount "$folder/live"
+        [ "$kind" != overlay ] || umount "$folder/layers"
     done
     losetup -d "$loop"
     loop=

@@ -333,9 +333,7 @@ impl<T: Element> Array<T> {
     fn read(&self, start: usize, out: &mut [T]) -> u64 {
         let (memory, attachment) = (&self.handle.memory, self.handle.attachment());
         T::with_bytes(out, |bytes| {
-            protocol::read(memory, attachment, &self.areas, |memory, area| {
-                memory.read(area, self.byte(start), bytes);
-            })
+            protocol::read_bytes(memory, attachment, &self.areas, self.byte(start), bytes)
         })
     }
 

@@ -439,10 +439,9 @@ impl Slot {
             Kind::Array(handle, areas, scalar_type, _) => {
                 let start = range.start * scalar_type.size();
                 let mut elements = Elements::zeros(*scalar_type, range.len());
-                let version =
-                    protocol::read(&handle.memory, handle.attachment(), areas, |memory, area| {
-                        memory.read(area, start, elements.as_bytes_mut())
-                    });
+                let (memory, attachment) = (&handle.memory, handle.attachment());
+                let out = elements.as_bytes_mut();
+                let version = protocol::read_bytes(memory, attachment, areas, start, out);
                 (elements, version)
             }
             Kind::Value(_, scalar_type) => {

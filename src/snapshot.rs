@@ -151,9 +151,7 @@ impl View for Snapshot<'_> {
                 version
             }
             AnyMemory::Areas(region, areas) => {
-                protocol::read(region, attachment, areas, |region, area| {
-                    region.read(area, at, out);
-                })
+                protocol::read_bytes(region, attachment, areas, at, out)
             }
         };
         let before = self.parts.iter().map(|part| (&part.memory, part.version));

@@ -276,7 +276,7 @@ fn check_text(
         return;
     }
     let mut content = vec![0; TEXT_LEN + capacity];
-    protocol::read(region, attachment, areas, |region, area| region.read(area, 0, &mut content));
+    protocol::read_bytes(region, attachment, areas, 0, &mut content);
     let name = Some(descriptor.name.as_str());
     let (len, text) = content.split_at(TEXT_LEN);
     let len = len.iter().rev().fold(0, |len, byte| len << 8 | u64::from(*byte));

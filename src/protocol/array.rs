@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
+use super::follow::follow;
 use super::read_lock::lock_to_read;
 use super::{Areas, Control, FREE, Memory, Peers, Word, control, lead, planted};
 
@@ -16,6 +17,38 @@ pub(crate) fn read<M: Memory, P: Peers>(
     areas: &Areas,
     mut copy: impl FnMut(&M, usize),
 ) -> u64 {
+    loop {
+        if let Some(version) = try_to_read(memory, peers, areas, &mut copy) {
+            return version;
+        }
+    }
+}
+
+/// The same: fills `out` from byte `at` of the content. Who may not lock follows the updates
+/// after many losses, see `follow.rs`.
+#[inline]
+pub(crate) fn read_bytes<M: Memory, P: Peers>(
+    memory: &M,
+    peers: &P,
+    areas: &Areas,
+    at: usize,
+    out: &mut [u8],
+) -> u64 {
+    let copy = |memory: &M, area| memory.read(area, at, out);
+    match try_to_read(memory, peers, areas, copy) {
+        Some(version) => version,
+        None => follow(memory, peers, areas, at, out),
+    }
+}
+
+/// As [`read`]; `None` if writers were faster many times, and this one may not lock.
+#[inline]
+pub(crate) fn try_to_read<M: Memory, P: Peers>(
+    memory: &M,
+    peers: &P,
+    areas: &Areas,
+    mut copy: impl FnMut(&M, usize),
+) -> Option<u64> {
     let mut lock = None;
     for losses in 0u32.. {
         let version = effective_version(memory, peers);
@@ -23,10 +56,13 @@ pub(crate) fn read<M: Memory, P: Peers>(
         // Under the lock, too, which anybody may have taken away.
         let trusts_lock = planted!(ReadLockIsTrusted) && lock.is_some();
         if trusts_lock || is_whole(memory, areas, version) {
-            return version;
+            return Some(version);
         }
         lock = None;
         if losses >= M::LOSSES_BEFORE_LOCK {
+            if peers.me().is_err() {
+                return None;
+            }
             lock = lock_to_read(memory, peers, areas.words);
         }
         if lock.is_none() {

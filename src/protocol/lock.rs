@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::queue::{Waiting, follow, publish, wake};
+use super::stale::Range;
 use super::{
     Areas, Cell, Control, DRAFT, FREE, Failure, Form, LONGEST_SLEEP, Memory, Owner, Patience,
     Peers, REMOVED, STALE, Word, planted,
@@ -300,8 +301,10 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
                 } else if planted!(CurrentNotStale) {
                     continue;
                 }
-                // Relaxed: the fence below puts all of them before the first store.
-                self.memory.store(STALE + area as usize, all.to_bits(), Relaxed);
+                // Relaxed would do for who writes: the fence below puts all of them before the first
+                // store. Release: who follows the updates, and finds here what this one changes in
+                // place of what the last ones did, sees the lock that was taken before.
+                self.memory.store(STALE + area as usize, all.to_bits(), Release);
             }
         };
         if !planted!(NoteStaleLate) {
@@ -476,67 +479,5 @@ pub(crate) fn remove<M: Memory, P: Peers>(held: Held<'_, M, P>, form: Form) -> R
         Ok(())
     } else {
         Err(Failure::Evicted)
-    }
-}
-
-/// A half-open range of an area's words, as the file holds it: `from` in the low
-/// half, `to` in the high; 0 is none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Range {
-    from: usize,
-    to: usize,
-}
-
-impl Range {
-    const NONE: Range = Range { from: 0, to: 0 };
-
-    /// A range that does not fit the area comes from a damaged file: all of it, then.
-    #[inline]
-    fn from_bits(bits: u64, words: usize) -> Range {
-        let (from, to) = ((bits as u32) as usize, (bits >> 32) as usize);
-        if bits == 0 {
-            Range::NONE
-        } else if from < to && to <= words {
-            Range { from, to }
-        } else {
-            Range { from: 0, to: words }
-        }
-    }
-
-    #[inline]
-    fn to_bits(self) -> u64 {
-        self.from as u64 | (self.to as u64) << 32
-    }
-
-    /// The words that these bytes touch.
-    #[inline]
-    fn of_bytes(at: usize, len: usize) -> Range {
-        if len == 0 { Range::NONE } else { Range { from: at / 8, to: (at + len).div_ceil(8) } }
-    }
-
-    /// The words that these bytes cover.
-    #[inline]
-    fn of_whole_words(at: usize, len: usize) -> Range {
-        let (from, to) = (at.div_ceil(8), (at + len) / 8);
-        if from < to { Range { from, to } } else { Range::NONE }
-    }
-
-    /// The smallest range that holds both.
-    #[inline]
-    fn or(self, other: Range) -> Range {
-        match (self, other) {
-            (Range::NONE, range) | (range, Range::NONE) => range,
-            (a, b) => Range { from: a.from.min(b.from), to: a.to.max(b.to) },
-        }
-    }
-
-    /// What is left of it before and after `hole`.
-    #[inline]
-    fn without(self, hole: Range) -> (Range, Range) {
-        if hole == Range::NONE {
-            return (self, Range::NONE);
-        }
-        let before = Range { from: self.from, to: self.to.min(hole.from) };
-        (before, Range { from: self.from.max(hole.to), to: self.to })
     }
 }

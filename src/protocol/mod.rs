@@ -28,6 +28,7 @@
 
 mod array;
 mod control;
+mod follow;
 mod lock;
 #[cfg(test)]
 pub(crate) mod mutant;
@@ -35,14 +36,17 @@ mod queue;
 mod read_lock;
 mod scalar;
 mod snapshot;
+mod stale;
 mod transaction;
 mod wait;
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-pub(crate) use array::{effective_version, is_whole, read};
+pub(crate) use array::{effective_version, is_whole, read, read_bytes, try_to_read};
 pub(crate) use control::{Control, FREE, Owner, REMOVED, lead};
+#[cfg(test)]
+pub(crate) use follow::follow;
 pub(crate) use lock::{Held, Parked, bury, claim, lock, remove, settle, try_lock};
 pub(crate) use scalar::{load_scalar, load_scalar_versioned, update_locked, update_scalar};
 pub(crate) use snapshot::{Sample, changed_since, snapshot};
@@ -95,6 +99,10 @@ pub(crate) trait Memory {
     /// So long, and as long as it takes to copy what there is, a reader may keep writers waiting.
     /// (The exhaustive checker sets 0, as any moment may be the end of it.)
     const READING_TIME: Duration = LONGEST_SLEEP;
+
+    /// Words that who follows the updates copies between two looks at them: few, so that few come
+    /// between. (1 KiB takes 30 ns. The tests' memories set 1.)
+    const PIECE: usize = 128;
 
     /// So often an update relaxes before it tries again: whoever was faster goes on meanwhile
     /// with the cache line to itself, which is worth far more than the time that this one

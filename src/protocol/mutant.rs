@@ -63,10 +63,14 @@ pub(crate) enum Mutant {
     NoHandOver,
     /// The bell is rung before the slot has changed.
     RingEarly,
+    /// Who follows the updates does not copy again what they have changed.
+    FollowerMissesChange,
+    /// Who follows the updates takes the range of the last one for that of all that it has missed.
+    FollowerTrustsRange,
 }
 
 impl Mutant {
-    pub(crate) const ALL: [Mutant; 29] = [
+    pub(crate) const ALL: [Mutant; 31] = [
         Mutant::ClearStaleAfterCommit,
         Mutant::BurialKeepsVersion,
         Mutant::IdleBeforeSettling,
@@ -96,6 +100,8 @@ impl Mutant {
         Mutant::LockClearsW,
         Mutant::NoHandOver,
         Mutant::RingEarly,
+        Mutant::FollowerMissesChange,
+        Mutant::FollowerTrustsRange,
     ];
 }
 

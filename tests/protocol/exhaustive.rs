@@ -75,6 +75,11 @@ fn readers_that_lose_may_lock() {
 }
 
 #[test]
+fn who_follows_the_updates_has_what_one_of_them_left() {
+    green(&[FOLLOWER, FOLLOWER_OF_THE_DEAD, FOLLOWER_OF_TRANSACTIONS, FOLLOWER_OF_GUARDS]);
+}
+
+#[test]
 fn what_is_removed_keeps_its_last_value() {
     green(&[REMOVED_ARRAY, REMOVED_SCALAR]);
 }
@@ -116,6 +121,8 @@ fn two_buriers_agree() {
 /// | two buriers, a transaction | 1,370,487 | 39 |
 /// | an update, a claim and a snapshot | 4,476,552 | 287 |
 /// | transactions on both slots and a snapshot | 2,168,728 | 209 |
+/// | one who follows a mortal writer | 3,449,645 | 66 |
+/// | one who follows a mortal transaction | 1,205,755 | 31 |
 #[test]
 fn the_long_programs_are_whole_too() {
     if long() {
@@ -125,6 +132,8 @@ fn the_long_programs_are_whole_too() {
             LONG_BURIERS,
             LONG_UPDATE_SNAPSHOT,
             LONG_SNAPSHOT,
+            LONG_FOLLOWER,
+            LONG_FOLLOWER_OF_TRANSACTIONS,
         ]);
     }
 }
@@ -143,7 +152,7 @@ fn who_starts_over_may_forget() {
 }
 
 /// Each bug, and the scenarios that must find it.
-const BUGS: [(Bug, &[Scenario]); 32] = [
+const BUGS: [(Bug, &[Scenario]); 36] = [
     (Bug::Protocol(Mutant::ClearStaleAfterCommit), &[TWO_WRITERS]),
     (Bug::Protocol(Mutant::NoteStaleLate), &[TWO_WRITERS]),
     (Bug::Protocol(Mutant::CurrentNotStale), &[TWO_WRITERS]),
@@ -176,6 +185,10 @@ const BUGS: [(Bug, &[Scenario]); 32] = [
     (Bug::Protocol(Mutant::LockClearsW), &[WAITERS, SLEEPERS_OF_BOTH_KINDS]),
     (Bug::Protocol(Mutant::RingEarly), &[WAITERS]),
     (Bug::Protocol(Mutant::NoHandOver), &[OVERTAKEN]),
+    (Bug::Protocol(Mutant::FollowerMissesChange), &[FOLLOWER]),
+    (Bug::Protocol(Mutant::FollowerTrustsRange), &[FOLLOWER]),
+    (Bug::Protocol(Mutant::ReaderAcceptsTorn), &[FOLLOWER]),
+    (Bug::Protocol(Mutant::CurrentNotStale), &[FOLLOWER]),
 ];
 
 /// Bugs in what happens only where the protocol is broken already, or where time counts, and

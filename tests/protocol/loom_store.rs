@@ -41,6 +41,7 @@ pub(super) enum Half {
 /// The sources, to find out in which function a line is.
 const SOURCES: [(&str, &str); 10] = [
     ("array.rs", include_str!("../../src/protocol/array.rs")),
+    ("follow.rs", include_str!("../../src/protocol/follow.rs")),
     ("lock.rs", include_str!("../../src/protocol/lock.rs")),
     ("mod.rs", include_str!("../../src/protocol/mod.rs")),
     ("queue.rs", include_str!("../../src/protocol/queue.rs")),
@@ -257,6 +258,7 @@ impl Slot {
 
 impl shipping::Memory for Slot {
     const PAUSES_AFTER_LOSS: u32 = 0;
+    const PIECE: usize = 1;
 
     fn load(&self, word: usize, order: Ordering) -> u64 {
         let order = weakened("load", order);

@@ -96,6 +96,7 @@ impl<'r, const LOSSES: u32> Memory<'r, LOSSES> {
 impl<const LOSSES: u32> shipping::Memory for Memory<'_, LOSSES> {
     const LOSSES_BEFORE_LOCK: u32 = LOSSES;
     const READING_TIME: Duration = Duration::ZERO;
+    const PIECE: usize = 1;
     const PAUSES_AFTER_LOSS: u32 = 0;
 
     fn load(&self, word: usize, _: Ordering) -> u64 {

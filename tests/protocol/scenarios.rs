@@ -267,6 +267,34 @@ pub(super) const READERS_LOSE_LOCKS: Scenario = Scenario {
     )
 };
 
+/// Who copies piece by piece, and follows what is changed meanwhile. The third update is the first
+/// that puts a range of its own in the place of those before.
+pub(super) const FOLLOWER: Scenario = Scenario::new(
+    "one who follows the updates",
+    [&[Update(first(1)), Update(second(2)), Update(second(3))], &[], &[], &[Follow]],
+);
+
+pub(super) const FOLLOWER_OF_THE_DEAD: Scenario = Scenario {
+    mortal: &[0],
+    ..Scenario::new(
+        "one who follows a mortal writer",
+        [&[Update(first(1))], &[Update(second(3))], &[], &[Follow]],
+    )
+};
+
+pub(super) const FOLLOWER_OF_TRANSACTIONS: Scenario = Scenario {
+    version: (1 << 47) - 2,
+    ..Scenario::new(
+        "one who follows a transaction, while versions wrap around",
+        [&[Transaction(1, first(1)), Update(second(2))], &[], &[], &[Follow]],
+    )
+};
+
+pub(super) const FOLLOWER_OF_GUARDS: Scenario = Scenario::new(
+    "one who follows updates under guards",
+    [&[UnderGuards(1, first(1)), UnderGuards(1, second(2))], &[], &[], &[Follow]],
+);
+
 pub(super) const READERS_LOCK_SCALAR: Scenario = Scenario {
     entries: THREE_ENTRIES,
     mortal: &[0],
@@ -403,6 +431,23 @@ pub(super) const TWO_BURIERS: Scenario = Scenario {
             &[Claim(0), TransactionOfX(8)],
             &[Add(4)],
         ],
+    )
+};
+
+pub(super) const LONG_FOLLOWER: Scenario = Scenario {
+    mortal: &[0],
+    ..Scenario::new(
+        "long: one who follows a mortal writer",
+        [&[Update(first(1)), Update(second(2))], &[Update(second(3))], &[], &[Follow]],
+    )
+};
+
+pub(super) const LONG_FOLLOWER_OF_TRANSACTIONS: Scenario = Scenario {
+    mortal: &[0],
+    version: (1 << 47) - 2,
+    ..Scenario::new(
+        "long: one who follows a mortal transaction, while versions wrap around",
+        [&[Transaction(1, first(1))], &[Update(second(3))], &[], &[Follow]],
     )
 };
 

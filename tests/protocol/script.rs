@@ -9,7 +9,7 @@ use super::update;
 use super::world::{Instant, SLOTS, Slot, WIDTH, World};
 use crate::protocol::{
     Change, Failure, Form, Held, Memory as _, Patience, Peers as _, REMOVED, Sample, VALUE, Word,
-    changed_since, claim, commit_all, load_scalar, load_scalar_versioned, lock, read, remove,
+    changed_since, claim, commit_all, follow, load_scalar, load_scalar_versioned, lock, read, remove,
     settle, snapshot, wait_any,
 };
 
@@ -68,6 +68,8 @@ pub(super) enum Op {
     Load,
     LoadVersioned,
     Read,
+    /// As who may not lock reads after losses.
+    Follow,
     Snapshot,
     /// This slot, then the other one, with a look back at the first.
     SnapshotByLoads(Slot),
@@ -221,6 +223,11 @@ impl Op {
                     let version = read(y, run, &areas, |y, area| content = content_of(y, area));
                     return Ok(Outcome::VersionedY(content, version));
                 }
+                Op::Follow => {
+                    let mut bytes = [[0; 8]; WIDTH];
+                    let version = follow(y, run, &areas, 0, bytes.as_flattened_mut());
+                    return Ok(Outcome::VersionedY(bytes.map(u64::from_le_bytes), version));
+                }
                 Op::Snapshot => {
                     let mut both = (0, [0; WIDTH]);
                     let slots = [(x, Form::Scalar), (y, form_y)];
@@ -313,7 +320,12 @@ impl Op {
     pub(super) fn reads(&self) -> bool {
         matches!(
             self,
-            Op::Load | Op::LoadVersioned | Op::Read | Op::Snapshot | Op::SnapshotByLoads(_)
+            Op::Load
+                | Op::LoadVersioned
+                | Op::Read
+                | Op::Follow
+                | Op::Snapshot
+                | Op::SnapshotByLoads(_)
         )
     }
 

@@ -65,6 +65,7 @@
 mod array;
 mod attach;
 mod buffer;
+mod bus_error;
 mod cell;
 mod check;
 mod checkpoint;
@@ -136,6 +137,7 @@ mod watch;
 
 pub use array::{Array, ArrayIndex, ArrayUpdate};
 pub use buffer::Buffer;
+pub use bus_error::BusError;
 pub use check::{Check, Problem};
 pub use content::{Ranged, Transactional};
 pub use data::{Data, Elements, ParseScalarError, Scalar};
@@ -151,7 +153,7 @@ pub use raw::RawBuffer;
 pub use recovery::Recovery;
 pub use slot::Slot;
 pub use snapshot::Snapshot;
-pub use store::{OpenOptions, Store, exit_on_truncation};
+pub use store::{OpenOptions, Store, exit_on_bus_error};
 pub use text::{Bytes, Text};
 pub use transaction::Transaction;
 pub use value::Value;

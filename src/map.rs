@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::bus_error::Noted;
 use crate::copy::{self, Atomic, WORD};
 use crate::disk::{Disk, Range};
 use crate::futex;
@@ -24,6 +25,7 @@ pub(crate) const SPIN: Duration = Duration::from_micros(50);
 #[derive(Debug)]
 pub(crate) struct Map {
     raw: Reserved,
+    noted: Noted,
     /// How much of it there will ever be.
     most: u64,
     file: StoreFile,
@@ -53,7 +55,8 @@ impl Map {
     pub(crate) fn new(file: StoreFile, writable: bool, most: u64) -> io::Result<Map> {
         let len = file.metadata()?.len();
         let raw = Reserved::new(&file.open_apart()?, writable, len, most)?;
-        Ok(Map { raw, most, file, known: AtomicU64::new(len), bell: None })
+        let noted = Noted::new(raw.as_mut_ptr().addr(), raw.len(), &file);
+        Ok(Map { raw, noted, most, file, known: AtomicU64::new(len), bell: None })
     }
 
     /// It is of a store that has a bell, in the word at this offset, or none.
@@ -105,8 +108,11 @@ impl Map {
         if end > self.known.load(Ordering::Relaxed) {
             self.look_at_length(end)?;
         }
-        if end > self.raw.len() && !self.raw.grow(end, self.most) {
-            return Err(Unmapped::BeyondReservation { reserved: self.raw.len() });
+        if end > self.raw.len() {
+            if !self.raw.grow(end, self.most) {
+                return Err(Unmapped::BeyondReservation { reserved: self.raw.len() });
+            }
+            self.noted.has_grown(self.raw.len());
         }
         Ok((self.raw.as_mut_ptr().wrapping_add(offset as usize), words as usize))
     }

@@ -355,33 +355,6 @@ pub(crate) fn unshare_data(
     Ok(())
 }
 
-/// What to say, and how to end, when a mapped file turns out to be truncated.
-static ON_BUS_ERROR: std::sync::OnceLock<(String, i32)> = std::sync::OnceLock::new();
-
-/// Has the process write a line to standard error and exit with `code` where it would be
-/// killed by SIGBUS. Only the first call counts.
-pub(crate) fn exit_on_bus_error(line: String, code: i32) -> io::Result<()> {
-    extern "C" fn handler(_: libc::c_int) {
-        if let Some((line, code)) = ON_BUS_ERROR.get() {
-            // SAFETY: write and _exit may be called in a signal handler; the line is never
-            // changed once it is set.
-            unsafe {
-                libc::write(libc::STDERR_FILENO, line.as_ptr().cast(), line.len());
-                libc::_exit(*code);
-            }
-        }
-    }
-    if ON_BUS_ERROR.set((line, code)).is_err() {
-        return Ok(());
-    }
-    // SAFETY: all zeros is a `sigaction` without flags and with an empty mask.
-    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-    action.sa_sigaction = handler as extern "C" fn(libc::c_int) as libc::sighandler_t;
-    // SAFETY: the handler is a function of this program, and calls only what a handler may.
-    check(unsafe { libc::sigaction(libc::SIGBUS, &action, std::ptr::null_mut()) })?;
-    Ok(())
-}
-
 /// Nanoseconds since boot, sleep included.
 pub(crate) fn since_boot() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };

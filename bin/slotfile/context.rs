@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use slotfile::{Error, OpenOptions, Recovery, Store};
+use slotfile::{BusError, Error, OpenOptions, Recovery, Store};
 
 use crate::cli::Everywhere;
 use crate::display::quoted;
@@ -61,8 +61,8 @@ impl Context {
         }
     }
 
-    /// Says what opening has found, if it is not what people expect. Should the file be
-    /// truncated while it is open, the run ends with this code.
+    /// Says what opening has found, if it is not what people expect. Should a part of the file
+    /// not be there while it is open, as it was truncated, the run ends with this code.
     pub(crate) fn open_with(
         &self,
         file: &Path,
@@ -70,9 +70,10 @@ impl Context {
         truncated: Exit,
     ) -> Result<Store, Error> {
         let shown = file.display();
-        let what = "the file was truncated while it was open, or the disk cannot read it; restore \
-                    it from a copy";
-        slotfile::exit_on_truncation(format!("slotfile: {shown}: {what}\n"), truncated.0.into())?;
+        slotfile::exit_on_bus_error(
+            |why| format!("slotfile: {shown}: {}\n", cannot_be_had(why)),
+            truncated.0.into(),
+        )?;
         let store = options.open(file).inspect_err(|error| self.hint_at_order(file, error))?;
         let dropped = |newer_dropped: bool| match newer_dropped {
             true => "; a newer one was not completed, or its record cannot be read",
@@ -195,5 +196,24 @@ pub(crate) fn refused(refused: Refused, file: &Path, slot: &str) -> Failure {
     match refused {
         Refused::Value(what) => Failure::of_slot(Exit::USAGE, file, slot, what),
         Refused::Input(failure) => failure,
+    }
+}
+
+/// What is wrong with the file, and what to do.
+fn cannot_be_had(why: BusError) -> &'static str {
+    match why {
+        BusError::Truncated => "the file was truncated while it was open: restore it from a copy",
+        BusError::Unreadable => {
+            "the disk cannot read a part of the file (see `dmesg`): restart the machine, or mount \
+             its file system anew, so that the last sync is restored; or restore a copy"
+        }
+        BusError::NoBlock => {
+            "the disk is full, and a part of the file has no block of its own, as in a file that \
+             was copied with `cp`: make room"
+        }
+        _ => {
+            "a part of the file is not to be had: it was truncated, or the disk cannot read it (see \
+             `dmesg`), or is full"
+        }
     }
 }

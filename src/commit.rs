@@ -9,7 +9,7 @@ use crate::checkpoint::{self, Choice, DIRECTORY, Place, Record, UNKNOWN, if_ther
 use crate::clock::seconds_since_1970;
 use crate::cut::{self, Settled, Slots};
 use crate::directory;
-use crate::disk::Range;
+use crate::disk::{Range, ReadAhead};
 use crate::error::{Error, Result};
 use crate::layout::{Descriptor, GRANULE, LARGE_UNIT, LINE, PAGE, UNIT_HEAD, live};
 use crate::memory::AnyMemory;
@@ -267,9 +267,10 @@ impl Tracked {
         let Tracked { pages, units, slots, places, .. } = self;
         let seen = &mut slots.seen;
         let disk = attachment.disk();
+        let ahead = ReadAhead::new(disk);
         let cannot = |e| cannot_sync(attachment, e);
         for unit in pages.iter_mut().filter(|unit| unit.choice != Choice::Absent) {
-            let read = if_there(unit.place.read(disk, unit.choice));
+            let read = if_there(unit.place.read(&ahead, unit.choice));
             if let Some((head, _)) = read.map_err(cannot)? {
                 unit.share = mix(head.unit, head.epoch, head.crc);
                 unit.used = head.len as usize;
@@ -280,7 +281,7 @@ impl Tracked {
             let small = unit.slots.iter().any(|i| places[*i].small_at.is_some());
             // Of a large unit the head is enough, and its data may be much.
             let read = match small {
-                true => unit.place.read(disk, unit.choice),
+                true => unit.place.read(&ahead, unit.choice),
                 false => unit.place.read_head(disk, unit.choice).map(|head| (head, Vec::new())),
             };
             let Some((head, data)) = if_there(read).map_err(cannot)? else {

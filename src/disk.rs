@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::{Mutex, PoisonError};
 
 use crate::sys;
 
@@ -83,6 +84,57 @@ impl Disk for File {
     }
 }
 
+/// Reads what stands close behind what was read last in larger pieces: a call for each small
+/// unit of a large store takes longer than all that is done with them. For who reads what nobody
+/// writes meanwhile.
+#[derive(Debug)]
+pub(crate) struct ReadAhead<'a> {
+    disk: &'a dyn Disk,
+    /// Where it begins, and the bytes from there on.
+    piece: Mutex<(u64, Vec<u8>)>,
+}
+
+impl<'a> ReadAhead<'a> {
+    /// The first piece, and each that is far from the one before; and the longest.
+    const PIECES: (usize, usize) = (8 << 10, 256 << 10);
+
+    pub(crate) fn new(disk: &'a dyn Disk) -> ReadAhead<'a> {
+        ReadAhead { disk, piece: Mutex::default() }
+    }
+}
+
+impl Disk for ReadAhead<'_> {
+    fn file(&self) -> &File {
+        self.disk.file()
+    }
+
+    fn read(&self, at: u64, out: &mut [u8]) -> io::Result<()> {
+        let mut piece = self.piece.lock().unwrap_or_else(PoisonError::into_inner);
+        let (start, bytes) = &mut *piece;
+        let wanted = out.len();
+        let have = |start: u64, bytes: &[u8]| {
+            let from = usize::try_from(at.checked_sub(start)?).ok()?;
+            Some(from..from.checked_add(wanted)?).filter(|range| range.end <= bytes.len())
+        };
+        if have(*start, bytes).is_none() {
+            let (least, most) = Self::PIECES;
+            let gap = at.checked_sub(*start + bytes.len() as u64);
+            let is_near = gap.is_some_and(|gap| gap <= least as u64);
+            let len = if is_near { (2 * bytes.len()).clamp(least, most) } else { least };
+            bytes.resize(len, 0);
+            *start = at;
+            if self.disk.read(at, bytes).is_err() {
+                bytes.clear(); // what was asked for may be there all the same
+            }
+        }
+        match have(*start, bytes) {
+            Some(range) => out.copy_from_slice(&bytes[range]),
+            None => self.disk.read(at, out)?,
+        }
+        Ok(())
+    }
+}
+
 /// Whether an error of reading says that this place of the disk cannot be read, now or ever:
 /// an error of the medium, a checksum of the file system that is wrong.
 pub(crate) fn is_unreadable(error: &io::Error) -> bool {
@@ -96,5 +148,74 @@ pub(crate) fn read_if_there(disk: &dyn Disk, at: u64, out: &mut [u8]) -> io::Res
         Ok(()) => Ok(true),
         Err(e) if e.kind() == io::ErrorKind::UnexpectedEof || is_unreadable(&e) => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A disk that counts how often it is read.
+    #[derive(Debug)]
+    struct Counting(File, AtomicUsize);
+
+    impl Disk for Counting {
+        fn file(&self) -> &File {
+            &self.0
+        }
+
+        fn read(&self, at: u64, out: &mut [u8]) -> io::Result<()> {
+            self.1.fetch_add(1, Relaxed);
+            self.0.read(at, out)
+        }
+    }
+
+    fn counting(len: usize) -> (Counting, Vec<u8>) {
+        let bytes: Vec<u8> = (0..len).map(|i| (i * 31 % 251) as u8).collect();
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(&bytes, 0).unwrap();
+        (Counting(file, AtomicUsize::new(0)), bytes)
+    }
+
+    #[test]
+    fn units_that_follow_each_other_take_few_reads() {
+        const UNITS: usize = 500;
+        let (disk, bytes) = counting(UNITS * 8_192);
+        let ahead = ReadAhead::new(&disk);
+        let (mut head, mut data) = ([0; 64], [0; 4_032]);
+        for at in (0..UNITS).map(|unit| unit * 8_192) {
+            ahead.read(at as u64, &mut head).unwrap();
+            ahead.read(at as u64 + 64, &mut data).unwrap();
+            assert!(head[..] == bytes[at..at + 64] && data[..] == bytes[at + 64..at + 4_096]);
+        }
+        let reads = disk.1.load(Relaxed);
+        assert!(reads < UNITS / 10, "{reads} reads of {UNITS} units");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_read_ahead_is_what_is_there(
+            reads in proptest::collection::vec((0u64..100_000, 0usize..20_000), 1..40),
+        ) {
+            let (disk, bytes) = counting(90_000);
+            let ahead = ReadAhead::new(&disk);
+            for (at, len) in reads {
+                let mut out = vec![0; len];
+                let read = ahead.read(at, &mut out);
+                let there = bytes.get(at as usize..at as usize + len);
+                let expected = there.map(<[u8]>::to_vec);
+                let kind = read.as_ref().err().map(io::Error::kind);
+                match expected {
+                    Some(expected) => prop_assert!(read.is_ok() && out == expected),
+                    // Of nothing it is not asked where.
+                    None if len == 0 => prop_assert!(read.is_ok()),
+                    None => prop_assert_eq!(kind, Some(io::ErrorKind::UnexpectedEof)),
+                }
+            }
+        }
     }
 }

@@ -510,12 +510,12 @@ impl fmt::Display for Error {
                 }
                 write!(
                     f,
-                    "; close it there, or wait longer (lock_timeout, --lock-timeout); gave up after {waited:?}"
+                    "; close it there, or wait longer (lock_timeout, --lock-timeout); gave up after {waited:.1?}"
                 )
             }
             KeepsChanging { path, what, waited } => write!(
                 f,
-                "{}: {what} kept changing for {waited:?}, so that nothing could be copied as of \
+                "{}: {what} kept changing for {waited:.1?}, so that nothing could be copied as of \
                  one instant; give it more time (lock_timeout, --lock-timeout), or pause what \
                  changes it",
                 path.display()

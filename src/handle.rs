@@ -564,7 +564,10 @@ macro_rules! common_methods {
         ///
         /// [`Error::Removed`](crate::Error::Removed) if the slot is, or becomes, removed;
         /// [`Error::Deadlock`](crate::Error::Deadlock) if it is this thread itself that
-        /// keeps others from changing the slot, by its lock.
+        /// keeps others from changing the slot, by its lock;
+        /// [`Error::Detached`](crate::Error::Detached) if the store's file was deleted, moved or
+        /// replaced, so that others' changes go elsewhere: it is looked at each second without a
+        /// change.
         pub fn wait_for_change(
             &self,
             seen: u64,

@@ -5,6 +5,7 @@ use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// How the file of an open store has become one that its path does not lead to. What is stored
 /// in it is not found by those who open that path.
@@ -35,8 +36,11 @@ impl fmt::Display for Detached {
     }
 }
 
+/// How often who waits for changes looks whether the file is still what its path leads to.
+pub(crate) const LOOK_FOR_FILE: Duration = Duration::from_secs(1);
+
 /// The path by which a store was opened, so that it means the same wherever this process is.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Location {
     path: PathBuf,
     /// The root folder that it begins at.

@@ -6,13 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
 use crate::error::{Error, Result};
 use crate::fork::{self, PerProcess};
 use crate::futex;
+use crate::location::LOOK_FOR_FILE;
 use crate::map::Region;
 use crate::protocol::Sleepers;
 use crate::wait::{Awaited, Growing, bell_word, bells, listen};
@@ -135,7 +136,13 @@ impl Reactor {
         let mut stores: Option<Vec<(Region, u32)>> = Some(Vec::new());
         let mut sleeps = Growing::WOKEN;
         let mut last = 0;
+        let mut looked_for_files = Instant::now();
         loop {
+            if looked_for_files.elapsed() >= LOOK_FOR_FILE {
+                let detached = self.lock().take_detached();
+                drop(detached);
+                looked_for_files = Instant::now();
+            }
             // Acquire: the tasks that it tells of are on the list.
             let news = self.news.load(Ordering::Acquire);
             if std::mem::replace(&mut last, news) != news {
@@ -250,6 +257,21 @@ impl State {
             }
         }
         true
+    }
+
+    /// Takes those tasks off the list that await slots of a store whose file is not found any more:
+    /// woken without a change, they find that out.
+    fn take_detached(&mut self) -> Vec<Task> {
+        let mut stores = BTreeMap::new();
+        let mut detached = BTreeSet::new();
+        for AwaitedSlot { slot, tasks, .. } in self.slots.values() {
+            let session = slot.session();
+            let known = stores.entry(std::ptr::from_ref(session));
+            if *known.or_insert_with(|| session.detached().is_some()) {
+                detached.extend(tasks.iter().copied());
+            }
+        }
+        detached.into_iter().filter_map(|id| self.remove(id)).collect()
     }
 
     /// Takes those tasks off the list of which a slot has changed; they are woken when they

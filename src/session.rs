@@ -13,6 +13,7 @@ use crate::element::ElementRegion;
 use crate::error::{Error, Result};
 use crate::fork::{self, PerProcess};
 use crate::layout::FLAG_NO_CHECKPOINT;
+use crate::location::{Detached, Location};
 use crate::map::{Region, WithMap};
 use crate::protocol::{Owner, Patience};
 use crate::recovery::Recovery;
@@ -30,6 +31,8 @@ pub(crate) struct Session {
     /// The process whose background thread runs: after a fork, the child has none.
     generation: AtomicU64,
     background: PerProcess<Background>,
+    /// By which paths this process has opened it.
+    locations: Mutex<Vec<Arc<Location>>>,
 }
 
 /// A session, and the mapping: all that a store or a handle has to keep.
@@ -145,6 +148,7 @@ impl Session {
             period: Arc::new(AtomicU64::new(NEVER)),
             generation: AtomicU64::new(NEVER),
             background: PerProcess::new(Background::default()),
+            locations: Mutex::default(),
         };
         Arc::new(WithMap::new(session, map))
     }
@@ -160,6 +164,34 @@ impl Session {
     pub(crate) fn check_writable(&self) -> Result<()> {
         self.keep_syncing();
         self.attachment.check_takes_writes()
+    }
+
+    /// It was opened by this path, too.
+    pub(crate) fn note_location(&self, location: Location) -> Arc<Location> {
+        let mut locations = self.locations.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = locations.iter().find(|known| ***known == location) {
+            return Arc::clone(known);
+        }
+        locations.push(Arc::new(location));
+        Arc::clone(&locations[locations.len() - 1])
+    }
+
+    /// How its file has become one that none of these paths leads to: nobody finds it by them.
+    pub(crate) fn detached(&self) -> Option<Detached> {
+        if self.attachment.is_superseded() {
+            return Some(Detached::Compacted);
+        }
+        // Where a thread of a forked child's parent was at it, it cannot be told.
+        let locations = self.locations.try_lock().ok()?.clone();
+        let file = self.attachment.map.file();
+        let each = locations.iter().map(|location| location.detached(file));
+        each.collect::<Option<Vec<_>>>()?.first().copied()
+    }
+
+    /// An error if it has.
+    pub(crate) fn check_attached(&self) -> Result<()> {
+        let Some(how) = self.detached() else { return Ok(()) };
+        Err(Error::Detached { path: self.attachment.path.clone(), how })
     }
 
     fn background(&self) -> &Background {

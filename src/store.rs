@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::attach::Attachment;
+use crate::bus_error::{self, BusError};
 use crate::error::{Error, Result};
 use crate::location::{Detached, Location};
 use crate::open::{self, Creation, Request};
 use crate::protocol::Patience;
 use crate::recovery::Recovery;
 use crate::session::SharedSession;
-use crate::sys;
 
 /// An open store: one file of named, typed slots, shared by any number of processes.
 ///
@@ -209,7 +209,7 @@ impl OpenOptions {
             timeout: self.settings.lock_timeout,
         })?;
         session.sync_every(self.settings.sync_every);
-        let location = location.map(Arc::new);
+        let location = location.map(|location| session.note_location(location));
         Ok(Store { session, settings: self.settings, location })
     }
 
@@ -379,7 +379,7 @@ impl Store {
     }
 
     /// An error if it is.
-    pub(crate) fn check_attached(&self) -> Result<()> {
+    fn check_attached(&self) -> Result<()> {
         let Some(how) = self.detached() else { return Ok(()) };
         Err(Error::Detached { path: self.path().to_owned(), how })
     }
@@ -452,15 +452,16 @@ impl Store {
     }
 }
 
-/// Has this process, where it would be killed by SIGBUS, write `line` to standard error and
-/// exit with `code`. That happens when somebody truncates a file that is open, or when the disk
-/// cannot read a part of it. For programs
-/// of their own, as command-line tools; only the first call counts.
+/// Has this process, where it would be killed by SIGBUS, write a line to standard error and
+/// exit with `code`. That happens when somebody truncates a file that is open, when the disk
+/// cannot read a part of it, or has no room for what is written. `line` makes the line, its end
+/// included, for each of these; it is called beforehand. For programs of their own, as
+/// command-line tools; only the first call counts.
 ///
 /// # Errors
 ///
 /// [`Error::Io`] if the system does not let a handler be set.
-pub fn exit_on_truncation(line: impl Into<String>, code: i32) -> Result<()> {
+pub fn exit_on_bus_error(line: impl Fn(BusError) -> String, code: i32) -> Result<()> {
     let cannot = |e| Error::io(Path::new("(any file)"), "cannot handle SIGBUS", e);
-    sys::exit_on_bus_error(line.into(), code).map_err(cannot)
+    bus_error::exit_with(line, code).map_err(cannot)
 }

@@ -12,7 +12,7 @@ use crate::store::Store;
 use crate::text::{Bytes, Text};
 use crate::value::Value;
 use crate::wait::sealed::Sealed;
-use crate::wait::{Awaitable, Awaited};
+use crate::wait::{Awaitable, Awaited, check_attached};
 use crate::watch::{Change, Watch};
 
 /// Waits until one of these has another version than the one beside it; the positions of
@@ -20,6 +20,7 @@ use crate::watch::{Change, Watch};
 async fn wait_any(
     awaited: &[(&dyn Awaited, u64)],
 ) -> std::result::Result<Vec<usize>, (usize, Failure)> {
+    let mut was_woken = false;
     loop {
         let mut changed = Vec::new();
         for (at, (slot, seen)) in awaited.iter().enumerate() {
@@ -31,9 +32,14 @@ async fn wait_any(
         if !changed.is_empty() {
             return Ok(changed);
         }
+        if was_woken {
+            let attached = check_attached(awaited.iter().map(|(slot, _)| slot.session()));
+            attached.map_err(|error| (0, Failure::Peers(error)))?;
+        }
         let shared = awaited.iter().map(|(slot, seen)| (slot.share(), *seen)).collect();
         let registration = Registration::new(shared);
         registration.map_err(|error| (0, Failure::Peers(error)))?.woken().await;
+        was_woken = true;
     }
 }
 
@@ -115,7 +121,8 @@ macro_rules! async_methods {
             /// # Errors
             ///
             /// [`Error::Removed`](crate::Error::Removed) if the slot is, or becomes, removed; [`Error::Io`](crate::Error::Io) if the
-            /// process can have no thread more.
+            /// process can have no thread more; [`Error::Detached`](crate::Error::Detached) if the
+            /// store's file was deleted, moved or replaced: it is looked at each second.
             pub async fn wait_for_change_async(&self, seen: u64) -> Result<u64> {
                 wait_for_change(self.target().0, seen).await
             }
@@ -140,7 +147,8 @@ impl Watch {
     /// # Errors
     ///
     /// [`Error::Corrupt`](crate::Error::Corrupt) if the directory is damaged; [`Error::Io`](crate::Error::Io) if the process can have
-    /// no thread more.
+    /// no thread more; [`Error::Detached`](crate::Error::Detached) if the file was deleted, moved or
+    /// replaced: it is looked at each second.
     pub async fn next_async(&mut self) -> Result<Change> {
         loop {
             if let Some(change) = self.find()? {

@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 use crate::error::Result;
 use crate::futex::{self, MOST_WORDS, SHORT_SLEEP};
 use crate::handle::{Handle, SlotMemory};
+use crate::location::LOOK_FOR_FILE;
 use crate::map::{Region, SPIN};
 use crate::protocol::{self, Await, Control, Failure, Patience, Pause};
+use crate::session::Session;
 use crate::store::Store;
 
 /// What can be waited for with [`Store::wait_any`]: every kind of handle. Sealed.
@@ -29,6 +31,8 @@ pub(crate) trait Awaited: Await + Send + Sync {
     /// What its waiters sleep on, which keeps the mapping, but not the store open; `None` if
     /// they cannot be woken, as nobody may know of them.
     fn futex(&self) -> Option<Region>;
+    /// The store that it is of.
+    fn session(&self) -> &Session;
     /// The error that a failure to wait for it is to the user.
     fn explain(&self, failure: Failure) -> crate::error::Error;
     /// Tells it from all else that can be waited for in this process.
@@ -52,6 +56,10 @@ impl<M: SlotMemory> Await for Handle<M> {
 impl<M: SlotMemory> Awaited for Handle<M> {
     fn futex(&self) -> Option<Region> {
         self.attachment().writable.then(|| self.memory.as_ref().of_map())
+    }
+
+    fn session(&self) -> &Session {
+        Handle::session(self)
     }
 
     fn explain(&self, failure: Failure) -> crate::error::Error {
@@ -219,8 +227,31 @@ fn wait_any(awaited: &[(&dyn Awaited, u64)], timeout: Option<Duration>) -> Resul
 
 fn wait_any_with(awaited: &[(&dyn Awaited, u64)], patience: &mut Patience) -> Result<Vec<usize>> {
     let mut sleeper = Sleeper::new(awaited.iter().map(|(one, _)| *one));
-    protocol::wait_any(awaited, patience, &mut sleeper)
-        .map_err(|(at, failure)| awaited[at].0.explain(failure))
+    loop {
+        let mut part = patience.part(LOOK_FOR_FILE);
+        let changed = protocol::wait_any(awaited, &mut part, &mut sleeper)
+            .map_err(|(at, failure)| awaited[at].0.explain(failure))?;
+        if !changed.is_empty() {
+            return Ok(changed);
+        }
+        check_attached(awaited.iter().map(|(one, _)| one.session()))?;
+        if patience.is_over() {
+            return Ok(changed);
+        }
+    }
+}
+
+/// [`Error::Detached`](crate::Error::Detached) if one of these stores is, so that others' changes
+/// go elsewhere.
+pub(crate) fn check_attached<'a>(sessions: impl Iterator<Item = &'a Session>) -> Result<()> {
+    let mut looked_at: Vec<*const Session> = Vec::new();
+    for session in sessions {
+        if !looked_at.contains(&std::ptr::from_ref(session)) {
+            looked_at.push(session);
+            session.check_attached()?;
+        }
+    }
+    Ok(())
 }
 
 impl Store {
@@ -238,7 +269,9 @@ impl Store {
     /// # Errors
     ///
     /// [`Error::Removed`](crate::Error::Removed) if one of them is, or becomes, removed;
-    /// [`Error::Deadlock`](crate::Error::Deadlock) if this thread has one of them locked.
+    /// [`Error::Deadlock`](crate::Error::Deadlock) if this thread has one of them locked;
+    /// [`Error::Detached`](crate::Error::Detached) if a store's file was deleted, moved or replaced,
+    /// so that others' changes go elsewhere: it is looked at each second without a change.
     ///
     /// ```
     /// use std::time::Duration;

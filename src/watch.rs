@@ -9,15 +9,14 @@ use crate::directory;
 use crate::error::{Error, Result};
 use crate::glob::Glob;
 use crate::layout::live;
+use crate::location::LOOK_FOR_FILE;
 use crate::map::Region;
 use crate::protocol::{self, Await, Control, Failure, Memory, Patience};
+use crate::session::Session;
 use crate::slot::Slot;
 use crate::store::Store;
 use crate::wait::sealed::Sealed;
 use crate::wait::{Awaited, Sleeper};
-
-/// How often a watch looks whether the file is still what its path leads to.
-const LOOK_FOR_FILE: Duration = Duration::from_secs(1);
 
 /// Waits for changes of all slots whose names match a pattern; from [`Store::watch`].
 ///
@@ -154,7 +153,7 @@ impl Watch {
             let mut part = patience.part(LOOK_FOR_FILE);
             match protocol::wait_any(&awaited, &mut part, &mut sleeper) {
                 Ok(changed) if changed.is_empty() => {
-                    self.store.check_attached()?;
+                    self.store.session.check_attached()?;
                     if patience.is_over() {
                         return Ok(None);
                     }
@@ -262,6 +261,10 @@ impl Await for Definitions {
 impl Awaited for Definitions {
     fn futex(&self) -> Option<Region> {
         self.attachment().writable.then(|| self.lock.clone())
+    }
+
+    fn session(&self) -> &Session {
+        &self.store.session
     }
 
     fn explain(&self, failure: Failure) -> Error {

@@ -268,3 +268,23 @@ fn what_is_awaited_can_be_sent() {
     is_send(store.wait_any_async(&[(&x, 0)]));
     is_send(watch.next_async());
 }
+
+/// The one thread looks each second whether the files are still where they were.
+#[test]
+fn tasks_whose_file_is_deleted_do_not_wait_for_ever() {
+    let folder = folder();
+    let store = Store::create(store_in(&folder)).unwrap();
+    let value = store.value::<u64>("value").unwrap();
+    let seen = value.version();
+    let mut watch = store.watch("*").unwrap();
+    std::fs::remove_file(store.path()).unwrap();
+    let is_detached = |error: Error| assert!(matches!(error, Error::Detached { .. }), "{error}");
+    block_on(async {
+        is_detached(value.wait_until_async(|value| value == 5).await.unwrap_err());
+        is_detached(store.wait_any_async(&[(&value, seen)]).await.unwrap_err());
+        is_detached(watch.next_async().await.unwrap_err());
+        // A change is told all the same.
+        value.store(5).unwrap();
+        assert_eq!(value.wait_until_async(|value| value == 5).await.unwrap(), 5);
+    });
+}

@@ -321,6 +321,55 @@ fn a_watch_whose_file_is_replaced_does_not_wait_for_ever() {
     assert!(watch.next(Some(Duration::ZERO)).unwrap().is_some());
 }
 
+/// So do all others who wait, of one slot or of several.
+#[test]
+fn who_waits_for_a_slot_whose_file_is_deleted_does_not_wait_for_ever() {
+    let folder = folder();
+    let path = store_in(&folder);
+    let store = with_hits(&path, 1);
+    let hits = hits(&store);
+    let seen = hits.version();
+    let timeout = Some(Duration::from_secs(30));
+    let is_deleted = |error: Error| {
+        assert!(matches!(error, Error::Detached { how: Detached::Deleted, .. }), "{error}");
+    };
+    std::thread::scope(|scope| {
+        let change = scope.spawn(|| hits.wait_for_change(seen, timeout).unwrap_err());
+        let until = scope.spawn(|| hits.wait_until(|hits| hits == 5, timeout).unwrap_err());
+        let any = scope.spawn(|| store.wait_any(&[(&hits, seen)], timeout).unwrap_err());
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(!change.is_finished() && !until.is_finished() && !any.is_finished());
+        fs::remove_file(&path).unwrap();
+        for waiting in [change, until, any] {
+            is_deleted(waiting.join().unwrap());
+        }
+    });
+    // Without the store, by the handle alone.
+    drop(store);
+    is_deleted(hits.wait_for_change(seen, timeout).unwrap_err());
+    // A change is told all the same.
+    hits.store(5).unwrap();
+    assert!(hits.wait_for_change(seen, timeout).unwrap().is_some());
+}
+
+/// As long as one of the paths by which it was opened leads to it, others find it.
+#[test]
+fn who_waits_knows_the_file_by_all_of_its_names() {
+    let folder = folder();
+    let path = store_in(&folder);
+    let other = folder.path().join("other");
+    let store = with_hits(&path, 1);
+    fs::hard_link(&path, &other).unwrap();
+    let again = Store::open(&other).unwrap();
+    fs::remove_file(&path).unwrap();
+    assert!(store.is_detached() && !again.is_detached());
+    let hits = hits(&store);
+    let wait = || hits.wait_for_change(hits.version(), Some(Duration::from_millis(10)));
+    assert_eq!(wait().unwrap(), None);
+    fs::remove_file(&other).unwrap();
+    assert!(matches!(wait().unwrap_err(), Error::Detached { .. }));
+}
+
 #[test]
 fn a_store_is_not_copied_to_itself() {
     let folder = folder();

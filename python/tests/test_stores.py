@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import pathlib
@@ -331,6 +332,18 @@ def test_a_store_whose_file_is_gone_says_so(path: pathlib.Path, tmp_path: pathli
     assert not store.check().ok
     store.copy_to(tmp_path / "saved")
     assert slotfile.open(tmp_path / "saved")["x"].value == 1
+
+
+def test_who_waits_is_told_that_the_file_is_gone(path: pathlib.Path) -> None:
+    store = slotfile.open(path)
+    x = store.value("x", int)
+    path.unlink()
+    with pytest.raises(slotfile.Detached, match="deleted"):
+        x.wait_until(lambda x: x == 5, timeout=30)
+    with pytest.raises(slotfile.Detached, match="deleted"):
+        asyncio.run(x.wait_async(lambda x: x == 5, timeout=30))
+    x.value = 5
+    assert x.wait_until(lambda x: x == 5, timeout=30) == 5
 
 
 FAILING = """

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
-use super::follow::follow;
+use super::pieces::read_by_pieces;
 use super::read_lock::lock_to_read;
 use super::{Areas, Control, FREE, Memory, Peers, Word, control, lead, planted};
 
@@ -25,7 +25,7 @@ pub(crate) fn read<M: Memory, P: Peers>(
 }
 
 /// The same: fills `out` from byte `at` of the content. Who may not lock follows the updates
-/// after many losses, see `follow.rs`.
+/// after many losses, see `pieces.rs`.
 #[inline]
 pub(crate) fn read_bytes<M: Memory, P: Peers>(
     memory: &M,
@@ -37,7 +37,7 @@ pub(crate) fn read_bytes<M: Memory, P: Peers>(
     let copy = |memory: &M, area| memory.read(area, at, out);
     match try_to_read(memory, peers, areas, copy) {
         Some(version) => version,
-        None => follow(memory, peers, areas, at, out),
+        None => read_by_pieces(memory, peers, areas, at, out),
     }
 }
 

@@ -28,10 +28,10 @@
 
 mod array;
 mod control;
-mod follow;
 mod lock;
 #[cfg(test)]
 pub(crate) mod mutant;
+mod pieces;
 mod queue;
 mod read_lock;
 mod scalar;
@@ -45,9 +45,9 @@ use std::time::{Duration, Instant};
 
 pub(crate) use array::{effective_version, is_whole, read, read_bytes, try_to_read};
 pub(crate) use control::{Control, FREE, Owner, REMOVED, lead};
-#[cfg(test)]
-pub(crate) use follow::follow;
 pub(crate) use lock::{Held, Parked, bury, claim, lock, remove, settle, try_lock};
+#[cfg(test)]
+pub(crate) use pieces::read_by_pieces;
 pub(crate) use scalar::{load_scalar, load_scalar_versioned, update_locked, update_scalar};
 pub(crate) use snapshot::{Sample, changed_since, snapshot};
 pub(crate) use transaction::{Change, commit_all};

@@ -14,7 +14,7 @@ use super::loom_store::{Awaited, BEGIN, Cells, Death, Peer, Slot, Store, WIDTH, 
 use super::update;
 use crate::protocol::{
     Change, Form, Memory, Owner, Patience, Peers as _, Sample, changed_since, claim, commit_all,
-    follow, load_scalar, load_scalar_versioned, lock, read, settle, snapshot, wait_any,
+    load_scalar, load_scalar_versioned, lock, read, read_by_pieces, settle, snapshot, wait_any,
 };
 
 /// A promise, and one execution that would break it.
@@ -36,7 +36,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     scenario("a waiter for a transaction", 2, waiter_for_a_transaction),
     scenario("a reader of two areas", 2, reader_of_two_areas),
     scenario("a reader of four areas", 2, reader_of_four_areas),
-    scenario("one who follows the updates", 2, follower),
+    scenario("one who follows the updates", 1, follower),
     scenario("two writers of different words", 5, two_writers),
     scenario("an array, then a scalar", 5, array_then_scalar),
     scenario("an update that finds nothing to store", 5, update_that_declines),
@@ -153,7 +153,7 @@ fn follower() {
     let reader = store.spawn(2, |store, me| {
         let contents = [[0, 0], [word(1), 0], [word(1), word(2)], [word(1), word(3)]];
         let mut bytes = [[0; 8]; WIDTH];
-        let version = follow(&*store.y, &me, &store.areas(), 0, bytes.as_flattened_mut());
+        let version = read_by_pieces(&*store.y, &me, &store.areas(), 0, bytes.as_flattened_mut());
         assert_among(&contents, (bytes.map(u64::from_le_bytes), version));
     });
     let me = store.peer(1);

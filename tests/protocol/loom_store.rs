@@ -39,9 +39,9 @@ pub(super) enum Half {
 }
 
 /// The sources, to find out in which function a line is.
-const SOURCES: [(&str, &str); 10] = [
+const SOURCES: [(&str, &str); 11] = [
     ("array.rs", include_str!("../../src/protocol/array.rs")),
-    ("follow.rs", include_str!("../../src/protocol/follow.rs")),
+    ("pieces.rs", include_str!("../../src/protocol/pieces.rs")),
     ("lock.rs", include_str!("../../src/protocol/lock.rs")),
     ("mod.rs", include_str!("../../src/protocol/mod.rs")),
     ("queue.rs", include_str!("../../src/protocol/queue.rs")),

@@ -9,8 +9,8 @@ use super::update;
 use super::world::{Instant, SLOTS, Slot, WIDTH, World};
 use crate::protocol::{
     Change, Failure, Form, Held, Memory as _, Patience, Peers as _, REMOVED, Sample, VALUE, Word,
-    changed_since, claim, commit_all, follow, load_scalar, load_scalar_versioned, lock, read, remove,
-    settle, snapshot, wait_any,
+    changed_since, claim, commit_all, load_scalar, load_scalar_versioned, lock, read,
+    read_by_pieces, remove, settle, snapshot, wait_any,
 };
 
 /// Bytes of Y, and what each of them becomes.
@@ -225,7 +225,7 @@ impl Op {
                 }
                 Op::Follow => {
                     let mut bytes = [[0; 8]; WIDTH];
-                    let version = follow(y, run, &areas, 0, bytes.as_flattened_mut());
+                    let version = read_by_pieces(y, run, &areas, 0, bytes.as_flattened_mut());
                     return Ok(Outcome::VersionedY(bytes.map(u64::from_le_bytes), version));
                 }
                 Op::Snapshot => {

@@ -18,7 +18,7 @@ use super::{Areas, Memory, Peers, STALE, control, planted};
 /// It does not end while, each time again, more than K updates come in the time that a piece
 /// takes, as then nobody knows what they have changed; or while more changes than it can copy.
 #[cold]
-pub(crate) fn follow<M: Memory, P: Peers>(
+pub(crate) fn read_by_pieces<M: Memory, P: Peers>(
     memory: &M,
     peers: &P,
     areas: &Areas,

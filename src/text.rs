@@ -54,29 +54,12 @@ pub(crate) struct Content {
 impl Content {
     /// The bytes, as of one instant, and their version.
     pub(crate) fn load(&self, handle: &Handle<SlotRegion>) -> (Vec<u8>, u64) {
-        let (memory, attachment) = (&handle.memory, handle.attachment());
         let mut bytes = Vec::new();
-        let copy = |memory: &_, area| self.read(memory, area, &mut bytes);
-        let version = protocol::try_to_read(memory, attachment, &self.areas, copy);
-        match version {
-            Some(version) => (bytes, version),
-            None => self.load_all(handle),
-        }
-    }
-
-    /// The same, by way of all that there is room for.
-    #[cold]
-    fn load_all(&self, handle: &Handle<SlotRegion>) -> (Vec<u8>, u64) {
-        let (memory, attachment) = (&handle.memory, handle.attachment());
-        let mut area = vec![0; TEXT_LEN + self.capacity];
-        let version = protocol::read_bytes(memory, attachment, &self.areas, 0, &mut area);
-        let (len, bytes) = area.split_first_chunk().expect("as long as it was made");
-        (bytes[..self.length(*len)].to_vec(), version)
-    }
-
-    /// What a length word says, which may be torn, or damaged: cut to the capacity.
-    fn length(&self, len: [u8; TEXT_LEN]) -> usize {
-        usize::try_from(u64::from_le_bytes(len)).unwrap_or(usize::MAX).min(self.capacity)
+        let version =
+            protocol::read(&handle.memory, handle.attachment(), &self.areas, |memory, area| {
+                self.read(memory, area, &mut bytes)
+            });
+        (bytes, version)
     }
 
     /// One area's bytes, see [`Content::read`].
@@ -86,11 +69,13 @@ impl Content {
         bytes
     }
 
-    /// Copies one area's bytes. What is torn is read again.
+    /// Copies one area's bytes. The length may be torn, or damaged: it is cut to the
+    /// capacity, and what is torn is read again.
     pub(crate) fn read(&self, memory: &impl Memory, area: usize, out: &mut Vec<u8>) {
         let mut len = [0; TEXT_LEN];
         memory.read(area, 0, &mut len);
-        out.resize(self.length(len), 0);
+        let len = usize::try_from(u64::from_le_bytes(len)).unwrap_or(usize::MAX);
+        out.resize(len.min(self.capacity), 0);
         memory.read(area, TEXT_LEN, out);
     }
 

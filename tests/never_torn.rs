@@ -277,3 +277,58 @@ fn a_writer_stopped_at_random_moments_leaves_readers_alone() {
     }
     assert!(held_up > 0, "it was never stopped inside an update");
 }
+
+/// Who may not lock, and takes longer to copy an array than it takes others to change it twice,
+/// follows what they change.
+#[test]
+fn who_opened_it_read_only_reads_a_large_array_beside_a_writer() {
+    const NAME: &str = "who_opened_it_read_only_reads_a_large_array_beside_a_writer";
+    const ELEMENTS: usize = 8 << 20; // 64 MiB: 5 changes while it is copied, at least
+    const PAUSE: Duration = Duration::from_millis(4);
+    if role().is_some() {
+        let store = OpenOptions::new().sync_every(None).open(path()).unwrap();
+        let array = store.array::<u64>("array", ELEMENTS).unwrap();
+        let done = store.value::<bool>("done").unwrap();
+        for round in 1.. {
+            // First the last element, then the one in the middle, then the first.
+            for at in [ELEMENTS - 1, ELEMENTS / 2, 0] {
+                array.set(at, round).unwrap();
+                std::thread::sleep(PAUSE);
+            }
+            if done.load() {
+                return;
+            }
+        }
+    }
+    let folder = common::folder_in_memory();
+    let path = store_in(&folder);
+    let mut options = OpenOptions::new();
+    let store = options.create(true).checkpoint(false).sync_every(None).open(&path).unwrap();
+    let array = store.array::<u64>("array", ELEMENTS).unwrap();
+    let done = store.value::<bool>("done").unwrap();
+    let child = Child::spawn(NAME, "writer", &path);
+    until("it writes", || array.version() > 3);
+    let reader = OpenOptions::new().read_only(true).open(&path).unwrap();
+    let (ended, end) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let array = reader.array::<u64>("array", ELEMENTS).unwrap();
+        let mut elements = vec![1; ELEMENTS];
+        for _ in 0..3 {
+            let before = array.version();
+            array.load_into(&mut elements);
+            let (first, middle, last) =
+                (elements[0], elements[ELEMENTS / 2], elements[ELEMENTS - 1]);
+            assert!(last >= middle && middle >= first && last - first <= 1, "{first} {last}");
+            assert!(first * 3 >= before.saturating_sub(3), "{first} is older than {before}");
+            elements[ELEMENTS / 2] = 0;
+            assert!(elements[1..ELEMENTS - 1].iter().all(|x| *x == 0));
+        }
+        // The same, by the handle whose type is known only at run time.
+        let data = reader.slot("array").unwrap().load();
+        assert!(matches!(data, slotfile::Data::Array(all) if all.len() == ELEMENTS));
+        ended.send(()).unwrap();
+    });
+    end.recv_timeout(Duration::from_secs(60)).expect("it ends");
+    done.store(true).unwrap();
+    child.join();
+}

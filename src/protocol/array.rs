@@ -43,7 +43,7 @@ pub(crate) fn read_bytes<M: Memory, P: Peers>(
 
 /// As [`read`]; `None` if writers were faster many times, and this one may not lock.
 #[inline]
-pub(crate) fn try_to_read<M: Memory, P: Peers>(
+fn try_to_read<M: Memory, P: Peers>(
     memory: &M,
     peers: &P,
     areas: &Areas,

@@ -43,7 +43,7 @@ mod wait;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-pub(crate) use array::{effective_version, is_whole, read, read_bytes, try_to_read};
+pub(crate) use array::{effective_version, is_whole, read, read_bytes};
 pub(crate) use control::{Control, FREE, Owner, REMOVED, lead};
 pub(crate) use lock::{Held, Parked, bury, claim, lock, remove, settle, try_lock};
 #[cfg(test)]

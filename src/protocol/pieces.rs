@@ -7,7 +7,7 @@
 //! most, it differs from the one that is current now. What it has of those words, it copies again.
 //! When no word is missing after a look, it has the content of the version that it saw there.
 
-use std::sync::atomic::Ordering::Acquire;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::array::{effective_version, is_whole};
 use super::stale::{Range, Ranges};
@@ -40,7 +40,7 @@ pub(crate) fn read_by_pieces<M: Memory, P: Peers>(
         }
         let now = effective_version(memory, peers);
         if now != version {
-            missing.insert(changed_since(memory, areas, version).and(all));
+            missing.insert(changed_after(memory, areas, version).and(all));
             version = now;
         }
     }
@@ -49,11 +49,12 @@ pub(crate) fn read_by_pieces<M: Memory, P: Peers>(
 
 /// Which words, at most, have changed from this version to the one that was seen after it; all
 /// of them where that is not known any more.
-fn changed_since<M: Memory>(memory: &M, areas: &Areas, version: u64) -> Range {
+fn changed_after<M: Memory>(memory: &M, areas: &Areas, version: u64) -> Range {
     let place = STALE + areas.number(version) as usize;
-    // Acquire: pairs with the writer's release. If this is the range of a later update, which
-    // knows nothing of those before it, the control word seen next is at least that one's lock.
-    let changed = Range::from_bits(memory.load(place, Acquire), areas.words);
+    // Relaxed: the fence of `is_whole` pairs with the writer's release. If this is the range of a
+    // later update, which knows nothing of those before it, the control word seen after the fence
+    // is at least that one's lock.
+    let changed = Range::from_bits(memory.load(place, Relaxed), areas.words);
     if planted!(FollowerMissesChange) {
         return Range::NONE;
     }

@@ -75,7 +75,7 @@ fn note(paths: &Paths, kind: &str, number: u64) {
 }
 
 pub(crate) fn open(path: &Path) -> slotfile::Result<Store> {
-    OpenOptions::new().create(true).max_slots(2_000).sync_every(None).open(path)
+    OpenOptions::new().create(true).max_slots(20_000).sync_every(None).open(path)
 }
 
 const SMALL: [&str; 5] = ["a", "b", "c", "d", "e"];
@@ -217,40 +217,51 @@ pub(crate) fn make_noise() {
     }
 }
 
+/// One of them, killed when this is dropped, however that comes.
+struct Killed(Child);
+
+impl Killed {
+    fn start(role: &str) -> Killed {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "part_of_a_power_cut_run", "--nocapture"]);
+        Killed(command.env("SLOTFILE_POWER", role).spawn().unwrap())
+    }
+
+    fn is_there(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Has all of them run for a while, and kills the writer now and then.
 pub(crate) fn run() {
     let paths = Paths::from_env();
     let seconds: f64 = std::env::var("SLOTFILE_POWER_SECONDS").unwrap().parse().unwrap();
-    let start = |role: &str| -> Child {
-        Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "part_of_a_power_cut_run", "--nocapture"])
-            .env("SLOTFILE_POWER", role)
-            .spawn()
-            .unwrap()
-    };
     let mut random = fastrand::Rng::new();
     let begun = Instant::now();
     let before = events(&paths.events).len();
-    let mut writer = start("write");
+    let mut writer = Killed::start("write");
     // The first to open says what it has found.
     while events(&paths.events).len() == before {
-        assert!(writer.try_wait().unwrap().is_none(), "the writer has ended");
+        assert!(writer.is_there(), "the writer has ended");
         std::thread::sleep(Duration::from_millis(5));
     }
-    let mut noise = [start("noise"), start("noise")];
+    let noise = [Killed::start("noise"), Killed::start("noise")];
     let mut kills = 0;
     while begun.elapsed().as_secs_f64() < seconds {
         std::thread::sleep(Duration::from_millis(random.u64(100..500)));
-        assert!(writer.try_wait().unwrap().is_none(), "the writer has ended");
-        writer.kill().unwrap();
-        writer.wait().unwrap();
+        assert!(writer.is_there(), "the writer has ended");
+        drop(writer);
         kills += 1;
-        writer = start("write");
+        writer = Killed::start("write");
     }
-    for child in noise.iter_mut().chain([&mut writer]) {
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
+    drop((noise, writer));
     let saved = events(&paths.events).iter().filter(|e| e.kind == Kind::Saved).count();
     println!("{saved} syncs so far; the writer was killed {kills} times");
 }

@@ -221,6 +221,28 @@ fn row_28_no_flipped_bit_of_the_allocation_ends_gives_out_space_that_is_taken() 
     assert!(refused > 50, "{refused}");
 }
 
+/// Ends that have all that is taken before them, and lead to it all the same: a slot's among the
+/// copies.
+#[test]
+fn row_28_ends_that_lead_to_what_is_taken_are_refused() {
+    let folder = folder();
+    let copy = copy_of_pristine(folder.path());
+    let raw = Raw::open(&copy);
+    let (live, copies) = (raw::ENDS + 8, raw.word(raw.line(4) + 64));
+    assert!(copies > raw.word(live), "copies are in a later run");
+    raw.set_word(live, copies);
+    let store = open(&copy).unwrap();
+    let error = store.array::<u16>("new", 300).unwrap_err();
+    assert_found(&copy, &error);
+    assert!(error.to_string().contains("what is taken"), "{error}");
+    drop(store);
+    raw.restart();
+    let store = open(&copy).unwrap();
+    for (name, content) in contents() {
+        assert_eq!(store.slot(name).unwrap().load(), content);
+    }
+}
+
 /// Who has found a slot goes on with it; but what is damaged is told, and to him as well.
 #[test]
 fn row_28_damage_of_the_index_is_found_by_who_knows_the_names() {

@@ -74,6 +74,22 @@ fn judge(path: &Path, expected: &State, what: &str) -> Outcome {
         Err(error) => panic!("{what}: {error}"),
     }
     assert!(State::of(&store) == with_new, "{what}: {:?}", State::of(&store));
+    // Each area becomes the current one, and has of the others what is not stored.
+    let updates = if what.starts_with("slot") { 4 } else { 0 };
+    for _ in 0..updates {
+        let updated = store
+            .array::<u16>("array", 20)
+            .and_then(|a| a.set(19, a.get(19)?))
+            .and_then(|()| store.array::<u8>("four areas", 90))
+            .and_then(|a| a.set(89, a.get(89)?))
+            .and_then(|()| store.array::<u32>("large", 300))
+            .and_then(|a| a.set(299, a.get(299)?));
+        match updated {
+            Ok(()) => assert!(State::of(&store) == with_new, "{what}: {:?}", State::of(&store)),
+            Err(Error::Corrupt { .. } | Error::LockTimeout { .. }) => return Outcome::Refused,
+            Err(error) => panic!("{what}: {error}"),
+        }
+    }
     match store.sync() {
         Ok(()) => {}
         Err(Error::Corrupt { .. } | Error::LockTimeout { .. }) => return Outcome::Refused,
@@ -119,6 +135,24 @@ fn row_28_no_flipped_bit_of_the_live_area_is_silent() {
     println!("{seen:?}");
     assert!(seen[&("slot", Outcome::Found)] > 40, "{seen:?}");
     assert!(seen[&("index", Outcome::Found)] > 2, "{seen:?}");
+}
+
+/// Versions only grow: one that is before that of the copy was not that of an update.
+#[test]
+fn row_28_a_version_before_that_of_its_copy_is_found() {
+    let folder = folder_in_memory();
+    let path = folder.path().join("state.slots");
+    pristine(&path);
+    let store = options().open(&path).unwrap();
+    let balance = store.value::<u64>("balance").unwrap();
+    balance.fetch_add(1).unwrap();
+    store.sync().unwrap();
+    assert!(store.check().unwrap().is_ok());
+    let raw = Raw::open(&path);
+    let at = raw.control_of("balance");
+    raw.set_word(at, raw.word(at) - (1 << 17));
+    let problems = store.check().unwrap().problems;
+    assert!(problems.iter().any(|p| p.slot.as_deref() == Some("balance")), "{problems:?}");
 }
 
 /// Others update, define, remove, sync meanwhile; from here, and by a second, read-only opener.

@@ -231,6 +231,8 @@ fn a_conflict_that_is_swallowed_commits_nothing() {
         assert!(matches!(result, Err(Error::Conflict { .. })), "{result:?}");
     };
     std::thread::scope(|scope| {
+        // Gone as soon as this fails, or the other thread would wait for ever.
+        let done = done;
         let held = &c;
         scope.spawn(move || {
             let guard = held.lock().unwrap();

@@ -97,7 +97,7 @@ what-a-thread-waits-for-in-vain-is-not-given-back|attach/lease.rs|if HELD\.get\(
 all-entries-are-given-back-free|attach/lease.rs|HELD\.get\(\)\.is_multiple_of\(NONE_LENT\)|true|lock_identity outlives_its_thread
 no-entry-is-given-back-free|attach/lease.rs|HELD\.get\(\)\.is_multiple_of\(NONE_LENT\)|false|lock_identity without_a_lock
 any-update-is-that-of-the-lock|attach/lease.rs|lock\.update == Some\(update\)|{let _ = update; lock.update.is_some()}|lock_identity whose_guard_is_gone
-any-guard-is-that-of-the-lock|attach/lease.rs|lock\.guard == Some\(guard\)|{let _ = guard; lock.guard.is_some()}|lock_identity guards_are_dropped
+any-guard-is-that-of-the-lock|attach/lease.rs|lock\.guard == Some\(guard\)|{let _ = guard; lock.guard.is_some()}|lock_identity copies_are_told
 a-conflict-is-the-errors|transaction.rs|self\.lost\.is_some\(\) && !self\.is_of_parent\(\)|false|lock_identity conflict_that_is_swallowed
 transactions-wait-with-locks|transaction.rs|patience\.at_most\(LONGEST_SLEEP, .*?part\.lock\(store, patience\)\)|part.lock(store, patience)|lock_identity a_transaction_does_not_wait
 a-stopped-readers-lock-stays|protocol/queue.rs|planted!\(ReadersAreWaitedFor\)|true|stopped_readers row_01
@@ -132,7 +132,7 @@ END
 # which none of them needs. Finer steps than in the normal run: some bugs last for a few
 # instructions only. What a test that has failed leaves behind is ended: `timeout` leads a group.
 cargo_test() {
-    (cd "$copy" && CARGO_TARGET_DIR="$target" SLOTFILE_STRIDE=7 exec timeout 600 \
+    (cd "$copy" && CARGO_TARGET_DIR="$target" SLOTFILE_STRIDE=7 exec timeout 300 \
         cargo test -q --no-default-features --features tokio "$@" </dev/null >"$log/output" 2>&1) &
     group=$! code=0
     wait "$group" || code=$?

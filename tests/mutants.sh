@@ -100,7 +100,6 @@ any-update-is-that-of-the-lock|attach/lease.rs|lock\.update == Some\(update\)|{l
 any-guard-is-that-of-the-lock|attach/lease.rs|lock\.guard == Some\(guard\)|{let _ = guard; lock.guard.is_some()}|lock_identity copies_are_told
 a-conflict-is-the-errors|transaction.rs|self\.lost\.is_some\(\) && !self\.is_of_parent\(\)|false|lock_identity conflict_that_is_swallowed
 transactions-wait-with-locks|transaction.rs|patience\.at_most\(LONGEST_SLEEP, .*?part\.lock\(store, patience\)\)|part.lock(store, patience)|lock_identity a_transaction_does_not_wait
-a-stopped-readers-lock-stays|protocol/queue.rs|planted!\(ReadersAreWaitedFor\)|true|stopped_readers row_01
 a-stopped-reader-is-waited-for|protocol/read_lock.rs|limit\.checked_sub\(since\.elapsed\(\)\)\.filter\(.left. !left\.is_zero\(\)\)|{let _ = since; Some(limit)}|stopped_readers row_01
 who-is-dying-is-waited-for|attach/signature.rs|if self\.header\.minor == 0 .. !process|if true \x7c\x7c !process|killed_processes handed_on
 a-superseded-file-is-opened|open.rs|Recovery::Resumed if attachment\.is_superseded\(\)|Recovery::Resumed if false|which_file old_file_of_a_compacted

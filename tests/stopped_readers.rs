@@ -21,7 +21,7 @@ fn row_01_a_stopped_readers_lock_is_taken_away() {
         let mut options = OpenOptions::new();
         options.create(true).lock_timeout(timeout).sync_every(None).open(&path).unwrap()
     };
-    let store = open(None);
+    let store = open(Some(Duration::from_secs(10)));
     let v = store.value::<u64>("v").unwrap();
     let a = store.array::<u64>("a", 4).unwrap();
     let raw = Raw::open(&path);

@@ -141,7 +141,7 @@ impl Place {
     /// A copy's head alone, if it is one of this unit.
     pub(crate) fn read_head(&self, disk: &dyn Disk, choice: Choice) -> Result<CopyHead, Missing> {
         let mut head = CopyHead::zeroed();
-        disk.read(self.head(choice), bytemuck::bytes_of_mut(&mut head))?;
+        disk::read(disk, self.head(choice), bytemuck::bytes_of_mut(&mut head))?;
         let fits = head.unit == self.unit && head.len as usize <= self.len;
         if fits { Ok(head) } else { Err(Missing::Damaged) }
     }
@@ -154,7 +154,7 @@ impl Place {
     ) -> Result<(CopyHead, Vec<u8>), Missing> {
         let head = self.read_head(disk, choice)?;
         let mut data = vec![0; head.len as usize];
-        disk.read(self.head(choice) + self.data, &mut data)?;
+        disk::read(disk, self.head(choice) + self.data, &mut data)?;
         if copy_crc(&head, &data) == head.crc { Ok((head, data)) } else { Err(Missing::Damaged) }
     }
 }
@@ -363,7 +363,7 @@ struct RecordHead {
 }
 
 /// The epochs that a record can have: each has a successor.
-const EPOCHS: std::ops::Range<u64> = 1..1 << 63;
+pub(crate) const EPOCHS: std::ops::Range<u64> = 1..1 << 63;
 
 const RECORD_HEAD: usize = size_of::<RecordHead>();
 const _: () = assert!(RECORD_HEAD == 64);

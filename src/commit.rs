@@ -35,6 +35,23 @@ pub(crate) fn flush(attachment: &Attachment) -> std::io::Result<()> {
     disk.flush_all()
 }
 
+/// Makes nothing of what a sync that failed has left in the kernel's memory stand in the way of the
+/// next one. Of the live area nothing is forgotten: it may be nowhere else.
+pub(crate) fn forget(attachment: &Attachment) -> Result<()> {
+    let regions = &attachment.header.regions;
+    let mut parts = vec![(regions.mark, regions.runs)];
+    directory::each(attachment, |descriptor| {
+        // Where its places cannot be, loading says so.
+        if checkpoint::check_places(&descriptor, &attachment.header).is_some() {
+            let copies = descriptor.copies;
+            parts.push((copies, copies + checkpoint::copies_len(&descriptor)));
+        }
+        Ok(())
+    })?;
+    attachment.disk().forget(&space::granules(parts.into_iter()));
+    Ok(())
+}
+
 /// Makes what was written to these ranges survive a power cut. The last one is the record.
 fn make_last(attachment: &Attachment, ranges: &[Range]) -> std::io::Result<()> {
     let disk = attachment.disk();
@@ -54,7 +71,8 @@ fn make_last(attachment: &Attachment, ranges: &[Range]) -> std::io::Result<()> {
 fn acked(attachment: &Attachment) -> Option<u64> {
     // Acquire: stored after the record was written.
     let epoch = attachment.live.load(live::ACKED, Acquire);
-    (attachment.live.load(live::ACKED + 1, Relaxed) == !epoch).then_some(epoch)
+    let is_one = checkpoint::EPOCHS.contains(&epoch.wrapping_add(1));
+    (is_one && attachment.live.load(live::ACKED + 1, Relaxed) == !epoch).then_some(epoch)
 }
 
 /// Notes an acknowledged epoch. Under the sync lock, or before anybody is attached.
@@ -72,6 +90,8 @@ pub(crate) struct Tracked {
     record: Record,
     /// Which of the two it is.
     number: u64,
+    /// There is none of the acknowledged epoch: this is an older one, counted as that.
+    is_missing: bool,
     /// Bytes that are allocated for either of the two.
     room: u64,
     /// Lines of the directory that `slots` covers.
@@ -101,7 +121,7 @@ impl Tracked {
         written.retain(|number| self.unit(*number).written.is_some());
         // Relaxed: a date to show to people, and a time.
         let never_dated = attachment.live.load(live::LAST_SYNC + 1, Relaxed) == 0;
-        if !written.is_empty() {
+        if !written.is_empty() || self.is_missing {
             self.commit(attachment, &written)?;
         } else if !never_dated {
             return Ok(());
@@ -163,9 +183,10 @@ impl Tracked {
         for number in written {
             let unit = self.unit_mut(*number);
             (unit.choice, unit.share) = unit.written.take().expect("only such are named");
+            unit.lost = false;
         }
         self.full_pages = record.lines as usize * LINE / PAGE as usize;
-        (self.record, self.number) = (record, number);
+        (self.record, self.number, self.is_missing) = (record, number, false);
         Ok(())
     }
 
@@ -231,11 +252,16 @@ impl Tracked {
             // It may never have reached the disk; what it names must, before it is built on.
             flush(attachment).map_err(cannot)?;
         }
-        let (number, record) = found.swap_remove(chosen);
+        let (number, mut record) = found.swap_remove(chosen);
+        // Others know the acknowledged one, which cannot be read, by its number: the next one gets
+        // another.
+        let missing = acked.filter(|acked| *acked > record.epoch && !planted!(NumberTwice));
+        record.epoch = missing.unwrap_or(record.epoch);
         let lines = record.lines;
         let mut tracked = Tracked {
             record,
             number,
+            is_missing: missing.is_some(),
             // As much as a new store has.
             room: GRANULE,
             lines: 0,
@@ -285,6 +311,7 @@ impl Tracked {
                 false => unit.place.read_head(disk, unit.choice).map(|head| (head, Vec::new())),
             };
             let Some((head, data)) = if_there(read).map_err(cannot)? else {
+                unit.lost = true;
                 damaged.extend_from_slice(&unit.slots);
                 continue;
             };

@@ -72,6 +72,23 @@ pub(crate) trait Disk: std::fmt::Debug + Send + Sync {
         self.flush_all()
     }
 
+    /// After a write that failed: has the kernel write what it still has to, and forget the pages
+    /// of these ranges that it takes for clean, among them those that it could not write. Also
+    /// what is left to be told of old errors is taken up here.
+    ///
+    /// Where ext4 could not write a page whose blocks were never written before, it does not note
+    /// that they are in use when the page is written again, and succeeds (`EXT4_IO_END_FAILED`):
+    /// until the page is forgotten, what is written there is lost when the file system is mounted
+    /// anew.
+    fn forget(&self, ranges: &[Range]) {
+        // Twice: the first may end at an error before all is written.
+        let _ = (self.flush_all(), self.flush_all());
+        for range in ranges {
+            let _ = self.flush(*range);
+            sys::forget_clean_pages(self.file(), *range);
+        }
+    }
+
     /// Makes the whole file lasting.
     fn flush_all(&self) -> io::Result<()> {
         self.file().sync_data()
@@ -142,9 +159,17 @@ pub(crate) fn is_unreadable(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| codes.contains(&code))
 }
 
+/// Fills `out`. What the disk cannot read is asked for once more, as the error may pass.
+pub(crate) fn read(disk: &dyn Disk, at: u64, out: &mut [u8]) -> io::Result<()> {
+    match disk.read(at, out) {
+        Err(error) if is_unreadable(&error) => disk.read(at, out),
+        result => result,
+    }
+}
+
 /// Fills `out`; false if the file ends before, or cannot be read there.
 pub(crate) fn read_if_there(disk: &dyn Disk, at: u64, out: &mut [u8]) -> io::Result<bool> {
-    match disk.read(at, out) {
+    match read(disk, at, out) {
         Ok(()) => Ok(true),
         Err(e) if e.kind() == io::ErrorKind::UnexpectedEof || is_unreadable(&e) => Ok(false),
         Err(error) => Err(error),

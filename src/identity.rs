@@ -187,6 +187,9 @@ enum Mount {
 /// The inode number of the folder that the kernel shows of a mounted file system: one that
 /// was shut down and mounted again has a new one, while all else is the same.
 ///
+/// On btrfs, mixed with the number of the subvolume: a snapshot has files with the same inode
+/// number, birth and generation, and it may get the device number of a subvolume that was deleted.
+///
 /// Of a file system without such a folder, that of its device, which is new when it was away.
 /// Of an overlay, that of the file system which its upper layer is on, where that can be seen;
 /// in a container it cannot.
@@ -209,8 +212,16 @@ fn mount_of_layer(file: &File, device: u64) -> Mount {
         None if libc::major(device) == 0 => return Mount::Nowhere,
         None => device_in_sysfs(device),
     };
-    match std::fs::metadata(&folder) {
-        Ok(folder) => Mount::Known(folder.ino()),
+    let subvolume = match sys::file_system(file) {
+        Ok(kind) if kind == BTRFS => sys::file_system_id(file),
+        other => other.map(|_| 0),
+    };
+    match std::fs::metadata(&folder).and_then(|folder| Ok((folder.ino(), subvolume?))) {
+        Ok((mount, 0)) => Mount::Known(mount),
+        // Times an odd number, so that no two of the small numbers that both are make the same.
+        Ok((mount, subvolume)) => {
+            Mount::Known(mount.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ subvolume)
+        }
         Err(error) => Mount::Hidden(format!("{}: {error}", folder.display())),
     }
 }
@@ -256,10 +267,6 @@ fn folder_in_sysfs(file: &File, device: u64) -> Option<Result<PathBuf, String>> 
 
 fn device_in_sysfs(device: u64) -> PathBuf {
     format!("/sys/dev/block/{}:{}", libc::major(device), libc::minor(device)).into()
-}
-
-pub(crate) fn is_on_btrfs(file: &File) -> bool {
-    sys::file_system(file).is_ok_and(|kind| i64::from(kind as u32) == BTRFS)
 }
 
 pub(crate) fn on_overlayfs(file: &File) -> io::Result<bool> {

@@ -238,7 +238,10 @@ impl Store {
         only_name()?;
         let new = folder::unused_name(&old).map_err(cannot)?;
         self.copy_shown_as(&new, self.path(), progress)?;
-        let made = std::fs::metadata(&new).map(|made| location::id(&made)).map_err(cannot)?;
+        let made = std::fs::metadata(&new)
+            .inspect_err(|_| drop(std::fs::remove_file(&new)))
+            .map(|made| location::id(&made))
+            .map_err(cannot)?;
         let replaced = take_over_owner(attachment, &new)
             .and_then(|()| folder::replace(&new, &old, file, || attachment.set_superseded(true)));
         let gone = match replaced {

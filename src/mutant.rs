@@ -42,12 +42,18 @@ mutants! {
     AcknowledgeFailed,
     /// After a sync that failed, the next one goes on with what it remembers.
     RemembersAFailedSync,
+    /// After a sync that failed, the next one writes into pages that the kernel could not write.
+    WritesAgainWhatFailed,
     /// A sync builds on the newest record that it sees, not on the acknowledged one.
     BuildsOnTheNewest,
     /// Where no record is acknowledged, the newest one is built on as it is, without a flush.
     LoadsWithoutFlush,
     /// A record is built on though its copies are not those that it was made of.
     SumNotCompared,
+    /// A copy that could not be read, and has no part in the sum, is in use again when it can be.
+    LostCopyIsFound,
+    /// A sync may get the number of one that was acknowledged, and cannot be read.
+    NumberTwice,
     /// The record to write is chosen by the epoch's parity.
     RecordByParity,
     /// The copy to write is chosen by the epoch's parity.

@@ -253,8 +253,11 @@ pub(crate) fn fill(file: &File, creation: Creation) -> io::Result<()> {
     if let Some(why) = unsuitable(kind).filter(|_| !creation.any_file_system) {
         return Err(io::Error::new(io::ErrorKind::Unsupported, why));
     }
-    if kind == identity::BTRFS {
-        sys::write_in_place(file)?;
+    match kind {
+        identity::BTRFS => sys::write_in_place(file)?,
+        // It may be on one: no other file system knows of that.
+        identity::OVERLAYFS => drop(sys::write_in_place(file)),
+        _ => {}
     }
     if regions.runs > sys::file_size_limit() {
         return Err(io::Error::from_raw_os_error(libc::EFBIG));
@@ -426,9 +429,15 @@ fn unsuitable(kind: i64) -> Option<String> {
     ))
 }
 
-/// Whether btrfs writes the file in place; also where it cannot be asked.
-fn is_written_in_place(file: &File) -> bool {
-    sys::is_written_in_place(file).unwrap_or(true)
+/// Whether btrfs writes each change of the file to another place; false where it cannot be asked.
+fn is_moved_by_writes(file: &File) -> bool {
+    let is_asked = match sys::file_system(file) {
+        Ok(identity::BTRFS) => true,
+        // Below it may be btrfs: that takes the wish, and leaves a file that is not empty as it is.
+        Ok(identity::OVERLAYFS) => sys::write_in_place(file).is_ok(),
+        _ => false,
+    };
+    is_asked && sys::is_written_in_place(file).is_ok_and(|in_place| !in_place)
 }
 
 fn on_overlayfs(path: &Path) -> bool {
@@ -444,7 +453,7 @@ fn check_file_system(request: &Request<'_>, file: &File) -> Result<()> {
     if let Some(what) = unsuitable(kind) {
         return Err(Error::Unsupported { path, what });
     }
-    if kind == identity::BTRFS && request.writable && !is_written_in_place(file) {
+    if request.writable && is_moved_by_writes(file) {
         let what = "btrfs writes each change of it to another place, as of every copy that `cp` \
                     makes, and on a full disk whoever changes it would be killed; make it anew by \
                     `slotfile copy`, or open it with any_file_system(true) (--any-file-system)";
@@ -528,8 +537,9 @@ fn read_up_to(file: &File, out: &mut [u8]) -> io::Result<usize> {
 }
 
 fn restore_underneath(attachment: &Attachment) -> Result<Recovery> {
-    let (path, below) = (&attachment.path, attachment.map.file());
-    if identity::is_on_btrfs(below) && !is_written_in_place(below) {
+    // As a file, not as one that is looked at, and opened anew: that must not be within an opening.
+    let (path, below): (_, &File) = (&attachment.path, attachment.map.file());
+    if is_moved_by_writes(below) {
         let what = "it is not written in place".into();
         return Err(Error::Unsupported { path: path.clone(), what });
     }
@@ -555,7 +565,7 @@ fn restore_a_copy(attachment: &Attachment) -> Result<(Arc<Attachment>, Recovery)
         Recovery::Restored { epoch, newer_dropped } => Recovery::Frozen { epoch, newer_dropped },
         other => other,
     };
-    let file = copy.map.file();
+    let file: &File = copy.map.file();
     let file = StoreFile::open(false, None, || again(file, false));
     Ok((map(path.clone(), file.map_err(cannot)?, false)?, recovery))
 }

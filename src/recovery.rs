@@ -173,9 +173,8 @@ fn unknown_boot(path: &Path, error: io::Error) -> Error {
 /// Whether the live header can be read. Asked before it is touched, which would end the process.
 fn is_live_header_readable(attachment: &Attachment) -> Result<bool> {
     let at = attachment.header.regions.live_header;
-    let read = || disk::read_if_there(attachment.disk(), at, &mut [0; PAGE as usize]);
-    // Asked again before it is given up, and with it what was not synced.
-    read().and_then(|there| Ok(there || read()?)).map_err(|e| cannot_restore(attachment, e))
+    disk::read_if_there(attachment.disk(), at, &mut [0; PAGE as usize])
+        .map_err(|e| cannot_restore(attachment, e))
 }
 
 /// Tells whoever has copied a file while it was written how that is done.

@@ -10,10 +10,9 @@ use crate::checkpoint::{self, Place, Record, Tag, control_of, tag_of};
 use crate::commit;
 use crate::copies::{self, Chosen, Directory, cannot_restore, each_copy, read_copy};
 use crate::directory;
-use crate::disk::Range;
 use crate::error::{Error, Result};
 use crate::layout::{
-    Descriptor, Ends, FLAG_NO_CHECKPOINT, GRANULE, LINE, PAGE, RUN, SMALL_UNIT, UNIT_HEAD, live,
+    Descriptor, Ends, FLAG_NO_CHECKPOINT, LINE, PAGE, RUN, SMALL_UNIT, UNIT_HEAD, live,
 };
 use crate::mutant::planted;
 use crate::protocol::{Areas, CONTROL, DRAFT, Form, Memory, STALE, VALUE};
@@ -47,7 +46,7 @@ impl<'a> Restore<'a> {
         let headers = [(0, regions.table), (regions.mark, regions.runs)];
         let copies = self.descriptors().filter(|d| d.copies != 0);
         let copies = copies.map(|d| (d.copies, d.copies + checkpoint::copies_len(d)));
-        for (at, len) in granules(headers.into_iter().chain(copies)) {
+        for (at, len) in space::granules(headers.into_iter().chain(copies)) {
             attachment
                 .disk()
                 .unshare(at, len, &mut || attachment.note_progress())
@@ -116,9 +115,9 @@ impl<'a> Restore<'a> {
         let structure = (regions.table, directory_end + 1);
         let slots = self.descriptors().map(|d| (d.live, d.live + d.live_len()));
         let disk = attachment.disk();
-        let structure = granules([structure].into_iter());
+        let structure = space::granules([structure].into_iter());
         let lines_end = structure[0].0 + structure[0].1;
-        for (at, len) in structure.into_iter().chain(granules(slots)) {
+        for (at, len) in structure.into_iter().chain(space::granules(slots)) {
             for (from, len) in commit::parts(len) {
                 space::allocate(attachment, at + from, at + from + len)?;
                 disk.zero(at + from, len, &mut || attachment.note_progress())
@@ -132,22 +131,6 @@ impl<'a> Restore<'a> {
         }
         Ok(())
     }
-}
-
-/// The granules that these parts of the file lie in, each from its start to its end, as ranges
-/// that do not touch.
-fn granules(parts: impl Iterator<Item = (u64, u64)>) -> Vec<Range> {
-    let mut parts: Vec<_> =
-        parts.map(|(from, to)| (from / GRANULE * GRANULE, to.next_multiple_of(GRANULE))).collect();
-    parts.sort_unstable();
-    let mut merged: Vec<(u64, u64)> = Vec::new();
-    for (from, to) in parts {
-        match merged.last_mut() {
-            Some((_, end)) if from <= *end => *end = to.max(*end),
-            _ => merged.push((from, to)),
-        }
-    }
-    merged.into_iter().map(|(from, to)| (from, to - from)).collect()
 }
 
 /// Writes what the restored state was made of once more, as it is. An earlier attempt has

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::attach::Attachment;
 use crate::checkpoint;
+use crate::disk;
 use crate::dtype::SlotType;
 use crate::error::{Error, Result};
 use crate::layout::{
@@ -233,6 +234,22 @@ pub(crate) fn allocate(attachment: &Attachment, from: u64, to: u64) -> Result<()
         .disk()
         .allocate(from, to - from)
         .map_err(|error| no_space(attachment, to - from, error))
+}
+
+/// The granules that these parts of the file lie in, each from its start to its end, as ranges
+/// that do not touch.
+pub(crate) fn granules(parts: impl Iterator<Item = (u64, u64)>) -> Vec<disk::Range> {
+    let mut parts: Vec<_> =
+        parts.map(|(from, to)| (from / GRANULE * GRANULE, to.next_multiple_of(GRANULE))).collect();
+    parts.sort_unstable();
+    let mut merged: Vec<(u64, u64)> = Vec::new();
+    for (from, to) in parts {
+        match merged.last_mut() {
+            Some((_, end)) if from <= *end => *end = to.max(*end),
+            _ => merged.push((from, to)),
+        }
+    }
+    merged.into_iter().map(|(from, to)| (from, to - from)).collect()
 }
 
 /// `NoSpace`, if that is what the error says.

@@ -1,13 +1,14 @@
 //! Making the state survive a power cut: whose turn it is, and what this process remembers
 //! from one sync to the next.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::attach::Attachment;
 use crate::clock::seconds_since_1970;
-use crate::commit::Tracked;
+use crate::commit::{self, Tracked};
 use crate::directory;
 use crate::error::{Error, Result};
 use crate::fork::PerProcess;
@@ -22,6 +23,8 @@ use crate::sys;
 pub(crate) struct Syncer {
     /// `None`: nothing is known, or no longer.
     tracked: PerProcess<Mutex<Option<Tracked>>>,
+    /// The last one of this process has failed.
+    failed: AtomicBool,
 }
 
 /// Whether a sync may wait for another one.
@@ -45,7 +48,7 @@ pub(crate) enum Synced {
 
 impl Syncer {
     pub(crate) fn new() -> Syncer {
-        Syncer { tracked: PerProcess::new(Mutex::default()) }
+        Syncer { tracked: PerProcess::new(Mutex::default()), failed: AtomicBool::new(false) }
     }
 
     /// How many slots have changed since the last sync.
@@ -119,7 +122,14 @@ impl Syncer {
             }
         };
         attachment.set_syncing(true);
-        let synced = write(&mut tracked, attachment, patience);
+        // Relaxed: whoever syncs has the lock of `tracked`. Not every store notes a failure.
+        let failed = self.failed.load(Relaxed) || failure(attachment).is_some();
+        let ready = match failed && !planted!(WritesAgainWhatFailed) {
+            true => commit::forget(attachment),
+            false => Ok(()),
+        };
+        let synced = ready.and_then(|()| write(&mut tracked, attachment, patience));
+        self.failed.store(synced.is_err(), Relaxed);
         attachment.set_syncing(false);
         drop(held);
         synced.map(|()| Synced::Done)

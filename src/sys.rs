@@ -153,6 +153,14 @@ pub(crate) fn write_out(
     Ok(())
 }
 
+/// Has the kernel forget the pages of this range that need not be written; who reads them next
+/// reads the disk.
+pub(crate) fn forget_clean_pages(file: &File, (offset, len): (u64, u64)) {
+    let (offset, len, dont_need) = (offset as i64, len as i64, libc::POSIX_FADV_DONTNEED);
+    // SAFETY: posix_fadvise touches no memory of ours. Where it is refused, nothing is lost.
+    unsafe { libc::posix_fadvise(file.as_raw_fd(), offset, len, dont_need) };
+}
+
 /// Makes this range zeros in blocks of its own, without reading what is there: a block that
 /// cannot be read can be used again after it. Where the file system cannot, writes zeros, and calls
 /// `progress` after each page.
@@ -190,11 +198,22 @@ pub(crate) fn write_at(file: &File, data: &[u8], offset: u64) -> io::Result<()> 
 
 /// The kind of file system that a file is on, as statfs(2) numbers them.
 pub(crate) fn file_system(file: &File) -> io::Result<i64> {
+    Ok(statfs(file)?.f_type)
+}
+
+/// The number of the file system that a file is on, or, on btrfs, of the subvolume.
+pub(crate) fn file_system_id(file: &File) -> io::Result<u64> {
+    let id = statfs(file)?.f_fsid;
+    // SAFETY: it is two numbers of 32 bits, which the library gives no name; any bits are a u64.
+    Ok(unsafe { std::mem::transmute::<libc::fsid_t, u64>(id) })
+}
+
+fn statfs(file: &File) -> io::Result<libc::statfs> {
     let mut found = std::mem::MaybeUninit::<libc::statfs>::uninit();
     // SAFETY: fstatfs fills the struct that it is given, which lives on this stack.
     uninterrupted(|| unsafe { libc::fstatfs(file.as_raw_fd(), found.as_mut_ptr()) })?;
     // SAFETY: the call has succeeded, and so filled it.
-    Ok(unsafe { found.assume_init() }.f_type)
+    Ok(unsafe { found.assume_init() })
 }
 
 /// Where the kernel shows the file system of this file, below /sys/fs: `ext4/sda1`. Since

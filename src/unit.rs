@@ -40,6 +40,9 @@ pub(crate) struct Unit {
     /// The copy in use, and what it adds to the sum.
     pub(crate) choice: Choice,
     pub(crate) share: u64,
+    /// The copy in use could not be read when its share was asked for: nobody has it, though it
+    /// may be read later.
+    pub(crate) lost: bool,
     /// The copy that this sync has written, and what that adds.
     pub(crate) written: Option<(Choice, u64)>,
     /// The slots in it; of a large one, the one.
@@ -50,13 +53,13 @@ pub(crate) struct Unit {
 
 impl Unit {
     pub(crate) fn new(place: Place) -> Unit {
-        let (choice, written) = (Choice::Absent, None);
-        Unit { place, choice, share: 0, written, slots: Vec::new(), used: 0 }
+        let (choice, written, slots) = (Choice::Absent, None, Vec::new());
+        Unit { place, choice, share: 0, lost: false, written, slots, used: 0 }
     }
 
     /// The copy in use, if there is one and it is to be had.
     fn in_use(&self, attachment: &Attachment) -> Result<Option<(CopyHead, Vec<u8>)>> {
-        if self.choice == Choice::Absent {
+        if self.choice == Choice::Absent || self.lost && !planted!(LostCopyIsFound) {
             return Ok(None);
         }
         let read = if_there(self.place.read(attachment.disk(), self.choice));

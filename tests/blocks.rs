@@ -9,7 +9,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::process::Command;
 
-use common::mounts::{make, mount, with_own_mounts};
+use common::mounts::{make, mount, mount_overlay, with_own_mounts};
 use common::raw::Raw;
 use common::{folder, os};
 use slotfile::{Error, OpenOptions, Recovery, Store};
@@ -169,6 +169,41 @@ fn row_22_a_file_that_btrfs_does_not_write_in_place_is_only_read() {
         store.copy_to(&anew).unwrap();
         let anew = options().open(&anew).unwrap().array::<u64>("large", ELEMENTS).unwrap();
         assert_eq!(anew.get(0).unwrap(), 5);
+    });
+}
+
+/// On an overlay nothing shows that it is on btrfs, but that a file can be written in place there.
+#[test]
+fn row_22_on_an_overlay_on_btrfs_a_full_disk_is_no_danger() {
+    let folder = folder();
+    with_own_mounts(|| {
+        let Some(image) = make("btrfs", folder.path()) else { return };
+        let [layers, at] = ["layers", "at"].map(|name| folder.path().join(name));
+        for folder in [&layers, &at] {
+            std::fs::create_dir(folder).unwrap();
+        }
+        if !mount(&image, &layers) || !mount_overlay(&layers, &at) {
+            return;
+        }
+        let path = at.join("state.slots");
+        make_store(&path);
+        // What `cp` makes is not written in place.
+        let copy = at.join("copy");
+        assert!(Command::new("cp").args([&path, &copy]).status().unwrap().success());
+        let error = options().open(&copy).unwrap_err();
+        assert!(error.to_string().contains("`slotfile copy`"), "{error}");
+        let reading = Store::open_read_only(&copy).unwrap();
+        assert!(matches!(reading.recovery(), Recovery::Frozen { .. }), "{:?}", reading.recovery());
+        fill(&layers);
+        os::fork(|| {
+            let store = options().open(&path).unwrap();
+            let large = store.array::<u64>("large", ELEMENTS).unwrap();
+            for round in 7..10 {
+                large.update(|all| all.fill(round)).unwrap();
+                store.sync().unwrap();
+            }
+        })
+        .join();
     });
 }
 

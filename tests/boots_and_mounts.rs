@@ -6,8 +6,9 @@ mod common;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::process::Command;
 
-use common::mounts::{make, mount, with_own_mounts};
+use common::mounts::{make, mount, mount_overlay, with_own_mounts};
 use common::raw::{IDENTITY, Raw};
 use common::{Child, folder, folder_in_memory, os, store_in};
 use slotfile::{Error, OpenOptions, Recovery, Store};
@@ -251,23 +252,43 @@ fn row_34_a_file_system_that_was_mounted_anew_is_noticed() {
     });
 }
 
-/// Mounts an overlay, whose upper layer is in `layers`.
-fn mount_overlay(lower: &Path, layers: &Path, at: &Path) -> bool {
-    let (lower, [upper, work]) = (lower.join("lower"), ["upper", "work"].map(|n| layers.join(n)));
-    for folder in [&lower, &upper, &work] {
-        std::fs::create_dir_all(folder).unwrap();
-    }
-    let options = format!(
-        "lowerdir={},upperdir={},workdir={}",
-        lower.display(),
-        upper.display(),
-        work.display()
-    );
-    let mounted = os::mount("overlay", Path::new("overlay"), at, 0, &options);
-    if !mounted {
-        eprintln!("skipped: overlayfs cannot be mounted here");
-    }
-    mounted
+/// A snapshot has files of the same inode number, birth and generation, and where it was made after
+/// its subvolume was deleted, as to go back to an earlier state, it gets the same device number.
+#[test]
+fn row_34_a_snapshot_of_btrfs_is_a_copy_whatever_its_numbers_are() {
+    let folder = folder();
+    with_own_mounts(|| {
+        let Some(image) = make("btrfs", folder.path()) else { return };
+        let at = folder.path().join("at");
+        std::fs::create_dir(&at).unwrap();
+        if !mount(&image, &at) {
+            return;
+        }
+        let [used, saved] = ["used", "saved"].map(|name| at.join(name));
+        let subvolume = |doing: &[&str], paths: &[&Path]| {
+            let output = Command::new("btrfs").arg("subvolume").args(doing).args(paths).output();
+            assert!(output.unwrap().status.success(), "{doing:?}");
+        };
+        let path = used.join("state.slots");
+        subvolume(&["create"], &[&used]);
+        unsynced(&path);
+        resumes(&options(), &path);
+        let device = path.metadata().unwrap().dev();
+        subvolume(&["snapshot"], &[&used, &saved]);
+        subvolume(&["delete", "-c"], &[&used]);
+        subvolume(&["sync"], &[&at]);
+        // Until one gets the number: others of this machine may take it, too.
+        for number in 0..50 {
+            let back = at.join(number.to_string());
+            subvolume(&["snapshot"], &[&saved, &back]);
+            let path = back.join("state.slots");
+            if path.metadata().unwrap().dev() == device {
+                restores(&path);
+                return;
+            }
+        }
+        eprintln!("skipped: no snapshot got the number of the subvolume that was deleted");
+    });
 }
 
 /// A container that is restarted has its files on an overlay of another number; if not all of its

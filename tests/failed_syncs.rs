@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use common::mounts::{make, mount, with_own_mounts};
 use common::raw::{LIVE_HEADER, Raw};
 use common::{Child, folder, os, store_in, until};
 use slotfile::{Error, OpenOptions, Recovery, Store};
@@ -76,6 +77,38 @@ thread_local! {
     static HERE: RefCell<Option<Store>> = const { RefCell::new(None) };
 }
 static EVERYWHERE: OnceLock<Store> = OnceLock::new();
+
+/// The disk has no room for what it has promised, as a thin volume, and gets some. What could not
+/// be written then, and is written again, must be there after a restart. (ext4 takes the pages for
+/// written, and does not note that their blocks are in use.)
+#[test]
+fn row_21_what_a_full_device_has_refused_is_lasting_once_it_is_synced() {
+    let folder = folder();
+    with_own_mounts(|| {
+        let [small, at] = ["small", "at"].map(|name| folder.path().join(name));
+        [&small, &at].map(|folder| fs::create_dir(folder).unwrap());
+        assert!(os::mount("tmpfs", Path::new("tmpfs"), &small, 0, "size=120m"));
+        let Some(image) = make("ext4", &small).filter(|image| mount(image, &at)) else { return };
+        let path = at.join("state.slots");
+        let options = OpenOptions::new().create(true).max_slots(64).sync_every(None).clone();
+        const LEN: usize = 4 << 20;
+        let store = options.open(&path).unwrap();
+        let large = store.array::<u8>("large", LEN).unwrap();
+        store.sync().unwrap();
+        fs::write(small.join("fill"), vec![1; 120 << 20]).unwrap_err();
+        large.store(&vec![5; LEN]).unwrap();
+        for _ in 0..3 {
+            store.sync().unwrap_err();
+        }
+        fs::remove_file(small.join("fill")).unwrap();
+        store.sync().unwrap();
+        drop((large, store));
+        assert!(os::unmount(&at) && mount(&image, &at));
+        let store = options.open(&path).unwrap();
+        assert!(matches!(store.recovery(), Recovery::Restored { .. }), "{:?}", store.recovery());
+        assert!(store.array::<u8>("large", LEN).unwrap().load().iter().all(|x| *x == 5));
+    });
+}
 
 /// Stores 1, which is synced at once, and 2, which is left to the last sync.
 fn write(store: &Store) {

@@ -354,6 +354,41 @@ fn row_39_any_fault_in_opening_is_a_clear_error_or_none() {
     });
 }
 
+/// A descriptor that cannot be looked at counts as lost, and is opened anew: also where the file
+/// is just being opened a second time, to restore it for one who only reads.
+#[test]
+fn row_51_a_descriptor_that_is_lost_while_a_reader_restores_stops_nobody() {
+    if !apart("row_51_a_descriptor_that_is_lost_while_a_reader_restores_stops_nobody") {
+        return;
+    }
+    let prepare = || {
+        let prepared = prepared(1);
+        restart(&prepared.path);
+        prepared
+    };
+    let run = |prepared: &Prepared| {
+        mark();
+        let result = Store::open_read_only(&prepared.path);
+        mark();
+        end(&prepared.path, result.map(drop));
+    };
+    let looks = [libc::SYS_fstat, libc::SYS_newfstatat];
+    for look in 0.. {
+        let prepared = prepare();
+        let mut child = Traced::start(|| run(&prepared));
+        let mut calls = std::iter::from_fn(|| child.next_call());
+        if calls.by_ref().filter(|call| looks.contains(&call.number)).nth(look).is_none() {
+            assert!(look > 5, "only {look} looks");
+            return;
+        }
+        child.fail_call(EIO);
+        let more = std::iter::from_fn(|| child.next_call()).take(20_000).count();
+        assert!(more < 20_000, "look {look} has failed, and it goes on for ever");
+        assert!([0, REFUSED].contains(&child.end()), "look {look}");
+        prepared.assert_works(&[&prepared.synced]);
+    }
+}
+
 #[test]
 fn row_21_any_fault_in_leaving_keeps_the_last_sync() {
     if !apart("row_21_any_fault_in_leaving_keeps_the_last_sync") {

@@ -148,8 +148,11 @@ impl Context {
             // Its own are no ASCII.
             .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).tick_chars(r"|/-\ "))
             .with_message(done.to_owned());
-        // Goes on turning where nothing is counted, as while the disk writes.
-        bar.enable_steady_tick(Duration::from_millis(200));
+        // Goes on turning where nothing is counted, as while the disk writes. Where no thread is to
+        // be had for that, it stands still: the call itself would panic.
+        if !bar.is_hidden() && std::thread::Builder::new().spawn(|| ()).is_ok() {
+            bar.enable_steady_tick(Duration::from_millis(200));
+        }
         Ok(Progress { bar, all })
     }
 

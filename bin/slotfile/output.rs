@@ -90,7 +90,8 @@ impl Write for Output {
 /// Ends this process, quietly, as soon as nobody reads its output any more: for verbs that
 /// would find out only with the next line, which may never come.
 pub(crate) fn end_when_nobody_reads() {
-    std::thread::spawn(|| {
+    // Where no thread is to be had, the next line finds it out.
+    let _ = std::thread::Builder::new().spawn(|| {
         let stdout = io::stdout();
         // Asks for nothing: that the other end is gone is told anyhow.
         let mut fds = [PollFd::new(&stdout, PollFlags::empty())];

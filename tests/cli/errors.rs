@@ -3,9 +3,9 @@
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
-use super::Folder;
+use super::{Folder, SLOTFILE};
 
 #[test]
 fn one_is_no() {
@@ -192,4 +192,26 @@ fn the_mode_is_as_asked() {
     f.ok(&["create", "--mode", "664", "G"]);
     let mode = |name: &str| fs::metadata(f.path(name)).unwrap().permissions().mode() & 0o7777;
     assert_eq!((mode("F"), mode("G")), (0o600, 0o664));
+}
+
+/// A container may have so many processes and threads, and no more.
+#[test]
+fn without_a_thread_to_be_had_copying_and_compacting_work() {
+    let f = Folder::new();
+    fs::set_permissions(f.path("."), fs::Permissions::from_mode(0o777)).unwrap();
+    // One process of a user that nobody is.
+    let alone = |words: &[&str]| {
+        let user = ["--nproc=1", "setpriv", "--reuid=61234", "--regid=61234", "--clear-groups"];
+        let mut command = Command::new("prlimit");
+        command.args(user).arg(SLOTFILE).args(words).current_dir(f.path(".")).output()
+    };
+    if !alone(&["create", "F"]).is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: limiting a user needs root, prlimit and setpriv");
+        return;
+    }
+    for words in [&["define", "F", "hits", "u64"][..], &["copy", "F", "G"], &["compact", "F"]] {
+        let output = alone(words).unwrap();
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), &*err), (Some(0), ""), "{words:?}");
+    }
 }

@@ -41,3 +41,22 @@ pub fn mount(image: &Path, at: &Path) -> bool {
     }
     mounted
 }
+
+/// Mounts an overlay, whose upper layer is in `layers`.
+pub fn mount_overlay(lower: &Path, layers: &Path, at: &Path) -> bool {
+    let (lower, [upper, work]) = (lower.join("lower"), ["upper", "work"].map(|n| layers.join(n)));
+    for folder in [&lower, &upper, &work] {
+        std::fs::create_dir_all(folder).unwrap();
+    }
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        lower.display(),
+        upper.display(),
+        work.display()
+    );
+    let mounted = os::mount("overlay", Path::new("overlay"), at, 0, &options);
+    if !mounted {
+        eprintln!("skipped: overlayfs cannot be mounted here");
+    }
+    mounted
+}

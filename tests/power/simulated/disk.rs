@@ -65,8 +65,13 @@ pub(crate) struct State {
     in_device: BTreeMap<u64, usize>,
     /// Pages that the kernel takes for clean, and that never reached the disk.
     lost: BTreeSet<u64>,
+    /// What is written to a page that was lost, and is not on the disk, never gets there while the
+    /// kernel has the page: so it is on ext4, where its blocks were never written before.
+    pub(crate) lost_for_good: bool,
     /// Pages that the disk cannot read.
     pub(crate) unreadable: BTreeSet<u64>,
+    /// After so many tries it can read them again; `None`: never.
+    pub(crate) readable_in: Option<u32>,
     /// The step at which the operation is interrupted, counted down; and by what.
     pub(crate) stop_in: Option<(u32, Stop)>,
     /// The write-out or flush that fails, counted down.
@@ -124,7 +129,9 @@ impl Disk {
             versions: BTreeMap::new(),
             in_device: BTreeMap::new(),
             lost: BTreeSet::new(),
+            lost_for_good: false,
             unreadable: BTreeSet::new(),
+            readable_in: None,
             stop_in: None,
             fail_flush_in: None,
             stop_before_write_out: false,
@@ -229,14 +236,20 @@ impl Disk {
     pub(crate) fn evict(&self) {
         let mut state = self.state();
         for page in state.lost.clone() {
-            let is_mapped = self.mapped.iter().any(|pages| pages.contains(&page));
-            if !is_mapped && state.random.u8(0..3) == 0 {
-                let zeros = Box::new([0; PAGE as usize]);
-                let lasting = state.lasting.get(&page).unwrap_or(&zeros);
-                self.file.write_all_at(&lasting[..], page * PAGE).unwrap();
-                state.lost.remove(&page);
+            if state.random.u8(0..3) == 0 {
+                self.drop_page(&mut state, page);
             }
         }
+    }
+
+    fn drop_page(&self, state: &mut State, page: u64) {
+        if self.mapped.iter().any(|pages| pages.contains(&page)) {
+            return;
+        }
+        let zeros = Box::new([0; PAGE as usize]);
+        let lasting = state.lasting.get(&page).unwrap_or(&zeros);
+        self.file.write_all_at(&lasting[..], page * PAGE).unwrap();
+        state.lost.remove(&page);
     }
 
     /// What the machine finds when the power is back.
@@ -370,6 +383,9 @@ fn content(file: &File) -> BTreeMap<u64, Page> {
 
 impl State {
     fn written(&mut self, page: u64, content: Page) {
+        if self.lost_for_good && self.lost.contains(&page) && !self.lasting.contains_key(&page) {
+            return;
+        }
         self.lost.remove(&page);
         self.versions.entry(page).or_default().push(content);
     }
@@ -442,8 +458,12 @@ impl disk::Disk for Disk {
     }
 
     fn read(&self, at: u64, out: &mut [u8]) -> io::Result<()> {
-        let bad = &self.state().unreadable;
-        if pages_of(at, out.len() as u64).any(|page| bad.contains(&page)) {
+        let mut state = self.state();
+        if pages_of(at, out.len() as u64).any(|page| state.unreadable.contains(&page)) {
+            state.readable_in = state.readable_in.map(|tries| tries - 1);
+            if state.readable_in == Some(0) {
+                state.unreadable.clear();
+            }
             return Err(io::Error::from_raw_os_error(libc::EIO));
         }
         self.file.read_exact_at(out, at)
@@ -535,6 +555,15 @@ impl disk::Disk for Disk {
         state.lasting_len = self.file.metadata()?.len();
         drop(state);
         self.step()
+    }
+
+    fn forget(&self, ranges: &[Range]) {
+        let _ = self.flush_all();
+        let mut state = self.state();
+        let is_in = |page: &u64| ranges.iter().any(|(at, len)| pages_of(*at, *len).contains(page));
+        for page in state.lost.clone().into_iter().filter(is_in) {
+            self.drop_page(&mut state, page);
+        }
     }
 
     fn flush_all(&self) -> io::Result<()> {

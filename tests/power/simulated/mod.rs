@@ -16,9 +16,10 @@ use std::time::Instant;
 use history::Counts;
 use scripts::{
     a_dropped_sync_stays_dropped, a_flipped_bit_is_not_synced, a_lost_write_is_made_good,
-    a_lost_write_is_refused, a_record_that_nobody_acknowledged_is_flushed,
+    a_lost_write_is_refused, a_number_is_given_once, a_record_that_nobody_acknowledged_is_flushed,
     a_slot_defined_after_a_restart_is_zero, rot, the_length_of_the_file_may_lag,
-    what_cannot_be_read_is_not_there,
+    what_cannot_be_read_is_not_there, what_could_not_be_read_is_written_anew,
+    what_could_not_be_written_is_forgotten,
 };
 
 use crate::mutant::{Mutant, plant};
@@ -84,6 +85,9 @@ fn find(mutant: Mutant) -> Result<(), String> {
         Mutant::SumNotCompared => a_lost_write_is_made_good(),
         Mutant::FlippedBitCopied => a_flipped_bit_is_not_synced(),
         Mutant::UnreadableFails => what_cannot_be_read_is_not_there(),
+        Mutant::LostCopyIsFound => what_could_not_be_read_is_written_anew(),
+        Mutant::NumberTwice => a_number_is_given_once(),
+        Mutant::WritesAgainWhatFailed => what_could_not_be_written_is_forgotten(),
         Mutant::LeavesWhatIsBeyond => a_slot_defined_after_a_restart_is_zero(),
         Mutant::ShortReadFails => the_length_of_the_file_may_lag(),
         _ => {
@@ -126,6 +130,21 @@ fn row_30_a_bit_that_flips_in_an_unchanged_slot_is_not_synced() {
 #[test]
 fn row_30_a_copy_that_cannot_be_read_is_not_there() {
     what_cannot_be_read_is_not_there().unwrap();
+}
+
+#[test]
+fn row_21_a_copy_that_could_not_be_read_for_a_while_is_written_anew() {
+    what_could_not_be_read_is_written_anew().unwrap();
+}
+
+#[test]
+fn row_21_a_sync_that_cannot_read_the_last_one_gets_a_number_of_its_own() {
+    a_number_is_given_once().unwrap();
+}
+
+#[test]
+fn row_21_what_could_not_be_written_is_forgotten_before_it_is_written_again() {
+    what_could_not_be_written_is_forgotten().unwrap();
 }
 
 #[test]

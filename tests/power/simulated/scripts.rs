@@ -226,6 +226,82 @@ pub(super) fn what_cannot_be_read_is_not_there() -> Checked {
     Ok(())
 }
 
+/// A flush fails, and what is written into the same pages again is lost: as on ext4, where their
+/// blocks were never written before.
+pub(super) fn what_could_not_be_written_is_forgotten() -> Checked {
+    for another in [false, true] {
+        let mut machine = scripted();
+        machine.set("v0", 1);
+        sync(&mut machine)?;
+        machine.disk.state().lost_for_good = true;
+        machine.set("two", 1);
+        machine.disk.state().fail_flush_in = Some(1);
+        match machine.sync(false).0 {
+            Err(Ended::Failed(_)) => {}
+            other => return Err(format!("a sync whose flush failed: {other:?}")),
+        }
+        if another {
+            machine.open().map_err(|e| format!("{e:?}"))?;
+        }
+        let saved = sync(&mut machine)?;
+        cut(&mut machine, |_| false);
+        expect_restored(&mut machine, &saved)?;
+    }
+    Ok(())
+}
+
+/// The disk cannot read a copy for a while: the next sync of a new process does without it, and
+/// writes it anew, though it can be read again.
+pub(super) fn what_could_not_be_read_is_written_anew() -> Checked {
+    // Once is not enough to give a copy up; and of each copy, the head is asked for first.
+    for tries in 1..6 {
+        let mut machine = scripted();
+        machine.set("v0", 1);
+        machine.set("two", 1);
+        sync(&mut machine)?;
+        let [(at, _), _] = copies(&machine, "two");
+        machine.open().map_err(|e| format!("{e:?}"))?;
+        machine.disk.state().unreadable.insert(at / PAGE);
+        machine.disk.state().readable_in = Some(tries);
+        machine.set("v0", 2);
+        let saved = sync(&mut machine)?;
+        machine.check()?;
+        cut(&mut machine, |_| false);
+        machine.disk.state().unreadable.clear();
+        expect_restored(&mut machine, &saved)?;
+    }
+    Ok(())
+}
+
+/// The disk cannot read the acknowledged record, and the next sync builds on the one before. It
+/// must not get the number of the lost one: others go by that, and take its copies for those of
+/// the one they know.
+pub(super) fn a_number_is_given_once() -> Checked {
+    let mut machine = scripted();
+    machine.set("l0", 1);
+    machine.set("l1", 1);
+    sync(&mut machine)?;
+    machine.set("l0", 2);
+    sync(&mut machine)?;
+    let attachment = machine.store.as_ref().expect("it is open").attachment();
+    let acked = attachment.live.load(live::ACKED, std::sync::atomic::Ordering::Relaxed);
+    let regions = machine.header.regions;
+    machine.open().map_err(|e| format!("{e:?}"))?;
+    let at = (0..2).map(|number| regions.records + number * regions.record_len).find(|at| {
+        u64::from_le_bytes(machine.disk.peek((*at, 8)).try_into().expect("eight bytes")) == acked
+    });
+    machine.disk.state().unreadable.insert(at.expect("one of them is acknowledged") / PAGE);
+    let saved = sync(&mut machine)?;
+    let attachment = machine.store.as_ref().expect("it is open").attachment();
+    let now = attachment.live.load(live::ACKED, std::sync::atomic::Ordering::Relaxed);
+    if now <= acked {
+        return Err(format!("sync {now} after sync {acked}"));
+    }
+    machine.check()?;
+    cut(&mut machine, |_| false);
+    expect_restored(&mut machine, &saved)
+}
+
 /// The file has grown in a sync that was cut off: its record is on the disk, the file's new
 /// length is not.
 pub(super) fn the_length_of_the_file_may_lag() -> Checked {

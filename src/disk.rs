@@ -81,12 +81,18 @@ pub(crate) trait Disk: std::fmt::Debug + Send + Sync {
     /// until the page is forgotten, what is written there is lost when the file system is mounted
     /// anew.
     fn forget(&self, ranges: &[Range]) {
-        // Twice: the first may end at an error before all is written.
-        let _ = (self.flush_all(), self.flush_all());
+        // Twice: the first may end at an error before all is written. No more than the pages,
+        // where that can be: what the file system notes of them may find no room.
+        for _ in 0..2 {
+            let _ = match self.flushes_ranges() {
+                true => self.write_out(ranges, &mut || ()),
+                false => self.flush_all(),
+            };
+        }
         for range in ranges {
-            let _ = self.flush(*range);
             sys::forget_clean_pages(self.file(), *range);
         }
+        let _ = ranges.first().map(|range| self.flush(*range));
     }
 
     /// Makes the whole file lasting.

@@ -5,10 +5,11 @@ mod common;
 use std::cell::RefCell;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use common::mounts::{make, mount, with_own_mounts};
+use common::mounts::{mount, with_own_mounts};
 use common::raw::{LIVE_HEADER, Raw};
 use common::{Child, folder, os, store_in, until};
 use slotfile::{Error, OpenOptions, Recovery, Store};
@@ -86,9 +87,17 @@ fn row_21_what_a_full_device_has_refused_is_lasting_once_it_is_synced() {
     let folder = folder();
     with_own_mounts(|| {
         let [small, at] = ["small", "at"].map(|name| folder.path().join(name));
-        [&small, &at].map(|folder| fs::create_dir(folder).unwrap());
+        [&small, &at].into_iter().for_each(|folder| fs::create_dir(folder).unwrap());
         assert!(os::mount("tmpfs", Path::new("tmpfs"), &small, 0, "size=120m"));
-        let Some(image) = make("ext4", &small).filter(|image| mount(image, &at)) else { return };
+        let image = small.join("image");
+        fs::File::create(&image).unwrap().set_len(400 << 20).unwrap();
+        // Without a journal: it would stop when that finds no room.
+        let without = ["-q", "-O", "^has_journal"];
+        let made = Command::new("mkfs.ext4").args(without).arg(&image).status();
+        if !made.is_ok_and(|status| status.success()) || !mount(&image, &at) {
+            eprintln!("skipped: no mkfs.ext4");
+            return;
+        }
         let path = at.join("state.slots");
         let options = OpenOptions::new().create(true).max_slots(64).sync_every(None).clone();
         const LEN: usize = 4 << 20;

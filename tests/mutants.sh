@@ -50,6 +50,10 @@ an-idle-sync-writes|sync.rs|known\.is_some_and\(is_idle\)|false|syncing idle_sto
 others-are-given-a-store-that-is-being-replaced|registry.rs|known\.retain\(.*?\);||which_file who_opens_the_store_during_a_compaction
 the-file-at-the-path-is-not-compared-again|folder.rs|match is_it\(new\)|match Ok::<bool, io::Error>(true)|which_file replaces_its_own_file
 the-old-file-is-not-marked|maintain.rs|attachment\.set_superseded\(true\)|()|which_file old_file_of_a_compacted
+what-could-not-be-written-stays|commit.rs|attachment\.disk\(\)\.forget\(|drop(|failed_syncs a_full_device
+a-snapshot-is-the-store|identity.rs|sys::file_system_id\(file\)|Ok(0)|boots_and_mounts a_snapshot_of_btrfs
+an-overlay-is-not-asked-for-writing-in-place|open.rs|drop\(sys::write_in_place\(file\)\)|{}|blocks on_an_overlay_on_btrfs
+a-file-is-looked-at-within-an-opening|open.rs|\(_, &File\) = \(|(_, _) = (|system_call_faults row_51
 failures-in-the-background-are-not-told|session.rs|attachment\.tell_of_failed_sync\(error\)|drop(error)|failed_syncs heard_once
 nothing-is-left-at-exit|registry.rs|drop\(sys::at_exit\(leave_all\)\)|drop(leave_all)|failed_syncs wherever_it_is
 a-thread-that-ends-syncs-by-itself|session.rs|if thread_is_ending\(\)|if false \&\& thread_is_ending()|failed_syncs wherever_it_is

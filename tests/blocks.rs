@@ -182,7 +182,7 @@ fn row_22_on_an_overlay_on_btrfs_a_full_disk_is_no_danger() {
         for folder in [&layers, &at] {
             std::fs::create_dir(folder).unwrap();
         }
-        if !mount(&image, &layers) || !mount_overlay(&layers, &at) {
+        if !mount(&image, &layers) || !mount_overlay(&layers, &layers, &at) {
             return;
         }
         let path = at.join("state.slots");

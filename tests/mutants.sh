@@ -73,13 +73,13 @@ what-is-unknown-of-a-file-differs|identity.rs|noted == 0 .. now == 0 .. noted ==
 the-inode-is-not-marked|identity.rs|let _ = sys::mark\(file\)|let _ = file|boots_and_mounts without_a_boot_id
 a-mount-is-not-compared|identity.rs|\(_, Mount::Known\(_\)\) => Verdict::Another|(_, Mount::Known(_)) => Verdict::Same|boots_and_mounts mounted_anew_is_noticed
 an-overlays-number-counts|identity.rs|\(noted\[DEVICE\] == metadata\.dev\(\) .. on_overlayfs\(file\)\?\)|noted[DEVICE] == metadata.dev()|boots_and_mounts overlay_that_is_mounted_anew
-one-failed-read-restores|recovery.rs|Ok\(there .. read\(\)\?\)|Ok(there)|system_call_faults any_fault_in_opening
+one-failed-read-restores|disk.rs|(if is_unreadable\(&error\)) => disk\.read\(at, out\)|$1 => Err(error)|system_call_faults any_fault_in_opening
 ranges-are-flushed-on-overlayfs|map.rs|sys::file_system\(&self\.file\)\.is_ok_and\(.*?contains\(&kind\)\)|true|file_systems a_sync_flushes_the_whole_file
 shared-blocks-stay-shared|recovery.rs|    space::unshare\(attachment\)\?;||blocks blocks_shared_with_a_copy
 what-btrfs-does-not-unshare-stays-shared|space.rs|if shared \{ sys::write_again|if false { sys::write_again|blocks blocks_shared_with_a_copy
 only-the-first-extents-are-looked-at|sys.rs|let mut last = found == 0;|let mut last = true;|blocks many_pieces
 holes-are-unshared|sys.rs|\(from\) = seek\(file, at, libc::SEEK_DATA\)\?(\.filter.*?)let to = seek\(file, from, libc::SEEK_HOLE\)\?\.unwrap_or\(end\)|(from) = Some(at)$1let to = end|blocks holes
-what-btrfs-does-not-write-in-place-is-written|open.rs|&& !is_written_in_place\(file\)|&& false|blocks does_not_write_in_place
+what-btrfs-does-not-write-in-place-is-written|open.rs|Ok\(identity::BTRFS\) => true|Ok(identity::BTRFS) => false|blocks does_not_write_in_place
 blocks-that-cannot-be-allocated-count-as-allocated|sys.rs|Some\(libc::EPERM\) => \{.*?return Err\(io::Error::from_raw_os_error\(libc::ENOSYS\)\);|Some(libc::EOPNOTSUPP) => {\n return Ok(());|blocks cannot_be_allocated
 readers-have-no-copy-in-memory|open.rs|Err\(_\) => restore_a_copy\(&attachment\)\?|Err(error) => return Err(error)|blocks cannot_be_allocated
 no-other-way-without-sync_file_range|sys.rs|(Some\(libc::ENOSYS . libc::EPERM\)\) => \{\n *)return file\.sync_data\(\);|$1return Ok(());|denied_calls flushes_the_file

@@ -110,7 +110,8 @@ fn row_21_what_a_full_device_has_refused_is_lasting_once_it_is_synced() {
             store.sync().unwrap_err();
         }
         fs::remove_file(small.join("fill")).unwrap();
-        store.sync().unwrap();
+        // An old error may be told once more.
+        assert!((0..3).any(|_| store.sync().is_ok()));
         drop((large, store));
         assert!(os::unmount(&at) && mount(&image, &at));
         let store = options.open(&path).unwrap();

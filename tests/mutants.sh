@@ -121,7 +121,6 @@ another-file-at-the-path-is-taken|store_file.rs|if descriptor::file_id\(file\.as
 a-child-keeps-its-parents-description|fork.rs|if renewed\.is_err\(\)|if false|closed_descriptors a_child_that_may_not
 a-period-is-0|session.rs|period\.max\(SHORTEST_PERIOD\)|period|syncing a_period_of_zero
 large-reads-begin-anew|protocol/array.rs|None => read_by_pieces\(memory, peers, areas, at, out\)|None => read(memory, peers, areas, \x7cmemory, area\x7c memory.read(area, at, out))|never_torn who_opened_it_read_only
-what-was-changed-is-not-copied-again|protocol/pieces.rs|planted!\(FollowerMissesChange\)|true|never_torn who_opened_it_read_only
 who-waits-does-not-look-for-the-file|wait.rs|check_attached\(awaited.*?\)\?;\n|\n|which_file who_waits_for_a_slot
 the-reactor-does-not-look-for-files|reactor.rs|looked_for_files\.elapsed\(\) >= LOOK_FOR_FILE|looked_for_files.elapsed() >= 1_000 * LOOK_FOR_FILE|asynchronous file_is_deleted
 only-the-first-path-counts|session.rs|locations\.push\(Arc::new\(location\)\)|if locations.is_empty() { locations.push(Arc::new(location)) }|which_file all_of_its_names

@@ -178,6 +178,7 @@ fn who_waits_is_told_that_the_file_is_gone() {
         let said = String::from_utf8(ended.stderr).unwrap();
         assert_eq!(ended.status.code(), Some(8), "{words:?}: {said}");
         assert!(said.contains("moved"), "{words:?}: {said}");
+        assert_eq!(said.lines().count(), 1, "{words:?}: {said}");
         std::fs::rename(f.path("old"), f.path("F")).unwrap();
     }
     assert_eq!(f.run(&["wait", "--timeout", "0.01", "F", "n", "eq", "1"]).code, 1);

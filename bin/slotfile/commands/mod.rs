@@ -44,6 +44,8 @@ pub(crate) fn run(cli: Cli) -> Exit {
     if let Err(failure) = context.close() {
         match done {
             Ok(_) => done = Err(failure),
+            // Of the same fault once is enough: that the file is gone.
+            Err(ref told) if is_of(&failure, told) => {}
             Err(_) => context.note(&failure.message),
         }
     }
@@ -64,6 +66,11 @@ pub(crate) fn run(cli: Cli) -> Exit {
         },
     }
     exit
+}
+
+/// Whether what is said of one failure ends with all that is said of the other.
+fn is_of(failure: &Failure, told: &Failure) -> bool {
+    !told.message.is_empty() && failure.message.ends_with(&told.message)
 }
 
 fn dispatch(context: &mut Context, verb: Verb) -> Result<Exit, Failure> {

@@ -127,6 +127,7 @@ only-the-first-path-counts|session.rs|locations\.push\(Arc::new\(location\)\)|if
 mappings-are-not-noted|bus_error.rs|one\.start\.store\(start, Release\);|one.start.store(1 + 0 * start, Release);|bus_errors row_24
 nothing-is-read-ahead|disk.rs|\(2 \* bytes\.len\(\)\)\.clamp\(least, most\)|least.min(most)|lib disk::
 all-addresses-are-reserved|reserved.rs|most\.min\(share\(\)\)\.max\(len\)|most.max(len)|limits leaves_addresses
+a-reader-that-is-none-is-not-noted|check/mod.rs|!\(1\.\.=TABLE_ENTRIES\)\.contains\(&reader\)|false|flipped_bits row_28
 END
 }
 

@@ -70,8 +70,13 @@ impl Entries {
         self.all().filter(|entry| !self.is_spare(*entry))
     }
 
+    /// Those that no thread has, and no other process can have.
+    pub(super) fn spare(&self) -> impl Iterator<Item = u16> + '_ {
+        self.spare.all()
+    }
+
     fn all(&self) -> impl Iterator<Item = u16> + '_ {
-        (0..TABLE_ENTRIES).filter(|entry| self.owns(*entry))
+        self.own.all()
     }
 }
 
@@ -86,6 +91,15 @@ impl Bits {
 
     fn has(&self, entry: u16) -> bool {
         self.0[usize::from(entry / 64)].load(Ordering::Relaxed) >> (entry % 64) & 1 == 1
+    }
+
+    /// The entries whose bit is set: most have none, and are not looked at.
+    fn all(&self) -> impl Iterator<Item = u16> + '_ {
+        let words = self.0.iter().map(|word| word.load(Ordering::Relaxed));
+        let set = (0..TABLE_ENTRIES).step_by(64).zip(words).filter(|(_, word)| *word != 0);
+        set.flat_map(|(first, word)| {
+            (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| first + bit)
+        })
     }
 
     fn set(&self, entry: u16, value: bool) {

@@ -100,8 +100,6 @@ struct Process {
 /// What may be had of an entry of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Vacancy {
-    /// No thread of this process has it, and no other one can.
-    Spare,
     /// No process has it.
     Free,
     /// A dead process may have left something.
@@ -312,7 +310,7 @@ impl Attachment {
         self.one_at_a_time(|| {
             process.lock_error.store(0, Ordering::Relaxed);
             let all = 0..TABLE_ENTRIES;
-            let spare = all.clone().filter(|e| self.is(process, *e, Vacancy::Spare));
+            let spare = process.entries.spare();
             let free = |e: &u16| self.is(process, *e, Vacancy::Free);
             let kept = (0..lease::FIRST_LENT).filter(free);
             if let Some(owner) = self.claim_one_of(process, spare.chain(kept))? {
@@ -375,7 +373,6 @@ impl Attachment {
         // Relaxed: a hint; `protocol::claim` looks again with the byte locked.
         let word = self.table.load(Self::word_of(entry), Ordering::Relaxed);
         match () {
-            () if process.entries.is_spare(entry) => Some(Vacancy::Spare),
             () if process.entries.owns(entry) => None,
             () if word == Word::Free as u64 => Some(Vacancy::Free),
             () => Some(Vacancy::LeftBehind),
@@ -438,8 +435,9 @@ impl Attachment {
 
     /// Transaction words that are none, with their entries.
     pub(crate) fn strange_words(&self) -> Vec<(u16, u64)> {
+        let words = self.table.words().iter().step_by(TABLE_ENTRY_LEN as usize / 8);
         (0..TABLE_ENTRIES)
-            .map(|entry| (entry, self.table.load(Self::word_of(entry), Ordering::Relaxed)))
+            .zip(words.map(|word| word.load(Ordering::Relaxed)))
             .filter(|(_, word)| *word > Word::Committed as u64)
             .collect()
     }
@@ -511,14 +509,9 @@ impl Peers for Attachment {
     }
 
     fn word(&self, owner: Owner, order: Ordering) -> Word {
-        match owner.checked_sub(1) {
-            Some(entry) if entry < TABLE_ENTRIES => {
-                match self.table.load(Self::word_of(entry), order) {
-                    0 => Word::Free,
-                    2 => Word::Committed,
-                    _ => Word::Idle,
-                }
-            }
+        match entry_of(owner).map(|entry| self.table.load(Self::word_of(entry), order)) {
+            Some(0) => Word::Free,
+            Some(2) => Word::Committed,
             _ => Word::Idle,
         }
     }
@@ -534,11 +527,7 @@ impl Peers for Attachment {
     }
 
     fn share(&self, owner: Owner) -> bool {
-        // An owner beyond the table comes from a damaged file: nobody is behind it.
-        let entry = owner - 1;
-        if entry >= TABLE_ENTRIES {
-            return true;
-        }
+        let Some(entry) = entry_of(owner) else { return true };
         let entries = &self.process().entries;
         if entries.owns(entry) {
             return entries.is_spare(entry);
@@ -549,11 +538,11 @@ impl Peers for Attachment {
 
     fn unshare(&self, owner: Owner) {
         let process = self.process();
-        if owner > TABLE_ENTRIES || process.entries.owns(owner - 1) {
+        let Some(entry) = entry_of(owner).filter(|entry| !process.entries.owns(*entry)) else {
             return;
-        }
+        };
         match process.shares_claim.swap(false, Ordering::Relaxed) {
-            true => _ = self.lock_claim(owner - 1, ByteLock::None),
+            true => _ = self.lock_claim(entry, ByteLock::None),
             false => _ = self.lock_entry(owner, ByteLock::None),
         }
     }
@@ -594,6 +583,12 @@ impl Peers for Attachment {
     fn is_turn_over(&self, place: usize) -> bool {
         lease::is_turn_over(place)
     }
+}
+
+/// The entry of an owner. `None`: one that comes from a damaged file, behind which nobody is; also
+/// of a reader without an owner.
+fn entry_of(owner: Owner) -> Option<u16> {
+    owner.checked_sub(1).filter(|entry| *entry < TABLE_ENTRIES)
 }
 
 /// Whether so much time has passed since it last was.

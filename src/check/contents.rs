@@ -3,9 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Acquire;
-use std::time::Duration;
 
-use super::{Check, error_text};
+use super::{Check, error_text, pause};
 use crate::attach::Attachment;
 use crate::checkpoint::{self, Choice, Place, Record, Tag, mix};
 use crate::copies;
@@ -236,7 +235,7 @@ pub(super) fn areas_agree(memory: &impl Memory, descriptor: &Descriptor) -> Opti
             return Some(true);
         }
         if before.owner() != FREE || before.in_transaction() {
-            std::thread::sleep(Duration::from_millis(1));
+            pause();
             return None;
         }
         let current = areas.number(before.version());

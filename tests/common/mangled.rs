@@ -9,53 +9,35 @@
 //! A fuzzer wants thousands of runs a second: it has copies and a compaction, which make new
 //! files, only of few inputs ([`run_quickly`]).
 
-use std::cell::RefCell;
-use std::os::unix::fs::MetadataExt;
+use std::cell::{OnceCell, RefCell};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use slotfile::{Data, Define, Error, OpenOptions, Store};
 
 use super::model::{Bytes, Source};
-use super::raw::{self, Image, Raw};
+use super::os::Mapped;
+use super::place::Place;
+use super::raw::{self, CopyAt, Image, Raw};
+use super::subjects::Subject;
 
-/// The store that is edited, and a temporary folder to do it in.
+/// A store that is edited, and a temporary folder to do it in.
 struct Setting {
     folder: tempfile::TempDir,
+    subject: Subject,
     image: Image,
-    /// The identity of the file that is there, and its inode number.
-    identity: RefCell<(Vec<u8>, u64)>,
+    /// The file that is there now.
+    place: RefCell<Place>,
     /// Where the edits go: from, to.
     regions: Vec<(u64, u64)>,
+    /// The copies that its newest record names.
+    copies: Vec<CopyAt>,
 }
 
-fn options() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.max_slots(8).max_size(16 << 20).sync_every(None);
-    options.lock_timeout(Some(Duration::from_millis(1)));
-    options
-}
-
-fn setting() -> Setting {
+fn setting(subject: Subject) -> Setting {
     let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
     let path = folder.path().join("state.slots");
-    let store = options().create_new(true).open(&path).unwrap();
-    for n in 1..3u64 {
-        store.value::<u64>("value").unwrap().store(n).unwrap();
-        store.array::<f64>("array", 3).unwrap().set(1, 1.5).unwrap();
-        store.text("text", 30).unwrap().store("some text").unwrap();
-        store.bytes("bytes", 30).unwrap().store(&[7; 20]).unwrap();
-        let large = store.array_with::<u8>("large", 70_000, Define::new().areas(4)).unwrap();
-        large.set(69_000, n as u8).unwrap();
-        store.sync().unwrap();
-    }
-    store.value::<bool>("removed").unwrap();
-    store.remove("removed").unwrap();
-    let define = Define::new().doc("raw memory").unit("m/s");
-    store.buffer_with::<u16>("buffer", [3, 20], define).unwrap().set([1, 1], 7).unwrap();
-    store.sync().unwrap();
-    drop(store);
+    subject.make(&path);
     let raw = Raw::open(&path);
     let records = raw.record(0);
     let mut regions = vec![
@@ -64,27 +46,28 @@ fn setting() -> Setting {
         (raw::LIVE_HEADER, raw::LIVE_HEADER + 448),
         (raw::TABLE, raw::TABLE + 4 * raw::TABLE_ENTRY),
         (raw.index(), raw.index() + raw.index_len()),
-        (raw.directory(), raw.line(8)),
+        (raw.directory(), raw.line(LINES)),
         (raw.mark(), raw.mark() + 16),
         (records, records + 128),
         (raw.record(1), raw.record(1) + 128),
         (raw.word(136), raw.word(136) + 4 * 4_096),
         (0, raw.len()),
     ];
-    regions.extend((0..7).map(|line| (raw.slot(line), raw.slot(line) + 256)));
-    for copy in raw.copies_in_use(raw.newest_record()) {
+    regions.extend((0..LINES).map(|line| (raw.slot(line), raw.slot(line) + 256)));
+    let copies = raw.copies_in_use(raw.newest_record());
+    for copy in &copies {
         regions.push((copy.head, copy.head + 64));
         regions.push((copy.data, copy.data + copy.len.min(512)));
     }
-    let identity = RefCell::new((raw.bytes(raw::IDENTITY, raw::IDENTITY_LEN), inode(&path)));
     // So many bytes were allocated: the image has holes, which opening would fill each time.
     raw.set_word(raw::ENDS + 8 * 7, 0);
-    Setting { image: Image::of(&path), identity, regions, folder }
+    let image = Image::of(&path);
+    let place = RefCell::new(Place::new(&path, &image, &subject.options()));
+    Setting { folder, subject, image, place, regions, copies }
 }
 
-fn inode(path: &Path) -> u64 {
-    std::fs::metadata(path).map_or(0, |metadata| metadata.ino())
-}
+/// Lines of the directory that each of the stores has, at least.
+const LINES: u64 = 8;
 
 impl Setting {
     fn path(&self) -> PathBuf {
@@ -92,48 +75,53 @@ impl Setting {
     }
 
     /// Puts the good store back.
-    fn put(&self) -> Raw {
-        let path = self.path();
-        let mut identity = self.identity.borrow_mut();
-        if inode(&path) != identity.1 {
-            // Compaction has put another file there, which has another identity.
-            let _ = std::fs::remove_file(&path);
-            drop(options().create_new(true).open(&path).unwrap());
-            *identity = (Raw::open(&path).bytes(raw::IDENTITY, raw::IDENTITY_LEN), inode(&path));
+    fn put(&self) {
+        let mut place = self.place.borrow_mut();
+        if !place.is_at(&self.path()) {
+            // Compaction has put another file there.
+            *place = Place::new(&self.path(), &self.image, &self.subject.options());
         }
-        self.image.put(&path);
-        let raw = Raw::open(&path);
-        raw.write(raw::IDENTITY, &identity.0);
-        raw
+        place.put(&self.image);
     }
 }
 
-/// Makes the store that an input describes, and calls `f` with its path, with that of
-/// another file in its folder, which is not there, and with the input's flags.
-pub fn with_store(input: &[u8], f: impl FnOnce(&Path, &Path, usize)) {
-    // Threads of a test harness each have a store of their own.
-    thread_local! { static SETTING: OnceLock<Setting> = const { OnceLock::new() }; }
-    SETTING.with(|setting| {
-        let setting = setting.get_or_init(self::setting);
-        let path = setting.path();
-        let raw = setting.put();
-        let copies = raw.copies_in_use(raw.newest_record());
+/// Makes the store that an input describes, and calls `f` with what it was made of, with its
+/// path, with that of another file in its folder, which is not there, and with the input's flags.
+pub fn with_store(input: &[u8], f: impl FnOnce(Subject, &Path, &Path, usize)) {
+    // Threads of a test harness each have stores of their own.
+    thread_local! {
+        static SETTINGS: [OnceCell<Setting>; Subject::ALL.len()] =
+            const { [const { OnceCell::new() }; Subject::ALL.len()] };
+    }
+    let mut source = Bytes(input);
+    let flags = source.below(256);
+    let number = flags / 16 % Subject::ALL.len();
+    SETTINGS.with(|settings| {
+        let setting = settings[number].get_or_init(|| setting(Subject::ALL[number]));
+        setting.put();
+        setting.mangle(flags, source);
+        f(setting.subject, &setting.path(), &setting.folder.path().join("backup"), flags);
+    });
+}
+
+impl Setting {
+    fn mangle(&self, flags: usize, mut source: Bytes<'_>) {
+        let place = self.place.borrow();
+        let raw = &place.raw;
         let header = raw.bytes(56, 96);
-        let mut source = Bytes(input);
-        let flags = source.below(256);
         if flags & 1 != 0 {
             raw.restart();
         }
         let mut cut = None;
         while !source.0.is_empty() {
-            cut = edit(&raw, &setting.regions, &mut source).or(cut);
+            cut = edit(raw, &self.regions, &mut source).or(cut);
         }
         // Where the header leads elsewhere, there is nothing to make right.
         if flags & 2 != 0 && raw.bytes(56, 96) == header {
-            for line in 0..8 {
+            for line in 0..LINES {
                 raw.seal_line(line);
             }
-            for copy in &copies {
+            for copy in &self.copies {
                 raw.seal_copy(copy);
             }
             for number in 0..2 {
@@ -143,37 +131,47 @@ pub fn with_store(input: &[u8], f: impl FnOnce(&Path, &Path, usize)) {
         if flags & 4 != 0 {
             raw.seal_header();
         }
-        cut.inspect(|len| raw.cut(*len));
-        f(&path, &setting.folder.path().join("backup"), flags);
-    });
+        if let Some(len) = cut {
+            place.cut(len);
+        }
+    }
 }
 
-/// What is done beside reading and writing slots.
+/// What is done beside opening, checking, reading and writing it.
 #[derive(Clone, Copy)]
 struct Whole {
+    /// Whether it is opened to read, before and after.
+    reader: bool,
+    info: bool,
     copy: bool,
     compact: bool,
-    /// Whether the store is opened once more, to read.
-    again: bool,
 }
 
 /// Runs one input.
 pub fn run(input: &[u8]) {
-    run_with(input, Whole { copy: true, compact: true, again: true });
+    run_with(input, Whole { reader: true, info: true, copy: true, compact: true });
 }
 
-/// The same, but of most inputs only what takes no new file: by a number that the input gives.
+/// The same, but of most inputs only what is cheap, by a number that the input gives.
 pub fn run_quickly(input: &[u8]) {
-    let number = crc32fast::hash(input) % 64;
-    run_with(input, Whole { copy: number == 0, compact: number == 1, again: number < 8 });
+    let number = crc32fast::hash(input) % 256;
+    let whole = Whole {
+        reader: number.is_multiple_of(8),
+        info: number % 8 == 1,
+        copy: number == 2,
+        compact: number == 3,
+    };
+    run_with(input, whole);
 }
 
 fn run_with(input: &[u8], whole: Whole) {
-    with_store(input, |path, backup, flags| {
+    with_store(input, |subject, path, backup, flags| {
         let start = Instant::now();
-        let first = if flags & 8 != 0 { read(path, backup, whole) } else { Ok(()) };
-        let used = write(path, backup, whole);
-        let second = if whole.again { read(path, backup, whole) } else { Ok(()) };
+        let options = subject.options();
+        let read = |yes| if yes { read(&options, path, backup, whole) } else { Ok(()) };
+        let first = read(whole.reader && flags & 8 != 0);
+        let used = write(&options, path, backup, whole);
+        let second = read(whole.reader);
         for result in [first, used, second] {
             if let Err(error) = result {
                 let message = error.to_string();
@@ -186,7 +184,7 @@ fn run_with(input: &[u8], whole: Whole) {
 }
 
 /// Edits the file; or says where it is to be cut, when all else is done.
-fn edit(raw: &Raw, regions: &[(u64, u64)], source: &mut Bytes<'_>) -> Option<u64> {
+fn edit(raw: &Raw<Mapped>, regions: &[(u64, u64)], source: &mut Bytes<'_>) -> Option<u64> {
     let (from, to) = regions[source.below(regions.len())];
     let kind = source.below(256);
     let at = source.below(65_536) as u64;
@@ -194,6 +192,9 @@ fn edit(raw: &Raw, regions: &[(u64, u64)], source: &mut Bytes<'_>) -> Option<u64
     let at = if to - from > 65_536 { from + at * 4_096 } else { from + at };
     let at = from + (at - from) % (to - from);
     let len = 1 + kind / 8;
+    let write = |at, bytes: &[u8]| {
+        raw.write(at, &bytes[..bytes.len().min((raw.len() - at) as usize)]);
+    };
     match kind % 8 {
         0 if to == raw.len() => return Some(at),
         0 | 1 => raw.flip(at, source.below(256) as u8),
@@ -205,25 +206,24 @@ fn edit(raw: &Raw, regions: &[(u64, u64)], source: &mut Bytes<'_>) -> Option<u64
             let by = source.below(256) as u64;
             raw.set_word(at / 8 * 8, word.wrapping_add(by << (8 * (len % 8))));
         }
-        4 => raw.write(at, &vec![source.below(256) as u8; 16 * len]),
+        4 => write(at, &vec![source.below(256) as u8; 16 * len]),
         _ => {
             let bytes: Vec<u8> = (0..len).map(|_| source.below(256) as u8).collect();
-            raw.write(at, &bytes);
+            write(at, &bytes);
         }
     }
     None
 }
 
 /// What `ls`, `get`, `info`, `check` and `copy` do.
-fn read(path: &Path, backup: &Path, whole: Whole) -> Result<(), Error> {
-    let mut options = options();
-    let store = options.read_only(true).open(path)?;
+fn read(options: &OpenOptions, path: &Path, backup: &Path, whole: Whole) -> Result<(), Error> {
+    let store = options.clone().read_only(true).open(path)?;
     look(&store, backup, whole)
 }
 
 fn look(store: &Store, backup: &Path, whole: Whole) -> Result<(), Error> {
     store.recovery();
-    let mut worst = store.info().map(drop);
+    let mut worst = if whole.info { store.info().map(drop) } else { Ok(()) };
     if let Ok(slots) = store.slots() {
         for slot in slots {
             let (data, _) = slot.load_versioned();
@@ -234,7 +234,7 @@ fn look(store: &Store, backup: &Path, whole: Whole) -> Result<(), Error> {
             });
         }
     }
-    for name in ["value", "array", "text", "bytes", "large", "removed"] {
+    for name in ["value", "array", "text", "bytes", "large", "again"] {
         if let Ok(slot) = store.slot(name) {
             slot.load();
         }
@@ -246,7 +246,7 @@ fn look(store: &Store, backup: &Path, whole: Whole) -> Result<(), Error> {
     match store.copy_to(backup) {
         Ok(()) => {
             // What was copied is a store, whatever the first one was.
-            let copy = options().open(backup);
+            let copy = OpenOptions::new().sync_every(None).open(backup);
             let checked = copy.and_then(|copy| copy.check());
             std::fs::remove_file(backup).unwrap();
             assert!(checked.as_ref().is_ok_and(|c| c.is_ok()), "{checked:?}");
@@ -260,8 +260,8 @@ fn look(store: &Store, backup: &Path, whole: Whole) -> Result<(), Error> {
 }
 
 /// What writes: stores, definitions, removals, a sync, compacting.
-fn write(path: &Path, backup: &Path, whole: Whole) -> Result<(), Error> {
-    let store = options().open(path)?;
+fn write(options: &OpenOptions, path: &Path, backup: &Path, whole: Whole) -> Result<(), Error> {
+    let store = options.open(path)?;
     look(&store, backup, whole).ok();
     if let Ok(slots) = store.slots() {
         for slot in slots {

@@ -12,9 +12,11 @@ pub mod mangled;
 pub mod model;
 pub mod mounts;
 pub mod os;
+pub mod place;
 pub mod raw;
 pub mod reader;
 pub mod state;
+pub mod subjects;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub mod trace;
 

@@ -3,10 +3,14 @@
 
 #![allow(unsafe_code)]
 
+use std::cell::RefCell;
 use std::ffi::CString;
+use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -335,4 +339,59 @@ impl Drop for Mount {
 
 fn c_string(path: &Path) -> CString {
     CString::new(path.as_os_str().as_bytes()).unwrap()
+}
+
+/// A file, mapped: its bytes are read and written without calls. Those beyond the end that it had
+/// are not there. Whoever makes it shorter makes it as long again before it is used.
+pub struct Mapped(RefCell<memmap2::MmapMut>);
+
+impl Mapped {
+    pub fn of(file: &File) -> Mapped {
+        // SAFETY: it is looked at through copies only, while nobody has the file open.
+        Mapped(RefCell::new(unsafe { memmap2::MmapMut::map_mut(file) }.unwrap()))
+    }
+
+    /// Gives these bytes to `f`, which may change them.
+    pub fn with<R>(&self, range: Range<usize>, f: impl FnOnce(&mut [u8]) -> R) -> R {
+        f(&mut self.0.borrow_mut()[range])
+    }
+}
+
+impl FileExt for Mapped {
+    fn read_at(&self, out: &mut [u8], at: u64) -> io::Result<usize> {
+        let from = self.0.borrow();
+        let from = from.get(at as usize..).unwrap_or_default();
+        let len = out.len().min(from.len());
+        out[..len].copy_from_slice(&from[..len]);
+        Ok(len)
+    }
+
+    fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize> {
+        let mut to = self.0.borrow_mut();
+        let to = to.get_mut(at as usize..).unwrap_or_default();
+        let len = bytes.len().min(to.len());
+        to[..len].copy_from_slice(&bytes[..len]);
+        Ok(len)
+    }
+}
+
+impl super::raw::Storage for Mapped {
+    fn len(&self) -> u64 {
+        self.0.borrow().len() as u64
+    }
+}
+
+/// The parts of a file that are no holes, in order.
+pub fn data_ranges(file: &File) -> Vec<Range<u64>> {
+    // SAFETY: lseek touches no memory.
+    let seek = |from, to| unsafe { libc::lseek(file.as_raw_fd(), from, to) };
+    let (mut ranges, mut end) = (Vec::new(), 0);
+    loop {
+        let from = seek(end, libc::SEEK_DATA);
+        if from < 0 {
+            return ranges;
+        }
+        end = seek(from, libc::SEEK_HOLE);
+        ranges.push(from as u64..end as u64);
+    }
 }

@@ -5,9 +5,20 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// A store's file, as bytes.
-pub struct Raw {
-    file: File,
+/// A store's file, as bytes; or those bytes in memory.
+pub struct Raw<B: Storage = File> {
+    file: B,
+}
+
+/// Where a store's bytes stand.
+pub trait Storage: FileExt {
+    fn len(&self) -> u64;
+}
+
+impl Storage for File {
+    fn len(&self) -> u64 {
+        self.metadata().unwrap().len()
+    }
 }
 
 pub const LIVE_HEADER: u64 = 64 * 1024;
@@ -42,15 +53,25 @@ pub fn copy(from: &Path, to: &Path) {
 
 impl Raw {
     pub fn open(path: &Path) -> Raw {
-        Raw { file: File::options().read(true).write(true).open(path).unwrap() }
-    }
-
-    pub fn len(&self) -> u64 {
-        self.file.metadata().unwrap().len()
+        Raw::of(File::options().read(true).write(true).open(path).unwrap())
     }
 
     pub fn cut(&self, len: u64) {
         self.file.set_len(len).unwrap();
+    }
+}
+
+impl<B: Storage> Raw<B> {
+    pub fn of(file: B) -> Raw<B> {
+        Raw { file }
+    }
+
+    pub fn storage(&self) -> &B {
+        &self.file
+    }
+
+    pub fn len(&self) -> u64 {
+        self.file.len()
     }
 
     pub fn bytes(&self, at: u64, len: usize) -> Vec<u8> {
@@ -98,6 +119,23 @@ impl Raw {
         self.word(self.line(line) + 48)
     }
 
+    /// Bytes of the slot of this line.
+    pub fn live_len(&self, line: u64) -> u64 {
+        let at = self.line(line);
+        let (kind, scalar) = (self.bytes(at + 5, 1)[0], self.bytes(at + 6, 1)[0]);
+        let size = [0, 1, 1, 2, 4, 8, 1, 2, 4, 8, 4, 8][usize::from(scalar)];
+        let dims = (0..u64::from(self.bytes(at + 8, 1)[0])).map(|i| self.word(at + 16 + 8 * i));
+        let content = match kind {
+            1 => return 64,
+            2 | 6 => size * dims.product::<u64>(),
+            _ => self.word(at + 16) + 8,
+        };
+        let areas = u64::from(self.bytes(at + 7, 1)[0]);
+        let of = if content < 4_096 { 64 } else { 4_096 };
+        let from = self.slot(line);
+        (from + 16 + 8 * areas).next_multiple_of(of) - from + areas * content.next_multiple_of(of)
+    }
+
     /// Where the control word of the slot of this line is.
     pub fn control(&self, line: u64) -> u64 {
         self.slot(line) + 8
@@ -131,7 +169,7 @@ impl Raw {
 }
 
 /// The parts of the checkpoint that a header or a descriptor says where they are.
-impl Raw {
+impl<B: Storage> Raw<B> {
     pub fn mark(&self) -> u64 {
         self.word(112)
     }

@@ -1,0 +1,142 @@
+//! The stores that damage is tried on: slots of each kind, in states that differ.
+
+use std::path::Path;
+use std::time::Duration;
+
+use slotfile::{Define, OpenOptions, Store};
+
+use super::os;
+use super::raw::Raw;
+
+/// What was done to a store last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    /// It was synced.
+    Synced,
+    /// It was changed after a sync: contents, slots, and a name that was given anew.
+    Changed,
+    /// It keeps no checkpoints.
+    WithoutCheckpoints,
+    /// Who had slots locked has died, in the middle of an update and of a transaction.
+    HolderDied,
+    /// It is of format 1.0.
+    Older,
+    /// It has a slot of two checkpoint units.
+    Large,
+}
+
+impl Subject {
+    pub const ALL: [Subject; 6] = [
+        Subject::Synced,
+        Subject::Changed,
+        Subject::WithoutCheckpoints,
+        Subject::HolderDied,
+        Subject::Older,
+        Subject::Large,
+    ];
+
+    /// The options to open it with, and to create it.
+    pub fn options(self) -> OpenOptions {
+        let mut options = OpenOptions::new();
+        options.max_slots(16).max_size(16 << 20).sync_every(None);
+        options.checkpoint(self != Subject::WithoutCheckpoints);
+        options.lock_timeout(Some(Duration::from_micros(200)));
+        options
+    }
+
+    /// Makes it. Nobody has it open afterwards.
+    pub fn make(self, path: &Path) {
+        let store = self.options().create_new(true).open(path).unwrap();
+        define(&store);
+        if self != Subject::Changed {
+            store.remove("gone").unwrap();
+        }
+        // Twice, so that each of the two copies of a slot, and both records, are of a sync.
+        for n in 1..3 {
+            update(&store, n);
+            self.sync(&store);
+        }
+        match self {
+            Subject::Synced | Subject::WithoutCheckpoints => {}
+            Subject::Changed => {
+                store.value::<u64>("value").unwrap().fetch_add(1).unwrap();
+                store.array::<u16>("array", 20).unwrap().set(3, 7).unwrap();
+                store.array::<u32>("large", 300).unwrap().set(200, 3).unwrap();
+                store.value_with::<u16>("since", Define::new().initial(7u16)).unwrap();
+                store.remove("gone").unwrap();
+                store.remove("again").unwrap();
+                store.value_with::<u32>("again", Define::new().initial(8u32)).unwrap();
+            }
+            Subject::HolderDied => die_with_locks(&store),
+            Subject::Older => {
+                drop(store);
+                let raw = Raw::open(path);
+                raw.write(12, &[0]);
+                raw.seal_header();
+                // The words that 1.0 has not.
+                for word in [56, 80, 88, 96, 104] {
+                    raw.set_word(super::raw::LIVE_HEADER + word, 0);
+                }
+            }
+            Subject::Large => {
+                let large = store.array::<u8>("two units", 66_000).unwrap();
+                large.set(65_999, 1).unwrap();
+                self.sync(&store);
+            }
+        }
+    }
+
+    fn sync(self, store: &Store) {
+        if self != Subject::WithoutCheckpoints {
+            store.sync().unwrap();
+        }
+    }
+}
+
+/// Slots of each kind, each of one line of the directory; of one name two, the first removed.
+fn define(store: &Store) {
+    store.value_with::<u64>("value", Define::new().initial(1_000u64)).unwrap();
+    store.value::<bool>("again").unwrap();
+    store.value::<bool>("gone").unwrap();
+    store.array::<u16>("array", 20).unwrap();
+    store.array_with::<u8>("four areas", 90, Define::new().areas(4)).unwrap();
+    store.text("text", 30).unwrap();
+    store.bytes("bytes", 30).unwrap();
+    store.array::<u32>("large", 300).unwrap();
+    let define = Define::new().doc("raw").unit("m/s");
+    store.buffer_with::<u16>("buffer", [3, 20], define).unwrap();
+    store.remove("again").unwrap();
+    store.value_with::<u32>("again", Define::new().initial(5u32)).unwrap();
+}
+
+/// Updates what there is, so that areas have stale ranges.
+fn update(store: &Store, n: u8) {
+    store.value::<u64>("value").unwrap().fetch_add(u64::from(n)).unwrap();
+    store.array::<u16>("array", 20).unwrap().set(usize::from(n), 7).unwrap();
+    let many = store.array_with::<u8>("four areas", 90, Define::new().areas(4)).unwrap();
+    (0..2).for_each(|i| many.set(usize::from(n) * 9 + i, n).unwrap());
+    store.text("text", 30).unwrap().store(&"text ".repeat(n.into())).unwrap();
+    store.bytes("bytes", 30).unwrap().store(&[n; 20]).unwrap();
+    store.array::<u32>("large", 300).unwrap().set(usize::from(n) * 50, n.into()).unwrap();
+    store.buffer::<u16>("buffer", [3, 20]).unwrap().set([1, 1], n.into()).unwrap();
+}
+
+/// A process dies inside of a transaction, while another thread of it is inside of an update.
+fn die_with_locks(store: &Store) {
+    let array = store.array::<u16>("array", 20).unwrap();
+    let large = store.array::<u32>("large", 300).unwrap();
+    let value = store.value::<u64>("value").unwrap();
+    let child = os::fork(|| {
+        let die = |elements: &mut [u16]| {
+            elements[3] = 9;
+            os::exit_at_once(0)
+        };
+        let transaction = store.transaction(|t| {
+            t.store(&value, 9)?;
+            t.update(&large, |elements| elements[7] = 9)?;
+            std::thread::scope(|scope| scope.spawn(|| array.update(die)).join().unwrap())
+        });
+        transaction.unwrap();
+    });
+    child.join();
+}

@@ -85,9 +85,14 @@ impl Setting {
     }
 }
 
-/// Makes the store that an input describes, and calls `f` with what it was made of, with its
-/// path, with that of another file in its folder, which is not there, and with the input's flags.
-pub fn with_store(input: &[u8], f: impl FnOnce(Subject, &Path, &Path, usize)) {
+/// What an input with these flags edits.
+fn subject_of(flags: usize) -> usize {
+    flags / 16 % Subject::ALL.len()
+}
+
+/// Makes the store that an input describes, and calls `f` with its path, with that of another file
+/// in its folder, which is not there, and with the input's flags.
+pub fn with_store(input: &[u8], f: impl FnOnce(&Path, &Path, usize)) {
     // Threads of a test harness each have stores of their own.
     thread_local! {
         static SETTINGS: [OnceCell<Setting>; Subject::ALL.len()] =
@@ -95,12 +100,12 @@ pub fn with_store(input: &[u8], f: impl FnOnce(Subject, &Path, &Path, usize)) {
     }
     let mut source = Bytes(input);
     let flags = source.below(256);
-    let number = flags / 16 % Subject::ALL.len();
+    let number = subject_of(flags);
     SETTINGS.with(|settings| {
         let setting = settings[number].get_or_init(|| setting(Subject::ALL[number]));
         setting.put();
         setting.mangle(flags, source);
-        f(setting.subject, &setting.path(), &setting.folder.path().join("backup"), flags);
+        f(&setting.path(), &setting.folder.path().join("backup"), flags);
     });
 }
 
@@ -165,9 +170,9 @@ pub fn run_quickly(input: &[u8]) {
 }
 
 fn run_with(input: &[u8], whole: Whole) {
-    with_store(input, |subject, path, backup, flags| {
+    with_store(input, |path, backup, flags| {
         let start = Instant::now();
-        let options = subject.options();
+        let options = Subject::ALL[subject_of(flags)].options();
         let read = |yes| if yes { read(&options, path, backup, whole) } else { Ok(()) };
         let first = read(whole.reader && flags & 8 != 0);
         let used = write(&options, path, backup, whole);

@@ -160,8 +160,8 @@ impl<K: KeepsMapped> Memory for CellRegion<K> {
         self.0.has_lock_bit()
     }
 
-    fn place(&self) -> usize {
-        self.0.place()
+    fn longest_sleep(&self) -> Duration {
+        self.0.longest_sleep()
     }
 }
 

@@ -76,6 +76,8 @@ pub(crate) mod live {
     pub(crate) const COUNT: usize = 16;
     /// In the low half, the bell, see [`Bell`](crate::protocol::Bell). From 1.1 on.
     pub(crate) const BELL: usize = 17;
+    /// In which turn, of 2^20 ns since boot, a lock was last handed over. From 1.1 on.
+    pub(crate) const TURN: usize = 18;
     /// The directory's lock: as a slot without content.
     pub(crate) const DIRECTORY_LOCK: usize = 24;
     /// The lock of the one process that syncs.

@@ -75,6 +75,7 @@ mod commit;
 mod content;
 mod copies;
 mod copy;
+mod crowd;
 mod cut;
 mod data;
 mod define;

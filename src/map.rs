@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::bus_error::Noted;
 use crate::copy::{self, Atomic, WORD};
+use crate::crowd;
 use crate::disk::{Disk, Range};
 use crate::futex;
 use crate::protocol::{self, CONTROL, Cell, Control, Memory, Sleepers};
@@ -322,6 +323,11 @@ impl<K: KeepsMapped> Region<K> {
         futex::Word { at: self.futex(), expected: seen.futex_word() }
     }
 
+    /// Tells it from all others that this process has.
+    pub(crate) fn place(&self) -> usize {
+        self.start.addr()
+    }
+
     /// Tells the bell of its store from those of others.
     pub(crate) fn bell_address(&self) -> usize {
         self.keeper.map().bell().map_or(0, |bell| std::ptr::from_ref(bell).addr())
@@ -409,7 +415,7 @@ impl<K: KeepsMapped> Memory for Region<K> {
     }
 
     fn sleep(&self, seen: Control, who: Sleepers, limit: Duration) -> bool {
-        futex::wait(self.futex(), seen.futex_word(), who, limit)
+        crowd::sleep(self.place(), who, || futex::wait(self.futex(), seen.futex_word(), who, limit))
     }
 
     fn wake(&self, who: Sleepers, all: bool) -> bool {
@@ -427,8 +433,8 @@ impl<K: KeepsMapped> Memory for Region<K> {
         self.keeper.map().bell.is_some()
     }
 
-    fn place(&self) -> usize {
-        self.start.addr()
+    fn longest_sleep(&self) -> Duration {
+        crowd::longest_sleep(self.place())
     }
 }
 

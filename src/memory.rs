@@ -124,7 +124,7 @@ impl<K: KeepsMapped> Memory for AnyMemory<K> {
     }
 
     #[inline]
-    fn place(&self) -> usize {
-        either!(self, memory => memory.place())
+    fn longest_sleep(&self) -> Duration {
+        either!(self, memory => memory.longest_sleep())
     }
 }

@@ -68,7 +68,7 @@ impl<M: SlotMemory> Awaited for Handle<M> {
 
     #[cfg(feature = "tokio")]
     fn key(&self) -> (usize, u64) {
-        (self.memory.place(), 0)
+        (self.memory.as_ref().place(), 0)
     }
 
     #[cfg(feature = "tokio")]

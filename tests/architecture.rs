@@ -29,6 +29,7 @@ const ORDER: &[&str] = &[
     "bus_error",
     "reserved",
     "futex",
+    "crowd",
     "map",
     "cell",
     "element",

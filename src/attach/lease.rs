@@ -3,13 +3,14 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Weak;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
 
 use super::Attachment;
 use crate::error::{Error, Result};
 use crate::fork;
-use crate::layout::TABLE_ENTRIES;
-use crate::protocol::{Owner, Peers, Word};
+use crate::layout::{TABLE_ENTRIES, live};
+use crate::map::Region;
+use crate::protocol::{Memory, Owner, Peers, Word};
+use crate::sys;
 
 /// The last eighth of the table is lent: a thread keeps such an entry only for as long as it has
 /// a lock. So threads that are idle leave that much to those that are not, in all processes.
@@ -141,23 +142,15 @@ fn next_number() -> Number {
     NUMBERS.get()
 }
 
-/// How long a thread may take a lock again and again, for which others wait: long beside what it
-/// costs to wake them.
-const TURN: Duration = Duration::from_millis(1);
-
-thread_local! {
-    /// Which lock this thread has waited for last, and since when it has had it.
-    static LAST_TURN: Cell<Option<(usize, Instant)>> = const { Cell::new(None) };
-}
-
-/// This thread, having waited for it, has the lock of the slot that is at this address.
-pub(super) fn begin_turn(place: usize) {
-    LAST_TURN.set(Some((place, Instant::now())));
-}
-
-/// Whether it has had its turn. Of several locks by turns, it is always over.
-pub(super) fn is_turn_over(place: usize) -> bool {
-    LAST_TURN.get().is_none_or(|(of, began)| of != place || began.elapsed() >= TURN)
+/// Whether none of the store's locks was handed over in this turn. Now one is.
+pub(super) fn is_turn_over(live: &Region) -> bool {
+    let now = sys::since_boot() >> 20; // in turns of 1.05 ms
+    // Relaxed: if two come at once, two locks are handed over.
+    let is_over = live.load(live::TURN, Ordering::Relaxed) != now;
+    if is_over {
+        live.store(live::TURN, now, Ordering::Relaxed);
+    }
+    is_over
 }
 
 /// The owner number that the calling thread has in this store, if it has an entry.

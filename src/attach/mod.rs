@@ -576,12 +576,8 @@ impl Peers for Attachment {
         lease::has_given_up();
     }
 
-    fn begin_turn(&self, place: usize) {
-        lease::begin_turn(place);
-    }
-
-    fn is_turn_over(&self, place: usize) -> bool {
-        lease::is_turn_over(place)
+    fn is_turn_over(&self) -> bool {
+        lease::is_turn_over(&self.live)
     }
 }
 

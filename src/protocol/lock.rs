@@ -73,7 +73,6 @@ fn wait_for_lock<'a, M: Memory, P: Peers>(
         match seen.owner() {
             FREE if waiting.may_take(seen) => {
                 if let Some(held) = take(memory, peers, seen, me, waiting.owes(memory)) {
-                    waiting.has_taken(memory, peers);
                     return Ok(held);
                 }
                 // Somebody was faster. That may go on for long.

@@ -159,8 +159,11 @@ pub(crate) trait Memory {
     fn has_slept(&self) -> bool {
         false
     }
-    /// Tells the slot from all others that this process has.
-    fn place(&self) -> usize;
+    /// How long one of those who wait for the lock may sleep until it looks whether the owner
+    /// lives: longer where many do.
+    fn longest_sleep(&self) -> Duration {
+        LONGEST_SLEEP
+    }
 }
 
 /// For what somebody sleeps on a control word. (As bits, see futex(2), FUTEX_WAIT_BITSET.)
@@ -212,11 +215,9 @@ pub(crate) trait Peers {
     fn has_unlocked(&self);
     /// This thread has not got a lock for which it had asked for its number.
     fn has_given_up(&self) {}
-    /// This thread, having waited for it, has the lock of the slot at this place.
-    fn begin_turn(&self, place: usize);
-    /// Whether it has had that lock so often, or for so long, that one who was overtaken is
-    /// to have it next.
-    fn is_turn_over(&self, place: usize) -> bool;
+    /// Whether a turn has passed since a lock was last handed over to one who was overtaken; if
+    /// so, a new one begins.
+    fn is_turn_over(&self) -> bool;
 }
 
 /// An entry's transaction word.

@@ -9,9 +9,9 @@
 //!
 //! **Who is overtaken gets it next.** A lock that was let go of is free for everybody, and who is
 //! running is faster than who has to be woken. That is good for the throughput, but the slowest
-//! could wait for ever. So who was woken, and was overtaken, sleeps as such; and a holder
-//! whose turn is over hands the lock over to it: with L set and no owner, only those who have
-//! slept may take it.
+//! could wait for ever. So who was woken, and was overtaken, sleeps as such; and once in a
+//! turn of a millisecond a lock is handed over to it: with L set and no owner, only those who
+//! have slept may take it.
 
 use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::time::Duration;
@@ -41,13 +41,6 @@ impl Waiting {
         seen.is_free() || self.has_slept
     }
 
-    /// It has the lock.
-    pub(super) fn has_taken<M: Memory, P: Peers>(&self, memory: &M, peers: &P) {
-        if self.has_slept {
-            peers.begin_turn(memory.place());
-        }
-    }
-
     /// Waits until the control word is no longer `seen`, in which somebody else has the lock, or
     /// is to have it; buries an owner that is dead. May return early.
     pub(super) fn wait<M: Memory, P: Peers>(
@@ -73,9 +66,10 @@ impl Waiting {
         if owner != FREE && first && (memory.spin(seen) || bury(memory, peers, form, owner)) {
             return Ok(());
         }
-        let Some(limit) = patience.next_sleep() else {
+        let Some(left) = patience.left() else {
             return Err(self.give_up(memory));
         };
+        let limit = left.min(memory.longest_sleep());
         if !self.sleep(memory, seen, limit) && owner != FREE {
             bury(memory, peers, form, owner);
         }
@@ -194,7 +188,7 @@ pub(super) fn follow<M: Memory, P: Peers>(
     }
     let w = memory.has_lock_bit() && new.version() == seen.version() && seen.has_waiters();
     let ends = new.owner() == FREE;
-    let hands_over = || !planted!(NoHandOver) && peers.is_turn_over(memory.place());
+    let hands_over = || !planted!(NoHandOver) && peers.is_turn_over();
     let l = seen.has_lock_waiters() && (!ends && !planted!(GuardClearsL) || ends && hands_over());
     let w = w && !planted!(LockClearsW);
     new.with_waiters(w).with_lock_waiters(l)

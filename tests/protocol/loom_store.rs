@@ -363,12 +363,12 @@ impl shipping::Memory for Slot {
     fn sleep(&self, seen: Control, who: Sleepers, _: Duration) -> bool {
         // Relaxed: the lock of the bed orders it.
         let is_same = || self.load_control(Relaxed).futex_word() == seen.futex_word();
-        self.bed.sleep(self.place(), who, is_same);
+        self.bed.sleep(std::ptr::from_ref(self).addr(), who, is_same);
         true
     }
 
     fn wake(&self, who: Sleepers, all: bool) -> bool {
-        self.bed.wake(self.place(), who, all)
+        self.bed.wake(std::ptr::from_ref(self).addr(), who, all)
     }
 
     fn ring(&self) {
@@ -377,10 +377,6 @@ impl shipping::Memory for Slot {
 
     fn has_lock_bit(&self) -> bool {
         true
-    }
-
-    fn place(&self) -> usize {
-        std::ptr::from_ref(self).addr()
     }
 }
 
@@ -560,9 +556,7 @@ impl shipping::Peers for Peer {
 
     fn has_unlocked(&self) {}
 
-    fn begin_turn(&self, _: usize) {}
-
-    fn is_turn_over(&self, _: usize) -> bool {
+    fn is_turn_over(&self) -> bool {
         true
     }
 }

@@ -136,10 +136,6 @@ impl Memory for AlwaysTaken {
     fn has_lock_bit(&self) -> bool {
         true
     }
-
-    fn place(&self) -> usize {
-        0
-    }
 }
 
 #[test]

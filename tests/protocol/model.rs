@@ -225,10 +225,6 @@ impl<const LOSSES: u32> shipping::Memory for Memory<'_, LOSSES> {
     fn has_slept(&self) -> bool {
         self.run.has_slept_before()
     }
-
-    fn place(&self) -> usize {
-        self.slot as usize
-    }
 }
 
 impl<const LOSSES: u32> shipping::Await for Memory<'_, LOSSES> {
@@ -457,10 +453,8 @@ impl shipping::Peers for Run<'_> {
 
     fn has_unlocked(&self) {}
 
-    fn begin_turn(&self, _: usize) {}
-
     /// So that all is handed over that can be.
-    fn is_turn_over(&self, _: usize) -> bool {
+    fn is_turn_over(&self) -> bool {
         true
     }
 }

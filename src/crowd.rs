@@ -51,3 +51,28 @@ pub(crate) fn longest_sleep(place: usize) -> Duration {
 
 /// Nobody sleeps longer than as many milliseconds, and the shortest sleep.
 const MOST: u32 = 1000;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn sleepers(number: u32, f: &mut dyn FnMut()) {
+        match number {
+            0 => f(),
+            _ => sleep(0, Sleepers::LOCK, || sleepers(number - 1, f)),
+        }
+    }
+
+    #[test]
+    fn of_many_that_sleep_each_has_another_time() {
+        assert_eq!(longest_sleep(0), LONGEST_SLEEP);
+        sleepers(100, &mut || {
+            let times: HashSet<_> = (0..101).map(|_| longest_sleep(0)).collect();
+            assert!(times.len() == 101 && times.contains(&LONGEST_SLEEP));
+            assert!(times.iter().all(|time| *time <= LONGEST_SLEEP + Duration::from_millis(100)));
+        });
+        sleep(0, Sleepers::CHANGE, || assert_eq!(longest_sleep(0), LONGEST_SLEEP));
+    }
+}

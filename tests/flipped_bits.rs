@@ -307,6 +307,19 @@ fn row_28_two_slots_of_one_name_are_found() {
 }
 
 #[test]
+fn row_28_a_reader_that_is_none_is_found() {
+    for subject in SUBJECTS {
+        let mut victim = Victim::new(subject);
+        // Of "gone", which was removed; of "text", which nobody has locked.
+        for (line, bit) in [(2, 3), (5, 15)] {
+            let damage = |raw: &Raw<Mapped>| raw.flip(raw.control(line) + bit / 8, 1 << (bit % 8));
+            let outcome = victim.try_with(&format!("line {line}, bit {bit}"), damage);
+            assert_eq!(outcome, Outcome::Found, "{subject:?}: line {line}, bit {bit}");
+        }
+    }
+}
+
+#[test]
 fn row_31_rubbish_in_the_process_table_harms_nothing() {
     let mut random = fastrand::Rng::with_seed(31);
     for subject in SUBJECTS {

@@ -308,7 +308,8 @@ fn row_28_two_slots_of_one_name_are_found() {
 
 #[test]
 fn row_28_a_reader_that_is_none_is_found() {
-    for subject in SUBJECTS {
+    // Where a holder has died, who opens the store ends all locks.
+    for subject in [Subject::Synced, Subject::Changed, Subject::WithoutCheckpoints] {
         let mut victim = Victim::new(subject);
         // Of "gone", which was removed; of "text", which nobody has locked.
         for (line, bit) in [(2, 3), (5, 15)] {

@@ -90,6 +90,8 @@ mutants! {
     NoFlushInRestore,
     /// A restore that failed is repeated without writing the copies again.
     RestoreTrustsTheCache,
+    /// A restore that failed is repeated, and what it wrote is not read back from the disk.
+    BelievesASecondRestore,
     /// Restoring leaves what was defined after the sync in the space beyond the ends.
     LeavesWhatIsBeyond,
 }

@@ -97,6 +97,12 @@ impl<'a> Restore<'a> {
         if !planted!(NoFlushInRestore) {
             commit::flush(attachment).map_err(fail)?;
         }
+        if tried_before && !planted!(BelievesASecondRestore) {
+            // What could not be written then may not be there now, though it was written again:
+            // see `Disk::forget`.
+            commit::forget(attachment)?;
+            copies::check_whole(attachment, record)?;
+        }
         // The mark may be damaged, or have been lost with the power.
         if attachment.header.flags & FLAG_NO_CHECKPOINT == 0 {
             checkpoint::write_mark(disk, regions, record.epoch).map_err(fail)?;

@@ -17,9 +17,9 @@ use history::Counts;
 use scripts::{
     a_dropped_sync_stays_dropped, a_flipped_bit_is_not_synced, a_lost_write_is_made_good,
     a_lost_write_is_refused, a_number_is_given_once, a_record_that_nobody_acknowledged_is_flushed,
-    a_slot_defined_after_a_restart_is_zero, rot, the_length_of_the_file_may_lag,
-    what_cannot_be_read_is_not_there, what_could_not_be_read_is_written_anew,
-    what_could_not_be_written_is_forgotten,
+    a_second_restore_is_read_back, a_slot_defined_after_a_restart_is_zero, rot,
+    the_length_of_the_file_may_lag, what_cannot_be_read_is_not_there,
+    what_could_not_be_read_is_written_anew, what_could_not_be_written_is_forgotten,
 };
 
 use crate::mutant::{Mutant, plant};
@@ -88,6 +88,7 @@ fn find(mutant: Mutant) -> Result<(), String> {
         Mutant::LostCopyIsFound => what_could_not_be_read_is_written_anew(),
         Mutant::NumberTwice => a_number_is_given_once(),
         Mutant::WritesAgainWhatFailed => what_could_not_be_written_is_forgotten(),
+        Mutant::BelievesASecondRestore => a_second_restore_is_read_back(),
         Mutant::LeavesWhatIsBeyond => a_slot_defined_after_a_restart_is_zero(),
         Mutant::ShortReadFails => the_length_of_the_file_may_lag(),
         _ => {
@@ -145,6 +146,11 @@ fn row_21_a_sync_that_cannot_read_the_last_one_gets_a_number_of_its_own() {
 #[test]
 fn row_21_what_could_not_be_written_is_forgotten_before_it_is_written_again() {
     what_could_not_be_written_is_forgotten().unwrap();
+}
+
+#[test]
+fn row_21_a_restore_that_failed_and_is_repeated_is_read_back() {
+    a_second_restore_is_read_back().unwrap();
 }
 
 #[test]

@@ -250,6 +250,31 @@ pub(super) fn what_could_not_be_written_is_forgotten() -> Checked {
     Ok(())
 }
 
+/// The restore of a copied file fails, and what is written again is lost: the second restore is not
+/// to be taken for lasting. (Its source is still there.)
+pub(super) fn a_second_restore_is_read_back() -> Checked {
+    let mut machine = scripted();
+    machine.set("l0", 1);
+    machine.set("two", 1);
+    let saved = sync(&mut machine)?;
+    machine.copy();
+    {
+        let mut state = machine.disk.state();
+        (state.scripted, state.lost_for_good, state.fail_flush_in) = (true, true, Some(1));
+    }
+    if machine.open().is_ok() {
+        return Err("a restore whose flush failed".into());
+    }
+    match machine.open() {
+        Err(Ended::Failed(Error::Corrupt { .. })) => Ok(()),
+        Err(other) => Err(format!("{other:?}")),
+        Ok(_) => {
+            cut(&mut machine, |_| false);
+            expect_restored(&mut machine, &saved)
+        }
+    }
+}
+
 /// The disk cannot read a copy for a while: the next sync of a new process does without it, and
 /// writes it anew, though it can be read again.
 pub(super) fn what_could_not_be_read_is_written_anew() -> Checked {

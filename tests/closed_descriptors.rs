@@ -3,8 +3,11 @@
 
 mod common;
 
+use std::fs::Permissions;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::time::Duration;
 
 use common::{Child, folder, os, role, store_in, until, within};
@@ -137,6 +140,7 @@ fn row_51_a_sync_never_writes_into_the_file_that_got_the_number() {
         let mut files: Vec<_> = (0..8).map(|_| open()).collect();
         assert!(files.iter().any(|file| file.as_raw_fd() == number));
         files[0].write_all(b"the user's own").unwrap();
+        assert_eq!(store.check().unwrap().problems, [], "it reads the user's file");
         value.store(2).unwrap();
         store.sync().unwrap();
         // Growing, locking, and a thread's first lock, too.
@@ -223,17 +227,31 @@ fn threads_come_and_go_after_the_descriptor_was_closed() {
     within(Duration::from_secs(1), "the lock", || array.set(0, 3)).unwrap();
 }
 
-/// Where the file cannot be opened anew, that is said, and what needs no descriptor works.
+/// Where the file cannot be opened anew, that is said, and what needs no descriptor works. Another
+/// file that has its name now is left alone.
 #[test]
 fn a_store_that_is_nowhere_says_so() {
     let folder = folder();
     let path = store_in(&folder);
+    for replaced in [false, true] {
+        nowhere(&path, replaced);
+        assert_eq!(std::fs::read(&path).ok().is_some_and(|c| c == b"another file"), replaced);
+    }
+}
+
+fn nowhere(path: &Path, replaced: bool) {
     os::fork(|| {
-        let store = unsynced().open(&path).unwrap();
+        let store = unsynced().open(path).unwrap();
         let (value, array) =
             (store.value::<u64>("v").unwrap(), store.array::<u64>("a", 4).unwrap());
         array.set(0, 1).unwrap();
-        std::fs::remove_file(&path).unwrap();
+        std::fs::remove_file(path).unwrap();
+        if replaced {
+            std::fs::write(path, "another file").unwrap();
+            for (at, mode) in [(path, 0o666), (path.parent().unwrap(), 0o755)] {
+                std::fs::set_permissions(at, Permissions::from_mode(mode)).unwrap();
+            }
+        }
         if os::is_root() {
             os::become_user(NOBODY); // root may follow what the kernel knows of a mapping
         }

@@ -377,6 +377,12 @@ impl Tracked {
         checkpoint::check_places(descriptor, &attachment.header).ok_or_else(damaged)?;
         let end = descriptor.first_unit + count;
         if self.units.len() < end as usize {
+            // Each takes two pages of the file, at least: a number that is only damaged must not
+            // be taken for so many.
+            let len = attachment.disk().length().map_err(|e| cannot_sync(attachment, e))?;
+            if end > len / (2 * PAGE) {
+                return Err(damaged());
+            }
             self.units.resize_with(end as usize, || None);
         }
         for part in 0..count {

@@ -268,13 +268,15 @@ impl FromStr for SlotType {
     fn from_str(text: &str) -> Result<SlotType, ParseTypeError> {
         let parsed = parse_type(text).and_then(|slot_type| match slot_type.is_valid() {
             true => Ok(slot_type),
-            false => Err("it is too large: a slot holds at most 32 GiB".into()),
+            false => Err(TOO_LARGE.into()),
         });
         parsed.map_err(|why| ParseTypeError { text: text.to_owned(), why })
     }
 }
 
 /// An error says what is wrong, or what may have been meant.
+const TOO_LARGE: &str = "it is too large: a slot holds at most 32 GiB";
+
 fn parse_type(text: &str) -> Result<SlotType, String> {
     let (base, dims) = match text.split_once('[') {
         None => (text, None),
@@ -283,8 +285,9 @@ fn parse_type(text: &str) -> Result<SlotType, String> {
     let dims: Option<Vec<usize>> = match dims {
         None => None,
         Some(dims) => {
-            let dims = dims.split(',').map(whole_number).collect::<Option<_>>();
-            Some(dims.ok_or_else(all_types)?)
+            let numbers = dims.split(',').map(whole_number).collect::<Option<_>>();
+            let too_large = || dims.split(',').all(is_number).then(|| TOO_LARGE.to_owned());
+            Some(numbers.ok_or_else(|| too_large().unwrap_or_else(all_types))?)
         }
     };
     let shape = |dims: &[usize]| match Shape::new(dims) {
@@ -292,7 +295,8 @@ fn parse_type(text: &str) -> Result<SlotType, String> {
         None if dims.len() > Shape::MAX_DIMS => {
             Err(format!("it has {} dimensions, and {} is the most", dims.len(), Shape::MAX_DIMS))
         }
-        None => Err("each dimension is at least 1".into()),
+        None if dims.contains(&0) => Err("each dimension is at least 1".into()),
+        None => Err(TOO_LARGE.into()),
     };
     match (base, base.strip_prefix("buffer:"), dims.as_deref()) {
         ("text" | "bytes", _, None) => Err(format!("{base} needs a capacity, as {base}[64]")),
@@ -339,6 +343,7 @@ fn meant(name: &str) -> String {
         "boolean" => "bool",
         "str" | "string" => "text[64]",
         "blob" | "binary" => "bytes[4096]",
+        "buffer" => "buffer:u8[480,640]",
         other if scalar_named(other).is_some() => other,
         _ => return all_types(),
     };
@@ -351,8 +356,12 @@ fn scalar_named(name: &str) -> Option<ScalarType> {
 
 /// Digits only: `usize::from_str` would take a `+`.
 fn whole_number(text: &str) -> Option<usize> {
+    is_number(text).then(|| text.trim().parse().ok()).flatten()
+}
+
+fn is_number(text: &str) -> bool {
     let text = text.trim();
-    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// A Rust type that a slot can hold: `bool`, the integers of 8 to 64 bits, `f32`, `f64`.

@@ -180,8 +180,13 @@ pub(crate) fn create_with(
                 .and_then(|attachment| content(&attachment));
             result.map_err(|error| {
                 failed = Some(error);
-                io::ErrorKind::Other.into()
-            })
+                io::Error::from(io::ErrorKind::Other)
+            })?;
+            if creation.mode & 0o600 != 0o600 {
+                file.set_permissions(std::fs::Permissions::from_mode(creation.mode))?;
+                file.sync_all()?;
+            }
+            Ok(())
         },
         creation.mode,
     );
@@ -262,7 +267,8 @@ pub(crate) fn fill(file: &File, creation: Creation) -> io::Result<()> {
     if regions.runs > sys::file_size_limit() {
         return Err(io::Error::from_raw_os_error(libc::EFBIG));
     }
-    file.set_permissions(std::fs::Permissions::from_mode(creation.mode))?;
+    // As long as it is being filled, its owner can open it once more.
+    file.set_permissions(std::fs::Permissions::from_mode(creation.mode | 0o600))?;
     file.set_len(regions.runs)?;
     // Header, live header, table, index, and the first lines of the directory; only
     // allocated, never filled, so that the kernel keeps them in small pages.

@@ -16,7 +16,7 @@ use crate::handle::{AnyHandle, Handle};
 use crate::protocol::{self, Areas, Memory, Sample};
 use crate::session::{SlotCell, SlotElements, SlotRegion};
 use crate::store::Store;
-use crate::text::{Bytes, Content, Text, into_text};
+use crate::text::{Bytes, Content, Text, beginning_of_text, into_text};
 use crate::value::Value;
 use crate::wait::sealed::{Sealed, Target};
 
@@ -260,6 +260,33 @@ impl Slot {
             Kind::Bytes(handle, content) => {
                 let (bytes, version) = content.load(handle);
                 (Data::Bytes(bytes), version)
+            }
+        }
+    }
+
+    /// The beginning of the content, to show to people: the first `most` elements, or bytes in
+    /// whole characters, and how many there are in all. No more than that is read.
+    ///
+    /// ```
+    /// # use slotfile::{Define, Store};
+    /// let store = Store::temporary()?;
+    /// store.text_with("name", 64, Define::new().initial("Karel"))?;
+    /// assert_eq!(store.slot("name")?.load_beginning(3), ("Kar".into(), 5));
+    /// # Ok::<(), slotfile::Error>(())
+    /// ```
+    pub fn load_beginning(&self, most: usize) -> (Data, usize) {
+        match &self.kind {
+            Kind::Value(..) => (self.load(), 1),
+            Kind::Array(_, _, _, shape) | Kind::Buffer(_, _, _, shape) => {
+                (self.read(0..shape.len().min(most)).0.into(), shape.len())
+            }
+            Kind::Text(handle, content) => {
+                let (bytes, all) = content.load_beginning(handle, most);
+                (beginning_of_text(bytes).into(), all)
+            }
+            Kind::Bytes(handle, content) => {
+                let (bytes, all) = content.load_beginning(handle, most);
+                (Data::Bytes(bytes), all)
             }
         }
     }

@@ -163,9 +163,10 @@ impl OpenOptions {
         self
     }
 
-    /// The permission bits of a new store, whatever the umask: 0600 unless set.
+    /// The permission bits of a new store, whatever the umask: 0600 unless set. Its owner must
+    /// be able to read and write it.
     pub fn mode(&mut self, mode: u32) -> &mut Self {
-        self.creation.mode = mode & 0o777;
+        self.creation.mode = mode;
         self
     }
 
@@ -197,6 +198,12 @@ impl OpenOptions {
         let creating = self.create || self.create_new;
         if self.read_only && creating {
             let what = "a store cannot be created read-only".into();
+            return Err(Error::Invalid { path: path.to_owned(), slot: None, what });
+        }
+        let mode = self.creation.mode;
+        if creating && (mode & 0o600 != 0o600 || mode > 0o777) {
+            let what =
+                format!("mode {mode:o}: take 600 to 777, which let its owner read and write");
             return Err(Error::Invalid { path: path.to_owned(), slot: None, what });
         }
         let (session, location) = open::open(Request {

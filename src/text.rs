@@ -72,11 +72,30 @@ impl Content {
     /// Copies one area's bytes. The length may be torn, or damaged: it is cut to the
     /// capacity, and what is torn is read again.
     pub(crate) fn read(&self, memory: &impl Memory, area: usize, out: &mut Vec<u8>) {
+        out.resize(self.len(memory, area), 0);
+        memory.read(area, TEXT_LEN, out);
+    }
+
+    fn len(&self, memory: &impl Memory, area: usize) -> usize {
         let mut len = [0; TEXT_LEN];
         memory.read(area, 0, &mut len);
         let len = usize::try_from(u64::from_le_bytes(len)).unwrap_or(usize::MAX);
-        out.resize(len.min(self.capacity), 0);
-        memory.read(area, TEXT_LEN, out);
+        len.min(self.capacity)
+    }
+
+    /// As much as there is of the first `most` bytes, and how many there are in all.
+    pub(crate) fn load_beginning(
+        &self,
+        handle: &Handle<SlotRegion>,
+        most: usize,
+    ) -> (Vec<u8>, usize) {
+        let (mut bytes, mut all) = (Vec::new(), 0);
+        protocol::read(&handle.memory, handle.attachment(), &self.areas, |memory, area| {
+            all = self.len(memory, area);
+            bytes.resize(all.min(most), 0);
+            memory.read(area, TEXT_LEN, &mut bytes);
+        });
+        (bytes, all)
     }
 
     /// The area that holds these bytes.
@@ -211,6 +230,16 @@ impl Sealed for Bytes {
     fn target(&self) -> Target<'_> {
         Target(&self.handle)
     }
+}
+
+/// The whole characters that a text begins with.
+pub(crate) fn beginning_of_text(mut bytes: Vec<u8>) -> String {
+    if let Err(error) = std::str::from_utf8(&bytes)
+        && error.error_len().is_none()
+    {
+        bytes.truncate(error.valid_up_to());
+    }
+    into_text(bytes)
 }
 
 /// Lossily, without a copy where nothing is lost.

@@ -16,9 +16,9 @@ use crate::words::Words;
     after_help = "Options stand before the file; after it all is data: `slotfile set state.slots t -5`.\n\n\
         TYPE is a scalar (bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64), an array as f64[6] or\n\
         f32[480,640], text[64], bytes[4096], or raw memory as buffer:u8[480,640].\n\n\
-        Exit codes: 0 done; 1 no (lost the compare, the time of --timeout is over, overflow, there already); 2 wrong usage;\n\
-        3 damaged, or no store; 4 no lock in time (lock: 124); 5 another type; 6 no space; 7 not allowed,\n\
-        or I/O; 8 no such slot or file.\n\n\
+        Exit codes: 0 done; 1 no (lost the compare, the time of --timeout is over, overflow, there\n\
+        already); 2 wrong usage; 3 damaged, or no store; 4 no lock in time (lock: 124); 5 another\n\
+        type; 6 no space; 7 not allowed, or I/O; 8 no such slot or file.\n\n\
         New here? `slotfile demo` shows all of it in a few seconds."
 )]
 pub(crate) struct Cli {
@@ -104,7 +104,7 @@ pub(crate) enum Verb {
         after_help = "A line: name, version, value (shortened), or `removed`. Slots that are defined meanwhile are\n\
             picked up, and their first state is a line, too.\n\
             Exit code: 0 when --count lines are printed, or --timeout is over without a --count; 1 when it\n\
-            is over with less lines than that."
+            is over with fewer lines than that."
     )]
     Watch(Watch),
     /// Wait until a slot's value compares like this with VALUE; exit with 1 when the time is over
@@ -148,14 +148,15 @@ pub(crate) enum Verb {
     Demo(Demo),
 }
 
-const TXN: &str = "Each line is one of\n\n    \
-    set [--index INDEX] [--json] NAME VALUE...   as `slotfile set`\n    \
-    add [--index INDEX] NAME [N]                 as `slotfile add`\n    \
-    check NAME OP VALUE                          all is undone unless it holds; OP is eq, ne, lt,\n    \
-                                                 le, gt or ge\n    \
-    # comment\n\n\
-    quoted as in sh (a VALUE cannot be `-`: standard input has the lines), and sees what the lines before it have done. Exit code 1: a check did not hold,\n\
-    or a number would overflow; the message names the line, and nothing was changed.";
+const TXN: &str = "Each line is one of\n\n\
+    \x20   set [--index INDEX] [--json] NAME VALUE...   as `slotfile set`\n\
+    \x20   add [--index INDEX] NAME [N]                 as `slotfile add`\n\
+    \x20   check NAME OP VALUE                          all is undone unless it holds; OP is eq,\n\
+    \x20                                                ne, lt, le, gt or ge\n\
+    \x20   # comment\n\n\
+    quoted as in sh, and sees what the lines before it have done. A VALUE cannot be `-`: standard\n\
+    input has the lines. Exit code 1: a check did not hold, or a number would overflow; the message\n\
+    names the line, and nothing was changed.";
 
 const VALUES: &str = "An array takes as many VALUEs as it has elements, or as --index spans. Integers are decimal or\n\
     0x and hex; floats also nan, inf, -inf; bool is true or false; text is one VALUE; bytes are hex.\n\

@@ -27,6 +27,14 @@ impl Exit {
     pub(crate) const LOCK_FAILED: Exit = Exit(125);
     pub(crate) const NOT_EXECUTABLE: Exit = Exit(126);
     pub(crate) const NO_COMMAND: Exit = Exit(127);
+
+    /// The exit code of an answer that was printed: it is the same where nobody reads it.
+    pub(crate) fn printed(self, written: io::Result<()>) -> Result<Exit, Failure> {
+        match written {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(self),
+            written => Ok(written.map(|()| self)?),
+        }
+    }
 }
 
 /// The exit code of each of the library's errors. docs/ has the same table.

@@ -46,9 +46,7 @@ pub(crate) fn read(words: &[String], form: Form, slot_type: &SlotType) -> Result
         (Form::Raw, _) => {
             Err(Refused::Value("--raw reads standard input; leave the VALUE out".into()))
         }
-        (Form::Json, _) if lone => {
-            Ok(json::read_from(input.take(most_json(slot_type)), slot_type)?)
-        }
+        (Form::Json, _) if lone => Ok(json::read_from(input, most_json(slot_type), slot_type)?),
         (Form::Json, [word]) => Ok(json::read(word, slot_type)?),
         (Form::Json, _) => {
             Err(format!("--json takes one VALUE, and {} were given; quote it", words.len()).into())
@@ -89,13 +87,14 @@ fn words_of(input: impl Read, slot_type: &SlotType) -> Result<Data, Refused> {
             }
         }
         SlotType::Text(capacity) => {
-            let text = text(input.take(*capacity as u64 + 2))?;
+            // One final newline is not a part of it.
+            let text = text(input, *capacity as u64 + 1, *capacity)?;
             let text = text.strip_suffix('\n').unwrap_or(&text);
             Ok(value::from_words([text].into_iter(), slot_type)?)
         }
         SlotType::Bytes(capacity) => {
             // Two digits a byte, and some white space around them.
-            let text = text(input.take(2 * *capacity as u64 + 1_000))?;
+            let text = text(input, 2 * *capacity as u64 + 1_000, *capacity)?;
             Ok(value::from_words([text.trim_ascii()].into_iter(), slot_type)?)
         }
         other => Err(value::unknown(other).into()),
@@ -106,9 +105,13 @@ fn empty() -> Refused {
     Refused::Value("standard input was empty".into())
 }
 
-fn text(mut input: impl Read) -> Result<String, Refused> {
+/// A text of so many bytes at most, for a slot of this capacity.
+fn text(input: impl Read, most: u64, capacity: usize) -> Result<String, Refused> {
     let mut bytes = Vec::new();
-    input.read_to_end(&mut bytes)?;
+    input.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(value::more_than(capacity).into());
+    }
     String::from_utf8(bytes).map_err(|_| Refused::Value("standard input is not UTF-8".into()))
 }
 

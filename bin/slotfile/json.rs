@@ -78,10 +78,14 @@ pub(crate) fn read(json: &str, slot_type: &SlotType) -> Result<Data, String> {
     content(value, slot_type)
 }
 
-/// The same, of what can be read here.
-pub(crate) fn read_from(input: impl Read, slot_type: &SlotType) -> Result<Data, String> {
-    let value = serde_json::from_reader(BufReader::new(input))
-        .map_err(|error| format!("standard input is not JSON: {error}"))?;
+/// The same, of what can be read here, up to so many bytes.
+pub(crate) fn read_from(input: impl Read, most: u64, slot_type: &SlotType) -> Result<Data, String> {
+    let mut input = input.take(most);
+    let value = serde_json::from_reader(BufReader::new(&mut input));
+    let value = value.map_err(|error| match error.is_eof() && input.limit() == 0 {
+        true => format!("standard input has more than {most} bytes, which no {slot_type} takes"),
+        false => format!("standard input is not JSON: {error}"),
+    })?;
     content(value, slot_type)
 }
 

@@ -23,8 +23,8 @@ pub(crate) fn table(
         let name = display::name(slot.name());
         let slot_type = slot.slot_type().to_string();
         let version = slot.version().to_string();
-        let value = shortened(slot)?;
-        Ok(match long {
+        let value = shortened(slot);
+        match long {
             true => vec![
                 name,
                 slot_type,
@@ -36,9 +36,9 @@ pub(crate) fn table(
                 slot.doc().map(on_one_line).unwrap_or_default(),
             ],
             false => vec![name, slot_type, version, value],
-        })
+        }
     });
-    let rows = rows.collect::<Result<Vec<_>, Failure>>()?;
+    let rows = rows.collect();
     match long {
         true => {
             let heads = ["NAME", "TYPE", ">BYTES", ">AREAS", ">VERSION", "VALUE", "UNIT", "DOC"];
@@ -48,24 +48,38 @@ pub(crate) fn table(
     }
 }
 
-/// The value, or its beginning. Of a large array only the beginning is read.
-fn shortened(slot: &Slot) -> Result<String, Failure> {
-    if let SlotType::Array(_, shape) | SlotType::Buffer(_, shape) = slot.slot_type() {
-        let first = slot.load_range(0..shape.len().min(MOST_ELEMENTS))?;
-        return Ok(beginning(&first, shape.len()));
-    }
-    Ok(shortened_data(&slot.load()))
+/// The value, or its beginning. Of what is large only the beginning is read.
+fn shortened(slot: &Slot) -> String {
+    let most = match slot.slot_type() {
+        SlotType::Array(..) | SlotType::Buffer(..) => MOST_ELEMENTS,
+        // A character has up to four.
+        _ => 4 * WIDTH,
+    };
+    let (first, all) = slot.load_beginning(most);
+    beginning_of(&first, all)
 }
 
 /// The content, or its beginning.
 pub(crate) fn shortened_data(data: &Data) -> String {
-    match data {
+    let all = match data {
+        Data::Array(elements) => elements.len(),
+        Data::Text(text) => text.len(),
+        Data::Bytes(bytes) => bytes.len(),
+        _ => 1,
+    };
+    beginning_of(data, all)
+}
+
+/// The same of what is the first of `all` elements or bytes.
+fn beginning_of(first: &Data, all: usize) -> String {
+    match first {
         Data::Scalar(scalar) => scalar.to_string(),
-        Data::Array(elements) => beginning(elements, elements.len()),
-        Data::Text(text) => quoted(text),
-        Data::Bytes(bytes) if bytes.len() <= WIDTH / 2 => value::to_hex(bytes),
+        Data::Array(elements) => beginning(elements, all),
+        Data::Text(text) => quoted(text, all),
+        Data::Bytes(bytes) if all <= WIDTH / 2 => value::to_hex(bytes),
         Data::Bytes(bytes) => {
-            format!("{}... ({} bytes)", value::to_hex(&bytes[..WIDTH / 4]), bytes.len())
+            let shown = &bytes[..bytes.len().min(WIDTH / 4)];
+            format!("{}... ({all} bytes)", value::to_hex(shown))
         }
         _ => String::new(),
     }
@@ -99,13 +113,13 @@ fn on_one_line(text: &str) -> String {
     visible(&words)
 }
 
-/// A text in quotes, with what a terminal would act on escaped.
-fn quoted(text: &str) -> String {
+/// The beginning of a text of `all` bytes in quotes, with what a terminal would act on escaped.
+fn quoted(text: &str, all: usize) -> String {
     let mut chars = text.chars();
     let start: String = chars.by_ref().take(WIDTH - 2).collect();
-    match chars.next() {
-        None => display::quoted(text),
-        Some(_) => format!("{}... ({} bytes)", display::quoted(&start), text.len()),
+    match chars.next().is_none() && text.len() >= all {
+        true => display::quoted(&start),
+        false => format!("{}... ({all} bytes)", display::quoted(&start)),
     }
 }
 
@@ -121,7 +135,9 @@ mod tests {
         assert_eq!(beginning(&halves(4096), 4096), beginning(&halves(20), 4096));
         let long = Elements::from([f64::MAX; 2]);
         assert_eq!(beginning(&long, 2), "1.7976931348623157e308 ... (2 elements)");
-        assert_eq!(quoted("a\x1b[31m\n"), r#""a\u{1b}[31m\n""#);
-        assert_eq!(quoted(&"x".repeat(100)), format!("{:?}... (100 bytes)", "x".repeat(38)));
+        let text = |text: &str| shortened_data(&Data::from(text));
+        assert_eq!(text("a\x1b[31m\n"), r#""a\u{1b}[31m\n""#);
+        assert_eq!(text(&"é".repeat(38)), format!("{:?}", "é".repeat(38)));
+        assert_eq!(text(&"x".repeat(100)), format!("{:?}... (100 bytes)", "x".repeat(38)));
     }
 }

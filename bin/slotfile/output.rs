@@ -4,6 +4,7 @@ use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
 use comfy_table::{Attribute, Cell, CellAlignment, Table};
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 
 use crate::cli::Color;
 use crate::display::visible;
@@ -95,8 +96,16 @@ pub(crate) fn end_when_nobody_reads() {
         let stdout = io::stdout();
         // Asks for nothing: that the other end is gone is told anyhow.
         let mut fds = [PollFd::new(&stdout, PollFlags::empty())];
-        while poll(&mut fds, None).is_err() {}
-        std::process::exit(Exit::DONE.0.into());
+        let told = loop {
+            match poll(&mut fds, None) {
+                Err(Errno::INTR) => {}
+                told => break told,
+            }
+        };
+        // Where it cannot be asked, the next line finds out.
+        if told.is_ok() {
+            std::process::exit(Exit::DONE.0.into());
+        }
     });
 }
 

@@ -1,5 +1,7 @@
 //! What to say of a command line that cannot be understood.
 
+use std::io::{self, Write};
+
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Subcommand};
 
@@ -43,9 +45,13 @@ fn of(verb: &str) -> String {
 /// Prints what clap has to say: help as it is, an error as one line.
 pub(crate) fn explain(error: &clap::Error) -> Exit {
     if !error.use_stderr() {
-        // Nothing can be done about a standard output that does not take the help.
-        let _ = error.print();
-        return Exit::DONE;
+        return match Exit::DONE.printed(error.print().and_then(|()| io::stdout().flush())) {
+            Ok(exit) => exit,
+            Err(failure) => {
+                complain(&failure.message);
+                failure.exit
+            }
+        };
     }
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         let _ = error.print();

@@ -59,16 +59,21 @@ pub(crate) fn from_raw(bytes: Vec<u8>, slot_type: &SlotType) -> Result<Data, Str
             exactly(shape.len() * scalar.size())?;
             raw_elements(*scalar, bytes).map(Data::Array)
         }
-        SlotType::Text(capacity) => match String::from_utf8(bytes) {
-            Ok(string) => text(string, *capacity),
+        SlotType::Text(capacity) | SlotType::Bytes(capacity) if bytes.len() > *capacity => {
+            Err(more_than(*capacity))
+        }
+        SlotType::Text(_) => match String::from_utf8(bytes) {
+            Ok(string) => Ok(Data::Text(string)),
             Err(_) => Err("a text must be UTF-8, and this is not".into()),
         },
-        SlotType::Bytes(capacity) => {
-            within(bytes.len(), *capacity)?;
-            Ok(Data::Bytes(bytes))
-        }
+        SlotType::Bytes(_) => Ok(Data::Bytes(bytes)),
         other => Err(unknown(other)),
     }
+}
+
+/// What to say of a content of which only so much was read as shows that it is too long.
+pub(crate) fn more_than(capacity: usize) -> String {
+    format!("it holds at most {capacity} bytes, and more were given; define a larger slot")
 }
 
 /// The bytes that `from_raw` reads, straight from where they are: an array can be large.

@@ -90,4 +90,7 @@ class Check(typing.NamedTuple):
 
 
 def event(epoch: int, seconds: int) -> Event:
+    # A damaged file may hold any number.
+    last = datetime.datetime.max.replace(tzinfo=datetime.timezone.utc)
+    seconds = min(seconds, int(last.timestamp()) - 1)
     return Event(epoch, datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc))

@@ -7,6 +7,7 @@ caller's, is called as from any other function.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import threading
 import time
@@ -50,8 +51,11 @@ async def wait_async(
     11
     """
     loop = asyncio.get_running_loop()
+    if timeout is not None and math.isnan(timeout):
+        raise ValueError("a time-out is a number of seconds, or None")
+    limit = asyncio.timeout(timeout)
     try:
-        async with asyncio.timeout(timeout):
+        async with limit:
             while True:
                 content, version = self.load_versioned()
                 if condition(content):
@@ -63,6 +67,8 @@ async def wait_async(
                 finally:
                     _watcher().forget(changed)
     except TimeoutError:
+        if not limit.expired():
+            raise  # the condition's own
         return None
 
 
@@ -78,10 +84,10 @@ class _Watcher:
 
     def add(self, changed: asyncio.Future[None], slot: _native.Slot, seen: int) -> None:
         with self._mutex:
-            self._awaited[changed] = (slot, seen)
             if not self._running:
-                self._running = True
                 threading.Thread(target=self._run, name="slotfile wait", daemon=True).start()
+                self._running = True  # where it cannot be started, the next one tries again
+            self._awaited[changed] = (slot, seen)
         self._bell.add(1)
 
     def forget(self, changed: asyncio.Future[None]) -> None:

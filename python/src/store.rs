@@ -57,7 +57,7 @@ pub(crate) struct Store {
 #[expect(clippy::too_many_arguments, reason = "named, in Python")]
 pub(crate) fn open(
     py: Python<'_>,
-    path: PathBuf,
+    path: &Bound<'_, PyAny>,
     mode: &str,
     lock_timeout: Option<f64>,
     sync_every: Option<f64>,
@@ -81,11 +81,11 @@ pub(crate) fn open(
         return Err(PyValueError::new_err(text));
     }
     let options = Options {
-        path: Some(std::path::absolute(path)?),
+        path: Some(std::path::absolute(path_of(path)?)?),
         read_only: mode == "r",
         define: matches!(mode, "a" | "x"),
-        lock_timeout: seconds(lock_timeout)?,
-        sync_every: seconds(sync_every)?,
+        lock_timeout: setting("lock_timeout", lock_timeout)?,
+        sync_every: setting("sync_every", sync_every)?,
     };
     Store::open(py, creation, options)
 }
@@ -413,8 +413,9 @@ impl Store {
     }
 
     /// Writes a consistent copy of the store to `path`, while others go on.
-    fn copy_to(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
+    fn copy_to(&self, py: Python<'_>, path: &Bound<'_, PyAny>) -> PyResult<()> {
         self.shared.check_open()?;
+        let path = path_of(path)?;
         let timeout = self.shared.options.lock_timeout;
         patiently(py, timeout).detached(self.shared.store(), |store| store.copy_to(&path))
     }
@@ -508,16 +509,34 @@ fn scalar_type(dtype: &Bound<'_, PyAny>) -> PyResult<ScalarType> {
     found.ok_or_else(|| PyValueError::new_err(format!("{name}: no such type")))
 }
 
+/// Whatever names a file to Python: str, bytes, os.PathLike.
+fn path_of(path: &Bound<'_, PyAny>) -> PyResult<PathBuf> {
+    let path: PathBuf = path.py().import("os")?.call_method1("fsdecode", (path,))?.extract()?;
+    if path.as_os_str().is_empty() {
+        return Err(to_py(Error::Invalid { path, slot: None, what: "the path is empty".into() }));
+    }
+    Ok(path)
+}
+
+/// Seconds that are a setting: -1 is for ever to some, and no time at all to others.
+fn setting(name: &str, setting: Option<f64>) -> PyResult<Option<Duration>> {
+    match setting {
+        Some(setting) if setting.is_nan() || setting < 0.0 => Err(PyValueError::new_err(format!(
+            "{name}={setting}: it is a number of seconds of at least 0, or None"
+        ))),
+        setting => seconds(setting),
+    }
+}
+
 /// A length, or one to four dimensions.
 fn dimensions(shape: &Bound<'_, PyAny>) -> PyResult<Shape> {
-    let dims: Vec<usize> = match shape.extract::<usize>() {
-        Ok(len) => vec![len],
-        Err(_) => shape.extract()?,
-    };
-    Shape::new(&dims).ok_or_else(|| {
-        PyValueError::new_err(format!(
-            "shape {dims:?}: an array has one to {} dimensions, each at least 1",
-            Shape::MAX_DIMS
-        ))
-    })
+    let dims = shape.extract().map(|len| vec![len]).or_else(|_| shape.extract::<Vec<usize>>());
+    if let Some(shape) = dims.ok().and_then(|dims| Shape::new(&dims)) {
+        return Ok(shape);
+    }
+    Err(PyValueError::new_err(format!(
+        "shape {}: an array has one to {} dimensions, each an integer of at least 1",
+        shape.repr()?,
+        Shape::MAX_DIMS
+    )))
 }

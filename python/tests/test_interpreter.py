@@ -373,6 +373,44 @@ def test_asyncio(store: slotfile.Store) -> None:
     until(lambda: all(thread.name != "slotfile wait" for thread in threading.enumerate()), "no thread is left")
 
 
+def test_an_error_of_the_condition_is_no_end_of_the_time(store: slotfile.Store) -> None:
+    x = store.value("x", int)
+
+    def condition(_: int) -> bool:
+        raise TimeoutError("its own")
+
+    for timeout in (None, HANG):
+        with pytest.raises(TimeoutError, match="its own"):
+            asyncio.run(x.wait_async(condition, timeout=timeout))
+        with pytest.raises(TimeoutError, match="its own"):
+            x.wait_until(condition, timeout=timeout)
+    for wait in (x.wait_until, lambda *args: asyncio.run(x.wait_async(*args))):
+        with pytest.raises(ValueError, match="number of seconds"):
+            wait(lambda _: False, float("nan"))
+
+
+def test_a_wait_after_one_whose_thread_could_not_be_had(
+    store: slotfile.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = store.value("x", int)
+
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as limited:
+        limited.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError, match="new thread"):
+            asyncio.run(x.wait_async(lambda x: x > 0))
+
+    async def main() -> int | None:
+        waiting = asyncio.create_task(x.wait_async(lambda x: x > 0, timeout=HANG))
+        await asyncio.sleep(0.05)
+        x.add(1)
+        return await waiting
+
+    assert asyncio.run(main()) == 1
+
+
 def test_a_handle_goes_to_a_spawned_child(path: pathlib.Path) -> None:
     with slotfile.open(path) as store:
         dumped = pickle.dumps([store.value("x", int), store.array("a", float, 3)])

@@ -61,8 +61,51 @@ def test_options(path: pathlib.Path) -> None:
             store.sync()
         info = store.info()
         assert (info.slots, info.max_slots, info.max_size, info.unsynced) == (2, 2, 64 << 20, None)
-    with pytest.raises(ValueError, match="time-out"):
-        slotfile.open(path, lock_timeout=float("nan"))
+    for wrong in (float("nan"), -1.0):
+        with pytest.raises(ValueError, match="lock_timeout=.* at least 0, or None"):
+            slotfile.open(path, lock_timeout=wrong)
+        with pytest.raises(ValueError, match="sync_every=.* at least 0, or None"):
+            slotfile.open(path, sync_every=wrong)
+    for mode in (0o1600, 0, 0o444):
+        with pytest.raises(slotfile.Invalid, match="600 to 777"):
+            slotfile.open(path.with_name("other"), permissions=mode)
+    assert not path.with_name("other").exists()
+
+
+def test_a_path_is_whatever_names_a_file(path: pathlib.Path) -> None:
+    for said in (path, str(path), os.fsencode(path)):
+        with slotfile.open(said) as store:
+            store.value("hits", int).add(1)
+    with slotfile.open(path) as store:
+        assert store.value("hits", int).value == 3
+        store.copy_to(os.fsencode(path.with_name("copy")))
+        with pytest.raises(slotfile.Invalid, match="the path is empty"):
+            store.copy_to("")
+    with pytest.raises(slotfile.Invalid, match="the path is empty"):
+        slotfile.open("")
+    with pytest.raises(TypeError, match="os.PathLike"):
+        slotfile.open(5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seconds", [2**40, 2**62, 2**64 - 1])
+def test_a_damaged_date_does_not_keep_info_from_telling(path: pathlib.Path, seconds: int) -> None:
+    with slotfile.open(path) as store:
+        store.value("hits", int)
+    with open(path, "r+b") as file:
+        file.seek(64 * 1024 + 280)
+        file.write(seconds.to_bytes(8, "little"))
+    with slotfile.open(path, "r") as store:
+        last_sync = store.info().last_sync
+    assert last_sync is not None and last_sync.at.year == 9999
+
+
+def test_a_shape_that_is_none_is_shown(store: slotfile.Store) -> None:
+    for wrong in (0, -1, 3.0, "ab", (), (2, 0), (1,) * 5, None, 2**64):
+        for define in (store.array, store.buffer):
+            with pytest.raises(ValueError, match="one to 4 dimensions") as caught:
+                define("x", float, wrong)
+            assert f"shape {wrong!r}:" in str(caught.value)
+    assert "x" not in store
 
 
 def test_a_store_is_a_mapping(store: slotfile.Store) -> None:

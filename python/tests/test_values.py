@@ -148,7 +148,7 @@ def test_names_that_mean_two_things_are_refused(store: slotfile.Store, wrong: st
     assert "x" not in store
 
 
-@pytest.mark.parametrize("wrong", ["float16", complex, str, object, ">i4", "S5", "(2,)i4", "datetime64[s]"])
+@pytest.mark.parametrize("wrong", ["float16", complex, str, object, None, ">i4", "S5", "(2,)i4", "datetime64[s]"])
 def test_types_that_no_slot_has_are_refused(store: slotfile.Store, wrong: object) -> None:
     with pytest.raises(ValueError, match="can hold"):
         store.value("x", wrong)

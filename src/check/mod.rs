@@ -285,18 +285,57 @@ fn check_text(
     if is_removed(memory) {
         return;
     }
-    let mut content = vec![0; TEXT_LEN + capacity];
-    protocol::read_bytes(region, attachment, areas, 0, &mut content);
-    let name = Some(descriptor.name.as_str());
-    let (len, text) = content.split_at(TEXT_LEN);
-    let len = len.iter().rev().fold(0, |len, byte| len << 8 | u64::from(*byte));
-    if len > capacity as u64 {
-        check.note(name, format!("its length is {len}, and its capacity {capacity}"));
-    } else if matches!(descriptor.slot_type, SlotType::Text(_))
-        && std::str::from_utf8(&text[..len as usize]).is_err()
-    {
-        check.note(name, "it is not UTF-8");
+    let is_text = matches!(descriptor.slot_type, SlotType::Text(_));
+    let problem = |len: u64, is_utf8: &dyn Fn(usize) -> bool| {
+        match usize::try_from(len).ok().filter(|len| *len <= capacity) {
+            None => Some(format!("its length is {len}, and its capacity {capacity}")),
+            Some(len) if is_text && !is_utf8(len) => Some("it is not UTF-8".into()),
+            Some(_) => None,
+        }
+    };
+    let mut wrong = None;
+    let mut len = [0; TEXT_LEN];
+    if capacity <= AT_ONCE {
+        // Which ends, beside whatever writer.
+        let mut content = vec![0; TEXT_LEN + capacity];
+        protocol::read_bytes(region, attachment, areas, 0, &mut content);
+        let text = content.split_off(TEXT_LEN);
+        len.copy_from_slice(&content);
+        wrong = problem(u64::from_le_bytes(len), &|len| std::str::from_utf8(&text[..len]).is_ok());
+    } else {
+        // There may be more than there is memory for.
+        protocol::read(region, attachment, areas, |region, area| {
+            region.read(area, 0, &mut len);
+            wrong = problem(u64::from_le_bytes(len), &|len| is_utf8(region, area, len));
+        });
     }
+    if let Some(what) = wrong {
+        check.note(Some(&descriptor.name), what);
+    }
+}
+
+/// Bytes of a text that are looked at all at once.
+const AT_ONCE: usize = 1 << 20;
+
+/// Whether the first so many bytes of an area are text, part by part.
+fn is_utf8(region: &impl Memory, area: usize, len: usize) -> bool {
+    const PART: usize = 64 << 10;
+    let mut part = Vec::new();
+    let mut at = 0;
+    while at < len {
+        // Behind what is left of a character that the last part has begun.
+        let (begun, more) = (part.len(), PART.min(len - at));
+        part.resize(begun + more, 0);
+        region.read(area, TEXT_LEN + at, &mut part[begun..]);
+        at += more;
+        let valid = match std::str::from_utf8(&part) {
+            Ok(text) => text.len(),
+            Err(error) if error.error_len().is_none() && at < len => error.valid_up_to(),
+            Err(_) => return false,
+        };
+        part.drain(..valid);
+    }
+    true
 }
 
 fn check_locks(attachment: &Attachment, check: &mut Check) {
@@ -307,10 +346,16 @@ fn check_locks(attachment: &Attachment, check: &mut Check) {
 
 fn check_overlaps(mut ranges: Vec<(u64, u64, String)>, check: &mut Check) {
     ranges.sort();
-    for pair in ranges.windows(2) {
-        let [(_, end, first), (start, _, second)] = pair else { continue };
-        if start < end {
-            check.note(Some(second), format!("it overlaps with slot {first:?}"));
+    // Of those before, the one that reaches furthest.
+    let mut furthest: Option<(u64, &str)> = None;
+    for (start, end, name) in &ranges {
+        if let Some((before, first)) = furthest
+            && *start < before
+        {
+            check.note(Some(name), format!("it overlaps with slot {first:?}"));
+        }
+        if furthest.is_none_or(|(before, _)| before < *end) {
+            furthest = Some((*end, name));
         }
     }
 }

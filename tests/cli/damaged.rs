@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::Folder;
+use super::common::raw::Raw;
 use super::common::{long, mangled, within};
 
 /// The verbs that read, as they are called on the file `F` (and for `copy` on `C`).
@@ -80,4 +81,67 @@ fn row_28_any_bytes_as_a_store_through_every_verb_that_reads() {
     }
     println!("{codes:?}");
     assert!(codes[&0] > 10 && codes[&3] > 10, "{codes:?}");
+}
+
+/// What a damaged file claims takes no memory: that of these runs has a limit.
+fn with_little_memory(f: &Folder, words: &str) -> (i32, String, String) {
+    let script = format!("ulimit -d 1000000; exec \"$0\" --lock-timeout 0.1 {words}");
+    let mut command = std::process::Command::new("sh");
+    let command = command.args(["-c", &script, super::SLOTFILE]).current_dir(f.path(""));
+    let ended = within(Duration::from_secs(60), words, || command.output().unwrap());
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (ended.status.code().unwrap_or(-1), text(ended.stdout), text(ended.stderr))
+}
+
+/// Texts of 4 GiB in a file of holes: to list them, and to check them, ended in an abort.
+#[test]
+fn row_28_a_text_that_claims_more_than_there_is_memory_is_listed_and_checked() {
+    const CLAIMED: u64 = 4 << 30;
+    let f = Folder::new();
+    f.ok(&["create", "--no-checkpoint", "--max-slots", "8", "--max-size", "64G", "F"]);
+    for kind in ["text", "bytes"] {
+        f.ok(&["define", "F", kind, &format!("{kind}[100000]")]);
+    }
+    let raw = Raw::open(&f.path("F"));
+    raw.cut(40 << 30);
+    for line in 0..2 {
+        raw.set_word(raw.line(line) + 16, CLAIMED);
+        raw.set_word(raw.line(line) + 48, (4 + 16 * line) << 30);
+        raw.seal_line(line);
+        raw.set_word(raw.slot(line) + 4_096, CLAIMED);
+    }
+    let (code, listed, said) = with_little_memory(&f, "ls F");
+    assert_eq!((code, &*said), (0, ""), "{listed}");
+    assert_eq!(listed.matches("... (4294967296 bytes)").count(), 2, "{listed}");
+    if long() {
+        let (code, checked, said) = with_little_memory(&f, "check F");
+        assert_eq!((code, &*said), (3, ""), "{checked}");
+        assert!(checked.contains("the allocation ends"), "{checked}");
+    }
+    // Shorter, so that it is looked through in time: still more than there is memory for.
+    raw.set_word(raw.line(0) + 16, CLAIMED / 2);
+    raw.seal_line(0);
+    raw.set_word(raw.slot(0) + 4_096, CLAIMED / 2);
+    raw.set_word(raw.line(1) + 16, 100_000);
+    raw.seal_line(1);
+    let (code, checked, said) = with_little_memory(&f, "check F");
+    assert_eq!((code, &*said), (3, ""), "{checked}");
+}
+
+/// The number of a checkpoint unit was taken for how many there are: hundreds of gigabytes.
+#[test]
+fn row_29_a_unit_of_a_great_number_is_out_of_place() {
+    let f = Folder::new();
+    f.ok(&["create", "--max-slots", "8", "--max-size", "32T", "F"]);
+    f.ok(&["define", "F", "n", "u64"]);
+    let raw = Raw::open(&f.path("F"));
+    raw.set_word(raw.line(0) + 56, (1 << 32) - 2);
+    raw.seal_line(0);
+    for (words, expected) in
+        [("info F", 3), ("sync F", 3), ("add F n", 3), ("define F x u8", 3), ("get F n", 0)]
+    {
+        let (code, _, said) = with_little_memory(&f, words);
+        assert_eq!(code, expected, "{words}: {said}");
+        assert!(code == 0 || said.contains("out of place"), "{words}: {said}");
+    }
 }

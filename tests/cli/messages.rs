@@ -384,3 +384,90 @@ fn check_says_unverified_only_of_what_is() {
         f.ok(&["check", "--read-only", "F"]).contains("unverified  contents that have changed")
     );
 }
+
+/// A value has no copies: a new one was said to be there already, with 0 of them.
+#[test]
+fn copies_of_what_has_none_are_refused() {
+    let f = Folder::with_store();
+    for slot_type in ["u8", "buffer:u8[2]"] {
+        let words = ["define", "--areas", "2", "F", "n", slot_type];
+        says(&f.run(&words), 2, &["\"n\"", slot_type, "--areas"], &["already"]);
+    }
+    assert_eq!(f.ok(&["ls", "--names", "F"]), "");
+}
+
+#[test]
+fn what_create_does_not_do_is_said() {
+    let f = Folder::new();
+    let again =
+        ["create", "--if-missing", "--max-slots", "5", "--max-size", "64M", "--mode", "640"];
+    f.ok(&[&again[..], &["F"]].concat());
+    f.ok(&[&again[..], &["F"]].concat());
+    let other = [
+        "create",
+        "--if-missing",
+        "--max-slots",
+        "6",
+        "--max-size",
+        "1G",
+        "--mode",
+        "600",
+        "--no-checkpoint",
+        "F",
+    ];
+    let said = ["there already", "5 slots", "67108864 bytes", "mode 640", "checkpoints"];
+    says(&f.run(&other), 0, &said, &[]);
+    f.ok(&["create", "--if-missing", "F"]);
+    for mode in ["0", "400", "077"] {
+        says(&f.run(&["create", "--mode", mode, "G"]), 2, &["G", "600 to 777"], &[]);
+    }
+    assert!(!f.path("G").exists());
+}
+
+/// Of standard input no more is read than shows that it is too much; the message does not take
+/// that for all there was, nor a character that was cut for none.
+#[test]
+fn an_input_that_is_too_long_is_called_so() {
+    let f = Folder::with_store();
+    f.ok(&["define", "F", "t", "text[4]"]);
+    f.ok(&["define", "F", "b", "bytes[4]"]);
+    let much = "é".repeat(100_000);
+    for (words, input) in [
+        (&["set", "F", "t", "-"][..], format!("x{much}")),
+        (&["set", "F", "t", "-"], much.clone()),
+        (&["set", "--raw", "F", "t"], format!("x{much}")),
+        (&["set", "--raw", "F", "b"], much.clone()),
+        (&["set", "F", "b", "-"], "00".repeat(100_000)),
+    ] {
+        let said = ["holds at most 4 bytes, and more were given"];
+        says(&f.run_with(words, input.as_bytes()), 2, &said, &["UTF-8"]);
+    }
+    let ended = f.run_with(&["set", "--json", "F", "t", "-"], format!("\"{much}\"").as_bytes());
+    says(&ended, 2, &["more than 100024 bytes, which no text[4] takes"], &["EOF"]);
+    assert_eq!(f.run_with(&["set", "F", "t", "-"], b"four\n").code, 0);
+    says(&f.run_with(&["set", "F", "t", "-"], b"fours"), 2, &["5 bytes are too long"], &[]);
+}
+
+#[test]
+fn a_slot_named_twice_is_removed_once() {
+    let f = Folder::with_store();
+    f.ok(&["define", "F", "a", "u8"]);
+    f.ok(&["rm", "F", "a", "a"]);
+    assert_eq!(f.ok(&["ls", "--names", "F"]), "");
+}
+
+#[test]
+fn a_type_that_is_too_large_is_called_so() {
+    let f = Folder::with_store();
+    for too_large in [
+        "u8[99999999999999999999]",
+        "u8[4294967296,4294967296]",
+        "bytes[99999999999999999999]",
+        "u8[40000000000]",
+    ] {
+        says(&f.run(&["define", "F", "n", too_large]), 2, &["too large", "32 GiB"], &["write"]);
+    }
+    says(&f.run(&["define", "F", "n", "u8[2,0]"]), 2, &["at least 1"], &[]);
+    says(&f.run(&["define", "F", "n", "u8[]"]), 2, &["write a scalar"], &[]);
+    says(&f.run(&["define", "F", "n", "buffer"]), 2, &["buffer:u8[480,640]"], &["write"]);
+}

@@ -27,13 +27,41 @@ fn row_41_a_closed_pipe_ends_it_quietly() {
     }
 }
 
+/// An answer that nobody reads is the same answer.
+#[test]
+fn row_41_a_closed_pipe_does_not_change_the_exit_code() {
+    let f = Folder::with_store();
+    f.ok(&["define", "F", "n", "u64", "1"]);
+    f.ok(&["define", "F", "t", "text[100000]", &"x".repeat(100_000)]);
+    let unread = |words: &[&str]| {
+        let mut child = f.command(words).stdout(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        child.wait().unwrap().code()
+    };
+    assert_eq!(unread(&["cas", "F", "n", "7", "2"]), Some(1));
+    assert_eq!(unread(&["cas", "F", "t", "y", "z"]), Some(1));
+    assert_eq!(unread(&["cas", "F", "n", "1", "2"]), Some(0));
+    f.ok(&["sync", "F"]);
+    let raw = super::common::raw::Raw::open(&f.path("F"));
+    raw.flip(raw.mark(), 1);
+    assert_eq!(f.run(&["check", "F"]).code, 3);
+    assert_eq!(unread(&["check", "F"]), Some(3));
+    assert_eq!(unread(&["check", "--json", "F"]), Some(3));
+}
+
 #[test]
 fn row_41_a_full_output_is_an_error() {
     let f = Folder::with_store();
     f.ok(&["define", "F", "a", "u64"]);
-    for words in
-        [&["get", "F", "a"][..], &["ls", "F"], &["info", "--json", "F"], &["add", "F", "a"]]
-    {
+    for words in [
+        &["get", "F", "a"][..],
+        &["ls", "F"],
+        &["info", "--json", "F"],
+        &["add", "F", "a"],
+        &["help"],
+        &["help", "set"],
+        &["--version"],
+    ] {
         let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
         let output = f.command(words).stdout(full).output().unwrap();
         let err = String::from_utf8(output.stderr).unwrap();

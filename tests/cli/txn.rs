@@ -111,3 +111,25 @@ fn many_at_once_move_what_there_is() {
     assert_eq!(codes.iter().filter(|code| **code == 1).count(), 4, "{codes:?}");
     assert_eq!((f.ok(&["get", "F", "a"]), f.ok(&["get", "F", "b"])), ("0\n".into(), "10\n".into()));
 }
+
+/// A quoted text of many lines took time by the square of them, and lost what a line ended with
+/// before its newline.
+#[test]
+fn a_text_of_many_lines_is_taken_as_it_is() {
+    let f = store();
+    f.ok(&["define", "F", "long", "text[1000000]"]);
+    let text: String = (0..40_000).map(|n| format!("line {n}\r\n")).collect();
+    let begun = std::time::Instant::now();
+    does(&f, &format!("add a # it's\nset long '{text}'\nadd a\n"));
+    assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert_eq!(f.run_bytes(&["get", "--raw", "F", "long"], b"").1, text.as_bytes());
+    assert_eq!(f.ok(&["get", "F", "a"]), "12\n");
+    // Lines as other systems end them.
+    does(&f, "set t x\\\ny\r\nadd a -2\r\n");
+    assert_eq!(
+        (f.ok(&["get", "F", "t"]), f.ok(&["get", "F", "a"])),
+        ("xy\n".into(), "10\n".into())
+    );
+    refuses(&f, 2, "set t \"a\nb\" x\nadd a\n", &["line 1: "]);
+    refuses(&f, 2, "set t \"a\nb\"\nadd", &["line 3: "]);
+}

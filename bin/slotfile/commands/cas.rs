@@ -39,8 +39,7 @@ pub(super) fn run(context: &mut Context, words: Words) -> Result<Exit, Failure> 
     });
     match (swapped, found) {
         (Err(failure), Some(found)) if failure.exit == Exit::NO => {
-            value::print(&mut context.out, &found, slot.slot_type())?;
-            Ok(Exit::NO)
+            Exit::NO.printed(value::print(&mut context.out, &found, slot.slot_type()))
         }
         (Err(failure), _) => Err(failure),
         (Ok(()), _) => Ok(Exit::DONE),

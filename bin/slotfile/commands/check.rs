@@ -1,13 +1,15 @@
 //! `check`: verifies everything that can be verified.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use serde_json::json;
+use slotfile::Check;
 
 use crate::cli::Info;
 use crate::context::Context;
 use crate::display::{quoted, visible};
 use crate::exit::{Exit, Failure};
+use crate::output::Output;
 
 pub(super) fn run(context: &mut Context, args: Info) -> Result<Exit, Failure> {
     let mut words = args.words.read();
@@ -17,8 +19,12 @@ pub(super) fn run(context: &mut Context, args: Info) -> Result<Exit, Failure> {
     let progress = context.progress("verified", &store)?;
     let check = store.check_with(|bytes| progress.set(bytes))?;
     drop(progress);
-    let out = &mut context.out;
-    if args.json {
+    let exit = if check.is_ok() { Exit::DONE } else { Exit::DAMAGED };
+    exit.printed(print(&mut context.out, &check, args.json))
+}
+
+fn print(out: &mut Output, check: &Check, json: bool) -> io::Result<()> {
+    if json {
         let problems: Vec<_> = check
             .problems
             .iter()
@@ -40,11 +46,11 @@ pub(super) fn run(context: &mut Context, args: Info) -> Result<Exit, Failure> {
             }
         }
         for what in &check.unverified {
-            writeln!(out, "unverified  {what}")?;
+            writeln!(out, "unverified  {}", visible(what))?;
         }
         if check.is_ok() {
             writeln!(out, "ok          nothing is wrong")?;
         }
     }
-    Ok(if check.is_ok() { Exit::DONE } else { Exit::DAMAGED })
+    Ok(())
 }

@@ -1,5 +1,10 @@
 //! `create`: a new, empty store.
 
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use slotfile::{Info, Recovery};
+
 use crate::cli::Create;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
@@ -23,6 +28,45 @@ pub(super) fn run(context: &mut Context, args: Create) -> Result<Exit, Failure> 
     if let Some(mode) = args.mode {
         options.mode(mode);
     }
-    context.open_new(&options, &file)?;
+    let store = context.open_new(&options, &file)?;
+    let ignored = match store.recovery() {
+        Recovery::Created => Vec::new(),
+        _ => {
+            let asked = (args.max_slots, args.max_size, args.mode, args.no_checkpoint);
+            ignored(asked, &store.info()?, &file)
+        }
+    };
+    if !ignored.is_empty() {
+        context.note(&format!(
+            "{}: the store is there already and stays as it is, with {}",
+            file.display(),
+            ignored.join(", ")
+        ));
+    }
     Ok(Exit::DONE)
+}
+
+/// What was asked for, and the store has otherwise, as it was there already.
+fn ignored(
+    (max_slots, max_size, mode, no_checkpoint): (Option<u64>, Option<u64>, Option<u32>, bool),
+    info: &Info,
+    file: &Path,
+) -> Vec<String> {
+    let mut ignored = Vec::new();
+    if max_slots.is_some_and(|asked| asked != info.max_slots) {
+        ignored.push(format!("room for {} slots", info.max_slots));
+    }
+    if max_size.is_some_and(|asked| asked != info.max_size) {
+        ignored.push(format!("room for {} bytes", info.max_size));
+    }
+    let has = file.metadata().map(|metadata| metadata.permissions().mode() & 0o777).ok();
+    if let (Some(asked), Some(has)) = (mode, has)
+        && asked != has
+    {
+        ignored.push(format!("the mode {has:03o}"));
+    }
+    if no_checkpoint && info.unsynced.is_some() {
+        ignored.push("checkpoints".into());
+    }
+    ignored
 }

@@ -18,6 +18,10 @@ pub(super) fn run(context: &mut Context, args: Define) -> Result<Exit, Failure> 
         .parse()
         .map_err(|error| Failure::of_slot(Exit::USAGE, &file, &name, error))?;
     let values = words.rest()?;
+    if let (Some(_), SlotType::Value(_) | SlotType::Buffer(..)) = (args.areas, &slot_type) {
+        let what = format!("a {slot_type} has no copies; leave --areas out");
+        return Err(Failure::of_slot(Exit::USAGE, &file, &name, what));
+    }
 
     let mut define = slotfile::Define::new().create_new(args.new);
     if let Some(areas) = args.areas {

@@ -7,6 +7,7 @@ use slotfile::Opener;
 
 use crate::cli::Info;
 use crate::context::Context;
+use crate::display::visible;
 use crate::exit::{Exit, Failure};
 
 pub(super) fn run(context: &mut Context, args: Info) -> Result<Exit, Failure> {
@@ -45,7 +46,7 @@ pub(super) fn run(context: &mut Context, args: Info) -> Result<Exit, Failure> {
         writeln!(out, "{object}")?;
         return Ok(Exit::DONE);
     }
-    writeln!(out, "path       {}", info.path.display())?;
+    writeln!(out, "path       {}", visible(&info.path.to_string_lossy()))?;
     if let Some(how) = info.detached {
         writeln!(out, "detached   {how}")?;
     }

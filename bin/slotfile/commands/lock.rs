@@ -24,8 +24,14 @@ fn hold(context: &mut Context, args: Lock) -> Result<Exit, Failure> {
     let file = words.file()?;
     let name = words.word("NAME")?;
     let mut command = words.raw_rest();
-    if command.first().is_some_and(|word| word == "--") {
-        command.remove(0);
+    match command.first().map(|word| word.as_encoded_bytes()) {
+        Some(b"--") => _ = command.remove(0),
+        // `slotfile lock FILE NAME --timeout 5 -- COMMAND`.
+        Some([b'-', ..]) => {
+            let what = format!("{:?} is no COMMAND: options stand before the file", command[0]);
+            return Err(Failure::of_words(what));
+        }
+        _ => {}
     }
     if command.is_empty() {
         return Err(Failure::of_words("COMMAND is missing"));

@@ -40,7 +40,7 @@ pub(crate) fn run(cli: Cli) -> Exit {
     };
     let mut done = dispatch(&mut context, cli.verb);
     // What was printed before something failed is worth having too.
-    let flushed = context.out.flush().map_err(Failure::from);
+    let flushed = context.out.flush();
     if let Err(failure) = context.close() {
         match done {
             Ok(_) => done = Err(failure),
@@ -49,7 +49,7 @@ pub(crate) fn run(cli: Cli) -> Exit {
             Err(_) => context.note(&failure.message),
         }
     }
-    let Failure { exit, message, cause } = match done.and_then(|exit| flushed.map(|()| exit)) {
+    let Failure { exit, message, cause } = match done.and_then(|exit| exit.printed(flushed)) {
         Ok(exit) => return exit,
         Err(failure) => failure,
     };

@@ -1,5 +1,7 @@
 //! `rm`: removes slots.
 
+use std::collections::HashSet;
+
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::words::Words;
@@ -10,6 +12,9 @@ pub(super) fn run(context: &mut Context, words: Words) -> Result<Exit, Failure> 
     let first = words.word("NAME")?;
     let mut names = words.rest()?;
     names.insert(0, first);
+    // One that is named twice is removed once.
+    let mut named = HashSet::new();
+    names.retain(|name| named.insert(name.clone()));
 
     let store = context.open(&file)?;
     // A name that is not there is found before anything is removed.

@@ -72,30 +72,42 @@ enum Action {
 /// and so does a line that ends in a backslash.
 fn lines(input: &str) -> Result<Vec<Line>, Failure> {
     let mut lines = Vec::new();
-    let mut left = input.lines().enumerate();
-    while let Some((at, line)) = left.next() {
-        let mut text = line.to_owned();
-        let words = loop {
-            if let Some(words) = shlex::split(&text) {
-                break words;
-            }
-            let Some((_, more)) = left.next() else {
-                let what = "a quote is not closed, or a backslash ends the input";
-                return Err(Failure::new(Exit::USAGE, what).at_line(at + 1));
-            };
-            // Not in quotes, a backslash takes the end of the line away.
-            text = match text.strip_suffix('\\').filter(|text| shlex::split(text).is_some()) {
-                Some(text) => format!("{text}{more}"),
-                None => format!("{text}\n{more}"),
-            };
-        };
+    let (mut number, mut left) = (1, input);
+    while !left.is_empty() {
+        let usage = |what: String| Failure::new(Exit::USAGE, what).at_line(number);
+        let len = command_len(left);
+        let words = shlex::split(left[..len].trim_end_matches(['\r', '\n']))
+            .ok_or_else(|| usage("a quote is not closed, or a backslash ends the input".into()))?;
         if !words.is_empty() {
-            let request = Request::parse(words)
-                .map_err(|what| Failure::new(Exit::USAGE, what).at_line(at + 1))?;
-            lines.push(Line { number: at + 1, request });
+            let request = Request::parse(words).map_err(usage)?;
+            lines.push(Line { number, request });
         }
+        number += left[..len].matches('\n').count();
+        left = &left[len..];
     }
     Ok(lines)
+}
+
+/// How long the command is that the text begins with: up to the first newline that is neither
+/// quoted nor escaped, included.
+fn command_len(text: &str) -> usize {
+    let mut quote = None;
+    let mut in_word = false;
+    // Every byte of interest is ASCII, and so no part of another character.
+    let mut bytes = text.bytes().enumerate();
+    while let Some((at, byte)) = bytes.next() {
+        match (quote, byte) {
+            (None | Some(b'#'), b'\n') => return at + 1,
+            (None | Some(b'"'), b'\\') => _ = bytes.next(),
+            (None, b'\'' | b'"') => quote = Some(byte),
+            // Of a comment: it ends with its line.
+            (None, b'#') if !in_word => quote = Some(byte),
+            (Some(opened), _) if opened == byte && opened != b'#' => quote = None,
+            _ => {}
+        }
+        in_word = !matches!(byte, b' ' | b'\t' | b'\n');
+    }
+    text.len()
 }
 
 impl Request {

@@ -27,6 +27,10 @@ pub(super) fn run(context: &mut Context, args: Watch) -> Result<Exit, Failure> {
     if args.initial {
         watch = watch.with_present();
     }
+    if pattern.starts_with('-') && store.slots_matching(pattern)?.is_empty() {
+        let (file, pattern) = (file.display(), display::quoted(pattern));
+        context.note(&format!("{file}: no slot matches {pattern}; options stand before the file"));
+    }
     end_when_nobody_reads();
     let mut printed = 0;
     while printed < count {

@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use super::{Folder, SLOTFILE};
@@ -214,4 +215,32 @@ fn without_a_thread_to_be_had_copying_and_compacting_work() {
         let err = String::from_utf8(output.stderr).unwrap();
         assert_eq!((output.status.code(), &*err), (Some(0), ""), "{words:?}");
     }
+}
+
+/// What nobody may write was copied by root only: the copy was closed to its own maker.
+#[test]
+fn a_store_that_may_only_be_read_is_copied() {
+    let f = Folder::with_store();
+    f.ok(&["define", "F", "n", "u64", "5"]);
+    fs::set_permissions(f.path("F"), fs::Permissions::from_mode(0o440)).unwrap();
+    let is_root = fs::metadata(f.path("F")).unwrap().uid() == 0;
+    if is_root {
+        for path in [f.path(""), f.path("F")] {
+            chown(path, Some(65534), Some(65534)).unwrap();
+        }
+    }
+    let run = |words: &[&str]| {
+        let mut command = f.command(words);
+        if is_root {
+            command.uid(65534).gid(65534);
+        }
+        command.output()
+    };
+    let Ok(copied) = run(&["copy", "F", "G"]) else {
+        eprintln!("skipped: another user cannot run {SLOTFILE}");
+        return;
+    };
+    assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
+    assert_eq!(fs::metadata(f.path("G")).unwrap().permissions().mode() & 0o777, 0o440);
+    assert_eq!(run(&["get", "G", "n"]).unwrap().stdout, b"5\n");
 }

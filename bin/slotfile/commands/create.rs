@@ -29,12 +29,11 @@ pub(super) fn run(context: &mut Context, args: Create) -> Result<Exit, Failure> 
         options.mode(mode);
     }
     let store = context.open_new(&options, &file)?;
+    let asked = (args.max_slots, args.max_size, args.mode, args.no_checkpoint);
     let ignored = match store.recovery() {
         Recovery::Created => Vec::new(),
-        _ => {
-            let asked = (args.max_slots, args.max_size, args.mode, args.no_checkpoint);
-            ignored(asked, &store.info()?, &file)
-        }
+        _ if asked == (None, None, None, false) => Vec::new(),
+        _ => ignored(asked, &store.info()?, &file),
     };
     if !ignored.is_empty() {
         context.note(&format!(

@@ -75,8 +75,8 @@ fn lines(input: &str) -> Result<Vec<Line>, Failure> {
     let (mut number, mut left) = (1, input);
     while !left.is_empty() {
         let usage = |what: String| Failure::new(Exit::USAGE, what).at_line(number);
-        let len = command_len(left);
-        let words = shlex::split(left[..len].trim_end_matches(['\r', '\n']))
+        let (command, len) = command(left);
+        let words = shlex::split(command.strip_suffix('\r').unwrap_or(&command))
             .ok_or_else(|| usage("a quote is not closed, or a backslash ends the input".into()))?;
         if !words.is_empty() {
             let request = Request::parse(words).map_err(usage)?;
@@ -88,26 +88,38 @@ fn lines(input: &str) -> Result<Vec<Line>, Failure> {
     Ok(lines)
 }
 
-/// How long the command is that the text begins with: up to the first newline that is neither
-/// quoted nor escaped, included.
-fn command_len(text: &str) -> usize {
-    let mut quote = None;
-    let mut in_word = false;
+/// The command that the text begins with, and how much of that it takes: up to the first newline
+/// that is neither quoted nor escaped. Not in quotes, a backslash takes the end of a line away.
+fn command(text: &str) -> (String, usize) {
+    let (mut command, mut from) = (String::new(), 0);
+    let (mut quote, mut in_word) = (None, false);
     // Every byte of interest is ASCII, and so no part of another character.
     let mut bytes = text.bytes().enumerate();
     while let Some((at, byte)) = bytes.next() {
         match (quote, byte) {
-            (None | Some(b'#'), b'\n') => return at + 1,
-            (None | Some(b'"'), b'\\') => _ = bytes.next(),
+            (None | Some(b'#'), b'\n') => {
+                return (command + &text[from..at], at + 1);
+            }
+            (None, b'\\') => {
+                let behind = &text[at + 1..];
+                if let Some(end) = ["\n", "\r\n"].into_iter().find(|end| behind.starts_with(end)) {
+                    command.push_str(&text[from..at]);
+                    from = at + 1 + end.len();
+                    bytes.nth(end.len() - 1);
+                    continue;
+                }
+                bytes.next();
+            }
+            (Some(b'"'), b'\\') => _ = bytes.next(),
             (None, b'\'' | b'"') => quote = Some(byte),
             // Of a comment: it ends with its line.
             (None, b'#') if !in_word => quote = Some(byte),
             (Some(opened), _) if opened == byte && opened != b'#' => quote = None,
             _ => {}
         }
-        in_word = !matches!(byte, b' ' | b'\t' | b'\n');
+        in_word = !matches!(byte, b' ' | b'\t');
     }
-    text.len()
+    (command + &text[from..], text.len())
 }
 
 impl Request {

@@ -286,12 +286,13 @@ fn check_text(
         return;
     }
     let is_text = matches!(descriptor.slot_type, SlotType::Text(_));
-    let problem = |len: u64, is_utf8: &dyn Fn(usize) -> bool| {
-        match usize::try_from(len).ok().filter(|len| *len <= capacity) {
-            None => Some(format!("its length is {len}, and its capacity {capacity}")),
-            Some(len) if is_text && !is_utf8(len) => Some("it is not UTF-8".into()),
-            Some(_) => None,
-        }
+    let problem = |len: u64, is_utf8: &dyn Fn(usize) -> bool| match usize::try_from(len)
+        .ok()
+        .filter(|len| *len <= capacity)
+    {
+        None => Some(format!("its length is {len}, and its capacity {capacity}")),
+        Some(len) if is_text && !is_utf8(len) => Some("it is not UTF-8".into()),
+        Some(_) => None,
     };
     let mut wrong = None;
     let mut len = [0; TEXT_LEN];

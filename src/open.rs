@@ -5,7 +5,7 @@
 //! filled before it gets its name.
 
 use std::ffi::CString;
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
@@ -183,7 +183,7 @@ pub(crate) fn create_with(
                 io::Error::from(io::ErrorKind::Other)
             })?;
             if creation.mode & 0o600 != 0o600 {
-                file.set_permissions(std::fs::Permissions::from_mode(creation.mode))?;
+                file.set_permissions(Permissions::from_mode(creation.mode))?;
                 file.sync_all()?;
             }
             Ok(())
@@ -267,8 +267,7 @@ pub(crate) fn fill(file: &File, creation: Creation) -> io::Result<()> {
     if regions.runs > sys::file_size_limit() {
         return Err(io::Error::from_raw_os_error(libc::EFBIG));
     }
-    // As long as it is being filled, its owner can open it once more.
-    file.set_permissions(std::fs::Permissions::from_mode(creation.mode | 0o600))?;
+    file.set_permissions(Permissions::from_mode(creation.mode | 0o600))?; // to open it again
     file.set_len(regions.runs)?;
     // Header, live header, table, index, and the first lines of the directory; only
     // allocated, never filled, so that the kernel keeps them in small pages.

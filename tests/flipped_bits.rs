@@ -115,7 +115,11 @@ impl Victim {
         !check.unverified.is_empty()
             && before.keys().all(|name| now.contains_key(name))
             && now.keys().all(|name| before.contains_key(name) || is_back(name))
-            && now.iter().all(|(name, data)| before.get(name) == Some(data) || named(name))
+            && now.iter().all(|(name, data)| {
+                // A version that goes back to that of the sync takes the updates since with it.
+                let taken_back = may_be_back && self.synced.0.get(name) == Some(data);
+                before.get(name) == Some(data) || taken_back || named(name)
+            })
     }
 
     /// Updates parts of arrays, so that each area becomes the current one, and has of the others

@@ -192,6 +192,42 @@ fn a_dying_ones_locks_are_taken_over_before_it_is_gone() {
     assert!(store.check().unwrap().problems.is_empty());
 }
 
+/// Whoever settles what a dying process has read-locks the claim bytes of its entries, and may be
+/// stopped there for long. When the kernel lets go of those entries at last, nobody takes them:
+/// they would be settled in the name of the dead.
+#[test]
+fn an_entry_that_is_being_settled_is_nobody_elses() {
+    const FIRST_CLAIM_BYTE: i64 = (1 << 62) + 4_097; // docs/format.md
+    const SETTLED: usize = 20;
+    let folder = folder_in_memory();
+    let store = open(&store_in(&folder));
+    let array = store.array::<u64>("array", WORDS).unwrap();
+    let settler = std::fs::File::open(store.path()).unwrap();
+    os::read_lock_bytes(&settler, FIRST_CLAIM_BYTE, SETTLED as i64);
+    let raw = Raw::open(store.path());
+    let is_taken = |entry: &usize| raw.word((128 << 10) + 64 * *entry as u64) != 0;
+    // A thread that had an entry before keeps it.
+    let before: Vec<usize> = (0..4_096).filter(is_taken).collect();
+    std::thread::scope(|scope| {
+        let locked = scope.spawn(|| {
+            let _guard = array.lock().unwrap();
+            (0..4_096).filter(is_taken).filter(|entry| !before.contains(entry)).collect::<Vec<_>>()
+        });
+        let taken = locked.join().unwrap();
+        assert_eq!(taken.len(), 1, "{taken:?}");
+        assert!(taken[0] >= SETTLED, "{taken:?}");
+    });
+    // What was settled is free again.
+    drop(settler);
+    std::thread::scope(|scope| {
+        let locked = scope.spawn(|| {
+            let _guard = array.lock().unwrap();
+            (0..SETTLED).filter(is_taken).count()
+        });
+        assert!(locked.join().unwrap() > before.iter().filter(|e| **e < SETTLED).count());
+    });
+}
+
 /// One that stands still in the middle of dying: its lock is taken over, unless it was handed on,
 /// to one who lives.
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]

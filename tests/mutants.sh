@@ -65,6 +65,7 @@ the-number-is-not-looked-at|fork.rs|let ours = descriptor::is_ours\(.*?\);|let o
 the-description-is-not-looked-at|descriptor.rs|is_ok_and\(.by_another. !by_another\)|is_ok()|closed_descriptors another_description
 no-entry-is-lent|attach/lease.rs|let lent = owner > FIRST_LENT|let lent = false|crowded_table row_52
 loans-do-not-end|attach/lease.rs|if held == 0|if held == usize::MAX|crowded_table row_52
+an-entry-that-is-being-settled-is-taken|attach/mod.rs|self\.lock_claim\(entry, ByteLock::Write\) && |  |killed_processes being_settled
 a-lock-that-was-handed-on-is-buried|attach/signature.rs| && !self\.is_handed_on\(entry\)||killed_processes handed_on
 the-reactor-is-not-woken|reactor.rs|futex::wake\(&raw const reactor\.news, Sleepers::CHANGE, 1\);||asynchronous many_tasks
 an-unknown-boot-is-taken-for-another|identity.rs|return Ok\(Verdict::UnknownBoot\(error\)\)|return Ok(Verdict::Another)|boots_and_mounts without_a_boot_id

@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use self::entries::Entries;
-use self::signature::ASK_EVERY;
+use self::signature::{ASK_EVERY, is_time};
 use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::fork::{self, PerProcess};
@@ -548,12 +548,21 @@ impl Peers for Attachment {
     }
 
     fn promote(&self, owner: Owner) -> bool {
-        let promoted =
-            self.process().entries.is_spare(owner - 1) || self.lock_entry(owner, ByteLock::Write);
-        if promoted {
-            // Before the word says that somebody has it: nobody reads a dead one's name.
-            self.sign(owner - 1);
+        let entry = owner - 1;
+        if self.process().entries.is_spare(entry) {
+            self.sign(entry);
+            return true;
         }
+        // Who settles what a dying process has read-locks the claim byte, as that one has its
+        // own byte still: until it is done, the entry must not become somebody else's.
+        let promoted =
+            self.lock_claim(entry, ByteLock::Write) && self.lock_entry(owner, ByteLock::Write);
+        if promoted {
+            // Before the word says that somebody has it: nobody reads a dead one's name. And under
+            // the claim byte: who gets that reads whose the entry is now.
+            self.sign(entry);
+        }
+        self.lock_claim(entry, ByteLock::None);
         promoted
     }
 
@@ -585,17 +594,6 @@ impl Peers for Attachment {
 /// of a reader without an owner.
 fn entry_of(owner: Owner) -> Option<u16> {
     owner.checked_sub(1).filter(|entry| *entry < TABLE_ENTRIES)
-}
-
-/// Whether so much time has passed since it last was.
-fn is_time(last: &AtomicU64, period: Duration) -> bool {
-    let now = sys::since_boot();
-    // Relaxed: a time, under the mutex.
-    let due = now.saturating_sub(last.load(Ordering::Relaxed)) >= period.as_nanos() as u64;
-    if due {
-        last.store(now, Ordering::Relaxed);
-    }
-    due
 }
 
 fn unmapped(path: &Path, why: Unmapped, need: u64) -> Error {

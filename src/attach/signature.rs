@@ -1,7 +1,7 @@
 //! What stands in an entry of the process table of the process that has it: for people, and to
 //! tell when that runs no more, though the kernel has not let go of its locks yet.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::Attachment;
@@ -9,7 +9,7 @@ use crate::clock::seconds_since_1970;
 use crate::layout::{TABLE_ENTRIES, TABLE_ENTRY_LEN};
 use crate::process::{Identity, Opener};
 use crate::protocol::{Memory, Owner, Word};
-use crate::sys::ByteLock;
+use crate::sys::{self, ByteLock};
 
 /// Bytes of an entry behind its word.
 const SIGNATURE_LEN: usize = TABLE_ENTRY_LEN as usize - 8;
@@ -123,4 +123,15 @@ impl Attachment {
         }
         dying
     }
+}
+
+/// Whether so much time has passed since it last was.
+pub(super) fn is_time(last: &AtomicU64, period: Duration) -> bool {
+    let now = sys::since_boot();
+    // Relaxed: a time, under the mutex.
+    let due = now.saturating_sub(last.load(Ordering::Relaxed)) >= period.as_nanos() as u64;
+    if due {
+        last.store(now, Ordering::Relaxed);
+    }
+    due
 }

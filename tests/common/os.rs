@@ -194,17 +194,32 @@ pub fn set_umask(mask: u32) {
 
 /// Whether another open file has a lock on this byte of the file.
 pub fn byte_is_locked(file: &std::fs::File, byte: i64) -> bool {
+    byte_lock(file, libc::F_OFD_GETLK, libc::F_WRLCK, byte, 1) != libc::F_UNLCK
+}
+
+/// Read-locks so many bytes of the file, for as long as it is open.
+pub fn read_lock_bytes(file: &std::fs::File, first: i64, count: i64) {
+    byte_lock(file, libc::F_OFD_SETLK, libc::F_RDLCK, first, count);
+}
+
+fn byte_lock(
+    file: &std::fs::File,
+    call: libc::c_int,
+    kind: libc::c_int,
+    first: i64,
+    count: i64,
+) -> libc::c_int {
     let mut lock = libc::flock {
-        l_type: libc::F_WRLCK as libc::c_short,
+        l_type: kind as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: byte,
-        l_len: 1,
+        l_start: first,
+        l_len: count,
         l_pid: 0,
     };
-    // SAFETY: F_OFD_GETLK reads and fills the struct on this stack.
-    let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &mut lock) };
+    // SAFETY: the calls read and fill the struct on this stack.
+    let result = unsafe { libc::fcntl(file.as_raw_fd(), call, &mut lock) };
     assert_eq!(result, 0, "fcntl: {}", io::Error::last_os_error());
-    lock.l_type != libc::F_UNLCK as libc::c_short
+    lock.l_type.into()
 }
 
 /// Sets a soft limit of this process, such as `libc::RLIMIT_FSIZE`.

@@ -106,6 +106,9 @@ impl Identity {
                 true => ProcessState::Dying,
                 false => ProcessState::Running,
             },
+            Some(stat) if stat.began != self.began && may_have_another_clock(self.pid) => {
+                ProcessState::Unknown
+            }
             Some(_) => ProcessState::Ended,
             // Hidden from us (hidepid), it is there all the same.
             None if fs::exists(format!("/proc/{}", self.pid)).is_ok_and(|there| there) => {
@@ -121,6 +124,18 @@ impl Identity {
 /// process of a namespace is always there.
 fn is_hiding() -> bool {
     !fs::exists("/proc/1").is_ok_and(|there| there)
+}
+
+/// Whether a process may be in another time namespace than this one: then each of them reads
+/// another beginning of it.
+fn may_have_another_clock(pid: u32) -> bool {
+    let clock = |of: &str| fs::read_link(format!("/proc/{of}/ns/time"));
+    match (clock("self"), clock(&pid.to_string())) {
+        (Ok(own), Ok(there)) => own != there,
+        // Before Linux 5.6 there are none.
+        (Err(error), _) => error.kind() != std::io::ErrorKind::NotFound,
+        (_, Err(_)) => true,
+    }
 }
 
 struct Stat {

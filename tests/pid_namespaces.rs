@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use common::{Child, folder, path, role, rounds, store_in, until, within};
-use slotfile::Store;
+use slotfile::{Error, ProcessState, Store};
 
 /// The child's part of a test, as process 1 of a new namespace. `None`: not allowed to.
 fn in_namespace(test: &str, role: &str, path: &Path) -> Option<Child> {
@@ -98,4 +98,40 @@ fn row_10_a_death_is_noticed_although_its_pid_lives_on_elsewhere() {
     step.store(3).unwrap();
     survivor.join();
     assert_eq!(array.get(0).unwrap(), 1);
+}
+
+/// Who is in another time namespace reads another beginning of each process: that is not to be
+/// taken for the end of one that lives.
+#[test]
+fn a_process_with_a_clock_of_its_own_has_not_ended() {
+    const NAME: &str = "a_process_with_a_clock_of_its_own_has_not_ended";
+    if role().is_some() {
+        let store = Store::open(path()).unwrap();
+        let array = store.array::<u64>("array", 8).unwrap();
+        let _guard = array.lock().unwrap();
+        store.value::<u64>("step").unwrap().store(1).unwrap();
+        std::thread::sleep(Duration::from_secs(60));
+        return;
+    }
+    let later = ["--time", "--boottime", "100000", "--fork", "--kill-child"];
+    let allowed = Command::new("unshare").args(later).arg("true").status();
+    if !allowed.is_ok_and(|status| status.success()) {
+        return eprintln!("skipped: `unshare --time` is not there, or needs root");
+    }
+    let folder = folder();
+    let store = Store::create(store_in(&folder)).unwrap();
+    let store = store.with_lock_timeout(Some(Duration::from_millis(50)));
+    let array = store.array::<u64>("array", 8).unwrap();
+    let step = store.value::<u64>("step").unwrap();
+    let inner = common::command(NAME, "holder", store.path());
+    let mut command = Command::new("unshare");
+    command.args(later).arg(inner.get_program()).args(inner.get_args());
+    command.stdout(std::process::Stdio::null());
+    command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let _holder = Child::of(&mut command);
+    until("it has the lock", || step.load() == 1);
+    let Err(Error::LockTimeout { holder: Some(holder), .. }) = array.set(0, 1) else {
+        panic!("it lives");
+    };
+    assert_eq!(holder.state, ProcessState::Unknown, "{holder}");
 }

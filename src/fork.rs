@@ -7,12 +7,15 @@
 //! else runs, and what belongs to the process (mutexes, the list of its own
 //! entries) is made anew when it is next asked for.
 
+#![allow(unsafe_code)] // of one attribute, see `AT_LOAD`
+
 use std::ffi::CString;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use crate::descriptor::{self, FileId};
 use crate::sys::{self, ByteLock};
@@ -99,12 +102,12 @@ impl Entry {
     /// An entry for this open descriptor, which it is to close. Sets its marker, and
     /// anchors it.
     pub(crate) fn register(
-        _: &Quiet,
+        quiet: &Quiet,
         fd: RawFd,
         writable: bool,
         path: Option<CString>,
     ) -> io::Result<&'static Entry> {
-        watch_forks()?;
+        check_watched(quiet)?;
         let file = descriptor::file_id(fd).ok_or_else(io::Error::last_os_error)?;
         let entry = Entry::free();
         entry.hold(fd)?;
@@ -254,9 +257,15 @@ static FORKING: AtomicBool = AtomicBool::new(false);
 
 impl Quiet {
     pub(crate) fn begin() -> Quiet {
+        let mut tries = 0u32;
         // Acquire and release (in drop): the entries are seen as the last holder left them.
         while FORKING.swap(true, Ordering::Acquire) {
-            std::thread::yield_now();
+            tries += 1;
+            // Who has it may be of a lower priority, and comes to run only if we sleep.
+            match tries {
+                ..100 => std::thread::yield_now(),
+                _ => std::thread::sleep(Duration::from_micros(50)),
+            }
         }
         Quiet
     }
@@ -268,13 +277,36 @@ impl Drop for Quiet {
     }
 }
 
-fn watch_forks() -> io::Result<()> {
-    static WATCHING: OnceLock<Result<(), i32>> = OnceLock::new();
-    let watching = WATCHING.get_or_init(|| {
-        sys::at_fork(before_fork, after_fork_in_parent, after_fork_in_child)
-            .map_err(|e| e.raw_os_error().unwrap_or(libc::ENOMEM))
-    });
-    (*watching).map_err(io::Error::from_raw_os_error)
+/// When the program is loaded, or the library that this is a part of: before there is a thread
+/// that could be in the middle of its first opening while another one forks. (Not in Miri, which
+/// has no forks.)
+#[cfg(not(miri))]
+#[used]
+// SAFETY: in this section stand addresses of functions that are run at loading. This one asks the
+// C library alone, which is there before.
+#[unsafe(link_section = ".init_array")]
+static AT_LOAD: extern "C" fn() = watch_forks;
+
+/// 0: forks are watched; else the system's number for why they are not.
+static WATCHED: AtomicI32 = AtomicI32::new(NOT_YET);
+const NOT_YET: i32 = -1;
+
+extern "C" fn watch_forks() {
+    let watched = sys::at_fork(before_fork, after_fork_in_parent, after_fork_in_child);
+    let error = watched.err().map_or(0, |error| error.raw_os_error().unwrap_or(libc::ENOMEM));
+    // Relaxed: at loading, or under `Quiet`.
+    WATCHED.store(error, Ordering::Relaxed);
+}
+
+fn check_watched(_: &Quiet) -> io::Result<()> {
+    // Where nothing of this is run at loading, it is late, but not too late for most.
+    if WATCHED.load(Ordering::Relaxed) == NOT_YET {
+        watch_forks();
+    }
+    match WATCHED.load(Ordering::Relaxed) {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
 }
 
 extern "C" fn before_fork() {
@@ -296,4 +328,49 @@ extern "C" fn after_fork_in_child() {
         block = some.next.get().map(|next| &**next);
     }
     drop(Quiet);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    /// A fork while another thread is in the middle of this process's first opening.
+    #[test]
+    #[cfg_attr(miri, ignore = "it has no forks")]
+    fn a_fork_beside_the_first_opening_leaves_a_child_that_can_open() {
+        const ROLE: &str = "SLOTFILE_FIRST_OPENING";
+        if std::env::var_os(ROLE).is_none() {
+            // In a process that has opened nothing.
+            let mut first = Command::new(std::env::current_exe().unwrap());
+            first.args([
+                "--exact",
+                "fork::tests::a_fork_beside_the_first_opening_leaves_a_child_that_can_open",
+            ]);
+            let output = first.env(ROLE, "1").output().unwrap();
+            return assert!(output.status.success(), "{output:?}");
+        }
+        let (begun, has_begun) = std::sync::mpsc::channel();
+        let opening = std::thread::spawn(move || {
+            let _quiet = Quiet::begin();
+            begun.send(()).unwrap();
+            std::thread::sleep(Duration::from_millis(200));
+        });
+        has_begun.recv().unwrap();
+        // SAFETY: the child calls what may be called there, and ends at once.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            // SAFETY: numbers. The alarm ends a child that waits for ever.
+            unsafe { libc::alarm(10) };
+            drop(Quiet::begin());
+            // SAFETY: it does not return.
+            unsafe { libc::_exit(0) }
+        }
+        let mut status = 0;
+        // SAFETY: fills the number on this stack.
+        assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+        opening.join().unwrap();
+        assert_eq!(status, 0, "the child waits for a thread that it has not");
+        assert_eq!(generation(), 0);
+    }
 }

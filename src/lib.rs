@@ -130,6 +130,7 @@ mod sys;
 #[cfg(feature = "tokio")]
 mod tasks;
 mod text;
+mod thread;
 mod transaction;
 mod unit;
 mod value;

@@ -16,6 +16,7 @@ use crate::futex;
 use crate::location::LOOK_FOR_FILE;
 use crate::map::Region;
 use crate::protocol::Sleepers;
+use crate::thread;
 use crate::wait::{Awaited, Growing, bell_word, bells, listen};
 
 static REACTOR: PerProcess<Reactor> = PerProcess::at_load(Reactor::new());
@@ -77,9 +78,8 @@ impl Registration {
         let (wakes, woken) = oneshot::channel();
         let mut state = reactor.lock();
         if !state.has_thread {
-            let thread = std::thread::Builder::new().name("slotfile wait".into());
             let cannot = |e| Error::io(Path::new("(any store)"), "cannot start a thread", e);
-            thread.spawn(|| reactor.run()).map_err(cannot)?;
+            thread::spawn(c"slotfile wait", || reactor.run()).map_err(cannot)?;
             state.has_thread = true;
         }
         let id = state.next_id;

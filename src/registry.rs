@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use crate::fork::PerProcess;
+use crate::fork::{PerProcess, Quiet};
 use crate::session::{LONGEST_SYNC, SharedSession, WeakSession};
 use crate::sys;
 
@@ -31,9 +32,13 @@ pub(crate) fn lock() -> MutexGuard<'static, BTreeMap<Key, WeakSession>> {
 /// Has all stores that are still open when this process ends left then: those in statics, in
 /// what was leaked, and in whatever else `exit` does not drop.
 pub(crate) fn leave_at_exit() {
-    static ASKED_FOR: OnceLock<()> = OnceLock::new();
-    // Where it cannot be had, they are synced in the background only.
-    ASKED_FOR.get_or_init(|| drop(sys::at_exit(leave_all)));
+    static ASKED_FOR: AtomicBool = AtomicBool::new(false);
+    // A fork in the middle would leave its child without.
+    let _quiet = Quiet::begin();
+    // Relaxed: under `Quiet`. Where it cannot be had, they are synced in the background only.
+    if !ASKED_FOR.swap(true, Ordering::Relaxed) {
+        drop(sys::at_exit(leave_all));
+    }
 }
 
 extern "C" fn leave_all() {
@@ -46,10 +51,9 @@ extern "C" fn leave_all() {
             }
             open.map(|open| open.values().filter_map(Weak::upgrade).collect::<Vec<_>>())
         });
-        // What a fork has copied is its parent's to leave, until the child writes.
-        for session in open.into_iter().flatten().filter(|s| s.is_of_this_process()) {
-            // Nobody is left to tell of an error: the live header does.
-            let _ = session.leave(Some(LONGEST_SYNC));
+        // Nobody is left to tell of an error: the live header does.
+        for session in open.into_iter().flatten() {
+            let _ = session.leave_at_exit(Some(LONGEST_SYNC));
         }
     });
     // A panic has been shown; this process ends in any case.

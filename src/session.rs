@@ -1,10 +1,8 @@
 //! An open store as a whole: the attachment, its syncs in the background, and leaving.
 
-use std::mem::ManuallyDrop;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::attach::{Attachment, thread_is_ending};
@@ -18,6 +16,7 @@ use crate::map::{Region, WithMap};
 use crate::protocol::{Owner, Patience};
 use crate::recovery::Recovery;
 use crate::sync::{self, Synced, Syncer, Turn};
+use crate::thread::{self, Thread};
 
 /// What all handles of one store share in this process. Whoever drops the last one leaves
 /// the store, which syncs.
@@ -61,8 +60,7 @@ const STUCK_UNSEEN: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 struct Background {
     bell: Arc<Bell>,
-    /// Never dropped with the rest: a parent's is not the child's to let go.
-    thread: Mutex<Option<ManuallyDrop<JoinHandle<()>>>>,
+    thread: Mutex<Option<Thread>>,
 }
 
 /// Wakes the background thread, to end or to look at the period again.
@@ -71,8 +69,6 @@ struct Bell {
     rung: Mutex<()>,
     ring: Condvar,
     ended: AtomicBool,
-    /// The thread has come as far as to look at `ended`.
-    begun: AtomicBool,
 }
 
 /// What the background thread has seen of its syncs.
@@ -136,6 +132,21 @@ fn sync_to_leave(
     let synced = syncer.sync(attachment, &mut patience, Turn::Wait);
     synced.inspect_err(|error| sync::note_unheard(attachment, error))?;
     attachment.if_alone(|| syncer.sync(attachment, &mut patience, Turn::Wait).map(|_| ()))
+}
+
+/// Runs `sync` here, or in another thread where this one is ending: it can have no entry of the
+/// process table any more. (`exit`, too, ends its thread's locals before all else.)
+fn in_a_lasting_thread(sync: impl Fn() -> Result<()> + Sync) -> Result<()> {
+    if thread_is_ending() {
+        let result = std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().spawn_scoped(scope, &sync).ok()?;
+            thread.join().ok()
+        });
+        if let Some(result) = result {
+            return result;
+        }
+    }
+    sync()
 }
 
 impl Session {
@@ -216,10 +227,7 @@ impl Session {
         let thread = thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(thread) = thread else { return };
         bell.end();
-        if !bell.has_begun() {
-            return;
-        }
-        let _ = ManuallyDrop::into_inner(thread).join();
+        thread.join();
         // Not for long: where another process syncs, that one does it.
         let turn = Turn::SkipIfWithin(Duration::ZERO);
         let mut patience = Patience::new(Some(LONGEST_SYNC));
@@ -272,16 +280,14 @@ impl Session {
             return;
         }
         // Not the session: the thread could be the last to drop it, and leave the store
-        // after whoever closed it has gone on, or ended the process. Nor the attachment, for
-        // as long as the thread has not begun, see `drop`.
+        // after whoever closed it has gone on, or ended the process.
         let (weak, syncer) = (Arc::downgrade(&self.attachment), Arc::clone(&self.syncer));
         let background = self.background();
         let (shared_period, bell) = (Arc::clone(&self.period), Arc::clone(&background.bell));
         let run = move || {
-            // SeqCst, as in `drop`: one of the two sees what the other has stored.
-            bell.begun.store(true, Ordering::SeqCst);
             let mut watched = Watched::default();
-            while !bell.ended.load(Ordering::SeqCst) {
+            // Acquire: as in `wait`.
+            while !bell.ended.load(Ordering::Acquire) {
                 let Some(attachment) = weak.upgrade() else { return };
                 let period = Duration::from_nanos(shared_period.load(Ordering::Relaxed));
                 watched.sync(&syncer, &attachment, period);
@@ -289,11 +295,10 @@ impl Session {
                 bell.wait(period);
             }
         };
-        let thread = std::thread::Builder::new().name("slotfile sync".into()).spawn(run);
-        match thread {
+        match thread::spawn(c"slotfile sync", run) {
             Ok(thread) => {
                 let mut ours = background.thread.lock().unwrap_or_else(PoisonError::into_inner);
-                *ours = Some(ManuallyDrop::new(thread));
+                *ours = Some(thread);
             }
             // No thread was to be had: the next write tries again.
             Err(_) => self.generation.store(NEVER, Ordering::Relaxed),
@@ -303,7 +308,8 @@ impl Session {
 
 impl Bell {
     fn end(&self) {
-        self.ended.store(true, Ordering::SeqCst);
+        // Release: who sees it comes after all that was done before.
+        self.ended.store(true, Ordering::Release);
         // Under the mutex, so that it does not ring between a look and a sleep.
         let _rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
         self.ring.notify_all();
@@ -311,23 +317,8 @@ impl Bell {
 
     /// For the next thread.
     fn reset(&self) {
-        self.begun.store(false, Ordering::SeqCst);
-        self.ended.store(false, Ordering::SeqCst);
-    }
-
-    /// Whether the thread runs, so that it can be waited for. After a fork it may never: std
-    /// has a lock that every new thread takes, and a thread of the parent may have held it.
-    fn has_begun(&self) -> bool {
-        let until = Instant::now() + Duration::from_millis(200);
-        loop {
-            if self.begun.load(Ordering::SeqCst) || fork::generation() == 0 {
-                return true;
-            }
-            if Instant::now() > until {
-                return false;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        // Relaxed: the thread that starts next sees it.
+        self.ended.store(false, Ordering::Relaxed);
     }
 
     fn wait(&self, limit: Duration) {
@@ -355,25 +346,12 @@ impl Session {
         let thread = thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
             bell.end();
-            if bell.has_begun() {
-                let _ = ManuallyDrop::into_inner(thread).join();
-            }
+            thread.join();
         }
         if !self.syncs() {
             return Ok(());
         }
-        let sync = || sync_to_leave(&self.syncer, &self.attachment, timeout);
-        if thread_is_ending() {
-            // It can have no entry of the process table any more.
-            let result = std::thread::scope(|scope| {
-                let thread = std::thread::Builder::new().spawn_scoped(scope, sync).ok()?;
-                thread.join().ok()
-            });
-            if let Some(result) = result {
-                return result;
-            }
-        }
-        sync()
+        in_a_lasting_thread(|| sync_to_leave(&self.syncer, &self.attachment, timeout))
     }
 
     /// Syncs what this process has changed, while others of its handles go on.
@@ -381,10 +359,20 @@ impl Session {
         if self.syncs() { self.sync(patience) } else { Ok(()) }
     }
 
-    /// Whether this very process has written, or may: the child of a fork that has not leaves it
-    /// to its parent.
-    pub(crate) fn is_of_this_process(&self) -> bool {
-        self.generation.load(Ordering::Relaxed) == fork::generation()
+    /// As [`Session::leave`], where the process ends. What a fork has copied is its parent's to
+    /// leave, until the child writes; where the parent has gone without, it is the child's.
+    pub(crate) fn leave_at_exit(&self, timeout: Option<Duration>) -> Result<()> {
+        if self.generation.load(Ordering::Relaxed) == fork::generation() {
+            return self.leave(timeout);
+        }
+        if !self.syncs() {
+            return Ok(());
+        }
+        in_a_lasting_thread(|| {
+            let (syncer, attachment) = (&self.syncer, &self.attachment);
+            let mut patience = Patience::new(timeout);
+            attachment.if_alone(|| syncer.sync(attachment, &mut patience, Turn::Wait).map(|_| ()))
+        })
     }
 }
 

@@ -21,6 +21,7 @@ const ORDER: &[&str] = &[
     "protocol",
     "mutant",
     "sys",
+    "thread",
     "disk",
     "descriptor",
     "folder",
@@ -79,15 +80,17 @@ const ORDER: &[&str] = &[
 ];
 
 /// The only files that may allow unsafe code.
-const UNSAFE: [&str; 10] = [
+const UNSAFE: [&str; 12] = [
     "src/bus_error.rs",
     "src/cell.rs",
     "src/copy.rs",
     "src/descriptor.rs",
+    "src/fork.rs",
     "src/futex.rs",
     "src/map.rs",
     "src/reserved.rs",
     "src/sys.rs",
+    "src/thread.rs",
     "tests/common/os.rs",
     "tests/common/trace.rs",
 ];

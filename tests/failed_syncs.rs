@@ -71,8 +71,15 @@ fn row_21_a_failed_sync_in_the_background_is_heard_once() {
 }
 
 /// All that stands where it is not dropped as a variable is.
-const PLACES: [&str; 6] =
-    ["a variable", "a thread-local", "a static", "a static, and exit", "a leak", "a forked child"];
+const PLACES: [&str; 7] = [
+    "a variable",
+    "a thread-local",
+    "a static",
+    "a static, and exit",
+    "a leak",
+    "a forked child",
+    "a forked child that stays",
+];
 
 thread_local! {
     static HERE: RefCell<Option<Store>> = const { RefCell::new(None) };
@@ -143,6 +150,17 @@ fn leave_it_in(place: &str, store: Store) {
             write(EVERYWHERE.get_or_init(|| store));
             std::thread::spawn(|| std::process::exit(0)).join().unwrap();
         }
+        "a forked child that stays" => {
+            // As a program does that makes itself a daemon: nobody else is left to sync.
+            write(EVERYWHERE.get_or_init(|| store));
+            let parent = std::process::id();
+            if let Some(child) = os::fork_and_go_on() {
+                std::mem::forget(child);
+                os::exit_at_once(0);
+            }
+            until("the parent has gone", || std::os::unix::process::parent_id() != parent);
+            std::process::exit(0);
+        }
         _ => {
             // The child that only has a copy leaves it to its parent, which is killed.
             write(EVERYWHERE.get_or_init(|| store));
@@ -179,6 +197,9 @@ fn a_store_is_synced_when_it_is_left_from_wherever_it_is() {
         let path = folder.path().join(number.to_string());
         Child::spawn(NAME, place, &path).join();
         let expected = if *place == "a forked child" { 1 } else { 2 };
+        if *place == "a forked child that stays" {
+            until("the child has left", || after_a_power_cut(&path) == expected);
+        }
         assert_eq!(after_a_power_cut(&path), expected, "left in {place}");
     }
 }

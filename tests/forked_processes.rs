@@ -4,7 +4,7 @@
 mod common;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{Child, folder, os, role, rounds, store_in, until, within};
 use slotfile::{Error, OpenOptions, Store};
@@ -317,4 +317,28 @@ fn a_forked_child_keeps_the_store_attached_when_its_parent_leaves() {
     steps.store(4).unwrap();
     until("the child has updated", || steps.load() == 5);
     assert_eq!(array.get(0).unwrap(), 9);
+}
+
+/// A program that makes itself a daemon forks when it has just opened its store, whose thread is
+/// just beginning, or ending.
+#[test]
+fn a_fork_beside_our_threads_leaves_a_child_that_has_threads() {
+    let folder = folder();
+    let path = store_in(&folder);
+    drop(Store::create(&path).unwrap());
+    for round in 0..rounds(150, 2_000) as u32 {
+        let daemon = os::fork(|| {
+            let store = Store::open(&path).unwrap();
+            store.value::<u64>("value").unwrap().fetch_add(1).unwrap();
+            let begin = Instant::now();
+            while begin.elapsed() < round % 50 * Duration::from_micros(4) {
+                std::hint::spin_loop();
+            }
+            let store = (round % 2 == 0).then_some(store);
+            let child = os::fork(|| std::thread::spawn(|| ()).join().unwrap());
+            child.join();
+            drop(store);
+        });
+        daemon.join();
+    }
 }

@@ -335,6 +335,36 @@ mod tests {
     use super::*;
     use std::process::Command;
 
+    /// Forks; how the child has ended in which `f` runs.
+    fn in_a_child(f: impl FnOnce()) -> i32 {
+        // SAFETY: the child calls what may be called there, and ends at once.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            // SAFETY: numbers. The alarm ends a child that waits for ever.
+            unsafe { libc::alarm(10) };
+            f();
+            // SAFETY: it does not return.
+            unsafe { libc::_exit(0) }
+        }
+        let mut status = 0;
+        // SAFETY: fills the number on this stack.
+        assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+        status
+    }
+
+    /// A fork while another thread opens a store that is open.
+    #[test]
+    #[cfg_attr(miri, ignore = "it has no forks")]
+    fn a_fork_while_a_path_is_noted_leaves_a_child_that_can_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.slots");
+        let store = crate::Store::create(&path).unwrap();
+        let noting = store.session.locations();
+        let status = in_a_child(|| drop(crate::Store::open(&path).unwrap()));
+        drop(noting);
+        assert_eq!(status, 0, "the child waits for a thread that it has not");
+    }
+
     /// A fork while another thread is in the middle of this process's first opening.
     #[test]
     #[cfg_attr(miri, ignore = "it has no forks")]
@@ -357,18 +387,7 @@ mod tests {
             std::thread::sleep(Duration::from_millis(200));
         });
         has_begun.recv().unwrap();
-        // SAFETY: the child calls what may be called there, and ends at once.
-        let child = unsafe { libc::fork() };
-        if child == 0 {
-            // SAFETY: numbers. The alarm ends a child that waits for ever.
-            unsafe { libc::alarm(10) };
-            drop(Quiet::begin());
-            // SAFETY: it does not return.
-            unsafe { libc::_exit(0) }
-        }
-        let mut status = 0;
-        // SAFETY: fills the number on this stack.
-        assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+        let status = in_a_child(|| drop(Quiet::begin()));
         opening.join().unwrap();
         assert_eq!(status, 0, "the child waits for a thread that it has not");
         assert_eq!(generation(), 0);

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::attach::{Attachment, thread_is_ending};
@@ -31,7 +31,7 @@ pub(crate) struct Session {
     generation: AtomicU64,
     background: PerProcess<Background>,
     /// By which paths this process has opened it.
-    locations: Mutex<Vec<Arc<Location>>>,
+    locations: PerProcess<Mutex<Vec<Arc<Location>>>>,
 }
 
 /// A session, and the mapping: all that a store or a handle has to keep.
@@ -159,7 +159,7 @@ impl Session {
             period: Arc::new(AtomicU64::new(NEVER)),
             generation: AtomicU64::new(NEVER),
             background: PerProcess::new(Background::default()),
-            locations: Mutex::default(),
+            locations: PerProcess::new(Mutex::default()),
         };
         Arc::new(WithMap::new(session, map))
     }
@@ -179,7 +179,7 @@ impl Session {
 
     /// It was opened by this path, too.
     pub(crate) fn note_location(&self, location: Location) -> Arc<Location> {
-        let mut locations = self.locations.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut locations = self.locations();
         if let Some(known) = locations.iter().find(|known| ***known == location) {
             return Arc::clone(known);
         }
@@ -187,13 +187,20 @@ impl Session {
         Arc::clone(&locations[locations.len() - 1])
     }
 
+    pub(crate) fn locations(&self) -> MutexGuard<'_, Vec<Arc<Location>>> {
+        let locations = self.locations.get(|parents| {
+            // Where another thread of the parent was at it, the child does not know its paths.
+            Mutex::new(parents.try_lock().map(|known| known.clone()).unwrap_or_default())
+        });
+        locations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// How its file has become one that none of these paths leads to: nobody finds it by them.
     pub(crate) fn detached(&self) -> Option<Detached> {
         if self.attachment.is_superseded() {
             return Some(Detached::Compacted);
         }
-        // Where a thread of a forked child's parent was at it, it cannot be told.
-        let locations = self.locations.try_lock().ok()?.clone();
+        let locations = self.locations().clone();
         let file = self.attachment.map.file();
         let each = locations.iter().map(|location| location.detached(file));
         each.collect::<Option<Vec<_>>>()?.first().copied()

@@ -200,7 +200,9 @@ fn an_entry_that_is_being_settled_is_nobody_elses() {
     const FIRST_CLAIM_BYTE: i64 = (1 << 62) + 4_097; // docs/format.md
     const SETTLED: usize = 20;
     let folder = folder_in_memory();
-    let store = open(&store_in(&folder));
+    // The thread that syncs would take an entry, too.
+    let mut options = OpenOptions::new();
+    let store = options.create(true).sync_every(None).open(store_in(&folder)).unwrap();
     let array = store.array::<u64>("array", WORDS).unwrap();
     let settler = std::fs::File::open(store.path()).unwrap();
     os::read_lock_bytes(&settler, FIRST_CLAIM_BYTE, SETTLED as i64);

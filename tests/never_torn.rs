@@ -283,8 +283,8 @@ fn a_writer_stopped_at_random_moments_leaves_readers_alone() {
 #[test]
 fn who_opened_it_read_only_reads_a_large_array_beside_a_writer() {
     const NAME: &str = "who_opened_it_read_only_reads_a_large_array_beside_a_writer";
-    const ELEMENTS: usize = 8 << 20; // 64 MiB: 5 changes while it is copied, at least
-    const PAUSE: Duration = Duration::from_millis(4);
+    const ELEMENTS: usize = 8 << 20; // 64 MiB: many changes while it is copied
+    const PAUSE: Duration = Duration::from_millis(1);
     if role().is_some() {
         let store = OpenOptions::new().sync_every(None).open(path()).unwrap();
         let array = store.array::<u64>("array", ELEMENTS).unwrap();

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use slotfile::{Define, Elements, ScalarType};
+use slotfile::{Define, Elements, Scalar, ScalarType};
 
 use crate::common::apart;
 use crate::common::state::{State, open};
@@ -15,18 +15,22 @@ fn row_01_killed_at_any_instruction_of_define() {
     if !apart("define::row_01_killed_at_any_instruction_of_define") {
         return;
     }
+    // Another name each time, or a definition that was over would be the last. The first one looks
+    // through all that there is, once in a process: more instructions than can be stepped through.
     let run = |path: &Path, round| {
         let store = open(path);
         claim(&store);
+        store.value::<u8>(&format!("first{round}")).unwrap();
         let data = [u64::from_le_bytes([round as u8; 8]); 3];
         mark();
         let define = Define::new().initial(data);
-        store.array_with::<u64>("new", 3, define).unwrap();
+        store.array_with::<u64>(&format!("new{round}"), 3, define).unwrap();
         mark();
     };
     kill_beside_others("define", run, |old, round| {
         let content = Elements::from_bytes(ScalarType::U64, vec![round as u8; 24]).unwrap();
-        vec![old.clone(), old.with("new", content)]
+        let first = old.with(&format!("first{round}"), Scalar::U8(0));
+        vec![old.clone(), first.clone(), first.with(&format!("new{round}"), content)]
     });
 }
 

@@ -9,9 +9,9 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::process::Command;
 
-use common::mounts::{make, mount, mount_overlay, with_own_mounts};
+use common::mounts::{Disk, mount_overlay, on};
+use common::os;
 use common::raw::Raw;
-use common::{folder, os};
 use slotfile::{Error, OpenOptions, Recovery, Store};
 
 fn options() -> OpenOptions {
@@ -42,15 +42,8 @@ fn fill(folder: &Path) {
 /// is refused. Otherwise the first write to each block on a full disk is a SIGBUS.
 #[test]
 fn row_22_blocks_shared_with_a_copy_are_no_danger_on_a_full_disk() {
-    let folder = folder();
-    with_own_mounts(|| {
-        let at = folder.path().join("at");
-        std::fs::create_dir(&at).unwrap();
-        for kind in ["xfs", "btrfs"] {
-            let Some(image) = make(kind, folder.path()) else { continue };
-            if !mount(&image, &at) {
-                continue;
-            }
+    for kind in ["xfs", "btrfs"] {
+        on(kind, |Disk { at, .. }| {
             let path = at.join("state.slots");
             make_store(&path);
             // On btrfs a file that is written in place is only copied to such.
@@ -62,7 +55,7 @@ fn row_22_blocks_shared_with_a_copy_are_no_danger_on_a_full_disk() {
             os::fork(|| {
                 let store = options().open(&path).unwrap();
                 assert_eq!(store.recovery(), Recovery::Resumed, "{kind}");
-                fill(&at);
+                fill(at);
                 let large = store.array::<u64>("large", ELEMENTS).unwrap();
                 assert_eq!(large.get(ELEMENTS - 1).unwrap(), 6, "{kind}");
                 for round in 7..10 {
@@ -75,26 +68,17 @@ fn row_22_blocks_shared_with_a_copy_are_no_danger_on_a_full_disk() {
             std::fs::remove_file(at.join("fill")).unwrap();
             let again = Command::new("cp").arg("--reflink=always").args([&path, &copies]).status();
             assert!(again.is_ok_and(|status| status.success()), "{kind}: cp");
-            fill(&at);
+            fill(at);
             let full = options().open(&path);
             assert!(matches!(full, Err(Error::NoSpace { .. })), "{kind}: {full:?}");
-            assert!(os::unmount(&at));
-            std::fs::remove_file(image).unwrap();
-        }
-    });
+        });
+    }
 }
 
 /// The kernel tells of a file's pieces in parts: all of them are asked for.
 #[test]
 fn row_22_blocks_that_are_shared_in_many_pieces_are_all_unshared() {
-    let folder = folder();
-    with_own_mounts(|| {
-        let at = folder.path().join("at");
-        std::fs::create_dir(&at).unwrap();
-        let Some(image) = make("xfs", folder.path()) else { return };
-        if !mount(&image, &at) {
-            return;
-        }
+    on("xfs", |Disk { at, .. }| {
         let (path, copy) = (at.join("state.slots"), at.join("copy"));
         make_store(&path);
         let copied = Command::new("cp").arg("--reflink=always").args([&path, &copy]).status();
@@ -124,14 +108,7 @@ fn row_22_blocks_that_are_shared_in_many_pieces_are_all_unshared() {
 /// A restore gives what stays blocks of its own; but a hole has none to share.
 #[test]
 fn row_22_a_restore_leaves_holes() {
-    let folder = folder();
-    with_own_mounts(|| {
-        let at = folder.path().join("at");
-        std::fs::create_dir(&at).unwrap();
-        let Some(image) = make("xfs", folder.path()) else { return };
-        if !mount(&image, &at) {
-            return;
-        }
+    on("xfs", |Disk { at, .. }| {
         let (path, copy) = (at.join("state.slots"), at.join("copy"));
         let store = OpenOptions::new().create(true).sync_every(None).open(&path).unwrap();
         store.value::<u64>("value").unwrap().store(5).unwrap();
@@ -149,14 +126,7 @@ fn row_22_a_restore_leaves_holes() {
 /// btrfs writes a file that `cp` has made elsewhere with each change: no block is ever its own.
 #[test]
 fn row_22_a_file_that_btrfs_does_not_write_in_place_is_only_read() {
-    let folder = folder();
-    with_own_mounts(|| {
-        let Some(image) = make("btrfs", folder.path()) else { return };
-        let at = folder.path().join("at");
-        std::fs::create_dir(&at).unwrap();
-        if !mount(&image, &at) {
-            return;
-        }
+    on("btrfs", |Disk { at, .. }| {
         let (path, copy) = (at.join("state.slots"), at.join("copy"));
         make_store(&path);
         assert!(Command::new("cp").args([&path, &copy]).status().unwrap().success());
@@ -175,14 +145,9 @@ fn row_22_a_file_that_btrfs_does_not_write_in_place_is_only_read() {
 /// On an overlay nothing shows that it is on btrfs, but that a file can be written in place there.
 #[test]
 fn row_22_on_an_overlay_on_btrfs_a_full_disk_is_no_danger() {
-    let folder = folder();
-    with_own_mounts(|| {
-        let Some(image) = make("btrfs", folder.path()) else { return };
-        let [layers, at] = ["layers", "at"].map(|name| folder.path().join(name));
-        for folder in [&layers, &at] {
-            std::fs::create_dir(folder).unwrap();
-        }
-        if !mount(&image, &layers) || !mount_overlay(&layers, &layers, &at) {
+    on("btrfs", |Disk { at: layers, beside, .. }| {
+        let at = beside.join("overlay");
+        if !mount_overlay(layers, layers, &at) {
             return;
         }
         let path = at.join("state.slots");
@@ -194,7 +159,7 @@ fn row_22_on_an_overlay_on_btrfs_a_full_disk_is_no_danger() {
         assert!(error.to_string().contains("`slotfile copy`"), "{error}");
         let reading = Store::open_read_only(&copy).unwrap();
         assert!(matches!(reading.recovery(), Recovery::Frozen { .. }), "{:?}", reading.recovery());
-        fill(&layers);
+        fill(layers);
         os::fork(|| {
             let store = options().open(&path).unwrap();
             let large = store.array::<u64>("large", ELEMENTS).unwrap();
@@ -210,15 +175,8 @@ fn row_22_on_an_overlay_on_btrfs_a_full_disk_is_no_danger() {
 /// Nothing is written there; what is there can be read, and copied to where it can be used.
 #[test]
 fn row_22_where_blocks_cannot_be_allocated_a_store_is_only_read() {
-    let folder = folder();
-    with_own_mounts(|| {
-        let Some(image) = make("ext3", folder.path()) else { return };
-        let at = folder.path().join("at");
-        std::fs::create_dir(&at).unwrap();
-        if !mount(&image, &at) {
-            return;
-        }
-        let (path, copy) = (folder.path().join("state.slots"), at.join("state.slots"));
+    on("ext3", |Disk { at, beside, .. }| {
+        let (path, copy) = (beside.join("state.slots"), at.join("state.slots"));
         make_store(&path);
         std::fs::copy(&path, &copy).unwrap();
         for refused in [options().open(at.join("new")), options().open(&copy)] {
@@ -230,7 +188,7 @@ fn row_22_where_blocks_cannot_be_allocated_a_store_is_only_read() {
         let store = Store::open_read_only(&copy).unwrap();
         assert!(matches!(store.recovery(), Recovery::Frozen { .. }), "{:?}", store.recovery());
         assert!(store.check().unwrap().is_ok(), "{:?}", store.check());
-        let again = folder.path().join("again");
+        let again = beside.join("again");
         store.copy_to(&again).unwrap();
         let again = options().open(&again).unwrap().array::<u64>("large", ELEMENTS).unwrap();
         assert_eq!(again.get(ELEMENTS - 1).unwrap(), 5);

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 
-use common::mounts::{make, mount, mount_overlay, with_own_mounts};
+use common::mounts::{Disk, mount_overlay, on, with_own_mounts};
 use common::raw::{IDENTITY, Raw};
 use common::{Child, folder, folder_in_memory, os, store_in};
 use slotfile::{Error, OpenOptions, Recovery, Store};
@@ -73,10 +73,11 @@ fn row_34_without_free_descriptors_nothing_is_thrown_away() {
     let folder = folder();
     for checkpoint in [true, false] {
         let path = folder.path().join(format!("checkpoint {checkpoint}"));
-        let store = options().checkpoint(checkpoint).open(&path).unwrap();
-        store.value::<u64>("value").unwrap().store(6).unwrap();
-        drop(store);
+        // All of it there: a child that another test forks meanwhile would have it open.
         os::fork(|| {
+            let store = options().checkpoint(checkpoint).open(&path).unwrap();
+            store.value::<u64>("value").unwrap().store(6).unwrap();
+            drop(store);
             let mut refused = 0;
             for (left, unmarked) in (0..4).flat_map(|left| [(left, false), (left, true)]) {
                 if unmarked {
@@ -198,72 +199,60 @@ fn row_34_without_statx_nothing_is_thrown_away() {
 #[test]
 fn row_34_each_part_of_the_identity_is_compared_if_it_is_known() {
     let Some(folder) = shown_in_sysfs() else { return };
-    let path = store_in(&folder);
-    let at = |word: u64| IDENTITY + 8 * word;
-    // Boot, boot, device, inode, birth, generation; the mount.
-    for (word, may_be_unknown) in
-        [(0, false), (1, false), (2, false), (3, false), (4, true), (7, true)]
-    {
+    // In a process of its own: a child that another test forks meanwhile would have it open.
+    os::fork(|| {
+        let path = store_in(&folder);
+        let at = |word: u64| IDENTITY + 8 * word;
+        // Boot, boot, device, inode, birth, generation; the mount.
+        for (word, may_be_unknown) in
+            [(0, false), (1, false), (2, false), (3, false), (4, true), (7, true)]
+        {
+            unsynced(&path);
+            let raw = Raw::open(&path);
+            let known = raw.word(at(word));
+            if may_be_unknown {
+                raw.set_word(at(word), 0);
+                os::unmark(&path);
+                resumes(&options(), &path);
+            }
+            raw.set_word(at(word), known + 1);
+            restores(&path);
+            assert_eq!(raw.word(at(word)), known, "word {word} is noted anew");
+            std::fs::remove_file(&path).unwrap();
+        }
         unsynced(&path);
         let raw = Raw::open(&path);
-        let known = raw.word(at(word));
-        if may_be_unknown {
-            raw.set_word(at(word), 0);
-            os::unmark(&path);
-            resumes(&options(), &path);
-        }
-        raw.set_word(at(word), known + 1);
+        raw.set_word(at(5), raw.word(at(5)) + 1);
+        resumes(&options(), &path);
+        os::unmark(&path);
         restores(&path);
-        assert_eq!(raw.word(at(word)), known, "word {word} is noted anew");
-        std::fs::remove_file(&path).unwrap();
-    }
-    unsynced(&path);
-    let raw = Raw::open(&path);
-    raw.set_word(at(5), raw.word(at(5)) + 1);
-    resumes(&options(), &path);
-    os::unmark(&path);
-    restores(&path);
+    })
+    .join();
 }
 
 /// Of each kind of file system it is noticed that it was mounted anew.
 #[test]
 fn row_34_a_file_system_that_was_mounted_anew_is_noticed() {
-    let folder = folder();
-    with_own_mounts(|| {
-        let at = folder.path().join("at");
-        std::fs::create_dir(&at).unwrap();
-        for kind in ["ext4", "xfs", "btrfs"] {
-            let Some(image) = make(kind, folder.path()) else { continue };
-            if !mount(&image, &at) {
-                continue;
-            }
-            let path = at.join("state.slots");
+    for kind in ["ext4", "xfs", "btrfs"] {
+        on(kind, |disk| {
+            let path = disk.at.join("state.slots");
             unsynced(&path);
-            assert!(os::unmount(&at) && mount(&image, &at));
+            disk.mount_anew();
             restores(&path);
             // What was synced is there.
             options().open(&path).unwrap().value::<u64>("value").unwrap().store(5).unwrap();
             options().open(&path).unwrap().sync().unwrap();
-            assert!(os::unmount(&at) && mount(&image, &at));
+            disk.mount_anew();
             restores(&path);
-            assert!(os::unmount(&at));
-            std::fs::remove_file(image).unwrap();
-        }
-    });
+        });
+    }
 }
 
 /// A snapshot has files of the same inode number, birth and generation, and where it was made after
 /// its subvolume was deleted, as to go back to an earlier state, it gets the same device number.
 #[test]
 fn row_34_a_snapshot_of_btrfs_is_a_copy_whatever_its_numbers_are() {
-    let folder = folder();
-    with_own_mounts(|| {
-        let Some(image) = make("btrfs", folder.path()) else { return };
-        let at = folder.path().join("at");
-        std::fs::create_dir(&at).unwrap();
-        if !mount(&image, &at) {
-            return;
-        }
+    on("btrfs", |Disk { at, .. }| {
         let [used, saved] = ["used", "saved"].map(|name| at.join(name));
         let subvolume = |doing: &[&str], paths: &[&Path]| {
             let output = Command::new("btrfs").arg("subvolume").args(doing).args(paths).output();
@@ -276,7 +265,7 @@ fn row_34_a_snapshot_of_btrfs_is_a_copy_whatever_its_numbers_are() {
         let device = path.metadata().unwrap().dev();
         subvolume(&["snapshot"], &[&used, &saved]);
         subvolume(&["delete", "-c"], &[&used]);
-        subvolume(&["sync"], &[&at]);
+        subvolume(&["sync"], &[at]);
         // Until one gets the number: others of this machine may take it, too.
         for number in 0..50 {
             let back = at.join(number.to_string());
@@ -295,16 +284,12 @@ fn row_34_a_snapshot_of_btrfs_is_a_copy_whatever_its_numbers_are() {
 /// layers are on one file system, they have the number of that.
 #[test]
 fn row_37_an_overlay_that_is_mounted_anew_loses_nothing_while_its_layer_stays_mounted() {
-    let folder = folder();
-    with_own_mounts(|| {
-        let [layers, at, other] = ["layers", "at", "other"].map(|name| folder.path().join(name));
-        for folder in [&layers, &at, &other] {
-            std::fs::create_dir(folder).unwrap();
-        }
-        let Some(image) = make("ext4", folder.path()) else { return };
-        for lower in [&layers, &other] {
-            let overlay = || mount_overlay(lower, &layers, &at);
-            if !mount(&image, &layers) || !overlay() {
+    on("ext4", |disk| {
+        let layers = &disk.at;
+        let [at, other] = ["overlay", "other"].map(|name| disk.beside.join(name));
+        for lower in [layers, &other] {
+            let overlay = || mount_overlay(lower, layers, &at);
+            if !overlay() {
                 return;
             }
             let path = at.join("state.slots");
@@ -314,18 +299,19 @@ fn row_37_an_overlay_that_is_mounted_anew_loses_nothing_while_its_layer_stays_mo
             while number() == before {
                 assert!(os::unmount(&at));
                 // Takes the number, if nobody else does.
-                let taken = folder.path().join("taken");
+                let taken = disk.beside.join("taken");
                 std::fs::create_dir_all(&taken).unwrap();
                 assert!(os::mount("tmpfs", Path::new("tmpfs"), &taken, 0, "size=1m"));
                 assert!(overlay());
             }
             resumes(&options(), &path);
             // The file system beneath was mounted anew.
-            assert!(os::unmount(&at) && os::unmount(&layers));
-            assert!(mount(&image, &layers) && overlay());
+            assert!(os::unmount(&at));
+            disk.mount_anew();
+            assert!(overlay());
             restores(&path);
             std::fs::remove_file(&path).unwrap();
-            assert!(os::unmount(&at) && os::unmount(&layers));
+            assert!(os::unmount(&at));
         }
     });
 }

@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use common::mounts::{make, mount, with_own_mounts};
+use common::mounts::{on, with_own_mounts};
 use common::{folder, os, path, role, store_in};
 use slotfile::{OpenOptions, Store, exit_on_bus_error};
 
@@ -73,17 +73,14 @@ fn row_24_who_meets_a_bus_error_is_told_why() {
                 assert!(fill.is_err(), "more than there is room for");
             };
             assert_eq!(told(&path, hole), (Some(77), "NoBlock".into()));
-            assert!(os::unmount(&at));
         }
-        // On a disk that ends before what it has had.
-        let Some(image) = make("ext4", folder.path()) else { return };
-        if mount(&image, &at) {
-            let path = at.join("s");
-            make_store(&path);
-            forget(&path);
-            let cut = || File::options().write(true).open(&image).unwrap().set_len(0).unwrap();
-            assert_eq!(told(&path, cut), (Some(77), "Unreadable".into()));
-            os::unmount(&at);
-        }
+    });
+    // On a disk that ends before what it has had.
+    on("ext4", |disk| {
+        let path = disk.at.join("s");
+        make_store(&path);
+        forget(&path);
+        let cut = || File::options().write(true).open(&disk.image).unwrap().set_len(0).unwrap();
+        assert_eq!(told(&path, cut), (Some(77), "Unreadable".into()));
     });
 }

@@ -170,7 +170,6 @@ fn with_all_refused(test: &str, error: i32) {
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 #[test]
 fn row_39_without_a_flush_of_ranges_a_sync_flushes_the_file() {
-    use common::trace::{Traced, mark};
     if !common::apart("row_39_without_a_flush_of_ranges_a_sync_flushes_the_file") {
         return;
     }
@@ -178,18 +177,8 @@ fn row_39_without_a_flush_of_ranges_a_sync_flushes_the_file() {
     for refused in [libc::SYS_sync_file_range, libc::SYS_msync] {
         for error in [libc::ENOSYS, libc::EPERM] {
             let path = folder.path().join(format!("{refused} {error}"));
-            let mut child = Traced::start(|| {
-                let store = options().open(&path).unwrap();
-                store.value::<u64>("value").unwrap().store(5).unwrap();
-                assert!(os::deny(&[refused], error), "no seccomp");
-                mark();
-                store.sync().unwrap();
-                mark();
-                os::exit_at_once(0);
-            });
-            let calls: Vec<i64> =
-                std::iter::from_fn(|| child.next_call()).map(|call| call.number).collect();
-            assert_eq!(child.end(), 0);
+            let deny = || assert!(os::deny(&[refused], error), "no seccomp");
+            let calls = common::trace::calls_of_a_sync(&options(), &path, deny);
             assert!(calls.contains(&libc::SYS_fdatasync), "{refused}, {error}: {calls:?}");
         }
     }

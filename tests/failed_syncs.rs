@@ -5,11 +5,10 @@ mod common;
 use std::cell::RefCell;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use common::mounts::{mount, with_own_mounts};
+use common::mounts::{Disk, with_own_mounts};
 use common::raw::{LIVE_HEADER, Raw};
 use common::{Child, folder, os, store_in, until};
 use slotfile::{Error, OpenOptions, Recovery, Store};
@@ -93,19 +92,12 @@ static EVERYWHERE: OnceLock<Store> = OnceLock::new();
 fn row_21_what_a_full_device_has_refused_is_lasting_once_it_is_synced() {
     let folder = folder();
     with_own_mounts(|| {
-        let [small, at] = ["small", "at"].map(|name| folder.path().join(name));
-        [&small, &at].into_iter().for_each(|folder| fs::create_dir(folder).unwrap());
-        assert!(os::mount("tmpfs", Path::new("tmpfs"), &small, 0, "size=120m"));
-        let image = small.join("image");
-        fs::File::create(&image).unwrap().set_len(400 << 20).unwrap();
+        let small = folder.path();
+        assert!(os::mount("tmpfs", Path::new("tmpfs"), small, 0, "size=120m"));
         // Without a journal: it would stop when that finds no room.
-        let without = ["-q", "-O", "^has_journal"];
-        let made = Command::new("mkfs.ext4").args(without).arg(&image).status();
-        if !made.is_ok_and(|status| status.success()) || !mount(&image, &at) {
-            eprintln!("skipped: no mkfs.ext4");
-            return;
-        }
-        let path = at.join("state.slots");
+        let without = ["-O", "^has_journal"];
+        let Some(disk) = Disk::make("ext4", &without, small) else { return };
+        let path = disk.at.join("state.slots");
         let options = OpenOptions::new().create(true).max_slots(64).sync_every(None).clone();
         const LEN: usize = 4 << 20;
         let store = options.open(&path).unwrap();
@@ -120,7 +112,7 @@ fn row_21_what_a_full_device_has_refused_is_lasting_once_it_is_synced() {
         // An old error may be told once more.
         assert!((0..3).any(|_| store.sync().is_ok()));
         drop((large, store));
-        assert!(os::unmount(&at) && mount(&image, &at));
+        disk.mount_anew();
         let store = options.open(&path).unwrap();
         assert!(matches!(store.recovery(), Recovery::Restored { .. }), "{:?}", store.recovery());
         assert!(store.array::<u8>("large", LEN).unwrap().load().iter().all(|x| *x == 5));

@@ -7,25 +7,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use common::mounts::{mount_overlay, with_own_mounts};
 use common::raw::Raw;
 use common::{folder, os, store_in, until, within};
 use slotfile::{Error, OpenOptions, Recovery, Store};
-
-/// Runs `f` in a process with mounts of its own, if that may be.
-fn with_own_mounts(f: impl FnOnce()) {
-    if !os::is_root() {
-        eprintln!("skipped: mounting needs root");
-        return;
-    }
-    os::fork(|| {
-        if os::have_own_mounts() {
-            f();
-        } else {
-            eprintln!("skipped: this process may have no mounts of its own");
-        }
-    })
-    .join();
-}
 
 fn unsynced() -> OpenOptions {
     OpenOptions::new().create(true).sync_every(None).clone()
@@ -85,9 +70,7 @@ fn row_37_on_overlayfs_a_reader_sees_what_a_later_writer_writes_or_is_refused() 
         // The layers on a file system that can be layers, whatever the folder is on.
         assert!(os::mount("tmpfs", Path::new("tmpfs"), folder.path(), 0, "size=256m,mode=755"));
         let at = |name: &str| folder.path().join(name);
-        for name in ["lower", "upper", "work", "merged"] {
-            std::fs::create_dir(at(name)).unwrap();
-        }
+        std::fs::create_dir(at("lower")).unwrap();
         let small = unsynced().max_slots(100).max_size(32 << 20).clone();
         for name in ["one", "two"] {
             let store = small.open(at("lower").join(name)).unwrap();
@@ -96,15 +79,7 @@ fn row_37_on_overlayfs_a_reader_sees_what_a_later_writer_writes_or_is_refused() 
         }
         let all = std::os::unix::fs::PermissionsExt::from_mode(0o644);
         std::fs::set_permissions(at("lower").join("two"), all).unwrap();
-        let [lower, upper, work] = ["lower", "upper", "work"].map(at);
-        let options = format!(
-            "lowerdir={},upperdir={},workdir={}",
-            lower.display(),
-            upper.display(),
-            work.display()
-        );
-        if !os::mount("overlay", Path::new("overlay"), &at("merged"), 0, &options) {
-            eprintln!("skipped: overlayfs cannot be mounted here");
+        if !mount_overlay(folder.path(), folder.path(), &at("merged")) {
             return;
         }
         let one = at("merged").join("one");
@@ -126,40 +101,18 @@ fn row_37_on_overlayfs_a_reader_sees_what_a_later_writer_writes_or_is_refused() 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 #[test]
 fn row_37_on_overlayfs_a_sync_flushes_the_whole_file() {
-    use common::trace::{Traced, mark};
     if !common::apart("row_37_on_overlayfs_a_sync_flushes_the_whole_file") {
         return;
     }
     let folder = folder();
     with_own_mounts(|| {
         assert!(os::mount("tmpfs", Path::new("tmpfs"), folder.path(), 0, "size=256m,mode=755"));
-        let [lower, upper, work, merged] =
-            ["lower", "upper", "work", "merged"].map(|name| folder.path().join(name));
-        for layer in [&lower, &upper, &work, &merged] {
-            std::fs::create_dir(layer).unwrap();
-        }
-        let options = format!(
-            "lowerdir={},upperdir={},workdir={}",
-            lower.display(),
-            upper.display(),
-            work.display()
-        );
-        if !os::mount("overlay", Path::new("overlay"), &merged, 0, &options) {
-            eprintln!("skipped: overlayfs cannot be mounted here");
+        let merged = folder.path().join("merged");
+        if !mount_overlay(folder.path(), folder.path(), &merged) {
             return;
         }
-        let path = merged.join("store");
-        let mut child = Traced::start(|| {
-            let store = unsynced().max_slots(100).max_size(32 << 20).open(&path).unwrap();
-            store.value::<u64>("value").unwrap().store(5).unwrap();
-            mark();
-            store.sync().unwrap();
-            mark();
-            os::exit_at_once(0);
-        });
-        let calls: Vec<i64> =
-            std::iter::from_fn(|| child.next_call()).map(|call| call.number).collect();
-        assert_eq!(child.end(), 0);
+        let options = unsynced().max_slots(100).max_size(32 << 20).clone();
+        let calls = common::trace::calls_of_a_sync(&options, &merged.join("store"), || {});
         assert!(calls.contains(&libc::SYS_fdatasync), "{calls:?}");
     });
 }

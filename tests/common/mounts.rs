@@ -19,33 +19,62 @@ pub fn with_own_mounts(f: impl FnOnce()) {
     .join();
 }
 
-/// Makes a file system of this kind in a file of the folder, to be mounted with [`mount`];
-/// false where that cannot be.
-pub fn make(kind: &str, folder: &Path) -> Option<PathBuf> {
-    let image = folder.join(kind);
-    File::create(&image).unwrap().set_len(400 << 20).unwrap();
-    let made = Command::new(format!("mkfs.{kind}")).arg("-q").arg(&image).output();
-    if !made.is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: no mkfs.{kind}");
-        return None;
-    }
-    Some(image)
+/// A file system in a file, mounted where nobody else sees it.
+pub struct Disk {
+    /// A folder that is not on it.
+    pub beside: PathBuf,
+    pub image: PathBuf,
+    /// Where it is mounted.
+    pub at: PathBuf,
 }
 
-/// Mounts what was made.
-pub fn mount(image: &Path, at: &Path) -> bool {
-    let mounted = Command::new("mount").args(["-o", "loop"]).args([image, at]).output();
-    let mounted = mounted.is_ok_and(|output| output.status.success());
-    if !mounted {
-        eprintln!("skipped: {} cannot be mounted", image.display());
-    }
-    mounted
+/// Runs `f` in a process of its own, beside a file system of this kind; says so where that cannot
+/// be.
+pub fn on(kind: &str, f: impl FnOnce(&Disk)) {
+    let folder = super::folder();
+    with_own_mounts(|| {
+        if let Some(disk) = Disk::make(kind, &[], folder.path()) {
+            f(&disk);
+        }
+    });
 }
 
-/// Mounts an overlay, whose upper layer is in `layers`.
+impl Disk {
+    /// Makes it in this folder, and mounts it. `options` are those of its mkfs.
+    pub fn make(kind: &str, options: &[&str], beside: &Path) -> Option<Disk> {
+        let [image, at] = [kind, "at"].map(|name| beside.join(name));
+        File::create(&image).unwrap().set_len(400 << 20).unwrap();
+        let mkfs =
+            Command::new(format!("mkfs.{kind}")).arg("-q").args(options).arg(&image).output();
+        if !mkfs.is_ok_and(|output| output.status.success()) {
+            eprintln!("skipped: no mkfs.{kind}");
+            return None;
+        }
+        std::fs::create_dir_all(&at).unwrap();
+        let disk = Disk { beside: beside.to_owned(), image, at };
+        disk.mount().then_some(disk)
+    }
+
+    fn mount(&self) -> bool {
+        let mounted =
+            Command::new("mount").args(["-o", "loop"]).args([&self.image, &self.at]).output();
+        let mounted = mounted.is_ok_and(|output| output.status.success());
+        if !mounted {
+            eprintln!("skipped: {} cannot be mounted", self.image.display());
+        }
+        mounted
+    }
+
+    pub fn mount_anew(&self) {
+        assert!(os::unmount(&self.at) && self.mount());
+    }
+}
+
+/// Mounts an overlay of the folder `lower` in that of `lower`, and of `upper` in that of `layers`;
+/// says so where that cannot be.
 pub fn mount_overlay(lower: &Path, layers: &Path, at: &Path) -> bool {
     let (lower, [upper, work]) = (lower.join("lower"), ["upper", "work"].map(|n| layers.join(n)));
-    for folder in [&lower, &upper, &work] {
+    for folder in [&lower, &upper, &work, &at.to_owned()] {
         std::fs::create_dir_all(folder).unwrap();
     }
     let options = format!(

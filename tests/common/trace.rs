@@ -6,7 +6,10 @@
 #![allow(unsafe_code)]
 
 use std::io;
+use std::path::Path;
 use std::ptr::null_mut;
+
+use slotfile::OpenOptions;
 
 use super::os;
 
@@ -17,6 +20,22 @@ const NOT_PERMITTED: i32 = 77;
 pub fn mark() {
     // SAFETY: raise touches no memory; whoever traces this process sees the signal first.
     unsafe { libc::raise(libc::SIGSTOP) };
+}
+
+/// The numbers of the system calls of a store's first sync, which comes after `before`.
+pub fn calls_of_a_sync(options: &OpenOptions, path: &Path, before: impl FnOnce()) -> Vec<i64> {
+    let mut child = Traced::start(|| {
+        let store = options.open(path).unwrap();
+        store.value::<u64>("value").unwrap().store(5).unwrap();
+        before();
+        mark();
+        store.sync().unwrap();
+        mark();
+        os::exit_at_once(0);
+    });
+    let calls = std::iter::from_fn(|| child.next_call()).map(|call| call.number).collect();
+    assert_eq!(child.end(), 0);
+    calls
 }
 
 /// Whether a process may trace its children here; says so if not.

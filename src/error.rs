@@ -8,9 +8,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::dtype::{Shape, SlotType};
-use crate::location::Detached;
-use crate::process::{Opener, ProcessState};
+use crate::os::location::Detached;
+use crate::os::process::{Opener, ProcessState};
+use crate::types::dtype::{Shape, SlotType};
 
 /// What every fallible call of this crate returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

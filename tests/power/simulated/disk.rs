@@ -11,9 +11,9 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::disk::{self, Range};
-use crate::layout::{GRANULE, PAGE, RUN, Regions};
-use crate::sys;
+use crate::format::layout::{GRANULE, PAGE, RUN, Regions};
+use crate::os::disk::{self, Range};
+use crate::os::sys;
 
 type Page = Box<[u8; PAGE as usize]>;
 

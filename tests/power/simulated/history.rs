@@ -2,8 +2,8 @@
 
 use super::disk::Stop;
 use super::machine::{Ended, Machine, NAMES, State};
+use crate::durability::recovery::Recovery;
 use crate::error::Error;
-use crate::recovery::Recovery;
 
 /// What happened, to see that a run was worth something.
 #[derive(Clone, Copy, Debug, Default)]

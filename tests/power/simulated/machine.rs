@@ -9,17 +9,17 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::disk::{Disk, Stop};
-use crate::attach::Attachment;
-use crate::directory;
+use crate::attachment::attach::Attachment;
+use crate::directory::directory;
+use crate::durability::recovery::{Recovery, recover};
 use crate::error::{Error, Result};
-use crate::layout::{HEADER_LEN, Header};
-use crate::map::Map;
-use crate::open::{Creation, fill};
-use crate::recovery::{Recovery, recover};
-use crate::session::Session;
-use crate::store::{Settings, Store};
-use crate::store_file::StoreFile;
-use crate::sys;
+use crate::format::layout::{HEADER_LEN, Header};
+use crate::mapping::map::Map;
+use crate::os::store_file::StoreFile;
+use crate::os::sys;
+use crate::store::open::{Creation, fill};
+use crate::store::session::Session;
+use crate::store::store::{Settings, Store};
 
 /// What people see: each slot that is not removed, and the numbers it carries.
 pub(crate) type State = BTreeMap<String, Vec<u64>>;
@@ -94,7 +94,7 @@ impl Machine {
         let disk = Arc::clone(&self.disk);
         let header = self.header;
         let opened = stoppable(move || {
-            let number = crate::disk::Disk::file(&*disk).as_raw_fd();
+            let number = crate::os::disk::Disk::file(&*disk).as_raw_fd();
             let path = PathBuf::from(format!("/proc/self/fd/{number}"));
             let file =
                 StoreFile::open(true, None, || File::options().read(true).write(true).open(&path));

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use super::disk::Stop;
 use super::machine::{Ended, Machine, State, len};
-use crate::checkpoint::{Choice, Place};
-use crate::directory;
-use crate::disk::Range;
+use crate::directory::directory;
+use crate::durability::recovery::Recovery;
 use crate::error::Error;
-use crate::layout::{Descriptor, PAGE, live};
+use crate::format::checkpoint::{Choice, Place};
+use crate::format::layout::{Descriptor, PAGE, live};
+use crate::os::disk::Range;
 use crate::protocol::Memory;
-use crate::recovery::Recovery;
 
 type Checked = Result<(), String>;
 

@@ -1,0 +1,347 @@
+//! A thread's entry of the process table, and the slots it has locked through it.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Weak;
+use std::sync::atomic::Ordering;
+
+use super::Attachment;
+use crate::error::{Error, Result};
+use crate::format::layout::{TABLE_ENTRIES, live};
+use crate::mapping::map::Region;
+use crate::os::fork;
+use crate::os::sys;
+use crate::protocol::{Memory, Owner, Peers, Word};
+
+/// The last eighth of the table is lent: a thread keeps such an entry only for as long as it has
+/// a lock. So threads that are idle leave that much to those that are not, in all processes.
+pub(super) const FIRST_LENT: u16 = TABLE_ENTRIES / 8 * 7;
+
+/// A thread's entry of one store's process table, and what it holds through it.
+#[derive(Debug)]
+pub(super) struct Lease {
+    attachment: Weak<Attachment>,
+    id: u64,
+    /// Of the process that claimed it: the child of a fork has none of its parent's.
+    generation: u64,
+    owner: Owner,
+    locks: Vec<KeptLock>,
+    /// The thread is inside of a transaction.
+    in_transaction: bool,
+    /// To be given back as soon as the thread has no lock.
+    lent: bool,
+}
+
+/// A slot that this thread has locked beyond one call: under which it goes on with the slot.
+#[derive(Debug)]
+struct KeptLock {
+    slot: u64,
+    /// Its guard, if there is one.
+    guard: Option<Number>,
+    /// How many times it was taken without a guard.
+    depth: usize,
+    /// The update or transaction under it: a second one would wait for itself.
+    update: Option<Number>,
+}
+
+/// Tells a guard, or an update under one, from all others that this thread has ever had: also
+/// from those of the same slot, and from those of which a fork made copies.
+pub(crate) type Number = u64;
+
+impl Lease {
+    fn kept(&mut self, slot: u64) -> Option<&mut KeptLock> {
+        self.locks.iter_mut().find(|lock| lock.slot == slot)
+    }
+
+    fn update_of(&mut self, slot: u64, update: Number) -> Option<&mut KeptLock> {
+        self.kept(slot).filter(|lock| lock.update == Some(update))
+    }
+}
+
+impl KeptLock {
+    fn times(&self) -> usize {
+        self.depth + usize::from(self.guard.is_some())
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        LAST.set(None);
+        if self.generation != fork::generation() {
+            return;
+        }
+        if let Some(attachment) = self.attachment.upgrade() {
+            // A lock that was leaked, or is kept until later, or is held by the closure from
+            // which the process exits, still names the entry: its next holder settles it.
+            let word = if is_without_locks() { Word::Free } else { Word::Idle };
+            attachment.one_at_a_time(|| {
+                attachment.give_back(attachment.process(), self.owner - 1, word);
+            });
+        }
+    }
+}
+
+thread_local! {
+    static LEASES: RefCell<Vec<Lease>> = const { RefCell::new(Vec::new()) };
+    /// Of the lease that was asked for last: the attachment's id, the generation, the owner.
+    /// Nearly always it is the one that is asked for next.
+    static LAST: Cell<Option<(u64, u64, Owner)>> = const { Cell::new(None) };
+    /// How many locks it has taken, in all stores, and not let go of; `NONE_LENT` more while it
+    /// has no lent entry, so that one look tells when such a one is to be given back.
+    static HELD: Cell<usize> = const { Cell::new(NONE_LENT) };
+    /// How many numbers it has given out.
+    static NUMBERS: Cell<Number> = const { Cell::new(0) };
+}
+
+const NONE_LENT: usize = 1 << 31;
+
+/// The thread has taken a lock.
+#[inline]
+pub(super) fn has_locked() {
+    HELD.set(HELD.get().wrapping_add(1));
+}
+
+/// The thread has let go of a lock.
+#[inline]
+pub(super) fn has_unlocked() {
+    let held = HELD.get().wrapping_sub(1);
+    HELD.set(held);
+    if held == 0 {
+        end_loans();
+    }
+}
+
+fn is_without_locks() -> bool {
+    HELD.get().is_multiple_of(NONE_LENT)
+}
+
+/// The thread has not got the lock for which it has asked for its entry, or needs it no more.
+pub(super) fn has_given_up() {
+    if HELD.get() == 0 {
+        end_loans();
+    }
+}
+
+/// Gives the lent entries of this thread back, which has no lock.
+#[cold]
+fn end_loans() {
+    let ended = LEASES.try_with(|leases| {
+        let mut leases = leases.try_borrow_mut().ok()?;
+        let kept = leases.extract_if(.., |l| l.lent && !l.in_transaction && l.locks.is_empty());
+        let ended: Vec<Lease> = kept.collect();
+        if !leases.iter().any(|lease| lease.lent) {
+            HELD.set(HELD.get() + NONE_LENT);
+        }
+        Some(ended)
+    });
+    // Not while they are borrowed: giving back may end the store.
+    drop(ended);
+}
+
+fn next_number() -> Number {
+    NUMBERS.set(NUMBERS.get() + 1);
+    NUMBERS.get()
+}
+
+/// Whether none of the store's locks was handed over in this turn. Now one is.
+pub(super) fn is_turn_over(live: &Region) -> bool {
+    let now = sys::since_boot() >> 20; // in turns of 1.05 ms
+    // Relaxed: if two come at once, two locks are handed over.
+    let is_over = live.load(live::TURN, Ordering::Relaxed) != now;
+    if is_over {
+        live.store(live::TURN, now, Ordering::Relaxed);
+    }
+    is_over
+}
+
+/// The owner number that the calling thread has in this store, if it has an entry.
+#[inline]
+pub(super) fn owner(attachment: &Attachment) -> Option<Owner> {
+    match LAST.get() {
+        Some((id, generation, owner))
+            if id == attachment.id && generation == fork::generation() =>
+        {
+            Some(owner)
+        }
+        _ => other_owner(attachment),
+    }
+}
+
+#[cold]
+fn other_owner(attachment: &Attachment) -> Option<Owner> {
+    existing_lease(attachment, remember)
+}
+
+/// The same; claims an entry if the thread has none yet.
+#[inline]
+pub(super) fn owner_or_claim(attachment: &Attachment) -> Result<Owner> {
+    match owner(attachment) {
+        Some(owner) => Ok(owner),
+        None => claim(attachment),
+    }
+}
+
+#[cold]
+fn claim(attachment: &Attachment) -> Result<Owner> {
+    with_lease(attachment, |lease| Ok(remember(lease)))
+}
+
+fn remember(lease: &mut Lease) -> Owner {
+    LAST.set(Some((lease.id, lease.generation, lease.owner)));
+    lease.owner
+}
+
+/// Whether the lease is this thread's own of this store.
+fn is_of(lease: &Lease, attachment: &Attachment) -> bool {
+    lease.id == attachment.id && lease.generation == fork::generation()
+}
+
+/// Runs `f` on the calling thread's lease, if it has one.
+fn existing_lease<R>(attachment: &Attachment, f: impl FnOnce(&mut Lease) -> R) -> Option<R> {
+    LEASES
+        .try_with(|leases| leases.borrow_mut().iter_mut().find(|l| is_of(l, attachment)).map(f))
+        .ok()?
+}
+
+/// Runs `f` on the calling thread's lease; claims an entry if it has none yet.
+fn with_lease<R>(attachment: &Attachment, f: impl FnOnce(&mut Lease) -> Result<R>) -> Result<R> {
+    let result = LEASES.try_with(|leases| {
+        let mut leases = leases.borrow_mut();
+        if let Some(lease) = leases.iter_mut().find(|l| is_of(l, attachment)) {
+            return f(lease);
+        }
+        // Those of stores that were closed, and of the process that this was forked from.
+        leases.retain(|l| l.attachment.strong_count() > 0 && l.generation == fork::generation());
+        let owner = attachment.claim()?;
+        let lent = owner > FIRST_LENT;
+        if lent {
+            HELD.set(HELD.get() % NONE_LENT);
+        }
+        leases.push(Lease {
+            attachment: attachment.this.clone(),
+            id: attachment.id,
+            generation: fork::generation(),
+            owner,
+            locks: Vec::new(),
+            in_transaction: false,
+            lent,
+        });
+        f(leases.last_mut().expect("just pushed"))
+    });
+    result.unwrap_or_else(|_| {
+        Err(Error::Invalid {
+            path: attachment.path.clone(),
+            slot: None,
+            what: "this thread is ending: take locks before its thread-locals are dropped".into(),
+        })
+    })
+}
+
+/// Whether this thread ends, and can have no entry any more.
+pub(crate) fn thread_is_ending() -> bool {
+    LEASES.try_with(|_| ()).is_err()
+}
+
+impl Attachment {
+    /// Notes that this thread has locked the slot, and will have a guard of it: its number.
+    pub(crate) fn add_guard(&self, slot: u64) -> Number {
+        let number = next_number();
+        self.keep(KeptLock { slot, guard: Some(number), depth: 0, update: None });
+        number
+    }
+
+    /// The guard is gone. `None`: it was lost before. Else how many times the thread has the
+    /// lock still; at 0, it is to be let go of.
+    pub(crate) fn remove_guard(&self, slot: u64, guard: Number) -> Option<usize> {
+        self.give_up(slot, |lock| lock.guard == Some(guard), |lock| lock.guard = None)
+    }
+
+    /// Notes that this thread has locked the slot, without a guard.
+    pub(crate) fn enter(&self, slot: u64) {
+        self.keep(KeptLock { slot, guard: None, depth: 1, update: None });
+    }
+
+    /// Notes that this thread takes a lock that it has once more; false if it has it not.
+    pub(crate) fn reenter(&self, slot: u64) -> bool {
+        existing_lease(self, |lease| lease.kept(slot).map(|lock| lock.depth += 1).is_some())
+            .unwrap_or(false)
+    }
+
+    /// Notes that this thread lets go of the lock once, and returns how many times it has it
+    /// still: at 0, it is to be let go of. `None`: it had it not, or through a guard alone.
+    pub(crate) fn leave(&self, slot: u64) -> Option<usize> {
+        self.give_up(slot, |lock| lock.depth > 0, |lock| lock.depth -= 1)
+    }
+
+    /// How many times this thread has taken the slot's lock.
+    pub(crate) fn lock_depth(&self, slot: u64) -> usize {
+        existing_lease(self, |lease| lease.kept(slot).map_or(0, |lock| lock.times())).unwrap_or(0)
+    }
+
+    fn keep(&self, lock: KeptLock) {
+        existing_lease(self, |lease| match lease.kept(lock.slot) {
+            // It was taken away from this thread, which has just taken it anew.
+            Some(lost) => *lost = lock,
+            None => {
+                lease.locks.push(lock);
+                // Relaxed, here and below: it is asked for when nobody else has the store.
+                self.kept_locks.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+
+    fn give_up(
+        &self,
+        slot: u64,
+        has: impl FnOnce(&KeptLock) -> bool,
+        give_up: impl FnOnce(&mut KeptLock),
+    ) -> Option<usize> {
+        existing_lease(self, |lease| {
+            let lock = lease.kept(slot).filter(|lock| has(lock))?;
+            give_up(lock);
+            let left = lock.times();
+            if left == 0 {
+                lease.locks.retain(|lock| lock.slot != slot);
+                self.kept_locks.fetch_sub(1, Ordering::Relaxed);
+            }
+            Some(left)
+        })?
+    }
+
+    /// Whether this thread has locked the slot beyond one call, and is not inside an update
+    /// of it.
+    pub(crate) fn is_guarded(&self, slot: u64) -> bool {
+        existing_lease(self, |lease| lease.kept(slot).is_some_and(|lock| lock.update.is_none()))
+            .unwrap_or(false)
+    }
+
+    /// Begins an update under the lock that this thread has; `None` if it has it not, or is
+    /// inside an update of it.
+    pub(crate) fn begin_under_guard(&self, slot: u64) -> Option<Number> {
+        existing_lease(self, |lease| {
+            let lock = lease.kept(slot).filter(|lock| lock.update.is_none())?;
+            lock.update = Some(next_number());
+            lock.update
+        })?
+    }
+
+    /// Whether this update still has the lock under which it was begun.
+    pub(crate) fn is_under_guard(&self, slot: u64, update: Number) -> bool {
+        existing_lease(self, |lease| lease.update_of(slot, update).is_some()).unwrap_or(false)
+    }
+
+    /// The update under a lock that this thread has is over.
+    pub(crate) fn end_under_guard(&self, slot: u64, update: Number) {
+        existing_lease(self, |lease| lease.update_of(slot, update).map(|lock| lock.update = None));
+    }
+
+    /// Notes that this thread begins a transaction; false if it is inside of one.
+    pub(crate) fn begin_transaction(&self) -> Result<bool> {
+        with_lease(self, |lease| Ok(!std::mem::replace(&mut lease.in_transaction, true)))
+    }
+
+    /// The transaction is over, and no slot is locked by it.
+    pub(crate) fn end_transaction(&self) {
+        existing_lease(self, |lease| lease.in_transaction = false);
+        has_given_up();
+    }
+}

@@ -1,0 +1,609 @@
+//! What this process has of an open store: the mapping, its entries of the process
+//! table, and who else is alive.
+//!
+//! Each thread that takes locks has an entry of the table for as long as it lives,
+//! and the process a write lock on that entry's own byte of the file. The kernel
+//! drops it when the process dies, whatever killed it, across PID namespaces. Every
+//! attached process, readers too, has a read lock on one common byte.
+
+mod entries;
+mod lease;
+mod notes;
+mod signature;
+
+pub(crate) use lease::thread_is_ending;
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
+
+use self::entries::Entries;
+use self::signature::{ASK_EVERY, is_time};
+use crate::attachment::descriptor_cache::Known;
+use crate::attachment::survey::Survey;
+use crate::error::{Error, Result};
+use crate::format::layout::{
+    COMMON_BYTE, Header, LINE, TABLE_ENTRIES, TABLE_ENTRY_LEN, claim_byte, entry_byte, live,
+};
+use crate::mapping::map::{Map, Region, Unmapped};
+use crate::os::disk::Disk;
+use crate::os::fork::{self, PerProcess};
+use crate::os::process::Identity;
+use crate::os::sys::{self, ByteLock};
+use crate::protocol::{self, Memory, Owner, Peers, Word};
+
+pub(crate) use lease::Number;
+
+/// How often, at most, to look through a full table.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// An open store, shared by all its handles in this process.
+#[derive(Debug)]
+pub(crate) struct Attachment {
+    this: Weak<Attachment>,
+    /// Tells this attachment from all others of this process, past ones too.
+    id: u64,
+    pub(crate) path: PathBuf,
+    pub(crate) header: Header,
+    pub(crate) writable: bool,
+    /// The store may be written, and nobody has to be told of a sync that failed.
+    takes_writes: AtomicBool,
+    pub(crate) map: Arc<Map>,
+    /// The words of the live header.
+    pub(crate) live: Region,
+    table: Region,
+    pub(crate) index: Region,
+    pub(crate) directory: Region,
+    pub(crate) known: Known,
+    survey: PerProcess<Mutex<Survey>>,
+    process: PerProcess<Process>,
+    /// Settles what a dead owner left, on every slot and every lock of the store.
+    settle_all: fn(&Attachment, Owner) -> Result<()>,
+    /// Locks that threads of this process have beyond one call; leaked ones, too.
+    kept_locks: AtomicUsize,
+    /// The store for which this one is being made.
+    original: OnceLock<Arc<Attachment>>,
+    /// Another disk than the file's own.
+    #[cfg(test)]
+    pub(crate) simulated: OnceLock<Arc<dyn Disk>>,
+}
+
+/// What belongs to this process alone, not to the children of its forks.
+#[derive(Debug)]
+struct Process {
+    /// Byte locks are per process: two threads that probe the same byte would unlock
+    /// each other's.
+    one_at_a_time: Mutex<()>,
+    entries: Entries,
+    /// The last error of a byte lock other than that somebody else has it; 0: none.
+    lock_error: AtomicI32,
+    /// Whether it has the open lock.
+    opening: AtomicBool,
+    /// Whether it has the sync lock.
+    syncing: AtomicBool,
+    /// The last sync in the background that failed, until somebody has been told.
+    failed_sync: Mutex<Option<Error>>,
+    /// Whether a lock of it was handed on to a program that it has started.
+    handed_on: AtomicBool,
+    /// When it last looked through the whole table, in nanoseconds since the boot.
+    looked_through: AtomicU64,
+    /// When it last asked whether somebody is dying, for every 64th entry.
+    asked_who_dies: [AtomicU64; 64],
+    /// Whether a burial has an entry's claim byte, instead of its own.
+    shares_claim: AtomicBool,
+    identity: OnceLock<Identity>,
+}
+
+/// What may be had of an entry of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Vacancy {
+    /// No process has it.
+    Free,
+    /// A dead process may have left something.
+    LeftBehind,
+}
+
+impl Process {
+    fn new() -> Process {
+        Process {
+            one_at_a_time: Mutex::new(()),
+            entries: Entries::new(),
+            lock_error: AtomicI32::new(0),
+            opening: AtomicBool::new(false),
+            syncing: AtomicBool::new(false),
+            failed_sync: Mutex::new(None),
+            handed_on: AtomicBool::new(false),
+            looked_through: AtomicU64::new(0),
+            asked_who_dies: [const { AtomicU64::new(0) }; 64],
+            shares_claim: AtomicBool::new(false),
+            identity: OnceLock::new(),
+        }
+    }
+
+    /// Whether it is time to ask each entry of a full table for its holder: a call for each.
+    fn may_look_through(&self) -> bool {
+        is_time(&self.looked_through, LOOK_EVERY)
+    }
+
+    /// Whether it is time to ask if who has this entry is dying.
+    fn may_ask_who_dies(&self, entry: u16) -> bool {
+        is_time(&self.asked_who_dies[usize::from(entry % 64)], ASK_EVERY)
+    }
+}
+
+impl Attachment {
+    /// The store of this mapped file, whose header has been checked. Nobody else knows
+    /// of it until [`Attachment::announce`].
+    pub(crate) fn new(
+        path: PathBuf,
+        mut map: Map,
+        header: Header,
+        writable: bool,
+        settle_all: fn(&Attachment, Owner) -> Result<()>,
+    ) -> Result<Arc<Attachment>> {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+        let bell = header.regions.live_header + 8 * live::BELL as u64;
+        map.set_bell(Some(bell).filter(|_| header.minor >= 1));
+        let map = Arc::new(map);
+        let r = &header.regions;
+        let region =
+            |offset, len| map.region(offset, len).map_err(|e| unmapped(&path, e, offset + len));
+        let live = region(r.live_header, 8 * live::WORDS as u64)?;
+        let table = region(r.table, r.table_entries * TABLE_ENTRY_LEN)?;
+        let index = region(r.index, 8 * r.index_entries)?;
+        let directory = region(r.directory, r.directory_lines * LINE as u64)?;
+        Ok(Arc::new_cyclic(|this| Attachment {
+            this: this.clone(),
+            // Relaxed: a number is all it is.
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            path,
+            header,
+            writable,
+            takes_writes: AtomicBool::new(writable),
+            live,
+            table,
+            index,
+            directory,
+            known: Known::new(header.regions.directory_lines, header.max_slots),
+            survey: PerProcess::new(Mutex::new(Survey::new(&header.regions))),
+            map,
+            process: PerProcess::new(Process::new()),
+            settle_all,
+            kept_locks: AtomicUsize::new(0),
+            original: OnceLock::new(),
+            #[cfg(test)]
+            simulated: OnceLock::new(),
+        }))
+    }
+
+    /// Whether any process, this one's other attachments aside, has this file attached.
+    pub(crate) fn is_attached_elsewhere(map: &Map) -> std::io::Result<bool> {
+        sys::byte_is_locked(map.file().own().as_fd(), COMMON_BYTE)
+    }
+
+    /// Whether it can be told if others have this file attached. A program that has closed
+    /// the store's descriptor is in its own way: the old description is attached still.
+    pub(crate) fn tells_if_alone(&self) -> bool {
+        self.map.file().own();
+        self.map.file().times_lost() == 0
+    }
+
+    /// Runs `f` under the open lock, if that is free and nobody else is attached.
+    pub(crate) fn if_alone(&self, f: impl FnOnce() -> Result<()>) -> Result<()> {
+        let file = self.map.file().own();
+        if !sys::try_lock_file(file).unwrap_or(false) {
+            return Ok(()); // somebody is opening it, or leaving
+        }
+        let result = match Self::is_attached_elsewhere(&self.map) {
+            Ok(false) => self.with_progress(f),
+            _ => Ok(()),
+        };
+        sys::unlock_file(file).map_err(|e| Error::io(&self.path, "cannot unlock it", e))?;
+        result
+    }
+
+    /// Runs `f`, which may take long, and is run under the open lock: those who wait for
+    /// that are shown its progress.
+    pub(crate) fn with_progress<R>(&self, f: impl FnOnce() -> R) -> R {
+        // Relaxed, here and below: it is asked for by this same thread.
+        self.process().opening.store(true, Ordering::Relaxed);
+        let result = f();
+        self.process().opening.store(false, Ordering::Relaxed);
+        result
+    }
+
+    /// Shows this one's progress as that of the store from which it is being made.
+    pub(crate) fn set_original(&self, original: &Attachment) {
+        if let Some(original) = original.this.upgrade() {
+            let _ = self.original.set(original);
+        }
+    }
+
+    /// A step of what may take long is done. Only the holder of the open lock counts: a
+    /// stranger who has it must not seem to get on by what others do.
+    pub(crate) fn note_progress(&self) {
+        if let Some(original) = self.original.get() {
+            return original.note_progress();
+        }
+        // Relaxed: nothing but its change means anything. There is one holder.
+        let count = |word: usize| {
+            let steps = self.live.load(word, Ordering::Relaxed);
+            self.live.store(word, steps.wrapping_add(1), Ordering::Relaxed);
+        };
+        if self.writable && self.process().opening.load(Ordering::Relaxed) {
+            count(live::PROGRESS);
+        }
+        if self.header.minor >= 1 && self.process().syncing.load(Ordering::Relaxed) {
+            count(live::SYNC_PROGRESS);
+        }
+    }
+
+    /// Notes whether this process has the sync lock, so that its progress is counted.
+    pub(crate) fn set_syncing(&self, syncing: bool) {
+        // Relaxed: it is asked for by this same thread.
+        self.process().syncing.store(syncing, Ordering::Relaxed);
+    }
+
+    /// Says that somebody is there.
+    pub(crate) fn announce(&self) -> Result<()> {
+        let locked = self.map.file().lock_common(COMMON_BYTE).map_err(|e| self.cannot_lock(e))?;
+        if !locked {
+            let what = "a program that is not slotfile has locked its common byte".into();
+            return Err(Error::Unsupported { path: self.path.clone(), what });
+        }
+        Ok(())
+    }
+
+    /// Where its checkpoint is.
+    pub(crate) fn disk(&self) -> &dyn Disk {
+        #[cfg(test)]
+        if let Some(disk) = self.simulated.get() {
+            return &**disk;
+        }
+        &*self.map
+    }
+
+    /// A part of the file.
+    pub(crate) fn region(&self, offset: u64, len: u64) -> Result<Region> {
+        self.map.region(offset, len).map_err(|e| self.unmapped(e, offset + len))
+    }
+
+    /// The error that it is to the user that a part of the file cannot be had.
+    #[cold]
+    pub(crate) fn unmapped(&self, why: Unmapped, need: u64) -> Error {
+        unmapped(&self.path, why, need)
+    }
+
+    /// An error unless the store may be written.
+    #[inline]
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        if self.writable { Ok(()) } else { Err(self.is_read_only()) }
+    }
+
+    #[cold]
+    fn is_read_only(&self) -> Error {
+        Error::ReadOnly { path: self.path.clone() }
+    }
+
+    /// What this process has seen of all descriptors.
+    pub(crate) fn survey(&self) -> MutexGuard<'_, Survey> {
+        let survey = self.survey.get(|_| Mutex::new(Survey::new(&self.header.regions)));
+        survey.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn process(&self) -> &Process {
+        self.process.get(|_| Process::new())
+    }
+
+    fn word_of(entry: u16) -> usize {
+        usize::from(entry) * TABLE_ENTRY_LEN as usize / 8
+    }
+
+    /// Takes an entry that nobody has; where there are few, or none, one that a dead process
+    /// has left.
+    fn claim(&self) -> Result<Owner> {
+        self.check_writable()?;
+        let process = self.process();
+        self.one_at_a_time(|| {
+            process.lock_error.store(0, Ordering::Relaxed);
+            let all = 0..TABLE_ENTRIES;
+            let spare = process.entries.spare();
+            let free = |e: &u16| self.is(process, *e, Vacancy::Free);
+            let kept = (0..lease::FIRST_LENT).filter(free);
+            if let Some(owner) = self.claim_one_of(process, spare.chain(kept))? {
+                return Ok(owner);
+            }
+            // Few are left, which are only lent: some that the dead have left would be better.
+            let some =
+                std::iter::repeat_with(|| (sys::random() % u64::from(lease::FIRST_LENT)) as u16);
+            let left_behind = |e: &u16| self.is(process, *e, Vacancy::LeftBehind);
+            let some = some.take(2).filter(left_behind);
+            let lent = (lease::FIRST_LENT..TABLE_ENTRIES).filter(free);
+            if let Some(owner) = self.claim_one_of(process, some.chain(lent))? {
+                return Ok(owner);
+            }
+            if process.may_look_through()
+                && let Some(owner) = self.claim_one_of(process, all.filter(left_behind))?
+            {
+                return Ok(owner);
+            }
+            Err(Error::TooManyProcesses {
+                path: self.path.clone(),
+                size: usize::from(TABLE_ENTRIES),
+            })
+        })
+    }
+
+    fn claim_one_of(
+        &self,
+        process: &Process,
+        entries: impl Iterator<Item = u16>,
+    ) -> Result<Option<Owner>> {
+        let mut failed = None;
+        for entry in entries {
+            let settle_all = || match (self.settle_all)(self, entry + 1) {
+                Ok(()) => true,
+                Err(error) => {
+                    failed = Some(error);
+                    false
+                }
+            };
+            if protocol::claim(self, entry + 1, settle_all) {
+                process.entries.take(entry);
+                return Ok(Some(entry + 1));
+            }
+            // Where no lock can be set at all, that is what to say.
+            let lock_error = process.lock_error.load(Ordering::Relaxed);
+            if lock_error != 0 {
+                return Err(self.cannot_lock(std::io::Error::from_raw_os_error(lock_error)));
+            }
+        }
+        failed.map_or(Ok(None), Err)
+    }
+
+    fn is(&self, process: &Process, entry: u16, vacancy: Vacancy) -> bool {
+        self.vacancy(process, entry) == Some(vacancy)
+    }
+
+    /// In which way this process could have the entry, if it can.
+    fn vacancy(&self, process: &Process, entry: u16) -> Option<Vacancy> {
+        // Relaxed: a hint; `protocol::claim` looks again with the byte locked.
+        let word = self.table.load(Self::word_of(entry), Ordering::Relaxed);
+        match () {
+            () if process.entries.owns(entry) => None,
+            () if word == Word::Free as u64 => Some(Vacancy::Free),
+            () => Some(Vacancy::LeftBehind),
+        }
+    }
+
+    /// Gives an entry back. `word` is FREE if no slot names it, else IDLE: then its next
+    /// holder settles them.
+    fn give_back(&self, process: &Process, entry: u16, word: Word) {
+        // Release: who sees FREE sees every slot as its last holder left it.
+        self.set_word(entry + 1, word, Ordering::Release);
+        self.lock_file(process);
+        if process.entries.give_back(entry) {
+            self.lock_entry(entry + 1, ByteLock::None);
+        } else if word != Word::Free && (self.settle_all)(self, entry + 1).is_ok() {
+            // Nobody else can: its byte stays locked.
+            self.set_word(entry + 1, Word::Free, Ordering::Release);
+        }
+    }
+
+    /// The file to set locks through, which may be another one than before.
+    fn lock_file(&self, process: &Process) -> &File {
+        let file = self.map.file();
+        let own = file.own();
+        process.entries.note_lost(file.times_lost());
+        own
+    }
+
+    fn is_alive(&self, process: &Process, entry: u16) -> bool {
+        let file = self.map.file().own();
+        process.entries.owns(entry)
+            || sys::byte_is_locked(file.as_fd(), entry_byte(entry)).unwrap_or(true)
+    }
+
+    /// Sets every word of the table that nobody stands behind to FREE, after `settle` has
+    /// settled all slots, if there is one. Nobody else is attached.
+    pub(crate) fn reset_table(&self, settle: impl FnOnce() -> Result<()>) -> Result<()> {
+        // Relaxed: the open lock, which is held, orders it.
+        let words = self.table.words().iter().step_by(TABLE_ENTRY_LEN as usize / 8);
+        let used = words.map(|word| word.load(Ordering::Relaxed) != Word::Free as u64);
+        let left: Vec<u16> = (0..TABLE_ENTRIES)
+            .zip(used)
+            .filter(|(entry, used)| *used && !self.is_alive(self.process(), *entry))
+            .map(|(entry, _)| entry)
+            .collect();
+        if !left.is_empty() {
+            settle()?;
+        }
+        for entry in left {
+            self.set_word(entry + 1, Word::Free, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Whether nobody stands behind this owner.
+    pub(crate) fn is_free(&self, owner: Owner) -> bool {
+        let word = self.table.load(Self::word_of(owner - 1), Ordering::Acquire);
+        word == Word::Free as u64
+    }
+
+    /// Transaction words that are none, with their entries.
+    pub(crate) fn strange_words(&self) -> Vec<(u16, u64)> {
+        let words = self.table.words().iter().step_by(TABLE_ENTRY_LEN as usize / 8);
+        (0..TABLE_ENTRIES)
+            .zip(words.map(|word| word.load(Ordering::Relaxed)))
+            .filter(|(_, word)| *word > Word::Committed as u64)
+            .collect()
+    }
+
+    fn cannot_lock(&self, error: std::io::Error) -> Error {
+        Error::io(&self.path, "cannot lock a byte of the file", error)
+    }
+
+    /// Sets the lock of an entry's byte; false also where that fails, which is noted.
+    fn lock_entry(&self, owner: Owner, kind: ByteLock) -> bool {
+        self.lock_byte(entry_byte(owner - 1), kind)
+    }
+
+    /// The same of its claim byte.
+    fn lock_claim(&self, entry: u16, kind: ByteLock) -> bool {
+        self.lock_byte(claim_byte(entry), kind)
+    }
+
+    fn lock_byte(&self, byte: u64, kind: ByteLock) -> bool {
+        let process = self.process();
+        sys::set_byte_lock(self.lock_file(process).as_fd(), kind, byte).unwrap_or_else(|error| {
+            let error = error.raw_os_error().unwrap_or(libc::EIO);
+            process.lock_error.store(error, Ordering::Relaxed);
+            false
+        })
+    }
+
+    /// A descriptor that the children of this process inherit: while it is open
+    /// anywhere, all locks of this process count as held.
+    pub(crate) fn inheritable(&self) -> Result<OwnedFd> {
+        let cannot = |e| Error::io(&self.path, "cannot copy the file's descriptor", e);
+        let process = self.process();
+        let file = self.one_at_a_time(|| {
+            // For ever: nobody tells when the other one is done.
+            process.handed_on.store(true, Ordering::Relaxed);
+            process.entries.in_use().for_each(|entry| self.sign(entry));
+            self.lock_file(process)
+        });
+        let entry = lease::owner(self).map(|owner| owner - 1);
+        if entry.is_some_and(|entry| process.entries.is_kept(entry)) {
+            let why = "this program has closed the descriptor that has the lock";
+            return Err(cannot(std::io::Error::other(why)));
+        }
+        sys::inheritable(file.as_fd()).map_err(cannot)
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        let process = self.process();
+        let leaked = self.kept_locks.load(Ordering::Relaxed) > 0;
+        for entry in process.entries.in_use().collect::<Vec<_>>() {
+            self.give_back(process, entry, if leaked { Word::Idle } else { Word::Free });
+        }
+        // Explicitly: a child that is between its fork and its exec has a copy of the
+        // descriptor, and would keep the lock.
+        let _ = sys::set_byte_lock(self.map.file().own().as_fd(), ByteLock::None, COMMON_BYTE);
+    }
+}
+
+impl Peers for Attachment {
+    #[inline]
+    fn me(&self) -> Result<Owner> {
+        lease::owner_or_claim(self)
+    }
+
+    fn is_me(&self, owner: Owner) -> bool {
+        lease::owner(self) == Some(owner)
+    }
+
+    fn word(&self, owner: Owner, order: Ordering) -> Word {
+        match entry_of(owner).map(|entry| self.table.load(Self::word_of(entry), order)) {
+            Some(0) => Word::Free,
+            Some(2) => Word::Committed,
+            _ => Word::Idle,
+        }
+    }
+
+    fn set_word(&self, owner: Owner, word: Word, order: Ordering) {
+        self.table.store(Self::word_of(owner - 1), word as u64, order);
+    }
+
+    fn one_at_a_time<R>(&self, f: impl FnOnce() -> R) -> R {
+        // What it guards are byte locks, which a panic does not leave half-done.
+        let _turn = self.process().one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
+        f()
+    }
+
+    fn share(&self, owner: Owner) -> bool {
+        let Some(entry) = entry_of(owner) else { return true };
+        let entries = &self.process().entries;
+        if entries.owns(entry) {
+            return entries.is_spare(entry);
+        }
+        // Where the lock cannot be had for another reason, nobody is taken for dead.
+        self.lock_entry(owner, ByteLock::Read) || self.share_of_the_dying(entry)
+    }
+
+    fn unshare(&self, owner: Owner) {
+        let process = self.process();
+        let Some(entry) = entry_of(owner).filter(|entry| !process.entries.owns(*entry)) else {
+            return;
+        };
+        match process.shares_claim.swap(false, Ordering::Relaxed) {
+            true => _ = self.lock_claim(entry, ByteLock::None),
+            false => _ = self.lock_entry(owner, ByteLock::None),
+        }
+    }
+
+    fn promote(&self, owner: Owner) -> bool {
+        let entry = owner - 1;
+        if self.process().entries.is_spare(entry) {
+            self.sign(entry);
+            return true;
+        }
+        // Who settles what a dying process has read-locks the claim byte, as that one has its
+        // own byte still: until it is done, the entry must not become somebody else's.
+        let promoted =
+            self.lock_claim(entry, ByteLock::Write) && self.lock_entry(owner, ByteLock::Write);
+        if promoted {
+            // Before the word says that somebody has it: nobody reads a dead one's name. And under
+            // the claim byte: who gets that reads whose the entry is now.
+            self.sign(entry);
+        }
+        self.lock_claim(entry, ByteLock::None);
+        promoted
+    }
+
+    #[inline]
+    fn fork_generation(&self) -> u64 {
+        fork::generation()
+    }
+
+    #[inline]
+    fn has_locked(&self) {
+        lease::has_locked();
+    }
+
+    #[inline]
+    fn has_unlocked(&self) {
+        lease::has_unlocked();
+    }
+
+    fn has_given_up(&self) {
+        lease::has_given_up();
+    }
+
+    fn is_turn_over(&self) -> bool {
+        lease::is_turn_over(&self.live)
+    }
+}
+
+/// The entry of an owner. `None`: one that comes from a damaged file, behind which nobody is; also
+/// of a reader without an owner.
+fn entry_of(owner: Owner) -> Option<u16> {
+    owner.checked_sub(1).filter(|entry| *entry < TABLE_ENTRIES)
+}
+
+fn unmapped(path: &Path, why: Unmapped, need: u64) -> Error {
+    let path = path.to_owned();
+    match why {
+        Unmapped::BeyondFile { have } => Error::Truncated { path, have, need },
+        Unmapped::BeyondReservation { reserved } => Error::AddressSpace { path, need, reserved },
+        Unmapped::Unknown(error) => {
+            let error = std::io::Error::from_raw_os_error(error);
+            Error::io(&path, "cannot tell how long the file is", error)
+        }
+    }
+}

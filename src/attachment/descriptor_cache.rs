@@ -1,0 +1,292 @@
+//! The descriptors that this process has read and checked. One that is defined never
+//! changes; so it is done once, however often its slot is opened.
+
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+use once_cell::race::OnceBox;
+
+use crate::attachment::lazy_array::Chunks;
+use crate::attachment::name_cache::{Hash, Names};
+use crate::error::Result;
+use crate::format::layout::{Descriptor, VALUE_LEN};
+use crate::protocol::Form;
+use crate::types::dtype::SlotType;
+
+/// By the first line of each, and by their names.
+#[derive(Debug)]
+pub(crate) struct Known {
+    chunks: Chunks<Chunk>,
+    names: Names,
+}
+
+#[derive(Debug)]
+struct Chunk {
+    /// Where each slot is in the file, in cells, cut to fit: to fetch it while its entry is looked
+    /// at. So close together they stay in the processor's cache, which the entries of many slots
+    /// do not.
+    cells: [AtomicU32; CHUNK],
+    entries: [Entry; CHUNK],
+}
+
+/// Lines of a chunk.
+const CHUNK: usize = 256;
+
+/// Bytes of a cell: a slot starts at a multiple of them.
+const CELL: u64 = 16;
+
+impl Known {
+    /// None yet, of a directory of so many lines for so many slots.
+    pub(crate) fn new(lines: u64, slots: u64) -> Known {
+        Known { chunks: Chunks::new(lines.div_ceil(CHUNK as u64)), names: Names::new(slots) }
+    }
+
+    /// The descriptor at this line, which is one of the directory; by `read` if it is not
+    /// known yet.
+    #[inline]
+    pub(crate) fn get(
+        &self,
+        line: u32,
+        read: impl FnOnce() -> Result<Descriptor>,
+    ) -> Result<&Entry> {
+        self.entry(line).map_or_else(|| self.enter(line, read), Ok)
+    }
+
+    #[inline]
+    fn entry(&self, line: u32) -> Option<&Entry> {
+        let (chunk, at) = place(line);
+        self.chunks.get(chunk).map(|chunk| &chunk.entries[at]).filter(|entry| entry.is_ready())
+    }
+
+    #[cold]
+    fn enter(&self, line: u32, read: impl FnOnce() -> Result<Descriptor>) -> Result<&Entry> {
+        let (chunk, at) = place(line);
+        let chunk = self.chunks.get_or_make(chunk, Chunk::empty);
+        let entry = &chunk.entries[at];
+        let descriptor = entry.descriptor.get_or_try_init(|| read().map(Box::new))?;
+        chunk.cells[at].store((descriptor.live / CELL) as u32, Relaxed);
+        entry.fill(descriptor);
+        Ok(entry)
+    }
+
+    /// The descriptor at a line that was [`get`](Known::get).
+    pub(crate) fn descriptor(&self, line: u32) -> &Descriptor {
+        self.entry(line).expect("what is known stays so").descriptor()
+    }
+
+    /// What was [noted](Known::note) of a name with this hash: the lines, and what is known of
+    /// them. `fetch` is called ahead with where in the file the slot probably is.
+    #[inline]
+    pub(crate) fn noted(
+        &self,
+        hash: Hash,
+        fetch: impl Fn(u64),
+    ) -> impl Iterator<Item = (u32, &Entry)> {
+        self.names.lines(hash).filter_map(move |line| {
+            let (chunk, at) = place(line);
+            // Relaxed: nothing depends on it.
+            fetch(u64::from(self.chunks.get(chunk)?.cells[at].load(Relaxed)) * CELL);
+            Some((line, self.entry(line)?))
+        })
+    }
+
+    /// Notes that a name with this hash was found on this line.
+    #[cold]
+    pub(crate) fn note(&self, hash: Hash, line: u32) {
+        self.names.note(hash, line);
+    }
+}
+
+/// The chunk of a line, and where it is there.
+#[inline]
+fn place(line: u32) -> (usize, usize) {
+    (line as usize / CHUNK, line as usize % CHUNK)
+}
+
+impl Chunk {
+    const fn empty() -> Chunk {
+        Chunk {
+            cells: [const { AtomicU32::new(0) }; CHUNK],
+            entries: [const { Entry::empty() }; CHUNK],
+        }
+    }
+}
+
+/// What is known of one line. On one cache line stands all that it takes to open a value
+/// whose name is not long. It is filled from `descriptor`, which only one of those who race
+/// here has set: so all of them store the same.
+#[derive(Debug)]
+#[repr(align(64))]
+pub(crate) struct Entry {
+    /// [`READY`], a value's scalar type (else 0), the length of the name, each in a byte; 0
+    /// until all else is there.
+    brief: AtomicU64,
+    live: AtomicU64,
+    /// The beginning of the name, zeros behind it.
+    name: [AtomicU64; INLINE / 8],
+    descriptor: OnceBox<Descriptor>,
+}
+
+const READY: u64 = 1;
+
+/// Bytes of a name that stand in the entry: as many as a descriptor of one line has at most.
+const INLINE: usize = 40;
+
+const _: () = assert!(size_of::<Entry>() == 64);
+
+impl Entry {
+    const fn empty() -> Entry {
+        Entry {
+            brief: AtomicU64::new(0),
+            live: AtomicU64::new(0),
+            name: [const { AtomicU64::new(0) }; INLINE / 8],
+            descriptor: OnceBox::new(),
+        }
+    }
+
+    /// Acquire: who sees it ready sees all of it.
+    #[inline]
+    fn is_ready(&self) -> bool {
+        self.brief.load(Acquire) != 0
+    }
+
+    fn fill(&self, descriptor: &Descriptor) {
+        let scalar = match descriptor.slot_type {
+            SlotType::Value(scalar_type) => scalar_type as u64,
+            _ => 0,
+        };
+        // Relaxed, and Release at last: see `is_ready`.
+        self.live.store(descriptor.live, Relaxed);
+        for (word, bytes) in self.name.iter().zip(words(descriptor.name.as_bytes())) {
+            word.store(bytes, Relaxed);
+        }
+        let brief = READY | scalar << 8 | (descriptor.name.len() as u64) << 16;
+        self.brief.store(brief, Release);
+    }
+
+    /// Whether it is the descriptor of this name.
+    #[inline]
+    pub(crate) fn is_named(&self, name: &str) -> bool {
+        // Relaxed, here and below: who has the entry has seen it ready.
+        let len = (self.brief.load(Relaxed) >> 16) as usize;
+        let mut words = words(name.as_bytes()).zip(&self.name);
+        len == name.len()
+            && words.all(|(bytes, word)| word.load(Relaxed) == bytes)
+            && (len <= INLINE || self.descriptor().name == name)
+    }
+
+    /// Where the slot is in the file.
+    #[inline]
+    pub(crate) fn live(&self) -> u64 {
+        self.live.load(Relaxed)
+    }
+
+    /// Bytes it takes there.
+    #[inline]
+    pub(crate) fn live_len(&self) -> u64 {
+        if self.value_type() != 0 { VALUE_LEN } else { self.descriptor().live_len() }
+    }
+
+    /// What stands behind its control word.
+    #[inline]
+    pub(crate) fn form(&self) -> Form {
+        if self.value_type() != 0 { Form::Scalar } else { self.descriptor().form() }
+    }
+
+    /// Whether it can be opened as this type.
+    #[inline]
+    pub(crate) fn opens_as(&self, slot_type: &SlotType) -> bool {
+        match slot_type {
+            SlotType::Value(scalar_type) => self.value_type() == *scalar_type as u64,
+            other => self.descriptor().slot_type.opens_as(other),
+        }
+    }
+
+    #[inline]
+    fn value_type(&self) -> u64 {
+        self.brief.load(Relaxed) >> 8 & 0xff
+    }
+
+    pub(crate) fn descriptor(&self) -> &Descriptor {
+        self.descriptor.get().expect("filled from it")
+    }
+}
+
+/// The bytes in words of eight, zeros behind the last of them.
+#[inline]
+fn words(bytes: &[u8]) -> impl Iterator<Item = u64> {
+    let (whole, rest) = bytes.as_chunks::<8>();
+    let last = match bytes.last_chunk::<8>() {
+        _ if rest.is_empty() => None,
+        // Some of them again, in place of one byte after the other.
+        Some(last) => Some(u64::from_le_bytes(*last) >> (64 - 8 * rest.len())),
+        None => Some(rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))),
+    };
+    whole.iter().map(|bytes| u64::from_le_bytes(*bytes)).chain(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::dtype::ScalarType;
+
+    fn descriptor(name: &str) -> Descriptor {
+        Descriptor {
+            name: name.to_owned(),
+            doc: String::new(),
+            unit: String::new(),
+            slot_type: SlotType::Value(ScalarType::U64),
+            areas: 0,
+            live: 64 * name.len() as u64,
+            first_unit: 0,
+            copies: 0,
+            place: 0,
+        }
+    }
+
+    #[test]
+    fn a_name_is_told_from_all_that_differ_in_a_byte() {
+        let known = Known::new(600, 600);
+        for len in (1..=60).chain([255]) {
+            let name: String = ('a'..='z').cycle().take(len).collect();
+            let line = 2 * len as u32;
+            let entry = known.get(line, || Ok(descriptor(&name))).unwrap();
+            assert!(entry.is_named(&name), "{len} bytes");
+            for at in 0..len {
+                let mut other = name.clone().into_bytes();
+                other[at] = b'_';
+                assert!(!entry.is_named(&String::from_utf8(other).unwrap()), "{at} of {len}");
+            }
+            assert!(!entry.is_named(&name[1..]) && !entry.is_named(&format!("{name}a")));
+            assert!(!entry.is_named(&format!("{name}\0")) && !entry.is_named(""));
+            assert_eq!(entry.live(), 64 * len as u64);
+            assert_eq!(known.descriptor(line).name, name);
+            assert!(entry.opens_as(&SlotType::Value(ScalarType::U64)));
+            assert!(!entry.opens_as(&SlotType::Value(ScalarType::I64)));
+            assert!(!entry.opens_as(&SlotType::Text(8)));
+        }
+    }
+
+    /// Two who read different descriptors, which only a damaged file can have: one wins, and
+    /// nobody sees some of each.
+    #[test]
+    fn those_who_race_agree() {
+        for round in 0..if cfg!(miri) { 10 } else { 2_000 } {
+            let known = Known::new(1, 1);
+            let seen = std::thread::scope(|scope| {
+                let racers = ["one name", "another, longer name"].map(|name| {
+                    let known = &known;
+                    scope.spawn(move || {
+                        let entry = known.get(0, || Ok(descriptor(name))).unwrap();
+                        let found = entry.descriptor();
+                        assert!(entry.is_named(&found.name), "round {round}");
+                        assert_eq!(entry.live(), found.live);
+                        found.name.clone()
+                    })
+                });
+                racers.map(|racer| racer.join().unwrap())
+            });
+            assert_eq!(seen[0], seen[1]);
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! On which lines of the directory names were found, so that one that is opened again and again
+//! is found at the first look. Only a memory: whoever finds nothing here looks into the index.
+//!
+//! The index would do, but for its hash, which the format fixes and which goes byte by byte, and
+//! for its length: all of 100,000 names are looked for in half of the time so.
+
+use std::hash::Hasher;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::attachment::lazy_array::Chunks;
+
+/// Sets of lines, by the names' hashes. What has no room in its set takes another one's.
+#[derive(Debug)]
+pub(crate) struct Names {
+    chunks: Chunks<[Set; CHUNK]>,
+    /// One less than there are sets, which are a power of two.
+    mask: u64,
+}
+
+/// Sets of a chunk, which is a page.
+const CHUNK: usize = 128;
+
+/// Words of a tag and, in the lower half, a line; or 0. All of one set are on one cache line.
+#[derive(Debug)]
+#[repr(align(32))]
+struct Set([AtomicU64; WAYS]);
+
+const WAYS: usize = 4;
+
+/// A name's hash, which stands in no file.
+#[derive(Clone, Copy)]
+pub(crate) struct Hash(u64);
+
+impl Hash {
+    #[inline]
+    pub(crate) fn of(name: &str) -> Hash {
+        let mut hasher = rustc_hash::FxHasher::default();
+        hasher.write(name.as_bytes());
+        Hash(hasher.finish())
+    }
+
+    pub(crate) fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// What tells names of one set apart: never 0, which stands for nothing.
+    #[inline]
+    fn tag(self) -> u64 {
+        self.0 >> 32 | 1
+    }
+}
+
+impl Names {
+    /// Of a store that has room for so many slots.
+    pub(crate) fn new(slots: u64) -> Names {
+        // Twice the room: then hardly a set has more than it can hold.
+        let sets = (2 * slots / WAYS as u64).max(CHUNK as u64).next_power_of_two();
+        Names { chunks: Chunks::new(sets / CHUNK as u64), mask: sets - 1 }
+    }
+
+    /// The lines on which names of this hash were found. Nothing says that their slots are
+    /// still there.
+    #[inline]
+    pub(crate) fn lines(&self, hash: Hash) -> impl Iterator<Item = u32> {
+        let (chunk, at) = self.place(hash);
+        let set = self.chunks.get(chunk).map(|chunk| &chunk[at].0);
+        // Relaxed, here and below: who gets a line from here looks whether it can see what
+        // stands there.
+        let matches = |word: &AtomicU64| word.load(Relaxed) >> 32 == hash.tag();
+        // A bit for each, and no branch: the processor would guess wrong at which of them a
+        // search ends, and that costs more than to look at all.
+        let bits = |set: &[AtomicU64; WAYS]| {
+            (0..WAYS).fold(0u32, |bits, way| bits | u32::from(matches(&set[way])) << way)
+        };
+        let mut matching = set.map_or(0, bits);
+        std::iter::from_fn(move || {
+            let word = set?.get(matching.trailing_zeros() as usize)?;
+            matching &= matching - 1;
+            Some(word.load(Relaxed) as u32)
+        })
+    }
+
+    /// Notes that a name of this hash is on this line, in place of where it was found before.
+    pub(crate) fn note(&self, hash: Hash, line: u32) {
+        let (chunk, at) = self.place(hash);
+        let empty = || [const { Set([const { AtomicU64::new(0) }; WAYS]) }; CHUNK];
+        let set = &self.chunks.get_or_make(chunk, empty)[at].0;
+        // Relaxed: of two who note at once one may be forgotten, or one stand there twice.
+        let takes = |word: u64| word == 0 || word >> 32 == hash.tag();
+        let way = set.iter().position(|word| takes(word.load(Relaxed)));
+        let way = way.unwrap_or(line as usize % WAYS);
+        set[way].store(hash.tag() << 32 | u64::from(line), Relaxed);
+    }
+
+    /// Chunk and set.
+    #[inline]
+    fn place(&self, hash: Hash) -> (usize, usize) {
+        let set = (hash.0 & self.mask) as usize;
+        (set / CHUNK, set % CHUNK)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    #[test]
+    fn nearly_all_are_found_again_even_in_a_full_store() {
+        const SLOTS: u32 = 100_000;
+        let names = Names::new(u64::from(SLOTS));
+        let hash = |line: u32| Hash::of(&format!("group/{}/slot{line}", line % 100));
+        (0..SLOTS).for_each(|line| names.note(hash(line), line));
+        let found = |line: &u32| names.lines(hash(*line)).any(|found| found == *line);
+        let found = (0..SLOTS).filter(found).count();
+        assert!(found > 98 * SLOTS as usize / 100, "{found} of {SLOTS}");
+        // Few others beside them, which are looked at for nothing.
+        let all: usize = (0..SLOTS).map(|line| names.lines(hash(line)).count()).sum();
+        assert!(all <= found + 10, "{all}, of which {found} are right");
+        assert_eq!(names.lines(Hash::of("another")).count(), 0);
+    }
+
+    #[test]
+    fn the_line_noted_last_takes_the_place_of_the_one_before() {
+        let names = Names::new(1);
+        let hash = Hash::of("x");
+        for line in [5, 0, u32::MAX] {
+            names.note(hash, line);
+            assert_eq!(names.lines(hash).collect::<Vec<_>>(), [line]);
+        }
+    }
+
+    /// Two names that are one to the memory of a small store are two to the store.
+    #[test]
+    fn names_that_share_a_place_and_a_tag_are_told_apart() {
+        let store = crate::OpenOptions::new().max_slots(8).open_temporary().unwrap();
+        let names = Names::new(8);
+        let mut seen = HashMap::new();
+        let twins = (0..).find_map(|n| {
+            let (name, hash) = (format!("{n}"), Hash::of(&format!("{n}")));
+            let before = seen.insert((names.place(hash), hash.tag()), name.clone());
+            before.map(|before| [before, name])
+        });
+        let twins = twins.unwrap();
+        for (name, value) in twins.iter().zip(0u64..) {
+            store.value::<u64>(name).unwrap().store(value).unwrap();
+        }
+        for _ in 0..3 {
+            for (name, value) in twins.iter().zip(0u64..) {
+                assert_eq!(store.value::<u64>(name).unwrap().load(), value, "{twins:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! What the descriptors say of the whole store: which names there are, and what space is taken.
+//!
+//! The index and the allocation ends have no checksum; descriptors have. So before a definition
+//! believes that a name is absent, or that space is free, it looks here. Each descriptor is
+//! looked at once in a process.
+
+use std::collections::HashMap;
+
+use bytemuck::Zeroable;
+use rustc_hash::FxBuildHasher;
+
+use crate::attachment::name_cache::Hash;
+use crate::format::checkpoint;
+use crate::format::layout::{Descriptor, Ends, PAGE, RUN, Regions, SMALL_UNIT};
+
+/// The descriptors from the first line on, added up.
+#[derive(Debug)]
+pub(crate) struct Survey {
+    lines: u32,
+    /// The line on which a name of this hash was defined last.
+    last: HashMap<u64, u32, FxBuildHasher>,
+    pub(crate) taken: Taken,
+}
+
+impl Survey {
+    pub(crate) fn new(regions: &Regions) -> Survey {
+        Survey { lines: 0, last: HashMap::default(), taken: Taken::new(regions) }
+    }
+
+    /// How many lines it covers.
+    pub(crate) fn lines(&self) -> u32 {
+        self.lines
+    }
+
+    /// Takes up the descriptor behind those that it covers. Its places have been checked.
+    pub(crate) fn add(&mut self, descriptor: &Descriptor) {
+        self.last.insert(Hash::of(&descriptor.name).bits(), self.lines);
+        self.taken.add(descriptor);
+        self.lines += descriptor.lines() as u32;
+    }
+
+    /// The last line with a name of this hash; it may be another name's. `None`: no slot ever had
+    /// this name.
+    pub(crate) fn last(&self, hash: Hash) -> Option<u32> {
+        self.last.get(&hash.bits()).copied()
+    }
+}
+
+/// The space that slots and their copies take.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    first_run: u64,
+    /// The least that the ends must be. All but `allocated`, which is 0.
+    ends: Ends,
+    /// What each run holds.
+    runs: Vec<Holds>,
+}
+
+/// What a run holds: only one kind of space, or nothing yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holds {
+    Nothing,
+    Slots,
+    Copies,
+}
+
+impl Taken {
+    pub(crate) fn new(regions: &Regions) -> Taken {
+        let ends = Ends { runs: regions.runs, ..Zeroable::zeroed() };
+        Taken { first_run: regions.runs, ends, runs: Vec::new() }
+    }
+
+    pub(crate) fn ends(&self) -> Ends {
+        self.ends
+    }
+
+    /// Adds what a slot takes. Its places have been checked.
+    pub(crate) fn add(&mut self, descriptor: &Descriptor) {
+        let ends = &mut self.ends;
+        ends.defined += 1;
+        let live = (descriptor.live, descriptor.live + descriptor.live_len());
+        ends.live = ends.live.max(live.1);
+        let copies = checkpoint::copies_of(descriptor);
+        if let Some((from, len, units)) = copies {
+            if checkpoint::is_small(descriptor) {
+                let used = descriptor.place + checkpoint::entry_len(descriptor);
+                ends.small = descriptor.first_unit * SMALL_UNIT + used;
+                ends.small_copies = from;
+            }
+            ends.copies = ends.copies.max(from + len);
+            ends.units = ends.units.max(descriptor.first_unit + units);
+        }
+        ends.runs = ends.runs.max(ends.live.max(ends.copies).next_multiple_of(RUN));
+        self.mark(live.0, live.1, Holds::Slots);
+        if let Some((from, len, _)) = copies {
+            self.mark(from, from + len, Holds::Copies);
+        }
+    }
+
+    fn runs_of(&self, from: u64, to: u64) -> std::ops::Range<usize> {
+        let run = |at: u64| (at.saturating_sub(self.first_run) / RUN) as usize;
+        run(from)..run(to - 1) + 1
+    }
+
+    fn mark(&mut self, from: u64, to: u64, holds: Holds) {
+        let runs = self.runs_of(from, to);
+        if self.runs.len() < runs.end {
+            self.runs.resize(runs.end, Holds::Nothing);
+        }
+        self.runs[runs].fill(holds);
+    }
+
+    /// Whether these ends have all that is taken before them; else, what is wrong.
+    pub(crate) fn check_ends(&self, ends: &Ends) -> Result<(), String> {
+        let least = &self.ends;
+        for (what, end, least) in [
+            ("the last run", ends.runs, least.runs),
+            ("the last slot", ends.live, least.live),
+            ("the last copy", ends.copies, least.copies),
+            ("the numbers of the units", ends.units, least.units),
+            ("the count of definitions", ends.defined, least.defined),
+        ] {
+            if end < least {
+                return Err(format!("the end of {what} is {end}, and {least} is taken"));
+            }
+        }
+        if self.shares_unit(ends)
+            && (ends.small < least.small || ends.small_copies != least.small_copies)
+        {
+            return Err(format!(
+                "the unit of small slots is filled to {} at {}, and {} at {} is taken",
+                ends.small, ends.small_copies, least.small, least.small_copies
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether the unit that is being filled is that of the last small slot. Otherwise, whoever
+    /// began it has died, or a bit has flipped: nothing is known of it, and it is left alone.
+    pub(crate) fn shares_unit(&self, ends: &Ends) -> bool {
+        let unit = |small: u64| small.checked_sub(1).map(|used| used / SMALL_UNIT);
+        unit(ends.small) == unit(self.ends.small)
+    }
+
+    /// Whether nothing is taken of where this new slot would be. Its ends have been checked.
+    pub(crate) fn is_free(&self, descriptor: &Descriptor) -> bool {
+        let free = |from: u64, to: u64, holds: Holds| {
+            let runs = self.runs_of(from, to);
+            let known = &self.runs[runs.start.min(self.runs.len())..runs.end.min(self.runs.len())];
+            known.iter().all(|run| *run == holds || *run == Holds::Nothing)
+        };
+        let live = descriptor.live;
+        free(live, live + descriptor.live_len(), Holds::Slots)
+            && checkpoint::copies_of(descriptor).is_none_or(|(from, len, _)| {
+                from.is_multiple_of(PAGE) && free(from, from + len, Holds::Copies)
+            })
+    }
+}

@@ -1,0 +1,512 @@
+//! From names to slots: the directory's lines and the index over them. Everything read
+//! here may have been written by anybody: it is copied to private memory, then checked,
+//! then used.
+
+use std::sync::MutexGuard;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use crate::attachment::attach::Attachment;
+use crate::attachment::descriptor_cache::Entry;
+use crate::attachment::name_cache::Hash;
+use crate::attachment::survey::Survey;
+use crate::directory::allocator::{self, Definition};
+use crate::error::{Error, Result};
+use crate::format::checkpoint;
+use crate::format::layout::{
+    Descriptor, FLAG_NO_CHECKPOINT, GRANULE, LINE, MAX_LINES, hash_name, live,
+};
+use crate::mapping::cell::CellRegion;
+use crate::mapping::map::{KeepsMapped, Map, Region};
+use crate::protocol::{
+    self, FREE, Failure, Form, Held, Memory, Owner, Patience, REMOVED, STALE, VALUE,
+};
+
+/// How many lines of the directory are in use.
+#[inline]
+pub(crate) fn count(attachment: &Attachment) -> Result<u32> {
+    // Acquire: who sees the count sees the descriptors below it.
+    let word = attachment.live.load(live::COUNT, Acquire);
+    let (count, complement) = (word as u32, (word >> 32) as u32);
+    if count != !complement || u64::from(count) > attachment.header.regions.directory_lines {
+        return Err(no_count(attachment, word));
+    }
+    Ok(count)
+}
+
+#[cold]
+fn no_count(attachment: &Attachment, word: u64) -> Error {
+    let what = format!("the directory's count is {word:#x}, which is none");
+    Error::corrupt(&attachment.path, what)
+}
+
+/// The count's word: with its complement, so that a flipped bit shows.
+pub(crate) const fn count_word(count: u32) -> u64 {
+    count as u64 | (!count as u64) << 32
+}
+
+/// Checks what can be checked without walking the directory.
+pub(crate) fn check(attachment: &Attachment) -> Result<()> {
+    count(attachment).map(|_| ())
+}
+
+/// The descriptor at a line below `count`.
+fn descriptor(attachment: &Attachment, line: u32, count: u32) -> Result<Descriptor> {
+    let at = line as usize * LINE / 8;
+    let mut first = [0; LINE];
+    attachment.directory.read(at, 0, &mut first);
+    let lines = u32::from(first[LINES_AT]);
+    if !(1..=u32::from(MAX_LINES)).contains(&lines) || lines > count.saturating_sub(line) {
+        return Err(damaged(attachment, line, "its descriptor's length is wrong"));
+    }
+    // Most have one line, and there may be many of them: no room is cleared for more.
+    if lines == 1 {
+        return decode(attachment, line, &first);
+    }
+    let mut all = [0; MAX_LINES as usize * LINE];
+    let all = &mut all[..lines as usize * LINE];
+    all[..LINE].copy_from_slice(&first);
+    attachment.directory.read(at + LINE / 8, 0, &mut all[LINE..]);
+    decode(attachment, line, all)
+}
+
+/// Where a descriptor says how many lines it takes.
+pub(crate) const LINES_AT: usize =
+    std::mem::offset_of!(crate::format::layout::DescriptorHead, lines);
+
+fn decode(attachment: &Attachment, line: u32, lines: &[u8]) -> Result<Descriptor> {
+    let header = &attachment.header;
+    Descriptor::decode(lines, &header.regions, header.max_size)
+        .map_err(|what| damaged(attachment, line, what))
+}
+
+fn damaged(attachment: &Attachment, line: u32, what: &str) -> Error {
+    Error::corrupt(&attachment.path, format!("line {line} of the directory: {what}"))
+}
+
+/// Calls `f` with each descriptor, removed ones too, in the order of definition.
+pub(crate) fn each(attachment: &Attachment, f: impl FnMut(Descriptor) -> Result<()>) -> Result<()> {
+    each_between(attachment, 0, count(attachment)?, f)
+}
+
+/// The same for those on lines from `line` up to `count`.
+pub(crate) fn each_between(
+    attachment: &Attachment,
+    mut line: u32,
+    count: u32,
+    mut f: impl FnMut(Descriptor) -> Result<()>,
+) -> Result<()> {
+    while line < count {
+        let descriptor = descriptor(attachment, line, count)?;
+        line += descriptor.lines() as u32;
+        f(descriptor)?;
+    }
+    Ok(())
+}
+
+/// Calls `f` with each slot on lines from `line` up to `count` that has not been removed. Each
+/// descriptor is read but once.
+pub(crate) fn each_slot<'a>(
+    attachment: &'a Attachment,
+    mut line: u32,
+    count: u32,
+    mut f: impl FnMut(Found<'a>),
+) -> Result<()> {
+    while line < count {
+        let entry = attachment.known.get(line, || descriptor(attachment, line, count))?;
+        if let Some(found) = slot(attachment, line, entry)? {
+            f(found);
+        }
+        line += entry.descriptor().lines() as u32;
+    }
+    Ok(())
+}
+
+/// The slot's part of the mapping.
+pub(crate) fn region(attachment: &Attachment, descriptor: &Descriptor) -> Result<Region> {
+    attachment
+        .region(descriptor.live, descriptor.live_len())
+        .map_err(|error| error.of_slot(&descriptor.name))
+}
+
+#[inline]
+fn entry_region<'a>(attachment: &'a Attachment, entry: &Entry) -> Result<Region<&'a Map>> {
+    let (live, len) = (entry.live(), entry.live_len());
+    Region::of(&*attachment.map, live, len)
+        .map_err(|why| attachment.unmapped(why, live + len).of_slot(&entry.descriptor().name))
+}
+
+/// Whether the slot has been removed.
+#[inline]
+pub(crate) fn is_removed<K: KeepsMapped>(region: &Region<K>, form: Form) -> bool {
+    // Relaxed: removal is for ever, and what was the slot stays readable.
+    let control = match form {
+        Form::Scalar => CellRegion::new(region.by_ref()).control(Relaxed),
+        Form::Areas(_) | Form::Lock => region.control(Relaxed),
+    };
+    control.owner() == REMOVED
+}
+
+/// A slot.
+pub(crate) struct Found<'a> {
+    /// The first line of its descriptor.
+    pub(crate) line: u32,
+    pub(crate) entry: &'a Entry,
+    /// Its part of the mapping.
+    pub(crate) region: Region<&'a Map>,
+}
+
+/// The slot of this name, if there is one.
+#[inline]
+pub(crate) fn find<'a>(attachment: &'a Attachment, name: &str) -> Result<Option<Found<'a>>> {
+    let hash = Hash::of(name);
+    for (line, entry) in attachment.known.noted(hash, |place| attachment.map.fetch(place)) {
+        if entry.is_named(name)
+            && let Some(found) = slot(attachment, line, entry)?
+        {
+            // As the index would: nothing is found in a directory that is damaged as a whole.
+            count(attachment)?;
+            return Ok(Some(found));
+        }
+    }
+    let found = match find_by_index(attachment, name)? {
+        None => find_by_directory(attachment, name)?,
+        found => found,
+    };
+    if let Some(found) = &found {
+        attachment.known.note(hash, found.line);
+    }
+    Ok(found)
+}
+
+/// The same, whether this process knows the name or not.
+pub(crate) fn find_by_index<'a>(
+    attachment: &'a Attachment,
+    name: &str,
+) -> Result<Option<Found<'a>>> {
+    probe(attachment, name).map(|(found, _)| found)
+}
+
+/// The same by the descriptors, for a name that the index does not lead to: an entry of it may be
+/// damaged, and a slot must not be taken for absent, and be made anew, by that.
+#[cold]
+fn find_by_directory<'a>(attachment: &'a Attachment, name: &str) -> Result<Option<Found<'a>>> {
+    let line = survey(attachment)?.last(Hash::of(name));
+    line.map_or(Ok(None), |line| find_on_last_line(attachment, line, name))
+}
+
+/// The slot of this name, of which the last line of its hash is known.
+fn find_on_last_line<'a>(
+    attachment: &'a Attachment,
+    line: u32,
+    name: &str,
+) -> Result<Option<Found<'a>>> {
+    let count = count(attachment)?;
+    let entry = attachment.known.get(line, || descriptor(attachment, line, count))?;
+    if entry.is_named(name) {
+        return slot(attachment, line, entry);
+    }
+    // Another name has the same hash.
+    let mut found = None;
+    each_slot(attachment, 0, count, |other| {
+        if other.entry.is_named(name) {
+            found = Some(other);
+        }
+    })?;
+    Ok(found)
+}
+
+/// `Corrupt` unless the copies of a slot are where a store can have them.
+pub(crate) fn check_places(attachment: &Attachment, descriptor: &Descriptor) -> Result<()> {
+    if descriptor.copies == 0 || checkpoint::check_places(descriptor, &attachment.header).is_some()
+    {
+        return Ok(());
+    }
+    let what = "its checkpoint units are out of place";
+    Err(Error::corrupt(&attachment.path, what).of_slot(&descriptor.name))
+}
+
+/// What all descriptors say, as of now.
+fn survey(attachment: &Attachment) -> Result<MutexGuard<'_, Survey>> {
+    let mut survey = attachment.survey();
+    let (known, count) = (survey.lines(), count(attachment)?);
+    if count < known {
+        let what = format!("its directory had {known} lines, and has {count} now");
+        return Err(Error::corrupt(&attachment.path, what));
+    }
+    each_between(attachment, known, count, |descriptor| {
+        check_places(attachment, &descriptor)?;
+        survey.add(&descriptor);
+        Ok(())
+    })?;
+    Ok(survey)
+}
+
+/// The slot of this line, unless it has been removed.
+#[inline]
+fn slot<'a>(attachment: &'a Attachment, line: u32, entry: &'a Entry) -> Result<Option<Found<'a>>> {
+    let region = entry_region(attachment, entry)?;
+    let there = !is_removed(&region, entry.form());
+    Ok(there.then_some(Found { line, entry, region }))
+}
+
+/// The slot of this name, and the place in the index where a new one would be noted.
+fn probe<'a>(attachment: &'a Attachment, name: &str) -> Result<(Option<Found<'a>>, Option<usize>)> {
+    let hash = hash_name(name);
+    let mask = attachment.header.regions.index_entries - 1;
+    let mut vacant = None;
+    let mut at = hash & mask;
+    for _ in 0..=mask {
+        // Relaxed: the count, acquired below, says whether its line is there.
+        let in_index = attachment.index.load(at as usize, Relaxed);
+        if in_index == 0 {
+            return Ok((None, vacant.or(Some(at as usize))));
+        }
+        let line = (in_index as u32).wrapping_sub(1);
+        let count = count(attachment)?;
+        if line >= count {
+            // Left by one who died while defining.
+            vacant = vacant.or(Some(at as usize));
+        } else if in_index >> 32 == hash >> 32 {
+            // All of it, before anything in it is believed: a damaged one must not pass for
+            // another slot's, and its name be defined anew.
+            let entry = attachment.known.get(line, || descriptor(attachment, line, count))?;
+            if entry.is_named(name) {
+                let found = slot(attachment, line, entry)?;
+                if found.is_some() {
+                    return Ok((found, None));
+                }
+                vacant = vacant.or(Some(at as usize));
+            }
+        }
+        at = (at + 1) & mask;
+    }
+    Ok((None, vacant))
+}
+
+/// Empties the index, and enters these names, each with its first line; of slots with the
+/// same name the last one, as all before it were removed. Nobody else is attached.
+pub(crate) fn rebuild_index<'a>(
+    attachment: &Attachment,
+    names: impl Iterator<Item = (u32, &'a str)>,
+) {
+    let entries = attachment.header.regions.index_entries;
+    for at in 0..entries {
+        // A page that has never been used stays untouched.
+        if attachment.index.load(at as usize, Relaxed) != 0 {
+            attachment.index.store(at as usize, 0, Relaxed);
+        }
+    }
+    let lines: std::collections::HashMap<&str, u32> =
+        names.map(|(line, name)| (name, line)).collect();
+    for (name, line) in lines {
+        let hash = hash_name(name);
+        let mut at = hash & (entries - 1);
+        while attachment.index.load(at as usize, Relaxed) != 0 {
+            at = (at + 1) & (entries - 1);
+        }
+        attachment.index.store(at as usize, index_entry(hash, line), Relaxed);
+    }
+}
+
+fn index_entry(hash: u64, line: u32) -> u64 {
+    hash >> 32 << 32 | (u64::from(line) + 1)
+}
+
+/// The slot of this name: the one that is there, or else a new one of this definition.
+/// The flag tells which: true for a new one.
+pub(crate) fn define<'a>(
+    attachment: &'a Attachment,
+    patience: &mut Patience,
+    definition: &Definition<'_>,
+) -> Result<(Found<'a>, bool)> {
+    attachment.check_writable()?;
+    let lock = attachment.live.part(live::DIRECTORY_LOCK, 2);
+    let held = lock_directory(attachment, &lock, patience)?;
+    let (found, vacant) = probe(attachment, definition.name)?;
+    if let Some(found) = found {
+        return Ok((found, false));
+    }
+    let mut survey = survey(attachment)?;
+    if let Some(line) = survey.last(Hash::of(definition.name))
+        && let Some(found) = find_on_last_line(attachment, line, definition.name)?
+    {
+        return Ok((found, false));
+    }
+    let full = |limit, size| {
+        let (path, removed) = (attachment.path.clone(), count_removed(attachment));
+        Error::Full { path, limit, size, removed }
+    };
+    let header = &attachment.header;
+    let count = survey.lines();
+    let mut before = allocator::ends(attachment)?;
+    let corrupt = |what: String| Error::corrupt(&attachment.path, what);
+    survey.taken.check_ends(&before).map_err(corrupt)?;
+    if !survey.taken.shares_unit(&before) {
+        before.small = 0;
+    }
+    if before.defined >= header.max_slots {
+        return Err(full("max_slots", header.max_slots));
+    }
+    let checkpoint = header.flags & FLAG_NO_CHECKPOINT == 0;
+    let (descriptor, mut after) = allocator::place(definition, before, checkpoint);
+    let lines = descriptor.encode();
+    let next_count = count + descriptor.lines() as u32;
+    let vacant = vacant.filter(|_| u64::from(next_count) <= header.regions.directory_lines);
+    let vacant = vacant.ok_or_else(|| full("max_slots", header.max_slots))?;
+    if after.runs > header.max_size {
+        return Err(full("max_size", header.max_size));
+    }
+    let has_place =
+        descriptor.copies == 0 || checkpoint::check_places(&descriptor, header).is_some();
+    if !has_place || !survey.taken.is_free(&descriptor) {
+        return Err(corrupt(format!("the allocation ends lead to what is taken: {before:?}")));
+    }
+    let line_at = |line: u32| header.regions.directory + u64::from(line) * LINE as u64;
+    after.allocated += allocator::grow(
+        attachment,
+        line_at(count)..line_at(next_count),
+        &descriptor,
+        before,
+        after,
+    )?;
+    let region = region(attachment, &descriptor)?;
+    // From here on nothing can fail. The ends first: whatever is written next lies
+    // within them, so that nobody else is ever given the same space.
+    allocator::store_ends(attachment, before, after);
+    write_initial(&region, &descriptor, definition.initial);
+    attachment.directory.write(count as usize * LINE / 8, 0, &lines);
+    let entry = index_entry(hash_name(definition.name), count);
+    // Relaxed: nobody looks at a line at or beyond the count.
+    attachment.index.store(vacant, entry, Relaxed);
+    // Release: who sees the count sees descriptor, index and first content.
+    attachment.live.store(live::COUNT, count_word(next_count), Release);
+    survey.add(&descriptor);
+    // Known only now: had anything failed, another one would have come to its line.
+    let entry = attachment.known.get(count, || Ok(descriptor))?;
+    // A new version of the lock wakes those who wait for a definition.
+    let _ = held.notify();
+    Ok((Found { line: count, entry, region: entry_region(attachment, entry)? }, true))
+}
+
+/// Slots that were removed, as far as the directory can be read.
+fn count_removed(attachment: &Attachment) -> u64 {
+    let mut removed = 0;
+    let _ = each(attachment, |descriptor| {
+        removed += u64::from(is_removed(&region(attachment, &descriptor)?, descriptor.form()));
+        Ok(())
+    });
+    removed
+}
+
+fn lock_directory<'a>(
+    attachment: &'a Attachment,
+    lock: &'a Region,
+    patience: &mut Patience,
+) -> Result<Held<'a, Region, Attachment>> {
+    const WHAT: &str = "the directory";
+    protocol::lock(lock, attachment, Form::Lock, patience)
+        .map_err(|failure| explain(attachment, WHAT, failure, patience))
+}
+
+/// The error that a failure of the protocol is to the user.
+pub(crate) fn explain(
+    attachment: &Attachment,
+    slot: &str,
+    failure: Failure,
+    patience: &Patience,
+) -> Error {
+    let path = attachment.path.clone();
+    let slot = slot.to_owned();
+    match failure {
+        Failure::Deadlock => Error::Deadlock { path, slot: Some(slot) },
+        Failure::Removed => Error::Removed { path, slot },
+        Failure::Evicted => Error::Evicted { path, slot },
+        Failure::Timeout(owner) => {
+            let holder = attachment.holder(owner);
+            Error::LockTimeout { path, slot, holder, waited: patience.limit() }
+        }
+        Failure::Peers(error) => error,
+    }
+}
+
+/// Allocates what a copy of the file has left out: `cp` makes holes where it finds zeros,
+/// and a hole on a full disk would be a SIGBUS. Nobody else is attached.
+pub(crate) fn fill_holes(attachment: &Attachment, on_disk: u64) -> Result<()> {
+    let ends = allocator::ends(attachment)?;
+    if on_disk >= ends.allocated {
+        return Ok(());
+    }
+    let regions = &attachment.header.regions;
+    let lines_end = regions.directory + u64::from(count(attachment)?) * LINE as u64;
+    allocator::allocate(attachment, 0, lines_end.next_multiple_of(GRANULE))?;
+    each(attachment, |descriptor| {
+        let from = descriptor.live / GRANULE * GRANULE;
+        let to = (descriptor.live + descriptor.live_len()).next_multiple_of(GRANULE);
+        allocator::allocate(attachment, from, to)
+    })
+}
+
+/// Words of a new slot that are made sure to be zero.
+const CLEARED: usize = 8 << 10;
+
+/// Puts the first content into the first area, which is current in version 0. All else is zero:
+/// nothing was ever written beyond the ends. Where a damaged file has something there it is
+/// cleared, at least where it would tell: at the beginning.
+fn write_initial(region: &Region, descriptor: &Descriptor, initial: Option<&[u8]>) {
+    for at in 0..CLEARED.min(region.words().len()) {
+        // Relaxed, here and below: published by the count.
+        if region.load(at, Relaxed) != 0 {
+            region.store(at, 0, Relaxed);
+        }
+    }
+    let Some(initial) = initial else { return };
+    match descriptor.form() {
+        Form::Scalar => {
+            let mut bits = [0; 8];
+            bits[..initial.len()].copy_from_slice(initial);
+            region.store(VALUE, u64::from_le_bytes(bits), Relaxed);
+        }
+        Form::Areas(areas) => {
+            region.write(areas.first, 0, initial);
+            for area in 1..areas.count as usize {
+                region.store(STALE + area, (areas.words as u64) << 32, Relaxed);
+            }
+        }
+        Form::Lock => {}
+    }
+}
+
+/// Settles what `owner`, who is dead, left: on every slot and every lock of the store.
+pub(crate) fn settle_all(attachment: &Attachment, owner: Owner) -> Result<()> {
+    each_memory(attachment, |memory, form| match form {
+        Form::Scalar => {
+            protocol::settle(&CellRegion::new(memory), attachment, form, owner);
+        }
+        _ => protocol::settle(&memory, attachment, form, owner),
+    })
+}
+
+/// Settles what anybody who is dead left: everybody, but for those who do not count as
+/// attached, as their kernel had no memory for a lock.
+pub(crate) fn settle_everything(attachment: &Attachment) -> Result<()> {
+    fn bury<M: Memory>(memory: &M, attachment: &Attachment, form: Form) {
+        // Relaxed: the open lock, which is held, orders it.
+        let owner = memory.control(Relaxed).owner();
+        if owner != FREE && owner != REMOVED {
+            protocol::bury(memory, attachment, form, owner);
+        }
+    }
+    each_memory(attachment, |memory, form| match form {
+        Form::Scalar => bury(&CellRegion::new(memory), attachment, form),
+        _ => bury(&memory, attachment, form),
+    })
+}
+
+fn each_memory(attachment: &Attachment, mut f: impl FnMut(Region, Form)) -> Result<()> {
+    f(attachment.live.part(live::DIRECTORY_LOCK, 2), Form::Lock);
+    f(attachment.live.part(live::SYNC_LOCK, 2), Form::Lock);
+    each(attachment, |descriptor| {
+        f(region(attachment, &descriptor)?, descriptor.form());
+        Ok(())
+    })
+}

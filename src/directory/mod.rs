@@ -1,0 +1,4 @@
+//! directory
+
+pub(crate) mod allocator;
+pub(crate) mod directory;

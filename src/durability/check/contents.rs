@@ -1,0 +1,267 @@
+//! Holding what is in memory against what the last sync saved.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Acquire;
+
+use super::{Check, error_text, pause};
+use crate::attachment::attach::Attachment;
+use crate::directory::directory;
+use crate::durability::consistent_copy;
+use crate::durability::copies;
+use crate::durability::unit;
+use crate::error::Result;
+use crate::format::checkpoint::{self, Choice, Place, Record, Tag, mix};
+use crate::format::layout::{Descriptor, LARGE_UNIT, LINE, UNIT_HEAD};
+use crate::mapping::element::ElementRegion;
+use crate::mapping::map::{KeepsMapped, Map};
+use crate::mapping::slot_memory::AnyMemory;
+use crate::protocol::{FREE, Form, Memory, REMOVED, STALE};
+
+/// Names of slots in one line of the result, at most.
+const NAMED: usize = 5;
+
+/// Reads all that a commit record names, and compares the slots with it.
+pub(super) fn compare(attachment: &Attachment, record: &Record, check: &mut Check) -> Result<()> {
+    let count = directory::count(attachment).unwrap_or(0);
+    if count < record.lines {
+        let what = format!("the directory has {count} lines, and the last sync {}", record.lines);
+        check.note(None, what);
+    }
+    let mut comparison =
+        Comparison { attachment, record, sum: 0, changed: Vec::new(), small: None };
+    let saved = match copies::directory_of(attachment, record) {
+        Ok(saved) => saved,
+        Err(error) => return check.note_error(error),
+    };
+    let mut lines = vec![0; saved.lines.len()];
+    attachment.directory.read(0, 0, &mut lines);
+    let mut whole = true;
+    for (page, choice) in record.pages.iter().enumerate() {
+        let place = Place::of_page(&attachment.header.regions, page as u64);
+        whole &= comparison.read(&place, choice, None, check)?.is_some();
+    }
+    for (line, descriptor) in &saved.slots {
+        let bytes = *line as usize * LINE..(*line as usize + descriptor.lines()) * LINE;
+        if lines[bytes.clone()] != saved.lines[bytes] {
+            check.note(Some(&descriptor.name), "its descriptor is not what the last sync saved");
+        }
+        whole &= comparison.compare_slot(descriptor, check)?;
+    }
+    if whole && comparison.sum != record.sum {
+        let what = format!("the copies of sync {} are not those that it was made of", record.epoch);
+        check.note(None, what);
+    }
+    // A damaged directory has been noted.
+    let since = directory::each_between(attachment, record.lines, count, |descriptor| {
+        let region = directory::region(attachment, &descriptor)?;
+        if !directory::is_removed(&region, descriptor.form()) {
+            comparison.changed.push(descriptor.name);
+        }
+        Ok(())
+    });
+    if let Err(error) = since {
+        error_text(error)?;
+    }
+    if !comparison.changed.is_empty() {
+        let what = "contents that have changed since the last sync: they have no checksum yet";
+        check.unverified.push(list(what, &comparison.changed));
+    }
+    Ok(())
+}
+
+/// Says this of these slots: how many they are, and the names of the first of them.
+pub(super) fn list(what: &str, names: &[String]) -> String {
+    let slots = if names.len() == 1 { "slot" } else { "slots" };
+    let named: Vec<String> = names.iter().take(NAMED).map(|name| format!("{name:?}")).collect();
+    let more = if names.len() > NAMED { ", ..." } else { "" };
+    format!("{what} ({} {slots}: {}{more})", names.len(), named.join(", "))
+}
+
+struct Comparison<'a> {
+    attachment: &'a Attachment,
+    record: &'a Record,
+    /// Over all copies that were read.
+    sum: u64,
+    /// Slots that are not what they were.
+    changed: Vec<String>,
+    /// The number of the small unit that was read last, and its data.
+    small: Option<(u64, Option<Vec<u8>>)>,
+}
+
+impl Comparison<'_> {
+    /// Compares a slot with its copies. False if one of these is damaged.
+    fn compare_slot(&mut self, descriptor: &Descriptor, check: &mut Check) -> Result<bool> {
+        let name = Some(descriptor.name.as_str());
+        let memory = directory::region(self.attachment, descriptor)
+            .map(|region| AnyMemory::new(region, descriptor.form()));
+        if checkpoint::is_small(descriptor) {
+            let Some(data) = self.small_unit(descriptor, check)? else { return Ok(false) };
+            let at = (descriptor.place - UNIT_HEAD) as usize;
+            let Some((tag, copy)) = unit::small_entry(&data, at, descriptor.content_len()) else {
+                check.note(name, "its checkpoint ends before it");
+                return Ok(false);
+            };
+            // What cannot be reached has been noted.
+            if let Ok(memory) = memory
+                && self.has_version(&memory, tag, descriptor, check)
+                && unit::is_spoiled(self.attachment, &memory, tag, 0, copy)
+            {
+                check.note(name, unit::SPOILED);
+            }
+            return Ok(true);
+        }
+        let parts: Vec<(Place, Choice)> = (0..checkpoint::large_units(descriptor))
+            .map(|part| Place::of_large(descriptor, part))
+            .map(|place| (place, self.record.units.get(place.unit as usize)))
+            .collect();
+        let disk = self.attachment.disk();
+        // The newest of the heads says which version all of it is of. One that cannot be read is
+        // noted below.
+        let heads = parts.iter().filter_map(|(place, choice)| place.read_head(disk, *choice).ok());
+        let tag = heads.map(|head| head.tag).max().unwrap_or(0);
+        let buffer = memory.as_ref().ok().and_then(|memory| elements(descriptor, memory));
+        let compared = memory.as_ref().is_ok_and(|memory| {
+            self.has_version(memory, tag, descriptor, check) || buffer.is_some()
+        });
+        let (mut whole, mut spoiled, mut differs) = (true, false, false);
+        for (part, (place, choice)) in (0..).zip(&parts) {
+            let Some(copy) = self.read(place, *choice, name, check)? else {
+                whole = false;
+                continue;
+            };
+            let at = (part * LARGE_UNIT) as usize;
+            if let (Ok(memory), true) = (&memory, compared) {
+                spoiled |= unit::is_spoiled(self.attachment, memory, tag, at, &copy);
+            }
+            differs |= buffer.as_ref().is_some_and(|elements| {
+                let mut now = vec![0; copy.len()];
+                elements.read(at, &mut now);
+                now != copy
+            });
+        }
+        if spoiled {
+            check.note(name, unit::SPOILED);
+        }
+        if differs && self.changed.last() != Some(&descriptor.name) {
+            self.changed.push(descriptor.name.clone());
+        }
+        Ok(whole)
+    }
+
+    /// Whether the slot has the version of its copy. One that has a later version, or none that
+    /// can follow, is noted.
+    fn has_version(
+        &mut self,
+        memory: &AnyMemory<impl KeepsMapped>,
+        tag: Tag,
+        descriptor: &Descriptor,
+        check: &mut Check,
+    ) -> bool {
+        let now = consistent_copy::tag(memory, self.attachment);
+        if now == tag {
+            return true;
+        }
+        // Versions are counted modulo 2^47.
+        let ahead = (now >> 1).wrapping_sub(tag >> 1) & ((1 << 47) - 1);
+        if ahead >= 1 << 46 || tag & 1 == 1 {
+            let what = format!(
+                "its control word says version {}{}, and the last sync saved the later version {}{}",
+                now >> 1,
+                if now & 1 == 1 { ", removed" } else { "" },
+                tag >> 1,
+                if tag & 1 == 1 { ", removed" } else { "" },
+            );
+            check.note(Some(&descriptor.name), what);
+        } else if now & 1 == 0 {
+            self.changed.push(descriptor.name.clone());
+        }
+        false
+    }
+
+    /// The data of the small unit that the slot is in; `None` if it is damaged.
+    fn small_unit(&mut self, of: &Descriptor, check: &mut Check) -> Result<Option<Vec<u8>>> {
+        if self.small.as_ref().is_none_or(|(unit, _)| *unit != of.first_unit) {
+            let choice = self.record.units.get(of.first_unit as usize);
+            let data = self.read(&Place::of_small(of), choice, Some(&of.name), check)?;
+            self.small = Some((of.first_unit, data));
+        }
+        Ok(self.small.as_ref().and_then(|(_, data)| data.clone()))
+    }
+
+    /// The data of a copy; `None` if it is damaged, which is noted.
+    fn read(
+        &mut self,
+        place: &Place,
+        choice: Choice,
+        slot: Option<&str>,
+        check: &mut Check,
+    ) -> Result<Option<Vec<u8>>> {
+        if choice == Choice::Absent {
+            check.note(slot, "it has no checkpoint");
+            return Ok(None);
+        }
+        match copies::read_copy(self.attachment, place, choice) {
+            Ok((head, data)) => {
+                self.sum = self.sum.wrapping_add(mix(head.unit, head.epoch, head.crc));
+                Ok(Some(data))
+            }
+            Err(error) => {
+                check.note(slot, error_text(error)?);
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// The elements of a buffer, which may have changed without a new version.
+fn elements(descriptor: &Descriptor, memory: &AnyMemory<Arc<Map>>) -> Option<ElementRegion> {
+    let is_there = memory.control(Acquire).owner() != REMOVED;
+    match memory {
+        AnyMemory::Areas(region, _) if is_there => consistent_copy::elements(descriptor, region),
+        _ => None,
+    }
+}
+
+/// Whether what each area of an array holds outside of its stale range is what the current one
+/// has there: the next updates will take it for that. `None` if others did not let it be seen.
+pub(super) fn areas_agree(memory: &impl Memory, descriptor: &Descriptor) -> Option<bool> {
+    let Form::Areas(areas) = descriptor.form() else { return Some(true) };
+    let len = descriptor.content_len() as usize;
+    (0..8).find_map(|_| {
+        // Acquire: what it says of the areas is looked at next.
+        let before = memory.control(Acquire);
+        if before.owner() == REMOVED {
+            return Some(true);
+        }
+        if before.owner() != FREE || before.in_transaction() {
+            pause();
+            return None;
+        }
+        let current = areas.number(before.version());
+        let agree = (0..areas.count).filter(|area| *area != current).all(|area| {
+            let stale = memory.load(STALE + area as usize, Acquire);
+            let stale = (stale as u32 as usize)..((stale >> 32) as usize);
+            words_outside(&stale, areas.words).all(|word| {
+                let at = |area: u64| areas.first + areas.stride * area as usize + word;
+                let load = |area: u64| memory.load(at(area), Acquire);
+                let used = (len - 8 * word).min(8);
+                (load(area) ^ load(current)) << (64 - 8 * used) == 0
+            })
+        });
+        // Acquire, above: a word of a later update is seen with that update's lock.
+        memory.fence(Acquire);
+        (memory.control(Acquire) == before).then_some(agree)
+    })
+}
+
+/// The words of an area that are not stale. A range that does not fit counts as all of it.
+fn words_outside(stale: &Range<usize>, words: usize) -> impl Iterator<Item = usize> {
+    let fits = stale.start < stale.end && stale.end <= words;
+    let stale = match fits {
+        true => stale.clone(),
+        false if *stale == (0..0) => 0..0,
+        false => 0..words,
+    };
+    (0..stale.start).chain(stale.end..words)
+}

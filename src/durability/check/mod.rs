@@ -1,0 +1,428 @@
+//! Verifying a store: its structure, its locks, its checkpoint, its contents.
+
+mod contents;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::time::Duration;
+
+use crate::attachment::attach::Attachment;
+use crate::attachment::survey::Taken;
+use crate::directory::allocator;
+use crate::directory::directory;
+use crate::error::{Error, Result};
+use crate::format::checkpoint::{self, Mark, Record};
+use crate::format::layout::{Descriptor, FLAG_NO_CHECKPOINT, RUN, TABLE_ENTRIES, live};
+use crate::mapping::map::Map;
+use crate::mapping::slot_memory::AnyMemory;
+use crate::protocol::{self, Form, Memory, Patience, REMOVED, STALE};
+use crate::types::data::TEXT_LEN;
+use crate::types::dtype::SlotType;
+
+/// What [`Store::check`](crate::Store::check) found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Check {
+    /// What is wrong.
+    pub problems: Vec<Problem>,
+    /// What could not be verified, and why.
+    pub unverified: Vec<String>,
+}
+
+/// Something that is wrong with a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The slot it concerns, if it concerns one.
+    pub slot: Option<String>,
+    /// What was expected and what was found.
+    pub what: String,
+}
+
+impl Check {
+    /// Whether nothing is wrong.
+    pub fn is_ok(&self) -> bool {
+        self.problems.is_empty()
+    }
+}
+
+/// Verifies everything that can be verified.
+pub(crate) fn check(
+    attachment: &Attachment,
+    timeout: Option<Duration>,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Check> {
+    let mut check = Check::default();
+    let mut structure = Structure::new(attachment);
+    let mut done = 0;
+    let walked = directory::each(attachment, |descriptor| {
+        structure.add(&descriptor, &mut check);
+        done += descriptor.content_len();
+        progress(done);
+        Ok(())
+    });
+    match walked {
+        Ok(()) => structure.check_ends(&mut check)?,
+        Err(error) => check.note_error(error)?,
+    }
+    check_overlaps(structure.ranges, &mut check);
+    check_locks(attachment, &mut check);
+    check_table(attachment, &mut check);
+    if attachment.has_strange_superseded() {
+        check.note(None, "the word that says whether it was compacted says neither yes nor no");
+    }
+    if !structure.busy.is_empty() {
+        let what = "areas that are not current, of slots that others had locked";
+        check.unverified.push(contents::list(what, &structure.busy));
+    }
+    if attachment.header.flags & FLAG_NO_CHECKPOINT == 0 {
+        check_checkpoint(attachment, timeout, &mut check)?;
+    } else if !structure.there.is_empty() {
+        check
+            .unverified
+            .push("contents: a store without checkpoints has no checksums of them".into());
+    }
+    Ok(check)
+}
+
+impl Check {
+    fn note(&mut self, slot: Option<&str>, what: impl Into<String>) {
+        self.problems.push(Problem { slot: slot.map(str::to_owned), what: what.into() });
+    }
+
+    /// Notes what an error says of a damaged file; any other ends the check.
+    fn note_error(&mut self, error: Error) -> Result<()> {
+        let slot = match &error {
+            Error::Corrupt { slot, .. } => slot.clone(),
+            _ => None,
+        };
+        self.note(slot.as_deref(), error_text(error)?);
+        Ok(())
+    }
+}
+
+/// What a damaged file says; any other error ends the check.
+fn error_text(error: Error) -> Result<String> {
+    match error {
+        Error::Corrupt { what, .. } => Ok(what),
+        Error::Truncated { have, need, .. } => {
+            Ok(format!("the file has {have} bytes and should have at least {need}"))
+        }
+        other => Err(other),
+    }
+}
+
+/// What is collected of all slots, to be held against each other.
+struct Structure<'a> {
+    attachment: &'a Attachment,
+    taken: Taken,
+    /// From, to, of which slot.
+    ranges: Vec<(u64, u64, String)>,
+    /// The slots that are not removed, by name.
+    there: HashMap<String, AnyMemory<Arc<Map>>>,
+    /// Slots that others did not let be seen whole.
+    busy: Vec<String>,
+}
+
+impl<'a> Structure<'a> {
+    fn new(attachment: &'a Attachment) -> Structure<'a> {
+        let taken = Taken::new(&attachment.header.regions);
+        Structure { attachment, taken, ranges: Vec::new(), there: HashMap::new(), busy: Vec::new() }
+    }
+
+    fn add(&mut self, descriptor: &Descriptor, check: &mut Check) {
+        let (attachment, name) = (self.attachment, descriptor.name.as_str());
+        let end = descriptor.live + descriptor.live_len();
+        self.ranges.push((descriptor.live, end, descriptor.name.clone()));
+        match directory::check_places(attachment, descriptor) {
+            Ok(()) => {
+                if let Some((from, len, _)) = checkpoint::copies_of(descriptor) {
+                    let copies = (from, from + len, descriptor.name.clone());
+                    // A small unit is many slots'.
+                    let shared = checkpoint::is_small(descriptor)
+                        && self.taken.ends().small_copies == descriptor.copies;
+                    self.ranges.extend((!shared).then_some(copies));
+                }
+                self.taken.add(descriptor);
+            }
+            Err(_) => check.note(Some(name), "its checkpoint units are out of place"),
+        }
+        let memory = match directory::region(attachment, descriptor) {
+            Ok(region) => AnyMemory::new(region, descriptor.form()),
+            Err(error) => return check.note(Some(name), error.to_string()),
+        };
+        self.check_name(descriptor, &memory, check);
+        check_lock(attachment, Some(name), &memory, check);
+        check_stale_ranges(descriptor, &memory, check);
+        match contents::areas_agree(&memory, descriptor) {
+            Some(true) => {}
+            Some(false) => check.note(Some(name), "its areas differ where none is stale"),
+            None => self.busy.push(descriptor.name.clone()),
+        }
+        check_text(attachment, descriptor, &memory, check);
+        if !is_removed(&memory) {
+            self.there.insert(descriptor.name.clone(), memory);
+        }
+    }
+
+    /// Whether the name leads to this slot, and to no other.
+    fn check_name(&self, descriptor: &Descriptor, memory: &AnyMemory<Arc<Map>>, check: &mut Check) {
+        if is_removed(memory) {
+            return;
+        }
+        let name = descriptor.name.as_str();
+        let found = directory::find_by_index(self.attachment, name);
+        let leads = matches!(found, Ok(Some(ref found)) if found.entry.live() == descriptor.live);
+        // Removed meanwhile: its name may be another slot's by now.
+        if !leads && !is_removed(memory) {
+            check.note(Some(name), "the index does not lead to it");
+        }
+        if self.there.get(name).is_some_and(|before| !is_removed(before)) {
+            check.note(Some(name), "there are two slots of this name");
+        }
+    }
+
+    /// Whether the ends of the allocation have all slots before them.
+    fn check_ends(&self, check: &mut Check) -> Result<()> {
+        let (attachment, disk) = (self.attachment, self.attachment.disk());
+        let ends = match allocator::ends(attachment) {
+            Ok(ends) => ends,
+            Err(error) => return check.note_error(error),
+        };
+        if let Err(what) = self.taken.check_ends(&ends) {
+            check.note(None, what);
+        }
+        let cannot = |e| Error::io(&attachment.path, "cannot look at the file", e);
+        let len = disk.length().map_err(cannot)?;
+        // The file grows before the ends move.
+        if ends.live.max(ends.copies) > len || ends.runs > len.next_multiple_of(RUN) {
+            check.note(
+                None,
+                format!("the file has {len} bytes, and the allocation ends at {ends:?}"),
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Lets whoever is in the middle of something get on; a fuzzer has nobody beside it.
+fn pause() {
+    if !cfg!(fuzzing) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn is_removed(memory: &impl Memory) -> bool {
+    // Acquire: who sees that a name is given anew, sees that its last slot was removed.
+    memory.control(Acquire).owner() == REMOVED
+}
+
+/// Whether a control word can be one of a slot's.
+fn check_lock(
+    attachment: &Attachment,
+    name: Option<&str>,
+    memory: &impl Memory,
+    check: &mut Check,
+) {
+    let control = memory.control(Acquire);
+    let owner = control.owner();
+    if control.is_read_lock() {
+        let reader = control.reader();
+        if !(1..=TABLE_ENTRIES).contains(&reader) {
+            check.note(name, format!("its lock names reader {reader}, and there is none"));
+        }
+        return; // whoever wants the slot may take it away
+    }
+    if owner > TABLE_ENTRIES && owner != REMOVED {
+        check.note(name, format!("its lock names owner {owner}, and there is none"));
+    } else if control.in_transaction() && owner == protocol::FREE {
+        check.note(name, "it is in a transaction of nobody");
+    } else if owner != protocol::FREE && owner != REMOVED {
+        // Whoever has a lock has an entry. Many looks: between two of them its holder may have
+        // let go of both, and taken them again.
+        let is_odd = || {
+            let free = attachment.is_free(owner);
+            free && memory.control(Acquire) == control
+        };
+        if (0..10).all(|_| {
+            let odd = is_odd();
+            odd.then(pause);
+            odd
+        }) {
+            check.note(name, format!("its lock names owner {owner}, and nobody is that"));
+        }
+    }
+}
+
+fn check_stale_ranges(descriptor: &Descriptor, memory: &impl Memory, check: &mut Check) {
+    let Form::Areas(areas) = descriptor.form() else { return };
+    for area in 0..areas.count as usize {
+        let stale = memory.load(STALE + area, Relaxed);
+        let (from, to) = (stale as u32 as usize, (stale >> 32) as usize);
+        if stale != 0 && !(from < to && to <= areas.words) {
+            let what = format!("area {area} has a stale range that does not fit it");
+            check.note(Some(&descriptor.name), what);
+        }
+    }
+}
+
+/// Whether the content of a text, or of bytes, is one.
+fn check_text(
+    attachment: &Attachment,
+    descriptor: &Descriptor,
+    memory: &AnyMemory<Arc<Map>>,
+    check: &mut Check,
+) {
+    let (capacity, AnyMemory::Areas(region, areas)) = (
+        match descriptor.slot_type {
+            SlotType::Text(capacity) | SlotType::Bytes(capacity) => capacity,
+            _ => return,
+        },
+        memory,
+    ) else {
+        return;
+    };
+    if is_removed(memory) {
+        return;
+    }
+    let is_text = matches!(descriptor.slot_type, SlotType::Text(_));
+    let problem = |len: u64, is_utf8: &dyn Fn(usize) -> bool| match usize::try_from(len)
+        .ok()
+        .filter(|len| *len <= capacity)
+    {
+        None => Some(format!("its length is {len}, and its capacity {capacity}")),
+        Some(len) if is_text && !is_utf8(len) => Some("it is not UTF-8".into()),
+        Some(_) => None,
+    };
+    let mut wrong = None;
+    let mut len = [0; TEXT_LEN];
+    if capacity <= AT_ONCE {
+        // Which ends, beside whatever writer.
+        let mut content = vec![0; TEXT_LEN + capacity];
+        protocol::read_bytes(region, attachment, areas, 0, &mut content);
+        let text = content.split_off(TEXT_LEN);
+        len.copy_from_slice(&content);
+        wrong = problem(u64::from_le_bytes(len), &|len| std::str::from_utf8(&text[..len]).is_ok());
+    } else {
+        // There may be more than there is memory for.
+        protocol::read(region, attachment, areas, |region, area| {
+            region.read(area, 0, &mut len);
+            wrong = problem(u64::from_le_bytes(len), &|len| is_utf8(region, area, len));
+        });
+    }
+    if let Some(what) = wrong {
+        check.note(Some(&descriptor.name), what);
+    }
+}
+
+/// Bytes of a text that are looked at all at once.
+const AT_ONCE: usize = 1 << 20;
+
+/// Whether the first so many bytes of an area are text, part by part.
+fn is_utf8(region: &impl Memory, area: usize, len: usize) -> bool {
+    const PART: usize = 64 << 10;
+    let mut part = Vec::new();
+    let mut at = 0;
+    while at < len {
+        // Behind what is left of a character that the last part has begun.
+        let (begun, more) = (part.len(), PART.min(len - at));
+        part.resize(begun + more, 0);
+        region.read(area, TEXT_LEN + at, &mut part[begun..]);
+        at += more;
+        let valid = match std::str::from_utf8(&part) {
+            Ok(text) => text.len(),
+            Err(error) if error.error_len().is_none() && at < len => error.valid_up_to(),
+            Err(_) => return false,
+        };
+        part.drain(..valid);
+    }
+    true
+}
+
+fn check_locks(attachment: &Attachment, check: &mut Check) {
+    for lock in [live::DIRECTORY_LOCK, live::SYNC_LOCK] {
+        check_lock(attachment, None, &attachment.live.part(lock, 2), check);
+    }
+}
+
+fn check_overlaps(mut ranges: Vec<(u64, u64, String)>, check: &mut Check) {
+    ranges.sort();
+    // Of those before, the one that reaches furthest.
+    let mut furthest: Option<(u64, &str)> = None;
+    for (start, end, name) in &ranges {
+        if let Some((before, first)) = furthest
+            && *start < before
+        {
+            check.note(Some(name), format!("it overlaps with slot {first:?}"));
+        }
+        if furthest.is_none_or(|(before, _)| before < *end) {
+            furthest = Some((*end, name));
+        }
+    }
+}
+
+fn check_table(attachment: &Attachment, check: &mut Check) {
+    for (entry, word) in attachment.strange_words() {
+        check.note(
+            None,
+            format!("entry {entry} of the process table says {word}, which is nothing"),
+        );
+    }
+}
+
+/// Looks at the checkpoint, and holds the slots against it.
+fn check_checkpoint(
+    attachment: &Attachment,
+    timeout: Option<Duration>,
+    check: &mut Check,
+) -> Result<()> {
+    let lock = attachment.live.part(live::SYNC_LOCK, 2);
+    let mut patience = Patience::new(timeout);
+    // A sync would write over the copies that were in use before the last one.
+    let held = match attachment.writable {
+        true => protocol::lock(&lock, attachment, Form::Lock, &mut patience).ok(),
+        false => None,
+    };
+    for _ in 0..TRIES {
+        // Acquire: stored after the record was written.
+        let acked = attachment.live.load(live::ACKED, Acquire);
+        let mut found = Check::default();
+        check_record(attachment, acked, &mut found)?;
+        if held.is_some() || attachment.live.load(live::ACKED, Acquire) == acked {
+            check.problems.append(&mut found.problems);
+            check.unverified.append(&mut found.unverified);
+            return Ok(());
+        }
+    }
+    let what = "the checkpoint: it was replaced while it was being read";
+    check.unverified.push(what.into());
+    Ok(())
+}
+
+/// How often a checkpoint is read anew that a sync has replaced meanwhile.
+const TRIES: usize = 3;
+
+fn check_record(attachment: &Attachment, acked: u64, check: &mut Check) -> Result<()> {
+    let (disk, regions) = (attachment.disk(), &attachment.header.regions);
+    let cannot = |e| Error::io(&attachment.path, "cannot read the checkpoint", e);
+    // Relaxed: a sync that was killed, or is, between the two has stored that of the next one.
+    let complement = attachment.live.load(live::ACKED + 1, Relaxed);
+    if complement != !acked && complement != !(acked.wrapping_add(1)) {
+        let what = format!("the last sync is {acked}, and its complement {complement:#x}");
+        check.note(None, what);
+    }
+    let is_mark_damaged =
+        || Mark::read(disk, regions).map(|mark| mark == Mark::Damaged).map_err(cannot);
+    // Twice: who only reads has no lock, and may meet it half-written.
+    if is_mark_damaged()? && is_mark_damaged()? {
+        check.note(None, "the mark of the last sync is damaged; the next sync writes it anew");
+    }
+    for number in 0..2 {
+        let record = Record::read(disk, regions, number).map_err(cannot)?;
+        if let Some(record) = record.filter(|record| record.epoch == acked) {
+            return contents::compare(attachment, &record, check);
+        }
+    }
+    check.note(None, format!("there is no whole commit record of sync {acked}, the last one"));
+    Ok(())
+}

@@ -1,0 +1,255 @@
+//! Copying many slots as they are at one instant, while others write them.
+//!
+//! As live migration does it: copy what changed, with the readers' protocol; copy again
+//! what changed meanwhile; in the later passes take the locks of the few that keep
+//! changing, without ever waiting for one. Then look at the number of descriptors, and after
+//! it at the version of every slot, those never copied too: if all are what they were when
+//! they were copied, the copies are the state of the instant at which the number was read.
+//! What is defined during that look belongs to the next cut. A stopped writer's slot does not
+//! change, so it is never waited for.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Acquire;
+use std::time::Duration;
+
+use crate::attachment::attach::Attachment;
+use crate::directory::directory;
+use crate::error::{Error, Result};
+use crate::format::checkpoint::{Tag, UNKNOWN, tag_of};
+use crate::format::layout::{Descriptor, live};
+use crate::mapping::cell;
+use crate::mapping::element::ElementRegion;
+use crate::mapping::map::{Map, Region};
+use crate::mapping::slot_memory::AnyMemory;
+use crate::protocol::{self, Control, Form, Memory, Patience, REMOVED, effective_version};
+use crate::types::dtype::SlotType;
+
+/// Passes in which changed slots are only read; in later ones they are locked as well.
+const READING_PASSES: usize = 4;
+/// Passes before the cut is begun anew.
+const PASSES: usize = 32;
+/// Cuts that were begun anew because of new slots. After that, definitions are kept out, if
+/// nobody is at one.
+const OPEN_TO_DEFINITIONS: usize = 3;
+
+/// How long a cut tries at least, however short the time-out is: that is for waiting, and a cut
+/// waits for nobody.
+const SHORTEST_TRY: Duration = Duration::from_secs(1);
+
+/// Who copies slots: a sync, or a copy of the store.
+pub(crate) trait Copier {
+    fn slots(&mut self) -> &mut Slots;
+
+    /// Takes up the descriptors up to line `lines`.
+    fn extend(&mut self, lines: u32) -> Result<()>;
+
+    /// Copies what has changed until nothing has, by [`Slots::settle_copies`].
+    fn settle_copies(&mut self, lines: u32, patience: &mut Patience) -> Result<Settled>;
+}
+
+/// How a try to copy all slots as of one instant went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Settled {
+    Done,
+    /// There are more lines of descriptors by now.
+    MoreLines,
+    /// This slot, by number, did not come to rest, and could not be locked.
+    Restless(usize),
+}
+
+/// Has `copier` copy all slots as they are at one instant. Tries for as long as such a patience
+/// lasts, and at least [`SHORTEST_TRY`].
+pub(crate) fn cut(
+    copier: &mut impl Copier,
+    attachment: &Attachment,
+    patience: &Patience,
+) -> Result<()> {
+    let patience = &mut Patience::new(patience.timeout().map(|time| time.max(SHORTEST_TRY)));
+    let lock = attachment.live.part(live::DIRECTORY_LOCK, 2);
+    let mut no_definitions = None;
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let lines = directory::count(attachment)?;
+        copier.extend(lines)?;
+        let settled = copier.settle_copies(lines, patience)?;
+        let restless = match settled {
+            Settled::Done => return Ok(()),
+            Settled::MoreLines => None,
+            Settled::Restless(number) => Some(copier.slots().memories.places[number]),
+        };
+        if attempts > OPEN_TO_DEFINITIONS && patience.is_over() {
+            return Err(keeps_changing(attachment, restless, patience));
+        }
+        // Who is stopped with this lock defines nothing, so that it is not needed then. It is
+        // not kept while slots change: definitions must not wait for those.
+        no_definitions = match settled {
+            Settled::MoreLines if attempts >= OPEN_TO_DEFINITIONS => {
+                no_definitions.or_else(|| protocol::try_lock(&lock, attachment))
+            }
+            _ => None,
+        };
+    }
+}
+
+/// The error of a cut that was given up: what changed again and again. `place` is the slot's.
+fn keeps_changing(attachment: &Attachment, place: Option<u64>, patience: &Patience) -> Error {
+    let mut what = "the directory (new slots are being defined)".to_owned();
+    if let Some(place) = place {
+        what = "a slot".to_owned();
+        // Where the directory is damaged, the slot has no name.
+        let _ = directory::each(attachment, |descriptor| {
+            if descriptor.live == place {
+                what = format!("slot {:?}", descriptor.name);
+            }
+            Ok(())
+        });
+    }
+    Error::KeepsChanging { path: attachment.path.clone(), what, waited: patience.limit() }
+}
+
+/// What the slot is at this moment.
+pub(crate) fn tag(memory: &impl Memory, attachment: &Attachment) -> Tag {
+    // Acquire: who sees a version sees what it is of.
+    tag_at_rest(memory.control(Acquire))
+        .unwrap_or_else(|| effective_version(memory, attachment) << 1)
+}
+
+/// What a slot with this control word is; `None`: others' words have a say in it.
+#[inline]
+fn tag_at_rest(control: Control) -> Option<Tag> {
+    let at_rest = !control.in_transaction() || control.owner() == REMOVED;
+    at_rest.then(|| tag_of(control))
+}
+
+/// The elements of a buffer; `None` for any other slot. A buffer has no part in the cut but its
+/// version, and whether it was removed: its content is copied when all else has come to rest,
+/// so that all that was stored before the cut is there.
+pub(crate) fn elements(descriptor: &Descriptor, region: &Region) -> Option<ElementRegion> {
+    match (&descriptor.slot_type, descriptor.form()) {
+        (SlotType::Buffer(t, shape), Form::Areas(areas)) => {
+            Some(ElementRegion::new(region, &areas, *t, shape.len()))
+        }
+        _ => None,
+    }
+}
+
+/// The slots that are copied together, by number.
+#[derive(Debug, Default)]
+pub(crate) struct Slots {
+    pub(crate) memories: Memories,
+    /// What each was when it was last copied; [`UNKNOWN`] if it never was, or changed
+    /// meanwhile.
+    pub(crate) seen: Vec<Tag>,
+    /// Those that were copied the last time, and those that are new, in ascending order.
+    lately: Vec<usize>,
+    /// Those that have been copied for the cut that is being made.
+    copied: Vec<usize>,
+}
+
+/// Their memories.
+#[derive(Debug, Default)]
+pub(crate) struct Memories {
+    all: Vec<AnyMemory<Arc<Map>>>,
+    /// Where each is in the file, and so much of the file as has all of them. Of a slot that
+    /// has not changed, and of many nearly none has, only the control word is touched.
+    places: Vec<u64>,
+    file: Option<Region>,
+}
+
+impl Memories {
+    pub(crate) fn get(&self, number: usize) -> &AnyMemory<Arc<Map>> {
+        &self.all[number]
+    }
+
+    /// What a slot is at this moment.
+    pub(crate) fn tag(&self, attachment: &Attachment, number: usize) -> Tag {
+        let file = self.file.as_ref().expect("it came with the first slot");
+        tag_at_rest(cell::control_at(file, self.places[number]))
+            .unwrap_or_else(|| tag(&self.all[number], attachment))
+    }
+}
+
+impl Slots {
+    pub(crate) fn len(&self) -> usize {
+        self.seen.len()
+    }
+
+    /// Adds a slot, which has never been copied.
+    pub(crate) fn push(
+        &mut self,
+        attachment: &Attachment,
+        descriptor: &Descriptor,
+        region: Region,
+    ) -> Result<()> {
+        let end = descriptor.live + descriptor.live_len();
+        let Memories { all, places, file } = &mut self.memories;
+        if file.as_ref().is_none_or(|file| file.len() < end) {
+            *file = Some(attachment.region(0, end)?);
+        }
+        all.push(AnyMemory::new(region, descriptor.form()));
+        places.push(descriptor.live);
+        self.lately.push(self.seen.len());
+        self.seen.push(UNKNOWN);
+        Ok(())
+    }
+
+    /// Those that are not what they were when they were last copied.
+    pub(crate) fn changed(&self, attachment: &Attachment) -> impl Iterator<Item = usize> {
+        (0..self.len()).filter(|i| self.has_changed(attachment, *i))
+    }
+
+    fn has_changed(&self, attachment: &Attachment, number: usize) -> bool {
+        self.memories.tag(attachment, number) != self.seen[number]
+    }
+
+    /// Whether any of them is not what it was when it was last copied.
+    pub(crate) fn have_changed(&self, attachment: &Attachment) -> bool {
+        self.lately.iter().any(|i| self.has_changed(attachment, *i))
+            || self.changed(attachment).next().is_some()
+    }
+
+    /// Has `copy` copy those slots that have changed, again and again, until none has.
+    /// `copy` is given their numbers, in ascending order, and notes in `seen` what each was.
+    /// The slots are those on the directory's first `lines` lines.
+    pub(crate) fn settle_copies(
+        &mut self,
+        attachment: &Attachment,
+        lines: u32,
+        patience: &mut Patience,
+        mut copy: impl FnMut(&[usize], &Memories, &mut [Tag]) -> Result<()>,
+    ) -> Result<Settled> {
+        // What changed the last time has often changed again, and what is new was never
+        // copied. With these copied first, one look at all of them is enough.
+        let mut changed = std::mem::take(&mut self.lately);
+        changed.retain(|i| self.has_changed(attachment, *i));
+        let mut held = Vec::new();
+        for pass in 0..PASSES {
+            if changed.is_empty() {
+                // Before the look, not after it: while somebody defines slots all the time, the
+                // number would never be the same after a long one.
+                if directory::count(attachment)? != lines {
+                    return Ok(Settled::MoreLines);
+                }
+                changed = self.changed(attachment).collect();
+                if changed.is_empty() {
+                    self.lately = std::mem::take(&mut self.copied);
+                    self.lately.sort_unstable();
+                    self.lately.dedup();
+                    return Ok(Settled::Done);
+                }
+            }
+            if pass >= READING_PASSES {
+                let memories = changed.iter().map(|i| self.memories.get(*i));
+                held.extend(memories.filter_map(|memory| protocol::try_lock(memory, attachment)));
+            }
+            copy(&changed, &self.memories, &mut self.seen)?;
+            self.copied.append(&mut changed);
+            // Those that can be locked come to rest, once there was time for that.
+            if pass > 2 * READING_PASSES && patience.is_over() {
+                break;
+            }
+        }
+        Ok(Settled::Restless(*self.copied.last().expect("each pass has copied")))
+    }
+}

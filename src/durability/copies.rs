@@ -1,0 +1,218 @@
+//! The copies that a commit record names: reading them, and choosing the record to return to.
+
+use std::io;
+
+use crate::attachment::attach::Attachment;
+use crate::directory::directory;
+use crate::error::{Error, Result};
+use crate::format::checkpoint::{self, Choice, CopyHead, Mark, Missing, Place, Record, mix};
+use crate::format::layout::{Descriptor, LINE};
+use crate::mutant::planted;
+
+pub(crate) fn cannot_restore(attachment: &Attachment, error: io::Error) -> Error {
+    Error::io(&attachment.path, "cannot restore the last sync", error)
+}
+
+/// The record to return to.
+pub(crate) struct Chosen {
+    pub(crate) record: Record,
+    /// Which of the two it is; `None`: neither, of a store without checkpoints.
+    pub(crate) number: Option<u64>,
+    /// Whether there is, or may have been, a newer one.
+    pub(crate) newer_dropped: bool,
+}
+
+/// The newest record that is whole.
+pub(crate) fn choose(attachment: &Attachment) -> Result<Chosen> {
+    let (disk, regions) = (attachment.disk(), &attachment.header.regions);
+    let fail = |e| cannot_restore(attachment, e);
+    let corrupt = |what: &str| Error::corrupt(&attachment.path, what);
+    let mut records = Vec::new();
+    let mut unreadable = false;
+    for number in 0..2 {
+        match Record::read(disk, regions, number).map_err(fail)? {
+            Some(record) => records.push((number, record)),
+            None => unreadable |= !Record::is_erased(disk, regions, number).map_err(fail)?,
+        }
+    }
+    records.sort_by_key(|(_, record)| std::cmp::Reverse(record.epoch));
+    if records.is_empty() {
+        return Err(corrupt("both of its commit records are damaged or cannot be read"));
+    }
+    let mark = Mark::read(disk, regions).map_err(fail)?;
+    // What is wrong with the newest one, which is the one that is wanted.
+    let mut damage = None;
+    for (place, (number, record)) in records.into_iter().enumerate() {
+        let whole = match planted!(RestoresTheNewest) {
+            true => Ok(()),
+            false => check_whole(attachment, &record),
+        };
+        match whole {
+            Ok(()) => {
+                let newer_dropped = place > 0 || unreadable;
+                let Err(why) = may_return_to(record.epoch, newer_dropped, mark) else {
+                    return Ok(Chosen { record, number: Some(number), newer_dropped });
+                };
+                return Err(match damage {
+                    Some(damage) => with_more(damage, &why),
+                    None => corrupt(&why),
+                });
+            }
+            Err(error @ (Error::Corrupt { .. } | Error::Truncated { .. })) => {
+                damage = damage.or(Some(error));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Err(damage.unwrap_or_else(|| corrupt("none of its commit records is whole")))
+}
+
+/// Why this record must be refused although it is whole: a newer one was acknowledged, or
+/// nobody can tell.
+fn may_return_to(epoch: u64, newer_dropped: bool, mark: Mark) -> std::result::Result<(), String> {
+    match mark {
+        Mark::Of(acknowledged) if acknowledged > epoch => Err(format!(
+            "sync {acknowledged} was acknowledged, but the newest that is whole is {epoch}"
+        )),
+        Mark::Damaged if newer_dropped && !planted!(DamagedMarkIsNone) => Err(format!(
+            "the mark of the last sync is damaged too, so that nobody can tell whether that was \
+             sync {epoch}, the newest that is whole"
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Adds to what an error says of a damaged file.
+pub(crate) fn with_more(mut error: Error, more: &str) -> Error {
+    if let Error::Corrupt { what, .. } = &mut error {
+        *what = format!("{what}; {more}");
+    }
+    error
+}
+
+/// `Corrupt`, or `Truncated`, unless every copy that the record names is right, and they are the ones that
+/// it was made of.
+pub(crate) fn check_whole(attachment: &Attachment, record: &Record) -> Result<()> {
+    let mut sum = 0u64;
+    each_copy(attachment, record, |place, choice| {
+        let (head, _) = read_copy(attachment, place, choice)?;
+        sum = sum.wrapping_add(mix(head.unit, head.epoch, head.crc));
+        Ok(())
+    })?;
+    if sum == record.sum || planted!(NoSum) {
+        return Ok(());
+    }
+    let what = format!("the copies of sync {} are not those that it was made of", record.epoch);
+    Err(Error::corrupt(&attachment.path, what))
+}
+
+pub(crate) fn read_copy(
+    attachment: &Attachment,
+    place: &Place,
+    choice: Choice,
+) -> Result<(CopyHead, Vec<u8>)> {
+    attachment.note_progress();
+    place.read(attachment.disk(), choice).map_err(|why| missing(attachment, place, choice, why))
+}
+
+/// The error that it is to the user that a copy is not to be had: `Corrupt` or `Truncated`, but
+/// where nothing is known of the copy.
+pub(crate) fn missing(
+    attachment: &Attachment,
+    place: &Place,
+    choice: Choice,
+    why: Missing,
+) -> Error {
+    let unit = place.unit & !checkpoint::DIRECTORY;
+    let what = match place.unit & checkpoint::DIRECTORY {
+        0 => format!("the checkpoint of unit {unit}"),
+        _ => format!("the checkpoint of page {unit} of the directory"),
+    };
+    match why {
+        Missing::Damaged => Error::corrupt(&attachment.path, format!("{what} is damaged")),
+        Missing::BeyondEnd => {
+            let have = attachment.disk().length().unwrap_or(0);
+            let (at, len) = place.range(choice);
+            Error::Truncated { path: attachment.path.clone(), have, need: at + len }
+        }
+        Missing::Unreadable(error) => {
+            let what = format!("the disk cannot read {what} ({error})");
+            Error::corrupt(&attachment.path, what)
+        }
+        Missing::Failed(error) => cannot_restore(attachment, error),
+    }
+}
+
+/// The directory as a record names it: its lines, and each descriptor with its first line.
+pub(crate) struct Directory {
+    pub(crate) lines: Vec<u8>,
+    pub(crate) slots: Vec<(u32, Descriptor)>,
+}
+
+/// Reads the directory that a record names, and checks all of it.
+pub(crate) fn directory_of(attachment: &Attachment, record: &Record) -> Result<Directory> {
+    let corrupt = |what: &str| Error::corrupt(&attachment.path, what);
+    let header = &attachment.header;
+    let mut lines = Vec::new();
+    for (page, choice) in record.pages.iter().enumerate() {
+        if choice == Choice::Absent {
+            return Err(corrupt("a page of the directory has no checkpoint"));
+        }
+        let place = Place::of_page(&header.regions, page as u64);
+        lines.extend_from_slice(&read_copy(attachment, &place, choice)?.1);
+    }
+    if lines.len() != record.lines as usize * LINE {
+        return Err(corrupt("the checkpoint of the directory has another length"));
+    }
+    let mut slots = Vec::new();
+    let mut at = 0;
+    while at < lines.len() {
+        let count = usize::from(lines[at + directory::LINES_AT]).max(1) * LINE;
+        let descriptor = lines
+            .get(at..at + count)
+            .ok_or("it ends too soon")
+            .and_then(|lines| Descriptor::decode(lines, &header.regions, header.max_size));
+        let descriptor =
+            descriptor.map_err(|what| corrupt(&format!("a checkpointed descriptor: {what}")))?;
+        checkpoint::check_places(&descriptor, header).ok_or_else(|| {
+            corrupt("its checkpoint units are out of place").of_slot(&descriptor.name)
+        })?;
+        slots.push(((at / LINE) as u32, descriptor));
+        at += count;
+    }
+    Ok(Directory { lines, slots })
+}
+
+/// Calls `f` with the place of each copy that the record names, and which one it is.
+pub(crate) fn each_copy(
+    attachment: &Attachment,
+    record: &Record,
+    mut f: impl FnMut(&Place, Choice) -> Result<()>,
+) -> Result<()> {
+    for (page, choice) in record.pages.iter().enumerate() {
+        f(&Place::of_page(&attachment.header.regions, page as u64), choice)?;
+    }
+    let mut small = std::collections::BTreeSet::new();
+    for (_, descriptor) in &directory_of(attachment, record)?.slots {
+        let is_small = checkpoint::is_small(descriptor);
+        let parts = if is_small { 1 } else { checkpoint::large_units(descriptor) };
+        for part in 0..parts {
+            let unit = descriptor.first_unit + part;
+            // A unit that slots share counts once.
+            if is_small && !small.insert(unit) {
+                continue;
+            }
+            let place = match is_small {
+                true => Place::of_small(descriptor),
+                false => Place::of_large(descriptor, part),
+            };
+            let choice = record.units.get(unit as usize);
+            let result = match choice {
+                Choice::Absent => Err(Error::corrupt(&attachment.path, "it has no checkpoint")),
+                _ => f(&place, choice),
+            };
+            result.map_err(|e| e.of_slot(&descriptor.name))?;
+        }
+    }
+    Ok(())
+}

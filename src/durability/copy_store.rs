@@ -1,0 +1,216 @@
+//! A store made anew from another one's slots: a consistent copy of a live store, or a
+//! compacted one. Slots that were removed are left out, with their space.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use crate::attachment::attach::Attachment;
+use crate::directory::allocator::Definition;
+use crate::directory::directory;
+use crate::durability::consistent_copy::{self, Memories, Settled, Slots};
+use crate::error::{Error, Result};
+use crate::format::checkpoint::{Tag, UNKNOWN, control_of};
+use crate::mapping::element::ElementRegion;
+use crate::mapping::map::Region;
+use crate::mapping::slot_memory::AnyMemory;
+use crate::protocol::{self, CONTROL, Form, Memory, Patience, REMOVED, STALE, VALUE};
+use crate::types::data::TEXT_LEN;
+use crate::types::dtype::SlotType;
+
+/// A slot's counterpart in the new store.
+struct Twin {
+    name: String,
+    /// Of a text, or bytes; and whether it is text.
+    capacity: Option<(usize, bool)>,
+    /// Of the slot itself, if that is a buffer.
+    elements: Option<ElementRegion>,
+    content_len: usize,
+    to: Region,
+    to_form: Form,
+}
+
+/// Bytes that are copied at a time.
+const PART: usize = 64 * 1024;
+
+/// Fills `to`, a new store that nobody else knows of, with the slots of `from` as they are
+/// at one instant, versions included. `progress` is told how many bytes have been copied.
+pub(crate) fn duplicate(
+    from: &Attachment,
+    to: &Attachment,
+    patience: &mut Patience,
+    progress: &mut dyn FnMut(u64),
+) -> Result<()> {
+    let mut copying = Copying {
+        from,
+        to,
+        timeout: patience.timeout(),
+        slots: Slots::default(),
+        twins: Vec::new(),
+        line: 0,
+        copied: 0,
+        progress,
+    };
+    consistent_copy::cut(&mut copying, from, patience)?;
+    let Copying { twins, copied, progress, .. } = &mut copying;
+    let mut step = |bytes| {
+        *copied += bytes;
+        progress(*copied);
+    };
+    twins.iter().for_each(|twin| twin.copy_buffer(from, &mut step));
+    twins.iter().try_for_each(|twin| twin.check_length(from))
+}
+
+/// A copy that is being made.
+struct Copying<'a> {
+    from: &'a Attachment,
+    to: &'a Attachment,
+    /// For a lock of the new store, which nobody else has.
+    timeout: Option<Duration>,
+    slots: Slots,
+    twins: Vec<Twin>,
+    /// Lines of the directory that have been taken up.
+    line: u32,
+    copied: u64,
+    progress: &'a mut dyn FnMut(u64),
+}
+
+impl consistent_copy::Copier for Copying<'_> {
+    fn slots(&mut self) -> &mut Slots {
+        &mut self.slots
+    }
+
+    fn extend(&mut self, lines: u32) -> Result<()> {
+        let Copying { from, to, timeout, slots, twins, line, .. } = self;
+        // First what was removed: its name may have been given to a new slot since.
+        for (number, twin) in twins.iter().enumerate() {
+            if slots.memories.tag(from, number) & 1 == 1 {
+                slots.seen[number] = twin.copy(from, &slots.memories, number, &mut |_| {});
+            }
+        }
+        directory::each_between(from, *line, lines, |descriptor| {
+            let region = directory::region(from, &descriptor)?;
+            if directory::is_removed(&region, descriptor.form()) {
+                return Ok(());
+            }
+            let definition = Definition {
+                name: &descriptor.name,
+                doc: &descriptor.doc,
+                unit: &descriptor.unit,
+                slot_type: &descriptor.slot_type,
+                areas: descriptor.areas,
+                initial: None,
+            };
+            let (twin, _) = directory::define(to, &mut Patience::new(*timeout), &definition)?;
+            let capacity = match descriptor.slot_type {
+                SlotType::Text(capacity) => Some((capacity, true)),
+                SlotType::Bytes(capacity) => Some((capacity, false)),
+                _ => None,
+            };
+            twins.push(Twin {
+                name: descriptor.name.clone(),
+                capacity,
+                elements: consistent_copy::elements(&descriptor, &region),
+                content_len: descriptor.content_len() as usize,
+                to: directory::region(to, twin.entry.descriptor())?,
+                to_form: twin.entry.form(),
+            });
+            slots.push(from, &descriptor, region)
+        })?;
+        *line = lines;
+        Ok(())
+    }
+
+    fn settle_copies(&mut self, lines: u32, patience: &mut Patience) -> Result<Settled> {
+        let Copying { from, slots, twins, copied, progress, .. } = self;
+        slots.settle_copies(from, lines, patience, |changed, memories, seen| {
+            let mut step = |bytes| {
+                *copied += bytes;
+                progress(*copied);
+            };
+            for i in changed {
+                seen[*i] = twins[*i].copy(from, memories, *i, &mut step);
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Twin {
+    /// Copies the content of the slot, and returns what that was; [`UNKNOWN`] if it changed
+    /// meanwhile. `step` is told of each part how many bytes it has: a slot may be large.
+    fn copy(
+        &self,
+        attachment: &Attachment,
+        memories: &Memories,
+        number: usize,
+        step: &mut dyn FnMut(u64),
+    ) -> Tag {
+        let tag = memories.tag(attachment, number);
+        let version = tag >> 1;
+        let whole = match (memories.get(number), self.to_form) {
+            _ if self.elements.is_some() => true,
+            (AnyMemory::Areas(region, from), Form::Areas(to)) => {
+                let mut part = vec![0; PART.min(self.content_len)];
+                for at in (0..self.content_len).step_by(PART) {
+                    let part = &mut part[..(self.content_len - at).min(PART)];
+                    region.read(from.of(version), at, part);
+                    self.to.write(to.of(version), at, part);
+                    attachment.note_progress();
+                    step(part.len() as u64);
+                }
+                for area in 0..to.count as usize {
+                    // All of it: what the other areas hold means nothing.
+                    self.to.store(STALE + area, (to.words as u64) << 32, Relaxed);
+                }
+                protocol::is_whole(region, from, version)
+            }
+            (AnyMemory::Scalar(cell), _) => {
+                let (value, of) = protocol::load_scalar_versioned(cell, attachment);
+                self.to.store(VALUE, value, Relaxed);
+                step(self.content_len as u64);
+                of == version
+            }
+            (AnyMemory::Areas(..), _) => unreachable!("both have the same type"),
+        };
+        // A removed slot that is copied stays removed: the name is free in the copy, too.
+        self.to.store(CONTROL, control_of(tag).bits(), Relaxed);
+        if whole { tag } else { UNKNOWN }
+    }
+
+    /// An error if the copy is longer than its slot can hold, or no text: the slot is damaged, and
+    /// a copy would pass for one that is not.
+    fn check_length(&self, from: &Attachment) -> Result<()> {
+        let (Some((capacity, is_text)), Form::Areas(areas)) = (self.capacity, self.to_form) else {
+            return Ok(());
+        };
+        let control = self.to.control(Relaxed);
+        if control.owner() == REMOVED {
+            return Ok(());
+        }
+        let mut content = vec![0; TEXT_LEN + capacity];
+        self.to.read(areas.of(control.version()), 0, &mut content);
+        let (len, text) = content.split_at(TEXT_LEN);
+        let len = len.iter().rev().fold(0, |len, byte| len << 8 | u64::from(*byte));
+        let damaged = |what| Err(Error::corrupt(&from.path, what).of_slot(&self.name));
+        if len > capacity as u64 {
+            damaged(format!("its length is {len}, and its capacity {capacity}; store it anew"))
+        } else if is_text && std::str::from_utf8(&text[..len as usize]).is_err() {
+            damaged("it is not UTF-8; store it anew".to_owned())
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Copies the content of the slot, if that is a buffer, as it stands.
+    fn copy_buffer(&self, attachment: &Attachment, step: &mut dyn FnMut(u64)) {
+        let (Some(elements), Form::Areas(to)) = (&self.elements, self.to_form) else { return };
+        let mut part = vec![0; PART.min(self.content_len)];
+        for at in (0..self.content_len).step_by(PART) {
+            let part = &mut part[..(self.content_len - at).min(PART)];
+            elements.read(at, part);
+            self.to.write(to.first, at, part);
+            attachment.note_progress();
+            step(part.len() as u64);
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! What opening finds of an earlier boot, and what it does about it.
+//!
+//! The live area is the truth for as long as the machine has not been restarted: pages in
+//! memory survive any process. After a restart, or in a copied file, nobody knows which of
+//! its pages reached the disk; then the checkpoint is the truth, and is put back whole.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::attachment::attach::Attachment;
+use crate::directory::allocator;
+use crate::directory::directory;
+use crate::durability::commit::Tracked;
+use crate::durability::copies::{Chosen, cannot_restore, choose, with_more};
+use crate::durability::identity::{self, Verdict};
+use crate::durability::restore::Restore;
+use crate::error::{Error, Result};
+use crate::format::checkpoint::Record;
+use crate::format::layout::{FLAG_NO_CHECKPOINT, GRANULE, PAGE, live};
+use crate::mutant::planted;
+use crate::os::disk;
+use crate::os::time::seconds_since_1970;
+use crate::protocol::Memory;
+
+/// What opening a store found and did, see [`Store::recovery`](crate::Store::recovery).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Recovery {
+    /// The store is new.
+    Created,
+    /// Others have it open: nothing was looked at.
+    Joined,
+    /// Nobody had it open, and the machine has not been restarted: all is as it was left.
+    /// What processes had left half-done when they died was settled.
+    Resumed,
+    /// The machine was restarted, or the file was copied: the store is as of its last sync.
+    Restored {
+        /// Which sync it was; they are counted.
+        epoch: u64,
+        /// Whether there was a newer sync that had not been completed, or may have been: what
+        /// is left of it, or of an older one, cannot be told.
+        newer_dropped: bool,
+    },
+    /// As [`Restored`](Recovery::Restored), but this opener may only read: what it sees is
+    /// a private copy, in which nothing will ever change.
+    Frozen {
+        /// Which sync it was.
+        epoch: u64,
+        /// As of [`Restored`](Recovery::Restored).
+        newer_dropped: bool,
+    },
+    /// The machine was restarted, and the store keeps no checkpoints: it is empty.
+    Emptied,
+}
+
+/// Puts the store into order. Nobody else is attached, and the open lock is held, or nobody
+/// else can know of the file. `trusted`: that its file system stays mounted needs no proof.
+pub(crate) fn recover(attachment: &Attachment, trusted: bool) -> Result<Recovery> {
+    if is_needed(attachment, trusted)? && !planted!(TrustsTheLiveArea) {
+        return restore(attachment);
+    }
+    let on_disk = attachment.map.file().metadata().map_or(u64::MAX, |m| 512 * m.blocks());
+    directory::fill_holes(attachment, on_disk)?;
+    allocator::unshare(attachment)?;
+    attachment.reset_table(|| directory::settle_everything(attachment))?;
+    identity::mark(attachment.map.file());
+    Ok(Recovery::Resumed)
+}
+
+/// Restores the last sync, and notes that the live area is whole again.
+pub(crate) fn restore(attachment: &Attachment) -> Result<Recovery> {
+    // Before anything is changed: it may not be known.
+    let identity = identity::now(attachment.map.file());
+    let identity = identity.map_err(|e| unknown_boot(&attachment.path, e))?;
+    let recovery = restore_last_sync(attachment)?;
+    identity::store(attachment, &identity);
+    identity::mark(attachment.map.file());
+    Ok(recovery)
+}
+
+/// Makes the live area what the last sync was. That it is whole again is not noted.
+pub(crate) fn restore_last_sync(attachment: &Attachment) -> Result<Recovery> {
+    if !is_live_header_readable(attachment)? {
+        if attachment.header.flags & FLAG_NO_CHECKPOINT != 0 {
+            return Err(Error::corrupt(&attachment.path, "the disk cannot read its live header"));
+        }
+        // Without it nothing of the live area can be found: it is as one that was lost.
+        let live_header = attachment.header.regions.live_header;
+        let zeroed = attachment.disk().zero(live_header, GRANULE, &mut || {});
+        zeroed.map_err(|e| cannot_restore(attachment, e))?;
+    }
+    let recovery = if attachment.header.flags & FLAG_NO_CHECKPOINT != 0 {
+        let nothing = Chosen { record: Record::empty(), number: None, newer_dropped: false };
+        put_back(attachment, &nothing)?;
+        Recovery::Emptied
+    } else {
+        let chosen = choose(attachment).map_err(|e| advise(attachment, e))?;
+        put_back(attachment, &chosen)?;
+        Recovery::Restored { epoch: chosen.record.epoch, newer_dropped: chosen.newer_dropped }
+    };
+    // To show to people.
+    let epoch = match recovery {
+        Recovery::Restored { epoch, .. } => epoch,
+        _ => 0,
+    };
+    attachment.live.store(live::LAST_RECOVERY, epoch, Relaxed);
+    attachment.live.store(live::LAST_RECOVERY + 1, seconds_since_1970(), Relaxed);
+    Ok(recovery)
+}
+
+/// Puts back what this record names, which is whole.
+fn put_back(attachment: &Attachment, chosen: &Chosen) -> Result<()> {
+    let restore = Restore::new(attachment, chosen)?;
+    restore.unshare()?;
+    // Until the end nobody must take the live area for whole.
+    let tried_before = identity::store_restoring(attachment);
+    if planted!(IdentityFirst)
+        && let Ok(identity) = identity::now(attachment.map.file())
+    {
+        identity::store(attachment, &identity);
+    }
+    restore.put_back(tried_before)
+}
+
+/// Whether opening must restore, before it may even read. An error if nobody can tell, and
+/// restoring would lose something.
+pub(crate) fn is_needed(attachment: &Attachment, trusted: bool) -> Result<bool> {
+    if !is_live_header_readable(attachment)? {
+        return Ok(true);
+    }
+    let path = &attachment.path;
+    match identity::judge(attachment).map_err(|e| cannot_restore(attachment, e))? {
+        Verdict::Same => Ok(false),
+        Verdict::Another => Ok(true),
+        Verdict::UnknownBoot(error) => Err(unknown_boot(path, error)),
+        Verdict::UnknownMount(_) if trusted => Ok(false),
+        Verdict::UnknownMount(_) if is_synced(attachment) => Ok(true),
+        Verdict::UnknownMount(why) => Err(Error::Unsupported {
+            path: path.clone(),
+            what: format!(
+                "it was changed after its last sync, and whether its file system was mounted anew \
+                 since cannot be told ({why}); open it where /sys is there, or, if the file \
+                 system has stayed mounted, with any_file_system(true) (--any-file-system)"
+            ),
+        }),
+    }
+}
+
+/// Whether the live area has nothing that the last sync has not: to restore that loses nothing.
+fn is_synced(attachment: &Attachment) -> bool {
+    match attachment.header.flags & FLAG_NO_CHECKPOINT {
+        0 => Tracked::load(attachment).and_then(|mut last| last.count_unsynced(attachment)),
+        _ => directory::count(attachment).map(u64::from),
+    }
+    .is_ok_and(|unsynced| unsynced == 0)
+}
+
+/// The boot must be known to tell whether the machine was restarted.
+fn unknown_boot(path: &Path, error: io::Error) -> Error {
+    let remedy = match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE) => "close some files, and try again",
+        _ => "open it where /proc is mounted",
+    };
+    let what = format!(
+        "whether the machine was restarted cannot be told ({}: {error}); {remedy}",
+        identity::BOOT_ID
+    );
+    Error::Unsupported { path: path.to_owned(), what }
+}
+
+/// Whether the live header can be read. Asked before it is touched, which would end the process.
+fn is_live_header_readable(attachment: &Attachment) -> Result<bool> {
+    let at = attachment.header.regions.live_header;
+    disk::read_if_there(attachment.disk(), at, &mut [0; PAGE as usize])
+        .map_err(|e| cannot_restore(attachment, e))
+}
+
+/// Tells whoever has copied a file while it was written how that is done.
+fn advise(attachment: &Attachment, error: Error) -> Error {
+    if identity::is_of_another_file(attachment) {
+        return with_more(error, "copy a store that is in use with `slotfile copy`");
+    }
+    error
+}

@@ -1,0 +1,249 @@
+//! Putting back what a commit record names.
+//!
+//! Nothing of the live area is read: it is made zeros first, in blocks of its own. So a sector
+//! of it that cannot be read does no harm, nor does one that is shared with a copy of the file.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::attachment::attach::Attachment;
+use crate::directory::allocator;
+use crate::directory::directory;
+use crate::durability::commit;
+use crate::durability::copies::{self, Chosen, Directory, cannot_restore, each_copy, read_copy};
+use crate::error::{Error, Result};
+use crate::format::checkpoint::{self, Place, Record, Tag, control_of, tag_of};
+use crate::format::layout::{
+    Descriptor, Ends, FLAG_NO_CHECKPOINT, LINE, PAGE, RUN, SMALL_UNIT, UNIT_HEAD, live,
+};
+use crate::mutant::planted;
+use crate::protocol::{Areas, CONTROL, DRAFT, Form, Memory, STALE, VALUE};
+
+/// A record to return to, which is whole, and the directory that it names.
+pub(crate) struct Restore<'a> {
+    attachment: &'a Attachment,
+    record: &'a Record,
+    /// Which of the two it is.
+    number: Option<u64>,
+    directory: Directory,
+}
+
+impl<'a> Restore<'a> {
+    pub(crate) fn new(attachment: &'a Attachment, chosen: &'a Chosen) -> Result<Restore<'a>> {
+        let Chosen { record, number, .. } = chosen;
+        let directory = copies::directory_of(attachment, record)?;
+        Ok(Restore { attachment, record, number: *number, directory })
+    }
+
+    fn descriptors(&self) -> impl Iterator<Item = &Descriptor> {
+        self.directory.slots.iter().map(|(_, descriptor)| descriptor)
+    }
+
+    /// Gives all that stays as it is blocks of its own, before anything is written: headers,
+    /// records, copies.
+    pub(crate) fn unshare(&self) -> Result<()> {
+        let Restore { attachment, .. } = self;
+        let regions = &attachment.header.regions;
+        let headers = [(0, regions.table), (regions.mark, regions.runs)];
+        let copies = self.descriptors().filter(|d| d.copies != 0);
+        let copies = copies.map(|d| (d.copies, d.copies + checkpoint::copies_len(d)));
+        for (at, len) in allocator::granules(headers.into_iter().chain(copies)) {
+            attachment
+                .disk()
+                .unshare(at, len, &mut || attachment.note_progress())
+                .map_err(|e| allocator::no_space(attachment, len, e))?;
+        }
+        Ok(())
+    }
+
+    /// Puts back directory, slots, index, ends. `tried_before`: an earlier attempt has failed.
+    pub(crate) fn put_back(&self, tried_before: bool) -> Result<()> {
+        let Restore { attachment, record, number, directory } = self;
+        let (disk, regions) = (attachment.disk(), &attachment.header.regions);
+        let fail = |e| cannot_restore(attachment, e);
+        self.clear()?;
+        if !planted!(DirectoryStays) {
+            attachment.directory.write(0, 0, &directory.lines);
+        }
+        let names = directory.slots.iter().map(|(line, d)| (*line, d.name.as_str()));
+        directory::rebuild_index(attachment, names);
+        let ends = allocator::rebuild(attachment, self.descriptors());
+        let mut unit = None;
+        for descriptor in self.descriptors() {
+            restore_slot(attachment, record, descriptor, &mut unit)
+                .map_err(|e| e.of_slot(&descriptor.name))?;
+        }
+        clear_beyond(attachment, &ends)?;
+        // Locks, and whatever else belonged to those who were there before.
+        for lock in [live::DIRECTORY_LOCK, live::SYNC_LOCK] {
+            attachment.live.store(lock + CONTROL, 0, Relaxed);
+        }
+        attachment.live.store(live::LAST_SYNC, 0, Relaxed);
+        // A sync that has failed is no more: what it was to save is gone.
+        for word in [live::FAILED_SYNC, live::FAILED_SYNC + 1] {
+            attachment.live.store(word, 0, Relaxed);
+        }
+        allocator::store_rebuilt(attachment, &ends);
+        // The record that was not chosen could come back, after further syncs, as the newest.
+        if let Some(number) = number.filter(|_| !planted!(NoErase)) {
+            Record::erase(disk, regions, 1 - number).map_err(fail)?;
+        }
+        commit::store_acked(attachment, record.epoch);
+        attachment.live.store(live::COUNT, directory::count_word(record.lines), Relaxed);
+        if tried_before && !planted!(RestoreTrustsTheCache) {
+            write_again(attachment, record, *number)?;
+        }
+        // All of it, also what was not written just now: of a copied file nothing is on the
+        // disk yet. On an error the next opener does all of it again.
+        if !planted!(NoFlushInRestore) {
+            commit::flush(attachment).map_err(fail)?;
+        }
+        if tried_before && !planted!(BelievesASecondRestore) {
+            // What could not be written then may not be there now, though it was written again:
+            // see `Disk::forget`.
+            commit::forget(attachment)?;
+            copies::check_whole(attachment, record)?;
+        }
+        // The mark may be damaged, or have been lost with the power.
+        if attachment.header.flags & FLAG_NO_CHECKPOINT == 0 {
+            checkpoint::write_mark(disk, regions, record.epoch).map_err(fail)?;
+        }
+        Ok(())
+    }
+
+    /// Makes zeros of the process table, the index, the directory and the live slots, in blocks
+    /// of their own.
+    fn clear(&self) -> Result<()> {
+        let Restore { attachment, record, .. } = self;
+        let regions = &attachment.header.regions;
+        allocator::allocate(attachment, 0, regions.table)?;
+        let directory_end = regions.directory + u64::from(record.lines) * LINE as u64;
+        // A granule at least, as in a new store.
+        let structure = (regions.table, directory_end + 1);
+        let slots = self.descriptors().map(|d| (d.live, d.live + d.live_len()));
+        let disk = attachment.disk();
+        let structure = allocator::granules([structure].into_iter());
+        let lines_end = structure[0].0 + structure[0].1;
+        for (at, len) in structure.into_iter().chain(allocator::granules(slots)) {
+            for (from, len) in commit::parts(len) {
+                allocator::allocate(attachment, at + from, at + from + len)?;
+                disk.zero(at + from, len, &mut || attachment.note_progress())
+                    .map_err(|e| allocator::no_space(attachment, len, e))?;
+                attachment.note_progress();
+            }
+        }
+        if lines_end < regions.mark {
+            disk.punch(lines_end, regions.mark - lines_end)
+                .map_err(|e| cannot_restore(attachment, e))?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes what the restored state was made of once more, as it is. An earlier attempt has
+/// failed, perhaps in its fsync: then the kernel takes pages of a copied file for clean
+/// that have never reached the disk, and another fsync alone would leave them out.
+fn write_again(attachment: &Attachment, record: &Record, number: Option<u64>) -> Result<()> {
+    let (disk, regions) = (attachment.disk(), &attachment.header.regions);
+    let fail = |e| cannot_restore(attachment, e);
+    let mut header = [0; PAGE as usize];
+    disk.read(0, &mut header).and_then(|()| disk.write(0, &header)).map_err(fail)?;
+    if let Some(number) = number {
+        let at = regions.records + number * regions.record_len;
+        disk.write(at, &record.encode()).map_err(fail)?;
+    }
+    each_copy(attachment, record, |place, choice| {
+        let (head, data) = read_copy(attachment, place, choice)?;
+        place.write(disk, choice, head.epoch, head.tag, &data).map_err(fail)?;
+        Ok(())
+    })
+}
+
+/// Makes the space beyond the ends what it is in a new store: zeros. Slots that were
+/// defined after the sync have left their bytes there.
+fn clear_beyond(attachment: &Attachment, ends: &Ends) -> Result<()> {
+    if planted!(LeavesWhatIsBeyond) {
+        return Ok(());
+    }
+    let disk = attachment.disk();
+    let fail = |e| cannot_restore(attachment, e);
+    let file_end = disk.length().map_err(fail)?;
+    let punch = |from: u64, to: u64| {
+        if from < to { disk.punch(from, to - from).map_err(fail) } else { Ok(()) }
+    };
+    if ends.live != 0 {
+        punch(ends.live, ends.live.next_multiple_of(RUN).min(file_end))?;
+    }
+    punch(ends.runs, file_end)?;
+    Ok(())
+}
+
+/// Writes one slot's control word and content. `unit` is the small unit read last.
+fn restore_slot(
+    attachment: &Attachment,
+    record: &Record,
+    descriptor: &Descriptor,
+    unit: &mut Option<(u64, Vec<u8>)>,
+) -> Result<()> {
+    let region = directory::region(attachment, descriptor)?;
+    let choice = |unit: u64| record.units.get(unit as usize);
+    if checkpoint::is_small(descriptor) {
+        let number = descriptor.first_unit;
+        if unit.as_ref().is_none_or(|(read, _)| *read != number) {
+            let place = Place::of_small(descriptor);
+            *unit = Some((number, read_copy(attachment, &place, choice(number))?.1));
+        }
+        let data = unit.as_ref().map_or(&[][..], |(_, data)| data);
+        let at = (descriptor.place - UNIT_HEAD) as usize;
+        let entry = data.get(at..at + checkpoint::entry_len(descriptor) as usize);
+        let entry = entry
+            .ok_or_else(|| Error::corrupt(&attachment.path, "its checkpoint ends before it"))?;
+        let (control, content) = entry.split_at(8);
+        let control = u64::from_le_bytes(control.try_into().unwrap_or_default());
+        let tag = tag_of(crate::protocol::Control::from_bits(control));
+        match descriptor.form() {
+            Form::Areas(areas) => {
+                let content = &content[..descriptor.content_len() as usize];
+                region.write(areas.of(tag >> 1), 0, content);
+                settle(&region, Some(&areas), tag);
+            }
+            Form::Scalar | Form::Lock => {
+                let value = u64::from_le_bytes(content.try_into().unwrap_or_default());
+                region.store(VALUE, value, Relaxed);
+                region.store(DRAFT, 0, Relaxed);
+                settle(&region, None, tag);
+            }
+        }
+        return Ok(());
+    }
+    let Form::Areas(areas) = descriptor.form() else { unreachable!("a scalar is small") };
+    // First the heads: the newest says of which version the whole is, and so where it goes.
+    let mut tag: Tag = 0;
+    for part in 0..checkpoint::large_units(descriptor) {
+        let place = Place::of_large(descriptor, part);
+        let head = place.read_head(attachment.disk(), choice(place.unit));
+        let head =
+            head.map_err(|why| copies::missing(attachment, &place, choice(place.unit), why))?;
+        tag = tag.max(head.tag);
+    }
+    for part in 0..checkpoint::large_units(descriptor) {
+        let place = Place::of_large(descriptor, part);
+        let (_, data) = read_copy(attachment, &place, choice(place.unit))?;
+        let at = (part * crate::format::layout::LARGE_UNIT) as usize;
+        region.write(areas.of(tag >> 1), at, &data);
+    }
+    settle(&region, Some(&areas), tag);
+    Ok(())
+}
+
+/// Writes the control word of a slot at rest; all but its current area is stale.
+fn settle(region: &crate::mapping::map::Region, areas: Option<&Areas>, tag: Tag) {
+    // A buffer has one area, which is never stale.
+    if let Some(areas) = areas.filter(|areas| areas.count > 1) {
+        for area in 0..areas.count as usize {
+            region.store(STALE + area, (areas.words as u64) << 32, Relaxed);
+        }
+    }
+    region.store(CONTROL, control_of(tag).bits(), Relaxed);
+}
+
+const _: () = assert!(SMALL_UNIT == PAGE);

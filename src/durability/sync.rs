@@ -1,0 +1,247 @@
+//! Making the state survive a power cut: whose turn it is, and what this process remembers
+//! from one sync to the next.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::attachment::attach::Attachment;
+use crate::directory::directory;
+use crate::durability::commit::{self, Tracked};
+use crate::error::{Error, Result};
+use crate::format::layout::{FLAG_NO_CHECKPOINT, live};
+use crate::mapping::map::Region;
+use crate::mutant::planted;
+use crate::os::fork::PerProcess;
+use crate::os::sys;
+use crate::os::time::seconds_since_1970;
+use crate::protocol::{self, FREE, Form, Held, Memory, Owner, Patience, Peers};
+
+/// Syncs one store for this process.
+#[derive(Debug)]
+pub(crate) struct Syncer {
+    /// `None`: nothing is known, or no longer.
+    tracked: PerProcess<Mutex<Option<Tracked>>>,
+    /// The last one of this process has failed.
+    failed: AtomicBool,
+}
+
+/// Whether a sync may wait for another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    Wait,
+    /// Nothing is done if another one is at it, or was within this time.
+    SkipIfWithin(Duration),
+}
+
+/// What became of a sync that has not failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Synced {
+    /// All that was committed before is synced.
+    Done,
+    /// Another one was not long ago, or this process is at it: nothing was done.
+    Recently,
+    /// Another process has the lock: nothing was done.
+    Busy,
+}
+
+impl Syncer {
+    pub(crate) fn new() -> Syncer {
+        Syncer { tracked: PerProcess::new(Mutex::default()), failed: AtomicBool::new(false) }
+    }
+
+    /// How many slots have changed since the last sync.
+    pub(crate) fn count_unsynced(attachment: &Attachment) -> Result<u64> {
+        Tracked::load(attachment)?.count_unsynced(attachment)
+    }
+
+    /// Syncs the store. Where that fails, the live header says so until one has succeeded.
+    pub(crate) fn sync(
+        &self,
+        attachment: &Attachment,
+        patience: &mut Patience,
+        turn: Turn,
+    ) -> Result<Synced> {
+        attachment.check_writable()?;
+        if attachment.header.flags & FLAG_NO_CHECKPOINT != 0 {
+            let what = "it was created without checkpoints, so it cannot be synced".into();
+            return Err(Error::Invalid { path: attachment.path.clone(), slot: None, what });
+        }
+        // All of it is written through our own description, or one that is opened anew.
+        attachment.map.file().own();
+        let result = self.take_turn(attachment, patience, turn);
+        match &result {
+            Ok(Synced::Done) => note_failure(attachment, None),
+            Ok(Synced::Recently | Synced::Busy) => {}
+            // Who waited in vain is told; whoever has the lock may be about to sync all of it.
+            Err(Error::LockTimeout { .. }) => {}
+            Err(error) => note_failure(attachment, Some(errno(error))),
+        }
+        result
+    }
+
+    fn take_turn(
+        &self,
+        attachment: &Attachment,
+        patience: &mut Patience,
+        turn: Turn,
+    ) -> Result<Synced> {
+        let tracked = self.tracked.get(|_| Mutex::default());
+        let lock = attachment.live.part(live::SYNC_LOCK, 2);
+        let (mut tracked, held) = match turn {
+            Turn::Wait => {
+                let tracked = tracked.lock().unwrap_or_else(PoisonError::into_inner);
+                let held = protocol::lock(&lock, attachment, Form::Lock, patience)
+                    .map_err(|f| directory::explain(attachment, "the sync lock", f, patience))?;
+                (tracked, held)
+            }
+            Turn::SkipIfWithin(period) => {
+                let Ok(tracked) = tracked.try_lock() else { return Ok(Synced::Recently) };
+                // Nothing is written where nothing has changed, not even the lock: each write
+                // to the file goes to the disk, in time.
+                let known = tracked.as_ref().filter(|known| known.is_of(attachment));
+                // Where that cannot be told, syncing says why.
+                let is_idle = |known: &Tracked| matches!(known.has_changed(attachment), Ok(false));
+                if was_within(attachment, period) {
+                    return Ok(Synced::Recently);
+                }
+                if known.is_some_and(is_idle) {
+                    return Ok(Synced::Done);
+                }
+                // Who can have no lock at all is told why.
+                attachment.me()?;
+                let free = protocol::try_lock(&lock, attachment);
+                let Some(held) = free.or_else(|| lock_of_the_dead(&lock, attachment)) else {
+                    return Ok(Synced::Busy);
+                };
+                if was_within(attachment, period) {
+                    return Ok(Synced::Recently);
+                }
+                (tracked, held)
+            }
+        };
+        attachment.set_syncing(true);
+        // Relaxed: whoever syncs has the lock of `tracked`. Not every store notes a failure.
+        let failed = self.failed.load(Relaxed) || failure(attachment).is_some();
+        let ready = match failed && !planted!(WritesAgainWhatFailed) {
+            true => commit::forget(attachment),
+            false => Ok(()),
+        };
+        let synced = ready.and_then(|()| write(&mut tracked, attachment, patience));
+        self.failed.store(synced.is_err(), Relaxed);
+        attachment.set_syncing(false);
+        drop(held);
+        synced.map(|()| Synced::Done)
+    }
+}
+
+/// Writes what has changed, under the sync lock.
+fn write(
+    tracked: &mut Option<Tracked>,
+    attachment: &Attachment,
+    patience: &mut Patience,
+) -> Result<()> {
+    // Known again only when all has gone well: after an error, what was written is not what
+    // the record says.
+    let known = tracked.take().filter(|known| known.is_of(attachment));
+    let mut known = known.map_or_else(|| Tracked::load(attachment), Ok)?;
+    let synced = known.sync(attachment, patience);
+    if planted!(RemembersAFailedSync) && synced.is_err() {
+        *tracked = Some(known);
+        return synced;
+    }
+    synced?;
+    // Not flushed, and after the acknowledgement: if it is there, so is the record. Under
+    // the lock: an older sync's mark must not follow a newer one's.
+    let marked = known.write_mark(attachment);
+    *tracked = Some(known);
+    marked
+}
+
+/// The lock, if whoever has it is dead.
+fn lock_of_the_dead<'a>(
+    lock: &'a Region,
+    attachment: &'a Attachment,
+) -> Option<Held<'a, Region, Attachment>> {
+    let owner = holder(attachment);
+    let recovered = owner != FREE && protocol::bury(lock, attachment, Form::Lock, owner);
+    recovered.then(|| protocol::try_lock(lock, attachment)).flatten()
+}
+
+/// Whether a sync that found something to write began within this time.
+fn was_within(attachment: &Attachment, period: Duration) -> bool {
+    // Relaxed: a time; whoever syncs too early does so in vain.
+    let last = attachment.live.load(live::LAST_SYNC, Relaxed);
+    // A time to come is another boot's, or of a container with a clock of its own.
+    let since = sys::since_boot().checked_sub(last).map(Duration::from_nanos);
+    since.is_some_and(|since| since < period)
+}
+
+/// The number that the system has for an error, or for what comes close.
+fn errno(error: &Error) -> i32 {
+    match error {
+        Error::Io { source, .. }
+        | Error::NoSpace { source, .. }
+        | Error::PermissionDenied { source, .. } => source.raw_os_error().unwrap_or(libc::EIO),
+        Error::LockTimeout { .. } | Error::KeepsChanging { .. } => libc::ETIMEDOUT,
+        Error::TooManyProcesses { .. } => libc::EUSERS,
+        Error::AddressSpace { .. } => libc::ENOMEM,
+        Error::Corrupt { .. } | Error::Truncated { .. } => libc::EUCLEAN,
+        _ => libc::EIO,
+    }
+}
+
+/// Notes for all who ask that a sync has failed, by the system's number for that; `None`: none
+/// has, since one has succeeded.
+fn note_failure(attachment: &Attachment, errno: Option<i32>) {
+    // Relaxed: to show to people.
+    let word = |number: usize| attachment.live.load(live::FAILED_SYNC + number, Relaxed);
+    if attachment.header.minor == 0 || errno.is_none() && word(0) == 0 {
+        return; // nothing is written where nothing changes
+    }
+    let when = if errno.is_some() { seconds_since_1970() } else { 0 };
+    attachment.live.store(live::FAILED_SYNC, errno.unwrap_or(0).unsigned_abs().into(), Relaxed);
+    attachment.live.store(live::FAILED_SYNC + 1, when, Relaxed);
+}
+
+/// Notes that nobody is left to be told of this error.
+pub(crate) fn note_unheard(attachment: &Attachment, error: &Error) {
+    note_failure(attachment, Some(errno(error)));
+}
+
+/// The last sync that failed, by the system's number for that, and when; `None`: none did since
+/// one has succeeded.
+pub(crate) fn failure(attachment: &Attachment) -> Option<(i32, u64)> {
+    if attachment.header.minor == 0 {
+        return None;
+    }
+    // Relaxed: to show to people. The words may be anything, in a damaged file.
+    let errno = attachment.live.load(live::FAILED_SYNC, Relaxed);
+    let when = attachment.live.load(live::FAILED_SYNC + 1, Relaxed);
+    (errno != 0).then(|| (i32::try_from(errno).unwrap_or(libc::EIO), when))
+}
+
+/// What changes for as long as whoever has the sync lock gets on.
+pub(crate) fn progress(attachment: &Attachment) -> (u64, u64, Owner) {
+    // Relaxed: nothing but a change means anything.
+    let word = |number: usize| attachment.live.load(number, Relaxed);
+    let steps = if attachment.header.minor == 0 { 0 } else { word(live::SYNC_PROGRESS) };
+    (steps, word(live::ACKED), holder(attachment))
+}
+
+fn holder(attachment: &Attachment) -> Owner {
+    attachment.live.part(live::SYNC_LOCK, 2).control(Relaxed).owner()
+}
+
+/// The error of waiting in vain for whoever has the sync lock.
+pub(crate) fn stuck(attachment: &Attachment, waited: Duration) -> Error {
+    let error = Error::LockTimeout {
+        path: attachment.path.clone(),
+        slot: "the sync lock".to_owned(),
+        holder: attachment.holder(holder(attachment)),
+        waited,
+    };
+    note_failure(attachment, Some(errno(&error)));
+    error
+}

@@ -1,0 +1,513 @@
+//! The format: where everything lies in the file, as offsets and plain structs.
+//! `docs/format.md` says the same in prose. Little-endian, no `usize`.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::protocol::{Areas, Form};
+use crate::types::dtype::{ScalarType, Shape, SlotType};
+
+#[cfg(target_endian = "big")]
+compile_error!("the format is little-endian, and so must the processor be");
+
+/// The first eight bytes of every store.
+pub(crate) const MAGIC: [u8; 8] = *b"SLOTFILE";
+/// The newest format that this build reads, and the one that it writes: major and minor.
+pub(crate) const FORMAT: (u32, u32) = (1, 1);
+
+/// Regions start on a multiple of this, and are allocated in multiples of it.
+pub(crate) const GRANULE: u64 = 64 * 1024;
+/// Live slots and copies never share an aligned run of this size, so that the kernel
+/// never keeps both in one large page.
+pub(crate) const RUN: u64 = 2 * 1024 * 1024;
+
+/// Bytes of the static header, its CRC included; a page of its own.
+pub(crate) const HEADER_LEN: usize = 4096;
+/// Where the live header is.
+pub(crate) const LIVE_HEADER: u64 = GRANULE;
+/// Where the process table is.
+pub(crate) const TABLE: u64 = 2 * GRANULE;
+/// Entries of the process table.
+pub(crate) const TABLE_ENTRIES: u16 = 4096;
+/// Bytes of one.
+pub(crate) const TABLE_ENTRY_LEN: u64 = 64;
+/// Where the index is.
+const INDEX: u64 = TABLE + TABLE_ENTRIES as u64 * TABLE_ENTRY_LEN;
+
+/// The byte that every attached process read-locks. The same in every format version.
+pub(crate) const COMMON_BYTE: u64 = 1 << 62;
+
+/// The byte that stands for an entry of the process table.
+pub(crate) const fn entry_byte(entry: u16) -> u64 {
+    COMMON_BYTE + 1 + entry as u64
+}
+
+/// The byte that is locked while an entry changes hands; read-locked by those who settle what a
+/// dying process holds, whose own byte the kernel has not let go of yet.
+pub(crate) const fn claim_byte(entry: u16) -> u64 {
+    entry_byte(TABLE_ENTRIES) + entry as u64
+}
+
+/// Bytes of a line of the directory.
+pub(crate) const LINE: usize = 128;
+/// The most lines that one descriptor takes.
+pub(crate) const MAX_LINES: u8 = 32;
+/// Lines that are reserved for each slot, on average.
+const LINES_PER_SLOT: u64 = 2;
+
+/// A checkpoint unit's head.
+pub(crate) const UNIT_HEAD: u64 = 64;
+/// A unit of small slots, its head included.
+pub(crate) const SMALL_UNIT: u64 = 4096;
+/// The largest entry that shares a unit with others.
+pub(crate) const SMALL_ENTRY: u64 = 1008;
+/// Data of a unit of a large slot; its head has a page of its own.
+pub(crate) const LARGE_UNIT: u64 = 64 * 1024;
+/// The head's page.
+pub(crate) const PAGE: u64 = 4096;
+
+/// Words of the live header, by their number from its start. Each group stands on a
+/// cache line of its own.
+pub(crate) mod live {
+    /// Eight words that tell whether the live area is of this boot.
+    pub(crate) const IDENTITY: usize = 0;
+    /// The epoch of the last acknowledged sync, then its complement.
+    pub(crate) const ACKED: usize = 8;
+    /// Lines of the directory in use, then its complement.
+    pub(crate) const COUNT: usize = 16;
+    /// In the low half, the bell, see [`Bell`](crate::protocol::Bell). From 1.1 on.
+    pub(crate) const BELL: usize = 17;
+    /// In which turn, of 2^20 ns since boot, a lock was last handed over. From 1.1 on.
+    pub(crate) const TURN: usize = 18;
+    /// The directory's lock: as a slot without content.
+    pub(crate) const DIRECTORY_LOCK: usize = 24;
+    /// The lock of the one process that syncs.
+    pub(crate) const SYNC_LOCK: usize = 32;
+    /// When the last sync began, in nanoseconds since boot; then when it was done, in
+    /// seconds since 1970, to show to people.
+    pub(crate) const LAST_SYNC: usize = 34;
+    /// A number and its complement: a compaction has put a new file in this one's place, at this
+    /// time, in seconds since 1970. From 1.1 on.
+    pub(crate) const SUPERSEDED: usize = 10;
+    /// The last sync that failed, unless one has been acknowledged since: the system's number of
+    /// the error, and when, in seconds since 1970. From 1.1 on.
+    pub(crate) const FAILED_SYNC: usize = 11;
+    /// Counts what the one who syncs has got done. From 1.1 on.
+    pub(crate) const SYNC_PROGRESS: usize = 13;
+    /// The allocation ends, see [`Ends`](super::Ends).
+    pub(crate) const ENDS: usize = 40;
+    /// Counts what the holder of the open lock has got done, for those who wait for it.
+    pub(crate) const PROGRESS: usize = 48;
+    /// The last restore, to show to people: which sync it returned to, then when, in
+    /// seconds since 1970; 0: there was none.
+    pub(crate) const LAST_RECOVERY: usize = 52;
+    /// Words of the live header.
+    pub(crate) const WORDS: usize = 56;
+}
+
+/// Where [`live::PROGRESS`] is in any store, for those who have not mapped it.
+pub(crate) const PROGRESS_AT: u64 = LIVE_HEADER + 8 * live::PROGRESS as u64;
+
+/// The static header: what never changes once the store is created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct Header {
+    pub(crate) magic: [u8; 8],
+    pub(crate) major: u32,
+    pub(crate) minor: u32,
+    /// Random; tells stores apart.
+    pub(crate) store_id: [u8; 16],
+    pub(crate) max_slots: u64,
+    pub(crate) max_size: u64,
+    /// Bit 0: no checkpoints.
+    pub(crate) flags: u64,
+    pub(crate) regions: Regions,
+}
+
+/// The flag of a store without checkpoints. There is no other.
+pub(crate) const FLAG_NO_CHECKPOINT: u64 = 1;
+
+/// Where the regions are: they follow from `max_slots` and `max_size`, and stand in
+/// the header for tools that do not want to work them out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct Regions {
+    pub(crate) live_header: u64,
+    pub(crate) table: u64,
+    pub(crate) table_entries: u64,
+    pub(crate) index: u64,
+    /// A power of two.
+    pub(crate) index_entries: u64,
+    pub(crate) directory: u64,
+    pub(crate) directory_lines: u64,
+    /// The mark's page.
+    pub(crate) mark: u64,
+    /// The first commit record; the second follows.
+    pub(crate) records: u64,
+    pub(crate) record_len: u64,
+    /// Both copies of each directory page, side by side.
+    pub(crate) directory_copies: u64,
+    /// The first run.
+    pub(crate) runs: u64,
+}
+
+/// The most slots that a store can be created for: line numbers fit 32 bits.
+pub(crate) const MOST_SLOTS: u64 = 1 << 28;
+/// The largest store: what a 47-bit address space can hold, with room to spare.
+pub(crate) const MOST_SIZE: u64 = 1 << 45;
+
+impl Regions {
+    /// The regions of a store of this size; `None` if there can be none.
+    pub(crate) fn new(max_slots: u64, max_size: u64) -> Option<Regions> {
+        if !(1..=MOST_SLOTS).contains(&max_slots) || max_size > MOST_SIZE {
+            return None;
+        }
+        let index_entries = (2 * max_slots).next_power_of_two();
+        let directory = INDEX + (index_entries * 8).next_multiple_of(GRANULE);
+        let directory_lines = max_slots * LINES_PER_SLOT;
+        let directory_len = (directory_lines * LINE as u64).next_multiple_of(GRANULE);
+        let mark = (directory + directory_len).next_multiple_of(RUN);
+        let records = mark + GRANULE;
+        // Two bits for each page of the directory, and for each unit there can be: a
+        // unit's two copies alone take two pages.
+        let choices = (directory_len / PAGE + max_size / (2 * PAGE)).div_ceil(4);
+        let record_len = (64 + choices).next_multiple_of(GRANULE);
+        let directory_copies = records + 2 * record_len;
+        // A copy of a page is that page and one for its head.
+        let runs = (directory_copies + 4 * directory_len).next_multiple_of(RUN);
+        let table_entries = u64::from(TABLE_ENTRIES);
+        (runs + RUN <= max_size).then_some(Regions {
+            live_header: LIVE_HEADER,
+            table: TABLE,
+            table_entries,
+            index: INDEX,
+            index_entries,
+            directory,
+            directory_lines,
+            mark,
+            records,
+            record_len,
+            directory_copies,
+            runs,
+        })
+    }
+
+    /// Why there can be no store of this size, to show to people.
+    pub(crate) fn why_not(max_slots: u64, max_size: u64) -> String {
+        if max_slots == 0 {
+            return "max_slots is 0: take at least 1".into();
+        }
+        if max_slots > MOST_SLOTS {
+            return format!("max_slots {max_slots} is too large: at most {MOST_SLOTS}");
+        }
+        if max_size > MOST_SIZE {
+            return format!("max_size {max_size} is too large: at most {} TiB", MOST_SIZE >> 40);
+        }
+        let fits = |mib: &u32| Regions::new(max_slots, 1 << mib << 20).is_some();
+        let least = (0..=25).find(fits).map_or("more".into(), |mib| format!("{} MiB", 1u64 << mib));
+        format!("max_size {max_size} is too small for max_slots {max_slots}: take {least}")
+    }
+}
+
+impl Header {
+    /// The header's page, with its CRC in the last four bytes.
+    pub(crate) fn to_page(self) -> Vec<u8> {
+        let mut page = vec![0; HEADER_LEN];
+        page[..size_of::<Header>()].copy_from_slice(bytemuck::bytes_of(&self));
+        let crc = crc32fast::hash(&page[..HEADER_LEN - 4]);
+        page[HEADER_LEN - 4..].copy_from_slice(&crc.to_le_bytes());
+        page
+    }
+
+    /// The header of a page that came from a file, if its CRC is right.
+    pub(crate) fn from_page(page: &[u8; HEADER_LEN]) -> Option<Header> {
+        let (content, crc) = page.split_at(HEADER_LEN - 4);
+        (crc32fast::hash(content).to_le_bytes() == crc)
+            .then(|| bytemuck::pod_read_unaligned(&content[..size_of::<Header>()]))
+    }
+}
+
+/// The fixed part of a descriptor. Its name, fields, doc and unit of measure follow;
+/// zeros up to the end of its last line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct DescriptorHead {
+    /// CRC-32 of all its lines after these four bytes.
+    pub(crate) crc: u32,
+    /// How many lines it takes: 1 to 32.
+    pub(crate) lines: u8,
+    /// 1 value, 2 array, 3 text, 4 bytes, 5 record, 6 buffer.
+    pub(crate) kind: u8,
+    /// The scalar type's number; 0 if it has none.
+    pub(crate) scalar: u8,
+    /// K; 0 for a value, 1 for a buffer.
+    pub(crate) areas: u8,
+    /// Dimensions; 0 if it has no shape.
+    pub(crate) rank: u8,
+    /// Bytes of the name.
+    pub(crate) name_len: u8,
+    /// Bytes of a record's fields.
+    pub(crate) fields_len: u16,
+    /// Bytes of the doc.
+    pub(crate) doc_len: u16,
+    /// Bytes of the unit of measure.
+    pub(crate) unit_len: u16,
+    /// The dimensions; a text's capacity is the first.
+    pub(crate) dims: [u64; 4],
+    /// Where the slot is in the file.
+    pub(crate) live: u64,
+    /// Its first checkpoint unit's number.
+    pub(crate) first_unit: u64,
+    /// Where that unit's two copies are.
+    pub(crate) copies: u64,
+    /// Where it is in that unit, from the unit's start.
+    pub(crate) place: u64,
+    /// Line + 1 of the slot that this one replaces; 0: none.
+    pub(crate) replaces: u64,
+}
+
+const KIND_VALUE: u8 = 1;
+const KIND_ARRAY: u8 = 2;
+const KIND_TEXT: u8 = 3;
+const KIND_BYTES: u8 = 4;
+const KIND_BUFFER: u8 = 6;
+
+/// Bytes of a descriptor before its name.
+pub(crate) const DESCRIPTOR_HEAD: usize = size_of::<DescriptorHead>();
+
+const _: () = assert!(DESCRIPTOR_HEAD == 88);
+const _: () = assert!(size_of::<Header>() == 152);
+const _: () = assert!(INDEX.is_multiple_of(GRANULE));
+
+/// Where the allocation of each kind of space has come to. Only ever moved up, each
+/// before anything that it covers is named by a descriptor; so whoever dies on the way
+/// leaves a gap at worst. Beyond the ends the file is all zeros.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct Ends {
+    /// The end of the last run.
+    pub(crate) runs: u64,
+    /// The end of the last live slot; 0: there is none.
+    pub(crate) live: u64,
+    /// The end of the last copy; 0: there is none.
+    pub(crate) copies: u64,
+    /// The number of the next new unit.
+    pub(crate) units: u64,
+    /// Slots defined so far, removed ones too.
+    pub(crate) defined: u64,
+    /// The unit of small slots that is being filled: number * 4,096 + bytes used;
+    /// 0: there is none.
+    pub(crate) small: u64,
+    /// Where that unit's two copies are.
+    pub(crate) small_copies: u64,
+    /// Bytes of disk that were allocated in all, at least. A file that takes less has
+    /// lost some: it is a copy with holes.
+    pub(crate) allocated: u64,
+}
+
+const _: () = assert!(size_of::<Ends>() == 8 * (live::PROGRESS - live::ENDS));
+
+/// What a descriptor says of a slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Descriptor {
+    pub(crate) name: String,
+    /// What the slot is for; empty: not said.
+    pub(crate) doc: String,
+    /// What its numbers are in; empty: not said.
+    pub(crate) unit: String,
+    pub(crate) slot_type: SlotType,
+    /// K; 0 for a value, 1 for a buffer.
+    pub(crate) areas: u8,
+    pub(crate) live: u64,
+    pub(crate) first_unit: u64,
+    pub(crate) copies: u64,
+    pub(crate) place: u64,
+}
+
+impl Descriptor {
+    /// How many lines it takes.
+    pub(crate) fn lines(&self) -> usize {
+        (DESCRIPTOR_HEAD + self.name.len() + self.doc.len() + self.unit.len()).div_ceil(LINE)
+    }
+
+    /// Its lines.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let shaped = |kind: u8, t: ScalarType, shape: &Shape| {
+            let mut dims = [0; 4];
+            for (to, from) in dims.iter_mut().zip(shape.dims()) {
+                *to = *from as u64;
+            }
+            (kind, t as u8, shape.dims().len() as u8, dims)
+        };
+        let (kind, scalar, rank, dims) = match &self.slot_type {
+            SlotType::Value(t) => (KIND_VALUE, *t as u8, 0, [0; 4]),
+            SlotType::Array(t, shape) => shaped(KIND_ARRAY, *t, shape),
+            SlotType::Buffer(t, shape) => shaped(KIND_BUFFER, *t, shape),
+            SlotType::Text(capacity) => (KIND_TEXT, 0, 0, [*capacity as u64, 0, 0, 0]),
+            SlotType::Bytes(capacity) => (KIND_BYTES, 0, 0, [*capacity as u64, 0, 0, 0]),
+        };
+        let mut head = DescriptorHead::zeroed();
+        head.lines = self.lines() as u8;
+        (head.kind, head.scalar, head.rank, head.dims) = (kind, scalar, rank, dims);
+        head.areas = self.areas;
+        head.name_len = self.name.len() as u8;
+        (head.doc_len, head.unit_len) = (self.doc.len() as u16, self.unit.len() as u16);
+        (head.live, head.copies, head.place) = (self.live, self.copies, self.place);
+        head.first_unit = self.first_unit;
+        let mut lines = vec![0; self.lines() * LINE];
+        lines[..DESCRIPTOR_HEAD].copy_from_slice(bytemuck::bytes_of(&head));
+        let texts = [&self.name, &self.doc, &self.unit].map(|text| text.as_bytes()).concat();
+        lines[DESCRIPTOR_HEAD..][..texts.len()].copy_from_slice(&texts);
+        let crc = crc32fast::hash(&lines[4..]);
+        lines[..4].copy_from_slice(&crc.to_le_bytes());
+        lines
+    }
+
+    /// The descriptor of these lines, if they are whole and every number in them is one
+    /// that a store with these regions can have. Otherwise, what is wrong.
+    pub(crate) fn decode(
+        lines: &[u8],
+        regions: &Regions,
+        max_size: u64,
+    ) -> Result<Descriptor, &'static str> {
+        let head: DescriptorHead = bytemuck::pod_read_unaligned(&lines[..DESCRIPTOR_HEAD]);
+        if crc32fast::hash(&lines[4..]) != head.crc {
+            return Err("its descriptor's CRC is wrong");
+        }
+        if usize::from(head.lines) * LINE != lines.len() {
+            return Err("its descriptor's length is wrong");
+        }
+        // Of kinds and versions to come, which this version has no place for.
+        if head.fields_len != 0 || head.replaces != 0 {
+            return Err("it has what format 1.0 does not know");
+        }
+        let mut rest = &lines[DESCRIPTOR_HEAD..];
+        let mut text = |len: usize| {
+            let (text, behind) = rest.split_at_checked(len)?;
+            rest = behind;
+            std::str::from_utf8(text).ok()
+        };
+        let name = text(head.name_len.into()).ok_or("its name is not text")?;
+        let doc = text(head.doc_len.into()).ok_or("its doc is not text")?;
+        let unit = text(head.unit_len.into()).ok_or("its unit of measure is not text")?;
+        let slot_type = slot_type(&head).ok_or("its type is none that is known")?;
+        let areas_fit = match slot_type {
+            SlotType::Value(_) => head.areas == 0,
+            SlotType::Buffer(..) => head.areas == 1,
+            _ => matches!(head.areas, 2 | 4 | 8),
+        };
+        if !areas_fit {
+            return Err("its number of areas is wrong");
+        }
+        if unit.chars().any(char::is_control) {
+            return Err("its unit of measure has a control character");
+        }
+        if name_problem(name).is_some() {
+            return Err("its name is none that a slot can have");
+        }
+        let descriptor = Descriptor {
+            name: name.to_owned(),
+            doc: doc.to_owned(),
+            unit: unit.to_owned(),
+            slot_type,
+            areas: head.areas,
+            live: head.live,
+            first_unit: head.first_unit,
+            copies: head.copies,
+            place: head.place,
+        };
+        if descriptor.lines() != usize::from(head.lines) {
+            return Err("its descriptor's length is wrong");
+        }
+        // In this order: the length is only computed of a place within the store.
+        let inside = (regions.runs..max_size).contains(&descriptor.live)
+            && descriptor.live.is_multiple_of(64)
+            && descriptor.live + descriptor.live_len() <= max_size;
+        if !inside {
+            return Err("it lies outside of the store");
+        }
+        Ok(descriptor)
+    }
+
+    /// What stands behind its control word.
+    pub(crate) fn form(&self) -> Form {
+        match self.areas {
+            0 => Form::Scalar,
+            k => Form::Areas(place_areas(self.live, self.content_len(), k)),
+        }
+    }
+
+    /// Bytes of its content: one area.
+    pub(crate) fn content_len(&self) -> u64 {
+        self.slot_type.content_len().unwrap_or(0) as u64
+    }
+
+    /// Bytes it takes in the live region.
+    pub(crate) fn live_len(&self) -> u64 {
+        live_len(self.live, self.content_len(), self.areas)
+    }
+}
+
+/// Bytes that a value takes: its cell, and a draft.
+pub(crate) const VALUE_LEN: u64 = 64;
+
+/// Bytes that a slot at `live` takes, control word and all areas.
+pub(crate) fn live_len(live: u64, content_len: u64, areas: u8) -> u64 {
+    match areas {
+        0 => VALUE_LEN,
+        k => {
+            let areas = place_areas(live, content_len, k);
+            8 * (areas.first as u64 + areas.count * areas.stride as u64)
+        }
+    }
+}
+
+/// Areas start on a cache line; from a page's size on, on a page of the file.
+fn place_areas(live: u64, content_len: u64, count: u8) -> Areas {
+    let align = if content_len < PAGE { 64 } else { PAGE };
+    let stale_end = live + 16 + 8 * u64::from(count);
+    let first = stale_end.next_multiple_of(align) - live;
+    Areas {
+        count: u64::from(count),
+        first: first as usize / 8,
+        stride: content_len.next_multiple_of(align) as usize / 8,
+        words: content_len.div_ceil(8) as usize,
+    }
+}
+
+fn slot_type(head: &DescriptorHead) -> Option<SlotType> {
+    let dim = |d: u64| usize::try_from(d).ok();
+    let shape = || {
+        let dims = head.dims.get(..usize::from(head.rank))?;
+        Shape::new(&dims.iter().copied().map(dim).collect::<Option<Vec<_>>>()?)
+    };
+    let slot_type = match head.kind {
+        KIND_VALUE => SlotType::Value(ScalarType::from_code(head.scalar)?),
+        KIND_ARRAY => SlotType::Array(ScalarType::from_code(head.scalar)?, shape()?),
+        KIND_BUFFER => SlotType::Buffer(ScalarType::from_code(head.scalar)?, shape()?),
+        KIND_TEXT => SlotType::Text(dim(head.dims[0])?),
+        KIND_BYTES => SlotType::Bytes(dim(head.dims[0])?),
+        _ => return None,
+    };
+    slot_type.is_valid().then_some(slot_type)
+}
+
+/// The most bytes that a slot's name, doc and unit of measure take together.
+pub(crate) const MOST_TEXT: usize = MAX_LINES as usize * LINE - DESCRIPTOR_HEAD;
+
+/// Why no slot can have this name; `None` if one can.
+pub(crate) fn name_problem(name: &str) -> Option<&'static str> {
+    match () {
+        () if name.is_empty() => Some("it is empty"),
+        () if name.len() > 255 => Some("it is longer than 255 bytes"),
+        () if name.chars().any(char::is_control) => Some("it has a control character"),
+        () => None,
+    }
+}
+
+/// FNV-1a, 64 bits: <http://www.isthe.com/chongo/tech/comp/fnv/>.
+#[inline]
+pub(crate) fn hash_name(name: &str) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}

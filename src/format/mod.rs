@@ -1,0 +1,4 @@
+//! format
+
+pub(crate) mod checkpoint;
+pub(crate) mod layout;

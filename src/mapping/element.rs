@@ -1,0 +1,117 @@
+//! A buffer's elements: each an atomic of its own size in the mapping, and no protocol over
+//! them all.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, fence};
+
+use crate::mapping::copy::{self, Atomic};
+use crate::mapping::map::{KeepsMapped, Map, Region};
+use crate::protocol::Areas;
+use crate::types::dtype::ScalarType;
+
+/// The elements of one buffer, as their bits, zero-extended.
+#[derive(Clone, Debug)]
+pub(crate) struct ElementRegion<K: KeepsMapped = Arc<Map>> {
+    region: Region<K>,
+    /// Bytes of an element: 1, 2, 4 or 8.
+    size: usize,
+    len: usize,
+}
+
+/// Runs an expression on the elements as atomics of their size.
+macro_rules! with_atomics {
+    ($region:expr, $elements:ident => $result:expr) => {
+        match $region.size {
+            1 => {
+                let $elements = $region.atomics::<AtomicU8>();
+                $result
+            }
+            2 => {
+                let $elements = $region.atomics::<AtomicU16>();
+                $result
+            }
+            4 => {
+                let $elements = $region.atomics::<AtomicU32>();
+                $result
+            }
+            _ => {
+                let $elements = $region.atomics::<AtomicU64>();
+                $result
+            }
+        }
+    };
+}
+
+impl<K: KeepsMapped> ElementRegion<K> {
+    /// Those of a buffer's slot.
+    pub(crate) fn new(slot: &Region<K>, areas: &Areas, of: ScalarType, len: usize) -> Self {
+        let region = slot.part(areas.first, areas.words);
+        ElementRegion { region, size: of.size(), len }
+    }
+
+    #[inline]
+    fn atomics<A: Atomic>(&self) -> &[A] {
+        &self.region.atomics()[..self.len]
+    }
+
+    /// Where the first one is in this process's memory.
+    pub(crate) fn as_mut_ptr(&self) -> *mut u8 {
+        self.region.as_mut_ptr()
+    }
+
+    /// One element.
+    #[inline]
+    pub(crate) fn load(&self, at: usize) -> u64 {
+        // Acquire: who sees an element sees all that was done before it was stored.
+        with_atomics!(self, elements => Atomic::load(&elements[at], Acquire))
+    }
+
+    /// Replaces one element by `f` of it, atomically; `f` may run more than once. Where `f`
+    /// has nothing to store, nothing changes. Returns the element before, in `Ok` if it was
+    /// replaced.
+    #[inline]
+    pub(crate) fn update(
+        &self,
+        at: usize,
+        mut f: impl FnMut(u64) -> Option<u64>,
+    ) -> Result<u64, u64> {
+        with_atomics!(self, elements => {
+            let element = &elements[at];
+            let mut seen = Atomic::load(element, Acquire);
+            loop {
+                let Some(new) = f(seen) else { return Err(seen) };
+                // Acquire and release: an update comes after what it replaces, and brings
+                // along all that its thread did before.
+                match Atomic::compare_exchange(element, seen, new, AcqRel, Acquire) {
+                    Ok(before) => return Ok(before),
+                    Err(now) => seen = now,
+                }
+            }
+        })
+    }
+
+    /// Fills `out` with the elements from byte `at` on: each whole, all of them as they come.
+    pub(crate) fn read(&self, at: usize, out: &mut [u8]) {
+        let start = at / self.size;
+        with_atomics!(self, elements => copy::read_elements(&elements[start..], out));
+        // Acquire: as `load`, for all of them.
+        fence(Acquire);
+    }
+
+    /// Makes all of them zero, one after the other.
+    pub(crate) fn clear(&self) {
+        with_atomics!(self, elements => for element in elements {
+            // Release: as `update`.
+            Atomic::store(element, Default::default(), Release);
+        });
+    }
+
+    /// Stores the elements from byte `at` on, one after the other.
+    pub(crate) fn write(&self, at: usize, data: &[u8]) {
+        let start = at / self.size;
+        // Release: who sees one of them sees all that was done before.
+        fence(Release);
+        with_atomics!(self, elements => copy::write_elements(&elements[start..], data));
+    }
+}

@@ -1,0 +1,252 @@
+//! The disk, as syncing and recovery see it. In what ships it is the store's file; in their
+//! tests (`tests/power/`) a simulated one, which loses, tears and reorders what was written.
+//! Both run the same functions.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::{Mutex, PoisonError};
+
+use crate::os::sys;
+
+/// Bytes of a file, from an offset on: an offset and a length.
+pub(crate) type Range = (u64, u64);
+
+/// Where a store's checkpoint is read and written. Whatever is provided here is what a file
+/// does; the simulation has its own of each.
+pub(crate) trait Disk: std::fmt::Debug + Send + Sync {
+    fn file(&self) -> &File;
+
+    /// Bytes of the file.
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.file().metadata()?.len())
+    }
+
+    /// Fills `out`. `UnexpectedEof` if the file ends before.
+    fn read(&self, at: u64, out: &mut [u8]) -> io::Result<()> {
+        self.file().read_exact_at(out, at)
+    }
+
+    /// Writes all of it; each page at once.
+    fn write(&self, at: u64, data: &[u8]) -> io::Result<()> {
+        sys::write_at(self.file(), data, at)
+    }
+
+    /// Allocates blocks, and makes the file longer if it ends before.
+    fn allocate(&self, at: u64, len: u64) -> io::Result<()> {
+        sys::allocate(self.file(), at, len)
+    }
+
+    /// Gives blocks back: the range reads as zeros.
+    fn punch(&self, at: u64, len: u64) -> io::Result<()> {
+        sys::punch(self.file(), at, len)
+    }
+
+    /// Makes the range zeros in blocks of its own, without reading what is there. Calls `progress`
+    /// now and then, if it takes long.
+    fn zero(&self, at: u64, len: u64, progress: &mut dyn FnMut()) -> io::Result<()> {
+        sys::zero(self.file(), at, len, progress)
+    }
+
+    /// Gives what stands in the range blocks of its own, where it shares them with a copy of
+    /// the file. Holes stay holes. Calls `progress` now and then.
+    fn unshare(&self, at: u64, len: u64, progress: &mut dyn FnMut()) -> io::Result<()> {
+        sys::unshare_data(self.file(), at, len, progress)
+    }
+
+    /// Starts writing these ranges to the device, then waits until they are there: in its cache,
+    /// from where the next flush makes them lasting. Calls `progress` after each.
+    fn write_out(&self, ranges: &[Range], progress: &mut dyn FnMut()) -> io::Result<()> {
+        sys::write_out(self.file(), ranges, progress)
+    }
+
+    /// Whether [`Disk::write_out`] of some ranges, then [`Disk::flush`] of another one, makes
+    /// all of them lasting.
+    fn flushes_ranges(&self) -> bool {
+        false
+    }
+
+    /// Makes this range lasting, and all that was written out before, with the length and the
+    /// extents of the file that are needed to read it.
+    fn flush(&self, _range: Range) -> io::Result<()> {
+        self.flush_all()
+    }
+
+    /// After a write that failed: has the kernel write what it still has to, and forget the pages
+    /// of these ranges that it takes for clean, among them those that it could not write. Also
+    /// what is left to be told of old errors is taken up here.
+    ///
+    /// Where ext4 could not write a page whose blocks were never written before, it does not note
+    /// that they are in use when the page is written again, and succeeds (`EXT4_IO_END_FAILED`):
+    /// until the page is forgotten, what is written there is lost when the file system is mounted
+    /// anew.
+    fn forget(&self, ranges: &[Range]) {
+        // Twice: the first may end at an error before all is written. No more than the pages,
+        // where that can be: what the file system notes of them may find no room.
+        for _ in 0..2 {
+            let _ = match self.flushes_ranges() {
+                true => self.write_out(ranges, &mut || ()),
+                false => self.flush_all(),
+            };
+        }
+        for range in ranges {
+            sys::forget_clean_pages(self.file(), *range);
+        }
+        let _ = ranges.first().map(|range| self.flush(*range));
+    }
+
+    /// Makes the whole file lasting.
+    fn flush_all(&self) -> io::Result<()> {
+        self.file().sync_data()
+    }
+}
+
+impl Disk for File {
+    fn file(&self) -> &File {
+        self
+    }
+}
+
+/// Reads what stands close behind what was read last in larger pieces: a call for each small
+/// unit of a large store takes longer than all that is done with them. For who reads what nobody
+/// writes meanwhile.
+#[derive(Debug)]
+pub(crate) struct ReadAhead<'a> {
+    disk: &'a dyn Disk,
+    /// Where it begins, and the bytes from there on.
+    piece: Mutex<(u64, Vec<u8>)>,
+}
+
+impl<'a> ReadAhead<'a> {
+    /// The first piece, and each that is far from the one before; and the longest.
+    const PIECES: (usize, usize) = (8 << 10, 256 << 10);
+
+    pub(crate) fn new(disk: &'a dyn Disk) -> ReadAhead<'a> {
+        ReadAhead { disk, piece: Mutex::default() }
+    }
+}
+
+impl Disk for ReadAhead<'_> {
+    fn file(&self) -> &File {
+        self.disk.file()
+    }
+
+    fn read(&self, at: u64, out: &mut [u8]) -> io::Result<()> {
+        let mut piece = self.piece.lock().unwrap_or_else(PoisonError::into_inner);
+        let (start, bytes) = &mut *piece;
+        let wanted = out.len();
+        let have = |start: u64, bytes: &[u8]| {
+            let from = usize::try_from(at.checked_sub(start)?).ok()?;
+            Some(from..from.checked_add(wanted)?).filter(|range| range.end <= bytes.len())
+        };
+        if have(*start, bytes).is_none() {
+            let (least, most) = Self::PIECES;
+            let gap = at.checked_sub(*start + bytes.len() as u64);
+            let is_near = gap.is_some_and(|gap| gap <= least as u64);
+            let len = if is_near { (2 * bytes.len()).clamp(least, most) } else { least };
+            bytes.resize(len, 0);
+            *start = at;
+            if self.disk.read(at, bytes).is_err() {
+                bytes.clear(); // what was asked for may be there all the same
+            }
+        }
+        match have(*start, bytes) {
+            Some(range) => out.copy_from_slice(&bytes[range]),
+            None => self.disk.read(at, out)?,
+        }
+        Ok(())
+    }
+}
+
+/// Whether an error of reading says that this place of the disk cannot be read, now or ever:
+/// an error of the medium, a checksum of the file system that is wrong.
+pub(crate) fn is_unreadable(error: &io::Error) -> bool {
+    let codes = [libc::EIO, libc::EBADMSG, libc::EUCLEAN, libc::ENODATA];
+    error.raw_os_error().is_some_and(|code| codes.contains(&code))
+}
+
+/// Fills `out`. What the disk cannot read is asked for once more, as the error may pass.
+pub(crate) fn read(disk: &dyn Disk, at: u64, out: &mut [u8]) -> io::Result<()> {
+    match disk.read(at, out) {
+        Err(error) if is_unreadable(&error) => disk.read(at, out),
+        result => result,
+    }
+}
+
+/// Fills `out`; false if the file ends before, or cannot be read there.
+pub(crate) fn read_if_there(disk: &dyn Disk, at: u64, out: &mut [u8]) -> io::Result<bool> {
+    match read(disk, at, out) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof || is_unreadable(&e) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A disk that counts how often it is read.
+    #[derive(Debug)]
+    struct Counting(File, AtomicUsize);
+
+    impl Disk for Counting {
+        fn file(&self) -> &File {
+            &self.0
+        }
+
+        fn read(&self, at: u64, out: &mut [u8]) -> io::Result<()> {
+            self.1.fetch_add(1, Relaxed);
+            self.0.read(at, out)
+        }
+    }
+
+    fn counting(len: usize) -> (Counting, Vec<u8>) {
+        let bytes: Vec<u8> = (0..len).map(|i| (i * 31 % 251) as u8).collect();
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(&bytes, 0).unwrap();
+        (Counting(file, AtomicUsize::new(0)), bytes)
+    }
+
+    #[test]
+    fn units_that_follow_each_other_take_few_reads() {
+        const UNITS: usize = 500;
+        let (disk, bytes) = counting(UNITS * 8_192);
+        let ahead = ReadAhead::new(&disk);
+        let (mut head, mut data) = ([0; 64], [0; 4_032]);
+        for at in (0..UNITS).map(|unit| unit * 8_192) {
+            ahead.read(at as u64, &mut head).unwrap();
+            ahead.read(at as u64 + 64, &mut data).unwrap();
+            assert!(head[..] == bytes[at..at + 64] && data[..] == bytes[at + 64..at + 4_096]);
+        }
+        let reads = disk.1.load(Relaxed);
+        assert!(reads < UNITS / 10, "{reads} reads of {UNITS} units");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_read_ahead_is_what_is_there(
+            reads in proptest::collection::vec((0u64..100_000, 0usize..20_000), 1..40),
+        ) {
+            let (disk, bytes) = counting(90_000);
+            let ahead = ReadAhead::new(&disk);
+            for (at, len) in reads {
+                let mut out = vec![0; len];
+                let read = ahead.read(at, &mut out);
+                let there = bytes.get(at as usize..at as usize + len);
+                let expected = there.map(<[u8]>::to_vec);
+                let kind = read.as_ref().err().map(io::Error::kind);
+                match expected {
+                    Some(expected) => prop_assert!(read.is_ok() && out == expected),
+                    // Of nothing it is not asked where.
+                    None if len == 0 => prop_assert!(read.is_ok()),
+                    None => prop_assert_eq!(kind, Some(io::ErrorKind::UnexpectedEof)),
+                }
+            }
+        }
+    }
+}

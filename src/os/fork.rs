@@ -1,0 +1,395 @@
+//! What a fork does to open stores.
+//!
+//! A lock on a byte belongs to the open file description, which a forked child
+//! shares with its parent: it would keep the parent's locks alive after the
+//! parent's death, and could drop them by unlocking. So, in the child, every
+//! descriptor of a store is made to stand for a new description before anything
+//! else runs, and what belongs to the process (mutexes, the list of its own
+//! entries) is made anew when it is next asked for.
+
+#![allow(unsafe_code)] // of one attribute, see `AT_LOAD`
+
+use std::ffi::CString;
+use std::io;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, RawFd};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use crate::os::descriptor::{self, FileId};
+use crate::os::sys::{self, ByteLock};
+
+/// How many forks lie between this process and the one that loaded the library.
+#[inline]
+pub(crate) fn generation() -> u64 {
+    // Relaxed: it changes only in a child that has no other thread yet.
+    GENERATION.load(Ordering::Relaxed)
+}
+
+static GENERATION: AtomicU64 = AtomicU64::new(0);
+
+/// A value of which every process has its own: the child of a fork makes one from
+/// its parent's, whose locks another thread may have held at that moment.
+#[derive(Debug)]
+pub(crate) struct PerProcess<T> {
+    generation: u64,
+    value: T,
+    next: OnceLock<Box<PerProcess<T>>>,
+}
+
+impl<T> PerProcess<T> {
+    pub(crate) fn new(value: T) -> PerProcess<T> {
+        PerProcess { generation: generation(), value, next: OnceLock::new() }
+    }
+
+    /// For a static: the value of the process that loads the library.
+    pub(crate) const fn at_load(value: T) -> PerProcess<T> {
+        PerProcess { generation: 0, value, next: OnceLock::new() }
+    }
+
+    /// This process's value; `renew` makes it from the parent's if there is none yet.
+    pub(crate) fn get(&self, renew: impl Fn(&T) -> T) -> &T {
+        let mut at = self;
+        while at.generation != generation() {
+            at = at.next.get().unwrap_or_else(|| {
+                // A fork in the middle would leave its child waiting for us for ever.
+                let _quiet = Quiet::begin();
+                at.next.get_or_init(|| Box::new(PerProcess::new(renew(&at.value))))
+            });
+        }
+        &at.value
+    }
+}
+
+/// What the handlers know of one descriptor of a store. Each has an entry for as long as
+/// its [`StoreFile`](crate::os::store_file::StoreFile) lives.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// The number; `UNUSED`, or `LOST` where it stands for something that is not ours.
+    fd: AtomicI32,
+    device: AtomicU64,
+    inode: AtomicU64,
+    writable: AtomicBool,
+    /// The byte that tells its description from all others.
+    marker: AtomicU64,
+    /// The address of what keeps its locks; 0: nothing.
+    anchor: AtomicUsize,
+    /// The byte to read-lock in a child; `NO_BYTE` while there is none.
+    common_byte: AtomicU64,
+    /// Where the file was opened. Locked under `Quiet` only, so that a child finds it free.
+    path: Mutex<Option<CString>>,
+}
+
+const UNUSED: RawFd = -1;
+const LOST: RawFd = -2;
+const NO_BYTE: u64 = u64::MAX;
+
+impl Entry {
+    const fn unused() -> Entry {
+        Entry {
+            fd: AtomicI32::new(UNUSED),
+            device: AtomicU64::new(0),
+            inode: AtomicU64::new(0),
+            writable: AtomicBool::new(false),
+            marker: AtomicU64::new(0),
+            anchor: AtomicUsize::new(0),
+            common_byte: AtomicU64::new(NO_BYTE),
+            path: Mutex::new(None),
+        }
+    }
+
+    /// An entry for this open descriptor, which it is to close. Sets its marker, and
+    /// anchors it.
+    pub(crate) fn register(
+        quiet: &Quiet,
+        fd: RawFd,
+        writable: bool,
+        path: Option<CString>,
+    ) -> io::Result<&'static Entry> {
+        check_watched(quiet)?;
+        let file = descriptor::file_id(fd).ok_or_else(io::Error::last_os_error)?;
+        let entry = Entry::free();
+        entry.hold(fd)?;
+        entry.device.store(file.device, Ordering::Relaxed);
+        entry.inode.store(file.inode, Ordering::Relaxed);
+        entry.writable.store(writable, Ordering::Relaxed);
+        entry.common_byte.store(NO_BYTE, Ordering::Relaxed);
+        *entry.path.lock().unwrap_or_else(PoisonError::into_inner) = path;
+        entry.fd.store(fd, Ordering::Relaxed);
+        Ok(entry)
+    }
+
+    /// Sets this description's marker, and anchors it.
+    fn hold(&self, fd: RawFd) -> io::Result<()> {
+        self.marker.store(descriptor::set_marker(fd)?, Ordering::Relaxed);
+        self.anchor.store(descriptor::anchor(fd)?, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// One that is not in use.
+    fn free() -> &'static Entry {
+        let mut block = &ENTRIES;
+        loop {
+            let unused = block.entries.iter().find(|e| e.fd.load(Ordering::Relaxed) == UNUSED);
+            if let Some(entry) = unused {
+                return entry;
+            }
+            block = block.next.get_or_init(|| Box::new(Block::new()));
+        }
+    }
+
+    /// Has [`lock_common`](Entry::lock_common) lock this byte, which the children of forks do.
+    pub(crate) fn note_common(&self, _: &Quiet, byte: u64) {
+        self.common_byte.store(byte, Ordering::Relaxed);
+    }
+
+    /// Read-locks the common byte, if there is one yet. False: another's lock is in the way.
+    pub(crate) fn lock_common(&self, _: &Quiet) -> io::Result<bool> {
+        let Some(byte) = self.common_byte() else { return Ok(true) };
+        let file = descriptor::as_file(self.fd.load(Ordering::Relaxed));
+        sys::set_byte_lock(file.as_fd(), ByteLock::Read, byte)
+    }
+
+    /// The byte that was noted.
+    pub(crate) fn common_byte(&self) -> Option<u64> {
+        Some(self.common_byte.load(Ordering::Relaxed)).filter(|byte| *byte != NO_BYTE)
+    }
+
+    pub(crate) fn file(&self) -> FileId {
+        FileId {
+            device: self.device.load(Ordering::Relaxed),
+            inode: self.inode.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Whether the number stands for the same file still.
+    pub(crate) fn is_open(&self) -> bool {
+        let fd = self.fd.load(Ordering::Relaxed);
+        fd >= 0 && descriptor::file_id(fd) == Some(self.file())
+    }
+
+    /// Whether the number stands for the same description still. Never again, once it stands
+    /// for another one of the same file.
+    pub(crate) fn is_ours(&self) -> bool {
+        let fd = self.fd.load(Ordering::Relaxed);
+        if fd < 0 {
+            return false;
+        }
+        let ours = descriptor::is_ours(fd, self.file(), self.marker.load(Ordering::Relaxed));
+        if !ours && self.is_open() {
+            self.fd.store(LOST, Ordering::Relaxed);
+        }
+        ours
+    }
+
+    /// The name by which the kernel knows the file.
+    pub(crate) fn anchored_file(&self) -> Option<String> {
+        let anchor = self.anchor.load(Ordering::Relaxed);
+        (anchor != 0).then(|| descriptor::anchored_file(anchor))
+    }
+
+    /// Closes the descriptor, if it is ours, and lets go of all its locks.
+    pub(crate) fn close(&self, _: &Quiet) {
+        if self.is_ours() {
+            descriptor::close(self.fd.load(Ordering::Relaxed));
+        }
+        descriptor::release_anchor(self.anchor.swap(0, Ordering::Relaxed));
+        *self.path.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.fd.store(UNUSED, Ordering::Relaxed);
+    }
+
+    /// In the child of a fork: makes the number stand for a description of the child's own,
+    /// without unlocking what the parent has locked through the old one. A number that is not
+    /// ours any more is left alone. Where there is no new description to be had, the number is
+    /// closed: nothing done through it could be taken for done.
+    fn renew_in_child(&self) {
+        // The parent's anchor is not mapped here.
+        self.anchor.store(0, Ordering::Relaxed);
+        if !self.is_ours() {
+            return self.fd.store(LOST, Ordering::Relaxed);
+        }
+        let (fd, writable) =
+            (self.fd.load(Ordering::Relaxed), self.writable.load(Ordering::Relaxed));
+        let path = self.path.try_lock();
+        let path = path.as_ref().ok().and_then(|path| path.as_deref());
+        let new = descriptor::open_again(fd, self.file(), writable, path);
+        let renewed = new.and_then(|new| {
+            descriptor::renumber(new, fd)?;
+            // As one that never had any: the parent's locks are not this one's.
+            self.hold(fd)?;
+            // Where it fails, this process does not count as attached, as one whose
+            // kernel has no memory for locks; it is told by its first own lock.
+            let quiet = ManuallyDrop::new(Quiet);
+            let _ = self.lock_common(&quiet);
+            Ok(())
+        });
+        if renewed.is_err() {
+            descriptor::close(fd);
+            self.fd.store(LOST, Ordering::Relaxed);
+        }
+    }
+}
+
+// Relaxed, in all of the entries: they change under `Quiet`, or in a child that has no other
+// thread yet.
+
+/// The entries in use, in blocks that are never given back: a handler may walk them
+/// at any moment.
+struct Block {
+    entries: [Entry; 64],
+    next: OnceLock<Box<Block>>,
+}
+
+impl Block {
+    const fn new() -> Block {
+        Block { entries: [const { Entry::unused() }; 64], next: OnceLock::new() }
+    }
+}
+
+static ENTRIES: Block = Block::new();
+
+/// While one exists, no fork of this process runs. A spinning lock, since the child
+/// must be able to open it from the handler; it is held for a system call or two.
+pub(crate) struct Quiet;
+
+static FORKING: AtomicBool = AtomicBool::new(false);
+
+impl Quiet {
+    pub(crate) fn begin() -> Quiet {
+        let mut tries = 0u32;
+        // Acquire and release (in drop): the entries are seen as the last holder left them.
+        while FORKING.swap(true, Ordering::Acquire) {
+            tries += 1;
+            // Who has it may be of a lower priority, and comes to run only if we sleep.
+            match tries {
+                ..100 => std::thread::yield_now(),
+                _ => std::thread::sleep(Duration::from_micros(50)),
+            }
+        }
+        Quiet
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        FORKING.store(false, Ordering::Release);
+    }
+}
+
+/// When the program is loaded, or the library that this is a part of: before there is a thread
+/// that could be in the middle of its first opening while another one forks. (Not in Miri, which
+/// has no forks.)
+#[cfg(not(miri))]
+#[used]
+// SAFETY: in this section stand addresses of functions that are run at loading. This one asks the
+// C library alone, which is there before.
+#[unsafe(link_section = ".init_array")]
+static AT_LOAD: extern "C" fn() = watch_forks;
+
+/// 0: forks are watched; else the system's number for why they are not.
+static WATCHED: AtomicI32 = AtomicI32::new(NOT_YET);
+const NOT_YET: i32 = -1;
+
+extern "C" fn watch_forks() {
+    let watched = sys::at_fork(before_fork, after_fork_in_parent, after_fork_in_child);
+    let error = watched.err().map_or(0, |error| error.raw_os_error().unwrap_or(libc::ENOMEM));
+    // Relaxed: at loading, or under `Quiet`.
+    WATCHED.store(error, Ordering::Relaxed);
+}
+
+fn check_watched(_: &Quiet) -> io::Result<()> {
+    // Where nothing of this is run at loading, it is late, but not too late for most.
+    if WATCHED.load(Ordering::Relaxed) == NOT_YET {
+        watch_forks();
+    }
+    match WATCHED.load(Ordering::Relaxed) {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
+}
+
+extern "C" fn before_fork() {
+    std::mem::forget(Quiet::begin());
+}
+
+extern "C" fn after_fork_in_parent() {
+    drop(Quiet);
+}
+
+/// Allocates nothing and takes no lock: other threads of the parent may have been
+/// anywhere.
+extern "C" fn after_fork_in_child() {
+    GENERATION.fetch_add(1, Ordering::Relaxed);
+    let mut block = Some(&ENTRIES);
+    while let Some(some) = block {
+        let used = some.entries.iter().filter(|e| e.fd.load(Ordering::Relaxed) != UNUSED);
+        used.for_each(Entry::renew_in_child);
+        block = some.next.get().map(|next| &**next);
+    }
+    drop(Quiet);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    /// Forks; how the child has ended in which `f` runs.
+    fn in_a_child(f: impl FnOnce()) -> i32 {
+        // SAFETY: the child calls what may be called there, and ends at once.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            // SAFETY: numbers. The alarm ends a child that waits for ever.
+            unsafe { libc::alarm(10) };
+            f();
+            // SAFETY: it does not return.
+            unsafe { libc::_exit(0) }
+        }
+        let mut status = 0;
+        // SAFETY: fills the number on this stack.
+        assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+        status
+    }
+
+    /// A fork while another thread opens a store that is open.
+    #[test]
+    #[cfg_attr(miri, ignore = "it has no forks")]
+    fn a_fork_while_a_path_is_noted_leaves_a_child_that_can_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.slots");
+        let store = crate::Store::create(&path).unwrap();
+        let noting = store.session.locations();
+        let status = in_a_child(|| drop(crate::Store::open(&path).unwrap()));
+        drop(noting);
+        assert_eq!(status, 0, "the child waits for a thread that it has not");
+    }
+
+    /// A fork while another thread is in the middle of this process's first opening.
+    #[test]
+    #[cfg_attr(miri, ignore = "it has no forks")]
+    fn a_fork_beside_the_first_opening_leaves_a_child_that_can_open() {
+        const ROLE: &str = "SLOTFILE_FIRST_OPENING";
+        if std::env::var_os(ROLE).is_none() {
+            // In a process that has opened nothing.
+            let mut first = Command::new(std::env::current_exe().unwrap());
+            first.args([
+                "--exact",
+                "fork::tests::a_fork_beside_the_first_opening_leaves_a_child_that_can_open",
+            ]);
+            let output = first.env(ROLE, "1").output().unwrap();
+            return assert!(output.status.success(), "{output:?}");
+        }
+        let (begun, has_begun) = std::sync::mpsc::channel();
+        let opening = std::thread::spawn(move || {
+            let _quiet = Quiet::begin();
+            begun.send(()).unwrap();
+            std::thread::sleep(Duration::from_millis(200));
+        });
+        has_begun.recv().unwrap();
+        let status = in_a_child(|| drop(Quiet::begin()));
+        opening.join().unwrap();
+        assert_eq!(status, 0, "the child waits for a thread that it has not");
+        assert_eq!(generation(), 0);
+    }
+}

@@ -1,0 +1,15 @@
+//! os
+
+pub(crate) mod bus_error;
+pub(crate) mod descriptor;
+pub(crate) mod disk;
+pub(crate) mod file_kind;
+pub(crate) mod folder;
+pub(crate) mod fork;
+pub(crate) mod futex;
+pub(crate) mod location;
+pub(crate) mod process;
+pub(crate) mod store_file;
+pub(crate) mod sys;
+pub(crate) mod thread;
+pub(crate) mod time;

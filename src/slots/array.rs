@@ -1,0 +1,502 @@
+//! [`Array`]: a slot of many scalars.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::{Bound, Range, RangeBounds};
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::protocol::{self, Areas, Memory};
+use crate::slots::guard::{OwnedUpdate, lock_methods};
+use crate::slots::handle::{AnyHandle, Handle, common_methods};
+use crate::slots::wait::sealed::{Sealed, Target};
+use crate::store::session::SlotRegion;
+use crate::store::store::Store;
+use crate::types::define::Define;
+use crate::types::dtype::{Bits, Element, Number, Shape, SlotType};
+
+/// A slot of many scalars of one type, in one to four dimensions.
+///
+/// A whole array, a range or an element is read as it was at one instant, never torn,
+/// and never waiting for a writer. An update is all or nothing: for readers, and for
+/// whoever is killed in the middle of it. Elements lie in row-major order; ranges are
+/// of positions in that order.
+///
+/// ```
+/// let store = slotfile::Store::temporary()?;
+/// let pose = store.array::<f64>("pose", 6)?;
+/// pose.store(&[0.0, 1.0, 2.0, 3.0, 4.0, 5.0])?;
+/// pose.update(|p| p[0] += 0.5)?;
+/// assert_eq!(pose.get(0)?, 0.5);
+/// assert_eq!(pose.load_range(1..3)?, [1.0, 2.0]);
+///
+/// let image = store.array::<u8>("image", [480, 640])?;
+/// image.set([1, 2], 255)?;
+/// assert_eq!(image.get(642)?, 255); // the same element, by its position
+/// # Ok::<(), slotfile::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Array<T> {
+    pub(crate) handle: Handle<SlotRegion>,
+    pub(crate) areas: Areas,
+    shape: Shape,
+    element: PhantomData<T>,
+}
+
+/// Names one element of an array: its position in row-major order (`usize`), or one
+/// index for each dimension (`[usize; N]`). Sealed.
+pub trait ArrayIndex: sealed::Sealed + fmt::Debug {}
+
+mod sealed {
+    pub trait Sealed: Copy {
+        fn position(self, shape: &super::Shape) -> Option<usize>;
+    }
+}
+
+impl sealed::Sealed for usize {
+    fn position(self, shape: &Shape) -> Option<usize> {
+        (self < shape.len()).then_some(self)
+    }
+}
+impl ArrayIndex for usize {}
+
+impl<const N: usize> sealed::Sealed for [usize; N] {
+    fn position(self, shape: &Shape) -> Option<usize> {
+        shape.position(&self)
+    }
+}
+impl<const N: usize> ArrayIndex for [usize; N] {}
+
+impl Store {
+    /// Opens the array of this name, or defines it, all zero. The shape is a length (`6`)
+    /// or one to four dimensions (`[480, 640]`).
+    ///
+    /// # Errors
+    ///
+    /// As [`value`](Store::value); [`Error::Type`] also if the shape is another, and
+    /// [`Error::Invalid`] if no array can have it.
+    pub fn array<T: Element>(&self, name: &str, shape: impl Into<Shape>) -> Result<Array<T>> {
+        self.array_with(name, shape, Define::new())
+    }
+
+    /// The same, with settings for the case that it is not there.
+    ///
+    /// # Errors
+    ///
+    /// As [`array`](Store::array).
+    pub fn array_with<T: Element>(
+        &self,
+        name: &str,
+        shape: impl Into<Shape>,
+        define: Define<T>,
+    ) -> Result<Array<T>> {
+        let shape = shape.into();
+        match self.open_slot(name, &SlotType::Array(T::TYPE, shape), define)? {
+            AnyHandle::Areas(handle, areas) => {
+                Ok(Array { handle, areas, shape, element: PhantomData })
+            }
+            AnyHandle::Scalar(_) => unreachable!("an array's descriptor has areas"),
+        }
+    }
+}
+
+impl<T: Element> Array<T> {
+    common_methods!();
+    lock_methods!();
+
+    /// The dimensions.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// How many elements it has: at least 1.
+    #[allow(clippy::len_without_is_empty, reason = "an array is never empty")]
+    pub fn len(&self) -> usize {
+        self.shape.len()
+    }
+
+    /// All elements, as of one instant. Never waits.
+    pub fn load(&self) -> Vec<T> {
+        self.load_versioned().0
+    }
+
+    /// All elements, and the version they are of.
+    pub fn load_versioned(&self) -> (Vec<T>, u64) {
+        let mut elements = vec![T::default(); self.len()];
+        let version = self.read(0, &mut elements);
+        (elements, version)
+    }
+
+    /// All elements, into `out`; returns the version they are of. Allocates nothing.
+    ///
+    /// # Panics
+    ///
+    /// If `out` has another length than the array.
+    pub fn load_into(&self, out: &mut [T]) -> u64 {
+        assert_eq!(out.len(), self.len(), "slot {:?}: one element each", self.name());
+        self.read(0, out)
+    }
+
+    /// The elements at these positions, as of one instant.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Index`] if the array ends before.
+    pub fn load_range(&self, range: impl RangeBounds<usize>) -> Result<Vec<T>> {
+        let range = self.positions(range)?;
+        let mut elements = vec![T::default(); range.len()];
+        self.read(range.start, &mut elements);
+        Ok(elements)
+    }
+
+    /// One element.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Index`] if there is none.
+    pub fn get(&self, index: impl ArrayIndex) -> Result<T> {
+        let mut element = [T::default()];
+        self.read(self.position(index)?, &mut element);
+        Ok(element[0])
+    }
+
+    /// Waits until `condition` holds of the elements, at most `timeout` (`None`: for ever);
+    /// returns them, `None` when the time is over. `condition` is asked about the elements
+    /// at first, and after each change (of several changes at once only the last).
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_for_change`](Array::wait_for_change).
+    pub fn wait_until(
+        &self,
+        mut condition: impl FnMut(&[T]) -> bool,
+        timeout: Option<Duration>,
+    ) -> Result<Option<Vec<T>>> {
+        let load = || self.load_versioned();
+        self.handle.wait_until(timeout, load, |elements| condition(elements))
+    }
+
+    /// Replaces all elements, at once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Length`] unless there are as many as the array has. As all updates:
+    /// [`Error::LockTimeout`], [`Error::Deadlock`] inside another update of this array,
+    /// [`Error::Removed`], [`Error::ReadOnly`], [`Error::TooManyProcesses`].
+    pub fn store(&self, elements: &[T]) -> Result<()> {
+        self.check_length(self.len(), elements.len())?;
+        self.write(0, elements)
+    }
+
+    /// Replaces the elements at these positions, at once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Index`] if the array ends before; else as [`store`](Array::store).
+    pub fn store_range(&self, range: impl RangeBounds<usize>, elements: &[T]) -> Result<()> {
+        let range = self.positions(range)?;
+        self.check_length(range.len(), elements.len())?;
+        self.write(range.start, elements)
+    }
+
+    /// Replaces one element.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Index`] if there is none; else as [`store`](Array::store).
+    pub fn set(&self, index: impl ArrayIndex, element: T) -> Result<()> {
+        self.write(self.position(index)?, &[element])
+    }
+
+    /// Replaces one element; returns the one before.
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Array::set).
+    pub fn swap(&self, index: impl ArrayIndex, element: T) -> Result<T> {
+        self.update_element(index, |_| element)
+    }
+
+    /// Replaces one element if it is `current`, bit by bit. The inner result is `Ok` with
+    /// the element before if it was replaced, else `Err` with the element there.
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Array::set).
+    pub fn compare_exchange(
+        &self,
+        index: impl ArrayIndex,
+        current: T,
+        new: T,
+    ) -> Result<Result<T, T>> {
+        self.try_update_element(index, |now| (now.to_bits() == current.to_bits()).then_some(new))
+    }
+
+    /// Replaces one element by `f` of it; returns the one before. `f` runs once.
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Array::set).
+    pub fn update_element(&self, index: impl ArrayIndex, f: impl FnOnce(T) -> T) -> Result<T> {
+        let position = self.position(index)?;
+        self.edit(position, &mut [T::default()], |element| {
+            let new = f(element[0]);
+            std::mem::replace(&mut element[0], new)
+        })
+    }
+
+    /// Replaces one element by `f` of it, or leaves it where that is `None`. The inner
+    /// result holds the element before: `Ok` if it was replaced. `f` runs once.
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Array::set).
+    pub fn try_update_element(
+        &self,
+        index: impl ArrayIndex,
+        f: impl FnOnce(T) -> Option<T>,
+    ) -> Result<Result<T, T>> {
+        let position = self.position(index)?;
+        let lock = self.handle.lock_for_update()?;
+        let mut element = [T::default()];
+        self.read_locked(lock.version(), position, &mut element);
+        let [now] = element;
+        let Some(new) = f(now) else { return Ok(Err(now)) };
+        self.handle.commit(lock, &self.areas, self.byte(position), T::bytes(&[new]))?;
+        Ok(Ok(now))
+    }
+
+    /// Changes the elements, all or nothing: `f` works on a private copy, which replaces
+    /// them at once when it returns. A panic inside undoes it; so does a kill. `f` runs
+    /// once, under the slot's lock: another update of this array inside it is
+    /// [`Error::Deadlock`].
+    ///
+    /// # Errors
+    ///
+    /// As [`store`](Array::store).
+    pub fn update<R>(&self, f: impl FnOnce(&mut [T]) -> R) -> Result<R> {
+        self.update_range(.., f)
+    }
+
+    /// The same for the elements at these positions only; costs the range, not the array.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Index`] if the array ends before; else as [`store`](Array::store).
+    pub fn update_range<R>(
+        &self,
+        range: impl RangeBounds<usize>,
+        f: impl FnOnce(&mut [T]) -> R,
+    ) -> Result<R> {
+        let range = self.positions(range)?;
+        self.edit(range.start, &mut vec![T::default(); range.len()], f)
+    }
+
+    /// Begins an update that is committed by a call of its own, for bindings to other
+    /// languages: as [`update`](Array::update), without a closure. Until it is committed,
+    /// or dropped, the slot's lock is held.
+    ///
+    /// # Errors
+    ///
+    /// As [`store`](Array::store).
+    ///
+    /// ```
+    /// let store = slotfile::Store::temporary()?;
+    /// let pose = store.array::<f64>("pose", 3)?;
+    /// let update = pose.begin_update()?;
+    /// let mut p = update.load();
+    /// p[0] += 0.5;
+    /// update.commit(&p)?;
+    /// assert_eq!(pose.load(), [0.5, 0.0, 0.0]);
+    /// # Ok::<(), slotfile::Error>(())
+    /// ```
+    pub fn begin_update(&self) -> Result<ArrayUpdate<T>> {
+        Ok(ArrayUpdate { lock: self.handle.begin_update(self.areas)?, array: self.clone() })
+    }
+
+    /// Lets `f` change a private copy of the elements from `start` on, then commits it.
+    fn edit<R>(&self, start: usize, copy: &mut [T], f: impl FnOnce(&mut [T]) -> R) -> Result<R> {
+        let lock = self.handle.lock_for_update()?;
+        self.read_locked(lock.version(), start, copy);
+        let result = f(copy);
+        self.handle.commit(lock, &self.areas, self.byte(start), T::bytes(copy))?;
+        Ok(result)
+    }
+
+    fn write(&self, start: usize, elements: &[T]) -> Result<()> {
+        let lock = self.handle.lock_for_update()?;
+        self.handle.commit(lock, &self.areas, self.byte(start), T::bytes(elements))?;
+        Ok(())
+    }
+
+    /// Copies elements as of one instant; returns their version.
+    fn read(&self, start: usize, out: &mut [T]) -> u64 {
+        let (memory, attachment) = (&self.handle.memory, self.handle.attachment());
+        T::with_bytes(out, |bytes| {
+            protocol::read_bytes(memory, attachment, &self.areas, self.byte(start), bytes)
+        })
+    }
+
+    /// Copies elements of the current area, whose lock is held.
+    fn read_locked(&self, version: u64, start: usize, out: &mut [T]) {
+        let area = self.areas.of(version);
+        T::with_bytes(out, |bytes| self.handle.memory.read(area, self.byte(start), bytes));
+    }
+
+    pub(crate) fn byte(&self, position: usize) -> usize {
+        position * size_of::<T>()
+    }
+
+    pub(crate) fn check_length(&self, expected: usize, found: usize) -> Result<()> {
+        if expected == found {
+            return Ok(());
+        }
+        let path = self.handle.attachment().path.clone();
+        Err(Error::Length { path, slot: self.name().to_owned(), expected, found })
+    }
+
+    pub(crate) fn position(&self, index: impl ArrayIndex) -> Result<usize> {
+        index.position(&self.shape).ok_or_else(|| self.outside(format!("{index:?}")))
+    }
+
+    pub(crate) fn positions(&self, range: impl RangeBounds<usize>) -> Result<Range<usize>> {
+        positions(&range, self.len()).map_err(|index| self.outside(index))
+    }
+
+    fn outside(&self, index: String) -> Error {
+        let path = self.handle.attachment().path.clone();
+        Error::Index { path, slot: self.name().to_owned(), index, shape: self.shape }
+    }
+}
+
+/// An update of an array that is under way, see [`Array::begin_update`]. Dropped, it has
+/// changed nothing.
+#[derive(Debug)]
+#[must_use = "an update that is not committed changes nothing"]
+pub struct ArrayUpdate<T: Element> {
+    lock: OwnedUpdate,
+    array: Array<T>,
+}
+
+impl<T: Element> ArrayUpdate<T> {
+    /// The elements, as they are until it is committed.
+    pub fn load(&self) -> Vec<T> {
+        let mut elements = vec![T::default(); self.array.len()];
+        self.load_into(&mut elements);
+        elements
+    }
+
+    /// The same, into `out`.
+    ///
+    /// # Panics
+    ///
+    /// If `out` has another length than the array.
+    pub fn load_into(&self, out: &mut [T]) {
+        assert_eq!(out.len(), self.array.len(), "slot {:?}: one element each", self.array.name());
+        self.array.read_locked(self.lock.version(), 0, out);
+    }
+
+    /// Replaces all elements, at once, and lets go of the lock.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Length`]; [`Error::Evicted`] in the child of a fork.
+    pub fn commit(self, elements: &[T]) -> Result<()> {
+        self.array.check_length(self.array.len(), elements.len())?;
+        self.lock.commit(0, T::bytes(elements))
+    }
+}
+
+impl<T: Element> Sealed for Array<T> {
+    fn target(&self) -> Target<'_> {
+        Target(&self.handle)
+    }
+}
+
+/// The positions that a range means, of so many; as it is written if it does not fit.
+pub(crate) fn positions(
+    range: &impl RangeBounds<usize>,
+    len: usize,
+) -> Result<Range<usize>, String> {
+    let start = match range.start_bound() {
+        Bound::Included(start) => Some(*start),
+        Bound::Excluded(before) => before.checked_add(1),
+        Bound::Unbounded => Some(0),
+    };
+    let end = match range.end_bound() {
+        Bound::Included(last) => last.checked_add(1),
+        Bound::Excluded(end) => Some(*end),
+        Bound::Unbounded => Some(len),
+    };
+    match (start, end) {
+        (Some(start), Some(end)) if start <= end && end <= len => Ok(start..end),
+        _ => Err(format!("{:?}..{:?}", start.unwrap_or(usize::MAX), end.unwrap_or(usize::MAX))),
+    }
+}
+
+impl<T: Number> Array<T> {
+    /// Adds to one element, wrapping around; returns the element before.
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Array::set).
+    pub fn fetch_add(&self, index: impl ArrayIndex, n: T) -> Result<T> {
+        self.update_element(index, |x| x.add(n))
+    }
+
+    /// Subtracts from one element, wrapping around; returns the element before.
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Array::set).
+    pub fn fetch_sub(&self, index: impl ArrayIndex, n: T) -> Result<T> {
+        self.update_element(index, |x| x.sub(n))
+    }
+
+    /// Replaces one element by `n` if that is less; returns the element before.
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Array::set).
+    pub fn fetch_min(&self, index: impl ArrayIndex, n: T) -> Result<T> {
+        self.update_element(index, |x| x.least(n))
+    }
+
+    /// Replaces one element by `n` if that is greater; returns the element before.
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Array::set).
+    pub fn fetch_max(&self, index: impl ArrayIndex, n: T) -> Result<T> {
+        self.update_element(index, |x| x.greatest(n))
+    }
+}
+
+impl<T: Bits> Array<T> {
+    /// Bitwise "and" of one element; returns the element before.
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Array::set).
+    pub fn fetch_and(&self, index: impl ArrayIndex, bits: T) -> Result<T> {
+        self.update_element(index, |x| x & bits)
+    }
+
+    /// Bitwise "or" of one element; returns the element before.
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Array::set).
+    pub fn fetch_or(&self, index: impl ArrayIndex, bits: T) -> Result<T> {
+        self.update_element(index, |x| x | bits)
+    }
+
+    /// Bitwise "exclusive or" of one element; returns the element before.
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Array::set).
+    pub fn fetch_xor(&self, index: impl ArrayIndex, bits: T) -> Result<T> {
+        self.update_element(index, |x| x ^ bits)
+    }
+}

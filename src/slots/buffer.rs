@@ -1,0 +1,336 @@
+//! [`Buffer`]: raw memory of many scalars, at an address that stays.
+
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::mapping::element::ElementRegion;
+use crate::slots::array::ArrayIndex;
+use crate::slots::guard::lock_methods;
+use crate::slots::handle::{AnyHandle, Handle, common_methods};
+use crate::slots::wait::sealed::{Sealed, Target};
+use crate::store::session::{SlotElements, SlotRegion};
+use crate::store::store::Store;
+use crate::types::define::Define;
+use crate::types::dtype::{Bits, Element, Number, Shape, SlotType};
+
+/// A slot of raw memory: many scalars of one type, for zero-copy views and for elements that
+/// many processes update at the same time.
+///
+/// Each element is an atomic: loads acquire, updates are acquire-release, none is lost. The
+/// buffer as a whole has no protocol: what is loaded of several elements may be of several
+/// moments, and a writer that is killed leaves what it had stored by then. Its
+/// [`lock`](Buffer::lock) keeps out only those who take it, and its version moves only with
+/// [`notify`](Buffer::notify). A sync takes a buffer as it stands, with all that was stored
+/// before; it finds what has changed by comparing, and so costs the size of the buffer.
+///
+/// For values that must be whole, take an [`Array`](crate::Array).
+///
+/// ```
+/// let store = slotfile::Store::temporary()?;
+/// let frame = store.buffer::<u8>("frame", [480, 640])?;
+/// frame.set([1, 2], 255)?;
+/// assert_eq!(frame.fetch_add([1, 2], 1)?, 255);
+/// assert_eq!(frame.get(642)?, 0); // the same element, by its position
+/// frame.notify()?; // the frame is complete: wakes those who wait for a change
+/// assert_eq!(frame.version(), 1);
+/// # Ok::<(), slotfile::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Buffer<T> {
+    pub(crate) handle: Handle<SlotRegion>,
+    pub(crate) elements: SlotElements,
+    shape: Shape,
+    element: PhantomData<T>,
+}
+
+impl Store {
+    /// Opens the buffer of this name, or defines it, all zero. The shape is a length (`6`)
+    /// or one to four dimensions (`[480, 640]`).
+    ///
+    /// # Errors
+    ///
+    /// As [`array`](Store::array).
+    pub fn buffer<T: Element>(&self, name: &str, shape: impl Into<Shape>) -> Result<Buffer<T>> {
+        self.buffer_with(name, shape, Define::new())
+    }
+
+    /// The same, with settings for the case that it is not there.
+    ///
+    /// # Errors
+    ///
+    /// As [`array`](Store::array).
+    pub fn buffer_with<T: Element>(
+        &self,
+        name: &str,
+        shape: impl Into<Shape>,
+        define: Define<T>,
+    ) -> Result<Buffer<T>> {
+        let shape = shape.into();
+        match self.open_slot(name, &SlotType::Buffer(T::TYPE, shape), define)? {
+            AnyHandle::Areas(handle, areas) => {
+                let elements = ElementRegion::new(&handle.memory, &areas, T::TYPE, shape.len());
+                Ok(Buffer { handle, elements, shape, element: PhantomData })
+            }
+            AnyHandle::Scalar(_) => unreachable!("a buffer's descriptor has an area"),
+        }
+    }
+}
+
+impl<T: Element> Buffer<T> {
+    common_methods!();
+    lock_methods!();
+
+    /// The dimensions.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// How many elements it has: at least 1.
+    #[allow(clippy::len_without_is_empty, reason = "a buffer is never empty")]
+    pub fn len(&self) -> usize {
+        self.shape.len()
+    }
+
+    /// One element.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Index`] if there is none.
+    #[inline]
+    pub fn get(&self, index: impl ArrayIndex) -> Result<T> {
+        Ok(T::from_bits(self.elements.load(self.position(index)?)))
+    }
+
+    /// Replaces one element.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Index`] if there is none; [`Error::Removed`], [`Error::ReadOnly`].
+    #[inline]
+    pub fn set(&self, index: impl ArrayIndex, element: T) -> Result<()> {
+        self.fetch(index, |_| element).map(|_| ())
+    }
+
+    /// Replaces one element; returns the one before.
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Buffer::set).
+    pub fn swap(&self, index: impl ArrayIndex, element: T) -> Result<T> {
+        self.fetch(index, |_| element)
+    }
+
+    /// Replaces one element if it is `current`, bit by bit. The inner result is `Ok` with
+    /// the element before if it was replaced, else `Err` with the element there.
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Buffer::set).
+    pub fn compare_exchange(
+        &self,
+        index: impl ArrayIndex,
+        current: T,
+        new: T,
+    ) -> Result<Result<T, T>> {
+        self.replace(index, |now| (now.to_bits() == current.to_bits()).then_some(new))
+    }
+
+    /// All elements: each whole, all of them as they come. What others store meanwhile may
+    /// be there in part.
+    pub fn load(&self) -> Vec<T> {
+        self.load_versioned().0
+    }
+
+    /// The same, and the version there was before the first of them was loaded.
+    pub fn load_versioned(&self) -> (Vec<T>, u64) {
+        let mut elements = vec![T::default(); self.len()];
+        let version = self.load_into(&mut elements);
+        (elements, version)
+    }
+
+    /// All elements as in [`load`](Buffer::load), into `out`; returns the version there was
+    /// before. Allocates nothing.
+    ///
+    /// # Panics
+    ///
+    /// If `out` has another length than the buffer.
+    pub fn load_into(&self, out: &mut [T]) -> u64 {
+        assert_eq!(out.len(), self.len(), "slot {:?}: one element each", self.name());
+        let version = self.version();
+        T::with_bytes(out, |bytes| self.elements.read(0, bytes));
+        version
+    }
+
+    /// Waits until `condition` holds of the elements, at most `timeout` (`None`: for ever);
+    /// returns them, `None` when the time is over. `condition` is asked about the elements
+    /// at first, and after each [`notify`](Buffer::notify) (of several at once only the last).
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_for_change`](Buffer::wait_for_change).
+    pub fn wait_until(
+        &self,
+        mut condition: impl FnMut(&[T]) -> bool,
+        timeout: Option<Duration>,
+    ) -> Result<Option<Vec<T>>> {
+        let load = || self.load_versioned();
+        self.handle.wait_until(timeout, load, |elements| condition(elements))
+    }
+
+    /// Replaces all elements, one after the other: others may see some of them before the
+    /// rest, and may store between. The version stays: [`notify`](Buffer::notify) moves it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Length`] unless there are as many as the buffer has; else as
+    /// [`set`](Buffer::set).
+    pub fn store(&self, elements: &[T]) -> Result<()> {
+        let (expected, found) = (self.len(), elements.len());
+        if expected != found {
+            let path = self.handle.attachment().path.clone();
+            return Err(Error::Length { path, slot: self.name().to_owned(), expected, found });
+        }
+        self.check_usable()?;
+        self.elements.write(0, T::bytes(elements));
+        Ok(())
+    }
+
+    /// Says that the content has changed: moves the version on by one and wakes those who
+    /// wait for that. Who sees the new version sees all that this thread stored before.
+    /// Waits for the lock, if somebody else has it.
+    ///
+    /// # Errors
+    ///
+    /// As [`lock`](Buffer::lock).
+    pub fn notify(&self) -> Result<()> {
+        self.handle.notify(self.handle.lock_for_update()?).map(|_| ())
+    }
+
+    /// The address of the first element; the others follow, packed, in row-major order. It
+    /// stays what it is, and the memory is there, for as long as any handle of this store
+    /// exists in this process, whether the slot is removed or not.
+    ///
+    /// To use it is `unsafe`, for this is memory that other threads and processes use at
+    /// the same time:
+    ///
+    /// - Atomics of the element's size (for `f32` and `f64`: of its bits) may always be
+    ///   used, through [`AtomicU8::from_ptr`](std::sync::atomic::AtomicU8::from_ptr) and its
+    ///   like; that is what this type does itself.
+    /// - Plain loads, and shared references, are right only while nobody stores; plain
+    ///   stores, and exclusive references, only while nobody loads or stores. A program has
+    ///   to arrange that, for instance by the [`lock`](Buffer::lock). A sync loads at any
+    ///   time: what it finds half-stored, a power cut returns half-stored.
+    /// - A `bool` is the byte 0 or 1.
+    /// - In a store that was opened read-only, a store is a SIGSEGV.
+    pub fn as_ptr(&self) -> *mut T {
+        // What is stored through it is to be synced by this process, too.
+        self.handle.session().keep_syncing();
+        self.elements.as_mut_ptr().cast()
+    }
+
+    fn position(&self, index: impl ArrayIndex) -> Result<usize> {
+        index.position(&self.shape).ok_or_else(|| Error::Index {
+            path: self.handle.attachment().path.clone(),
+            slot: self.name().to_owned(),
+            index: format!("{index:?}"),
+            shape: self.shape,
+        })
+    }
+
+    /// An error unless elements may be stored.
+    fn check_usable(&self) -> Result<()> {
+        self.handle.check_writable()?;
+        match self.is_removed() {
+            true => Err(self.handle.removed()),
+            false => Ok(()),
+        }
+    }
+
+    fn fetch(&self, index: impl ArrayIndex, f: impl Fn(T) -> T) -> Result<T> {
+        let (Ok(before) | Err(before)) = self.replace(index, |now| Some(f(now)))?;
+        Ok(before)
+    }
+
+    #[inline]
+    fn replace(&self, index: impl ArrayIndex, f: impl Fn(T) -> Option<T>) -> Result<Result<T, T>> {
+        let position = self.position(index)?;
+        self.check_usable()?;
+        let replaced = self.elements.update(position, |bits| f(T::from_bits(bits)).map(T::to_bits));
+        Ok(replaced.map(T::from_bits).map_err(T::from_bits))
+    }
+}
+
+impl<T: Element> Sealed for Buffer<T> {
+    fn target(&self) -> Target<'_> {
+        Target(&self.handle)
+    }
+}
+
+impl<T: Number> Buffer<T> {
+    /// Adds to one element, wrapping around; returns the element before.
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Buffer::set).
+    #[inline]
+    pub fn fetch_add(&self, index: impl ArrayIndex, n: T) -> Result<T> {
+        self.fetch(index, |x| x.add(n))
+    }
+
+    /// Subtracts from one element, wrapping around; returns the element before.
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Buffer::set).
+    pub fn fetch_sub(&self, index: impl ArrayIndex, n: T) -> Result<T> {
+        self.fetch(index, |x| x.sub(n))
+    }
+
+    /// Replaces one element by `n` if that is less; returns the element before.
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Buffer::set).
+    pub fn fetch_min(&self, index: impl ArrayIndex, n: T) -> Result<T> {
+        self.fetch(index, |x| x.least(n))
+    }
+
+    /// Replaces one element by `n` if that is greater; returns the element before.
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Buffer::set).
+    pub fn fetch_max(&self, index: impl ArrayIndex, n: T) -> Result<T> {
+        self.fetch(index, |x| x.greatest(n))
+    }
+}
+
+impl<T: Bits> Buffer<T> {
+    /// Bitwise "and" of one element; returns the element before.
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Buffer::set).
+    pub fn fetch_and(&self, index: impl ArrayIndex, bits: T) -> Result<T> {
+        self.fetch(index, |x| x & bits)
+    }
+
+    /// Bitwise "or" of one element; returns the element before.
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Buffer::set).
+    pub fn fetch_or(&self, index: impl ArrayIndex, bits: T) -> Result<T> {
+        self.fetch(index, |x| x | bits)
+    }
+
+    /// Bitwise "exclusive or" of one element; returns the element before.
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Buffer::set).
+    pub fn fetch_xor(&self, index: impl ArrayIndex, bits: T) -> Result<T> {
+        self.fetch(index, |x| x ^ bits)
+    }
+}

@@ -1,0 +1,226 @@
+//! Guards: a slot's lock for longer sections than one update; and updates that are begun by
+//! one call and committed by another.
+
+use std::marker::PhantomData;
+use std::os::fd::OwnedFd;
+
+use crate::attachment::attach::{Attachment, Number};
+use crate::error::Result;
+use crate::protocol::{self, Areas, Held, Memory, Parked};
+use crate::slots::handle::{Handle, ParkedUpdate, SlotMemory, UpdateLock};
+use crate::store::session::{SlotCell, SlotRegion};
+
+/// A slot's lock, held until dropped. The holder's own updates go through; everybody
+/// else's wait; reads never do. In the child of a fork it is inert.
+///
+/// `!Send`, as std's guards.
+///
+/// ```
+/// let store = slotfile::Store::temporary()?;
+/// let (a, b) = (store.value::<i64>("a")?, store.value::<i64>("b")?);
+/// let guard = a.lock()?;
+/// if a.load() == 0 {
+///     b.store(1)?;
+///     a.store(2)?; // the holder's own update
+/// }
+/// drop(guard);
+/// # Ok::<(), slotfile::Error>(())
+/// ```
+#[must_use = "the lock is let go as soon as the guard is dropped"]
+pub struct Guard<'a> {
+    lock: AnyLock<'a>,
+    not_send: PhantomData<*const ()>,
+}
+
+enum AnyLock<'a> {
+    Scalar(GuardLock<'a, SlotCell>),
+    Areas(GuardLock<'a, SlotRegion>),
+}
+
+/// The lock of a guard.
+struct GuardLock<'a, M: Memory> {
+    /// `None` once it is parked.
+    held: Option<Held<'a, M, Attachment>>,
+    attachment: &'a Attachment,
+    slot: u64,
+    number: Number,
+}
+
+impl<M: Memory> GuardLock<'_, M> {
+    fn park(mut self) -> Option<ParkedGuard> {
+        let held = self.held.take()?.park();
+        Some(ParkedGuard { held, number: self.number })
+    }
+}
+
+impl<M: Memory> Drop for GuardLock<'_, M> {
+    fn drop(&mut self) {
+        let Some(mut held) = self.held.take() else { return };
+        match self.attachment.remove_guard(self.slot, self.number) {
+            Some(0) => held.follow_updates(),
+            // It was taken without a guard, too.
+            Some(_) => std::mem::forget(held),
+            // Of a fork's parent, or of a thread whose entry is gone, or lost: what there is to
+            // let go of is that very lock.
+            None => {}
+        }
+    }
+}
+
+impl Guard<'_> {
+    /// A descriptor that child processes inherit. While it is open in any process, all
+    /// locks that this process holds in this store outlive it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`](crate::Error::Io) if there are too many descriptors.
+    pub fn inheritable(&self) -> Result<OwnedFd> {
+        match &self.lock {
+            AnyLock::Scalar(lock) => lock.attachment.inheritable(),
+            AnyLock::Areas(lock) => lock.attachment.inheritable(),
+        }
+    }
+
+    /// Without its references, see `Handle::resume_guard`.
+    pub(crate) fn park(self) -> Option<ParkedGuard> {
+        match self.lock {
+            AnyLock::Scalar(lock) => lock.park(),
+            AnyLock::Areas(lock) => lock.park(),
+        }
+    }
+}
+
+/// A [`Guard`] without its references.
+#[derive(Debug)]
+pub(crate) struct ParkedGuard {
+    held: Parked,
+    number: Number,
+}
+
+impl std::fmt::Debug for Guard<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Guard").finish_non_exhaustive()
+    }
+}
+
+impl<M: SlotMemory> Handle<M> {
+    fn guard<'a>(
+        &'a self,
+        wrap: impl FnOnce(GuardLock<'a, M>) -> AnyLock<'a>,
+    ) -> Result<Guard<'a>> {
+        let attachment = self.attachment();
+        self.check_writable()?;
+        let mut patience = self.patience();
+        let held = protocol::lock(&self.memory, attachment, self.form, &mut patience)
+            .map_err(|failure| self.explain(failure, &patience))?;
+        let slot = self.place();
+        let number = attachment.add_guard(slot);
+        let lock = GuardLock { held: Some(held), attachment, slot, number };
+        Ok(Guard { lock: wrap(lock), not_send: PhantomData })
+    }
+
+    /// A guard as it was before it was parked, of this very slot.
+    fn resume<'a>(
+        &'a self,
+        parked: ParkedGuard,
+        wrap: impl FnOnce(GuardLock<'a, M>) -> AnyLock<'a>,
+    ) -> Guard<'a> {
+        let ParkedGuard { held, number } = parked;
+        let attachment = self.attachment();
+        let held = Some(held.resume(&self.memory, attachment));
+        let lock = GuardLock { held, attachment, slot: self.place(), number };
+        Guard { lock: wrap(lock), not_send: PhantomData }
+    }
+}
+
+impl Handle<SlotCell> {
+    pub(crate) fn lock(&self) -> Result<Guard<'_>> {
+        self.guard(AnyLock::Scalar)
+    }
+
+    pub(crate) fn resume_guard(&self, parked: ParkedGuard) -> Guard<'_> {
+        self.resume(parked, AnyLock::Scalar)
+    }
+}
+
+impl Handle<SlotRegion> {
+    pub(crate) fn lock(&self) -> Result<Guard<'_>> {
+        self.guard(AnyLock::Areas)
+    }
+
+    pub(crate) fn resume_guard(&self, parked: ParkedGuard) -> Guard<'_> {
+        self.resume(parked, AnyLock::Areas)
+    }
+}
+
+/// The lock of one update of a slot with areas. Dropping it undoes the update.
+#[derive(Debug)]
+pub(crate) struct OwnedUpdate {
+    handle: Handle<SlotRegion>,
+    areas: Areas,
+    /// `None` only while it is dropped.
+    parked: Option<ParkedUpdate>,
+    not_send: PhantomData<*const ()>,
+}
+
+impl Handle<SlotRegion> {
+    pub(crate) fn begin_update(&self, areas: Areas) -> Result<OwnedUpdate> {
+        let parked = Some(self.lock_for_update()?.park());
+        Ok(OwnedUpdate { handle: self.clone(), areas, parked, not_send: PhantomData })
+    }
+}
+
+impl OwnedUpdate {
+    fn resume(&mut self) -> Option<UpdateLock<'_, SlotRegion>> {
+        self.parked.take().map(|parked| self.handle.resume_update(parked))
+    }
+
+    /// The version whose area is current while the lock is held.
+    pub(crate) fn version(&self) -> u64 {
+        self.parked.as_ref().map_or(0, ParkedUpdate::version)
+    }
+
+    /// Replaces the bytes from `at` on, and lets go of the lock.
+    pub(crate) fn commit(mut self, at: usize, data: &[u8]) -> Result<()> {
+        let areas = self.areas;
+        let handle = self.handle.clone();
+        if let Some(parked) = self.parked.take() {
+            handle.commit(handle.resume_held_update(parked)?, &areas, at, data)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for OwnedUpdate {
+    fn drop(&mut self) {
+        drop(self.resume());
+    }
+}
+
+/// The methods of every kind of handle that has a lock.
+macro_rules! lock_methods {
+    () => {
+        /// Waits for the slot's lock and holds it until the guard is dropped, for sections
+        /// longer than one update. Reads go on; so do this thread's own updates.
+        ///
+        /// # Errors
+        ///
+        /// [`Error::LockTimeout`](crate::Error::LockTimeout), with the holder's process
+        /// number; [`Error::Deadlock`](crate::Error::Deadlock) if this thread has it
+        /// already; [`Error::Removed`](crate::Error::Removed),
+        /// [`Error::ReadOnly`](crate::Error::ReadOnly),
+        /// [`Error::TooManyProcesses`](crate::Error::TooManyProcesses).
+        pub fn lock(&self) -> crate::error::Result<crate::slots::guard::Guard<'_>> {
+            self.handle.lock()
+        }
+
+        /// The same slot with another time-out for every wait for a lock than its store's;
+        /// `None`: for ever.
+        #[must_use]
+        pub fn with_lock_timeout(mut self, timeout: Option<std::time::Duration>) -> Self {
+            self.handle.set_lock_timeout(timeout);
+            self
+        }
+    };
+}
+pub(crate) use lock_methods;

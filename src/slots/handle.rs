@@ -1,0 +1,580 @@
+//! What all handles have in common: a slot's memory, its descriptor, its store.
+
+use std::cell::{Cell, RefCell};
+use std::mem::ManuallyDrop;
+use std::time::Duration;
+
+use crate::attachment::attach::{Attachment, Number};
+use crate::directory::allocator::Definition;
+use crate::directory::directory::{self, Found};
+use crate::error::{Error, Result};
+use crate::format::layout::{Descriptor, MOST_TEXT, name_problem};
+use crate::mapping::cell::CellRegion;
+use crate::protocol::{self, Areas, Failure, Form, Held, Memory, Parked, Patience, REMOVED};
+use crate::store::session::{Session, SharedSession, SlotCell, SlotRegion};
+use crate::store::store::Store;
+use crate::types::define::Define;
+use crate::types::dtype::{ScalarType, SlotType};
+
+/// One slot's memory, of the kind that its form needs. It keeps the session, and with that all
+/// else: so a handle is one count of references.
+#[derive(Clone, Debug)]
+pub(crate) struct Handle<M> {
+    pub(crate) memory: M,
+    /// The descriptor's, worked out once.
+    pub(crate) form: Form,
+    /// The descriptor's first line.
+    pub(crate) line: u32,
+    lock_timeout: Option<Duration>,
+}
+
+/// The memory that a handle keeps.
+pub(crate) trait SlotMemory:
+    Memory + AsRef<SlotRegion> + Clone + Send + Sync + 'static
+{
+}
+
+impl<M: Memory + AsRef<SlotRegion> + Clone + Send + Sync + 'static> SlotMemory for M {}
+
+/// The kind of memory that a slot's form needs.
+pub(crate) enum AnyHandle {
+    Scalar(Handle<SlotCell>),
+    Areas(Handle<SlotRegion>, Areas),
+}
+
+impl Store {
+    /// Opens the slot, which must be of this type, or defines it.
+    pub(crate) fn open_slot(
+        &self,
+        name: &str,
+        slot_type: &SlotType,
+        define: Define<impl Sized>,
+    ) -> Result<AnyHandle> {
+        let (found, new) = match directory::find(self.attachment(), name)? {
+            Some(found) => (found, false),
+            None => self.define_slot(name, slot_type, &define)?,
+        };
+        if !new && define.create_new {
+            let (path, slot) = (self.path().to_owned(), Some(name.to_owned()));
+            return Err(Error::Exists { path, slot, found: None });
+        }
+        if !found.entry.opens_as(slot_type) {
+            return Err(self.other_type(slot_type, found.entry.descriptor()));
+        }
+        Ok(self.handle(found))
+    }
+
+    /// The value of this name, if it is there with this type: what is opened again and again.
+    pub(crate) fn find_value(&self, name: &str, of: ScalarType) -> Option<Handle<SlotCell>> {
+        let found = directory::find(self.attachment(), name).ok()??;
+        let is_of = found.entry.opens_as(&SlotType::Value(of));
+        is_of.then(|| self.handle_of(found, CellRegion::new))
+    }
+
+    #[cold]
+    fn other_type(&self, asked: &SlotType, found: &Descriptor) -> Error {
+        Error::Type {
+            path: self.path().to_owned(),
+            slot: found.name.clone(),
+            asked: asked.clone().into(),
+            found: found.slot_type.clone().into(),
+        }
+    }
+
+    /// Defines the slot, unless somebody else has just done it; whether it is new.
+    #[cold]
+    fn define_slot(
+        &self,
+        name: &str,
+        slot_type: &SlotType,
+        define: &Define<impl Sized>,
+    ) -> Result<(Found<'_>, bool)> {
+        let attachment = self.attachment();
+        if let Some(why) = name_problem(name) {
+            let (path, name) = (attachment.path.clone(), name.to_owned());
+            return Err(Error::BadName { path, name, why });
+        }
+        let invalid = |what: String| Error::Invalid {
+            path: attachment.path.clone(),
+            slot: Some(name.to_owned()),
+            what,
+        };
+        if !slot_type.is_valid() {
+            return Err(invalid(format!(
+                "{slot_type} is no type that a slot can have: a dimension or capacity is 0, or \
+                 it is larger than 32 GiB"
+            )));
+        }
+        if !self.settings.define {
+            return Err(self.not_found(name));
+        }
+        if !matches!(define.areas, 2 | 4 | 8) {
+            return Err(invalid(format!("{} areas; a slot has 2, 4 or 8", define.areas)));
+        }
+        let texts = name.len() + define.doc.len() + define.unit.len();
+        if texts > MOST_TEXT {
+            return Err(invalid(format!(
+                "its name, doc and unit are {texts} bytes, and there is room for {MOST_TEXT}; \
+                 shorten the doc"
+            )));
+        }
+        if define.unit.chars().any(char::is_control) {
+            return Err(invalid("its unit of measure has a control character".into()));
+        }
+        let initial = define
+            .initial
+            .as_ref()
+            .map(|data| data.to_content(slot_type))
+            .transpose()
+            .map_err(|misfit| misfit.error(&attachment.path, name, slot_type))?;
+        let definition = Definition {
+            name,
+            doc: &define.doc,
+            unit: &define.unit,
+            slot_type,
+            areas: define.areas as u8,
+            initial: initial.as_deref(),
+        };
+        let mut patience = Patience::new(self.settings.lock_timeout);
+        directory::define(attachment, &mut patience, &definition)
+    }
+
+    /// The handle of a slot that was found.
+    pub(crate) fn handle(&self, found: Found<'_>) -> AnyHandle {
+        match found.entry.form() {
+            Form::Areas(areas) => AnyHandle::Areas(self.handle_of(found, |region| region), areas),
+            Form::Scalar | Form::Lock => AnyHandle::Scalar(self.handle_of(found, CellRegion::new)),
+        }
+    }
+
+    #[inline]
+    fn handle_of<M>(&self, found: Found<'_>, memory: impl FnOnce(SlotRegion) -> M) -> Handle<M> {
+        Handle {
+            memory: memory(found.region.kept_by(SharedSession::clone(&self.session))),
+            form: found.entry.form(),
+            line: found.line,
+            lock_timeout: self.settings.lock_timeout,
+        }
+    }
+
+    /// `NotFound`, with the name that comes closest.
+    pub(crate) fn not_found(&self, name: &str) -> Error {
+        let mut closest: Option<(usize, String)> = None;
+        // A damaged directory does not keep the slot from not being there.
+        let _ = directory::each(self.attachment(), |descriptor| {
+            let region = directory::region(self.attachment(), &descriptor)?;
+            if !directory::is_removed(&region, descriptor.form())
+                && let Some(slips) = slips_between(name, &descriptor.name)
+                && closest.as_ref().is_none_or(|(least, _)| slips < *least)
+            {
+                closest = Some((slips, descriptor.name));
+            }
+            Ok(())
+        });
+        Error::NotFound {
+            path: self.path().to_owned(),
+            slot: Some(name.to_owned()),
+            closest: closest.map(|(_, name)| name),
+            link: None,
+        }
+    }
+
+    /// Removes the slot: its name is free at once, and may be defined anew with any
+    /// type. Through old handles `load` returns the last value; updates and locks fail
+    /// with [`Error::Removed`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], [`Error::LockTimeout`], [`Error::ReadOnly`], and
+    /// [`Error::Deadlock`] if this thread has it locked.
+    ///
+    /// ```
+    /// let store = slotfile::Store::temporary()?;
+    /// let x = store.value::<i32>("x")?;
+    /// store.remove("x")?;
+    /// assert!(x.is_removed());
+    /// store.array::<f64>("x", 3)?; // the name is free
+    /// # Ok::<(), slotfile::Error>(())
+    /// ```
+    pub fn remove(&self, name: &str) -> Result<()> {
+        self.check_writable()?;
+        let found = directory::find(self.attachment(), name)?;
+        let removed = match self.handle(found.ok_or_else(|| self.not_found(name))?) {
+            AnyHandle::Scalar(handle) => handle.remove(),
+            AnyHandle::Areas(handle, _) => handle.remove(),
+        };
+        match removed {
+            // Somebody else was first.
+            Err(Error::Removed { .. }) => Err(self.not_found(name)),
+            result => result,
+        }
+    }
+}
+
+/// How many slips of the hand lie between two names: characters put in, left out, changed, or
+/// two exchanged. Capital letters are none. `None`: too many for it to be one name.
+fn slips_between(a: &str, b: &str) -> Option<usize> {
+    let (a, b) = (a.to_lowercase(), b.to_lowercase());
+    let (shorter, longer) = (a.chars().count(), b.chars().count());
+    let (shorter, longer) = (shorter.min(longer), shorter.max(longer));
+    let most = longer / 3;
+    if longer - shorter > most {
+        return None;
+    }
+    Some(strsim::osa_distance(&a, &b)).filter(|slips| *slips <= most)
+}
+
+impl<M: SlotMemory> Handle<M> {
+    #[inline]
+    pub(crate) fn session(&self) -> &Session {
+        self.memory.as_ref().keeper()
+    }
+
+    #[inline]
+    pub(crate) fn attachment(&self) -> &Attachment {
+        self.session().attachment()
+    }
+
+    pub(crate) fn descriptor(&self) -> &Descriptor {
+        self.attachment().known.descriptor(self.line)
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.descriptor().name
+    }
+
+    /// Where the slot is in the file, which tells it from all others of its store.
+    #[inline]
+    pub(crate) fn place(&self) -> u64 {
+        self.memory.as_ref().offset()
+    }
+
+    /// An error unless the store may be written.
+    #[inline]
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        self.session().check_writable()
+    }
+
+    #[inline]
+    pub(crate) fn patience(&self) -> Patience {
+        Patience::new(self.lock_timeout)
+    }
+
+    pub(crate) fn set_lock_timeout(&mut self, timeout: Option<Duration>) {
+        self.lock_timeout = timeout;
+    }
+
+    pub(crate) fn explain(&self, failure: Failure, patience: &Patience) -> Error {
+        directory::explain(self.attachment(), self.name(), failure, patience)
+    }
+
+    /// The version that counts, see [`protocol`].
+    pub(crate) fn version(&self) -> u64 {
+        protocol::effective_version(&self.memory, self.attachment())
+    }
+
+    pub(crate) fn is_removed(&self) -> bool {
+        // Relaxed: removal is for ever, and what was the slot stays readable.
+        self.memory.control(std::sync::atomic::Ordering::Relaxed).owner() == REMOVED
+    }
+
+    /// Whether this thread has the slot locked through a guard, outside of an update.
+    pub(crate) fn is_guarded(&self) -> bool {
+        self.attachment().is_guarded(self.place())
+    }
+
+    /// The slot's lock, for one update: waits for it, or goes on under this thread's own
+    /// guard.
+    #[inline]
+    pub(crate) fn lock_for_update(&self) -> Result<UpdateLock<'_, M>> {
+        self.check_writable()?;
+        let mut patience = self.patience();
+        match protocol::lock(&self.memory, self.attachment(), self.form, &mut patience) {
+            Ok(held) => Ok(UpdateLock { held, busy: None }),
+            Err(failure) => self.lock_under_guard(failure, &patience),
+        }
+    }
+
+    #[cold]
+    fn lock_under_guard(&self, failure: Failure, patience: &Patience) -> Result<UpdateLock<'_, M>> {
+        let busy = match failure {
+            Failure::Deadlock => Busy::begin(self.attachment(), self.place()),
+            _ => None,
+        };
+        let Some(busy) = busy else { return Err(self.explain(failure, patience)) };
+        let held = Held::nested(&self.memory, self.attachment());
+        let held = held.map_err(|failure| self.explain(failure, patience))?;
+        Ok(UpdateLock { held, busy: Some(busy) })
+    }
+
+    /// Replaces `data.len()` bytes from byte `at` of the content, under its lock.
+    #[inline]
+    pub(crate) fn commit(
+        &self,
+        lock: UpdateLock<'_, M>,
+        areas: &Areas,
+        at: usize,
+        data: &[u8],
+    ) -> Result<u64> {
+        self.finish(lock, |held| held.commit(areas, at, data))
+    }
+
+    /// Moves the version on, under the lock: of a buffer, whose content is not committed.
+    pub(crate) fn notify(&self, lock: UpdateLock<'_, M>) -> Result<u64> {
+        self.finish(lock, Held::notify)
+    }
+
+    #[inline]
+    fn finish<'a>(
+        &self,
+        lock: UpdateLock<'a, M>,
+        commit: impl FnOnce(Held<'a, M, Attachment>) -> Result<u64, Failure>,
+    ) -> Result<u64> {
+        let UpdateLock { held, busy } = lock;
+        if busy.as_ref().is_some_and(|busy| !busy.is_still_guarded()) {
+            // The guard was dropped inside the update, and with it the lock.
+            return Err(self.not_committed(Failure::Evicted));
+        }
+        commit(held).map_err(|failure| self.not_committed(failure))
+    }
+
+    #[cold]
+    fn not_committed(&self, failure: Failure) -> Error {
+        self.explain(failure, &self.patience())
+    }
+
+    /// The error of a slot that was removed.
+    pub(crate) fn removed(&self) -> Error {
+        self.explain(Failure::Removed, &self.patience())
+    }
+
+    /// An update's lock as it was before it was parked, of this very slot.
+    pub(crate) fn resume_update(&self, parked: ParkedUpdate) -> UpdateLock<'_, M> {
+        let attachment = self.attachment();
+        let slot = self.place();
+        let busy = parked.busy.map(|number| Busy { attachment, slot, number });
+        UpdateLock { held: parked.held.resume(&self.memory, attachment), busy }
+    }
+
+    /// The same, to store under it: an error if it is not held any more. (Where its thread ends,
+    /// its entry may be gone before it is.)
+    pub(crate) fn resume_held_update(&self, parked: ParkedUpdate) -> Result<UpdateLock<'_, M>> {
+        let is_held = parked.held.is_held(&self.memory, self.attachment());
+        let lock = self.resume_update(parked);
+        if is_held { Ok(lock) } else { Err(self.not_committed(Failure::Evicted)) }
+    }
+
+    fn remove(&self) -> Result<()> {
+        let mut patience = self.patience();
+        protocol::lock(&self.memory, self.attachment(), self.form, &mut patience)
+            .and_then(|held| protocol::remove(held, self.form))
+            .map_err(|failure| self.explain(failure, &patience))
+    }
+}
+
+/// A slot's lock for the time of one update.
+pub(crate) struct UpdateLock<'a, M: Memory> {
+    held: Held<'a, M, Attachment>,
+    busy: Option<Busy<'a>>,
+}
+
+impl<M: Memory> UpdateLock<'_, M> {
+    /// The version whose area is current while the lock is held.
+    pub(crate) fn version(&self) -> u64 {
+        self.held.version()
+    }
+
+    /// Without its references, see [`Handle::resume_update`].
+    pub(crate) fn park(self) -> ParkedUpdate {
+        let held = self.held.park();
+        let busy = self.busy.map(|busy| {
+            let number = busy.number;
+            std::mem::forget(busy);
+            number
+        });
+        ParkedUpdate { held, busy }
+    }
+}
+
+/// An [`UpdateLock`] without its references.
+#[derive(Debug)]
+pub(crate) struct ParkedUpdate {
+    held: Parked,
+    busy: Option<Number>,
+}
+
+impl ParkedUpdate {
+    pub(crate) fn version(&self) -> u64 {
+        self.held.version()
+    }
+}
+
+/// Marks an update under this thread's own guard, for as long as it exists.
+struct Busy<'a> {
+    attachment: &'a Attachment,
+    slot: u64,
+    number: Number,
+}
+
+impl Busy<'_> {
+    /// `None`, if the thread has no guard, or is in an update under it.
+    fn begin(attachment: &Attachment, slot: u64) -> Option<Busy<'_>> {
+        let number = attachment.begin_under_guard(slot)?;
+        Some(Busy { attachment, slot, number })
+    }
+
+    /// Whether the guard that was there at the beginning still is. One that was taken
+    /// anew meanwhile does not know of this update.
+    fn is_still_guarded(&self) -> bool {
+        self.attachment.is_under_guard(self.slot, self.number)
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.attachment.end_under_guard(self.slot, self.number);
+    }
+}
+
+thread_local! {
+    /// The scalars whose update this thread is inside of. A second update inside would make the
+    /// outer one lose for ever. (Never dropped: thread-locals of others may update as they are
+    /// dropped, after all that are. Whoever leaves the last but one update frees the memory.)
+    static UPDATING: RefCell<ManuallyDrop<Vec<SlotIdentity>>> =
+        const { RefCell::new(ManuallyDrop::new(Vec::new())) };
+    /// The outermost of them, which most are.
+    static OUTERMOST: Cell<SlotIdentity> = const { Cell::new((0, 0)) };
+    /// How many they are: all that most updates have to look at.
+    static UPDATES: Cell<usize> = const { Cell::new(0) };
+}
+
+/// The session's address and the slot's offset.
+type SlotIdentity = (usize, u64);
+
+/// Marks an update of a scalar by a closure of the user's, for as long as it exists.
+pub(crate) struct Updating;
+
+impl Drop for Updating {
+    fn drop(&mut self) {
+        let left = UPDATES.get() - 1;
+        UPDATES.set(left);
+        if left > 0 {
+            UPDATING.with_borrow_mut(|inner| {
+                inner.pop();
+                if inner.is_empty() {
+                    **inner = Vec::new();
+                }
+            });
+        }
+    }
+}
+
+fn identity(session: &Session, place: u64) -> SlotIdentity {
+    (std::ptr::from_ref(session).addr(), place)
+}
+
+/// Whether this thread is inside an update of the value at this place.
+#[inline]
+pub(crate) fn is_updating(session: &Session, place: u64) -> bool {
+    UPDATES.get() > 0 && {
+        let this = identity(session, place);
+        OUTERMOST.get() == this || UPDATING.with_borrow(|inner| inner.contains(&this))
+    }
+}
+
+impl Handle<SlotCell> {
+    /// Replaces the value, see [`protocol::update_scalar`]. `f` is not the user's, or runs
+    /// inside of [`Handle::begin_update`].
+    #[inline]
+    pub(crate) fn replace(
+        &self,
+        mut f: impl FnMut(u64) -> Option<u64>,
+    ) -> Result<std::result::Result<u64, u64>> {
+        self.check_writable()?;
+        match protocol::update_scalar(&self.memory, &mut f) {
+            Some(result) => Ok(result),
+            None => self.replace_locked(f),
+        }
+    }
+
+    /// The same, where somebody holds the slot's lock.
+    #[cold]
+    #[inline(never)]
+    fn replace_locked(
+        &self,
+        f: impl FnMut(u64) -> Option<u64>,
+    ) -> Result<std::result::Result<u64, u64>> {
+        let mut patience = self.patience();
+        let guarded = || self.is_guarded();
+        protocol::update_locked(&self.memory, self.attachment(), &mut patience, guarded, f)
+            .map_err(|failure| self.explain(failure, &patience))
+    }
+
+    /// An error if this thread is inside an update of this value.
+    #[inline]
+    pub(crate) fn check_not_updating(&self) -> Result<()> {
+        match UPDATES.get() > 0 && is_updating(self.session(), self.place()) {
+            false => Ok(()),
+            true => Err(self.explain(Failure::Deadlock, &self.patience())),
+        }
+    }
+
+    /// Begins an update by a closure of the user's.
+    pub(crate) fn begin_update(&self) -> Result<Updating> {
+        self.check_not_updating()?;
+        let this = identity(self.session(), self.place());
+        match UPDATES.get() {
+            0 => OUTERMOST.set(this),
+            _ => UPDATING.with_borrow_mut(|inner| inner.push(this)),
+        }
+        UPDATES.set(UPDATES.get() + 1);
+        Ok(Updating)
+    }
+}
+
+/// The methods that every kind of handle has.
+macro_rules! common_methods {
+    () => {
+        /// The slot's name.
+        pub fn name(&self) -> &str {
+            self.handle.name()
+        }
+
+        /// A counter that grows with every update of the slot, modulo 2^47. (It grows,
+        /// too, when the lock of a process that died is taken away.)
+        pub fn version(&self) -> u64 {
+            self.handle.version()
+        }
+
+        /// Whether the slot was removed. `load` still returns its last value.
+        pub fn is_removed(&self) -> bool {
+            self.handle.is_removed()
+        }
+
+        /// Waits until the slot has another version than `seen`, at most `timeout` (`None`:
+        /// for ever); returns the version that is there then, `None` when the time is over.
+        ///
+        /// `seen` is the version of what the caller knows: of an earlier call, or of
+        /// `load_versioned`. So no change is missed: one that came before the call ends it
+        /// at once. Of several changes only the last may be seen. Spins for a moment, then
+        /// sleeps, and is woken from whatever process; on a store opened read-only it looks
+        /// every millisecond at first, every 50 ms at last.
+        ///
+        /// # Errors
+        ///
+        /// [`Error::Removed`](crate::Error::Removed) if the slot is, or becomes, removed;
+        /// [`Error::Deadlock`](crate::Error::Deadlock) if it is this thread itself that
+        /// keeps others from changing the slot, by its lock;
+        /// [`Error::Detached`](crate::Error::Detached) if the store's file was deleted, moved or
+        /// replaced, so that others' changes go elsewhere: it is looked at each second without a
+        /// change.
+        pub fn wait_for_change(
+            &self,
+            seen: u64,
+            timeout: Option<std::time::Duration>,
+        ) -> crate::error::Result<Option<u64>> {
+            self.handle.wait_for_change(seen, timeout)
+        }
+    };
+}
+pub(crate) use common_methods;

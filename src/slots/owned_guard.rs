@@ -1,0 +1,50 @@
+//! [`OwnedGuard`]: a slot's lock for those who cannot borrow.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::slots::guard::ParkedGuard;
+use crate::slots::slot::Slot;
+
+/// As [`Guard`](crate::Guard), but it shares its slot's handle in place of borrowing it: for
+/// bindings to other languages. From [`Slot::lock_owned`].
+#[derive(Debug)]
+#[must_use = "the lock is let go as soon as the guard is dropped"]
+pub struct OwnedGuard {
+    slot: Arc<Slot>,
+    /// `None` only while it is dropped.
+    parked: Option<ParkedGuard>,
+    /// As a `Guard`: a lock belongs to its thread.
+    not_send: PhantomData<*const ()>,
+}
+
+impl Slot {
+    /// As [`lock`](Slot::lock), with a guard that keeps the handle.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// let store = slotfile::Store::temporary()?;
+    /// let hits = store.value::<u64>("hits")?;
+    /// let guard = Arc::new(store.slot("hits")?).lock_owned()?;
+    /// hits.fetch_add(1)?; // the holder's own update
+    /// drop(guard);
+    /// # Ok::<(), slotfile::Error>(())
+    /// ```
+    pub fn lock_owned(self: &Arc<Slot>) -> Result<OwnedGuard> {
+        let parked = self.lock()?.park();
+        Ok(OwnedGuard { slot: Arc::clone(self), parked, not_send: PhantomData })
+    }
+}
+
+impl Drop for OwnedGuard {
+    fn drop(&mut self) {
+        if let Some(parked) = self.parked.take() {
+            drop(self.slot.resume_guard(parked));
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! [`RawBuffer`]: a buffer as bindings to other languages need it.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use crate::attachment::attach::Attachment;
+use crate::error::Result;
+use crate::protocol::{self, FREE, Failure, Held, Memory, Patience};
+use crate::slots::handle::Handle;
+use crate::slots::slot::Slot;
+use crate::store::session::{SlotElements, SlotRegion};
+
+/// A buffer's memory and its lock, without types and guards: for bindings to other
+/// languages, which have both of their own.
+///
+/// The lock is the slot's, as [`Buffer::lock`](crate::Buffer::lock) takes it. Here a thread
+/// may take it again while it has it, and lets go of it by a call; it belongs to the thread
+/// all the same, and is free when that ends. In the child of a fork it is not held.
+///
+/// ```
+/// use slotfile::{Define, SlotType, Store};
+/// let store = Store::temporary()?;
+/// let slot = store.define("frame", &"buffer:u8[64]".parse::<SlotType>().unwrap(), Define::new())?;
+/// let raw = slot.raw_buffer().expect("it is a buffer");
+/// raw.acquire(None)?;
+/// assert!(raw.try_acquire()?); // again
+/// assert_eq!(raw.depth(), 2);
+/// assert!(raw.release() && raw.release());
+/// assert!(!raw.release()); // it was not held
+/// # Ok::<(), slotfile::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct RawBuffer {
+    handle: Handle<SlotRegion>,
+    elements: SlotElements,
+    len: usize,
+}
+
+impl Slot {
+    /// The memory and the lock, if this is a buffer.
+    pub fn raw_buffer(&self) -> Option<RawBuffer> {
+        let (handle, elements) = self.as_buffer()?;
+        Some(RawBuffer { handle: handle.clone(), elements: elements.clone(), len: self.size() })
+    }
+}
+
+impl RawBuffer {
+    /// The first byte, see [`Buffer::as_ptr`](crate::Buffer::as_ptr).
+    pub fn as_ptr(&self) -> *mut u8 {
+        // What is stored through it is to be synced by this process, too.
+        self.handle.session().keep_syncing();
+        self.elements.as_mut_ptr()
+    }
+
+    /// How many bytes there are.
+    #[allow(clippy::len_without_is_empty, reason = "a buffer is never empty")]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The slot's name.
+    pub fn name(&self) -> &str {
+        self.handle.name()
+    }
+
+    /// Makes all of it zero.
+    pub fn clear(&self) {
+        self.elements.clear();
+    }
+
+    /// Whether anybody has the lock, at this moment.
+    pub fn is_locked(&self) -> bool {
+        self.handle.memory.control(Relaxed).owner() != FREE
+    }
+
+    fn slot(&self) -> u64 {
+        self.handle.place()
+    }
+
+    /// How many times this thread has the lock.
+    pub fn depth(&self) -> usize {
+        self.handle.attachment().lock_depth(self.slot())
+    }
+
+    /// Takes the lock, once more if this thread has it; false if somebody else has. Never
+    /// waits, nor looks whether the holder is alive.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Removed`](crate::Error::Removed), [`Error::ReadOnly`](crate::Error::ReadOnly).
+    pub fn try_acquire(&self) -> Result<bool> {
+        self.handle.check_writable()?;
+        let attachment = self.handle.attachment();
+        if let Some(held) = protocol::try_lock(&self.handle.memory, attachment) {
+            self.keep(held);
+            return Ok(true);
+        }
+        if self.handle.is_removed() {
+            return Err(self.handle.removed());
+        }
+        Ok(attachment.reenter(self.slot()))
+    }
+
+    /// Takes the lock, once more if this thread has it. Waits this long at most; `None`: for
+    /// ever.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LockTimeout`](crate::Error::LockTimeout), [`Error::Removed`](crate::Error::Removed), [`Error::ReadOnly`](crate::Error::ReadOnly),
+    /// [`Error::TooManyProcesses`](crate::Error::TooManyProcesses).
+    pub fn acquire(&self, timeout: Option<Duration>) -> Result<()> {
+        self.handle.check_writable()?;
+        let Handle { memory, form, .. } = &self.handle;
+        let attachment = self.handle.attachment();
+        let mut patience = Patience::new(timeout);
+        match protocol::lock(memory, attachment, *form, &mut patience) {
+            Ok(held) => self.keep(held),
+            Err(Failure::Deadlock) if attachment.reenter(self.slot()) => {}
+            Err(failure) => return Err(self.handle.explain(failure, &patience)),
+        }
+        Ok(())
+    }
+
+    /// From now on the lock is held by the thread's note alone.
+    fn keep(&self, held: Held<'_, SlotRegion, Attachment>) {
+        std::mem::forget(held);
+        self.handle.attachment().enter(self.slot());
+    }
+
+    /// Lets go of the lock, once; false if this thread has not taken it here. (A
+    /// [`Guard`](crate::Guard) of the same buffer keeps it all the same.)
+    pub fn release(&self) -> bool {
+        let attachment = self.handle.attachment();
+        match attachment.leave(self.slot()) {
+            None => return false,
+            Some(0) => drop(Held::taken(&self.handle.memory, attachment)),
+            Some(_) => {}
+        }
+        true
+    }
+
+    /// Runs `f` under the lock, if that is free at this moment or this thread's already. `f`
+    /// must not use the slot.
+    #[inline]
+    pub fn try_with<R>(&self, f: impl FnOnce() -> R) -> Option<R> {
+        self.handle.session().keep_syncing();
+        let attachment = self.handle.attachment();
+        attachment.check_writable().ok()?;
+        if let Some(_held) = protocol::try_lock(&self.handle.memory, attachment) {
+            return Some(f());
+        }
+        (attachment.lock_depth(self.slot()) > 0).then(f)
+    }
+}

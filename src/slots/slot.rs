@@ -1,0 +1,615 @@
+//! [`Slot`]: a slot of any type, for tools that learn the type at run time.
+
+use std::ops::{Range, RangeBounds};
+use std::time::Duration;
+
+use crate::directory::directory;
+use crate::error::{Error, Result};
+use crate::mapping::element::ElementRegion;
+use crate::protocol::{self, Areas, Memory, Sample};
+use crate::slots::array::{Array, positions};
+use crate::slots::buffer::Buffer;
+use crate::slots::guard::{Guard, ParkedGuard};
+use crate::slots::handle::{AnyHandle, Handle};
+use crate::slots::text::{Bytes, Content, Text, beginning_of_text, into_text};
+use crate::slots::value::Value;
+use crate::slots::wait::sealed::{Sealed, Target};
+use crate::store::session::{SlotCell, SlotElements, SlotRegion};
+use crate::store::store::Store;
+use crate::types::data::{Data, Elements, Misfit, Scalar};
+use crate::types::define::Define;
+use crate::types::dtype::{Element, ScalarType, Shape, SlotType};
+
+/// A slot by its run-time type: what tools use that work on any store.
+///
+/// ```
+/// use slotfile::{Data, Define, Scalar, Store};
+/// let store = Store::temporary()?;
+/// store.define("pose", &"f64[3]".parse().unwrap(), Define::new())?;
+/// let slot = store.slot("pose")?;
+/// slot.store([1.0, 2.0, 3.0])?;
+/// assert_eq!(slot.slot_type().to_string(), "f64[3]");
+/// assert_eq!(slot.load_range(1..2)?.get(0), Some(Scalar::F64(2.0)));
+/// # Ok::<(), slotfile::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Slot {
+    pub(crate) kind: Kind,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Kind {
+    Value(Handle<SlotCell>, ScalarType),
+    Array(Handle<SlotRegion>, Areas, ScalarType, Shape),
+    Text(Handle<SlotRegion>, Content),
+    Bytes(Handle<SlotRegion>, Content),
+    Buffer(Handle<SlotRegion>, SlotElements, ScalarType, Shape),
+}
+
+impl Store {
+    /// All slots, in the order of their definition.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] if the directory is damaged.
+    ///
+    /// ```
+    /// let store = slotfile::Store::temporary()?;
+    /// store.value::<i32>("x")?;
+    /// store.text("name", 16)?;
+    /// let names: Vec<_> = store.slots()?.iter().map(|s| s.name().to_owned()).collect();
+    /// assert_eq!(names, ["x", "name"]);
+    /// # Ok::<(), slotfile::Error>(())
+    /// ```
+    pub fn slots(&self) -> Result<Vec<Slot>> {
+        let mut slots = Vec::new();
+        let count = directory::count(self.attachment())?;
+        directory::each_slot(self.attachment(), 0, count, |found| {
+            slots.push(Slot::new(self.handle(found)));
+        })?;
+        Ok(slots)
+    }
+
+    /// The slot of this name, whatever its type.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], with the name that comes closest; [`Error::Corrupt`].
+    pub fn slot(&self, name: &str) -> Result<Slot> {
+        let found = directory::find(self.attachment(), name)?;
+        Ok(Slot::new(self.handle(found.ok_or_else(|| self.not_found(name))?)))
+    }
+
+    /// Opens the slot of this name and type, or defines it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::value`]; [`Error::Exists`] with
+    /// [`Define::create_new`] if it is there.
+    pub fn define(&self, name: &str, slot_type: &SlotType, define: Define<Data>) -> Result<Slot> {
+        Ok(Slot::new(self.open_slot(name, slot_type, define)?))
+    }
+}
+
+impl<T: Element> From<Value<T>> for Slot {
+    fn from(value: Value<T>) -> Slot {
+        Slot { kind: Kind::Value(value.handle, T::TYPE) }
+    }
+}
+
+impl<T: Element> From<Array<T>> for Slot {
+    fn from(array: Array<T>) -> Slot {
+        let shape = array.shape();
+        Slot { kind: Kind::Array(array.handle, array.areas, T::TYPE, shape) }
+    }
+}
+
+impl<T: Element> From<Buffer<T>> for Slot {
+    fn from(buffer: Buffer<T>) -> Slot {
+        let shape = buffer.shape();
+        Slot { kind: Kind::Buffer(buffer.handle, buffer.elements, T::TYPE, shape) }
+    }
+}
+
+impl From<Text> for Slot {
+    fn from(text: Text) -> Slot {
+        Slot { kind: Kind::Text(text.handle, text.content) }
+    }
+}
+
+impl From<Bytes> for Slot {
+    fn from(bytes: Bytes) -> Slot {
+        Slot { kind: Kind::Bytes(bytes.handle, bytes.content) }
+    }
+}
+
+/// Runs an expression on the handle of whichever kind.
+macro_rules! on_handle {
+    ($kind:expr, $handle:ident => $result:expr) => {
+        match $kind {
+            Kind::Value($handle, _) => $result,
+            Kind::Array($handle, ..)
+            | Kind::Text($handle, _)
+            | Kind::Bytes($handle, _)
+            | Kind::Buffer($handle, ..) => $result,
+        }
+    };
+}
+
+impl Slot {
+    pub(crate) fn new(handle: AnyHandle) -> Slot {
+        let kind = match handle {
+            AnyHandle::Scalar(handle) => match handle.descriptor().slot_type {
+                SlotType::Value(scalar_type) => Kind::Value(handle, scalar_type),
+                _ => unreachable!("only a value has no areas"),
+            },
+            AnyHandle::Areas(handle, areas) => match handle.descriptor().slot_type {
+                SlotType::Array(t, shape) => Kind::Array(handle, areas, t, shape),
+                SlotType::Text(capacity) => Kind::Text(handle, Content { areas, capacity }),
+                SlotType::Bytes(capacity) => Kind::Bytes(handle, Content { areas, capacity }),
+                SlotType::Buffer(t, shape) => {
+                    let elements = ElementRegion::new(&handle.memory, &areas, t, shape.len());
+                    Kind::Buffer(handle, elements, t, shape)
+                }
+                SlotType::Value(_) => unreachable!("a value has no areas"),
+            },
+        };
+        Slot { kind }
+    }
+
+    /// Its handle and elements, if it is a buffer.
+    pub(crate) fn as_buffer(&self) -> Option<(&Handle<SlotRegion>, &SlotElements)> {
+        match &self.kind {
+            Kind::Buffer(handle, elements, ..) => Some((handle, elements)),
+            _ => None,
+        }
+    }
+
+    /// The slot's name.
+    pub fn name(&self) -> &str {
+        on_handle!(&self.kind, handle => handle.name())
+    }
+
+    /// Its type.
+    pub fn slot_type(&self) -> &SlotType {
+        on_handle!(&self.kind, handle => &handle.descriptor().slot_type)
+    }
+
+    /// What it is for, if its definer said so.
+    pub fn doc(&self) -> Option<&str> {
+        on_handle!(&self.kind, handle => non_empty(&handle.descriptor().doc))
+    }
+
+    /// The unit of measure of its numbers, if its definer said so.
+    pub fn unit(&self) -> Option<&str> {
+        on_handle!(&self.kind, handle => non_empty(&handle.descriptor().unit))
+    }
+
+    /// How many areas it has; 0 for a value, 1 for a buffer.
+    pub fn areas(&self) -> usize {
+        on_handle!(&self.kind, handle => handle.descriptor().areas.into())
+    }
+
+    /// Bytes of its content: one area.
+    pub fn size(&self) -> usize {
+        on_handle!(&self.kind, handle => handle.descriptor().content_len() as usize)
+    }
+
+    /// A counter that grows with every update of the slot, modulo 2^47.
+    pub fn version(&self) -> u64 {
+        on_handle!(&self.kind, handle => handle.version())
+    }
+
+    /// Whether the slot was removed. `load` still returns its last content.
+    pub fn is_removed(&self) -> bool {
+        on_handle!(&self.kind, handle => handle.is_removed())
+    }
+
+    /// As [`Value::wait_for_change`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn wait_for_change(&self, seen: u64, timeout: Option<Duration>) -> Result<Option<u64>> {
+        on_handle!(&self.kind, handle => handle.wait_for_change(seen, timeout))
+    }
+
+    /// As [`Value::lock`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn lock(&self) -> Result<Guard<'_>> {
+        on_handle!(&self.kind, handle => handle.lock())
+    }
+
+    /// A guard as it was before it was parked, of this very slot.
+    pub(crate) fn resume_guard(&self, parked: ParkedGuard) -> Guard<'_> {
+        on_handle!(&self.kind, handle => handle.resume_guard(parked))
+    }
+
+    /// As [`Value::with_lock_timeout`].
+    #[must_use]
+    pub fn with_lock_timeout(mut self, timeout: Option<Duration>) -> Slot {
+        on_handle!(&mut self.kind, handle => handle.set_lock_timeout(timeout));
+        self
+    }
+
+    /// The content, as of one instant; a buffer's as it comes, see
+    /// [`Buffer`]. Never waits.
+    pub fn load(&self) -> Data {
+        self.load_versioned().0
+    }
+
+    /// The content, and the version it is of.
+    pub fn load_versioned(&self) -> (Data, u64) {
+        match &self.kind {
+            Kind::Value(handle, scalar_type) => {
+                let (bits, version) =
+                    protocol::load_scalar_versioned(&handle.memory, handle.attachment());
+                (Scalar::from_bits(bits, *scalar_type).into(), version)
+            }
+            Kind::Array(_, _, _, shape) | Kind::Buffer(_, _, _, shape) => {
+                let (elements, version) = self.read(0..shape.len());
+                (elements.into(), version)
+            }
+            Kind::Text(handle, content) => {
+                let (bytes, version) = content.load(handle);
+                (into_text(bytes).into(), version)
+            }
+            Kind::Bytes(handle, content) => {
+                let (bytes, version) = content.load(handle);
+                (Data::Bytes(bytes), version)
+            }
+        }
+    }
+
+    /// The beginning of the content, to show to people: the first `most` elements, or bytes in
+    /// whole characters, and how many there are in all. No more than that is read.
+    ///
+    /// ```
+    /// # use slotfile::{Define, Store};
+    /// let store = Store::temporary()?;
+    /// store.text_with("name", 64, Define::new().initial("Karel"))?;
+    /// assert_eq!(store.slot("name")?.load_beginning(3), ("Kar".into(), 5));
+    /// # Ok::<(), slotfile::Error>(())
+    /// ```
+    pub fn load_beginning(&self, most: usize) -> (Data, usize) {
+        match &self.kind {
+            Kind::Value(..) => (self.load(), 1),
+            Kind::Array(_, _, _, shape) | Kind::Buffer(_, _, _, shape) => {
+                (self.read(0..shape.len().min(most)).0.into(), shape.len())
+            }
+            Kind::Text(handle, content) => {
+                let (bytes, all) = content.load_beginning(handle, most);
+                (beginning_of_text(bytes).into(), all)
+            }
+            Kind::Bytes(handle, content) => {
+                let (bytes, all) = content.load_beginning(handle, most);
+                (Data::Bytes(bytes), all)
+            }
+        }
+    }
+
+    /// Some elements of an array, by their positions in row-major order, as of one
+    /// instant; of a value, its only one; of a buffer, as they come.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Index`] if it ends before; [`Error::Invalid`] for a text or bytes.
+    pub fn load_range(&self, range: impl RangeBounds<usize>) -> Result<Elements> {
+        Ok(self.load_range_versioned(range)?.0)
+    }
+
+    /// The same, and the version they are of.
+    ///
+    /// # Errors
+    ///
+    /// As [`load_range`](Slot::load_range).
+    pub fn load_range_versioned(&self, range: impl RangeBounds<usize>) -> Result<(Elements, u64)> {
+        Ok(self.read(self.positions(range)?))
+    }
+
+    /// Waits until `condition` holds of the content, at most `timeout` (`None`: for ever);
+    /// returns it, `None` when the time is over. `condition` is asked about the content
+    /// at first, and after each change (of several changes at once only the last).
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_for_change`](Slot::wait_for_change).
+    pub fn wait_until(
+        &self,
+        condition: impl FnMut(&Data) -> bool,
+        timeout: Option<Duration>,
+    ) -> Result<Option<Data>> {
+        let load = || self.load_versioned();
+        on_handle!(&self.kind, handle => handle.wait_until(timeout, load, condition))
+    }
+
+    /// Replaces the content.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Type`], [`Error::Length`] or [`Error::TooLong`] where it does not fit;
+    /// else as [`Array::store`](crate::Array::store).
+    pub fn store(&self, content: impl Into<Data>) -> Result<()> {
+        let content = content.into().to_content(self.slot_type()).map_err(|m| self.misfit(m))?;
+        self.commit(0, &content)
+    }
+
+    /// Replaces some elements from a position on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Type`] for elements of another type; [`Error::Index`] if the array ends
+    /// before; [`Error::Invalid`] for a text or bytes; else as
+    /// [`Array::store`](crate::Array::store).
+    pub fn store_range(&self, start: usize, elements: &Elements) -> Result<()> {
+        let end = start.saturating_add(elements.len());
+        let range = self.positions(start..end)?;
+        self.update_range(range, |there| {
+            *there = elements.clone(); // its type and number are checked as any closure's
+            Ok(())
+        })
+    }
+
+    /// Changes the content, all or nothing: `f` works on a private copy, which replaces it
+    /// at once when it returns `Ok`. An error or a panic undoes it. `f` may run more than
+    /// once.
+    ///
+    /// Of a buffer, those elements that `f` has changed are stored one after the other, under
+    /// its lock, and its version moves on; who updates elements without the lock may come in
+    /// between, but if the buffer, or the range of it, is a single element.
+    ///
+    /// # Errors
+    ///
+    /// What `f` returns; [`Error::Type`], [`Error::Length`] or [`Error::TooLong`] if what
+    /// it leaves does not fit; else as [`Array::store`](crate::Array::store).
+    pub fn update<R, E: From<Error>>(
+        &self,
+        mut f: impl FnMut(&mut Data) -> Result<R, E>,
+    ) -> Result<R, E> {
+        match &self.kind {
+            Kind::Value(_, scalar_type) => self.update_range(0..1, |elements| {
+                let mut content = Data::Scalar(one(elements));
+                let result = f(&mut content)?;
+                match content {
+                    Data::Scalar(x) if x.scalar_type() == *scalar_type => elements.set(0, x),
+                    other => {
+                        let fits = other.to_content(self.slot_type()).map(|_| ());
+                        fits.map_err(|misfit| self.misfit(misfit))?;
+                    }
+                }
+                Ok(result)
+            }),
+            Kind::Buffer(_, _, _, shape) => self.update_range(0..shape.len(), |elements| {
+                let mut content = Data::Array(elements.clone());
+                let result = f(&mut content)?;
+                let bytes = content.to_content(self.slot_type()).map_err(|m| self.misfit(m))?;
+                elements.as_bytes_mut().copy_from_slice(&bytes);
+                Ok(result)
+            }),
+            Kind::Array(handle, ..) | Kind::Text(handle, _) | Kind::Bytes(handle, _) => {
+                let lock = handle.lock_for_update()?;
+                let mut content = self.content_at(Sample::Area(self.layout().of(lock.version())));
+                let result = f(&mut content)?;
+                let bytes = content.to_content(self.slot_type()).map_err(|m| self.misfit(m))?;
+                handle.commit(lock, &self.layout(), 0, &bytes)?;
+                Ok(result)
+            }
+        }
+    }
+
+    /// The same for some elements of an array (or the only one of a value); costs the
+    /// range, not the array.
+    ///
+    /// # Errors
+    ///
+    /// What `f` returns; [`Error::Index`], [`Error::Length`]; [`Error::Invalid`] for a
+    /// text or bytes; else as [`Array::store`](crate::Array::store).
+    pub fn update_range<R, E: From<Error>>(
+        &self,
+        range: impl RangeBounds<usize>,
+        mut f: impl FnMut(&mut Elements) -> Result<R, E>,
+    ) -> Result<R, E> {
+        let range = self.positions(range)?;
+        match &self.kind {
+            Kind::Value(handle, scalar_type) => {
+                let _updating = handle.begin_update()?;
+                let mut outcome = None;
+                let _ = handle.replace(|bits| {
+                    let mut elements = Elements::zeros(*scalar_type, range.len());
+                    if !range.is_empty() {
+                        elements.set(0, Scalar::from_bits(bits, *scalar_type));
+                    }
+                    let result = f(&mut elements).and_then(|result| {
+                        self.check_elements(*scalar_type, range.len(), &elements)?;
+                        Ok(result)
+                    });
+                    let new = result.is_ok().then(|| elements.get(0)).flatten();
+                    outcome = Some(result);
+                    new.map(Scalar::to_bits)
+                })?;
+                outcome.expect("the closure has run")
+            }
+            Kind::Array(handle, areas, scalar_type, _) => {
+                let lock = handle.lock_for_update()?;
+                let start = range.start * scalar_type.size();
+                let mut elements = Elements::zeros(*scalar_type, range.len());
+                handle.memory.read(areas.of(lock.version()), start, elements.as_bytes_mut());
+                let result = f(&mut elements)?;
+                self.check_elements(*scalar_type, range.len(), &elements)?;
+                handle.commit(lock, areas, start, elements.as_bytes())?;
+                Ok(result)
+            }
+            Kind::Buffer(handle, memory, scalar_type, _) => {
+                let lock = handle.lock_for_update()?;
+                loop {
+                    let mut before = Elements::zeros(*scalar_type, range.len());
+                    memory.read(range.start * scalar_type.size(), before.as_bytes_mut());
+                    let mut after = before.clone();
+                    let result = f(&mut after)?;
+                    self.check_elements(*scalar_type, range.len(), &after)?;
+                    if replace_elements(memory, range.start, &before, &after) {
+                        handle.notify(lock)?;
+                        return Ok(result);
+                    }
+                }
+            }
+            Kind::Text(..) | Kind::Bytes(..) => Err(self.no_elements().into()),
+        }
+    }
+
+    /// Elements as of one instant, and their version. The positions have been checked.
+    fn read(&self, range: Range<usize>) -> (Elements, u64) {
+        match &self.kind {
+            Kind::Array(handle, areas, scalar_type, _) => {
+                let start = range.start * scalar_type.size();
+                let mut elements = Elements::zeros(*scalar_type, range.len());
+                let (memory, attachment) = (&handle.memory, handle.attachment());
+                let out = elements.as_bytes_mut();
+                let version = protocol::read_bytes(memory, attachment, areas, start, out);
+                (elements, version)
+            }
+            Kind::Value(_, scalar_type) => {
+                let (content, version) = self.load_versioned();
+                let scalars = match content {
+                    Data::Scalar(x) if !range.is_empty() => vec![x],
+                    _ => Vec::new(),
+                };
+                let elements = Elements::from_scalars(*scalar_type, scalars);
+                (elements.expect("of the slot's own type"), version)
+            }
+            Kind::Buffer(handle, memory, scalar_type, _) => {
+                let version = handle.version();
+                let mut elements = Elements::zeros(*scalar_type, range.len());
+                memory.read(range.start * scalar_type.size(), elements.as_bytes_mut());
+                (elements, version)
+            }
+            Kind::Text(..) | Kind::Bytes(..) => unreachable!("their positions are refused"),
+        }
+    }
+
+    /// The content that is there.
+    pub(crate) fn content_at(&self, sample: Sample) -> Data {
+        match (&self.kind, sample) {
+            (Kind::Value(_, scalar_type), Sample::Scalar(bits)) => {
+                Scalar::from_bits(bits, *scalar_type).into()
+            }
+            (Kind::Array(handle, _, scalar_type, shape), Sample::Area(area)) => {
+                let mut elements = Elements::zeros(*scalar_type, shape.len());
+                handle.memory.read(area, 0, elements.as_bytes_mut());
+                elements.into()
+            }
+            (Kind::Text(handle, content), Sample::Area(area)) => {
+                into_text(content.copy(&handle.memory, area)).into()
+            }
+            (Kind::Bytes(handle, content), Sample::Area(area)) => {
+                Data::Bytes(content.copy(&handle.memory, area))
+            }
+            _ => unreachable!("a value has no areas, and a buffer no contents of one instant"),
+        }
+    }
+
+    fn layout(&self) -> Areas {
+        match &self.kind {
+            Kind::Array(_, areas, ..) => *areas,
+            Kind::Text(_, content) | Kind::Bytes(_, content) => content.areas,
+            Kind::Value(..) | Kind::Buffer(..) => unreachable!("it has no areas"),
+        }
+    }
+
+    fn commit(&self, at: usize, content: &[u8]) -> Result<()> {
+        match &self.kind {
+            Kind::Value(_, scalar_type) => self.update_range(0..1, |elements| {
+                let new = Elements::from_bytes(*scalar_type, content.to_vec());
+                *elements = new.expect("one element");
+                Ok(())
+            }),
+            Kind::Buffer(handle, memory, ..) => {
+                let lock = handle.lock_for_update()?;
+                memory.write(0, content);
+                handle.notify(lock)?;
+                Ok(())
+            }
+            Kind::Array(handle, ..) | Kind::Text(handle, _) | Kind::Bytes(handle, _) => {
+                let lock = handle.lock_for_update()?;
+                handle.commit(lock, &self.layout(), at, content)?;
+                Ok(())
+            }
+        }
+    }
+
+    pub(crate) fn positions(&self, range: impl RangeBounds<usize>) -> Result<Range<usize>> {
+        let shape = match &self.kind {
+            Kind::Value(..) => Shape::from(1),
+            Kind::Array(_, _, _, shape) | Kind::Buffer(_, _, _, shape) => *shape,
+            Kind::Text(..) | Kind::Bytes(..) => return Err(self.no_elements()),
+        };
+        let (path, slot) = (self.path(), self.name().to_owned());
+        positions(&range, shape.len()).map_err(|index| Error::Index { path, slot, index, shape })
+    }
+
+    /// Whether a closure has left as many elements of the same type as it was given.
+    pub(crate) fn check_elements(
+        &self,
+        of: ScalarType,
+        expected: usize,
+        left: &Elements,
+    ) -> Result<()> {
+        let found = left.len();
+        if left.scalar_type() != of {
+            let asked = SlotType::Array(left.scalar_type(), found.into());
+            return Err(self.misfit(Misfit::Type { asked }));
+        }
+        if found != expected {
+            return Err(self.misfit(Misfit::Length { expected, found }));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn misfit(&self, misfit: Misfit) -> Error {
+        misfit.error(&self.path(), self.name(), self.slot_type())
+    }
+
+    pub(crate) fn no_elements(&self) -> Error {
+        let what = format!("a {} has no elements: read or replace it as a whole", self.slot_type());
+        Error::Invalid { path: self.path(), slot: Some(self.name().to_owned()), what }
+    }
+
+    fn path(&self) -> std::path::PathBuf {
+        on_handle!(&self.kind, handle => handle.attachment().path.clone())
+    }
+}
+
+impl Sealed for Slot {
+    fn target(&self) -> Target<'_> {
+        on_handle!(&self.kind, handle => Target(handle))
+    }
+}
+
+/// Stores those elements that differ, of a single one only if it still is what it was
+/// before; false if it was not.
+fn replace_elements(
+    memory: &SlotElements,
+    start: usize,
+    before: &Elements,
+    after: &Elements,
+) -> bool {
+    let mut changed = before.iter().zip(after.iter()).enumerate().map(|(i, (old, new))| {
+        let (old, new) = (old.to_bits(), new.to_bits());
+        // Of a bool any byte but 0 is true.
+        let bits = |now| Scalar::from_bits(now, before.scalar_type()).to_bits();
+        let still = |now| before.len() > 1 || bits(now) == old;
+        old == new || memory.update(start + i, |now| still(now).then_some(new)).is_ok()
+    });
+    changed.all(|done| done)
+}
+
+fn non_empty(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
+}
+
+fn one(elements: &Elements) -> Scalar {
+    elements.get(0).expect("a value has one element")
+}

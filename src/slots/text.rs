@@ -1,0 +1,293 @@
+//! [`Text`] and [`Bytes`]: slots with a capacity and a current length.
+
+use std::time::Duration;
+
+use crate::error::Result;
+use crate::protocol::{self, Areas, Memory};
+use crate::slots::guard::lock_methods;
+use crate::slots::handle::{AnyHandle, Handle, common_methods};
+use crate::slots::wait::sealed::{Sealed, Target};
+use crate::store::session::SlotRegion;
+use crate::store::store::Store;
+use crate::types::data::{Data, TEXT_LEN, text_content};
+use crate::types::define::Define;
+use crate::types::dtype::SlotType;
+
+/// A slot of UTF-8 text.
+///
+/// ```
+/// let store = slotfile::Store::temporary()?;
+/// let name = store.text("robot/name", 64)?;
+/// name.store("Karel")?;
+/// assert_eq!(name.load(), "Karel");
+/// assert!(name.store(&"x".repeat(65)).is_err()); // never cut
+/// # Ok::<(), slotfile::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Text {
+    pub(crate) handle: Handle<SlotRegion>,
+    pub(crate) content: Content,
+}
+
+/// A slot of bytes.
+///
+/// ```
+/// let store = slotfile::Store::temporary()?;
+/// let blob = store.bytes("blob", 4096)?;
+/// blob.store(&[1, 2, 3])?;
+/// assert_eq!(blob.load(), [1, 2, 3]);
+/// # Ok::<(), slotfile::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Bytes {
+    pub(crate) handle: Handle<SlotRegion>,
+    pub(crate) content: Content,
+}
+
+/// A length word and as many bytes, in an area for at most `capacity`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Content {
+    pub(crate) areas: Areas,
+    pub(crate) capacity: usize,
+}
+
+impl Content {
+    /// The bytes, as of one instant, and their version.
+    pub(crate) fn load(&self, handle: &Handle<SlotRegion>) -> (Vec<u8>, u64) {
+        let mut bytes = Vec::new();
+        let version =
+            protocol::read(&handle.memory, handle.attachment(), &self.areas, |memory, area| {
+                self.read(memory, area, &mut bytes)
+            });
+        (bytes, version)
+    }
+
+    /// One area's bytes, see [`Content::read`].
+    pub(crate) fn copy(&self, memory: &impl Memory, area: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.read(memory, area, &mut bytes);
+        bytes
+    }
+
+    /// Copies one area's bytes. The length may be torn, or damaged: it is cut to the
+    /// capacity, and what is torn is read again.
+    pub(crate) fn read(&self, memory: &impl Memory, area: usize, out: &mut Vec<u8>) {
+        out.resize(self.len(memory, area), 0);
+        memory.read(area, TEXT_LEN, out);
+    }
+
+    fn len(&self, memory: &impl Memory, area: usize) -> usize {
+        let mut len = [0; TEXT_LEN];
+        memory.read(area, 0, &mut len);
+        let len = usize::try_from(u64::from_le_bytes(len)).unwrap_or(usize::MAX);
+        len.min(self.capacity)
+    }
+
+    /// As much as there is of the first `most` bytes, and how many there are in all.
+    pub(crate) fn load_beginning(
+        &self,
+        handle: &Handle<SlotRegion>,
+        most: usize,
+    ) -> (Vec<u8>, usize) {
+        let (mut bytes, mut all) = (Vec::new(), 0);
+        protocol::read(&handle.memory, handle.attachment(), &self.areas, |memory, area| {
+            all = self.len(memory, area);
+            bytes.resize(all.min(most), 0);
+            memory.read(area, TEXT_LEN, &mut bytes);
+        });
+        (bytes, all)
+    }
+
+    /// The area that holds these bytes.
+    pub(crate) fn of_bytes(&self, handle: &Handle<SlotRegion>, bytes: &[u8]) -> Result<Vec<u8>> {
+        text_content(bytes, self.capacity).map_err(|misfit| {
+            let slot_type = &handle.descriptor().slot_type;
+            misfit.error(&handle.attachment().path, handle.name(), slot_type)
+        })
+    }
+
+    fn store(&self, handle: &Handle<SlotRegion>, bytes: &[u8]) -> Result<()> {
+        let content = self.of_bytes(handle, bytes)?;
+        let lock = handle.lock_for_update()?;
+        handle.commit(lock, &self.areas, 0, &content)?;
+        Ok(())
+    }
+}
+
+impl Store {
+    /// Opens the text of this name, or defines it, empty, for at most `capacity` bytes. One
+    /// that is there may have more.
+    ///
+    /// # Errors
+    ///
+    /// As [`value`](Store::value); [`Error::Type`](crate::Error::Type) also if the
+    /// capacity there is less.
+    pub fn text(&self, name: &str, capacity: usize) -> Result<Text> {
+        self.text_with(name, capacity, Define::new())
+    }
+
+    /// The same, with settings for the case that it is not there.
+    ///
+    /// # Errors
+    ///
+    /// As [`text`](Store::text).
+    pub fn text_with(&self, name: &str, capacity: usize, define: Define<Data>) -> Result<Text> {
+        let (handle, content) = self.open_content(name, &SlotType::Text(capacity), define)?;
+        Ok(Text { handle, content })
+    }
+
+    /// Opens the bytes of this name, or defines them, none, at most `capacity`. The slot
+    /// that is there may have room for more.
+    ///
+    /// # Errors
+    ///
+    /// As [`text`](Store::text).
+    pub fn bytes(&self, name: &str, capacity: usize) -> Result<Bytes> {
+        self.bytes_with(name, capacity, Define::new())
+    }
+
+    /// The same, with settings for the case that it is not there.
+    ///
+    /// # Errors
+    ///
+    /// As [`text`](Store::text).
+    pub fn bytes_with(&self, name: &str, capacity: usize, define: Define<Data>) -> Result<Bytes> {
+        let (handle, content) = self.open_content(name, &SlotType::Bytes(capacity), define)?;
+        Ok(Bytes { handle, content })
+    }
+
+    fn open_content(
+        &self,
+        name: &str,
+        slot_type: &SlotType,
+        define: Define<Data>,
+    ) -> Result<(Handle<SlotRegion>, Content)> {
+        match self.open_slot(name, slot_type, define)? {
+            AnyHandle::Areas(handle, areas) => {
+                let capacity = handle.descriptor().content_len() as usize - TEXT_LEN;
+                Ok((handle, Content { areas, capacity }))
+            }
+            AnyHandle::Scalar(_) => unreachable!("a text's descriptor has areas"),
+        }
+    }
+}
+
+impl Text {
+    common_methods!();
+    lock_methods!();
+
+    /// The most bytes it can hold.
+    pub fn capacity(&self) -> usize {
+        self.content.capacity
+    }
+
+    /// The text, as of one instant. Never waits. What is not UTF-8 (only a damaged file
+    /// has it) is replaced by U+FFFD.
+    pub fn load(&self) -> String {
+        self.load_versioned().0
+    }
+
+    /// The text, and the version it is of.
+    pub fn load_versioned(&self) -> (String, u64) {
+        let (bytes, version) = self.content.load(&self.handle);
+        (into_text(bytes), version)
+    }
+
+    /// Waits until `condition` holds of the text, at most `timeout` (`None`: for ever);
+    /// returns it, `None` when the time is over. `condition` is asked about the text
+    /// at first, and after each change (of several changes at once only the last).
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_for_change`](Text::wait_for_change).
+    pub fn wait_until(
+        &self,
+        mut condition: impl FnMut(&str) -> bool,
+        timeout: Option<Duration>,
+    ) -> Result<Option<String>> {
+        let load = || self.load_versioned();
+        self.handle.wait_until(timeout, load, |text| condition(text))
+    }
+
+    /// Replaces the text, at once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooLong`](crate::Error::TooLong) if it is longer than the capacity: it is
+    /// never cut. Else as [`Array::store`](crate::Array::store).
+    pub fn store(&self, text: &str) -> Result<()> {
+        self.content.store(&self.handle, text.as_bytes())
+    }
+}
+
+impl Sealed for Text {
+    fn target(&self) -> Target<'_> {
+        Target(&self.handle)
+    }
+}
+
+impl Sealed for Bytes {
+    fn target(&self) -> Target<'_> {
+        Target(&self.handle)
+    }
+}
+
+/// The whole characters that a text begins with.
+pub(crate) fn beginning_of_text(mut bytes: Vec<u8>) -> String {
+    if let Err(error) = std::str::from_utf8(&bytes)
+        && error.error_len().is_none()
+    {
+        bytes.truncate(error.valid_up_to());
+    }
+    into_text(bytes)
+}
+
+/// Lossily, without a copy where nothing is lost.
+pub(crate) fn into_text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
+}
+
+impl Bytes {
+    common_methods!();
+    lock_methods!();
+
+    /// The most bytes it can hold.
+    pub fn capacity(&self) -> usize {
+        self.content.capacity
+    }
+
+    /// The bytes, as of one instant. Never waits.
+    pub fn load(&self) -> Vec<u8> {
+        self.load_versioned().0
+    }
+
+    /// The bytes, and the version they are of.
+    pub fn load_versioned(&self) -> (Vec<u8>, u64) {
+        self.content.load(&self.handle)
+    }
+
+    /// Waits until `condition` holds of the bytes, at most `timeout` (`None`: for ever);
+    /// returns them, `None` when the time is over. `condition` is asked about the bytes
+    /// at first, and after each change (of several changes at once only the last).
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_for_change`](Bytes::wait_for_change).
+    pub fn wait_until(
+        &self,
+        mut condition: impl FnMut(&[u8]) -> bool,
+        timeout: Option<Duration>,
+    ) -> Result<Option<Vec<u8>>> {
+        let load = || self.load_versioned();
+        self.handle.wait_until(timeout, load, |bytes| condition(bytes))
+    }
+
+    /// Replaces the bytes, at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Text::store`].
+    pub fn store(&self, bytes: &[u8]) -> Result<()> {
+        self.content.store(&self.handle, bytes)
+    }
+}

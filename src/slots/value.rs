@@ -1,0 +1,274 @@
+//! [`Value`]: a slot of one scalar.
+
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use crate::error::Result;
+use crate::protocol;
+use crate::slots::guard::lock_methods;
+use crate::slots::handle::{AnyHandle, Handle, common_methods};
+use crate::slots::wait::sealed::{Sealed, Target};
+use crate::store::session::SlotCell;
+use crate::store::store::Store;
+use crate::types::define::Define;
+use crate::types::dtype::{Bits, Element, Number, SlotType};
+
+/// A slot of one scalar, with the operations of std's atomics.
+///
+/// Every load acquires, every update is acquire-release. Reads never wait; updates are
+/// lock-free, but while somebody holds the slot's [`lock`](Value::lock).
+///
+/// ```
+/// let store = slotfile::Store::temporary()?;
+/// let hits = store.value::<u64>("hits")?;
+/// assert_eq!(hits.fetch_add(5)?, 0);
+/// assert_eq!(hits.compare_exchange(5, 6)?, Ok(5));
+/// assert_eq!(hits.compare_exchange(5, 7)?, Err(6));
+/// assert_eq!(hits.load(), 6);
+/// # Ok::<(), slotfile::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Value<T> {
+    pub(crate) handle: Handle<SlotCell>,
+    element: PhantomData<T>,
+}
+
+impl Store {
+    /// Opens the value of this name, or defines it as zero (or `false`).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Type`](crate::Error::Type) if it is there with another type;
+    /// [`Error::BadName`](crate::Error::BadName). Where it is not there:
+    /// [`Error::Full`](crate::Error::Full), [`Error::NoSpace`](crate::Error::NoSpace),
+    /// [`Error::ReadOnly`](crate::Error::ReadOnly), or
+    /// [`Error::NotFound`](crate::Error::NotFound) if this opener defines nothing.
+    pub fn value<T: Element>(&self, name: &str) -> Result<Value<T>> {
+        match self.find_value(name, T::TYPE) {
+            Some(handle) => Ok(Value { handle, element: PhantomData }),
+            None => self.value_with(name, Define::new()),
+        }
+    }
+
+    /// The same, with settings for the case that it is not there.
+    ///
+    /// # Errors
+    ///
+    /// As [`value`](Store::value).
+    pub fn value_with<T: Element>(&self, name: &str, define: Define<T>) -> Result<Value<T>> {
+        match self.open_slot(name, &SlotType::Value(T::TYPE), define)? {
+            AnyHandle::Scalar(handle) => Ok(Value { handle, element: PhantomData }),
+            AnyHandle::Areas(..) => unreachable!("a value's descriptor has no areas"),
+        }
+    }
+}
+
+impl<T: Element> Value<T> {
+    common_methods!();
+    lock_methods!();
+
+    /// The value. Never waits.
+    #[inline]
+    pub fn load(&self) -> T {
+        T::from_bits(protocol::load_scalar(&self.handle.memory, self.handle.attachment()))
+    }
+
+    /// The value, and the version it is of.
+    pub fn load_versioned(&self) -> (T, u64) {
+        let (bits, version) =
+            protocol::load_scalar_versioned(&self.handle.memory, self.handle.attachment());
+        (T::from_bits(bits), version)
+    }
+
+    /// Waits until `condition` holds of the value, at most `timeout` (`None`: for ever);
+    /// returns it, `None` when the time is over. `condition` is asked about the value
+    /// at first, and after each change (of several changes at once only the last).
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_for_change`](Value::wait_for_change).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let store = slotfile::Store::temporary()?;
+    /// let hits = store.value::<u64>("hits")?;
+    /// std::thread::scope(|scope| {
+    ///     scope.spawn(|| hits.fetch_add(1000)); // in whatever process
+    ///     let seen = hits.wait_until(|hits| hits >= 1000, Some(Duration::from_secs(5)))?;
+    ///     assert_eq!(seen, Some(1000));
+    ///     Ok::<(), slotfile::Error>(())
+    /// })?;
+    /// # Ok::<(), slotfile::Error>(())
+    /// ```
+    pub fn wait_until(
+        &self,
+        mut condition: impl FnMut(T) -> bool,
+        timeout: Option<Duration>,
+    ) -> Result<Option<T>> {
+        let load = || self.load_versioned();
+        self.handle.wait_until(timeout, load, |value| condition(*value))
+    }
+
+    /// Replaces the value.
+    ///
+    /// # Errors
+    ///
+    /// As all updates: [`Error::Removed`](crate::Error::Removed),
+    /// [`Error::ReadOnly`](crate::Error::ReadOnly); and where somebody holds the lock,
+    /// [`Error::LockTimeout`](crate::Error::LockTimeout) or
+    /// [`Error::Deadlock`](crate::Error::Deadlock).
+    pub fn store(&self, new: T) -> Result<()> {
+        self.fetch(|_| new).map(|_| ())
+    }
+
+    /// Replaces the value; returns the one before.
+    ///
+    /// # Errors
+    ///
+    /// As [`store`](Value::store).
+    pub fn swap(&self, new: T) -> Result<T> {
+        self.fetch(|_| new)
+    }
+
+    /// Replaces the value if it is `current`, bit by bit (so a NaN equals itself, and 0.0
+    /// is not -0.0). The inner result is `Ok` with the value before if it was replaced,
+    /// else `Err` with the value there.
+    ///
+    /// # Errors
+    ///
+    /// As [`store`](Value::store).
+    pub fn compare_exchange(&self, current: T, new: T) -> Result<Result<T, T>> {
+        self.handle.check_not_updating()?;
+        self.replace(|now| (now.to_bits() == current.to_bits()).then_some(new))
+    }
+
+    /// Replaces the value by `f` of it; returns the one before. `f` may run more than
+    /// once, when others update the value meanwhile; another update of this value inside
+    /// it is [`Error::Deadlock`](crate::Error::Deadlock).
+    ///
+    /// # Errors
+    ///
+    /// As [`store`](Value::store).
+    pub fn update(&self, mut f: impl FnMut(T) -> T) -> Result<T> {
+        let _updating = self.handle.begin_update()?;
+        self.replace(|now| Some(f(now))).map(either)
+    }
+
+    /// Replaces the value by `f` of it, or leaves it where that is `None`. The inner
+    /// result holds the value before: `Ok` if it was replaced. `f` as in
+    /// [`update`](Value::update).
+    ///
+    /// # Errors
+    ///
+    /// As [`store`](Value::store).
+    pub fn try_update(&self, f: impl FnMut(T) -> Option<T>) -> Result<Result<T, T>> {
+        let _updating = self.handle.begin_update()?;
+        self.replace(f)
+    }
+
+    /// Replaces the value by `f` of it, which is not the user's.
+    #[inline]
+    fn fetch(&self, f: impl Fn(T) -> T) -> Result<T> {
+        self.handle.check_not_updating()?;
+        self.replace(|now| Some(f(now))).map(either)
+    }
+
+    #[inline]
+    fn replace(&self, mut f: impl FnMut(T) -> Option<T>) -> Result<Result<T, T>> {
+        match self.handle.replace(|bits| f(T::from_bits(bits)).map(T::to_bits))? {
+            Ok(old) => Ok(Ok(T::from_bits(old))),
+            Err(now) => Ok(Err(T::from_bits(now))),
+        }
+    }
+}
+
+impl<T: Element> Sealed for Value<T> {
+    fn target(&self) -> Target<'_> {
+        Target(&self.handle)
+    }
+}
+
+/// The value, replaced or not.
+fn either<T>(result: Result<T, T>) -> T {
+    let (Ok(value) | Err(value)) = result;
+    value
+}
+
+impl<T: Number> Value<T> {
+    /// Adds, wrapping around; returns the value before.
+    ///
+    /// # Errors
+    ///
+    /// As [`store`](Value::store).
+    #[inline]
+    pub fn fetch_add(&self, n: T) -> Result<T> {
+        self.fetch(|x| x.add(n))
+    }
+
+    /// Subtracts, wrapping around; returns the value before.
+    ///
+    /// # Errors
+    ///
+    /// As [`store`](Value::store).
+    pub fn fetch_sub(&self, n: T) -> Result<T> {
+        self.fetch(|x| x.sub(n))
+    }
+
+    /// Replaces the value by `n` if that is less; returns the value before. Of a NaN and
+    /// a number the number stays, as in `f64::min`.
+    ///
+    /// # Errors
+    ///
+    /// As [`store`](Value::store).
+    pub fn fetch_min(&self, n: T) -> Result<T> {
+        self.fetch(|x| x.least(n))
+    }
+
+    /// Replaces the value by `n` if that is greater; returns the value before. Of a NaN
+    /// and a number the number stays, as in `f64::max`.
+    ///
+    /// # Errors
+    ///
+    /// As [`store`](Value::store).
+    pub fn fetch_max(&self, n: T) -> Result<T> {
+        self.fetch(|x| x.greatest(n))
+    }
+}
+
+impl<T: Bits> Value<T> {
+    /// Bitwise "and"; returns the value before.
+    ///
+    /// # Errors
+    ///
+    /// As [`store`](Value::store).
+    pub fn fetch_and(&self, bits: T) -> Result<T> {
+        self.fetch(|x| x & bits)
+    }
+
+    /// Bitwise "or"; returns the value before.
+    ///
+    /// # Errors
+    ///
+    /// As [`store`](Value::store).
+    pub fn fetch_or(&self, bits: T) -> Result<T> {
+        self.fetch(|x| x | bits)
+    }
+
+    /// Bitwise "exclusive or"; returns the value before.
+    ///
+    /// # Errors
+    ///
+    /// As [`store`](Value::store).
+    pub fn fetch_xor(&self, bits: T) -> Result<T> {
+        self.fetch(|x| x ^ bits)
+    }
+
+    /// Bitwise "not and"; returns the value before.
+    ///
+    /// # Errors
+    ///
+    /// As [`store`](Value::store).
+    pub fn fetch_nand(&self, bits: T) -> Result<T> {
+        self.fetch(|x| !(x & bits))
+    }
+}

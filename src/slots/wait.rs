@@ -1,0 +1,331 @@
+//! Waiting until slots change: by spinning first, then asleep in the kernel, where whoever
+//! changes one of them wakes us, from any process.
+
+use std::time::{Duration, Instant};
+
+use crate::error::Result;
+use crate::mapping::map::{Region, SPIN};
+use crate::os::futex::{self, MOST_WORDS, SHORT_SLEEP};
+use crate::os::location::LOOK_FOR_FILE;
+use crate::protocol::{self, Await, Control, Failure, Patience, Pause};
+use crate::slots::handle::{Handle, SlotMemory};
+use crate::store::session::Session;
+use crate::store::store::Store;
+
+/// What can be waited for with [`Store::wait_any`]: every kind of handle. Sealed.
+pub trait Awaitable: sealed::Sealed + Send + Sync {}
+
+impl<T: sealed::Sealed + Send + Sync> Awaitable for T {}
+
+pub(crate) mod sealed {
+    pub trait Sealed {
+        fn target(&self) -> Target<'_>;
+    }
+
+    /// The slot behind a handle.
+    pub struct Target<'a>(pub(crate) &'a dyn super::Awaited);
+}
+
+/// A slot that can be waited for.
+pub(crate) trait Awaited: Await + Send + Sync {
+    /// What its waiters sleep on, which keeps the mapping, but not the store open; `None` if
+    /// they cannot be woken, as nobody may know of them.
+    fn futex(&self) -> Option<Region>;
+    /// The store that it is of.
+    fn session(&self) -> &Session;
+    /// The error that a failure to wait for it is to the user.
+    fn explain(&self, failure: Failure) -> crate::error::Error;
+    /// Tells it from all else that can be waited for in this process.
+    #[cfg(feature = "tokio")]
+    fn key(&self) -> (usize, u64);
+    /// Itself, for another thread to keep.
+    #[cfg(feature = "tokio")]
+    fn share(&self) -> std::sync::Arc<dyn Awaited>;
+}
+
+impl<M: SlotMemory> Await for Handle<M> {
+    fn look(&self) -> Result<(Control, u64), Failure> {
+        protocol::look_to_wait(&self.memory, self.attachment())
+    }
+
+    fn announce(&self, seen: Control) -> Result<Option<Control>, Failure> {
+        protocol::announce(&self.memory, self.attachment(), seen)
+    }
+}
+
+impl<M: SlotMemory> Awaited for Handle<M> {
+    fn futex(&self) -> Option<Region> {
+        self.attachment().writable.then(|| self.memory.as_ref().of_map())
+    }
+
+    fn session(&self) -> &Session {
+        Handle::session(self)
+    }
+
+    fn explain(&self, failure: Failure) -> crate::error::Error {
+        Handle::explain(self, failure, &self.patience())
+    }
+
+    #[cfg(feature = "tokio")]
+    fn key(&self) -> (usize, u64) {
+        (self.memory.as_ref().place(), 0)
+    }
+
+    #[cfg(feature = "tokio")]
+    fn share(&self) -> std::sync::Arc<dyn Awaited> {
+        std::sync::Arc::new(self.clone())
+    }
+}
+
+/// Where a waiter sleeps.
+enum Bed {
+    /// On the control word of the one slot that it waits for.
+    Slot(Region),
+    /// On the bells of the stores of the slots, each with what it was last.
+    Bells(Vec<(Region, u32)>),
+    /// Nowhere: it looks now and then, as nobody can wake it.
+    Polls,
+}
+
+/// How long a sleep may be: a part of the time that was waited already, but within limits. So
+/// who waits for long costs nearly nothing, and a wake-up that is lost with the process that owed
+/// it costs no more than that part.
+pub(crate) struct Growing {
+    begun: Option<Instant>,
+    part: u32,
+    least: Duration,
+    most: Duration,
+}
+
+impl Growing {
+    /// For who is woken, but for the one case that the process dies which is about to do it.
+    pub(crate) const WOKEN: Growing = Growing {
+        begun: None,
+        part: 4,
+        least: Duration::from_millis(20),
+        most: Duration::from_secs(1),
+    };
+    /// For who must look.
+    pub(crate) const LOOKS: Growing = Growing {
+        begun: None,
+        part: 8,
+        least: Duration::from_millis(1),
+        most: Duration::from_millis(50),
+    };
+
+    /// How long it has waited.
+    fn waited(&mut self) -> Duration {
+        self.begun.get_or_insert_with(Instant::now).elapsed()
+    }
+
+    /// From now on, it waits for something new.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn begin_again(&mut self) {
+        self.begun = None;
+    }
+
+    /// How long to sleep now.
+    pub(crate) fn sleep(&mut self) -> Duration {
+        (self.waited() / self.part).clamp(self.least, self.most)
+    }
+}
+
+/// Spins for a short while, then sleeps.
+pub(crate) struct Sleeper {
+    bed: Bed,
+    sleeps: Growing,
+    spins: bool,
+    /// It has slept, and waits for so many that to look at all takes long.
+    is_slow: bool,
+    has_slept: bool,
+}
+
+impl Sleeper {
+    pub(crate) fn new<'a>(awaited: impl ExactSizeIterator<Item = &'a dyn Awaited>) -> Sleeper {
+        let is_slow = awaited.len() > 128;
+        let one = awaited.len() == 1;
+        let bed = match awaited.map(Awaited::futex).collect::<Option<Vec<Region>>>() {
+            Some(mut one_region) if one => Bed::Slot(one_region.remove(0)),
+            Some(regions) => bells(regions).map_or(Bed::Polls, Bed::Bells),
+            None => Bed::Polls,
+        };
+        let polls = matches!(bed, Bed::Polls);
+        let sleeps = if polls { Growing::LOOKS } else { Growing::WOKEN };
+        Sleeper { bed, sleeps, spins: true, is_slow, has_slept: false }
+    }
+}
+
+/// The bells of the stores that these are of, each once; `None` if one has none, or they are
+/// too many.
+pub(crate) fn bells(mut regions: Vec<Region>) -> Option<Vec<(Region, u32)>> {
+    regions.sort_by_key(Region::bell_address);
+    regions.dedup_by_key(|region| region.bell_address());
+    let all = regions.iter().all(|region| region.keeper().bell().is_some());
+    let few = regions.len() < MOST_WORDS;
+    (all && few).then(|| regions.into_iter().map(|region| (region, 0)).collect())
+}
+
+/// Listens to all of these bells.
+pub(crate) fn listen(bells: &mut [(Region, u32)]) {
+    for (region, heard) in bells {
+        *heard = region.keeper().bell().map_or(0, protocol::listen);
+    }
+}
+
+/// What to sleep on until it is rung.
+pub(crate) fn bell_word((region, heard): &(Region, u32)) -> Option<futex::Word> {
+    Some(futex::Word { at: region.keeper().bell()?, expected: *heard })
+}
+
+impl Pause for Sleeper {
+    fn listen(&mut self) {
+        if let Bed::Bells(bells) = &mut self.bed
+            && !self.spins
+        {
+            listen(bells);
+        }
+    }
+
+    fn again(&mut self, crowded: bool, limit: Duration) -> bool {
+        // Once: who was woken for nothing goes to sleep again at once. Not where others wait:
+        // they would all be woken at once, and spin one after the other.
+        if self.spins {
+            std::hint::spin_loop();
+            self.spins = !crowded && self.sleeps.waited() < SPIN;
+            // Once more, having listened.
+            return self.spins || !matches!(self.bed, Bed::Slot(_));
+        }
+        let polls = matches!(self.bed, Bed::Polls);
+        if polls {
+            std::thread::sleep(self.sleeps.sleep().min(limit));
+        }
+        polls
+    }
+
+    fn sleep(&mut self, seen: &[Control], limit: Duration) {
+        let longest = self.sleeps.sleep().min(limit);
+        match &self.bed {
+            Bed::Slot(region) => futex::wait_any(&[region.futex_word(seen[0])], longest),
+            Bed::Bells(bells) => {
+                // Woken for others' changes, it does not look all the time.
+                if self.is_slow && self.has_slept {
+                    std::thread::sleep(SHORT_SLEEP.min(limit));
+                }
+                futex::wait_any(&bells.iter().flat_map(bell_word).collect::<Vec<_>>(), longest);
+            }
+            Bed::Polls => {}
+        }
+        self.has_slept = true;
+    }
+}
+
+/// Waits until one of these has another version than the one beside it, at most `timeout`;
+/// the positions of those that have.
+fn wait_any(awaited: &[(&dyn Awaited, u64)], timeout: Option<Duration>) -> Result<Vec<usize>> {
+    wait_any_with(awaited, &mut Patience::new(timeout))
+}
+
+fn wait_any_with(awaited: &[(&dyn Awaited, u64)], patience: &mut Patience) -> Result<Vec<usize>> {
+    let mut sleeper = Sleeper::new(awaited.iter().map(|(one, _)| *one));
+    loop {
+        let mut part = patience.part(LOOK_FOR_FILE);
+        let changed = protocol::wait_any(awaited, &mut part, &mut sleeper)
+            .map_err(|(at, failure)| awaited[at].0.explain(failure))?;
+        if !changed.is_empty() {
+            return Ok(changed);
+        }
+        check_attached(awaited.iter().map(|(one, _)| one.session()))?;
+        if patience.is_over() {
+            return Ok(changed);
+        }
+    }
+}
+
+/// [`Error::Detached`](crate::Error::Detached) if one of these stores is, so that others' changes
+/// go elsewhere.
+pub(crate) fn check_attached<'a>(sessions: impl Iterator<Item = &'a Session>) -> Result<()> {
+    let mut looked_at: Vec<*const Session> = Vec::new();
+    for session in sessions {
+        if !looked_at.contains(&std::ptr::from_ref(session)) {
+            looked_at.push(session);
+            session.check_attached()?;
+        }
+    }
+    Ok(())
+}
+
+impl Store {
+    /// Waits until one of these slots has another version than the one beside it, which is
+    /// the one that was seen; at most `timeout` (`None`: for ever). Returns the positions of
+    /// those that have; none when the time is over. They may be of any kinds, and of several
+    /// stores. No change is missed: one that came before the call ends it at once.
+    ///
+    /// It sleeps until whoever changes one of them wakes this thread. If that process is killed
+    /// between the two, it takes up to a quarter of the time waited so far, a second at most. In
+    /// a store opened read-only, and several slots of one of format 1.0, are looked at now and
+    /// then: every millisecond at first, every 50 ms at last. Slots of several stores need Linux 5.16
+    /// to be slept on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Removed`](crate::Error::Removed) if one of them is, or becomes, removed;
+    /// [`Error::Deadlock`](crate::Error::Deadlock) if this thread has one of them locked;
+    /// [`Error::Detached`](crate::Error::Detached) if a store's file was deleted, moved or replaced,
+    /// so that others' changes go elsewhere: it is looked at each second without a change.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let store = slotfile::Store::temporary()?;
+    /// let (hits, name) = (store.value::<u64>("hits")?, store.text("name", 16)?);
+    /// let (seen_hits, seen_name) = (hits.version(), name.version());
+    /// name.store("Karel")?; // by anybody, at any time from here on
+    /// let timeout = Some(Duration::from_secs(1));
+    /// let changed = store.wait_any(&[(&hits, seen_hits), (&name, seen_name)], timeout)?;
+    /// assert_eq!(changed, [1]);
+    /// # Ok::<(), slotfile::Error>(())
+    /// ```
+    pub fn wait_any(
+        &self,
+        slots: &[(&dyn Awaitable, u64)],
+        timeout: Option<Duration>,
+    ) -> Result<Vec<usize>> {
+        let awaited: Vec<_> = slots.iter().map(|(slot, seen)| (slot.target().0, *seen)).collect();
+        wait_any(&awaited, timeout)
+    }
+}
+
+impl<M: SlotMemory> Handle<M> {
+    /// Waits until the slot has another version than `seen`, which is returned.
+    pub(crate) fn wait_for_change(
+        &self,
+        seen: u64,
+        timeout: Option<Duration>,
+    ) -> Result<Option<u64>> {
+        let changed = wait_any(&[(self, seen)], timeout)?;
+        Ok((!changed.is_empty()).then(|| self.version()))
+    }
+
+    /// Waits until `condition` holds of the content that `load` has loaded with its version.
+    pub(crate) fn wait_until<T>(
+        &self,
+        timeout: Option<Duration>,
+        load: impl Fn() -> (T, u64),
+        mut condition: impl FnMut(&T) -> bool,
+    ) -> Result<Option<T>> {
+        let mut patience = Patience::new(timeout);
+        loop {
+            let (content, version) = load();
+            self.look().map_err(|failure| Handle::explain(self, failure, &patience))?;
+            if condition(&content) {
+                return Ok(Some(content));
+            }
+            // Looked at in each round: changes may come faster than the time goes.
+            if patience.is_over() {
+                return Ok(None);
+            }
+            if wait_any_with(&[(self, version)], &mut patience)?.is_empty() {
+                return Ok(None);
+            }
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! What a store tells of itself.
+
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::directory::allocator;
+use crate::directory::directory;
+use crate::durability::sync::{self, Syncer};
+use crate::error::{Error, Result};
+use crate::format::layout::{FLAG_NO_CHECKPOINT, live};
+use crate::os::location::Detached;
+use crate::os::process::Opener;
+use crate::protocol::Memory;
+use crate::store::store::Store;
+
+impl Store {
+    /// What the store is and how full it is, as of now.
+    ///
+    /// ```
+    /// let store = slotfile::Store::temporary()?;
+    /// store.value::<i32>("x")?;
+    /// assert_eq!(store.info()?.slots, 1);
+    /// # Ok::<(), slotfile::Error>(())
+    /// ```
+    pub fn info(&self) -> Result<Info> {
+        let attachment = self.attachment();
+        let metadata = attachment
+            .map
+            .file()
+            .metadata()
+            .map_err(|e| Error::io(&attachment.path, "cannot look at the file", e))?;
+        let mut slots = 0;
+        directory::each(attachment, |descriptor| {
+            let region = directory::region(attachment, &descriptor)?;
+            slots += u64::from(!directory::is_removed(&region, descriptor.form()));
+            Ok(())
+        })?;
+        let (defined, runs) = allocator::usage(attachment);
+        let keeps_checkpoints = attachment.header.flags & FLAG_NO_CHECKPOINT == 0;
+        let word = |at: usize| attachment.live.load(at, Ordering::Relaxed);
+        // Both come from the file, which may hold any number.
+        let event = |epoch: u64, secs: u64| {
+            let at = UNIX_EPOCH.checked_add(Duration::from_secs(secs)).filter(|_| secs != 0)?;
+            Some(Event { epoch, at })
+        };
+        Ok(Info {
+            last_sync: event(word(live::ACKED), word(live::LAST_SYNC + 1)),
+            last_recovery: event(word(live::LAST_RECOVERY), word(live::LAST_RECOVERY + 1)),
+            unsynced: match keeps_checkpoints {
+                true => Some(Syncer::count_unsynced(attachment)?),
+                false => None,
+            },
+            path: attachment.path.clone(),
+            format: (attachment.header.major, attachment.header.minor),
+            size: metadata.len(),
+            allocated: 512 * std::os::unix::fs::MetadataExt::blocks(&metadata),
+            max_size: attachment.header.max_size,
+            slots,
+            definitions_left: attachment.header.max_slots.saturating_sub(defined),
+            max_slots: attachment.header.max_slots,
+            free: attachment.header.max_size.saturating_sub(runs),
+            open_by: attachment.openers(),
+            detached: self.detached(),
+            failed_sync: self.failed_sync(),
+        })
+    }
+
+    /// The last sync that failed, unless one has succeeded since.
+    pub(crate) fn failed_sync(&self) -> Option<FailedSync> {
+        let (errno, when) = sync::failure(self.attachment())?;
+        let at = UNIX_EPOCH.checked_add(Duration::from_secs(when)).unwrap_or(UNIX_EPOCH);
+        Some(FailedSync { errno, at })
+    }
+}
+
+/// What [`Store::info`] tells.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Info {
+    /// Where the store is, as it was opened.
+    pub path: PathBuf,
+    /// Its format's version, major and minor.
+    pub format: (u32, u32),
+    /// Bytes of the file, holes included.
+    pub size: u64,
+    /// Bytes of disk that it takes.
+    pub allocated: u64,
+    /// Bytes that it can grow to.
+    pub max_size: u64,
+    /// Slots in it.
+    pub slots: u64,
+    /// Slots that can still be defined.
+    pub definitions_left: u64,
+    /// Slots that it was created for.
+    pub max_slots: u64,
+    /// Bytes that it can still grow by.
+    pub free: u64,
+    /// The last sync, since the machine was started.
+    pub last_sync: Option<Event>,
+    /// The last time that the store was put back to a sync, since the machine was started.
+    pub last_recovery: Option<Event>,
+    /// Slots that have changed since the last sync; `None`: the store keeps no checkpoints.
+    pub unsynced: Option<u64>,
+    /// The processes that have taken locks in it and still have it open. (One that only
+    /// reads, or only updates values, does not stand there.)
+    pub open_by: Vec<Opener>,
+    /// How the file is not what its path leads to any more, see [`Store::is_detached`].
+    pub detached: Option<Detached>,
+    /// The last sync, of any process, that failed, unless one has succeeded since: what has
+    /// changed since [`last_sync`](Info::last_sync) would not survive a power cut.
+    pub failed_sync: Option<FailedSync>,
+}
+
+/// A sync that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FailedSync {
+    /// The system's number of the error; where it was none of the system's, one that comes close.
+    pub errno: i32,
+    /// When, by the clock of this machine.
+    pub at: SystemTime,
+}
+
+impl std::fmt::Display for FailedSync {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let error = std::io::Error::from_raw_os_error(self.errno);
+        write!(
+            f,
+            "the last sync failed: {error}; what has changed since the one before would not \
+             survive a power cut"
+        )
+    }
+}
+
+/// A sync, or a return to one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Which sync: they are counted.
+    pub epoch: u64,
+    /// When, by the clock of this machine.
+    pub at: SystemTime,
+}

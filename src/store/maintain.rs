@@ -1,0 +1,272 @@
+//! What keeps a store in order: checking it, copying it, compacting it.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::attachment::attach::Attachment;
+use crate::durability::check::{self, Check, Problem};
+use crate::durability::commit;
+use crate::durability::copy_store::duplicate;
+use crate::durability::sync::{Syncer, Turn};
+use crate::error::{Error, Result};
+use crate::format::layout::FLAG_NO_CHECKPOINT;
+use crate::os::folder;
+use crate::os::location::{self, Detached, Location};
+use crate::os::process::Opener;
+use crate::protocol::Patience;
+use crate::store::open::{self, Creation};
+use crate::store::registry;
+use crate::store::store::Store;
+
+impl Store {
+    /// Verifies everything that can be: the directory and its index, that no two slots
+    /// overlap, lock words and stale ranges, the process table, and every checksum of the
+    /// checkpoint. Others may go on meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// Only where the file cannot be read at all: what is wrong is in the result.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// let store = slotfile::Store::create(folder.path().join("state.slots"))?;
+    /// store.value::<u64>("hits")?;
+    /// assert!(store.check()?.is_ok());
+    /// # Ok::<(), slotfile::Error>(())
+    /// ```
+    pub fn check(&self) -> Result<Check> {
+        self.check_with(|_| {})
+    }
+
+    /// The same; `progress` is told how many bytes have been verified.
+    ///
+    /// # Errors
+    ///
+    /// As [`check`](Store::check).
+    pub fn check_with(&self, mut progress: impl FnMut(u64)) -> Result<Check> {
+        let mut check = check::check(self.attachment(), self.settings.lock_timeout, &mut progress)?;
+        if let Some(failed) = self.failed_sync() {
+            check.problems.push(Problem { slot: None, what: failed.to_string() });
+        }
+        if let Some(how) = self.detached() {
+            check.problems.push(Problem { slot: None, what: how.to_string() });
+        }
+        Ok(check)
+    }
+
+    /// Makes a consistent copy of the store, as it is at one instant, while others go on.
+    /// It has the same limits and versions, and not the space of removed slots.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Exists`] if there is something at `path`; [`Error::Invalid`] if it is this store; [`Error::NoSpace`];
+    /// [`Error::KeepsChanging`]; [`Error::Corrupt`]. Nothing is left at `path` then.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// let store = slotfile::Store::create(folder.path().join("state.slots"))?;
+    /// store.value::<u64>("hits")?.store(5)?;
+    /// let backup = folder.path().join("backup.slots");
+    /// store.copy_to(&backup)?;
+    /// assert_eq!(slotfile::Store::open(&backup)?.value::<u64>("hits")?.load(), 5);
+    /// # Ok::<(), slotfile::Error>(())
+    /// ```
+    pub fn copy_to(&self, path: impl AsRef<Path>) -> Result<()> {
+        self.copy_with(path, |_| {})
+    }
+
+    /// The same; `progress` is told how many bytes have been copied.
+    ///
+    /// # Errors
+    ///
+    /// As [`copy_to`](Store::copy_to).
+    pub fn copy_with(&self, path: impl AsRef<Path>, progress: impl FnMut(u64)) -> Result<()> {
+        let path = path.as_ref();
+        let there = std::fs::metadata(path).map(|there| location::id(&there));
+        let own = self.attachment().map.file().metadata().map(|own| location::id(&own));
+        if matches!((there, own), (Ok(there), Ok(own)) if there == own) {
+            let what = format!("{} is this very store; give its copy another name", path.display());
+            return Err(Error::Invalid { path: self.path().to_owned(), slot: None, what });
+        }
+        self.copy_shown_as(path, path, progress)
+    }
+
+    /// The same; errors speak of `shown` where they mean the copy.
+    fn copy_shown_as(&self, path: &Path, shown: &Path, progress: impl FnMut(u64)) -> Result<()> {
+        let progress = std::cell::RefCell::new(progress);
+        let header = &self.attachment().header;
+        let metadata = self
+            .attachment()
+            .map
+            .file()
+            .metadata()
+            .map_err(|e| Error::io(self.path(), "cannot look at the file", e))?;
+        let creation = Creation {
+            max_slots: header.max_slots,
+            max_size: header.max_size,
+            mode: metadata.mode() & 0o777,
+            checkpoint: header.flags & FLAG_NO_CHECKPOINT == 0,
+            any_file_system: true,
+            in_memory: false,
+        };
+        open::create_with(path, shown, creation, |copy| {
+            copy.set_original(self.attachment());
+            let mut patience = Patience::new(self.settings.lock_timeout);
+            let mut progress = |bytes| progress.borrow_mut()(bytes);
+            duplicate(self.attachment(), copy, &mut patience, &mut progress)?;
+            if creation.checkpoint {
+                Syncer::new().sync(copy, &mut patience, Turn::Wait)?;
+            }
+            commit::flush(copy).map_err(|e| Error::io(&copy.path, "cannot sync", e))
+        })
+    }
+
+    /// Gives back the space of removed slots, and their part of `max_slots`: makes the store
+    /// anew, without them, and puts that in its place. Nobody else may have it open, nor
+    /// this program any other handle of it: others are waited for as long as for a lock, and
+    /// those who open it meanwhile wait.
+    ///
+    /// Symbolic links lead to the new file, as they did to the old one. A container that has the
+    /// file itself mounted keeps the old one, and is refused it with [`Error::Detached`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InUse`] if somebody has it open; [`Error::Detached`] if its path does not lead to
+    /// it; [`Error::Unsupported`] if it has several names (hard links) or none, or is mounted
+    /// itself; else as [`copy_to`](Store::copy_to). The store stays as it was, or all is done but
+    /// that it would survive a power cut.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// let store = slotfile::Store::create(folder.path().join("state.slots"))?;
+    /// store.value::<u64>("hits")?;
+    /// store.remove("hits")?;
+    /// let store = store.compact()?;
+    /// assert_eq!(store.info()?.definitions_left, store.info()?.max_slots);
+    /// # Ok::<(), slotfile::Error>(())
+    /// ```
+    pub fn compact(self) -> Result<Store> {
+        self.compact_with(|_| {})
+    }
+
+    /// The same; `progress` is told how many bytes have been copied.
+    ///
+    /// # Errors
+    ///
+    /// As [`compact`](Store::compact).
+    pub fn compact_with(self, progress: impl FnMut(u64)) -> Result<Store> {
+        self.check_writable()?;
+        let Some(location) = self.location.clone() else {
+            return Err(self.cannot_compact("it has no name that a new file could be given"));
+        };
+        if !self.attachment().tells_if_alone() {
+            let why =
+                std::io::Error::other("this program has closed its descriptor: open it again");
+            return Err(Error::io(self.path(), "cannot tell whether others have it open", why));
+        }
+        match registry::withhold(&self.session) {
+            Some(withheld) => self.replace_by_compact_one(&location, progress).map(|()| {
+                // The old file is nobody's any more: nobody is to be given it.
+                std::mem::forget(withheld);
+            })?,
+            None => {
+                return Err(Error::InUse {
+                    path: self.path().to_owned(),
+                    by: vec![Opener::this_process()],
+                    waited: Duration::ZERO,
+                });
+            }
+        }
+        let mut options = self.options();
+        // The old file is nobody's any more, so there is no need to sync it.
+        self.session.leave_unsynced();
+        drop(self);
+        options.any_file_system(true).open(location.path())
+    }
+
+    fn cannot_compact(&self, what: impl Into<String>) -> Error {
+        let what = format!("compacting it: {}", what.into());
+        Error::Unsupported { path: self.path().to_owned(), what }
+    }
+
+    /// Waits until nobody else has the store open; then makes it anew, in its place.
+    fn replace_by_compact_one(
+        &self,
+        location: &Location,
+        mut progress: impl FnMut(u64),
+    ) -> Result<()> {
+        let attachment = self.attachment();
+        let begun = Instant::now();
+        let mut pause = Duration::from_micros(50);
+        loop {
+            let mut alone = false;
+            attachment.if_alone(|| {
+                alone = true;
+                self.make_anew(location, &mut progress)
+            })?;
+            if alone {
+                return Ok(());
+            }
+            let waited = begun.elapsed();
+            if self.settings.lock_timeout.is_some_and(|timeout| waited >= timeout) {
+                return Err(Error::InUse {
+                    path: self.path().to_owned(),
+                    by: attachment.others_having_it_open(),
+                    waited,
+                });
+            }
+            std::thread::sleep(pause);
+            pause = (2 * pause).min(Duration::from_millis(5));
+        }
+    }
+
+    /// Under the open lock, while nobody else has the store open.
+    fn make_anew(&self, location: &Location, progress: &mut dyn FnMut(u64)) -> Result<()> {
+        let cannot = |e| Error::io(self.path(), "cannot put the new file in its place", e);
+        let (attachment, file) = (self.attachment(), self.attachment().map.file());
+        let detached = |how| Error::Detached { path: self.path().to_owned(), how };
+        let old = location.resolve(file).map_err(cannot)?.map_err(detached)?;
+        let only_name = || match file.metadata().map_err(cannot)?.nlink() {
+            1 => Ok(()),
+            links => Err(self.cannot_compact(format!(
+                "it has {links} names (hard links), and all but {} would keep the old content; \
+                 remove them, and link the new file",
+                old.display()
+            ))),
+        };
+        only_name()?;
+        let new = folder::unused_name(&old).map_err(cannot)?;
+        self.copy_shown_as(&new, self.path(), progress)?;
+        let made = std::fs::metadata(&new)
+            .inspect_err(|_| drop(std::fs::remove_file(&new)))
+            .map(|made| location::id(&made))
+            .map_err(cannot)?;
+        let replaced = take_over_owner(attachment, &new)
+            .and_then(|()| folder::replace(&new, &old, file, || attachment.set_superseded(true)));
+        let gone = match replaced {
+            Ok(true) => return Ok(()),
+            Ok(false) => only_name().and(Err(detached(Detached::Replaced))),
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EBUSY | libc::EXDEV)) => {
+                let what = "the file itself is mounted here, so that it cannot be replaced; do it \
+                            where its folder is";
+                Err(self.cannot_compact(what))
+            }
+            Err(error) => Err(cannot(error)),
+        };
+        // Under this name may be another file by now, if they could not change back.
+        if std::fs::metadata(&new).is_ok_and(|there| location::id(&there) == made) {
+            let _ = std::fs::remove_file(&new);
+        }
+        gone
+    }
+}
+
+/// Gives the new file the owner of the old one, where that is somebody else.
+fn take_over_owner(old: &Attachment, new: &Path) -> std::io::Result<()> {
+    let (old, there) = (old.map.file().metadata()?, std::fs::metadata(new)?);
+    if (old.uid(), old.gid()) == (there.uid(), there.gid()) {
+        return Ok(());
+    }
+    std::os::unix::fs::chown(new, Some(old.uid()), Some(old.gid()))
+}

@@ -1,0 +1,8 @@
+//! store
+
+pub(crate) mod info;
+pub(crate) mod maintain;
+pub(crate) mod open;
+pub(crate) mod registry;
+pub(crate) mod session;
+pub(crate) mod store;

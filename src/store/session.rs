@@ -1,0 +1,391 @@
+//! An open store as a whole: the attachment, its syncs in the background, and leaving.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use crate::attachment::attach::{Attachment, thread_is_ending};
+use crate::durability::recovery::Recovery;
+use crate::durability::sync::{self, Synced, Syncer, Turn};
+use crate::error::{Error, Result};
+use crate::format::layout::FLAG_NO_CHECKPOINT;
+use crate::mapping::cell::CellRegion;
+use crate::mapping::element::ElementRegion;
+use crate::mapping::map::{Region, WithMap};
+use crate::os::fork::{self, PerProcess};
+use crate::os::location::{Detached, Location};
+use crate::os::thread::{self, Thread};
+use crate::protocol::{Owner, Patience};
+
+/// What all handles of one store share in this process. Whoever drops the last one leaves
+/// the store, which syncs.
+#[derive(Debug)]
+pub(crate) struct Session {
+    attachment: Arc<Attachment>,
+    pub(crate) recovery: Recovery,
+    syncer: Arc<Syncer>,
+    /// The shortest period that any opener asked for, in nanoseconds; `NEVER` if none did.
+    period: Arc<AtomicU64>,
+    /// The process whose background thread runs: after a fork, the child has none.
+    generation: AtomicU64,
+    background: PerProcess<Background>,
+    /// By which paths this process has opened it.
+    locations: PerProcess<Mutex<Vec<Arc<Location>>>>,
+}
+
+/// A session, and the mapping: all that a store or a handle has to keep.
+pub(crate) type SharedSession = Arc<WithMap<Session>>;
+pub(crate) type WeakSession = Weak<WithMap<Session>>;
+/// The memory of a slot, which a handle keeps.
+pub(crate) type SlotRegion = Region<SharedSession>;
+/// The same of a scalar.
+pub(crate) type SlotCell = CellRegion<SharedSession>;
+/// The same of a buffer's elements.
+pub(crate) type SlotElements = ElementRegion<SharedSession>;
+
+const NEVER: u64 = u64::MAX;
+/// The shortest period of background syncs. (A look at 65,536 slots takes a quarter of it.)
+const SHORTEST_PERIOD: Duration = Duration::from_millis(1);
+/// How long a background sync tries, at least: it keeps others from syncing meanwhile.
+pub(crate) const LONGEST_SYNC: Duration = Duration::from_secs(5);
+/// How long whoever has the sync lock may stand still before it is taken for stopped: ten
+/// periods, within these.
+const STUCK: Range<Duration> = Duration::from_secs(1)..Duration::from_secs(10);
+/// The same in a store of format 1.0, which does not show its progress.
+const STUCK_UNSEEN: Duration = Duration::from_secs(60);
+
+/// The background thread of one process, and how it is woken. The child of a fork has its
+/// own: a thread of its parent may have held the parent's mutexes at that moment.
+#[derive(Debug, Default)]
+struct Background {
+    bell: Arc<Bell>,
+    thread: Mutex<Option<Thread>>,
+}
+
+/// Wakes the background thread, to end or to look at the period again.
+#[derive(Debug, Default)]
+struct Bell {
+    rung: Mutex<()>,
+    ring: Condvar,
+    ended: AtomicBool,
+}
+
+/// What the background thread has seen of its syncs.
+#[derive(Debug, Default)]
+struct Watched {
+    /// Somebody has been told that they fail.
+    told: bool,
+    /// Another process has the sync lock: what it had got done, and since when that is so.
+    busy: Option<((u64, u64, Owner), Instant)>,
+}
+
+impl Watched {
+    fn sync(&mut self, syncer: &Syncer, attachment: &Attachment, period: Duration) {
+        let mut patience = Patience::new(Some(period.max(LONGEST_SYNC)));
+        let turn = Turn::SkipIfWithin(period.mul_f32(0.9));
+        let error = match syncer.sync(attachment, &mut patience, turn) {
+            Ok(Synced::Busy) => self.look_at_holder(attachment, period),
+            Ok(synced) => {
+                self.busy = None;
+                if synced == Synced::Done && std::mem::take(&mut self.told) {
+                    attachment.tell_of_failed_sync(None);
+                }
+                None
+            }
+            Err(error) => Some(error),
+        };
+        // Once, until it has succeeded: whoever is told of it and goes on means to.
+        if error.is_some() && !std::mem::replace(&mut self.told, true) {
+            attachment.tell_of_failed_sync(error);
+        }
+    }
+
+    /// The error, if whoever has the sync lock has not got on for long: it was stopped.
+    fn look_at_holder(&mut self, attachment: &Attachment, period: Duration) -> Option<Error> {
+        let progress = sync::progress(attachment);
+        match self.busy {
+            Some((before, since)) if before == progress => {
+                let limit = match attachment.header.minor {
+                    0 => STUCK_UNSEEN,
+                    _ => (10 * period).clamp(STUCK.start, STUCK.end),
+                };
+                let waited = since.elapsed();
+                (waited > limit).then(|| sync::stuck(attachment, waited))
+            }
+            _ => {
+                self.busy = Some((progress, Instant::now()));
+                None
+            }
+        }
+    }
+}
+
+/// Syncs, and then, if nobody else is attached, once more what others have changed since:
+/// nobody can come in between.
+fn sync_to_leave(
+    syncer: &Syncer,
+    attachment: &Attachment,
+    timeout: Option<Duration>,
+) -> Result<()> {
+    let mut patience = Patience::new(timeout);
+    let synced = syncer.sync(attachment, &mut patience, Turn::Wait);
+    synced.inspect_err(|error| sync::note_unheard(attachment, error))?;
+    attachment.if_alone(|| syncer.sync(attachment, &mut patience, Turn::Wait).map(|_| ()))
+}
+
+/// Runs `sync` here, or in another thread where this one is ending: it can have no entry of the
+/// process table any more. (`exit`, too, ends its thread's locals before all else.)
+fn in_a_lasting_thread(sync: impl Fn() -> Result<()> + Sync) -> Result<()> {
+    if thread_is_ending() {
+        let result = std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().spawn_scoped(scope, &sync).ok()?;
+            thread.join().ok()
+        });
+        if let Some(result) = result {
+            return result;
+        }
+    }
+    sync()
+}
+
+impl Session {
+    pub(crate) fn new(attachment: Arc<Attachment>, recovery: Recovery) -> SharedSession {
+        let map = Arc::clone(&attachment.map);
+        let session = Session {
+            attachment,
+            recovery,
+            syncer: Arc::new(Syncer::new()),
+            period: Arc::new(AtomicU64::new(NEVER)),
+            generation: AtomicU64::new(NEVER),
+            background: PerProcess::new(Background::default()),
+            locations: PerProcess::new(Mutex::default()),
+        };
+        Arc::new(WithMap::new(session, map))
+    }
+
+    #[inline]
+    pub(crate) fn attachment(&self) -> &Attachment {
+        &self.attachment
+    }
+
+    /// An error unless the store may be written, or if a sync in the background has failed. All
+    /// that writes comes through here.
+    #[inline]
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        self.keep_syncing();
+        self.attachment.check_takes_writes()
+    }
+
+    /// It was opened by this path, too.
+    pub(crate) fn note_location(&self, location: Location) -> Arc<Location> {
+        let mut locations = self.locations();
+        if let Some(known) = locations.iter().find(|known| ***known == location) {
+            return Arc::clone(known);
+        }
+        locations.push(Arc::new(location));
+        Arc::clone(&locations[locations.len() - 1])
+    }
+
+    pub(crate) fn locations(&self) -> MutexGuard<'_, Vec<Arc<Location>>> {
+        let locations = self.locations.get(|parents| {
+            // Where another thread of the parent was at it, the child does not know its paths.
+            Mutex::new(parents.try_lock().map(|known| known.clone()).unwrap_or_default())
+        });
+        locations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How its file has become one that none of these paths leads to: nobody finds it by them.
+    pub(crate) fn detached(&self) -> Option<Detached> {
+        if self.attachment.is_superseded() {
+            return Some(Detached::Compacted);
+        }
+        let locations = self.locations().clone();
+        let file = self.attachment.map.file();
+        let each = locations.iter().map(|location| location.detached(file));
+        each.collect::<Option<Vec<_>>>()?.first().copied()
+    }
+
+    /// An error if it has.
+    pub(crate) fn check_attached(&self) -> Result<()> {
+        let Some(how) = self.detached() else { return Ok(()) };
+        Err(Error::Detached { path: self.attachment.path.clone(), how })
+    }
+
+    fn background(&self) -> &Background {
+        self.background.get(|_| Background::default())
+    }
+
+    /// Syncs now. An error leaves the last sync as it was.
+    pub(crate) fn sync(&self, patience: &mut Patience) -> Result<()> {
+        self.syncer.sync(&self.attachment, patience, Turn::Wait)?;
+        self.attachment.tell_of_failed_sync(None);
+        Ok(())
+    }
+
+    /// Leaves the sync to a later process.
+    pub(crate) fn leave_unsynced(&self) {
+        self.period.store(NEVER, Ordering::Relaxed);
+    }
+
+    /// Syncs what has changed, and ends the background thread until the next write.
+    pub(crate) fn pause(&self) {
+        let Background { bell, thread } = self.background();
+        let thread = thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(thread) = thread else { return };
+        bell.end();
+        thread.join();
+        // Not for long: where another process syncs, that one does it.
+        let turn = Turn::SkipIfWithin(Duration::ZERO);
+        let mut patience = Patience::new(Some(LONGEST_SYNC));
+        if let Err(error) = self.syncer.sync(&self.attachment, &mut patience, turn) {
+            self.attachment.tell_of_failed_sync(Some(error));
+        }
+        bell.reset();
+        // Release: who starts the next thread sees the bell as it was left.
+        self.generation.store(NEVER, Ordering::Release);
+    }
+
+    fn can_sync(&self) -> bool {
+        self.attachment.writable && self.attachment.header.flags & FLAG_NO_CHECKPOINT == 0
+    }
+
+    /// Has the store synced in the background at least this often, and when it is left.
+    pub(crate) fn sync_every(&self, period: Option<Duration>) {
+        let Some(period) = period else { return };
+        if !self.can_sync() {
+            return;
+        }
+        let nanos = u64::try_from(period.max(SHORTEST_PERIOD).as_nanos()).unwrap_or(NEVER - 1);
+        // Relaxed: the thread sees it when it next wakes.
+        let before = self.period.fetch_min(nanos.min(NEVER - 1), Ordering::Relaxed);
+        if before == NEVER {
+            // Until now, there was no thread to be.
+            self.generation.store(NEVER, Ordering::Relaxed);
+        } else if before > nanos {
+            self.background().bell.ring.notify_all();
+        }
+        self.keep_syncing();
+    }
+
+    /// Starts this process's background thread, if it is to have one and has none: the
+    /// children of forks have none until they first write.
+    #[inline]
+    pub(crate) fn keep_syncing(&self) {
+        // Relaxed: whoever is the first to change it starts the thread.
+        if self.generation.load(Ordering::Relaxed) != fork::generation() {
+            self.start();
+        }
+    }
+
+    #[cold]
+    fn start(&self) {
+        let now = fork::generation();
+        if self.generation.swap(now, Ordering::Relaxed) == now
+            || self.period.load(Ordering::Relaxed) == NEVER
+        {
+            return;
+        }
+        // Not the session: the thread could be the last to drop it, and leave the store
+        // after whoever closed it has gone on, or ended the process.
+        let (weak, syncer) = (Arc::downgrade(&self.attachment), Arc::clone(&self.syncer));
+        let background = self.background();
+        let (shared_period, bell) = (Arc::clone(&self.period), Arc::clone(&background.bell));
+        let run = move || {
+            let mut watched = Watched::default();
+            // Acquire: as in `wait`.
+            while !bell.ended.load(Ordering::Acquire) {
+                let Some(attachment) = weak.upgrade() else { return };
+                let period = Duration::from_nanos(shared_period.load(Ordering::Relaxed));
+                watched.sync(&syncer, &attachment, period);
+                drop(attachment);
+                bell.wait(period);
+            }
+        };
+        match thread::spawn(c"slotfile sync", run) {
+            Ok(thread) => {
+                let mut ours = background.thread.lock().unwrap_or_else(PoisonError::into_inner);
+                *ours = Some(thread);
+            }
+            // No thread was to be had: the next write tries again.
+            Err(_) => self.generation.store(NEVER, Ordering::Relaxed),
+        }
+    }
+}
+
+impl Bell {
+    fn end(&self) {
+        // Release: who sees it comes after all that was done before.
+        self.ended.store(true, Ordering::Release);
+        // Under the mutex, so that it does not ring between a look and a sleep.
+        let _rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
+        self.ring.notify_all();
+    }
+
+    /// For the next thread.
+    fn reset(&self) {
+        // Relaxed: the thread that starts next sees it.
+        self.ended.store(false, Ordering::Relaxed);
+    }
+
+    fn wait(&self, limit: Duration) {
+        let until = Instant::now() + limit.min(Duration::from_secs(3600));
+        let mut rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
+        while !self.ended.load(Ordering::Acquire) {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            rung = self.ring.wait_timeout(rung, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+impl Session {
+    fn syncs(&self) -> bool {
+        self.period.load(Ordering::Relaxed) != NEVER && self.can_sync()
+    }
+
+    /// Ends the background thread, and syncs, if this session is to. Whatever is written later
+    /// is synced when it is dropped.
+    pub(crate) fn leave(&self, timeout: Option<Duration>) -> Result<()> {
+        let Background { bell, thread } = self.background();
+        let thread = thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            bell.end();
+            thread.join();
+        }
+        if !self.syncs() {
+            return Ok(());
+        }
+        in_a_lasting_thread(|| sync_to_leave(&self.syncer, &self.attachment, timeout))
+    }
+
+    /// Syncs what this process has changed, while others of its handles go on.
+    pub(crate) fn sync_if_it_is_to(&self, patience: &mut Patience) -> Result<()> {
+        if self.syncs() { self.sync(patience) } else { Ok(()) }
+    }
+
+    /// As [`Session::leave`], where the process ends. What a fork has copied is its parent's to
+    /// leave, until the child writes; where the parent has gone without, it is the child's.
+    pub(crate) fn leave_at_exit(&self, timeout: Option<Duration>) -> Result<()> {
+        if self.generation.load(Ordering::Relaxed) == fork::generation() {
+            return self.leave(timeout);
+        }
+        if !self.syncs() {
+            return Ok(());
+        }
+        in_a_lasting_thread(|| {
+            let (syncer, attachment) = (&self.syncer, &self.attachment);
+            let mut patience = Patience::new(timeout);
+            attachment.if_alone(|| syncer.sync(attachment, &mut patience, Turn::Wait).map(|_| ()))
+        })
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Nobody is left to tell of an error: the live header does.
+        let _ = self.leave(Some(LONGEST_SYNC));
+    }
+}

@@ -1,0 +1,236 @@
+//! A slot's part in a transaction: its lock, and what is to be changed of it.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::attachment::attach::{Attachment, Number};
+use crate::directory::directory;
+use crate::error::Error;
+use crate::mapping::map::{Map, Region};
+use crate::mapping::slot_memory::AnyMemory;
+use crate::protocol::{
+    self, Change, Failure, Form, Held, Memory, Owner, Parked, Patience, Peers, REMOVED, VALUE,
+};
+use crate::slots::handle::is_updating;
+use crate::store::store::Store;
+use crate::transactions::transactional::SlotRef;
+
+/// A slot that takes part.
+pub(crate) struct Part {
+    pub(crate) line: u32,
+    /// Its memory, which the transaction's store keeps mapped: where in the file, how long.
+    pub(crate) place: u64,
+    len: u64,
+    form: Form,
+    /// `None`: it was used in an earlier run, and is about to be locked for the next.
+    pub(crate) lock: Option<Parked>,
+    /// Its number, if it is an update under this thread's own guard.
+    under_guard: Option<Number>,
+    draft: Draft,
+}
+
+/// What is to be changed.
+enum Draft {
+    Nothing,
+    Scalar(u64),
+    /// The bytes of the content from `at` on.
+    Bytes {
+        at: usize,
+        data: Vec<u8>,
+    },
+}
+
+impl Part {
+    #[inline]
+    pub(crate) fn new(slot: SlotRef<'_>) -> Part {
+        let (place, len) = slot.extent();
+        Part {
+            line: slot.line(),
+            place,
+            len,
+            form: slot.form(),
+            lock: None,
+            under_guard: None,
+            draft: Draft::Nothing,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn memory<'m>(&self, map: &'m Map) -> AnyMemory<&'m Map> {
+        let region = Region::of(map, self.place, self.len);
+        AnyMemory::new(region.expect("what was mapped stays so"), self.form)
+    }
+
+    /// Waits for the lock.
+    pub(crate) fn lock(&mut self, store: &Store, patience: &mut Patience) -> Result<(), Failure> {
+        self.check_not_updating(store)?;
+        let attachment = store.attachment();
+        let memory = self.memory(&attachment.map);
+        let lock = protocol::lock(&memory, attachment, self.form, patience);
+        match lock.map(Held::park) {
+            Ok(lock) => self.lock = Some(lock),
+            Err(Failure::Deadlock) => self.go_on_under_guard(attachment)?,
+            Err(failure) => return Err(failure),
+        }
+        Ok(())
+    }
+
+    /// Takes the lock if nobody else has it.
+    #[inline]
+    pub(crate) fn try_lock(&mut self, store: &Store) -> Result<bool, Failure> {
+        self.check_not_updating(store)?;
+        let attachment = store.attachment();
+        let memory = self.memory(&attachment.map);
+        if let Some(held) = protocol::try_lock(&memory, attachment) {
+            self.lock = Some(held.park());
+            return Ok(true);
+        }
+        // Relaxed: whoever it is, it is not acted upon but by locking.
+        match memory.control(Relaxed).owner() {
+            REMOVED => Err(Failure::Removed),
+            owner if attachment.is_me(owner) => self.go_on_under_guard(attachment).map(|()| true),
+            _ => Ok(false),
+        }
+    }
+
+    /// This thread has the lock already: through a guard, or else in a way that refuses.
+    fn go_on_under_guard(&mut self, attachment: &Attachment) -> Result<(), Failure> {
+        // From here on the guard's holder has no other updates of it.
+        self.under_guard = attachment.begin_under_guard(self.place);
+        if self.under_guard.is_none() {
+            return Err(Failure::Deadlock);
+        }
+        let memory = self.memory(&attachment.map);
+        self.lock = Some(Held::nested(&memory, attachment)?.park());
+        Ok(())
+    }
+
+    /// Whether it has a lock of its own, which it could let go of.
+    pub(crate) fn has_own_lock(&self) -> bool {
+        self.lock.is_some() && self.under_guard.is_none()
+    }
+
+    /// An update of a scalar that this is inside of would begin anew for ever.
+    fn check_not_updating(&self, store: &Store) -> Result<(), Failure> {
+        if is_updating(&store.session, self.place) { Err(Failure::Deadlock) } else { Ok(()) }
+    }
+
+    pub(crate) fn explain(
+        &self,
+        attachment: &Attachment,
+        failure: Failure,
+        patience: &Patience,
+    ) -> Error {
+        directory::explain(attachment, self.name(attachment), failure, patience)
+    }
+
+    pub(crate) fn name<'a>(&self, attachment: &'a Attachment) -> &'a str {
+        &attachment.known.descriptor(self.line).name
+    }
+
+    /// Lets go of the lock, and forgets what was to be changed.
+    #[inline]
+    pub(crate) fn release(&mut self, attachment: &Attachment) {
+        self.draft = Draft::Nothing;
+        if let Some(lock) = self.lock.take() {
+            drop(lock.resume(&self.memory(&attachment.map), attachment));
+        }
+        if let Some(number) = self.under_guard.take() {
+            attachment.end_under_guard(self.place, number);
+        }
+    }
+
+    /// Who has taken its lock.
+    pub(crate) fn owner(&self) -> Option<Owner> {
+        self.lock.as_ref().map(Parked::owner)
+    }
+
+    /// Whether it still has the lock that it has taken, or the guard under which it is, if its
+    /// thread has its entry. (A guard that was dropped since took its lock with it.)
+    #[inline]
+    pub(crate) fn is_held(&self, memory: &AnyMemory<&Map>, attachment: &Attachment) -> bool {
+        // Relaxed: it is this thread that has stored it, if it has the lock.
+        self.lock.as_ref().is_some_and(|lock| lock.is_at(memory.control(Relaxed)))
+            && self.under_guard.is_none_or(|number| attachment.is_under_guard(self.place, number))
+    }
+
+    /// Whether anything is to be changed.
+    #[inline]
+    pub(crate) fn is_written(&self) -> bool {
+        !matches!(self.draft, Draft::Nothing)
+    }
+
+    /// What is to be changed.
+    #[inline]
+    pub(crate) fn change(&self) -> Change<'_> {
+        match (&self.draft, self.form) {
+            (Draft::Scalar(bits), _) => Change::Scalar(*bits),
+            (Draft::Bytes { at, data }, Form::Areas(areas)) => {
+                Change::Area { areas, at: *at, data }
+            }
+            _ => unreachable!("a scalar has no bytes, and it is asked for what is written"),
+        }
+    }
+
+    /// Copies what others would read.
+    fn read_committed(&self, map: &Map, at: usize, out: &mut [u8]) {
+        // Relaxed, both: under the lock nothing changes.
+        match &self.memory(map) {
+            AnyMemory::Scalar(cell) => {
+                let bits = cell.load(VALUE, Relaxed);
+                out.copy_from_slice(&bits.to_le_bytes()[at..at + out.len()]);
+            }
+            AnyMemory::Areas(region, areas) => {
+                let version = self.lock.as_ref().expect("it is locked").version();
+                region.read(areas.of(version), at, out);
+            }
+        }
+    }
+
+    /// Copies what is there once this transaction is done.
+    #[inline]
+    pub(crate) fn read(&self, map: &Map, at: usize, out: &mut [u8]) {
+        let (from, draft) = match &self.draft {
+            Draft::Nothing => return self.read_committed(map, at, out),
+            Draft::Scalar(bits) => (0, &bits.to_le_bytes()[..]),
+            Draft::Bytes { at, data } => (*at, &data[..]),
+        };
+        let (end, until) = (at + out.len(), from + draft.len());
+        if at < from || until < end {
+            self.read_committed(map, at, out);
+        }
+        let (begin, end) = (at.max(from), end.min(until));
+        if begin < end {
+            out[begin - at..end - at].copy_from_slice(&draft[begin - from..end - from]);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn write(&mut self, map: &Map, at: usize, new: &[u8]) {
+        if let Form::Scalar = self.form {
+            let bits = new.try_into().expect("a scalar is written as a whole");
+            self.draft = Draft::Scalar(u64::from_le_bytes(bits));
+            return;
+        }
+        let draft = std::mem::replace(&mut self.draft, Draft::Nothing);
+        let Draft::Bytes { at: mut from, mut data } = draft else {
+            self.draft = Draft::Bytes { at, data: new.to_vec() };
+            return;
+        };
+        // One range for all that is changed: what lies between is written as it is.
+        if at < from {
+            // And as much again, so that who goes backwards does not move all each time.
+            let begin = at.min(from.saturating_sub(data.len()));
+            let mut before = vec![0; from - begin];
+            self.read_committed(map, begin, &mut before);
+            data.splice(..0, before);
+            from = begin;
+        }
+        let (len, end) = (data.len(), at + new.len() - from);
+        if len < end {
+            data.resize(end, 0);
+            self.read_committed(map, from + len, &mut data[len..]);
+        }
+        data[at - from..end].copy_from_slice(new);
+        self.draft = Draft::Bytes { at: from, data };
+    }
+}

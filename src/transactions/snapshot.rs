@@ -1,0 +1,207 @@
+//! [`Snapshot`]: several slots as they were at one instant.
+
+use std::fmt;
+use std::ops::{Range, RangeBounds};
+
+use crate::error::{Error, Result};
+use crate::mapping::map::Map;
+use crate::mapping::slot_memory::AnyMemory;
+use crate::protocol::{self, Form, Memory, Sample, changed_since, load_scalar_versioned};
+use crate::slots::array::{Array, ArrayIndex};
+use crate::slots::slot::Slot;
+use crate::store::store::Store;
+use crate::transactions::transactional::sealed::View;
+use crate::transactions::transactional::{Ranged, SlotRef, Transactional};
+use crate::types::data::Data;
+use crate::types::dtype::Element;
+
+impl Store {
+    /// Reads several slots as they were at one instant: of a
+    /// [`transaction`](Store::transaction) all or nothing, and already while `f` runs. Never
+    /// waits for a writer, and keeps none waiting for longer than it takes to copy.
+    ///
+    /// Where others have changed meanwhile what `f` has read, it **runs again** (then what
+    /// `f` called has returned [`Error::Conflict`], to be passed on with `?`): once more, and
+    /// from copies made at one instant, unless it goes on to slots that it had not read
+    /// before. Slots that were removed have their last content.
+    ///
+    /// For many slots, [`snapshot_of`](Store::snapshot_of) is faster: each load here looks
+    /// again at all slots loaded before.
+    ///
+    /// # Errors
+    ///
+    /// What `f` returns; [`Error::Invalid`] for a slot of another store.
+    ///
+    /// ```
+    /// let store = slotfile::Store::temporary()?;
+    /// let (a, b) = (store.value::<i64>("a")?, store.array::<i64>("b", 10)?);
+    /// let (x, y) = store.snapshot(|s| Ok((s.load(&a)?, s.get(&b, 3)?)))?;
+    /// assert_eq!(x + y, 0);
+    /// # Ok::<(), slotfile::Error>(())
+    /// ```
+    pub fn snapshot<R>(&self, mut f: impl FnMut(&mut Snapshot<'_>) -> Result<R>) -> Result<R> {
+        let mut snapshot = Snapshot { store: self, parts: Vec::new(), lost: false };
+        loop {
+            let result = f(&mut snapshot);
+            if !snapshot.lost {
+                return result;
+            }
+            snapshot.copy_again();
+        }
+    }
+
+    /// The contents of all these slots as they were at one instant, and their versions, in
+    /// the order in which they are given. Never waits for a writer.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for a slot of another store, and for a buffer.
+    ///
+    /// ```
+    /// use slotfile::{Data, Store};
+    /// let store = Store::temporary()?;
+    /// store.value::<i64>("a")?.store(5)?;
+    /// store.text("b", 10)?.store("five")?;
+    /// let all = store.snapshot_of(&store.slots()?)?;
+    /// assert_eq!(all, [(Data::from(5i64), 1), (Data::from("five"), 1)]);
+    /// # Ok::<(), slotfile::Error>(())
+    /// ```
+    pub fn snapshot_of(&self, slots: &[Slot]) -> Result<Vec<(Data, u64)>> {
+        let mut memories = Vec::with_capacity(slots.len());
+        for slot in slots {
+            let slot = slot.slot_ref()?;
+            slot.check_store(self)?;
+            memories.push(slot.memory(self));
+        }
+        let of: Vec<(&AnyMemory<&Map>, Form)> = memories.iter().map(|m| (m, m.form())).collect();
+        let mut contents = vec![None; slots.len()];
+        let versions = protocol::snapshot(self.attachment(), &of, |i, _, sample| {
+            contents[i] = Some(slots[i].content_at(sample));
+        });
+        let contents = contents.into_iter().map(|content| content.expect("each is copied"));
+        Ok(contents.zip(versions).collect())
+    }
+}
+
+/// What the closure of [`Store::snapshot`] reads through.
+pub struct Snapshot<'s> {
+    store: &'s Store,
+    /// What it has read, all current at one instant.
+    parts: Vec<Part<'s>>,
+    /// It is not: something was changed before the last part was read.
+    lost: bool,
+}
+
+/// Some bytes of a slot.
+struct Part<'s> {
+    /// Where in the file the slot is.
+    place: u64,
+    memory: AnyMemory<&'s Map>,
+    /// Of its content; of a scalar all eight of its bit pattern.
+    range: Range<usize>,
+    version: u64,
+    /// `None`: read in this run, when it was handed on at once.
+    copy: Option<Vec<u8>>,
+}
+
+impl Snapshot<'_> {
+    /// Copies all that `f` has read so far, as of one instant, for its next run.
+    fn copy_again(&mut self) {
+        let mut copies: Vec<Vec<u8>> = self.parts.iter().map(|p| vec![0; p.range.len()]).collect();
+        let of: Vec<(&AnyMemory<&Map>, Form)> =
+            self.parts.iter().map(|p| (&p.memory, p.memory.form())).collect();
+        let versions =
+            protocol::snapshot(self.store.attachment(), &of, |i, memory, sample| match sample {
+                Sample::Scalar(bits) => copies[i].copy_from_slice(&bits.to_le_bytes()),
+                Sample::Area(area) => memory.read(area, self.parts[i].range.start, &mut copies[i]),
+            });
+        for (part, (copy, version)) in self.parts.iter_mut().zip(copies.into_iter().zip(versions)) {
+            (part.copy, part.version) = (Some(copy), version);
+        }
+        self.lost = false;
+    }
+}
+
+impl View for Snapshot<'_> {
+    fn read(&mut self, slot: SlotRef<'_>, at: usize, out: &mut [u8]) -> Result<()> {
+        let attachment = self.store.attachment();
+        slot.check_store(self.store)?;
+        let conflict =
+            || Error::Conflict { path: attachment.path.clone(), slot: slot.name().to_owned() };
+        if self.lost {
+            return Err(conflict());
+        }
+        let range = at..at + out.len();
+        let place = slot.place();
+        for part in self.parts.iter().filter(|part| part.place == place) {
+            if let Some(copy) = &part.copy
+                && part.range.start <= range.start
+                && range.end <= part.range.end
+            {
+                let from = range.start - part.range.start;
+                out.copy_from_slice(&copy[from..from + out.len()]);
+                return Ok(());
+            }
+        }
+        let memory = slot.memory(self.store);
+        let version = match &memory {
+            AnyMemory::Scalar(cell) => {
+                let (bits, version) = load_scalar_versioned(cell, attachment);
+                out.copy_from_slice(&bits.to_le_bytes());
+                version
+            }
+            AnyMemory::Areas(region, areas) => {
+                protocol::read_bytes(region, attachment, areas, at, out)
+            }
+        };
+        let before = self.parts.iter().map(|part| (&part.memory, part.version));
+        self.lost = !changed_since(attachment, before).is_empty();
+        // The same again: if it has changed, so has the part that is there.
+        if !self.parts.iter().any(|part| part.place == place && part.range == range) {
+            self.parts.push(Part { place, memory, range, version, copy: None });
+        }
+        if self.lost { Err(conflict()) } else { Ok(()) }
+    }
+}
+
+impl fmt::Debug for Snapshot<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot").finish_non_exhaustive()
+    }
+}
+
+/// # Errors
+///
+/// All of these fail with [`Error::Invalid`] for a slot of another store, and with
+/// [`Error::Conflict`] where the closure is to run again; those with elements also as the
+/// handles' own methods do.
+impl Snapshot<'_> {
+    /// The content.
+    pub fn load<S: Transactional>(&mut self, slot: &S) -> Result<S::Content> {
+        slot.load_from(self)
+    }
+
+    /// One element of an array.
+    pub fn get<T: Element>(&mut self, array: &Array<T>, index: impl ArrayIndex) -> Result<T> {
+        let position = array.position(index)?;
+        Ok(array.load_part_from(self, position..position + 1)?[0])
+    }
+
+    /// The elements at these positions.
+    ///
+    /// ```
+    /// let store = slotfile::Store::temporary()?;
+    /// let (a, b) = (store.array::<i64>("a", 100)?, store.slot("a")?);
+    /// a.set(2, 7)?;
+    /// let (x, y) = store.snapshot(|s| Ok((s.load_range(&a, 1..3)?, s.load_range(&b, 2..3)?)))?;
+    /// assert_eq!((x, y), (vec![0, 7], [7i64].into()));
+    /// # Ok::<(), slotfile::Error>(())
+    /// ```
+    pub fn load_range<S: Ranged>(
+        &mut self,
+        slot: &S,
+        range: impl RangeBounds<usize>,
+    ) -> Result<S::Part> {
+        slot.load_part_from(self, range)
+    }
+}

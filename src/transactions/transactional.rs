@@ -1,0 +1,456 @@
+//! What transactions and snapshots do with each kind of handle: how its content is read
+//! from, and written to, what they have of its slot in private memory.
+
+use std::ops::RangeBounds;
+
+use crate::error::{Error, Result};
+use crate::mapping::map::Map;
+use crate::mapping::slot_memory::AnyMemory;
+use crate::protocol::Form;
+use crate::slots::array::Array;
+use crate::slots::handle::Handle;
+use crate::slots::slot::{Kind, Slot};
+use crate::slots::text::{Bytes, Content, Text, into_text};
+use crate::slots::value::Value;
+use crate::store::session::{Session, SlotCell, SlotRegion};
+use crate::store::store::Store;
+use crate::types::data::{Data, Elements, Scalar, TEXT_LEN};
+use crate::types::dtype::{Element, ScalarType};
+use sealed::{View, ViewMut};
+
+/// What can take part in a [`Transaction`](crate::Transaction) or a
+/// [`Snapshot`](crate::Snapshot): [`Value`], [`Array`], [`Text`], [`Bytes`], and [`Slot`] for
+/// those whose type is known only at run time. Sealed.
+///
+/// A [`Buffer`](crate::Buffer) is raw memory, and cannot:
+///
+/// ```compile_fail,E0277
+/// let store = slotfile::Store::temporary()?;
+/// let buffer = store.buffer::<u8>("frame", 100)?;
+/// store.transaction(|tx| tx.load(&buffer).map(drop))?;
+/// # Ok::<(), slotfile::Error>(())
+/// ```
+pub trait Transactional: sealed::Sealed {
+    /// What `load` returns: of a `Value<T>` a `T`, of an `Array<T>` a `Vec<T>`, of a text a
+    /// `String`, of bytes a `Vec<u8>`, of a [`Slot`] its [`Data`].
+    type Content;
+    /// What `store` takes: a `T`, a `&[T]`, a `&str`, a `&[u8]`, or [`Data`].
+    type New<'a>;
+    /// What the closure of `update` is given to change: a `T`, a `[T]`, a `String`, a
+    /// `Vec<u8>`, or [`Data`].
+    type Draft: ?Sized;
+
+    #[doc(hidden)]
+    fn load_from(&self, view: &mut impl View) -> Result<Self::Content>;
+    #[doc(hidden)]
+    fn store_to(&self, view: &mut impl ViewMut, new: Self::New<'_>) -> Result<()>;
+    #[doc(hidden)]
+    fn update_in<R>(
+        &self,
+        view: &mut impl ViewMut,
+        f: impl FnOnce(&mut Self::Draft) -> R,
+    ) -> Result<R>;
+}
+
+/// What has elements that can be named by their positions: [`Array`], and a [`Slot`] that is
+/// an array or a value. Sealed.
+pub trait Ranged: Transactional {
+    /// What `load_range` returns: a `Vec<T>`, or [`Elements`].
+    type Part;
+    /// What `store_range` takes: a `&[T]`, or `&`[`Elements`].
+    type NewPart<'a>;
+    /// What the closure of `update_range` is given to change: a `[T]`, or [`Elements`].
+    type PartDraft: ?Sized;
+
+    #[doc(hidden)]
+    fn load_part_from(
+        &self,
+        view: &mut impl View,
+        range: impl RangeBounds<usize>,
+    ) -> Result<Self::Part>;
+    #[doc(hidden)]
+    fn store_part_to(
+        &self,
+        view: &mut impl ViewMut,
+        range: impl RangeBounds<usize>,
+        new: Self::NewPart<'_>,
+    ) -> Result<()>;
+    #[doc(hidden)]
+    fn update_part_in<R>(
+        &self,
+        view: &mut impl ViewMut,
+        range: impl RangeBounds<usize>,
+        f: impl FnOnce(&mut Self::PartDraft) -> R,
+    ) -> Result<R>;
+}
+
+pub(crate) mod sealed {
+    use super::{Result, SlotRef};
+
+    pub trait Sealed {}
+
+    /// The contents of slots as a transaction or a snapshot has them: bytes, from the
+    /// beginning of an area; of a scalar the eight of its bit pattern.
+    pub trait View {
+        fn read(&mut self, slot: SlotRef<'_>, at: usize, out: &mut [u8]) -> Result<()>;
+    }
+
+    /// The same, to be changed.
+    pub trait ViewMut: View {
+        fn write(&mut self, slot: SlotRef<'_>, at: usize, data: &[u8]) -> Result<()>;
+    }
+}
+
+/// The slot behind a handle of any kind.
+#[derive(Clone, Copy, Debug)]
+pub struct SlotRef<'h>(AnyRef<'h>);
+
+#[derive(Clone, Copy, Debug)]
+enum AnyRef<'h> {
+    Scalar(&'h Handle<SlotCell>),
+    Areas(&'h Handle<SlotRegion>),
+}
+
+/// Runs an expression on the handle of either kind.
+macro_rules! on_ref {
+    ($slot:expr, $handle:ident => $result:expr) => {
+        match $slot {
+            AnyRef::Scalar($handle) => $result,
+            AnyRef::Areas($handle) => $result,
+        }
+    };
+}
+
+impl<'h> SlotRef<'h> {
+    fn scalar(handle: &'h Handle<SlotCell>) -> SlotRef<'h> {
+        SlotRef(AnyRef::Scalar(handle))
+    }
+
+    fn areas(handle: &'h Handle<SlotRegion>) -> SlotRef<'h> {
+        SlotRef(AnyRef::Areas(handle))
+    }
+
+    fn session(&self) -> &'h Session {
+        on_ref!(self.0, handle => handle.session())
+    }
+
+    /// The first line of its descriptor.
+    pub(crate) fn line(&self) -> u32 {
+        on_ref!(self.0, handle => handle.line)
+    }
+
+    pub(crate) fn form(&self) -> Form {
+        on_ref!(self.0, handle => handle.form)
+    }
+
+    /// Where in the file it is.
+    #[inline]
+    pub(crate) fn place(&self) -> u64 {
+        on_ref!(self.0, handle => handle.place())
+    }
+
+    /// The same, and how many bytes it has there.
+    pub(crate) fn extent(&self) -> (u64, u64) {
+        on_ref!(self.0, handle => (handle.place(), handle.memory.as_ref().len()))
+    }
+
+    pub(crate) fn name(&self) -> &'h str {
+        on_ref!(self.0, handle => handle.name())
+    }
+
+    /// Its memory, for as long as this store, whose slot it is, is borrowed.
+    pub(crate) fn memory<'m>(&self, store: &'m Store) -> AnyMemory<&'m Map> {
+        let map = &*store.attachment().map;
+        AnyMemory::new(on_ref!(self.0, handle => handle.memory.as_ref().kept_by(map)), self.form())
+    }
+
+    /// [`Error::Invalid`] unless it is of this store.
+    #[inline]
+    pub(crate) fn check_store(&self, store: &Store) -> Result<()> {
+        match std::ptr::eq(self.session(), &**store.session) {
+            true => Ok(()),
+            false => Err(self.of_another(store)),
+        }
+    }
+
+    #[cold]
+    fn of_another(&self, store: &Store) -> Error {
+        let what = format!(
+            "it is a slot of another store, {}; open it through the store that the transaction \
+             or snapshot is of",
+            self.session().attachment().path.display()
+        );
+        let (path, slot) = (store.path().to_owned(), Some(self.name().to_owned()));
+        Error::Invalid { path, slot, what }
+    }
+}
+
+fn load_bits(view: &mut impl View, slot: SlotRef<'_>) -> Result<u64> {
+    let mut bits = [0; 8];
+    view.read(slot, 0, &mut bits)?;
+    Ok(u64::from_le_bytes(bits))
+}
+
+fn store_bits(view: &mut impl ViewMut, slot: SlotRef<'_>, bits: u64) -> Result<()> {
+    view.write(slot, 0, &bits.to_le_bytes())
+}
+
+impl<T> sealed::Sealed for Value<T> {}
+
+impl<T: Element> Transactional for Value<T> {
+    type Content = T;
+    type New<'a> = T;
+    type Draft = T;
+
+    fn load_from(&self, view: &mut impl View) -> Result<T> {
+        Ok(T::from_bits(load_bits(view, SlotRef::scalar(&self.handle))?))
+    }
+
+    fn store_to(&self, view: &mut impl ViewMut, new: T) -> Result<()> {
+        store_bits(view, SlotRef::scalar(&self.handle), new.to_bits())
+    }
+
+    fn update_in<R>(&self, view: &mut impl ViewMut, f: impl FnOnce(&mut T) -> R) -> Result<R> {
+        let mut value = self.load_from(view)?;
+        let result = f(&mut value);
+        self.store_to(view, value)?;
+        Ok(result)
+    }
+}
+
+impl<T> sealed::Sealed for Array<T> {}
+
+impl<T: Element> Transactional for Array<T> {
+    type Content = Vec<T>;
+    type New<'a> = &'a [T];
+    type Draft = [T];
+
+    fn load_from(&self, view: &mut impl View) -> Result<Vec<T>> {
+        self.load_part_from(view, ..)
+    }
+
+    fn store_to(&self, view: &mut impl ViewMut, new: &[T]) -> Result<()> {
+        self.store_part_to(view, .., new)
+    }
+
+    fn update_in<R>(&self, view: &mut impl ViewMut, f: impl FnOnce(&mut [T]) -> R) -> Result<R> {
+        self.update_part_in(view, .., f)
+    }
+}
+
+impl<T: Element> Ranged for Array<T> {
+    type Part = Vec<T>;
+    type NewPart<'a> = &'a [T];
+    type PartDraft = [T];
+
+    fn load_part_from(
+        &self,
+        view: &mut impl View,
+        range: impl RangeBounds<usize>,
+    ) -> Result<Vec<T>> {
+        let range = self.positions(range)?;
+        let mut elements = vec![T::default(); range.len()];
+        let slot = SlotRef::areas(&self.handle);
+        T::with_bytes(&mut elements, |out| view.read(slot, self.byte(range.start), out))?;
+        Ok(elements)
+    }
+
+    fn store_part_to(
+        &self,
+        view: &mut impl ViewMut,
+        range: impl RangeBounds<usize>,
+        new: &[T],
+    ) -> Result<()> {
+        let range = self.positions(range)?;
+        self.check_length(range.len(), new.len())?;
+        let slot = SlotRef::areas(&self.handle);
+        view.write(slot, self.byte(range.start), T::bytes(new))
+    }
+
+    fn update_part_in<R>(
+        &self,
+        view: &mut impl ViewMut,
+        range: impl RangeBounds<usize>,
+        f: impl FnOnce(&mut [T]) -> R,
+    ) -> Result<R> {
+        let range = self.positions(range)?;
+        let mut elements = self.load_part_from(view, range.clone())?;
+        let result = f(&mut elements);
+        self.store_part_to(view, range, &elements)?;
+        Ok(result)
+    }
+}
+
+/// The bytes of a text, or of bytes.
+fn load_content(
+    view: &mut impl View,
+    handle: &Handle<SlotRegion>,
+    content: &Content,
+) -> Result<Vec<u8>> {
+    let slot = SlotRef::areas(handle);
+    let len = usize::try_from(load_bits(view, slot)?).unwrap_or(usize::MAX);
+    // A length beyond the capacity comes from a damaged file.
+    let mut bytes = vec![0; len.min(content.capacity)];
+    view.read(slot, TEXT_LEN, &mut bytes)?;
+    Ok(bytes)
+}
+
+fn store_content(
+    view: &mut impl ViewMut,
+    handle: &Handle<SlotRegion>,
+    content: &Content,
+    bytes: &[u8],
+) -> Result<()> {
+    let new = content.of_bytes(handle, bytes)?;
+    view.write(SlotRef::areas(handle), 0, &new)
+}
+
+macro_rules! transactional_content {
+    ($($kind:ty, $owned:ty, $borrowed:ty, $of_bytes:expr;)*) => {$(
+        impl sealed::Sealed for $kind {}
+
+        impl Transactional for $kind {
+            type Content = $owned;
+            type New<'a> = &'a $borrowed;
+            type Draft = $owned;
+
+            fn load_from(&self, view: &mut impl View) -> Result<$owned> {
+                Ok($of_bytes(load_content(view, &self.handle, &self.content)?))
+            }
+
+            fn store_to(&self, view: &mut impl ViewMut, new: &$borrowed) -> Result<()> {
+                store_content(view, &self.handle, &self.content, new.as_ref())
+            }
+
+            fn update_in<R>(
+                &self,
+                view: &mut impl ViewMut,
+                f: impl FnOnce(&mut $owned) -> R,
+            ) -> Result<R> {
+                let mut content = self.load_from(view)?;
+                let result = f(&mut content);
+                self.store_to(view, &content)?;
+                Ok(result)
+            }
+        }
+    )*};
+}
+
+transactional_content! {
+    Text, String, str, into_text;
+    Bytes, Vec<u8>, [u8], std::convert::identity;
+}
+
+impl sealed::Sealed for Slot {}
+
+impl Transactional for Slot {
+    type Content = Data;
+    type New<'a> = Data;
+    type Draft = Data;
+
+    fn load_from(&self, view: &mut impl View) -> Result<Data> {
+        Ok(match &self.kind {
+            Kind::Value(handle, scalar_type) => {
+                Scalar::from_bits(load_bits(view, SlotRef::scalar(handle))?, *scalar_type).into()
+            }
+            Kind::Array(..) | Kind::Buffer(..) => self.load_part_from(view, ..)?.into(),
+            Kind::Text(handle, content) => into_text(load_content(view, handle, content)?).into(),
+            Kind::Bytes(handle, content) => Data::Bytes(load_content(view, handle, content)?),
+        })
+    }
+
+    fn store_to(&self, view: &mut impl ViewMut, new: Data) -> Result<()> {
+        let slot = self.slot_ref()?;
+        let bytes = new.to_content(self.slot_type()).map_err(|misfit| self.misfit(misfit))?;
+        match new {
+            Data::Scalar(scalar) => store_bits(view, slot, scalar.to_bits()),
+            _ => view.write(slot, 0, &bytes),
+        }
+    }
+
+    fn update_in<R>(&self, view: &mut impl ViewMut, f: impl FnOnce(&mut Data) -> R) -> Result<R> {
+        let mut data = self.load_from(view)?;
+        let result = f(&mut data);
+        self.store_to(view, data)?;
+        Ok(result)
+    }
+}
+
+impl Ranged for Slot {
+    type Part = Elements;
+    type NewPart<'a> = &'a Elements;
+    type PartDraft = Elements;
+
+    fn load_part_from(
+        &self,
+        view: &mut impl View,
+        range: impl RangeBounds<usize>,
+    ) -> Result<Elements> {
+        let range = self.positions(range)?;
+        let (slot, scalar_type) = self.elements()?;
+        let mut elements = Elements::zeros(scalar_type, range.len());
+        if let Kind::Value(..) = &self.kind {
+            let scalar = Scalar::from_bits(load_bits(view, slot)?, scalar_type);
+            range.for_each(|at| elements.set(at, scalar));
+        } else {
+            view.read(slot, range.start * scalar_type.size(), elements.as_bytes_mut())?;
+        }
+        Ok(elements)
+    }
+
+    fn store_part_to(
+        &self,
+        view: &mut impl ViewMut,
+        range: impl RangeBounds<usize>,
+        new: &Elements,
+    ) -> Result<()> {
+        let range = self.positions(range)?;
+        let (slot, scalar_type) = self.elements()?;
+        self.check_elements(scalar_type, range.len(), new)?;
+        match (&self.kind, new.get(0)) {
+            (_, None) => Ok(()),
+            (Kind::Value(..), Some(scalar)) => store_bits(view, slot, scalar.to_bits()),
+            _ => view.write(slot, range.start * scalar_type.size(), new.as_bytes()),
+        }
+    }
+
+    fn update_part_in<R>(
+        &self,
+        view: &mut impl ViewMut,
+        range: impl RangeBounds<usize>,
+        f: impl FnOnce(&mut Elements) -> R,
+    ) -> Result<R> {
+        let range = self.positions(range)?;
+        let mut elements = self.load_part_from(view, range.clone())?;
+        let result = f(&mut elements);
+        self.store_part_to(view, range, &elements)?;
+        Ok(result)
+    }
+}
+
+impl Slot {
+    /// The slot and what its elements are.
+    fn elements(&self) -> Result<(SlotRef<'_>, ScalarType)> {
+        match &self.kind {
+            Kind::Value(_, t) | Kind::Array(_, _, t, _) | Kind::Buffer(_, _, t, _) => {
+                Ok((self.slot_ref()?, *t))
+            }
+            Kind::Text(..) | Kind::Bytes(..) => Err(self.no_elements()),
+        }
+    }
+
+    /// The slot itself; [`Error::Invalid`] for a buffer.
+    pub(crate) fn slot_ref(&self) -> Result<SlotRef<'_>> {
+        match &self.kind {
+            Kind::Value(handle, _) => Ok(SlotRef::scalar(handle)),
+            Kind::Array(handle, ..) => Ok(SlotRef::areas(handle)),
+            Kind::Text(handle, _) | Kind::Bytes(handle, _) => Ok(SlotRef::areas(handle)),
+            Kind::Buffer(handle, ..) => {
+                let what = "a buffer is raw memory, which has no part in transactions and \
+                            snapshots; use an array";
+                let (path, slot) = (handle.attachment().path.clone(), handle.name().to_owned());
+                Err(Error::Invalid { path, slot: Some(slot), what: what.into() })
+            }
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! types
+
+pub(crate) mod data;
+pub(crate) mod define;
+pub(crate) mod dtype;
+pub(crate) mod glob;

@@ -1,0 +1,7 @@
+//! waiting
+
+#[cfg(feature = "tokio")]
+pub(crate) mod async_wait;
+#[cfg(feature = "tokio")]
+pub(crate) mod reactor;
+pub(crate) mod watch;

@@ -1,0 +1,314 @@
+//! Waiting without a thread for each who waits: one thread of this process sleeps on the bells of
+//! all stores of whose slots its tasks await some, and wakes those whose slots have changed. When
+//! it wakes it looks once at each slot, however many tasks await it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use crate::error::{Error, Result};
+use crate::mapping::map::Region;
+use crate::os::fork::{self, PerProcess};
+use crate::os::futex;
+use crate::os::location::LOOK_FOR_FILE;
+use crate::os::thread;
+use crate::protocol::Sleepers;
+use crate::slots::wait::{Awaited, Growing, bell_word, bells, listen};
+
+static REACTOR: PerProcess<Reactor> = PerProcess::at_load(Reactor::new());
+
+struct Reactor {
+    state: Mutex<State>,
+    /// Changes with each task that comes: the thread sleeps on it, too.
+    news: AtomicU32,
+}
+
+struct State {
+    tasks: BTreeMap<u64, Task>,
+    /// Of those tasks that were not looked at yet.
+    new: Vec<u64>,
+    slots: BTreeMap<Key, AwaitedSlot>,
+    /// The stores of those slots that can be slept on, by the places of their bells: something
+    /// that keeps each mapped, and how many slots.
+    stores: BTreeMap<usize, (Region, usize)>,
+    /// Slots that can only be looked at.
+    polled: usize,
+    /// Whether the stores are others than the thread has been told.
+    has_moved: bool,
+    next_id: u64,
+    has_thread: bool,
+}
+
+/// Tells slots apart, see [`Awaited::key`].
+type Key = (usize, u64);
+
+/// A slot that tasks await, all of them to have another version than this.
+struct AwaitedSlot {
+    slot: Arc<dyn Awaited>,
+    version: u64,
+    /// The place of its store's bell; `None`: it can only be looked at.
+    bell: Option<usize>,
+    tasks: BTreeSet<u64>,
+}
+
+/// Who awaits slots, each to have another version than the one beside it.
+struct Task {
+    awaited: Vec<(Arc<dyn Awaited>, u64)>,
+    /// Dropped, unused, to wake it.
+    _wakes: oneshot::Sender<()>,
+}
+
+/// A task that is on the reactor's list, until it is woken or this is dropped.
+pub(crate) struct Registration {
+    id: u64,
+    /// Of the process whose reactor has it.
+    fork_generation: u64,
+    woken: oneshot::Receiver<()>,
+}
+
+impl Registration {
+    /// An error if this process can have no thread more.
+    pub(crate) fn new(awaited: Vec<(Arc<dyn Awaited>, u64)>) -> Result<Registration> {
+        let fork_generation = fork::generation();
+        let reactor = REACTOR.get(|_| Reactor::new());
+        let (wakes, woken) = oneshot::channel();
+        let mut state = reactor.lock();
+        if !state.has_thread {
+            let cannot = |e| Error::io(Path::new("(any store)"), "cannot start a thread", e);
+            thread::spawn(c"slotfile wait", || reactor.run()).map_err(cannot)?;
+            state.has_thread = true;
+        }
+        let id = state.next_id;
+        state.next_id += 1;
+        state.tasks.insert(id, Task { awaited, _wakes: wakes });
+        state.new.push(id);
+        drop(state);
+        // Release: who sees the news finds the task.
+        reactor.news.fetch_add(1, Ordering::Release);
+        futex::wake(&raw const reactor.news, Sleepers::CHANGE, 1);
+        Ok(Registration { id, fork_generation, woken })
+    }
+
+    /// Until a slot may have changed.
+    pub(crate) async fn woken(&mut self) {
+        // That the other end was dropped is the message.
+        let _ = (&mut self.woken).await;
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        // The reactor of a forked child has never heard of it.
+        if self.fork_generation == fork::generation() {
+            let task = REACTOR.get(|_| Reactor::new()).lock().remove(self.id);
+            // Not under the lock: it may be the last that keeps a store open.
+            drop(task);
+        }
+    }
+}
+
+impl Reactor {
+    const fn new() -> Reactor {
+        let state = State {
+            tasks: BTreeMap::new(),
+            new: Vec::new(),
+            slots: BTreeMap::new(),
+            stores: BTreeMap::new(),
+            polled: 0,
+            has_moved: false,
+            next_id: 0,
+            has_thread: false,
+        };
+        Reactor { state: Mutex::new(state), news: AtomicU32::new(0) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A list, which is whole between any two of its changes.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self) {
+        // Of the stores whose slots are awaited; `None`: one has none.
+        let mut stores: Option<Vec<(Region, u32)>> = Some(Vec::new());
+        let mut sleeps = Growing::WOKEN;
+        let mut last = 0;
+        let mut looked_for_files = Instant::now();
+        loop {
+            if looked_for_files.elapsed() >= LOOK_FOR_FILE {
+                let detached = self.lock().take_detached();
+                drop(detached);
+                looked_for_files = Instant::now();
+            }
+            // Acquire: the tasks that it tells of are on the list.
+            let news = self.news.load(Ordering::Acquire);
+            if std::mem::replace(&mut last, news) != news {
+                sleeps.begin_again();
+            }
+            if let Some(stores) = &mut stores {
+                listen(stores);
+            }
+            let (woken, bed) = self.lock().look();
+            let has_woken = !woken.is_empty();
+            drop(woken);
+            let limit = match bed {
+                Bed::Moved(regions) => {
+                    stores = regions.and_then(bells);
+                    sleeps = if stores.is_some() { Growing::WOKEN } else { Growing::LOOKS };
+                    continue;
+                }
+                Bed::Again => continue,
+                Bed::Empty => {
+                    stores = Some(Vec::new()); // keeps nothing mapped
+                    IDLE
+                }
+                Bed::Made => {
+                    if has_woken {
+                        sleeps.begin_again();
+                    }
+                    sleeps.sleep()
+                }
+            };
+            let own = futex::Word { at: &raw const self.news, expected: news };
+            let stores = stores.iter().flatten();
+            let words: Vec<_> = stores.flat_map(bell_word).chain([own]).collect();
+            futex::wait_any(&words, limit);
+        }
+    }
+}
+
+/// What to sleep on.
+enum Bed {
+    /// Something has changed meanwhile.
+    Again,
+    /// Nobody awaits anything.
+    Empty,
+    /// The stores that are awaited are others than before: a word of each; `None` if one can
+    /// only be looked at.
+    Moved(Option<Vec<Region>>),
+    /// The bells of the stores.
+    Made,
+}
+
+const IDLE: Duration = Duration::from_secs(3_600);
+
+impl State {
+    fn remove(&mut self, id: u64) -> Option<Task> {
+        let task = self.tasks.remove(&id)?;
+        for (slot, _) in &task.awaited {
+            let key = slot.key();
+            if let Some(entry) = self.slots.get_mut(&key) {
+                entry.tasks.remove(&id);
+                if entry.tasks.is_empty() {
+                    let bell = entry.bell;
+                    self.slots.remove(&key);
+                    self.forget_slot_of(bell);
+                }
+            }
+        }
+        Some(task)
+    }
+
+    /// One more slot of the store with this bell.
+    fn note_slot_of(&mut self, futex: Option<Region>) -> Option<usize> {
+        let known = futex.map(|region| (region.bell_address(), region));
+        if let Some((bell, region)) = known.filter(|(bell, _)| *bell != 0) {
+            let (_, slots) = self.stores.entry(bell).or_insert_with(|| (region, 0));
+            *slots += 1;
+            self.has_moved |= *slots == 1;
+            return Some(bell);
+        }
+        self.polled += 1;
+        self.has_moved |= self.polled == 1;
+        None
+    }
+
+    fn forget_slot_of(&mut self, bell: Option<usize>) {
+        let Some(bell) = bell else {
+            self.polled -= 1;
+            self.has_moved |= self.polled == 0;
+            return;
+        };
+        let Some((_, slots)) = self.stores.get_mut(&bell) else { return };
+        *slots -= 1;
+        if *slots == 0 {
+            self.stores.remove(&bell);
+            self.has_moved = true;
+        }
+    }
+
+    /// Puts a new task on the lists of its slots; false if one has changed already.
+    fn add(&mut self, id: u64) -> bool {
+        let Some(task) = self.tasks.get(&id) else { return true };
+        for (slot, seen) in task.awaited.clone() {
+            let key = slot.key();
+            if !self.slots.contains_key(&key) {
+                let bell = self.note_slot_of(slot.futex());
+                let tasks = BTreeSet::new();
+                self.slots.insert(key, AwaitedSlot { slot, version: seen, bell, tasks });
+            }
+            let entry = self.slots.get_mut(&key).expect("it is there, or was just put there");
+            entry.tasks.insert(id);
+            if entry.version != seen {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Takes those tasks off the list that await slots of a store whose file is not found any more:
+    /// woken without a change, they find that out.
+    fn take_detached(&mut self) -> Vec<Task> {
+        let mut stores = BTreeMap::new();
+        let mut detached = BTreeSet::new();
+        for AwaitedSlot { slot, tasks, .. } in self.slots.values() {
+            let session = slot.session();
+            let known = stores.entry(std::ptr::from_ref(session));
+            if *known.or_insert_with(|| session.detached().is_some()) {
+                detached.extend(tasks.iter().copied());
+            }
+        }
+        detached.into_iter().filter_map(|id| self.remove(id)).collect()
+    }
+
+    /// Takes those tasks off the list of which a slot has changed; they are woken when they
+    /// are dropped. (Not under the lock: they may be the last that keep a store open.)
+    fn look(&mut self) -> (Vec<Task>, Bed) {
+        let mut woken = Vec::new();
+        for id in std::mem::take(&mut self.new) {
+            if !self.add(id) {
+                woken.extend(self.remove(id)); // it looks by itself
+            }
+        }
+        let mut changed = BTreeSet::new();
+        let mut is_announced = true;
+        for entry in self.slots.values() {
+            match entry.slot.look() {
+                Ok((control, version)) if version == entry.version => {
+                    if entry.bell.is_some() {
+                        let announced = entry.slot.announce(control);
+                        is_announced &= announced.is_ok_and(|announced| announced.is_some());
+                    }
+                }
+                _ => changed.extend(&entry.tasks), // removed, too: the task will find out
+            }
+        }
+        for id in changed {
+            woken.extend(self.remove(id));
+        }
+        let bed = if self.tasks.is_empty() {
+            Bed::Empty
+        } else if std::mem::take(&mut self.has_moved) {
+            let stores = || self.stores.values().map(|(region, _)| region.clone()).collect();
+            Bed::Moved((self.polled == 0).then(stores))
+        } else if !is_announced {
+            Bed::Again
+        } else {
+            Bed::Made
+        };
+        (woken, bed)
+    }
+}

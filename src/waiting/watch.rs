@@ -1,0 +1,307 @@
+//! [`Watch`]: waiting for all slots whose names match, those that will be defined too.
+
+use std::sync::atomic::Ordering::Acquire;
+use std::time::Duration;
+
+use crate::attachment::attach::Attachment;
+use crate::directory::directory;
+use crate::error::{Error, Result};
+use crate::format::layout::live;
+use crate::mapping::map::Region;
+use crate::os::location::LOOK_FOR_FILE;
+use crate::protocol::{self, Await, Control, Failure, Memory, Patience};
+use crate::slots::slot::Slot;
+use crate::slots::wait::sealed::Sealed;
+use crate::slots::wait::{Awaited, Sleeper};
+use crate::store::session::Session;
+use crate::store::store::Store;
+use crate::types::data::Data;
+use crate::types::glob::Glob;
+
+/// Waits for changes of all slots whose names match a pattern; from [`Store::watch`].
+///
+/// ```
+/// use std::time::Duration;
+/// let store = slotfile::Store::temporary()?;
+/// let mut watch = store.watch("flags/*")?;
+/// store.value::<bool>("flags/dark")?.store(true)?; // by anybody, at any time from here on
+/// let change = watch.next(Some(Duration::from_secs(1)))?.expect("in time");
+/// assert_eq!(change.slot.name(), "flags/dark");
+/// assert_eq!(change.content, true.into());
+/// # Ok::<(), slotfile::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Watch {
+    store: Store,
+    glob: Glob,
+    /// Lines of the directory that have been looked at.
+    lines: u32,
+    slots: Vec<Watched>,
+    /// Those that had changed when all were looked at last, the next one last. So one that
+    /// changes all the time does not hide the others, and all are looked at once for many changes.
+    changed: Vec<usize>,
+}
+
+#[derive(Debug)]
+struct Watched {
+    slot: Slot,
+    /// The last version that was returned; `None`: none was.
+    seen: Option<u64>,
+    /// Its removal was told, or is not to be.
+    is_gone: bool,
+}
+
+/// A slot as [`Watch::next`] found it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Change {
+    /// The slot.
+    pub slot: Slot,
+    /// Its version: the last one there was. How far it is from the one before tells how many
+    /// were skipped.
+    pub version: u64,
+    /// The content of that version.
+    pub content: Data,
+    /// Whether the slot was removed: the last that is told of it.
+    pub removed: bool,
+}
+
+impl Store {
+    /// The slots whose names match, in the order of their definition. In a pattern `*` matches
+    /// any run of characters, `/` too; `?` one character; `[...]` a set; `\` escapes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for what is no pattern; [`Error::Corrupt`] if the directory is
+    /// damaged.
+    ///
+    /// ```
+    /// let store = slotfile::Store::temporary()?;
+    /// store.value::<f64>("arm/x")?;
+    /// store.value::<f64>("arm/y")?;
+    /// store.value::<f64>("leg/x")?;
+    /// assert_eq!(store.slots_matching("arm/*")?.len(), 2);
+    /// # Ok::<(), slotfile::Error>(())
+    /// ```
+    pub fn slots_matching(&self, pattern: &str) -> Result<Vec<Slot>> {
+        let glob = self.glob(pattern)?;
+        let mut slots = self.slots()?;
+        slots.retain(|slot| glob.matches(slot.name()));
+        Ok(slots)
+    }
+
+    /// Watches all slots whose names match (see [`slots_matching`](Store::slots_matching)),
+    /// from now on, and those that will be defined. Slots that are removed leave it, which is
+    /// told once.
+    ///
+    /// # Errors
+    ///
+    /// As [`slots_matching`](Store::slots_matching).
+    pub fn watch(&self, pattern: &str) -> Result<Watch> {
+        let glob = self.glob(pattern)?;
+        let mut watch =
+            Watch { store: self.clone(), glob, lines: 0, slots: Vec::new(), changed: Vec::new() };
+        watch.look_for_new_slots()?;
+        for watched in &mut watch.slots {
+            watched.seen = Some(watched.slot.version());
+        }
+        Ok(watch)
+    }
+
+    fn glob(&self, pattern: &str) -> Result<Glob> {
+        Glob::new(pattern).map_err(|what| Error::Invalid {
+            path: self.path().to_owned(),
+            slot: None,
+            what,
+        })
+    }
+}
+
+impl Watch {
+    /// The same, but beginning with the present state of each slot.
+    pub fn with_present(mut self) -> Watch {
+        for watched in &mut self.slots {
+            watched.seen = None;
+        }
+        self.changed.clear();
+        self
+    }
+
+    /// Waits until a slot has a version that this has not returned yet, at most `timeout`
+    /// (`None`: for ever): of a slot that was there when the watch began, a later one than
+    /// it had then; of one that was defined since, any. That one was removed is told, too
+    /// ([`Change::removed`]). `None` when the time is over.
+    ///
+    /// The last state of each slot is never missed; of those between some may be. It sleeps until
+    /// it is woken, as [`wait_any`](Store::wait_any); on a store opened read-only, or of format
+    /// 1.0, it looks now and then.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] if the directory is damaged; [`Error::Deadlock`] if this thread has
+    /// one of the slots locked; [`Error::Detached`] if the file was deleted, moved or replaced, so
+    /// that others' changes go elsewhere: it is looked at each second without a change.
+    pub fn next(&mut self, timeout: Option<Duration>) -> Result<Option<Change>> {
+        let mut patience = Patience::new(timeout);
+        loop {
+            if let Some(change) = self.find()? {
+                return Ok(Some(change));
+            }
+            let definitions = self.definitions();
+            let awaited = self.awaited(&definitions);
+            let mut sleeper = Sleeper::new(awaited.iter().map(|(one, _)| *one));
+            let mut part = patience.part(LOOK_FOR_FILE);
+            match protocol::wait_any(&awaited, &mut part, &mut sleeper) {
+                Ok(changed) if changed.is_empty() => {
+                    self.store.session.check_attached()?;
+                    if patience.is_over() {
+                        return Ok(None);
+                    }
+                }
+                // Removed: it is left out when the slots are gone through again.
+                Ok(_) | Err((_, Failure::Removed)) => {}
+                Err((at, failure)) => return Err(awaited[at].0.explain(failure)),
+            }
+        }
+    }
+
+    /// A slot whose version has not been returned yet.
+    pub(crate) fn find(&mut self) -> Result<Option<Change>> {
+        loop {
+            while let Some(at) = self.changed.pop() {
+                let Watched { slot, seen, is_gone } = &mut self.slots[at];
+                let removed = slot.is_removed();
+                *is_gone = removed;
+                // Of whose end nobody hears who has not heard of it before.
+                if removed && seen.is_none() || !removed && *seen == Some(slot.version()) {
+                    continue;
+                }
+                let (content, version) = slot.load_versioned();
+                *seen = Some(version);
+                return Ok(Some(Change { slot: slot.clone(), version, content, removed }));
+            }
+            self.look_for_new_slots()?;
+            self.slots.retain(|watched| !watched.is_gone);
+            let slots = self.slots.iter().enumerate().rev();
+            let changed = slots.filter(|(_, Watched { slot, seen, .. })| {
+                slot.is_removed() || *seen != Some(slot.version())
+            });
+            self.changed = changed.map(|(at, _)| at).collect();
+            if self.changed.is_empty() {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn look_for_new_slots(&mut self) -> Result<()> {
+        let attachment = self.store.attachment();
+        let count = directory::count(attachment)?;
+        directory::each_slot(attachment, self.lines, count, |found| {
+            if self.glob.matches(&found.entry.descriptor().name) {
+                let slot = Slot::new(self.store.handle(found));
+                self.slots.push(Watched { slot, seen: None, is_gone: false });
+            }
+        })?;
+        self.lines = count;
+        Ok(())
+    }
+
+    /// The definitions yet to come.
+    pub(crate) fn definitions(&self) -> Definitions {
+        let attachment = self.store.attachment();
+        let lock = attachment.live.part(live::DIRECTORY_LOCK, 2);
+        Definitions { store: self.store.clone(), lock, seen: self.lines }
+    }
+
+    /// All that is waited for, each with what was seen of it.
+    pub(crate) fn awaited<'a>(
+        &'a self,
+        definitions: &'a Definitions,
+    ) -> Vec<(&'a dyn Awaited, u64)> {
+        let slots = self.slots.iter();
+        let slots = slots.map(|w| (w.slot.target().0, w.seen.expect("every slot was looked at")));
+        slots.chain([(definitions as &dyn Awaited, u64::from(self.lines))]).collect()
+    }
+}
+
+/// The count of the directory's lines, as something to wait for: whoever defines a slot has
+/// the directory's lock, and wakes who waits for that.
+#[derive(Clone, Debug)]
+pub(crate) struct Definitions {
+    store: Store,
+    lock: Region,
+    seen: u32,
+}
+
+impl Definitions {
+    fn attachment(&self) -> &Attachment {
+        self.store.attachment()
+    }
+
+    fn count(&self) -> u64 {
+        directory::count(self.attachment()).map_or(u64::MAX, u64::from)
+    }
+}
+
+impl Await for Definitions {
+    /// A damaged count is a change: who looks finds the damage.
+    fn look(&self) -> Result<(Control, u64), Failure> {
+        // Acquire: the count is looked at after it.
+        Ok((self.lock.control(Acquire), self.count()))
+    }
+
+    fn announce(&self, seen: Control) -> Result<Option<Control>, Failure> {
+        let announced = protocol::announce(&self.lock, self.attachment(), seen)?;
+        // A lock that came and went leaves no trace in the control word. But whoever takes it
+        // from now on finds W.
+        Ok(announced.filter(|_| self.count() == u64::from(self.seen)))
+    }
+}
+
+impl Awaited for Definitions {
+    fn futex(&self) -> Option<Region> {
+        self.attachment().writable.then(|| self.lock.clone())
+    }
+
+    fn session(&self) -> &Session {
+        &self.store.session
+    }
+
+    fn explain(&self, failure: Failure) -> Error {
+        directory::explain(self.attachment(), "the directory", failure, &Patience::new(None))
+    }
+
+    #[cfg(feature = "tokio")]
+    fn key(&self) -> (usize, u64) {
+        (self.lock.place(), u64::from(self.seen))
+    }
+
+    #[cfg(feature = "tokio")]
+    fn share(&self) -> std::sync::Arc<dyn Awaited> {
+        std::sync::Arc::new(self.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is defined between the look and W leaves no trace in the lock's control word.
+    #[test]
+    fn a_definition_that_comes_before_w_is_not_slept_over() {
+        let store = Store::temporary().unwrap();
+        let definitions = store.watch("*").unwrap().definitions();
+        let (control, count) = definitions.look().unwrap();
+        assert!(definitions.announce(control).unwrap().is_some(), "nothing has happened");
+        let (control, same) = definitions.look().unwrap();
+        assert_eq!(count, same);
+        store.value::<u8>("x").unwrap();
+        assert!(definitions.announce(control).unwrap().is_none(), "asleep");
+        // Nor where nobody has cleared W, as nobody had set it; the version of the lock tells.
+        let definitions = store.watch("*").unwrap().definitions();
+        let (control, _) = definitions.look().unwrap();
+        store.value::<u8>("y").unwrap();
+        assert_ne!(definitions.look().unwrap().0, control, "nobody would be woken");
+        assert!(definitions.announce(control).unwrap().is_none(), "asleep");
+    }
+}

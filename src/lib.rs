@@ -84,8 +84,6 @@ pub use durability::check::{Check, Problem};
 pub use durability::recovery::Recovery;
 pub use error::{Error, Result};
 pub use os::bus_error::BusError;
-pub use os::location::Detached;
-pub use os::process::{Opener, ProcessState};
 pub use slots::array::{Array, ArrayIndex, ArrayUpdate};
 pub use slots::buffer::Buffer;
 pub use slots::guard::Guard;
@@ -102,7 +100,9 @@ pub use transactions::transaction::Transaction;
 pub use transactions::transactional::{Ranged, Transactional};
 pub use types::data::{Data, Elements, ParseScalarError, Scalar};
 pub use types::define::{Define, Initial};
+pub use types::detached::Detached;
 pub use types::dtype::{Bits, Element, Number, ParseTypeError, ScalarType, Shape, SlotType};
+pub use types::opener::{Opener, ProcessState};
 pub use waiting::watch::{Change, Watch};
 
 /// The README's examples, run as tests.

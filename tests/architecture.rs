@@ -5,92 +5,38 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A file imports only from those before it. A folder counts as one.
-const ORDER: &[&str] = &[
-    "chunks",
-    "clock",
-    "copy",
-    "dtype",
-    "process",
-    "location",
-    "error",
-    "file_kind",
-    "data",
-    "define",
-    "glob",
-    "protocol",
+/// The folders of `src`, and the files beside them. Each imports only from those before it.
+const ORDER: [&str; 15] = [
     "mutant",
-    "sys",
-    "thread",
-    "disk",
-    "descriptor",
-    "folder",
-    "fork",
-    "store_file",
-    "bus_error",
-    "reserved",
-    "futex",
-    "crowd",
-    "map",
-    "cell",
-    "element",
-    "layout",
-    "memory",
-    "names",
-    "known",
-    "checkpoint",
-    "survey",
-    "attach",
-    "identity",
-    "space",
+    "types",
+    "error",
+    "os",
+    "protocol",
+    "mapping",
+    "format",
+    "attachment",
     "directory",
-    "cut",
-    "duplicate",
-    "unit",
-    "commit",
-    "sync",
-    "copies",
-    "restore",
-    "recovery",
-    "check",
-    "session",
-    "registry",
-    "open",
+    "durability",
     "store",
-    "info",
-    "maintain",
-    "handle",
-    "guard",
-    "wait",
-    "reactor",
-    "value",
-    "array",
-    "buffer",
-    "text",
-    "slot",
-    "raw",
-    "owned",
-    "content",
-    "part",
-    "transaction",
-    "snapshot",
-    "watch",
-    "tasks",
+    "slots",
+    "transactions",
+    "waiting",
     "lib",
 ];
 
 /// The only files that may allow unsafe code.
-const UNSAFE: [&str; 12] = [
-    "src/bus_error.rs",
-    "src/cell.rs",
-    "src/copy.rs",
-    "src/descriptor.rs",
-    "src/fork.rs",
-    "src/futex.rs",
-    "src/map.rs",
-    "src/reserved.rs",
-    "src/sys.rs",
-    "src/thread.rs",
+const UNSAFE: [&str; 13] = [
+    "src/mapping/address_space.rs",
+    "src/mapping/cell.rs",
+    "src/mapping/copy.rs",
+    "src/mapping/map.rs",
+    "src/os/bus_error.rs",
+    "src/os/descriptor.rs",
+    "src/os/fork.rs",
+    "src/os/futex.rs",
+    "src/os/sys.rs",
+    "src/os/thread.rs",
+    "src/types/bool_bytes.rs",
     "tests/common/os.rs",
     "tests/common/trace.rs",
 ];
@@ -119,7 +65,7 @@ fn relative(path: &Path) -> String {
     path.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap().display().to_string()
 }
 
-/// The module that a file of `src`, or of `bin/slotfile`, belongs to: the first part of its path.
+/// The folder of `src` or of `bin/slotfile` that a file is in, or its own name if it is in none.
 fn module_of(path: &Path) -> String {
     let name = relative(path);
     let inner = name.trim_start_matches("src/").trim_start_matches("bin/slotfile/");
@@ -164,26 +110,28 @@ fn imports(code: &str) -> Vec<String> {
     found.into_iter().map(first).filter(|name| !name.is_empty()).collect()
 }
 
-#[test]
-fn imports_run_one_way() {
-    let place: BTreeMap<&str, usize> =
-        ORDER.iter().enumerate().map(|(place, name)| (*name, place)).collect();
-    let mut wrong = Vec::new();
+/// For each folder, and each file beside them: what it imports from the others.
+fn imported() -> BTreeMap<String, BTreeSet<String>> {
+    let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for path in sources("src") {
         let module = module_of(&path);
-        let Some(own) = place.get(module.as_str()) else {
+        let others = imports(&code(&path)).into_iter().filter(|import| *import != module);
+        found.entry(module.clone()).or_default().extend(others);
+    }
+    found
+}
+
+#[test]
+fn imports_run_one_way() {
+    let place = |name: &str| ORDER.iter().position(|other| *other == name);
+    let mut wrong = Vec::new();
+    for (module, others) in imported() {
+        let Some(own) = place(&module) else {
             wrong.push(format!("{module} has no place in the order"));
             continue;
         };
-        for import in imports(&code(&path)) {
-            match place.get(import.as_str()) {
-                _ if import == module => {}
-                Some(of) if of < own => {}
-                // Re-exported by lib.rs, or a macro at its root.
-                None => wrong.push(format!("{}: crate::{import}?", relative(&path))),
-                Some(_) => wrong.push(format!("{} imports {import}", relative(&path))),
-            }
-        }
+        let forbidden = others.iter().filter(|other| place(other).is_none_or(|of| of >= own));
+        wrong.extend(forbidden.map(|other| format!("{module} imports {other}")));
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
@@ -226,6 +174,28 @@ fn what_the_test_takes_for_a_circle() {
     assert!(in_circles(modules(&[("a", &["b", "c"]), ("b", &["c"]), ("c", &["std"])])).is_empty());
     let circle = modules(&[("a", &["b"]), ("b", &["c"]), ("c", &["b"]), ("d", &[])]);
     assert_eq!(in_circles(circle), BTreeSet::from(["a", "b", "c"].map(String::from)));
+}
+
+/// The words in backquotes behind "May use:", up to the end of the sentence.
+fn may_use(head: &str) -> BTreeSet<String> {
+    let text: String = head.lines().map(|line| line.trim_start_matches("//!")).collect();
+    let list = text.split("May use:").nth(1).unwrap_or_default();
+    let list = list.split('.').next().unwrap_or_default();
+    list.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn each_folder_says_what_it_may_use() {
+    for (folder, others) in imported() {
+        let head = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(&folder).join("mod.rs");
+        let Ok(head) = fs::read_to_string(head) else { continue };
+        assert_eq!(
+            may_use(&head),
+            others,
+            "src/{folder}/mod.rs: what it may use, and what it uses"
+        );
+        assert!(head.contains("Begin with"), "src/{folder}/mod.rs: where to begin reading");
+    }
 }
 
 #[test]

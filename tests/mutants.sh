@@ -52,8 +52,8 @@ the-file-at-the-path-is-not-compared-again|os/folder.rs|match is_it\(new\)|match
 the-old-file-is-not-marked|store/maintain.rs|attachment\.set_superseded\(true\)|()|which_file old_file_of_a_compacted
 what-could-not-be-written-stays|durability/commit.rs|attachment\.disk\(\)\.forget\(|drop(|failed_syncs a_full_device
 a-snapshot-is-the-store|durability/identity.rs|sys::file_system_id\(file\)|Ok(0)|boots_and_mounts a_snapshot_of_btrfs
-an-overlay-is-not-asked-for-writing-in-place|store/open.rs|drop\(sys::write_in_place\(file\)\)|{}|blocks on_an_overlay_on_btrfs
-a-file-is-looked-at-within-an-opening|store/open.rs|\(_, &File\) = \(|(_, _) = (|system_call_faults row_51
+an-overlay-is-not-asked-for-writing-in-place|store/create.rs|drop\(sys::write_in_place\(file\)\)|{}|blocks on_an_overlay_on_btrfs
+a-file-is-looked-at-within-an-opening|store/restore_to_read.rs|\(_, &File\) = \(|(_, _) = (|system_call_faults row_51
 failures-in-the-background-are-not-told|store/session.rs|attachment\.tell_of_failed_sync\(error\)|drop(error)|failed_syncs heard_once
 nothing-is-left-at-exit|store/registry.rs|drop\(sys::at_exit\(leave_all\)\)|drop(leave_all)|failed_syncs wherever_it_is
 a-thread-that-ends-syncs-by-itself|store/session.rs|if thread_is_ending\(\)|if false \&\& thread_is_ending()|failed_syncs wherever_it_is
@@ -80,14 +80,14 @@ shared-blocks-stay-shared|durability/recovery.rs|    allocator::unshare\(attachm
 what-btrfs-does-not-unshare-stays-shared|directory/allocator.rs|if shared \{ sys::write_again|if false { sys::write_again|blocks blocks_shared_with_a_copy
 only-the-first-extents-are-looked-at|os/sys.rs|let mut last = found == 0;|let mut last = true;|blocks many_pieces
 holes-are-unshared|os/sys.rs|\(from\) = seek\(file, at, libc::SEEK_DATA\)\?(\.filter.*?)let to = seek\(file, from, libc::SEEK_HOLE\)\?\.unwrap_or\(end\)|(from) = Some(at)$1let to = end|blocks holes
-what-btrfs-does-not-write-in-place-is-written|store/open.rs|Ok\(identity::BTRFS\) => true|Ok(identity::BTRFS) => false|blocks does_not_write_in_place
+what-btrfs-does-not-write-in-place-is-written|store/file_system.rs|Ok\(identity::BTRFS\) => true|Ok(identity::BTRFS) => false|blocks does_not_write_in_place
 blocks-that-cannot-be-allocated-count-as-allocated|os/sys.rs|Some\(libc::EPERM\) => \{.*?return Err\(io::Error::from_raw_os_error\(libc::ENOSYS\)\);|Some(libc::EOPNOTSUPP) => {\n return Ok(());|blocks cannot_be_allocated
-readers-have-no-copy-in-memory|store/open.rs|Err\(_\) => restore_a_copy\(&attachment\)\?|Err(error) => return Err(error)|blocks cannot_be_allocated
+readers-have-no-copy-in-memory|store/restore_to_read.rs|Err\(_\) => restore_a_copy\(&attachment\)\?|Err(error) => return Err(error)|blocks cannot_be_allocated
 no-other-way-without-sync_file_range|os/sys.rs|(Some\(libc::ENOSYS . libc::EPERM\)\) => \{\n *)return file\.sync_data\(\);|$1return Ok(());|denied_calls flushes_the_file
 no-other-way-without-msync|mapping/map.rs|(Some\(libc::ENOSYS . libc::EPERM\)\) => \{\n *)self\.flush_all\(\)|$1Ok(())|denied_calls flushes_the_file
 no-other-way-without-memfd_create|os/sys.rs|options\.open\("/dev/shm"\)\.or\(Err\(e\)\)|Err(e)|denied_calls there_is_none_of
-no-other-way-without-linkat|store/open.rs|match is_refused\(&error\) \{|match false {|denied_calls there_is_none_of
-no-other-way-without-O_TMPFILE|store/open.rs|if matches!\(e\.raw_os_error\(\), Some\(libc::EISDIR . libc::EINVAL\)\) .. is_refused\(&e\)|if false|denied_calls there_is_none_of
+no-other-way-without-linkat|store/create.rs|match is_refused\(&error\) \{|match false {|denied_calls there_is_none_of
+no-other-way-without-O_TMPFILE|store/create.rs|if matches!\(e\.raw_os_error\(\), Some\(libc::EISDIR . libc::EINVAL\)\) .. is_refused\(&e\)|if false|denied_calls there_is_none_of
 small-slots-are-not-compared-with-their-copies|durability/check/contents.rs|&& unit::is_spoiled\(self\.attachment, &memory, tag, 0, copy\)|\&\& false|flipped_bits no_flipped_bit
 large-slots-are-not-compared-with-their-copies|durability/check/contents.rs|\(&memory, compared\)|(\&memory, false)|flipped_bits no_flipped_bit
 versions-are-not-compared-with-those-of-copies|durability/check/contents.rs|if ahead >= 1 << 46 .. tag & 1 == 1|if false|flipped_bits a_version_before
@@ -107,8 +107,8 @@ a-conflict-is-the-errors|transactions/transaction.rs|self\.lost\.is_some\(\) && 
 transactions-wait-with-locks|transactions/transaction.rs|patience\.at_most\(LONGEST_SLEEP, .*?part\.lock\(store, patience\)\)|part.lock(store, patience)|lock_identity a_transaction_does_not_wait
 a-stopped-reader-is-waited-for|protocol/read_lock.rs|limit\.checked_sub\(since\.elapsed\(\)\)\.filter\(.left. !left\.is_zero\(\)\)|{let _ = since; Some(limit)}|stopped_readers row_01
 who-is-dying-is-waited-for|attachment/attach/signature.rs|if self\.header\.minor == 0 .. !process|if true \x7c\x7c !process|killed_processes handed_on
-a-superseded-file-is-opened|store/open.rs|Recovery::Resumed if attachment\.is_superseded\(\)|Recovery::Resumed if false|which_file old_file_of_a_compacted
-a-copy-of-a-superseded-file-is-refused|store/open.rs|_ if attachment\.writable => attachment\.set_superseded\(false\)|_ if false => ()|which_file old_file_of_a_compacted
+a-superseded-file-is-opened|store/restore_to_read.rs|Recovery::Resumed if attachment\.is_superseded\(\)|Recovery::Resumed if false|which_file old_file_of_a_compacted
+a-copy-of-a-superseded-file-is-refused|store/restore_to_read.rs|_ if attachment\.writable => attachment\.set_superseded\(false\)|_ if false => ()|which_file old_file_of_a_compacted
 a-second-name-is-not-looked-at|store/maintain.rs|(match file\.metadata\(\)\.map_err\(cannot\)\?\.nlink\(\)) \{|$1.min(1) {|which_file two_names
 links-are-not-followed|os/location.rs|let path = fs::canonicalize\(&self\.path\)\?|let path = self.path.clone()|which_file a_symbolic_link
 a-path-is-relative|os/location.rs|std::path::absolute\(path\)\.ok\(\)\?|path.to_owned()|which_file a_relative_path

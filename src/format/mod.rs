@@ -1,4 +1,7 @@
-//! format
+//! The bytes of the file, as `docs/format.md` describes them: where everything lies, and what
+//! each structure looks like. No policy, and no access to the shared memory.
+//!
+//! May use: `mutant`, `types`, `os`, `protocol`. Begin with `layout.rs`.
 
 pub(crate) mod checkpoint;
 pub(crate) mod layout;

@@ -415,11 +415,13 @@ impl<K: KeepsMapped> Memory for Region<K> {
     }
 
     fn sleep(&self, seen: Control, who: Sleepers, limit: Duration) -> bool {
-        crowd::sleep(self.place(), who, || futex::wait(self.futex(), seen.futex_word(), who, limit))
+        crowd::sleep(self.place(), who, || {
+            futex::wait(self.futex(), seen.futex_word(), who.bits(), limit)
+        })
     }
 
     fn wake(&self, who: Sleepers, all: bool) -> bool {
-        futex::wake(self.futex(), who, if all { i32::MAX } else { 1 })
+        futex::wake(self.futex(), who.bits(), if all { i32::MAX } else { 1 })
     }
 
     fn ring(&self) {
@@ -448,7 +450,7 @@ impl protocol::Bell for AtomicU32 {
     }
 
     fn wake(&self) {
-        futex::wake(self, Sleepers::CHANGE, i32::MAX);
+        futex::wake(self, Sleepers::CHANGE.bits(), i32::MAX);
     }
 }
 

@@ -5,8 +5,6 @@
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
-use crate::protocol::Sleepers;
-
 /// A word to sleep on, and what it is expected to be.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Word {
@@ -20,11 +18,11 @@ pub(crate) const MOST_WORDS: usize = 128;
 /// How long to sleep before looking again where the kernel cannot wait for what is awaited.
 pub(crate) const SHORT_SLEEP: Duration = Duration::from_millis(1);
 
-/// Sleeps while `word` is `expected`, at most `limit`, as one of `who`; whether it ended
-/// before. May return early.
-pub(crate) fn wait(word: *const AtomicU32, expected: u32, who: Sleepers, limit: Duration) -> bool {
+/// Sleeps while `word` is `expected`, at most `limit`; whether it ended before. May return
+/// early. A waker wakes those of whose `bits` it has one.
+pub(crate) fn wait(word: *const AtomicU32, expected: u32, bits: u32, limit: Duration) -> bool {
     let until = time_in(limit);
-    let (wait, bits) = (libc::FUTEX_WAIT_BITSET, who.bits());
+    let wait = libc::FUTEX_WAIT_BITSET;
     let second: *const AtomicU32 = std::ptr::null();
     // SAFETY: the kernel reads the word at this address itself, and returns EFAULT where
     // nothing is mapped; `until` lives on this stack. Without FUTEX_PRIVATE_FLAG, which
@@ -35,12 +33,12 @@ pub(crate) fn wait(word: *const AtomicU32, expected: u32, who: Sleepers, limit: 
     slept || std::io::Error::last_os_error().raw_os_error() != Some(libc::ETIMEDOUT)
 }
 
-/// Wakes at most so many of `who` who sleep on `word`; whether there was one. (Who sleeps on
-/// several words is one of all.)
-pub(crate) fn wake(word: *const AtomicU32, who: Sleepers, most: i32) -> bool {
+/// Wakes at most `most` threads that sleep on `word` and have one of `bits`; whether there was
+/// one. A thread that sleeps on several words has all bits.
+pub(crate) fn wake(word: *const AtomicU32, bits: u32, most: i32) -> bool {
     let none: *const libc::timespec = std::ptr::null();
     let second: *const AtomicU32 = std::ptr::null();
-    let (wake, bits) = (libc::FUTEX_WAKE_BITSET, who.bits());
+    let wake = libc::FUTEX_WAKE_BITSET;
     // SAFETY: the kernel uses the address only to find who sleeps there.
     unsafe { libc::syscall(libc::SYS_futex, word, wake, most, none, second, bits) > 0 }
 }
@@ -58,10 +56,11 @@ fn time_in(limit: Duration) -> libc::timespec {
 }
 
 /// Sleeps while all these words, [`MOST_WORDS`] or fewer, are as expected, at most `limit`.
-/// May return early; on kernels before 5.16, always after [`SHORT_SLEEP`].
-pub(crate) fn wait_any(words: &[Word], limit: Duration) {
+/// May return early; on kernels before 5.16, always after [`SHORT_SLEEP`]. `bits` as for
+/// [`wait`], if it is one word.
+pub(crate) fn wait_any(words: &[Word], bits: u32, limit: Duration) {
     if let [word] = words {
-        wait(word.at, word.expected, Sleepers::CHANGE, limit);
+        wait(word.at, word.expected, bits, limit);
         return;
     }
     let waiters: Vec<Waiter> = words.iter().map(Waiter::new).collect();

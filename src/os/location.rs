@@ -1,40 +1,12 @@
 //! Where an open store's file is to be found, and whether it still is.
 
-use std::fmt;
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How the file of an open store has become one that its path does not lead to. What is stored
-/// in it is not found by those who open that path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Detached {
-    /// It has no name any more.
-    Deleted,
-    /// It has another name, if any, and its path leads to nothing.
-    Moved,
-    /// Its path leads to another file.
-    Replaced,
-    /// It was left behind by a compaction, which makes the store anew in a new file: this one is
-    /// kept by a mount of the file alone.
-    Compacted,
-}
-
-impl fmt::Display for Detached {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Detached::Deleted => "deleted: the file that is open has no name any more",
-            Detached::Moved => "moved: the path leads to nothing",
-            Detached::Replaced => {
-                "replaced: the path leads to another file than the one that is open"
-            }
-            Detached::Compacted => "compacted: the store goes on in a new file, without this one",
-        })
-    }
-}
+use crate::types::detached::Detached;
 
 /// How often who waits for changes looks whether the file is still what its path leads to.
 pub(crate) const LOOK_FOR_FILE: Duration = Duration::from_secs(1);

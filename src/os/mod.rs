@@ -1,4 +1,7 @@
-//! os
+//! What the kernel offers: files and their names, byte locks, forks, futexes, processes.
+//!
+//! May use: `types`, `error`. Begin with `store_file.rs`: a store's open file, looked at
+//! before each use.
 
 pub(crate) mod bus_error;
 pub(crate) mod descriptor;

@@ -1,40 +1,11 @@
 //! Processes that have a store open, to show to people: what they have noted of themselves in
 //! the process table, and what this system says of them now.
 
-use std::fmt;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-/// A process that has a store open, or holds a lock of it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[non_exhaustive]
-pub struct Opener {
-    /// Its number, in its own PID namespace.
-    pub pid: u32,
-    /// The name of its program.
-    pub command: String,
-    /// Whether `pid` still stands for it, here.
-    pub state: ProcessState,
-}
-
-/// What can be told of a process by its number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum ProcessState {
-    /// It runs, and its number means the same here: verified with `/proc`.
-    Running,
-    /// It was killed, or has crashed, and runs no more: the kernel takes its memory apart, and
-    /// writes its core dump before, if it is to have one. Its locks are free when that is done.
-    Dying,
-    /// It has ended, and still counts as there: a process that it started has its locks.
-    Ended,
-    /// It lives in another PID namespace, as that of a container: here, its number is
-    /// nobody's, or another process's.
-    Elsewhere,
-    /// It could not be told: there is no `/proc`, or a store of format 1.0 keeps too little.
-    Unknown,
-}
+use crate::types::opener::{Opener, ProcessState};
 
 /// The processes other than this one that have a file open, as far as this one may look.
 pub(crate) fn having_open(file: (u64, u64)) -> Vec<Opener> {
@@ -171,40 +142,11 @@ fn is_dying(pid: u32) -> bool {
     threads.flatten().all(|thread| past(thread.file_name().to_string_lossy().into_owned()))
 }
 
-impl Opener {
-    pub(crate) fn this_process() -> Opener {
-        let command = fs::read_to_string("/proc/self/comm").unwrap_or_default();
-        let command = command.trim_end().to_owned();
-        Opener { pid: std::process::id(), command, state: ProcessState::Running }
-    }
-}
-
-impl fmt::Display for ProcessState {
-    /// One word: `running`, `dying`, `ended`, `elsewhere`, `unknown`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            ProcessState::Running => "running",
-            ProcessState::Dying => "dying",
-            ProcessState::Ended => "ended",
-            ProcessState::Elsewhere => "elsewhere",
-            ProcessState::Unknown => "unknown",
-        })
-    }
-}
-
-impl fmt::Display for Opener {
-    /// `pid 12 ("name")`, and what is to be known about that number.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Opener { pid, command, state } = self;
-        write!(f, "pid {pid} ({command:?})")?;
-        match state {
-            ProcessState::Running => Ok(()),
-            ProcessState::Dying => write!(f, ", which is dying"),
-            ProcessState::Ended => write!(f, ", which has ended"),
-            ProcessState::Elsewhere => write!(f, " in another PID namespace"),
-            ProcessState::Unknown => write!(f, ", by its own account"),
-        }
-    }
+/// This process.
+pub(crate) fn own() -> Opener {
+    let command = fs::read_to_string("/proc/self/comm").unwrap_or_default();
+    let command = command.trim_end().to_owned();
+    Opener { pid: std::process::id(), command, state: ProcessState::Running }
 }
 
 #[cfg(test)]

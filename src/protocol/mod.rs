@@ -25,6 +25,8 @@
 //! [`Memory`], the others through [`Peers`], so that the same code is run by the
 //! exhaustive checker and by loom (`tests/protocol/`). `docs/design.md` has the
 //! protocol as a whole; `src/protocol/` is to be changed only together with it.
+//!
+//! May use: `error`. Begin with `control.rs`, then `lock.rs`.
 
 mod array;
 mod control;

@@ -126,7 +126,7 @@ impl Store {
             .as_ref()
             .map(|data| data.to_content(slot_type))
             .transpose()
-            .map_err(|misfit| misfit.error(&attachment.path, name, slot_type))?;
+            .map_err(|misfit| Error::misfit(misfit, &attachment.path, name, slot_type))?;
         let definition = Definition {
             name,
             doc: &define.doc,

@@ -1,4 +1,7 @@
-//! slots
+//! The handles: one type for each kind of slot, and its locks.
+//!
+//! May use: `types`, `error`, `os`, `protocol`, `mapping`, `format`, `attachment`, `directory`,
+//! `store`. Begin with `handle.rs`, what they all have in common; then `value.rs`.
 
 pub(crate) mod array;
 pub(crate) mod buffer;

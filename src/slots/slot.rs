@@ -569,7 +569,7 @@ impl Slot {
     }
 
     pub(crate) fn misfit(&self, misfit: Misfit) -> Error {
-        misfit.error(&self.path(), self.name(), self.slot_type())
+        Error::misfit(misfit, &self.path(), self.name(), self.slot_type())
     }
 
     pub(crate) fn no_elements(&self) -> Error {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::protocol::{self, Areas, Memory};
 use crate::slots::guard::lock_methods;
 use crate::slots::handle::{AnyHandle, Handle, common_methods};
@@ -102,7 +102,7 @@ impl Content {
     pub(crate) fn of_bytes(&self, handle: &Handle<SlotRegion>, bytes: &[u8]) -> Result<Vec<u8>> {
         text_content(bytes, self.capacity).map_err(|misfit| {
             let slot_type = &handle.descriptor().slot_type;
-            misfit.error(&handle.attachment().path, handle.name(), slot_type)
+            Error::misfit(misfit, &handle.attachment().path, handle.name(), slot_type)
         })
     }
 

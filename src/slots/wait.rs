@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::mapping::map::{Region, SPIN};
 use crate::os::futex::{self, MOST_WORDS, SHORT_SLEEP};
 use crate::os::location::LOOK_FOR_FILE;
-use crate::protocol::{self, Await, Control, Failure, Patience, Pause};
+use crate::protocol::{self, Await, Control, Failure, Patience, Pause, Sleepers};
 use crate::slots::handle::{Handle, SlotMemory};
 use crate::store::session::Session;
 use crate::store::store::Store;
@@ -204,14 +204,16 @@ impl Pause for Sleeper {
 
     fn sleep(&mut self, seen: &[Control], limit: Duration) {
         let longest = self.sleeps.sleep().min(limit);
+        let bits = Sleepers::CHANGE.bits();
         match &self.bed {
-            Bed::Slot(region) => futex::wait_any(&[region.futex_word(seen[0])], longest),
+            Bed::Slot(region) => futex::wait_any(&[region.futex_word(seen[0])], bits, longest),
             Bed::Bells(bells) => {
                 // Woken for others' changes, it does not look all the time.
                 if self.is_slow && self.has_slept {
                     std::thread::sleep(SHORT_SLEEP.min(limit));
                 }
-                futex::wait_any(&bells.iter().flat_map(bell_word).collect::<Vec<_>>(), longest);
+                let words: Vec<_> = bells.iter().flat_map(bell_word).collect();
+                futex::wait_any(&words, bits, longest);
             }
             Bed::Polls => {}
         }

@@ -9,10 +9,10 @@ use crate::directory::directory;
 use crate::durability::sync::{self, Syncer};
 use crate::error::{Error, Result};
 use crate::format::layout::{FLAG_NO_CHECKPOINT, live};
-use crate::os::location::Detached;
-use crate::os::process::Opener;
 use crate::protocol::Memory;
 use crate::store::store::Store;
+use crate::types::detached::Detached;
+use crate::types::opener::Opener;
 
 impl Store {
     /// What the store is and how full it is, as of now.

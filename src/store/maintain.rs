@@ -12,12 +12,13 @@ use crate::durability::sync::{Syncer, Turn};
 use crate::error::{Error, Result};
 use crate::format::layout::FLAG_NO_CHECKPOINT;
 use crate::os::folder;
-use crate::os::location::{self, Detached, Location};
-use crate::os::process::Opener;
+use crate::os::location::{self, Location};
+use crate::os::process;
 use crate::protocol::Patience;
-use crate::store::open::{self, Creation};
+use crate::store::create::{self, Creation};
 use crate::store::registry;
 use crate::store::store::Store;
+use crate::types::detached::Detached;
 
 impl Store {
     /// Verifies everything that can be: the directory and its index, that no two slots
@@ -110,7 +111,7 @@ impl Store {
             any_file_system: true,
             in_memory: false,
         };
-        open::create_with(path, shown, creation, |copy| {
+        create::create_with(path, shown, creation, |copy| {
             copy.set_original(self.attachment());
             let mut patience = Patience::new(self.settings.lock_timeout);
             let mut progress = |bytes| progress.borrow_mut()(bytes);
@@ -173,7 +174,7 @@ impl Store {
             None => {
                 return Err(Error::InUse {
                     path: self.path().to_owned(),
-                    by: vec![Opener::this_process()],
+                    by: vec![process::own()],
                     waited: Duration::ZERO,
                 });
             }

@@ -1,8 +1,15 @@
-//! store
+//! The [`Store`](crate::Store): how it is created, opened, kept in order and left.
+//!
+//! May use: `types`, `error`, `os`, `protocol`, `mapping`, `format`, `attachment`, `directory`,
+//! `durability`. Begin with `store.rs`, then `open.rs`.
 
+pub(crate) mod create;
+pub(crate) mod file;
+pub(crate) mod file_system;
 pub(crate) mod info;
 pub(crate) mod maintain;
 pub(crate) mod open;
 pub(crate) mod registry;
+pub(crate) mod restore_to_read;
 pub(crate) mod session;
 pub(crate) mod store;

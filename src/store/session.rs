@@ -14,9 +14,10 @@ use crate::mapping::cell::CellRegion;
 use crate::mapping::element::ElementRegion;
 use crate::mapping::map::{Region, WithMap};
 use crate::os::fork::{self, PerProcess};
-use crate::os::location::{Detached, Location};
+use crate::os::location::Location;
 use crate::os::thread::{self, Thread};
 use crate::protocol::{Owner, Patience};
+use crate::types::detached::Detached;
 
 /// What all handles of one store share in this process. Whoever drops the last one leaves
 /// the store, which syncs.

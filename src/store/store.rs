@@ -9,10 +9,12 @@ use crate::attachment::attach::Attachment;
 use crate::durability::recovery::Recovery;
 use crate::error::{Error, Result};
 use crate::os::bus_error::{self, BusError};
-use crate::os::location::{Detached, Location};
+use crate::os::location::Location;
 use crate::protocol::Patience;
-use crate::store::open::{self, Creation, Request};
+use crate::store::create::{self, Creation};
+use crate::store::open::{self, Request};
 use crate::store::session::SharedSession;
+use crate::types::detached::Detached;
 
 /// An open store: one file of named, typed slots, shared by any number of processes.
 ///
@@ -238,7 +240,7 @@ impl OpenOptions {
             return Err(Error::Invalid { path, slot: None, what });
         }
         let creation = Creation { checkpoint: false, in_memory: true, ..self.creation };
-        let session = open::temporary(creation)?;
+        let session = create::temporary(creation)?;
         Ok(Store { session, settings: self.settings, location: None })
     }
 }

@@ -1,4 +1,7 @@
-//! transactions
+//! Several slots at once: updated together, or read as of one instant.
+//!
+//! May use: `types`, `error`, `os`, `protocol`, `mapping`, `attachment`, `directory`, `store`,
+//! `slots`. Begin with `transaction.rs`.
 
 pub(crate) mod participant;
 pub(crate) mod snapshot;

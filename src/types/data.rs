@@ -1,9 +1,7 @@
 //! Values whose type is known only at run time: what tools read, print and parse.
 
 use std::fmt;
-use std::path::Path;
 
-use crate::error::Error;
 use crate::types::dtype::sealed::Sealed;
 use crate::types::dtype::{Element, ScalarType, SlotType};
 
@@ -426,20 +424,6 @@ pub(crate) enum Misfit {
     Type { asked: SlotType },
     Length { expected: usize, found: usize },
     TooLong { capacity: usize, length: usize },
-}
-
-impl Misfit {
-    /// The error that it is for this slot.
-    pub(crate) fn error(self, path: &Path, slot: &str, found: &SlotType) -> Error {
-        let (path, slot) = (path.to_owned(), slot.to_owned());
-        match self {
-            Misfit::Type { asked } => {
-                Error::Type { path, slot, asked: asked.into(), found: found.clone().into() }
-            }
-            Misfit::Length { expected, found } => Error::Length { path, slot, expected, found },
-            Misfit::TooLong { capacity, length } => Error::TooLong { path, slot, capacity, length },
-        }
-    }
 }
 
 /// Bytes of the length word that a text's area begins with.

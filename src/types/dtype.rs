@@ -4,7 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::mapping::copy::with_bool_bytes;
+use crate::types::bool_bytes::with_bool_bytes;
 
 /// The type of one scalar, as it stands in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

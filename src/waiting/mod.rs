@@ -1,4 +1,7 @@
-//! waiting
+//! Waiting for many slots: those whose names match a pattern, and in `async` tasks.
+//!
+//! May use: `types`, `error`, `os`, `protocol`, `mapping`, `format`, `attachment`, `directory`,
+//! `store`, `slots`. Begin with `watch.rs`.
 
 #[cfg(feature = "tokio")]
 pub(crate) mod async_wait;

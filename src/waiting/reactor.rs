@@ -89,7 +89,7 @@ impl Registration {
         drop(state);
         // Release: who sees the news finds the task.
         reactor.news.fetch_add(1, Ordering::Release);
-        futex::wake(&raw const reactor.news, Sleepers::CHANGE, 1);
+        futex::wake(&raw const reactor.news, Sleepers::CHANGE.bits(), 1);
         Ok(Registration { id, fork_generation, woken })
     }
 
@@ -175,7 +175,7 @@ impl Reactor {
             let own = futex::Word { at: &raw const self.news, expected: news };
             let stores = stores.iter().flatten();
             let words: Vec<_> = stores.flat_map(bell_word).chain([own]).collect();
-            futex::wait_any(&words, limit);
+            futex::wait_any(&words, Sleepers::CHANGE.bits(), limit);
         }
     }
 }

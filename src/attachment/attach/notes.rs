@@ -9,9 +9,10 @@ use super::Attachment;
 use crate::error::{Error, Result};
 use crate::format::layout::live;
 use crate::os::location;
-use crate::os::process::{self, Opener};
+use crate::os::process;
 use crate::os::time::seconds_since_1970;
 use crate::protocol::Memory;
+use crate::types::opener::Opener;
 
 /// When a file was superseded, in its lower half, with its complement.
 fn superseded_word(seconds: u32) -> u64 {

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use super::Attachment;
 use crate::format::layout::{TABLE_ENTRIES, TABLE_ENTRY_LEN};
-use crate::os::process::{Identity, Opener};
+use crate::os::process::Identity;
 use crate::os::sys::{self, ByteLock};
 use crate::os::time::seconds_since_1970;
 use crate::protocol::{Memory, Owner, Word};
+use crate::types::opener::Opener;
 
 /// Bytes of an entry behind its word.
 const SIGNATURE_LEN: usize = TABLE_ENTRY_LEN as usize - 8;

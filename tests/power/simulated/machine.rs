@@ -17,7 +17,7 @@ use crate::format::layout::{HEADER_LEN, Header};
 use crate::mapping::map::Map;
 use crate::os::store_file::StoreFile;
 use crate::os::sys;
-use crate::store::open::{Creation, fill};
+use crate::store::create::{Creation, fill};
 use crate::store::session::Session;
 use crate::store::store::{Settings, Store};
 

@@ -1,0 +1,244 @@
+//! Creating a store. Nobody ever sees half a store: its file is filled before it gets its name.
+
+use std::ffi::CString;
+use std::fs::{File, Permissions};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::attachment::attach::Attachment;
+use crate::directory::allocator;
+use crate::directory::directory;
+use crate::durability::identity;
+use crate::durability::recovery::Recovery;
+use crate::error::{Error, Result};
+use crate::format::checkpoint::Record;
+use crate::format::layout::{
+    Ends, FLAG_NO_CHECKPOINT, FORMAT, GRANULE, Header, MAGIC, Regions, live,
+};
+use crate::os::file_kind::exists;
+use crate::os::folder::{folder_of, random, sync_folder, unused_name};
+use crate::os::store_file::StoreFile;
+use crate::os::sys;
+use crate::store::file::{again, map};
+use crate::store::file_system::unsuitable;
+use crate::store::session::{Session, SharedSession};
+
+/// What a new store is created with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Creation {
+    pub(crate) max_slots: u64,
+    pub(crate) max_size: u64,
+    /// Permission bits, whatever the umask.
+    pub(crate) mode: u32,
+    pub(crate) checkpoint: bool,
+    /// Also on file systems that are known not to do.
+    pub(crate) any_file_system: bool,
+    /// In a file without a name.
+    pub(crate) in_memory: bool,
+}
+
+/// A store in memory, without a name.
+pub(crate) fn temporary(creation: Creation) -> Result<SharedSession> {
+    let path = PathBuf::from("(temporary)");
+    let file = StoreFile::open(true, None, || sys::memory_file(c"slotfile"))
+        .map_err(|e| Error::io(&path, "cannot make a file in memory", e))?;
+    fill(&file, creation).map_err(|e| creation_error(&path, creation, e))?;
+    let attachment = map(path, file, true)?;
+    attachment.announce()?;
+    Ok(Session::new(attachment, Recovery::Created))
+}
+
+/// Why no store can be made; as it is where the system has run out of something.
+fn cannot_tell_boot(error: io::Error) -> io::Error {
+    if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)) {
+        return error;
+    }
+    let what = format!("{} cannot be read: {error}; mount /proc", identity::BOOT_ID);
+    io::Error::new(io::ErrorKind::Unsupported, what)
+}
+
+pub(crate) fn creation_error(path: &Path, creation: Creation, error: io::Error) -> Error {
+    let path = path.to_owned();
+    match error.raw_os_error() {
+        None if error.kind() == io::ErrorKind::Unsupported => {
+            Error::Unsupported { path, what: error.to_string() }
+        }
+        None if error.kind() == io::ErrorKind::InvalidInput => Error::Invalid {
+            path,
+            slot: None,
+            what: Regions::why_not(creation.max_slots, creation.max_size),
+        },
+        Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => {
+            let need =
+                Regions::new(creation.max_slots, creation.max_size).map_or(0, |r| r.directory);
+            Error::NoSpace { path, need, source: error }
+        }
+        Some(libc::EOPNOTSUPP | libc::ENOSYS) => {
+            Error::Unsupported { path, what: allocator::no_fallocate(&error) }
+        }
+        // Not the store itself is missing, but the folder it should be in.
+        Some(libc::ENOENT) => {
+            Error::Io { path, doing: "cannot create it in its folder", source: error }
+        }
+        _ => Error::io(&path, "cannot create the store", error),
+    }
+}
+
+/// Creates a store without a name, fills it, and gives it its name. An error of the
+/// kind `AlreadyExists` if the name is taken; `InvalidInput` if the sizes do not fit.
+pub(crate) fn create(path: &Path, creation: Creation) -> io::Result<()> {
+    create_filled(path, |file| fill(file, creation), creation.mode)?;
+    // Where that fails, the store stays: others may have opened it by now.
+    sync_folder(folder_of(path))
+}
+
+/// Creates a store that `content` fills before it has its name. `Exists` if that is taken;
+/// on any other error there is nothing of that name. Errors speak of `shown`.
+pub(crate) fn create_with(
+    path: &Path,
+    shown: &Path,
+    creation: Creation,
+    content: impl Fn(&Attachment) -> Result<()>,
+) -> Result<()> {
+    let mut failed = None;
+    let created = create_filled(
+        path,
+        |file| {
+            fill(file, creation)?;
+            let result = StoreFile::open(true, None, || again(file, true))
+                .map_err(|e| Error::io(shown, "cannot open the new file", e))
+                .and_then(|file| map(shown.to_owned(), file, true))
+                .and_then(|attachment| content(&attachment));
+            result.map_err(|error| {
+                failed = Some(error);
+                io::Error::from(io::ErrorKind::Other)
+            })?;
+            if creation.mode & 0o600 != 0o600 {
+                file.set_permissions(Permissions::from_mode(creation.mode))?;
+                file.sync_all()?;
+            }
+            Ok(())
+        },
+        creation.mode,
+    );
+    let created = created.and_then(|()| {
+        sync_folder(folder_of(path)).inspect_err(|_| {
+            let _ = std::fs::remove_file(path);
+        })
+    });
+    match (created, failed) {
+        (_, Some(error)) => Err(error),
+        (Err(e), None) if e.kind() == io::ErrorKind::AlreadyExists => Err(exists(shown)),
+        (result, None) => result.map_err(|e| creation_error(shown, creation, e)),
+    }
+}
+
+fn create_filled(
+    path: &Path,
+    mut fill: impl FnMut(&File) -> io::Result<()>,
+    mode: u32,
+) -> io::Result<()> {
+    // A name with a NUL in it: not `InvalidInput`, which stands for sizes that do not fit.
+    let name = CString::new(path.as_os_str().as_bytes())
+        .map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+    let folder = folder_of(path);
+    let mut options = File::options();
+    options.read(true).write(true).mode(mode);
+    let nameless = options.custom_flags(libc::O_TMPFILE).open(folder).and_then(|file| {
+        fill(&file)?;
+        sys::link(&file, &name).map_err(|e| match std::fs::exists("/proc/self/fd") {
+            Ok(true) => e,
+            _ => {
+                let why = "/proc is not mounted, and creating a store needs /proc/self/fd";
+                io::Error::new(io::ErrorKind::Unsupported, why)
+            }
+        })
+    });
+    match nameless {
+        // Some file systems, and sandboxes, have no nameless files, or do not name them: fill
+        // one of a name that nobody uses, and give it its own.
+        Err(e)
+            if matches!(e.raw_os_error(), Some(libc::EISDIR | libc::EINVAL)) || is_refused(&e) =>
+        {
+            let temporary = unused_name(path)?;
+            let file = options.custom_flags(libc::O_NOFOLLOW).create_new(true).open(&temporary)?;
+            let linked = fill(&file).and_then(|()| {
+                std::fs::hard_link(&temporary, path).or_else(|error| match is_refused(&error) {
+                    true => sys::rename_new(&temporary, path),
+                    false => Err(error),
+                })
+            });
+            // It is gone if it was renamed.
+            let _ = std::fs::remove_file(&temporary);
+            linked
+        }
+        result => result,
+    }
+}
+
+/// Whether a call is none that this system does, or lets us do.
+fn is_refused(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::EPERM))
+}
+
+/// Makes the file an empty store, on disk.
+pub(crate) fn fill(file: &File, creation: Creation) -> io::Result<()> {
+    let regions = Regions::new(creation.max_slots, creation.max_size)
+        .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let kind = sys::file_system(file)?;
+    if let Some(why) = unsuitable(kind).filter(|_| !creation.any_file_system) {
+        return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+    }
+    match kind {
+        identity::BTRFS => sys::write_in_place(file)?,
+        // It may be on one: no other file system knows of that.
+        identity::OVERLAYFS => drop(sys::write_in_place(file)),
+        _ => {}
+    }
+    if regions.runs > sys::file_size_limit() {
+        return Err(io::Error::from_raw_os_error(libc::EFBIG));
+    }
+    file.set_permissions(Permissions::from_mode(creation.mode | 0o600))?; // to open it again
+    file.set_len(regions.runs)?;
+    // Header, live header, table, index, and the first lines of the directory; only
+    // allocated, never filled, so that the kernel keeps them in small pages.
+    let allocated = regions.directory + GRANULE;
+    sys::allocate(file, 0, allocated)?;
+    let header = Header {
+        magic: MAGIC,
+        major: FORMAT.0,
+        minor: FORMAT.1,
+        store_id: random(),
+        max_slots: creation.max_slots,
+        max_size: creation.max_size,
+        flags: if creation.checkpoint { 0 } else { FLAG_NO_CHECKPOINT },
+        regions,
+    };
+    file.write_all_at(&header.to_page(), 0)?;
+    let word = |number: usize, bytes: &[u8]| {
+        file.write_all_at(bytes, regions.live_header + 8 * number as u64)
+    };
+    if creation.checkpoint {
+        let checkpoint = regions.directory_copies + 4 * GRANULE;
+        sys::allocate(file, regions.mark, regions.records + GRANULE - regions.mark)?;
+        sys::allocate(file, regions.records + regions.record_len, GRANULE)?;
+        sys::allocate(file, regions.directory_copies, checkpoint - regions.directory_copies)?;
+        file.write_all_at(&Record::empty().encode(), regions.records)?;
+    }
+    let epoch = Record::empty().epoch;
+    word(live::ACKED, &epoch.to_le_bytes())?;
+    word(live::ACKED + 1, &(!epoch).to_le_bytes())?;
+    match identity::now(file) {
+        Ok(identity) => word(live::IDENTITY, bytemuck::bytes_of(&identity))?,
+        // A file without a name is hardly ever opened again; then it is empty.
+        Err(_) if creation.in_memory => {}
+        Err(error) => return Err(cannot_tell_boot(error)),
+    }
+    word(live::COUNT, &directory::count_word(0).to_le_bytes())?;
+    let ends = Ends { runs: regions.runs, allocated, ..bytemuck::Zeroable::zeroed() };
+    word(live::ENDS, bytemuck::bytes_of(&ends))?;
+    identity::mark(file);
+    file.sync_all()
+}

@@ -1,0 +1,92 @@
+//! A store's file: its header, read and checked, and its mapping.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::attachment::attach::Attachment;
+use crate::directory::directory;
+use crate::error::{Error, Result};
+use crate::format::layout::{FLAG_NO_CHECKPOINT, FORMAT, HEADER_LEN, Header, MAGIC, Regions};
+use crate::mapping::cell;
+use crate::mapping::map::Map;
+use crate::os::store_file::StoreFile;
+
+pub(crate) fn map(path: PathBuf, file: StoreFile, writable: bool) -> Result<Arc<Attachment>> {
+    if !cell::is_supported() {
+        let what = "this processor has no 128-bit compare-exchange".into();
+        return Err(Error::Unsupported { path, what });
+    }
+    let header = read_header(&path, &file)?;
+    let map = Map::new(file, writable, header.max_size)
+        .map_err(|e| Error::io(&path, "cannot map the file", e))?;
+    Attachment::new(path, map, header, writable, directory::settle_all)
+}
+
+/// Reads the static header into private memory, and checks every number in it.
+fn read_header(path: &Path, file: &File) -> Result<Header> {
+    let not_a_store = |why: &str| Error::NotAStore { path: path.to_owned(), why: why.into() };
+    let cannot_read = |e| Error::io(path, "cannot read it", e);
+    let have = file.metadata().map_err(cannot_read)?.len();
+    let mut page = [0; HEADER_LEN];
+    let len = read_up_to(file, &mut page).map_err(cannot_read)?;
+    if len == 0 {
+        return Err(not_a_store("it is empty"));
+    }
+    if !page.starts_with(&MAGIC) {
+        return Err(not_a_store("it does not begin with SLOTFILE"));
+    }
+    if len < HEADER_LEN {
+        return Err(Error::Truncated { path: path.to_owned(), have, need: HEADER_LEN as u64 });
+    }
+    // The version comes before the CRC: another version may keep that elsewhere.
+    let version =
+        |at: usize| u32::from_le_bytes([page[at], page[at + 1], page[at + 2], page[at + 3]]);
+    let found = (version(8), version(12));
+    if found.0 != FORMAT.0 || found.1 > FORMAT.1 {
+        return Err(Error::Version { path: path.to_owned(), found, supported: FORMAT });
+    }
+    let corrupt = |what: &str| Error::corrupt(path, what);
+    let header = Header::from_page(&page).ok_or_else(|| corrupt("the header's CRC is wrong"))?;
+    if header.flags & !FLAG_NO_CHECKPOINT != 0 {
+        return Err(corrupt("the header has flags that there are none of"));
+    }
+    if Regions::new(header.max_slots, header.max_size) != Some(header.regions) {
+        return Err(corrupt("the header's regions do not follow from its sizes"));
+    }
+    let need = header.regions.runs;
+    if have < need {
+        return Err(Error::Truncated { path: path.to_owned(), have, need });
+    }
+    Ok(header)
+}
+
+/// The error of a file that can be read and is no store.
+pub(crate) fn not_a_store(path: &Path) -> Option<Error> {
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).ok()?;
+    read_header(path, &file).err().filter(|error| matches!(error, Error::NotAStore { .. }))
+}
+
+/// Reads from the beginning of the file as much as there is: those of /proc and /sys tell another
+/// length than they have.
+fn read_up_to(file: &File, out: &mut [u8]) -> io::Result<usize> {
+    let mut len = 0;
+    while len < out.len() {
+        match file.read_at(&mut out[len..], len as u64) {
+            Ok(0) => break,
+            Ok(more) => len += more,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(len)
+}
+
+/// The same file, opened again: other locks, perhaps other rights.
+pub(crate) fn again(file: &File, writable: bool) -> io::Result<File> {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    File::options().read(true).write(writable).open(path)
+}

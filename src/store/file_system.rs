@@ -1,0 +1,76 @@
+//! Whether a store may be on a file system.
+
+use std::fs::File;
+use std::path::Path;
+
+use crate::durability::identity;
+use crate::error::{Error, Result};
+use crate::os::sys;
+
+/// Numbers of file systems, from linux/magic.h and statfs(2).
+const UNSUITABLE: [(i64, &str); 12] = [
+    (0x6969, "NFS"),
+    (0x517b, "SMB"),
+    (0xff53_4d42, "CIFS"),
+    (0xfe53_4d42, "SMB2"),
+    (0x0102_1997, "9p"),
+    (0x6573_5546, "FUSE"),
+    (0x5346_414f, "AFS"),
+    (0x00c3_6400, "Ceph"),
+    (0x7375_7245, "Coda"),
+    (0x0bd0_0bd0, "Lustre"),
+    (0x0116_1970, "GFS2"),
+    (0x7461_636f, "OCFS2"),
+];
+
+/// Why a file system of this kind will not do; `None` if it will.
+pub(crate) fn unsuitable(kind: i64) -> Option<String> {
+    // Of a 32-bit number with its highest bit set, some systems show the sign.
+    let name = UNSUITABLE.iter().find(|(known, _)| *known as u32 == kind as u32)?.1;
+    Some(format!(
+        "it is on {name}, where machines or mounts may see differing contents and locks; put it \
+         on a local file system, or open it with any_file_system(true) (--any-file-system) if \
+         you know better"
+    ))
+}
+
+/// Whether btrfs writes each change of the file to another place; false where it cannot be asked.
+pub(crate) fn is_moved_by_writes(file: &File) -> bool {
+    let is_asked = match sys::file_system(file) {
+        Ok(identity::BTRFS) => true,
+        // Below it may be btrfs: that takes the wish, and leaves a file that is not empty as it is.
+        Ok(identity::OVERLAYFS) => sys::write_in_place(file).is_ok(),
+        _ => false,
+    };
+    is_asked && sys::is_written_in_place(file).is_ok_and(|in_place| !in_place)
+}
+
+pub(crate) fn on_overlayfs(path: &Path) -> bool {
+    File::open(path).and_then(|file| identity::on_overlayfs(&file)).unwrap_or(false)
+}
+
+/// Refuses a file on a file system where a store would not hold what it promises.
+pub(crate) fn check_file_system(path: &Path, file: &File, writable: bool) -> Result<()> {
+    let kind = sys::file_system(file).map_err(|e| Error::io(path, "cannot look at it", e))?;
+    let unsupported = |what| Err(Error::Unsupported { path: path.to_owned(), what });
+    if let Some(what) = unsuitable(kind) {
+        return unsupported(what);
+    }
+    if writable && is_moved_by_writes(file) {
+        let what = "btrfs writes each change of it to another place, as of every copy that `cp` \
+                    makes, and on a full disk whoever changes it would be killed; make it anew by \
+                    `slotfile copy`, or open it with any_file_system(true) (--any-file-system)";
+        return unsupported(what.into());
+    }
+    // Opened only to read, a file of the lower layer is looked at for ever, though a writer
+    // has long got a copy of it in the upper one.
+    let stale = kind == identity::OVERLAYFS
+        && !writable
+        && File::options().read(true).write(true).open(path).is_err();
+    if stale {
+        let what = "it is on overlayfs, and may not be opened for writing: what is read could be \
+                    an old copy; open it where it really is";
+        return unsupported(what.into());
+    }
+    Ok(())
+}

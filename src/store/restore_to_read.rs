@@ -1,0 +1,76 @@
+//! Restoring a store for an opener that only reads: in the file itself, or else in a copy of it
+//! in memory.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use crate::attachment::attach::Attachment;
+use crate::directory::directory;
+use crate::durability::recovery::{self, Recovery};
+use crate::error::{Error, Result};
+use crate::os::store_file::StoreFile;
+use crate::os::sys;
+use crate::store::file::{again, map};
+use crate::store::file_system::is_moved_by_writes;
+use crate::types::detached::Detached;
+
+/// For an opener that only reads, of a store that must be restored first: restores it
+/// underneath; where that cannot be, restores a copy of it in memory.
+pub(crate) fn restore_to_read(attachment: Arc<Attachment>) -> Result<(Arc<Attachment>, Recovery)> {
+    let (reading, recovery) = match restore_underneath(&attachment) {
+        Ok(recovery) => (attachment, recovery),
+        Err(error @ Error::Corrupt { .. }) => return Err(error),
+        Err(_) => restore_a_copy(&attachment)?,
+    };
+    directory::check(&reading)?;
+    reading.announce()?;
+    Ok((reading, recovery))
+}
+
+fn restore_underneath(attachment: &Attachment) -> Result<Recovery> {
+    // As a file, not as one that is looked at, and opened anew: that must not be within an opening.
+    let (path, below): (_, &File) = (&attachment.path, attachment.map.file());
+    if is_moved_by_writes(below) {
+        let what = "it is not written in place".into();
+        return Err(Error::Unsupported { path: path.clone(), what });
+    }
+    let file = StoreFile::open(true, Some(path), || again(below, true))
+        .map_err(|e| Error::io(path, "cannot open it for writing", e))?;
+    let writing = map(path.clone(), file, true)?;
+    // That it must be restored is known, and why.
+    let recovery = writing.with_progress(|| recovery::restore(&writing))?;
+    refuse_superseded(&writing, recovery)?;
+    Ok(recovery)
+}
+
+fn restore_a_copy(attachment: &Attachment) -> Result<(Arc<Attachment>, Recovery)> {
+    let path = &attachment.path;
+    let cannot = |e| Error::io(path, "cannot make a copy of it in memory", e);
+    let copy =
+        StoreFile::open(true, None, || sys::memory_file(c"slotfile copy")).map_err(cannot)?;
+    sys::copy_data(attachment.map.file(), &copy).map_err(cannot)?;
+    let copy = map(path.clone(), copy, true)?;
+    let recovery = recovery::restore_last_sync(&copy)?;
+    refuse_superseded(&copy, recovery)?;
+    let recovery = match recovery {
+        Recovery::Restored { epoch, newer_dropped } => Recovery::Frozen { epoch, newer_dropped },
+        other => other,
+    };
+    let file: &File = copy.map.file();
+    let file = StoreFile::open(false, None, || again(file, false));
+    Ok((map(path.clone(), file.map_err(cannot)?, false)?, recovery))
+}
+
+/// Refuses the file that a compaction has left behind, and that is kept by a mount of it alone.
+/// What was restored of a copy of it is a store of its own.
+pub(crate) fn refuse_superseded(attachment: &Attachment, recovery: Recovery) -> Result<()> {
+    match recovery {
+        Recovery::Joined | Recovery::Resumed if attachment.is_superseded() => {
+            let (path, how) = (attachment.path.clone(), Detached::Compacted);
+            return Err(Error::Detached { path, how });
+        }
+        _ if attachment.writable => attachment.set_superseded(false),
+        _ => {}
+    }
+    Ok(())
+}

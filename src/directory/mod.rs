@@ -5,4 +5,5 @@
 //! `directory.rs`.
 
 pub(crate) mod allocator;
+#[expect(clippy::module_inception, reason = "the directory itself")]
 pub(crate) mod directory;

@@ -12,4 +12,5 @@ pub(crate) mod open;
 pub(crate) mod registry;
 pub(crate) mod restore_to_read;
 pub(crate) mod session;
+#[expect(clippy::module_inception, reason = "the type that gives the crate its face")]
 pub(crate) mod store;

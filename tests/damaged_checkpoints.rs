@@ -250,6 +250,33 @@ fn row_30_with_both_commit_records_damaged_the_store_is_refused() {
     }
 }
 
+/// A restore erases the other record: when the one that is left is damaged, nothing can be built on
+/// it, but all that the store holds is there.
+#[test]
+fn row_30_without_any_commit_record_a_sync_names_the_way_out() {
+    let folder = folder();
+    let path = store_in(&folder);
+    prepared(&path);
+    Raw::open(&path).restart();
+    let store = open(&path).unwrap();
+    assert!(matches!(store.recovery(), Recovery::Restored { .. }), "{:?}", store.recovery());
+    fill(&store, 7);
+    drop(store);
+    let raw = Raw::open(&path);
+    raw.flip(raw.record(raw.newest_record()), 0x10);
+    let store = open(&path).unwrap();
+    let error = store.sync().unwrap_err();
+    assert!(matches!(error, Error::Corrupt { .. }), "{error:?}");
+    assert!(error.to_string().contains("save that now, with `slotfile copy`"), "{error}");
+    let saved = folder.path().join("saved");
+    store.copy_to(&saved).unwrap();
+    let saved = open(&saved).unwrap();
+    saved.sync().unwrap();
+    for (name, content) in contents(7) {
+        assert_eq!(saved.slot(name).unwrap().load(), content);
+    }
+}
+
 #[test]
 fn row_30_check_finds_each_flipped_byte_of_a_checkpoint_in_use() {
     let folder = folder();

@@ -39,6 +39,8 @@ struct Victim {
     expected: State,
     /// What it held when it was synced.
     synced: State,
+    /// The versions of its slots, and those when it was synced.
+    versions: [BTreeMap<String, u64>; 2],
     /// Another process has it open.
     in_use: bool,
     folder: tempfile::TempDir,
@@ -52,11 +54,16 @@ impl Victim {
         let image = Image::of(&original);
         let mut place = Place::new(&path, &image, &subject.options());
         place.put(&image);
-        let expected = State::of(&subject.options().read_only(true).open(&path).unwrap());
+        let store = subject.options().read_only(true).open(&path).unwrap();
+        let (expected, now) = (State::of(&store), versions(&store));
+        drop(store);
         place.raw.restart();
-        let synced = State::of(&subject.options().open(&path).unwrap());
+        let store = subject.options().open(&path).unwrap();
+        let (synced, before) = (State::of(&store), versions(&store));
+        drop(store);
         place.put(&image);
-        Victim { subject, image, place, path, expected, synced, in_use: false, folder }
+        let versions = [now, before];
+        Victim { subject, image, place, path, expected, synced, versions, in_use: false, folder }
     }
 
     /// Puts the whole store back, lets `damage` at it, and judges what came of it.
@@ -89,7 +96,9 @@ impl Victim {
             return Outcome::Restored;
         }
         if state != self.expected {
-            assert!(self.is_unverified(&state, &check), "{what}: {state:?}, {check:?}");
+            let taken_back = self.taken_back(&store);
+            let unverified = self.is_unverified(&state, &check, taken_back.as_deref());
+            assert!(unverified, "{what}: {state:?}, {check:?}");
             return Outcome::Unverified;
         }
         if let Some(outcome) = self.use_it(&store, what) {
@@ -100,8 +109,19 @@ impl Victim {
         Outcome::Harmless
     }
 
-    /// Whether `check` says of every slot that differs that it could not be verified.
-    fn is_unverified(&self, state: &State, check: &Check) -> bool {
+    /// The slot whose version has gone back by one bit to that of the sync, which takes the updates
+    /// since with it: of what is said once, this is what `check` cannot name.
+    fn taken_back(&self, store: &Store) -> Option<String> {
+        let [before, synced] = &self.versions;
+        versions(store).into_iter().find_map(|(name, now)| {
+            let one_bit = before.get(&name).is_some_and(|before| (before ^ now).count_ones() == 1);
+            (one_bit && synced.get(&name) == Some(&now)).then_some(name)
+        })
+    }
+
+    /// Whether `check` says of every slot that differs that it could not be verified, but for the
+    /// one that was taken back.
+    fn is_unverified(&self, state: &State, check: &Check, taken_back: Option<&str>) -> bool {
         let (now, before) = (&state.0, &self.expected.0);
         // That a slot was removed is said once, in it.
         let may_be_back = matches!(self.subject, Subject::Changed | Subject::WithoutCheckpoints);
@@ -116,9 +136,8 @@ impl Victim {
             && before.keys().all(|name| now.contains_key(name))
             && now.keys().all(|name| before.contains_key(name) || is_back(name))
             && now.iter().all(|(name, data)| {
-                // A version that goes back to that of the sync takes the updates since with it.
-                let taken_back = may_be_back && self.synced.0.get(name) == Some(data);
-                before.get(name) == Some(data) || taken_back || named(name)
+                let is_old = taken_back == Some(name) && self.synced.0.get(name) == Some(data);
+                before.get(name) == Some(data) || is_old || named(name)
             })
     }
 
@@ -209,6 +228,11 @@ impl Victim {
         println!("{:?}, in use: {}: {seen:?}", self.subject, self.in_use);
         seen
     }
+}
+
+fn versions(store: &Store) -> BTreeMap<String, u64> {
+    let slots = store.slots().unwrap();
+    slots.iter().map(|slot| (slot.name().to_owned(), slot.version())).collect()
 }
 
 #[test]

@@ -73,6 +73,41 @@ fn a_compaction_that_fails_lets_others_of_this_program_have_the_store_again() {
     assert_eq!(hits(&two).load(), 5);
 }
 
+/// The new file is in its place already: the error says so, and which file is left.
+#[test]
+fn a_compaction_that_cannot_remove_the_old_file_says_that_it_was_done() {
+    const NAME: &str = "a_compaction_that_cannot_remove_the_old_file_says_that_it_was_done";
+    if common::role().is_some() {
+        let path = common::path();
+        let store = Store::open(&path).unwrap();
+        let removing = [
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_unlink,
+            libc::SYS_unlinkat,
+        ];
+        if !common::os::deny(&removing, libc::EPERM) {
+            return fs::write(path.with_extension("skipped"), "").unwrap();
+        }
+        let error = store.compact().unwrap_err().to_string();
+        return fs::write(path.with_extension("error"), error).unwrap();
+    }
+    let folder = folder();
+    let path = store_in(&folder);
+    drop(with_hits(&path, 7));
+    let inode = path.metadata().unwrap().ino();
+    Child::spawn(NAME, "apart", &path).join();
+    if path.with_extension("skipped").exists() {
+        return eprintln!("skipped: no seccomp");
+    }
+    let error = fs::read_to_string(path.with_extension("error")).unwrap();
+    assert!(error.contains("the store was compacted"), "{error}");
+    assert_ne!(path.metadata().unwrap().ino(), inode, "it was not compacted");
+    assert_eq!(at(&path), 7);
+    let left = Path::new(error.split(':').next().unwrap());
+    assert_eq!(left.metadata().unwrap().ino(), inode, "{error}");
+    assert!(matches!(Store::open(left), Err(Error::Detached { how: Detached::Compacted, .. })));
+}
+
 /// What stands at the path now may be anything, and anybody's.
 #[test]
 fn a_compaction_replaces_its_own_file_or_none() {

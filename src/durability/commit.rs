@@ -247,7 +247,10 @@ impl Tracked {
         let chosen = chosen.filter(|_| !planted!(BuildsOnTheNewest));
         let newest = || (!found.is_empty()).then_some(0);
         let Some(chosen) = chosen.or_else(newest) else {
-            return Err(Error::corrupt(&attachment.path, "both of its commit records are damaged"));
+            let what = "both of its commit records are damaged, so that it cannot be synced; what it \
+                        holds is there until the machine is restarted: save that now, with \
+                        `slotfile copy`";
+            return Err(Error::corrupt(&attachment.path, what));
         };
         let acknowledged = Some(found[chosen].1.epoch) == acked;
         if !acknowledged && attachment.writable && !planted!(LoadsWithoutFlush) {

@@ -83,8 +83,7 @@ impl fmt::Display for Error {
             ),
             NoSpace { path, need, source } => write!(
                 f,
-                "{}: no room for {need} more bytes ({source}); free some space and try again, \
-                 nothing was changed",
+                "{}: no room for {need} more bytes ({source}); free some space and try again",
                 path.display()
             ),
             Full { path, limit, size, removed: 0 } => write!(

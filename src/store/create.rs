@@ -89,9 +89,7 @@ pub(crate) fn creation_error(path: &Path, creation: Creation, error: io::Error) 
 /// Creates a store without a name, fills it, and gives it its name. An error of the
 /// kind `AlreadyExists` if the name is taken; `InvalidInput` if the sizes do not fit.
 pub(crate) fn create(path: &Path, creation: Creation) -> io::Result<()> {
-    create_filled(path, |file| fill(file, creation), creation.mode)?;
-    // Where that fails, the store stays: others may have opened it by now.
-    sync_folder(folder_of(path))
+    create_filled(path, |file| fill(file, creation), creation.mode)
 }
 
 /// Creates a store that `content` fills before it has its name. `Exists` if that is taken;

@@ -11,7 +11,7 @@ use crate::durability::copy_store::duplicate;
 use crate::durability::sync::{Syncer, Turn};
 use crate::error::{Error, Result};
 use crate::format::layout::FLAG_NO_CHECKPOINT;
-use crate::os::folder;
+use crate::os::folder::{self, Replaced};
 use crate::os::location::{self, Location};
 use crate::os::process;
 use crate::protocol::Patience;
@@ -135,8 +135,8 @@ impl Store {
     ///
     /// [`Error::InUse`] if somebody has it open; [`Error::Detached`] if its path does not lead to
     /// it; [`Error::Unsupported`] if it has several names (hard links) or none, or is mounted
-    /// itself; else as [`copy_to`](Store::copy_to). The store stays as it was, or all is done but
-    /// that it would survive a power cut.
+    /// itself; else as [`copy_to`](Store::copy_to). The store stays as it was; or it was compacted,
+    /// and the error says what could not be done after that.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -166,11 +166,13 @@ impl Store {
                 std::io::Error::other("this program has closed its descriptor: open it again");
             return Err(Error::io(self.path(), "cannot tell whether others have it open", why));
         }
-        match registry::withhold(&self.session) {
-            Some(withheld) => self.replace_by_compact_one(&location, progress).map(|()| {
+        let left_undone = match registry::withhold(&self.session) {
+            Some(withheld) => {
+                let left_undone = self.replace_by_compact_one(&location, progress)?;
                 // The old file is nobody's any more: nobody is to be given it.
                 std::mem::forget(withheld);
-            })?,
+                left_undone
+            }
             None => {
                 return Err(Error::InUse {
                     path: self.path().to_owned(),
@@ -178,11 +180,14 @@ impl Store {
                     waited: Duration::ZERO,
                 });
             }
-        }
+        };
         let mut options = self.options();
         // The old file is nobody's any more, so there is no need to sync it.
         self.session.leave_unsynced();
         drop(self);
+        if let Some(error) = left_undone {
+            return Err(error);
+        }
         options.any_file_system(true).open(location.path())
     }
 
@@ -191,24 +196,26 @@ impl Store {
         Error::Unsupported { path: self.path().to_owned(), what }
     }
 
-    /// Waits until nobody else has the store open; then makes it anew, in its place.
+    /// Waits until nobody else has the store open; then makes it anew, in its place. Returns what
+    /// could not be done after that.
     fn replace_by_compact_one(
         &self,
         location: &Location,
         mut progress: impl FnMut(u64),
-    ) -> Result<()> {
+    ) -> Result<Option<Error>> {
         let attachment = self.attachment();
         let begun = Instant::now();
         let mut pause = Duration::from_micros(50);
         loop {
-            let mut alone = false;
-            attachment.if_alone(|| {
-                alone = true;
-                self.make_anew(location, &mut progress)
-            })?;
-            if alone {
-                return Ok(());
+            let mut made = None;
+            let result = attachment.if_alone(|| {
+                made = Some(self.make_anew(location, &mut progress)?);
+                Ok(())
+            });
+            if let Some(left_undone) = made {
+                return Ok(left_undone);
             }
+            result?;
             let waited = begun.elapsed();
             if self.settings.lock_timeout.is_some_and(|timeout| waited >= timeout) {
                 return Err(Error::InUse {
@@ -223,7 +230,11 @@ impl Store {
     }
 
     /// Under the open lock, while nobody else has the store open.
-    fn make_anew(&self, location: &Location, progress: &mut dyn FnMut(u64)) -> Result<()> {
+    fn make_anew(
+        &self,
+        location: &Location,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Option<Error>> {
         let cannot = |e| Error::io(self.path(), "cannot put the new file in its place", e);
         let (attachment, file) = (self.attachment(), self.attachment().map.file());
         let detached = |how| Error::Detached { path: self.path().to_owned(), how };
@@ -245,21 +256,38 @@ impl Store {
             .map_err(cannot)?;
         let replaced = take_over_owner(attachment, &new)
             .and_then(|()| folder::replace(&new, &old, file, || attachment.set_superseded(true)));
-        let gone = match replaced {
-            Ok(true) => return Ok(()),
-            Ok(false) => only_name().and(Err(detached(Detached::Replaced))),
+        let failure = match replaced {
+            Ok(Replaced::Done) => return Ok(None),
+            Ok(Replaced::OldStays(error)) => {
+                let what = "the store was compacted; its old file, which has this name now, cannot \
+                            be removed: do that by hand";
+                return Ok(Some(Error::io(&new, what, error)));
+            }
+            Ok(Replaced::NotForGood(error)) => {
+                let what = "it was compacted, but its folder cannot be synced: a power cut may \
+                            bring back the old file";
+                return Ok(Some(Error::io(self.path(), what, error)));
+            }
+            Ok(Replaced::Exchanged(error)) => {
+                let what = "another file stands at the store's path by now; it has got this name, \
+                            and cannot be given back its own: do that by hand";
+                return Err(Error::io(&new, what, error));
+            }
+            Ok(Replaced::Elsewhere) => {
+                only_name().err().unwrap_or_else(|| detached(Detached::Replaced))
+            }
             Err(e) if matches!(e.raw_os_error(), Some(libc::EBUSY | libc::EXDEV)) => {
                 let what = "the file itself is mounted here, so that it cannot be replaced; do it \
                             where its folder is";
-                Err(self.cannot_compact(what))
+                self.cannot_compact(what)
             }
-            Err(error) => Err(cannot(error)),
+            Err(error) => cannot(error),
         };
-        // Under this name may be another file by now, if they could not change back.
+        // Under this name may be another file by now.
         if std::fs::metadata(&new).is_ok_and(|there| location::id(&there) == made) {
             let _ = std::fs::remove_file(&new);
         }
-        gone
+        Err(failure)
     }
 }
 

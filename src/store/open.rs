@@ -16,6 +16,7 @@ use crate::durability::recovery::{self, Recovery};
 use crate::error::{Error, Result, link_to_nowhere};
 use crate::format::layout::PROGRESS_AT;
 use crate::os::file_kind::{check_kind, dangling_link, exists};
+use crate::os::folder::{folder_of, sync_folder};
 use crate::os::location::Location;
 use crate::os::store_file::StoreFile;
 use crate::os::sys;
@@ -70,6 +71,10 @@ pub(crate) fn open(mut request: Request<'_>) -> Result<(SharedSession, Option<Lo
         match create(path, creation) {
             // From here on it is opened like any other: somebody may already have it open.
             Ok(()) => {
+                // Where that fails, the store stays: others may have opened it by now.
+                let what = "the store was created, but its folder cannot be synced: a power cut \
+                            may take it away";
+                sync_folder(folder_of(path)).map_err(|e| Error::io(path, what, e))?;
                 request.must_be_new = false;
                 request.created = true;
             }

@@ -114,6 +114,7 @@ fn row_41_a_sync_that_fails_at_the_end_is_the_exit_code() {
         said.contains("not synced: what was done is there") && said.lines().count() == 1,
         "{said}"
     );
+    assert!(!said.contains("nothing was changed"), "{said}");
     assert_eq!(f.ok(&["get", "F", "n"]), "6\n");
     let told = f.ok(&["info", "F"]);
     assert!(told.contains("failed     ") && told.contains("File too large"), "{told}");

@@ -36,6 +36,23 @@ fn values(store: &Store, count: usize) -> Vec<Value<u64>> {
     (0..count).map(|n| store.value(&format!("value {n}")).unwrap()).collect()
 }
 
+#[test]
+fn a_task_that_can_have_no_thread_to_wait_in_is_told_and_the_next_one_tries_again() {
+    fork(|| {
+        let value = Store::temporary().unwrap().value::<u64>("value").unwrap();
+        let wait = || block_on(async { timeout(SHORT, value.wait_until_async(|n| n == 1)).await });
+        common::os::have_no_more_threads(true);
+        let error = wait().unwrap().unwrap_err();
+        assert!(matches!(error, Error::Io { .. }), "{error}");
+        assert!(error.to_string().contains("cannot start a thread"), "{error}");
+        common::os::have_no_more_threads(false);
+        assert!(wait().is_err(), "its time is over");
+        value.store(1).unwrap();
+        assert_eq!(wait().unwrap().unwrap(), 1);
+    })
+    .join();
+}
+
 /// On fewer slots than the kernel waits for at once, and on more.
 #[test]
 fn many_tasks_on_one_thread_are_all_woken() {

@@ -234,6 +234,104 @@ fn closing_a_store_says_whether_it_was_synced() {
     assert!(matches!(store.close(), Err(Error::Detached { .. })));
 }
 
+/// Where no thread is to be had (RLIMIT_NPROC, pids.max) nothing is synced in the background.
+#[test]
+fn row_21_that_no_thread_is_to_be_had_is_heard_and_tried_again() {
+    const NAME: &str = "row_21_that_no_thread_is_to_be_had_is_heard_and_tried_again";
+    let no_thread = |error: &Error| {
+        let Error::NotSynced { source, .. } = error else { panic!("{error}") };
+        assert!(source.to_string().contains("cannot start a thread"), "{error}");
+    };
+    if let Some(role) = common::role() {
+        if role == "a thread-local" {
+            let thread = std::thread::spawn(move || {
+                HERE.with(|here| {
+                    os::have_no_more_threads(true);
+                    let options = syncing_every(Duration::from_secs(3000));
+                    let mut here = here.borrow_mut();
+                    let store = here.insert(options.open(common::path()).unwrap());
+                    let array = store.array::<u64>("a", 1).unwrap();
+                    no_thread(&array.set(0, 3).unwrap_err());
+                    array.set(0, 3).unwrap();
+                    store.sync().unwrap();
+                    array.set(0, 4).unwrap();
+                });
+            });
+            return thread.join().unwrap();
+        }
+        os::have_no_more_threads(true);
+        let store = syncing_every(Duration::from_millis(10)).open(common::path()).unwrap();
+        let array = store.array::<u64>("a", 1).unwrap();
+        let before = array.get(0).unwrap();
+        no_thread(&array.set(0, 1).unwrap_err());
+        assert_eq!(array.get(0).unwrap(), before);
+        assert_eq!(store.info().unwrap().failed_sync.unwrap().errno, libc::EAGAIN);
+        let problems = store.check().unwrap().problems;
+        assert!(problems.iter().any(|p| p.what.contains("the last sync failed")), "{problems:?}");
+        for n in 0..20 {
+            std::thread::sleep(Duration::from_millis(2));
+            array.set(0, n).unwrap();
+        }
+        if role == "a static" {
+            array.set(0, 2).unwrap();
+            EVERYWHERE.get_or_init(|| store);
+            // There are some again, but nothing is written that would find that out.
+            os::have_no_more_threads(false);
+            std::process::exit(0);
+        }
+        store.pause_syncing();
+        assert_eq!(after_a_power_cut(&common::path()), 19);
+        array.set(0, 4).unwrap();
+        os::have_no_more_threads(false);
+        until("a thread has synced", || {
+            array.set(0, 5).unwrap();
+            std::thread::sleep(Duration::from_millis(1));
+            store.info().unwrap().failed_sync.is_none() && after_a_power_cut(&common::path()) == 5
+        });
+        assert!(store.check().unwrap().is_ok());
+        return;
+    }
+    let folder = folder();
+    let path = store_in(&folder);
+    let anybody = |mode| std::os::unix::fs::PermissionsExt::from_mode(mode);
+    fs::set_permissions(folder.path(), anybody(0o777)).unwrap();
+    // It stays open: who leaves is not the last one.
+    let store = syncing_every(Duration::MAX).open(&path).unwrap();
+    store.array::<u64>("a", 1).unwrap();
+    store.sync().unwrap();
+    fs::set_permissions(&path, anybody(0o666)).unwrap();
+    Child::spawn(NAME, "a variable", &path).join();
+    Child::spawn(NAME, "a static", &path).join();
+    assert_eq!(after_a_power_cut(&path), 2);
+    assert_eq!(store.info().unwrap().failed_sync, None);
+    // Whose thread ends needs another one to sync in.
+    Child::spawn(NAME, "a thread-local", &path).join();
+    assert_eq!(store.info().unwrap().failed_sync.unwrap().errno, libc::EAGAIN);
+}
+
+#[test]
+fn a_store_that_is_synced_only_when_it_is_left_has_no_thread() {
+    let folder = folder();
+    let path = store_in(&folder);
+    os::fork(|| {
+        let threads = || fs::read_dir("/proc/self/task").unwrap().count();
+        let store = syncing_every(Duration::MAX).open(&path).unwrap();
+        let array = store.array::<u64>("a", 1).unwrap();
+        array.set(0, 1).unwrap();
+        assert_eq!(threads(), 1);
+        drop((store, array));
+        assert_eq!(after_a_power_cut(&path), 1);
+        // Another opener of this program wants it sooner.
+        let store = syncing_every(Duration::MAX).open(&path).unwrap();
+        let sooner = syncing_every(Duration::from_millis(10)).open(&path).unwrap();
+        store.array::<u64>("a", 1).unwrap().set(0, 2).unwrap();
+        assert_eq!(threads(), 2);
+        until("it is synced", || after_a_power_cut(&path) == 2);
+        drop(sooner);
+    })
+    .join();
+}
+
 /// Nobody's background sync comes about while another process is stopped inside of one.
 #[test]
 fn a_process_that_is_stopped_inside_a_sync_is_named_to_the_others() {

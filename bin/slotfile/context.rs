@@ -34,9 +34,8 @@ impl Context {
         let Everywhere { no_sync, lock_timeout, read_only, any_file_system, .. } = self.everywhere;
         let mut options = OpenOptions::new();
         options.read_only(read_only).any_file_system(any_file_system);
-        if no_sync {
-            options.sync_every(None);
-        }
+        // A run is short: it needs no thread for that.
+        options.sync_every((!no_sync).then_some(Duration::MAX));
         if lock_timeout.is_some() {
             options.lock_timeout(lock_timeout);
         }

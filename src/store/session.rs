@@ -15,6 +15,7 @@ use crate::mapping::element::ElementRegion;
 use crate::mapping::map::{Region, WithMap};
 use crate::os::fork::{self, PerProcess};
 use crate::os::location::Location;
+use crate::os::sys;
 use crate::os::thread::{self, Thread};
 use crate::protocol::{Owner, Patience};
 use crate::types::detached::Detached;
@@ -46,6 +47,8 @@ pub(crate) type SlotCell = CellRegion<SharedSession>;
 pub(crate) type SlotElements = ElementRegion<SharedSession>;
 
 const NEVER: u64 = u64::MAX;
+/// Not in the background, but when it is left.
+const ONLY_WHEN_LEFT: u64 = NEVER - 1;
 /// The shortest period of background syncs. (A look at 65,536 slots takes a quarter of it.)
 const SHORTEST_PERIOD: Duration = Duration::from_millis(1);
 /// How long a background sync tries, at least: it keeps others from syncing meanwhile.
@@ -62,6 +65,8 @@ const STUCK_UNSEEN: Duration = Duration::from_secs(60);
 struct Background {
     bell: Arc<Bell>,
     thread: Mutex<Option<Thread>>,
+    /// When it was last tried to start the thread, in vain, since boot; 0: it was not in vain.
+    failed: AtomicU64,
 }
 
 /// Wakes the background thread, to end or to look at the period again.
@@ -137,17 +142,26 @@ fn sync_to_leave(
 
 /// Runs `sync` here, or in another thread where this one is ending: it can have no entry of the
 /// process table any more. (`exit`, too, ends its thread's locals before all else.)
-fn in_a_lasting_thread(sync: impl Fn() -> Result<()> + Sync) -> Result<()> {
-    if thread_is_ending() {
-        let result = std::thread::scope(|scope| {
-            let thread = std::thread::Builder::new().spawn_scoped(scope, &sync).ok()?;
-            thread.join().ok()
-        });
-        if let Some(result) = result {
-            return result;
-        }
+fn in_a_lasting_thread(
+    attachment: &Attachment,
+    sync: impl FnOnce() -> Result<()> + Send,
+) -> Result<()> {
+    if !thread_is_ending() {
+        return sync();
     }
-    sync()
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().spawn_scoped(scope, sync).map_err(|e| {
+            let error = cannot_start(attachment, e);
+            sync::note_unheard(attachment, &error);
+            error
+        })?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn cannot_start(attachment: &Attachment, error: std::io::Error) -> Error {
+    let what = "cannot start a thread to sync in; see `ulimit -u`, and pids.max of the cgroup";
+    Error::io(&attachment.path, what, error)
 }
 
 impl Session {
@@ -231,11 +245,16 @@ impl Session {
 
     /// Syncs what has changed, and ends the background thread until the next write.
     pub(crate) fn pause(&self) {
-        let Background { bell, thread } = self.background();
+        let Background { bell, thread, .. } = self.background();
         let thread = thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(thread) = thread else { return };
-        bell.end();
-        thread.join();
+        match thread {
+            Some(thread) => {
+                bell.end();
+                thread.join();
+            }
+            None if self.lacks_thread() => {}
+            None => return,
+        }
         // Not for long: where another process syncs, that one does it.
         let turn = Turn::SkipIfWithin(Duration::ZERO);
         let mut patience = Patience::new(Some(LONGEST_SYNC));
@@ -257,10 +276,11 @@ impl Session {
         if !self.can_sync() {
             return;
         }
-        let nanos = u64::try_from(period.max(SHORTEST_PERIOD).as_nanos()).unwrap_or(NEVER - 1);
+        let nanos = u64::try_from(period.max(SHORTEST_PERIOD).as_nanos()).unwrap_or(ONLY_WHEN_LEFT);
+        let nanos = nanos.min(ONLY_WHEN_LEFT);
         // Relaxed: the thread sees it when it next wakes.
-        let before = self.period.fetch_min(nanos.min(NEVER - 1), Ordering::Relaxed);
-        if before == NEVER {
+        let before = self.period.fetch_min(nanos, Ordering::Relaxed);
+        if before >= ONLY_WHEN_LEFT {
             // Until now, there was no thread to be.
             self.generation.store(NEVER, Ordering::Relaxed);
         } else if before > nanos {
@@ -279,21 +299,31 @@ impl Session {
         }
     }
 
+    /// Whether this process was to have a thread, and could have none.
+    fn lacks_thread(&self) -> bool {
+        // Relaxed: a time.
+        self.background().failed.load(Ordering::Relaxed) != 0
+    }
+
     #[cold]
     fn start(&self) {
-        let now = fork::generation();
-        if self.generation.swap(now, Ordering::Relaxed) == now
-            || self.period.load(Ordering::Relaxed) == NEVER
-        {
+        let (now, background) = (fork::generation(), self.background());
+        // Relaxed: times. One in vain is enough for a period: it costs more than a write.
+        let period = self.period.load(Ordering::Relaxed);
+        let failed = background.failed.load(Ordering::Relaxed);
+        if failed != 0 && sys::since_boot().saturating_sub(failed) < period {
+            return;
+        }
+        if self.generation.swap(now, Ordering::Relaxed) == now || period >= ONLY_WHEN_LEFT {
             return;
         }
         // Not the session: the thread could be the last to drop it, and leave the store
         // after whoever closed it has gone on, or ended the process.
         let (weak, syncer) = (Arc::downgrade(&self.attachment), Arc::clone(&self.syncer));
-        let background = self.background();
         let (shared_period, bell) = (Arc::clone(&self.period), Arc::clone(&background.bell));
         let run = move || {
-            let mut watched = Watched::default();
+            // Who was told that there is no thread is not told of it again.
+            let mut watched = Watched { told: failed != 0, busy: None };
             // Acquire: as in `wait`.
             while !bell.ended.load(Ordering::Acquire) {
                 let Some(attachment) = weak.upgrade() else { return };
@@ -307,9 +337,18 @@ impl Session {
             Ok(thread) => {
                 let mut ours = background.thread.lock().unwrap_or_else(PoisonError::into_inner);
                 *ours = Some(thread);
+                background.failed.store(0, Ordering::Relaxed);
             }
-            // No thread was to be had: the next write tries again.
-            Err(_) => self.generation.store(NEVER, Ordering::Relaxed),
+            Err(error) => {
+                // It is told as a sync that has failed, and tried again by a later write.
+                let error = cannot_start(&self.attachment, error);
+                sync::note_unheard(&self.attachment, &error);
+                if failed == 0 {
+                    self.attachment.tell_of_failed_sync(Some(error));
+                }
+                background.failed.store(sys::since_boot().max(1), Ordering::Relaxed);
+                self.generation.store(NEVER, Ordering::Relaxed);
+            }
         }
     }
 }
@@ -350,7 +389,7 @@ impl Session {
     /// Ends the background thread, and syncs, if this session is to. Whatever is written later
     /// is synced when it is dropped.
     pub(crate) fn leave(&self, timeout: Option<Duration>) -> Result<()> {
-        let Background { bell, thread } = self.background();
+        let Background { bell, thread, .. } = self.background();
         let thread = thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
             bell.end();
@@ -359,7 +398,8 @@ impl Session {
         if !self.syncs() {
             return Ok(());
         }
-        in_a_lasting_thread(|| sync_to_leave(&self.syncer, &self.attachment, timeout))
+        let (syncer, attachment) = (&self.syncer, &self.attachment);
+        in_a_lasting_thread(attachment, || sync_to_leave(syncer, attachment, timeout))
     }
 
     /// Syncs what this process has changed, while others of its handles go on.
@@ -370,14 +410,15 @@ impl Session {
     /// As [`Session::leave`], where the process ends. What a fork has copied is its parent's to
     /// leave, until the child writes; where the parent has gone without, it is the child's.
     pub(crate) fn leave_at_exit(&self, timeout: Option<Duration>) -> Result<()> {
-        if self.generation.load(Ordering::Relaxed) == fork::generation() {
+        let is_ours = self.generation.load(Ordering::Relaxed) == fork::generation();
+        if is_ours || self.lacks_thread() {
             return self.leave(timeout);
         }
         if !self.syncs() {
             return Ok(());
         }
-        in_a_lasting_thread(|| {
-            let (syncer, attachment) = (&self.syncer, &self.attachment);
+        let (syncer, attachment) = (&self.syncer, &self.attachment);
+        in_a_lasting_thread(attachment, || {
             let mut patience = Patience::new(timeout);
             attachment.if_alone(|| syncer.sync(attachment, &mut patience, Turn::Wait).map(|_| ()))
         })

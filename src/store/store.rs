@@ -144,7 +144,11 @@ impl OpenOptions {
     /// How often to sync in the background while something changes: every second unless
     /// set; `None`: never, nor when this opener leaves. One process at a time does it for
     /// all; the shortest period that any asked for counts, but none shorter than a
-    /// millisecond. Nothing is written while nothing changes.
+    /// millisecond. Nothing is written while nothing changes. [`Duration::MAX`]: only when this
+    /// opener leaves, without a thread.
+    ///
+    /// A sync that fails is told by the next call that writes, [`Error::NotSynced`]; so is that no
+    /// thread could be started to sync in, which later writes try again.
     pub fn sync_every(&mut self, period: Option<Duration>) -> &mut Self {
         self.settings.sync_every = period;
         self

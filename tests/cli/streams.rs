@@ -1,7 +1,9 @@
 //! Closed and full outputs, colour.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 
 use super::Folder;
@@ -124,5 +126,32 @@ fn row_41_a_sync_that_fails_at_the_end_is_the_exit_code() {
     assert_eq!(limited("add --no-sync F n 1").status.code(), Some(0));
     assert_eq!(limited("get F n").status.code(), Some(0));
     f.ok(&["sync", "F"]);
+    assert!(!f.ok(&["info", "F"]).contains("failed"));
+}
+
+/// A run needs no thread to sync in.
+#[test]
+fn without_a_thread_to_be_had_changes_are_made_and_synced() {
+    const NAME: &str = "streams::without_a_thread_to_be_had_changes_are_made_and_synced";
+    if super::common::role().is_some() {
+        super::common::os::have_no_more_threads(true);
+        let mut add = std::process::Command::new(super::SLOTFILE);
+        let error = add.arg("add").arg(super::common::path()).args(["n", "5"]).exec();
+        eprintln!("skipped: {}: {error}", super::SLOTFILE);
+        std::process::exit(77);
+    }
+    let f = Folder::with_store();
+    f.ok(&["define", "F", "n", "u64", "1"]);
+    for path in [f.path(""), f.path("F")] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    let mut run = super::common::command(NAME, "add", &f.path("F"));
+    let ended = run.stderr(std::process::Stdio::piped()).output().unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    if ended.status.code() == Some(77) {
+        return;
+    }
+    assert!(ended.status.success(), "{said}");
+    assert_eq!(f.ok(&["get", "F", "n"]), "6\n");
     assert!(!f.ok(&["info", "F"]).contains("failed"));
 }

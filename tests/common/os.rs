@@ -180,6 +180,15 @@ pub fn become_user(id: u32) {
     assert!(!failed, "setuid: {}", io::Error::last_os_error());
 }
 
+/// From now on this process can have no thread more, or can again. Root can always: it becomes
+/// another user.
+pub fn have_no_more_threads(none: bool) {
+    if is_root() {
+        become_user(65_534);
+    }
+    limit(libc::RLIMIT_NPROC, if none { 0 } else { u64::MAX });
+}
+
 /// Closes all descriptors of this process from this number on, whosever they are.
 pub fn close_all_from(first: u32) {
     // SAFETY: touches no memory. What std believes to be open is the tests' to look after.

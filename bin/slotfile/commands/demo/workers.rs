@@ -44,7 +44,7 @@ fn add(slots: &Slots) -> Result<(), Failure> {
 }
 
 fn mirror(slots: &Slots) -> Result<(), Failure> {
-    let stop = when_told();
+    let stop = when_told()?;
     let mut numbers = slots.mirror.load();
     let mut written = 0u64;
     while !stop.load(Ordering::Relaxed) {
@@ -57,7 +57,7 @@ fn mirror(slots: &Slots) -> Result<(), Failure> {
 }
 
 fn read(slots: &Slots) -> Result<(), Failure> {
-    let stop = when_told();
+    let stop = when_told()?;
     let (mut reads, mut torn, mut backward, mut seen) = (0u64, 0u64, 0u64, 0u64);
     let mut last = slots.mirror.get(0)?;
     while !stop.load(Ordering::Relaxed) {
@@ -73,7 +73,7 @@ fn read(slots: &Slots) -> Result<(), Failure> {
 }
 
 fn sample(store: &Store) -> Result<(), Failure> {
-    let stop = when_told();
+    let stop = when_told()?;
     let mut system = System::new();
     system.refresh_cpu_usage();
     let machine = Machine::open(store, system.cpus().len().max(1))?;
@@ -110,14 +110,15 @@ fn stop_half_way(slots: &Slots) -> Result<(), Failure> {
 }
 
 /// A flag that is set once standard input is closed.
-fn when_told() -> Arc<AtomicBool> {
+fn when_told() -> Result<Arc<AtomicBool>, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&stop);
-    thread::spawn(move || {
+    let waiting = thread::Builder::new().spawn(move || {
         let _ = io::stdin().read_to_end(&mut Vec::new());
         told.store(true, Ordering::Relaxed);
     });
-    stop
+    let cannot = |error| Failure::new(Exit::IO, format!("cannot start a thread: {error}"));
+    waiting.map(|_| stop).map_err(cannot)
 }
 
 /// One line to the demo.

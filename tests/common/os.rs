@@ -159,6 +159,14 @@ pub fn nanoseconds() -> u64 {
     time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
 }
 
+/// For how long this thread was ready to run, and had no processor. (Zero where the kernel does
+/// not count that.)
+pub fn time_without_processor() -> Duration {
+    let counts = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let waited = counts.split_ascii_whitespace().nth(1).and_then(|number| number.parse().ok());
+    Duration::from_nanos(waited.unwrap_or(0))
+}
+
 /// Has the kernel kill this process when the thread that started it ends, so that an
 /// aborted test leaves nobody behind.
 pub fn die_with_parent() {

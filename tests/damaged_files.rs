@@ -9,7 +9,7 @@ use std::time::Duration;
 use common::raw::{self, Raw};
 use common::{Child, folder, long, path, role, rounds, store_in, within};
 use proptest::prelude::*;
-use slotfile::{Data, Define, Error, OpenOptions, Store};
+use slotfile::{Check, Data, Define, Error, OpenOptions, Store};
 
 /// Slots, and what is in them. Their descriptors are one line each.
 fn contents() -> Vec<(&'static str, Data)> {
@@ -490,6 +490,49 @@ fn row_31_rubbish_in_the_process_table_is_settled() {
             drop(reader);
         }
     }
+}
+
+/// A store of many slots, whose index has two million entries. Each slot has one line.
+fn of_many_slots(path: &Path) {
+    let mut options = OpenOptions::new();
+    options.create_new(true).max_slots(1 << 20).max_size(2 << 30).sync_every(None);
+    let store = options.open(path).unwrap();
+    for n in 0..MANY {
+        store.array::<u8>(&format!("{n}"), 8).unwrap();
+    }
+}
+
+const MANY: u64 = 3_000;
+
+/// Checks a damaged one: a second, at most. (A minute, where each of the slots has a pause of its
+/// own, or a look at all of the index.)
+fn check_in_time(path: &Path) -> Check {
+    within(Duration::from_secs(20), "checking it", || open(path).unwrap().check().unwrap())
+}
+
+#[test]
+fn row_31_many_locks_of_nobody_are_reported_in_time() {
+    let folder = folder();
+    let path = store_in(&folder);
+    of_many_slots(&path);
+    let raw = Raw::open(&path);
+    (0..MANY).for_each(|line| raw.set_word(raw.control(line), control(7, 0)));
+    let check = check_in_time(&path);
+    let odd = check.problems.iter().filter(|problem| problem.what.contains("nobody is that"));
+    assert_eq!(odd.count() as u64, MANY);
+}
+
+#[test]
+fn row_28_an_index_of_rubbish_is_reported_in_time() {
+    let folder = folder();
+    let path = store_in(&folder);
+    of_many_slots(&path);
+    let raw = Raw::open(&path);
+    raw.write(raw.index(), &vec![!0; raw.index_len() as usize]);
+    let check = check_in_time(&path);
+    let lost = check.problems.iter().any(|problem| problem.what.contains("index does not lead"));
+    let given_up = check.unverified.iter().any(|what| what.contains("whether the index leads"));
+    assert!(lost && given_up, "{check:?}");
 }
 
 /// A text whose bytes, or length, are not what the library writes.

@@ -91,8 +91,10 @@ no-other-way-without-O_TMPFILE|store/create.rs|if matches!\(e\.raw_os_error\(\),
 small-slots-are-not-compared-with-their-copies|durability/check/contents.rs|&& unit::is_spoiled\(self\.attachment, &memory, tag, 0, copy\)|\&\& false|flipped_bits no_flipped_bit
 large-slots-are-not-compared-with-their-copies|durability/check/contents.rs|\(&memory, compared\)|(\&memory, false)|flipped_bits no_flipped_bit
 versions-are-not-compared-with-those-of-copies|durability/check/contents.rs|if ahead >= 1 << 46 .. tag & 1 == 1|if false|flipped_bits a_version_before
-areas-are-not-compared|durability/check/mod.rs|Some\(false\) => check\.note\(.*?\),\n|Some(false) => {}\n|flipped_bits no_flipped_bit
-the-index-is-not-compared|durability/check/mod.rs|if !leads && !is_removed\(memory\)|if false|flipped_bits no_flipped_bit
+areas-are-not-compared|durability/check/contents.rs|if agree == Some\(false\)|if false|flipped_bits no_flipped_bit
+the-index-is-not-compared|durability/check/mod.rs|if !leads && self.*?is_removed\(memory\)|if false|flipped_bits no_flipped_bit
+each-odd-lock-has-a-pause-of-its-own|durability/check/mod.rs|let free = attachment\.is_free|pause(); let free = attachment.is_free|damaged_files many_locks
+all-of-the-index-for-each-name|durability/check/mod.rs|STEPS \* regions\.index_entries|u64::MAX|damaged_files index_of_rubbish
 the-index-is-believed|directory/directory.rs|None => find_by_directory\(attachment, name\)\?|None => None|damaged_files no_flipped_byte_of_the_index
 the-ends-are-believed|directory/directory.rs|survey\.taken\.check_ends\(&before\)\.map_err\(corrupt\)\?;||damaged_files no_flipped_bit_of_the_allocation_ends
 what-is-taken-is-given-out|directory/directory.rs| .. !survey\.taken\.is_free\(&descriptor\)||damaged_files lead_to_what_is_taken

@@ -168,7 +168,7 @@ pub(crate) fn find<'a>(attachment: &'a Attachment, name: &str) -> Result<Option<
             return Ok(Some(found));
         }
     }
-    let found = match find_by_index(attachment, name)? {
+    let found = match find_by_index(attachment, name, &mut all_steps(attachment))? {
         None => find_by_directory(attachment, name)?,
         found => found,
     };
@@ -178,12 +178,15 @@ pub(crate) fn find<'a>(attachment: &'a Attachment, name: &str) -> Result<Option<
     Ok(found)
 }
 
-/// The same, whether this process knows the name or not.
+/// The same, whether this process knows the name or not. Looks at `steps` entries of the index at
+/// most, which are as many less then.
+#[inline]
 pub(crate) fn find_by_index<'a>(
     attachment: &'a Attachment,
     name: &str,
+    steps: &mut u64,
 ) -> Result<Option<Found<'a>>> {
-    probe(attachment, name).map(|(found, _)| found)
+    probe(attachment, name, steps).map(|(found, _)| found)
 }
 
 /// The same by the descriptors, for a name that the index does not lead to: an entry of it may be
@@ -249,13 +252,25 @@ fn slot<'a>(attachment: &'a Attachment, line: u32, entry: &'a Entry) -> Result<O
     Ok(there.then_some(Found { line, entry, region }))
 }
 
+/// As many as the index has entries.
+#[inline]
+fn all_steps(attachment: &Attachment) -> u64 {
+    attachment.header.regions.index_entries
+}
+
 /// The slot of this name, and the place in the index where a new one would be noted.
-fn probe<'a>(attachment: &'a Attachment, name: &str) -> Result<(Option<Found<'a>>, Option<usize>)> {
+#[inline]
+fn probe<'a>(
+    attachment: &'a Attachment,
+    name: &str,
+    steps: &mut u64,
+) -> Result<(Option<Found<'a>>, Option<usize>)> {
     let hash = hash_name(name);
     let mask = attachment.header.regions.index_entries - 1;
     let mut vacant = None;
     let mut at = hash & mask;
-    for _ in 0..=mask {
+    for _ in 0..(*steps).min(all_steps(attachment)) {
+        *steps -= 1;
         // Relaxed: the count, acquired below, says whether its line is there.
         let in_index = attachment.index.load(at as usize, Relaxed);
         if in_index == 0 {
@@ -322,7 +337,7 @@ pub(crate) fn define<'a>(
     attachment.check_writable()?;
     let lock = attachment.live.part(live::DIRECTORY_LOCK, 2);
     let held = lock_directory(attachment, &lock, patience)?;
-    let (found, vacant) = probe(attachment, definition.name)?;
+    let (found, vacant) = probe(attachment, definition.name, &mut all_steps(attachment))?;
     if let Some(found) = found {
         return Ok((found, false));
     }

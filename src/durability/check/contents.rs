@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Acquire;
 
-use super::{Check, error_text, pause};
+use super::{Check, error_text};
 use crate::attachment::attach::Attachment;
 use crate::directory::directory;
 use crate::durability::consistent_copy;
@@ -223,36 +223,41 @@ fn elements(descriptor: &Descriptor, memory: &AnyMemory<Arc<Map>>) -> Option<Ele
     }
 }
 
-/// Whether what each area of an array holds outside of its stale range is what the current one
-/// has there: the next updates will take it for that. `None` if others did not let it be seen.
-pub(super) fn areas_agree(memory: &impl Memory, descriptor: &Descriptor) -> Option<bool> {
+/// Whether others did not let all areas of an array be seen at rest. What each holds outside of its
+/// stale range must be what the current one has there: the next updates will take it for that.
+pub(super) fn is_busy(memory: &impl Memory, descriptor: &Descriptor, check: &mut Check) -> bool {
+    let agree = areas_agree(memory, descriptor);
+    if agree == Some(false) {
+        check.note(Some(&descriptor.name), "its areas differ where none is stale");
+    }
+    agree.is_none()
+}
+
+fn areas_agree(memory: &impl Memory, descriptor: &Descriptor) -> Option<bool> {
     let Form::Areas(areas) = descriptor.form() else { return Some(true) };
     let len = descriptor.content_len() as usize;
-    (0..8).find_map(|_| {
-        // Acquire: what it says of the areas is looked at next.
-        let before = memory.control(Acquire);
-        if before.owner() == REMOVED {
-            return Some(true);
-        }
-        if before.owner() != FREE || before.in_transaction() {
-            pause();
-            return None;
-        }
-        let current = areas.number(before.version());
-        let agree = (0..areas.count).filter(|area| *area != current).all(|area| {
-            let stale = memory.load(STALE + area as usize, Acquire);
-            let stale = (stale as u32 as usize)..((stale >> 32) as usize);
-            words_outside(&stale, areas.words).all(|word| {
-                let at = |area: u64| areas.first + areas.stride * area as usize + word;
-                let load = |area: u64| memory.load(at(area), Acquire);
-                let used = (len - 8 * word).min(8);
-                (load(area) ^ load(current)) << (64 - 8 * used) == 0
-            })
-        });
-        // Acquire, above: a word of a later update is seen with that update's lock.
-        memory.fence(Acquire);
-        (memory.control(Acquire) == before).then_some(agree)
-    })
+    // Acquire: what it says of the areas is looked at next.
+    let before = memory.control(Acquire);
+    if before.owner() == REMOVED {
+        return Some(true);
+    }
+    if before.owner() != FREE || before.in_transaction() {
+        return None;
+    }
+    let current = areas.number(before.version());
+    let agree = (0..areas.count).filter(|area| *area != current).all(|area| {
+        let stale = memory.load(STALE + area as usize, Acquire);
+        let stale = (stale as u32 as usize)..((stale >> 32) as usize);
+        words_outside(&stale, areas.words).all(|word| {
+            let at = |area: u64| areas.first + areas.stride * area as usize + word;
+            let load = |area: u64| memory.load(at(area), Acquire);
+            let used = (len - 8 * word).min(8);
+            (load(area) ^ load(current)) << (64 - 8 * used) == 0
+        })
+    });
+    // Acquire, above: a word of a later update is seen with that update's lock.
+    memory.fence(Acquire);
+    (memory.control(Acquire) == before).then_some(agree)
 }
 
 /// The words of an area that are not stale. A range that does not fit counts as all of it.

@@ -16,7 +16,7 @@ use crate::format::checkpoint::{self, Mark, Record};
 use crate::format::layout::{Descriptor, FLAG_NO_CHECKPOINT, RUN, TABLE_ENTRIES, live};
 use crate::mapping::map::Map;
 use crate::mapping::slot_memory::AnyMemory;
-use crate::protocol::{self, Form, Memory, Patience, REMOVED, STALE};
+use crate::protocol::{self, Control, Form, Memory, Patience, REMOVED, STALE};
 use crate::types::data::TEXT_LEN;
 use crate::types::dtype::SlotType;
 
@@ -65,15 +65,22 @@ pub(crate) fn check(
         Ok(()) => structure.check_ends(&mut check)?,
         Err(error) => check.note_error(error)?,
     }
+    structure.check_locks(&mut check);
+    structure.look_again(&mut check);
     check_overlaps(structure.ranges, &mut check);
-    check_locks(attachment, &mut check);
     check_table(attachment, &mut check);
     if attachment.has_strange_superseded() {
         check.note(None, "the word that says whether it was compacted says neither yes nor no");
     }
+    if structure.steps_left == 0 {
+        let what =
+            "whether the index leads to each slot: far more stands there than there are slots";
+        check.unverified.push(what.into());
+    }
     if !structure.busy.is_empty() {
         let what = "areas that are not current, of slots that others had locked";
-        check.unverified.push(contents::list(what, &structure.busy));
+        let busy: Vec<String> = structure.busy.into_iter().map(|(slot, _)| slot.name).collect();
+        check.unverified.push(contents::list(what, &busy));
     }
     if attachment.header.flags & FLAG_NO_CHECKPOINT == 0 {
         check_checkpoint(attachment, timeout, &mut check)?;
@@ -120,14 +127,42 @@ struct Structure<'a> {
     ranges: Vec<(u64, u64, String)>,
     /// The slots that are not removed, by name.
     there: HashMap<String, AnyMemory<Arc<Map>>>,
+    /// Locks that name an owner that nobody is, as far as one look says.
+    odd: Vec<OddLock>,
     /// Slots that others did not let be seen whole.
-    busy: Vec<String>,
+    busy: Vec<(Descriptor, AnyMemory<Arc<Map>>)>,
+    /// How many more entries of the index are looked at. An index of rubbish has each name
+    /// looked for in all of it.
+    steps_left: u64,
 }
+
+/// A lock, of which slot, and its control word.
+struct OddLock {
+    slot: Option<String>,
+    memory: AnyMemory<Arc<Map>>,
+    control: Control,
+}
+
+/// How often, at most, what others may be in the middle of is looked at again: all of it after one
+/// pause, as in a damaged file it may be many slots.
+const LOOKS: usize = 10;
+
+/// For each entry of the index, so many are looked at in all. (Where all is well, it is one or two
+/// for each slot.)
+const STEPS: u64 = 64;
 
 impl<'a> Structure<'a> {
     fn new(attachment: &'a Attachment) -> Structure<'a> {
-        let taken = Taken::new(&attachment.header.regions);
-        Structure { attachment, taken, ranges: Vec::new(), there: HashMap::new(), busy: Vec::new() }
+        let regions = &attachment.header.regions;
+        Structure {
+            attachment,
+            taken: Taken::new(regions),
+            ranges: Vec::new(),
+            there: HashMap::new(),
+            odd: Vec::new(),
+            busy: Vec::new(),
+            steps_left: STEPS * regions.index_entries,
+        }
     }
 
     fn add(&mut self, descriptor: &Descriptor, check: &mut Check) {
@@ -152,12 +187,10 @@ impl<'a> Structure<'a> {
             Err(error) => return check.note(Some(name), error.to_string()),
         };
         self.check_name(descriptor, &memory, check);
-        check_lock(attachment, Some(name), &memory, check);
+        self.check_lock(Some(name), &memory, check);
         check_stale_ranges(descriptor, &memory, check);
-        match contents::areas_agree(&memory, descriptor) {
-            Some(true) => {}
-            Some(false) => check.note(Some(name), "its areas differ where none is stale"),
-            None => self.busy.push(descriptor.name.clone()),
+        if contents::is_busy(&memory, descriptor, check) {
+            self.busy.push((descriptor.clone(), memory.clone()));
         }
         check_text(attachment, descriptor, &memory, check);
         if !is_removed(&memory) {
@@ -166,15 +199,20 @@ impl<'a> Structure<'a> {
     }
 
     /// Whether the name leads to this slot, and to no other.
-    fn check_name(&self, descriptor: &Descriptor, memory: &AnyMemory<Arc<Map>>, check: &mut Check) {
+    fn check_name(
+        &mut self,
+        descriptor: &Descriptor,
+        memory: &AnyMemory<Arc<Map>>,
+        check: &mut Check,
+    ) {
         if is_removed(memory) {
             return;
         }
         let name = descriptor.name.as_str();
-        let found = directory::find_by_index(self.attachment, name);
+        let found = directory::find_by_index(self.attachment, name, &mut self.steps_left);
         let leads = matches!(found, Ok(Some(ref found)) if found.entry.live() == descriptor.live);
         // Removed meanwhile: its name may be another slot's by now.
-        if !leads && !is_removed(memory) {
+        if !leads && self.steps_left > 0 && !is_removed(memory) {
             check.note(Some(name), "the index does not lead to it");
         }
         if self.there.get(name).is_some_and(|before| !is_removed(before)) {
@@ -203,6 +241,60 @@ impl<'a> Structure<'a> {
         }
         Ok(())
     }
+
+    fn check_locks(&mut self, check: &mut Check) {
+        for lock in [live::DIRECTORY_LOCK, live::SYNC_LOCK] {
+            let memory = AnyMemory::new(self.attachment.live.part(lock, 2), Form::Lock);
+            self.check_lock(None, &memory, check);
+        }
+    }
+
+    /// Whether a control word can be one of a slot's.
+    fn check_lock(&mut self, name: Option<&str>, memory: &AnyMemory<Arc<Map>>, check: &mut Check) {
+        let control = memory.control(Acquire);
+        let owner = control.owner();
+        if control.is_read_lock() {
+            let reader = control.reader();
+            if !(1..=TABLE_ENTRIES).contains(&reader) {
+                check.note(name, format!("its lock names reader {reader}, and there is none"));
+            }
+            return; // whoever wants the slot may take it away
+        }
+        if owner > TABLE_ENTRIES && owner != REMOVED {
+            check.note(name, format!("its lock names owner {owner}, and there is none"));
+        } else if control.in_transaction() && owner == protocol::FREE {
+            check.note(name, "it is in a transaction of nobody");
+        } else if owner != protocol::FREE && owner != REMOVED {
+            let odd = OddLock { slot: name.map(str::to_owned), memory: memory.clone(), control };
+            self.odd.extend(odd.is_odd(self.attachment).then_some(odd));
+        }
+    }
+
+    /// Looks again at what others may be in the middle of.
+    fn look_again(&mut self, check: &mut Check) {
+        for _ in 0..LOOKS {
+            if self.odd.is_empty() && self.busy.is_empty() {
+                return;
+            }
+            pause();
+            self.odd.retain(|odd| odd.is_odd(self.attachment));
+            self.busy.retain(|(slot, memory)| contents::is_busy(memory, slot, check));
+        }
+        for OddLock { slot, control, .. } in &self.odd {
+            let owner = control.owner();
+            check
+                .note(slot.as_deref(), format!("its lock names owner {owner}, and nobody is that"));
+        }
+    }
+}
+
+impl OddLock {
+    /// Whoever has a lock has an entry. Between one look and the next its holder may have let go of
+    /// both, and taken them again.
+    fn is_odd(&self, attachment: &Attachment) -> bool {
+        let free = attachment.is_free(self.control.owner());
+        free && self.memory.control(Acquire) == self.control
+    }
 }
 
 /// Lets whoever is in the middle of something get on; a fuzzer has nobody beside it.
@@ -215,43 +307,6 @@ fn pause() {
 fn is_removed(memory: &impl Memory) -> bool {
     // Acquire: who sees that a name is given anew, sees that its last slot was removed.
     memory.control(Acquire).owner() == REMOVED
-}
-
-/// Whether a control word can be one of a slot's.
-fn check_lock(
-    attachment: &Attachment,
-    name: Option<&str>,
-    memory: &impl Memory,
-    check: &mut Check,
-) {
-    let control = memory.control(Acquire);
-    let owner = control.owner();
-    if control.is_read_lock() {
-        let reader = control.reader();
-        if !(1..=TABLE_ENTRIES).contains(&reader) {
-            check.note(name, format!("its lock names reader {reader}, and there is none"));
-        }
-        return; // whoever wants the slot may take it away
-    }
-    if owner > TABLE_ENTRIES && owner != REMOVED {
-        check.note(name, format!("its lock names owner {owner}, and there is none"));
-    } else if control.in_transaction() && owner == protocol::FREE {
-        check.note(name, "it is in a transaction of nobody");
-    } else if owner != protocol::FREE && owner != REMOVED {
-        // Whoever has a lock has an entry. Many looks: between two of them its holder may have
-        // let go of both, and taken them again.
-        let is_odd = || {
-            let free = attachment.is_free(owner);
-            free && memory.control(Acquire) == control
-        };
-        if (0..10).all(|_| {
-            let odd = is_odd();
-            odd.then(pause);
-            odd
-        }) {
-            check.note(name, format!("its lock names owner {owner}, and nobody is that"));
-        }
-    }
 }
 
 fn check_stale_ranges(descriptor: &Descriptor, memory: &impl Memory, check: &mut Check) {
@@ -337,12 +392,6 @@ fn is_utf8(region: &impl Memory, area: usize, len: usize) -> bool {
         part.drain(..valid);
     }
     true
-}
-
-fn check_locks(attachment: &Attachment, check: &mut Check) {
-    for lock in [live::DIRECTORY_LOCK, live::SYNC_LOCK] {
-        check_lock(attachment, None, &attachment.live.part(lock, 2), check);
-    }
 }
 
 fn check_overlaps(mut ranges: Vec<(u64, u64, String)>, check: &mut Check) {

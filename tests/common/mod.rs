@@ -124,27 +124,53 @@ impl Drop for Child {
 /// before it, such as a limit.
 pub fn command(test: &str, role: &str, path: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
+    let test = full_name(test);
     command
-        .args([test, "--exact", "--nocapture"])
+        .args([test.as_str(), "--exact", "--nocapture"])
+        .env("SLOTFILE_TEST", &test)
         .env("SLOTFILE_ROLE", role)
         .env("SLOTFILE_PATH", path)
         .stdout(Stdio::null());
     command
 }
 
+/// The name of a test with the modules that it is in: there must be just one of that name.
+fn full_name(test: &str) -> String {
+    let is_it = |name: &str| name == test || name.ends_with(&format!("::{test}"));
+    // Children know their own: a sandbox may keep them from asking.
+    if let Some(own) = std::env::var("SLOTFILE_TEST").ok().filter(|own| is_it(own)) {
+        return own;
+    }
+    let list = Command::new(std::env::current_exe().unwrap()).arg("--list").output().unwrap();
+    let list = String::from_utf8(list.stdout).unwrap();
+    let names = list.lines().filter_map(|line| line.strip_suffix(": test"));
+    let mut found = names.filter(|name| is_it(name));
+    match (found.next(), found.next()) {
+        (Some(name), None) => name.to_owned(),
+        (None, _) => panic!("there is no test {test}"),
+        (Some(one), Some(other)) => panic!("{one} or {other}?"),
+    }
+}
+
 /// Runs the test of this name again in a process of its own, and waits for it: true in
-/// that process, which has the test's part to do; false in this one. For tests that trace
-/// their children: a child that another test forks meanwhile would have their stores open.
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+/// that process, which has the test's part to do; false in this one. For tests that fork: the
+/// child of a fork has all stores open that the tests beside this one have open. And for those
+/// that count what a process has.
 pub fn apart(test: &str) -> bool {
     if role().is_some() {
-        return trace::is_permitted();
+        return true;
     }
     let output = command(test, "apart", Path::new("")).stdout(Stdio::piped()).output().unwrap();
     print!("{}", String::from_utf8_lossy(&output.stdout));
     eprint!("{}", String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{test}: {}", output.status);
     false
+}
+
+/// The same for tests that trace their children: true if that is permitted.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub fn apart_to_trace(test: &str) -> bool {
+    apart(test) && trace::is_permitted()
 }
 
 /// Waits until this holds; panics after half a minute, far more than any machine needs.

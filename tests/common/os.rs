@@ -28,8 +28,10 @@ pub struct Forked {
 }
 
 /// Forks; the child runs `f` and exits with 0, or with 1 if it panicked. It never comes
-/// back into the test harness.
+/// back into the test harness. Only where there is no other test in the process.
+#[track_caller]
 pub fn fork(f: impl FnOnce()) -> Forked {
+    must_be_apart();
     // SAFETY: the child has a copy of this one thread and of all memory. It runs `f`, which
     // the tests keep to what works after a fork (glibc's malloc does; printing may not if
     // another thread was at it, which only a failing test does), and ends by `_exit`.
@@ -46,13 +48,23 @@ pub fn fork(f: impl FnOnce()) -> Forked {
 
 /// Forks, and both go on from here: the child with `None`. It must end by
 /// [`exit_at_once`].
+#[track_caller]
 pub fn fork_and_go_on() -> Option<Forked> {
+    must_be_apart();
     // SAFETY: as in `fork`.
     match unsafe { libc::fork() } {
         -1 => panic!("fork: {}", io::Error::last_os_error()),
         0 => None,
         pid => Some(Forked { pid, reaped: false }),
     }
+}
+
+/// The child of a fork has the stores open that the tests beside this one have open. To those, it
+/// is somebody else.
+#[track_caller]
+fn must_be_apart() {
+    let apart = cfg!(fuzzing) || std::env::var_os("SLOTFILE_ROLE").is_some();
+    assert!(apart, "a test that forks begins with `apart`");
 }
 
 impl Forked {

@@ -1,0 +1,208 @@
+//! Syncs beside others who define and change slots, and where nothing changes.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::common;
+use crate::common::{Child, folder, number, store_in, until, within};
+use slotfile::{Error, OpenOptions, Recovery, Store};
+
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.create(true).max_slots(400_000).sync_every(None);
+    options
+}
+
+/// A process that defines slots, with so many microseconds between two, and says in `defined`
+/// how many there are.
+fn define_slots(path: &Path, pause: u64) {
+    let store = options().open(path).unwrap();
+    let defined = store.value::<u64>("defined").unwrap();
+    for i in 1..=300_000 {
+        store.value::<u64>(&format!("new/{i}")).unwrap();
+        defined.store(i).unwrap();
+        if pause > 0 {
+            std::thread::sleep(Duration::from_micros(pause));
+        }
+    }
+}
+
+/// How many slots a power cut at this moment would leave, and how many `defined` says.
+fn after_a_power_cut(path: &Path) -> (u64, u64) {
+    let copy = path.with_extension("copy");
+    std::fs::copy(path, &copy).unwrap();
+    let store = options().open(&copy).unwrap();
+    assert!(matches!(store.recovery(), Recovery::Restored { .. }), "{:?}", store.recovery());
+    let found = (store.slots_matching("new/*").unwrap().len() as u64, store.value("defined"));
+    drop(store);
+    std::fs::remove_file(copy).unwrap();
+    (found.0, found.1.unwrap().load())
+}
+
+#[test]
+fn a_sync_and_a_copy_end_while_others_define_slots() {
+    const NAME: &str = "a_sync_and_a_copy_end_while_others_define_slots";
+    if common::role().is_some() {
+        return define_slots(&common::path(), number());
+    }
+    let folder = common::folder_in_memory();
+    let path = store_in(&folder);
+    let store = options().lock_timeout(Some(Duration::from_secs(20))).open(&path).unwrap();
+    // One look at all of them takes longer than it takes to define one.
+    for i in 0..60_000 {
+        store.value::<u8>(&format!("old/{i}")).unwrap();
+    }
+    store.sync().unwrap();
+    let defined = store.value::<u64>("defined").unwrap();
+    let definer = Child::spawn_with(NAME, "definer", &path, 50);
+    until("the definer defines", || defined.load() > 0);
+    for _ in 0..3 {
+        store.sync().unwrap();
+        assert!(defined.load() < 300_000, "it ended only with the definer");
+    }
+    let copy = folder.path().join("copy");
+    store.copy_to(&copy).unwrap();
+    assert!(defined.load() < 300_000, "it ended only with the definer");
+    drop(definer);
+    let copy = Store::open(&copy).unwrap();
+    // All of one instant: a slot is defined before it is counted.
+    let there = copy.slots_matching("new/*").unwrap().len() as u64;
+    let counted = copy.value::<u64>("defined").unwrap().load();
+    assert!((counted..=counted + 1).contains(&there), "{there} slots, {counted} counted");
+}
+
+/// Each part that is copied lets another slot be defined, so that there is always a new one.
+#[test]
+fn a_copy_ends_whatever_is_defined_meanwhile() {
+    let folder = folder();
+    let path = store_in(&folder);
+    let store = options().lock_timeout(Some(Duration::from_secs(2))).open(&path).unwrap();
+    store.value::<u8>("old").unwrap();
+    let copy = folder.path().join("copy");
+    let mut new = 0;
+    let define = |_| {
+        // Refused at the end: this thread keeps definitions out itself.
+        match store.value::<u8>(&format!("new/{new}")) {
+            Ok(_) => new += 1,
+            Err(error) => assert!(matches!(error, Error::Deadlock { .. }), "{error}"),
+        }
+    };
+    store.copy_with(&copy, define).unwrap();
+    assert!(new > 0);
+    let copy = Store::open(&copy).unwrap();
+    assert_eq!(copy.slots().unwrap().len() as u64, 1 + new);
+}
+
+/// Slots that are defined while the others are looked at for the last time belong to the next
+/// sync, and whatever is changed after their definition, too.
+#[test]
+fn row_19_what_a_sync_has_of_new_slots_is_of_one_instant() {
+    const NAME: &str = "row_19_what_a_sync_has_of_new_slots_is_of_one_instant";
+    if common::role().is_some() {
+        return define_slots(&common::path(), number());
+    }
+    let folder = common::folder_in_memory();
+    let path = store_in(&folder);
+    let store = options().open(&path).unwrap();
+    let defined = store.value::<u64>("defined").unwrap();
+    let _definer = Child::spawn_with(NAME, "definer", &path, 20);
+    until("the definer defines", || defined.load() > 0);
+    for _ in 0..common::rounds(10, 200) {
+        store.sync().unwrap();
+        let (there, counted) = after_a_power_cut(&path);
+        assert!((counted..=counted + 1).contains(&there), "{there} slots, {counted} counted");
+    }
+}
+
+/// What keeps changing, faster than it can be copied, ends a copy, or a sync, with its name.
+#[test]
+fn a_copy_that_cannot_end_says_what_kept_changing() {
+    let folder = folder();
+    let path = store_in(&folder);
+    let timeout = Duration::from_millis(200);
+    let store = options().lock_timeout(Some(timeout)).open(&path).unwrap();
+    store.array::<u64>("mad", 1000).unwrap();
+    // A peer that does not keep the protocol: it never lets go of the lock, and always moves
+    // the version on. The first slot is where the runs begin.
+    let raw = common::raw::Raw::open(&path);
+    let control = raw.word(144) + 8;
+    let copy = folder.path().join("copy");
+    let mut version = 1u64 << 20;
+    let copying = || {
+        store.copy_with(&copy, |_| {
+            version += 1;
+            raw.set_word(control, version << 17 | 4000 << 2);
+        })
+    };
+    let error = within(Duration::from_secs(20), "it", copying).unwrap_err();
+    assert!(matches!(error, Error::KeepsChanging { .. }), "{error}");
+    assert!(error.to_string().contains("slot \"mad\" kept changing for 1.0s"), "{error}");
+    assert!(!copy.exists());
+    store.copy_to(&copy).unwrap();
+}
+
+/// How often the thread that syncs has gone to sleep.
+fn sleeps_of_the_syncing_thread() -> Option<u64> {
+    let tasks = std::fs::read_dir("/proc/self/task").ok()?;
+    let status = tasks
+        .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("status")).ok())
+        .find(|status| status.starts_with("Name:\tslotfile sync"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+    line.trim().parse().ok()
+}
+
+#[test]
+fn an_idle_store_is_not_written_to() {
+    const NAME: &str = "an_idle_store_is_not_written_to";
+    if common::role().is_none() {
+        let folder = folder();
+        return Child::spawn(NAME, "apart", &store_in(&folder)).join();
+    }
+    let path = common::path();
+    let every = Some(Duration::from_millis(5));
+    let store = options().sync_every(every).open(&path).unwrap();
+    let (hits, buffer) =
+        (store.value::<u64>("hits").unwrap(), store.buffer::<u8>("raw", 5000).unwrap());
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    let modified = || {
+        // What was written through the mapping before is noted by now, and what is written
+        // after it will be noted anew.
+        file.sync_all().unwrap();
+        let there = file.metadata().unwrap();
+        (there.mtime(), there.mtime_nsec())
+    };
+    let wait = || {
+        let before = sleeps_of_the_syncing_thread().expect("there is a thread");
+        until("it has looked 20 times", || sleeps_of_the_syncing_thread().unwrap() >= before + 20);
+    };
+    hits.store(5).unwrap();
+    until("it is synced", || store.info().unwrap().unsynced == Some(0));
+    wait();
+    let before = modified();
+    wait();
+    assert_eq!(modified(), before, "nothing has changed, and the file was written to");
+    // That the test would see it: tmpfs, for one, does not note what is written by mappings.
+    std::thread::sleep(Duration::from_millis(20));
+    buffer.set(0, 7).unwrap();
+    if modified() == before {
+        eprintln!("skipped: this file system does not note when mapped pages are written to");
+        return;
+    }
+    until("a buffer is synced", || store.info().unwrap().unsynced == Some(0));
+}
+
+#[test]
+fn a_period_of_zero_is_no_reason_to_spin() {
+    const NAME: &str = "a_period_of_zero_is_no_reason_to_spin";
+    if common::role().is_none() {
+        let folder = folder();
+        return Child::spawn(NAME, "apart", &store_in(&folder)).join();
+    }
+    let store = options().sync_every(Some(Duration::ZERO)).open(common::path()).unwrap();
+    let hits = store.value::<u64>("hits").unwrap();
+    hits.store(1).unwrap();
+    until("it is synced", || store.info().unwrap().unsynced == Some(0));
+    let before = sleeps_of_the_syncing_thread().expect("there is a thread");
+    until("it sleeps", || sleeps_of_the_syncing_thread().unwrap() >= before + 20);
+}

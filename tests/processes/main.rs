@@ -1,0 +1,18 @@
+//! Processes that are killed at any instruction, stop, fork, close what is not theirs, or are
+//! many: the others go on, and no lock is held by nobody.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod closed_descriptors;
+mod crowded_table;
+mod forked_processes;
+mod killed_processes;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod killed_wakers;
+mod lock_identity;
+mod open_lock;
+mod pid_namespaces;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod single_step;
+mod stopped_readers;

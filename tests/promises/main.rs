@@ -1,0 +1,23 @@
+//! What slotfile promises, as its users see it: values, arrays, texts, buffers, transactions and
+//! waiting, by threads and processes beside each other.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod arrays_like_vec;
+#[cfg(feature = "tokio")]
+mod asynchronous;
+mod bank;
+mod buffers;
+mod define_and_remove;
+mod doc_and_unit;
+mod linearizable;
+mod never_torn;
+mod nothing_is_lost;
+mod owned_locks;
+mod raw_buffers;
+mod reference_model;
+mod transactions;
+mod transactions_beside_others;
+mod values_like_std;
+mod waiting;

@@ -1,0 +1,4 @@
+//! What the sources promise: their layout, and the compiler that they need.
+
+mod architecture;
+mod minimum_rust;

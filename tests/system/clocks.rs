@@ -1,0 +1,78 @@
+//! No time-out and no period hangs on the wall clock, and none on what times the file says.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::common::raw::{LIVE_HEADER, Raw, TABLE, TABLE_ENTRY};
+use crate::common::{folder_in_memory, store_in, until};
+use slotfile::{Error, OpenOptions};
+
+/// When the last sync began, in nanoseconds since boot; then when it was done, by date.
+const LAST_SYNC: u64 = LIVE_HEADER + 272;
+const LAST_RECOVERY_AT: u64 = LIVE_HEADER + 424;
+
+/// Times of all kinds, as clocks that jump would leave them.
+const TIMES: [u64; 5] = [0, 1, 4_102_444_800, 1 << 63, u64::MAX];
+
+#[test]
+fn row_35_times_in_the_file_that_never_were_hold_nobody_up() {
+    let folder = folder_in_memory();
+    let path = store_in(&folder);
+    let every = Duration::from_millis(20);
+    let mut options = OpenOptions::new();
+    options.create(true).sync_every(Some(every)).lock_timeout(Some(Duration::from_millis(200)));
+    let store = options.open(&path).unwrap();
+    let array = store.array::<u64>("array", 3).unwrap();
+    let raw = Raw::open(&path);
+    let acked = || raw.word(LIVE_HEADER + 64);
+    for time in TIMES {
+        for at in [LAST_SYNC, LAST_SYNC + 8, LAST_RECOVERY_AT] {
+            raw.set_word(at, time);
+        }
+        for entry in 0..4 {
+            raw.set_word(TABLE + entry * TABLE_ENTRY + 16, time);
+        }
+        // A time within the last period may put off one sync, by a period.
+        let before = acked();
+        until("a sync in the background is done", || {
+            array.fetch_add(0, 1).unwrap();
+            acked() > before
+        });
+        let guard = array.lock().unwrap();
+        let waited = std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| {
+                let start = Instant::now();
+                let refused = array.fetch_add(1, 1).unwrap_err();
+                assert!(matches!(refused, Error::LockTimeout { .. }), "{refused:?}");
+                start.elapsed()
+            });
+            waiting.join().unwrap()
+        });
+        drop(guard);
+        assert!(waited >= Duration::from_millis(200), "{waited:?}");
+        store.info().unwrap();
+        assert!(store.check().unwrap().is_ok());
+    }
+}
+
+/// The wall clock is asked for the date only, which is shown to people. (To let it jump
+/// would harm whatever else runs on the machine.)
+#[test]
+fn row_35_the_wall_clock_is_asked_for_dates_only() {
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    let mut asks = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            if text.contains("SystemTime::now") || text.contains("CLOCK_REALTIME") {
+                asks.push(path.file_name().unwrap().to_str().unwrap().to_owned());
+            }
+        }
+    }
+    assert_eq!(asks, ["clock.rs"]);
+}

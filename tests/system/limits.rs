@@ -1,0 +1,391 @@
+//! What is full is an error at the moment of growing, never a signal later; and what there
+//! is room for works: many slots, many processes, large arrays.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::common;
+use crate::common::raw::{self, Raw};
+use crate::common::{Child, folder, long, number, os, path, role, rounds, store_in, until, within};
+use slotfile::{Define, Error, OpenOptions, Store};
+
+/// Fills a store until there is no room; it must stay usable, with what it has.
+fn fill_up(path: &Path, small: OpenOptions) -> u64 {
+    let store = small.open(path).unwrap();
+    let kept = store.array::<u64>("kept", 1_000).unwrap();
+    kept.store(&[1; 1_000]).unwrap();
+    let mut arrays = Vec::new();
+    let refused = loop {
+        match store.array::<u64>(&format!("{}", arrays.len()), 30_000) {
+            Ok(array) => arrays.push(array),
+            Err(error) => break error,
+        }
+        assert!(arrays.len() < 10_000, "it never fills up");
+    };
+    assert!(matches!(refused, Error::NoSpace { .. }), "{refused:?}");
+    assert!(refused.to_string().contains("free some space"), "{refused}");
+    let (slots, size) = (store.info().unwrap().slots, store.info().unwrap().size);
+    // Again: nothing has changed, and nothing is half there.
+    let name = format!("{}", arrays.len());
+    assert!(matches!(store.array::<u64>(&name, 30_000), Err(Error::NoSpace { .. })));
+    assert!(matches!(store.slot(&name), Err(Error::NotFound { .. })));
+    assert_eq!(store.info().unwrap().slots, slots);
+    // No SIGBUS: every byte of what is there has its blocks, in all its areas.
+    for (n, array) in arrays.iter().enumerate() {
+        for _ in 0..3 {
+            array.store(&vec![n as u64; 30_000]).unwrap();
+        }
+    }
+    for (n, array) in arrays.iter().enumerate() {
+        assert!(array.load().iter().all(|x| *x == n as u64));
+    }
+    // What still fits, fits.
+    while store.array::<u64>(&format!("small {}", store.info().unwrap().slots), 100).is_ok() {}
+    kept.update(|k| k.fill(2)).unwrap();
+    assert_eq!(kept.load(), [2; 1_000]);
+    // A removal and what is there already work as ever; so does opening it.
+    store.remove("0").unwrap();
+    store.array::<u64>("1", 30_000).unwrap().set(0, 9).unwrap();
+    drop((store, arrays, kept));
+    let store = Store::open(path).unwrap();
+    assert_eq!(store.array::<u64>("kept", 1_000).unwrap().load(), [2; 1_000]);
+    size
+}
+
+fn small() -> OpenOptions {
+    OpenOptions::new().create(true).max_slots(1_000).max_size(256 << 20).clone()
+}
+
+#[test]
+fn row_22_a_full_disk_is_an_error_and_the_store_stays_usable() {
+    let folder = folder();
+    let at = folder.path().join("disk");
+    std::fs::create_dir(&at).unwrap();
+    let Some(mounted) = os::Mount::tmpfs(&at, 12 << 20) else {
+        eprintln!("skipped: mounting a small file system needs root");
+        return;
+    };
+    fill_up(&at.join("state.slots"), small());
+    // No room for a new store at all: no file, no litter.
+    let before = std::fs::read_dir(&at).unwrap().count();
+    let refused = small().open(at.join("another")).unwrap_err();
+    assert!(matches!(refused, Error::NoSpace { .. }), "{refused:?}");
+    assert_eq!(std::fs::read_dir(&at).unwrap().count(), before);
+    drop(mounted);
+}
+
+/// A copy with holes (`cp --sparse`) gets its blocks back when it is opened, or is refused
+/// there: a write into a hole on a full disk would be a SIGBUS.
+#[test]
+fn a_copy_with_holes_gets_its_blocks_back_at_opening() {
+    use std::os::unix::fs::MetadataExt;
+    let folder = folder();
+    let (path, copy) = (store_in(&folder), folder.path().join("copy"));
+    let on_disk = |path: &Path| 512 * std::fs::metadata(path).unwrap().blocks();
+    let said = |path: &Path| Raw::open(path).word(raw::ENDS + 8 * 7);
+    let store = small().open(&path).unwrap();
+    for n in 0..200 {
+        // What the store believes to have on disk, it has: else each opening would look at
+        // each slot to find out what is missing.
+        assert!(on_disk(&path) >= said(&path), "{} of {}", on_disk(&path), said(&path));
+        store.array::<u64>(&format!("{n}"), if n % 10 == 0 { 9_000 } else { 9 }).unwrap();
+    }
+    drop(store);
+    let copied =
+        std::process::Command::new("cp").arg("--sparse=always").args([&path, &copy]).status();
+    assert!(copied.unwrap().success());
+    let holes = on_disk(&path) - on_disk(&copy);
+    assert!(holes > 1 << 20, "the copy has no holes");
+    let store = Store::open(&copy).unwrap();
+    let slots = store.slots().unwrap();
+    let live = slots.iter().map(|slot| (slot.areas() * slot.size()) as u64).sum::<u64>();
+    assert!(on_disk(&copy) >= live, "{} of {live}", on_disk(&copy));
+    store.array::<u64>("0", 9_000).unwrap().store(&[1; 9_000]).unwrap();
+}
+
+/// A limit on the size of files, whose signal (SIGXFSZ) would end the process.
+#[test]
+fn row_23_a_limit_on_file_size_is_an_error_and_no_signal() {
+    const NAME: &str = "row_23_a_limit_on_file_size_is_an_error_and_no_signal";
+    if role().is_some() {
+        os::limit(libc::RLIMIT_FSIZE, 16 << 20);
+        let size = fill_up(&path(), small());
+        assert!(size <= 16 << 20);
+        os::limit(libc::RLIMIT_FSIZE, 64 << 10);
+        let refused = small().open(path().with_file_name("another")).unwrap_err();
+        assert!(matches!(refused, Error::NoSpace { .. }), "{refused:?}");
+        // One that is there can be opened, read and updated: that makes it no larger.
+        let store = Store::open(path()).unwrap();
+        store.array::<u64>("kept", 1_000).unwrap().fetch_add(0, 1).unwrap();
+        return;
+    }
+    let folder = folder();
+    Child::spawn(NAME, "limited", &store_in(&folder)).join();
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no litter");
+}
+
+/// Few addresses: a smaller reservation; what lies beyond it is an error.
+#[test]
+fn row_23_a_limit_on_addresses_makes_a_smaller_reservation() {
+    const NAME: &str = "row_23_a_limit_on_addresses_makes_a_smaller_reservation";
+    if role().is_some() {
+        // 16 GiB are wanted. The test harness itself takes some of what there is.
+        os::limit(libc::RLIMIT_AS, 256 << 20);
+        let store = Store::open(path()).unwrap();
+        let value = store.value::<u64>("value").unwrap();
+        value.fetch_add(1).unwrap();
+        until("another process has made it grow", || value.load() == 2);
+        let refused = store.slot("large").unwrap_err();
+        assert!(matches!(refused, Error::AddressSpace { .. }), "{refused:?}");
+        assert!(refused.to_string().contains("ulimit -v"), "{refused}");
+        let refused = store.value::<u64>("beyond").unwrap_err();
+        assert!(matches!(refused, Error::AddressSpace { .. }), "{refused:?}");
+        // All else goes on.
+        assert_eq!(value.fetch_add(1).unwrap(), 2);
+        return;
+    }
+    let folder = folder();
+    let path = store_in(&folder);
+    let store = Store::create(&path).unwrap();
+    let value = store.value::<u64>("value").unwrap();
+    let limited = Child::spawn(NAME, "limited", &path);
+    until("the limited one is there", || value.load() == 1);
+    store.array::<u8>("large", 150_000_000).unwrap().set(5, 5).unwrap();
+    // What is defined next lies beyond, too: nothing is left of the limited one's.
+    store.array::<u8>("more", 1 << 20).unwrap();
+    value.store(2).unwrap();
+    limited.join();
+    assert_eq!(value.load(), 3);
+}
+
+/// An empty store takes a share of the addresses at most, and more as it grows.
+#[test]
+fn row_23_a_store_leaves_addresses_to_its_program() {
+    const NAME: &str = "row_23_a_store_leaves_addresses_to_its_program";
+    if role().is_some() {
+        os::limit(libc::RLIMIT_AS, 600 << 20);
+        let store = Store::create(path()).unwrap();
+        let mut own = Vec::<u8>::new();
+        own.try_reserve_exact(400 << 20).expect("the program's own memory");
+        drop(own);
+        for name in ["first", "second", "third"] {
+            let array = store.array::<u8>(name, 20_000_000).unwrap();
+            array.set(19_999_999, 9).unwrap();
+            assert_eq!(array.get(19_999_999).unwrap(), 9);
+        }
+        store.sync().unwrap();
+        let refused = store.array::<u8>("too large", 200_000_000).unwrap_err();
+        assert!(matches!(refused, Error::AddressSpace { .. }), "{refused:?}");
+        return;
+    }
+    let folder = folder();
+    Child::spawn(NAME, "limited", &store_in(&folder)).join();
+}
+
+#[test]
+fn row_23_many_stores_that_may_grow_to_8_tib() {
+    let folder = common::folder_in_memory();
+    let stores: Vec<Store> = (0..40)
+        .map(|number| {
+            let path = folder.path().join(number.to_string());
+            OpenOptions::new().create(true).max_size(8 << 40).max_slots(10).open(path).unwrap()
+        })
+        .collect();
+    let mut own = Vec::<u8>::new();
+    own.try_reserve_exact(1 << 30).expect("the program's own memory");
+    for store in &stores {
+        store.array::<u64>("array", 1_000).unwrap().fetch_add(999, 1).unwrap();
+    }
+}
+
+/// Where all memory is locked, a reservation counts as memory: a smaller one, or an error.
+#[test]
+fn row_23_memory_that_is_locked_makes_a_smaller_reservation_or_an_error() {
+    const NAME: &str = "row_23_memory_that_is_locked_makes_a_smaller_reservation_or_an_error";
+    let small = || OpenOptions::new().max_slots(10).max_size(256 << 20).mode(0o666).clone();
+    if role().is_some() {
+        if os::is_root() {
+            os::become_user(65_534); // root may lock all there is
+        }
+        os::limit(libc::RLIMIT_MEMLOCK, number());
+        if !os::lock_memory() {
+            eprintln!("skipped: this process may not lock {} bytes", number());
+            return;
+        }
+        match small().open(path()) {
+            Ok(store) => {
+                store.value::<u64>("value").unwrap().fetch_add(1).unwrap();
+                store.sync().unwrap();
+                let large = store.array::<u8>("large", 10 << 20).unwrap_err();
+                assert!(matches!(large, Error::AddressSpace { .. }), "{large:?}");
+            }
+            Err(error) => {
+                assert!(error.to_string().contains("cannot map the file"), "{error}");
+            }
+        }
+        return;
+    }
+    let folder = folder();
+    let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(folder.path(), everybody).unwrap();
+    let path = store_in(&folder);
+    small().create_new(true).open(&path).unwrap().value::<u64>("value").unwrap();
+    let len = std::fs::metadata(&path).unwrap().len();
+    for limit in [len + (1 << 20), len / 2] {
+        Child::spawn_with(NAME, "locked", &path, limit).join();
+    }
+    assert_eq!(Store::open(&path).unwrap().value::<u64>("value").unwrap().load(), 1);
+}
+
+/// Entries that dead processes have left are used again.
+#[test]
+fn more_processes_die_than_the_table_has_entries() {
+    if !common::apart("more_processes_die_than_the_table_has_entries") {
+        return;
+    }
+    if !long() {
+        eprintln!("skipped: set SLOTFILE_LONG=1 for it");
+        return;
+    }
+    let store = Store::temporary().unwrap();
+    let array = store.array::<u64>("array", 2).unwrap();
+    for n in 1..=5_000 {
+        let guard = array.lock().unwrap();
+        let victim = os::fork(|| {
+            array.fetch_add(0, 1).unwrap();
+            os::exit_at_once(9)
+        });
+        drop(guard);
+        until("it has ended", || array.get(0).unwrap() == n);
+        drop(victim);
+    }
+}
+
+#[test]
+fn a_full_store_says_which_limit_was_hit() {
+    let folder = folder();
+    let path = store_in(&folder);
+    let store =
+        OpenOptions::new().create(true).max_slots(5).max_size(64 << 20).open(&path).unwrap();
+    for n in 0..5 {
+        store.value::<u8>(&format!("{n}")).unwrap();
+    }
+    let slots = Error::Full { path: path.clone(), limit: "max_slots", size: 5, removed: 0 };
+    assert_eq!(store.value::<u8>("5").unwrap_err().to_string(), slots.to_string());
+    store.value::<u8>("4").unwrap();
+    // Removed ones count, too, until a compaction.
+    store.remove("0").unwrap();
+    let full = store.value::<u8>("5").unwrap_err();
+    assert!(matches!(full, Error::Full { removed: 1, .. }), "{full:?}");
+    assert!(full.to_string().contains("slotfile compact"), "{full}");
+    assert_eq!(store.info().unwrap().definitions_left, 0);
+    let path = folder.path().join("another");
+    let store = OpenOptions::new().create(true).max_slots(5).max_size(8 << 20).open(&path).unwrap();
+    let refused = store.array::<u8>("large", 8 << 20).unwrap_err();
+    assert!(matches!(refused, Error::Full { limit: "max_size", .. }), "{refused:?}");
+    store.array::<u8>("small", 8 << 10).unwrap();
+}
+
+/// A full directory: every slot is found, none that is not there is, and each has its own
+/// content. Long names take lines of their own.
+#[test]
+fn row_44_a_hundred_thousand_slots() {
+    if !common::apart("row_44_a_hundred_thousand_slots") {
+        return;
+    }
+    const SLOTS: u32 = 100_000;
+    let folder = folder();
+    let path = store_in(&folder);
+    let store = OpenOptions::new().create(true).max_slots(SLOTS.into()).open(&path).unwrap();
+    let name = |n: u32| format!("group {}/slot {n}{}", n % 100, "x".repeat(n as usize % 70));
+    for n in 0..SLOTS {
+        store.value_with::<u32>(&name(n), Define::new().initial(n)).unwrap();
+    }
+    assert!(matches!(store.value::<u32>("one more"), Err(Error::Full { .. })));
+    drop(store);
+    let store = OpenOptions::new().define(false).open(&path).unwrap();
+    within(Duration::from_secs(20), "looking all of them up", || {
+        for n in 0..SLOTS {
+            assert_eq!(store.value::<u32>(&name(n)).unwrap().load(), n);
+        }
+    });
+    assert!(matches!(store.slot("group 7/slot 8"), Err(Error::NotFound { .. })));
+    assert_eq!(store.slots().unwrap().len(), SLOTS as usize);
+    // An owner that died with an entry: whoever takes that settles all of them.
+    os::fork(|| {
+        std::mem::forget(store.value::<u32>(&name(5)).unwrap().lock().unwrap());
+        os::exit_at_once(0)
+    })
+    .join();
+    within(Duration::from_secs(1), "taking its lock", || {
+        store.value::<u32>(&name(5)).unwrap().fetch_add(1).unwrap()
+    });
+    drop(store);
+    let store = within(Duration::from_secs(2), "opening", || Store::open(&path).unwrap());
+    assert_eq!(store.value::<u32>(&name(5)).unwrap().load(), 6);
+}
+
+#[test]
+fn row_44_sixty_four_processes() {
+    const NAME: &str = "row_44_sixty_four_processes";
+    if role().is_some() {
+        let store = Store::open(path()).unwrap();
+        let (value, array) =
+            (store.value::<u64>("value").unwrap(), store.array::<u64>("array", 50).unwrap());
+        // All at the same time, not one after the other.
+        value.fetch_add(1).unwrap();
+        until("all are there", || value.load() >= 64);
+        for _ in 0..rounds(50, 1_000) {
+            value.fetch_add(1).unwrap();
+            array.update(|a| a.iter_mut().for_each(|x| *x += 1)).unwrap();
+            let now = array.load();
+            assert!(now.iter().all(|x| *x == now[0]));
+        }
+        value.fetch_add(1 << 32).unwrap();
+        until("the test has looked who is there", || value.load() >> 63 == 1);
+        return;
+    }
+    let folder = folder();
+    let path = store_in(&folder);
+    let store = Store::create(&path).unwrap();
+    let (value, array) =
+        (store.value::<u64>("value").unwrap(), store.array::<u64>("array", 50).unwrap());
+    let children: Vec<_> = (0..64).map(|_| Child::spawn(NAME, "one of many", &path)).collect();
+    until("all are through", || value.load() >> 32 == 64);
+    // This process has defined the slots, under a lock.
+    assert_eq!(store.info().unwrap().open_by.len(), 65);
+    value.fetch_or(1 << 63).unwrap();
+    children.into_iter().for_each(Child::join);
+    let rounds = rounds(50, 1_000) as u64;
+    assert_eq!(value.load() & 0xffff_ffff, 64 * (rounds + 1));
+    assert_eq!(array.load(), [64 * rounds; 50]);
+    until("only we are left", || store.info().unwrap().open_by.len() == 1);
+}
+
+/// Only what is touched costs: an element, a range. (All of it, in the longer form.)
+#[test]
+fn row_44_an_array_of_one_gib() {
+    let folder = folder();
+    // Two areas, and as much for checkpoints.
+    if fs2::available_space(folder.path()).unwrap() < 6 << 30 {
+        eprintln!("skipped: less than 6 GiB of disk are free");
+        return;
+    }
+    const LEN: usize = (1 << 30) / 8;
+    let store = Store::create(store_in(&folder)).unwrap();
+    let array = store.array::<u64>("array", LEN).unwrap();
+    array.set(LEN - 1, 7).unwrap();
+    array.update_range(LEN / 2..LEN / 2 + 1_000, |a| a.fill(8)).unwrap();
+    array.fetch_add(0, 9).unwrap();
+    assert_eq!((array.get(0).unwrap(), array.get(LEN - 1).unwrap()), (9, 7));
+    assert_eq!(array.load_range(LEN / 2 - 1..LEN / 2 + 2).unwrap(), [0, 8, 8]);
+    drop((store, array));
+    let array = Store::open(store_in(&folder)).unwrap().array::<u64>("array", LEN).unwrap();
+    assert_eq!((array.get(0).unwrap(), array.get(LEN - 1).unwrap()), (9, 7));
+    if long() {
+        let whole = array.load();
+        assert_eq!(whole.iter().sum::<u64>(), 9 + 7 + 8_000);
+        array.store(&whole).unwrap();
+        assert!(array.load() == whole);
+    }
+}

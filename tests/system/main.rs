@@ -1,0 +1,15 @@
+//! The system below: paths, file systems, limits, refused and failed calls, the clocks.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod blocks;
+mod bus_errors;
+mod clocks;
+mod denied_calls;
+mod file_systems;
+mod limits;
+mod opening;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod system_call_faults;
+mod which_file;

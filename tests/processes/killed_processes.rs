@@ -74,6 +74,9 @@ impl Waits {
 
 #[test]
 fn a_writer_killed_at_random_moments_hundreds_of_times() {
+    if !common::apart("a_writer_killed_at_random_moments_hundreds_of_times") {
+        return;
+    }
     let folder = folder_in_memory();
     let store = open(&store_in(&folder));
     let array = store.array::<u64>("array", WORDS).unwrap();
@@ -103,6 +106,9 @@ fn a_writer_killed_at_random_moments_hundreds_of_times() {
 /// Killed for certain while it holds a lock: a guard, an update, a value's lock.
 #[test]
 fn a_dead_ones_locks_are_taken_over_within_50_ms() {
+    if !common::apart("a_dead_ones_locks_are_taken_over_within_50_ms") {
+        return;
+    }
     let folder = folder_in_memory();
     let store = open(&store_in(&folder));
     let array = store.array::<u64>("array", WORDS).unwrap();
@@ -151,6 +157,9 @@ fn a_dead_ones_locks_are_taken_over_within_50_ms() {
 /// it: others do not wait for that.
 #[test]
 fn a_dying_ones_locks_are_taken_over_before_it_is_gone() {
+    if !common::apart("a_dying_ones_locks_are_taken_over_before_it_is_gone") {
+        return;
+    }
     let folder = folder_in_memory();
     let store = open(&store_in(&folder));
     let array = store.array::<u64>("array", WORDS).unwrap();
@@ -283,7 +292,7 @@ fn a_dying_ones_lock_that_was_handed_on_is_left_to_who_has_it() {
 #[test]
 fn those_who_already_wait_go_on_within_50_ms() {
     const NAME: &str = "those_who_already_wait_go_on_within_50_ms";
-    if role().is_some() {
+    if role().as_deref() == Some("waiter") {
         let store = open(&path());
         let array = store.array::<u64>("array", WORDS).unwrap();
         let (round, through) =
@@ -298,6 +307,9 @@ fn those_who_already_wait_go_on_within_50_ms() {
             array.update(|a| a[0] += 1).unwrap();
             through.fetch_add(1).unwrap();
         }
+    }
+    if !common::apart(NAME) {
+        return;
     }
     let folder = folder_in_memory();
     let store = open(&store_in(&folder));
@@ -479,6 +491,9 @@ fn row_05_a_new_process_settles_what_the_dead_owner_of_its_entry_left() {
 /// Many who all find the same dead owner at the same moment: it is settled once.
 #[test]
 fn row_14_many_bury_at_once() {
+    if !common::apart("row_14_many_bury_at_once") {
+        return;
+    }
     let folder = folder_in_memory();
     let store = open(&store_in(&folder));
     let array = store.array::<u64>("array", WORDS).unwrap();
@@ -517,6 +532,9 @@ fn row_14_many_bury_at_once() {
 /// A panic inside an update undoes it; the lock is free at once.
 #[test]
 fn row_09_a_panic_inside_an_update_undoes_it() {
+    if !common::apart("row_09_a_panic_inside_an_update_undoes_it") {
+        return;
+    }
     let store = Store::temporary().unwrap();
     let array = store.array::<u64>("array", 4).unwrap();
     let value = store.value::<u64>("value").unwrap();

@@ -74,5 +74,5 @@ fn row_35_the_wall_clock_is_asked_for_dates_only() {
             }
         }
     }
-    assert_eq!(asks, ["clock.rs"]);
+    assert_eq!(asks, ["time.rs"]);
 }

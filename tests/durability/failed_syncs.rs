@@ -313,6 +313,9 @@ fn row_21_that_no_thread_is_to_be_had_is_heard_and_tried_again() {
 
 #[test]
 fn a_store_that_is_synced_only_when_it_is_left_has_no_thread() {
+    if !common::apart("a_store_that_is_synced_only_when_it_is_left_has_no_thread") {
+        return;
+    }
     let folder = folder();
     let path = store_in(&folder);
     os::fork(|| {

@@ -36,6 +36,11 @@ fn values(store: &Store, count: usize) -> Vec<Value<u64>> {
 
 #[test]
 fn a_task_that_can_have_no_thread_to_wait_in_is_told_and_the_next_one_tries_again() {
+    if !common::apart(
+        "a_task_that_can_have_no_thread_to_wait_in_is_told_and_the_next_one_tries_again",
+    ) {
+        return;
+    }
     fork(|| {
         let value = Store::temporary().unwrap().value::<u64>("value").unwrap();
         let wait = || block_on(async { timeout(SHORT, value.wait_until_async(|n| n == 1)).await });

@@ -91,10 +91,11 @@ impl Syncer {
         let lock = attachment.live.part(live::SYNC_LOCK, 2);
         let (mut tracked, held) = match turn {
             Turn::Wait => {
-                let tracked = tracked.lock().unwrap_or_else(PoisonError::into_inner);
+                // The lock first, as it knows of a time-out. Whoever has the mutex without it does
+                // not wait for it.
                 let held = protocol::lock(&lock, attachment, Form::Lock, patience)
                     .map_err(|f| directory::explain(attachment, "the sync lock", f, patience))?;
-                (tracked, held)
+                (tracked.lock().unwrap_or_else(PoisonError::into_inner), held)
             }
             Turn::SkipIfWithin(period) => {
                 let Ok(tracked) = tracked.try_lock() else { return Ok(Synced::Recently) };
@@ -244,4 +245,38 @@ pub(crate) fn stuck(attachment: &Attachment, waited: Duration) -> Error {
     };
     note_failure(attachment, Some(errno(&error)));
     error
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::Store;
+
+    /// One thread waits for the sync lock without end; another one of the same process, for a
+    /// moment only.
+    #[test]
+    fn a_sync_with_a_time_out_does_not_wait_behind_one_without() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::create(folder.path().join("state.slots")).unwrap();
+        store.pause_syncing();
+        let attachment = store.attachment();
+        let lock = attachment.live.part(live::SYNC_LOCK, 2);
+        let held = protocol::lock(&lock, attachment, Form::Lock, &mut Patience::new(None));
+        let held = held.unwrap();
+        std::thread::scope(|scope| {
+            let (patient, brief) = (store.clone().with_lock_timeout(None), store.clone());
+            let brief = brief.with_lock_timeout(Some(Duration::from_millis(50)));
+            scope.spawn(move || patient.sync().unwrap());
+            while !lock.control(Relaxed).has_lock_waiters() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            let (done, is_done) = mpsc::channel();
+            scope.spawn(move || done.send(brief.sync()).unwrap());
+            let result = is_done.recv_timeout(Duration::from_secs(5));
+            drop(held);
+            assert!(matches!(result, Ok(Err(Error::LockTimeout { .. }))), "{result:?}");
+        });
+    }
 }

@@ -68,6 +68,9 @@ fn soft_limit(resource: libc::__rlimit_resource_t) -> u64 {
 pub(crate) fn copy_data(from: &File, to: &File) -> io::Result<()> {
     use std::os::unix::fs::FileExt;
     let len = from.metadata()?.len();
+    if len > file_size_limit() {
+        return Err(io::Error::from_raw_os_error(libc::EFBIG)); // the call would raise SIGXFSZ
+    }
     to.set_len(len)?;
     let mut buffer = vec![0; 1 << 20];
     let mut at = 0;
@@ -81,7 +84,7 @@ pub(crate) fn copy_data(from: &File, to: &File) -> io::Result<()> {
                 Err(e) if e.raw_os_error() == Some(libc::EIO) => read_pages(from, part, at)?,
                 result => result?,
             }
-            to.write_all_at(part, at)?;
+            write_at(to, part, at)?;
             at += part.len() as u64;
         }
     }

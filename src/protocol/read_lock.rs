@@ -37,7 +37,10 @@ pub(super) fn try_read_lock<'a, M: Memory, P: Peers>(
     }
     let control = seen.with_reader(peers.me().ok()?).with_transaction(false);
     // Relaxed: it orders nothing. What is read under it is judged by the version.
-    memory.swap_control(seen, control, Relaxed).ok()?;
+    if memory.swap_control(seen, control, Relaxed).is_err() {
+        peers.has_given_up();
+        return None;
+    }
     Some(ReadLock { memory, peers, control })
 }
 
@@ -55,7 +58,11 @@ pub(super) fn lock_to_read<'a, M: Memory, P: Peers>(
         }
         memory.relax();
     }
-    try_read_lock(memory, peers)
+    let lock = try_read_lock(memory, peers);
+    if lock.is_none() {
+        peers.has_given_up(); // its caller has asked for a number
+    }
+    lock
 }
 
 /// Words that are copied, beside a writer, in the time of one pause. (64 KiB: 6 µs on the machine of
@@ -68,6 +75,8 @@ impl<M: Memory, P: Peers> Drop for ReadLock<'_, M, P> {
         // Whoever waits is woken. If it is another by now, it was taken away.
         let (old, free) = (self.control.quiet(), self.control.with_owner(FREE).quiet());
         publish(self.memory, self.peers, old, free);
+        // Last of all: who has only read may give its entry back.
+        self.peers.has_given_up();
     }
 }
 

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::attachment::attach::Attachment;
@@ -88,6 +88,19 @@ pub(crate) fn open(mut request: Request<'_>) -> Result<(SharedSession, Option<Lo
     }
 }
 
+/// Lets go of the open lock; an error if this program has closed its descriptor meanwhile.
+fn unlock(attachment: &Attachment) -> Result<()> {
+    let path = &attachment.path;
+    sys::unlock_file(attachment.map.file())
+        .map_err(|e| Error::io(path, "cannot unlock the file", e))?;
+    if attachment.tells_if_alone() {
+        return Ok(());
+    }
+    // The open lock is that of the description that was lost.
+    let why = io::Error::other("this program has closed its descriptor meanwhile");
+    Err(Error::io(path, "cannot open it", why))
+}
+
 /// Opens the file that is there. `None`: it was replaced meanwhile.
 fn open_existing(request: &Request<'_>) -> Result<Option<SharedSession>> {
     let Request { path, writable, .. } = *request;
@@ -121,14 +134,15 @@ fn open_existing(request: &Request<'_>) -> Result<Option<SharedSession>> {
     let (mut progress, mut since) = (None, start);
     let mut pause = Duration::from_micros(50);
     loop {
-        // The mutex is not held while waiting: other stores are opened meanwhile.
-        let mut known = registry::lock();
-        known.retain(|_, session| session.strong_count() > 0);
-        if let Some(session) = known.get(&key).and_then(Weak::upgrade) {
+        if let Some(session) = registry::find(key) {
             return Ok(Some(session));
         }
         // Closing the file lets go, too.
         if sys::try_lock_file(&file).map_err(|e| Error::io(path, "cannot lock the file", e))? {
+            // Another thread of this process may have been faster.
+            if let Some(session) = registry::find(key) {
+                return Ok(Some(session));
+            }
             // Replaced while we waited: what the path names now is what is wanted.
             let now = std::fs::metadata(path).map_err(cannot_open)?;
             if (now.dev(), now.ino()) != (key.0, key.1) {
@@ -136,22 +150,17 @@ fn open_existing(request: &Request<'_>) -> Result<Option<SharedSession>> {
             }
             let (attachment, mut recovery) = attach(request, file)?;
             refuse_superseded(&attachment, recovery)?;
-            sys::unlock_file(attachment.map.file())
-                .map_err(|e| Error::io(path, "cannot unlock the file", e))?;
-            if !attachment.tells_if_alone() {
-                // The open lock is that of the description that was lost.
-                let why = io::Error::other("this program has closed its descriptor meanwhile");
-                return Err(cannot_open(why));
-            }
             if request.created && recovery == Recovery::Resumed {
                 recovery = Recovery::Created;
             }
             let session = Session::new(attachment, recovery);
-            known.insert(key, Arc::downgrade(&session));
+            // Before the lock is let go of, which keeps this process's other threads out, too.
+            registry::insert(key, &session);
+            let unlocked = unlock(session.attachment());
+            unlocked.inspect_err(|_| registry::remove(key))?;
             registry::leave_at_exit();
             return Ok(Some(session));
         }
-        drop(known);
         let now = read_progress(&file);
         if now != progress {
             (progress, since) = (now, Instant::now());

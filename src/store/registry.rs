@@ -24,8 +24,26 @@ fn registry() -> &'static Registry {
     })
 }
 
-/// Those that are open, until this is dropped.
-pub(crate) fn lock() -> MutexGuard<'static, BTreeMap<Key, WeakSession>> {
+/// The one of this key, if this process has it open.
+pub(crate) fn find(key: Key) -> Option<SharedSession> {
+    let mut known = lock();
+    known.retain(|_, session| session.strong_count() > 0);
+    known.get(&key).and_then(Weak::upgrade)
+}
+
+/// From now on, other openers of this process are given this one.
+pub(crate) fn insert(key: Key, session: &SharedSession) {
+    lock().insert(key, Arc::downgrade(session));
+}
+
+/// They are not any more.
+pub(crate) fn remove(key: Key) {
+    lock().remove(&key);
+}
+
+/// Those that are open, until this is dropped. Not for long: whatever store a thread of this
+/// process opens, it waits for this.
+fn lock() -> MutexGuard<'static, BTreeMap<Key, WeakSession>> {
     registry().lock().unwrap_or_else(PoisonError::into_inner)
 }
 

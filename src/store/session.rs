@@ -51,7 +51,8 @@ const NEVER: u64 = u64::MAX;
 const ONLY_WHEN_LEFT: u64 = NEVER - 1;
 /// The shortest period of background syncs. (A look at 65,536 slots takes a quarter of it.)
 const SHORTEST_PERIOD: Duration = Duration::from_millis(1);
-/// How long a background sync tries, at least: it keeps others from syncing meanwhile.
+/// How long a background sync tries, however long its period is: it keeps others from syncing
+/// meanwhile, and who closes the store waits for it.
 pub(crate) const LONGEST_SYNC: Duration = Duration::from_secs(5);
 /// How long whoever has the sync lock may stand still before it is taken for stopped: ten
 /// periods, within these.
@@ -88,7 +89,7 @@ struct Watched {
 
 impl Watched {
     fn sync(&mut self, syncer: &Syncer, attachment: &Attachment, period: Duration) {
-        let mut patience = Patience::new(Some(period.max(LONGEST_SYNC)));
+        let mut patience = Patience::new(Some(LONGEST_SYNC));
         let turn = Turn::SkipIfWithin(period.mul_f32(0.9));
         let error = match syncer.sync(attachment, &mut patience, turn) {
             Ok(Synced::Busy) => self.look_at_holder(attachment, period),

@@ -439,3 +439,23 @@ pub fn data_ranges(file: &File) -> Vec<Range<u64>> {
         ranges.push(from as u64..end as u64);
     }
 }
+
+/// Freezes the file system of this folder, so that who writes there waits, until this is dropped.
+/// `None` where that may not be.
+pub fn freeze(folder: &Path) -> Option<Frozen> {
+    const FIFREEZE: libc::c_ulong = 0xc004_5877; // linux/fs.h
+    let folder = File::open(folder).unwrap();
+    // SAFETY: the call reads and writes no memory of this process.
+    let frozen = unsafe { libc::ioctl(folder.as_raw_fd(), FIFREEZE as _, 0) } == 0;
+    frozen.then_some(Frozen(folder))
+}
+
+pub struct Frozen(File);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        const FITHAW: libc::c_ulong = 0xc004_5878; // linux/fs.h
+        // SAFETY: as above.
+        unsafe { libc::ioctl(self.0.as_raw_fd(), FITHAW as _, 0) };
+    }
+}

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use crate::common;
+use crate::common::mounts::on;
 use crate::common::raw::{LIVE_HEADER, Raw};
-use crate::common::{Child, folder, store_in, within};
+use crate::common::{Child, folder, os, store_in, until, within};
 use slotfile::{Error, OpenOptions, Store};
 
 /// The word that counts what the holder of the open lock has got done.
@@ -215,4 +216,36 @@ mod slow {
         wait_for_slow(&path, compact, |_| ());
         assert_eq!(open(&path).array::<u8>("large", BYTES).unwrap().load(), [3; BYTES]);
     }
+}
+
+/// A restore that takes long keeps no other thread of its process from opening another store. It
+/// waits for a file system that is frozen.
+#[test]
+fn row_38_another_store_is_opened_while_one_is_restored() {
+    on("ext4", |disk| {
+        let [slow, other] = [&disk.at, &disk.beside].map(|folder| folder.join("state.slots"));
+        for path in [&slow, &other] {
+            opening(Duration::from_secs(5)).create(true).open(path).unwrap().sync().unwrap();
+        }
+        Raw::open(&slow).restart();
+        let Some(frozen) = os::freeze(&disk.at) else {
+            return eprintln!("skipped: the file system cannot be frozen");
+        };
+        let file = std::fs::File::open(&slow).unwrap();
+        std::thread::scope(|scope| {
+            let frozen = frozen;
+            let restoring = scope.spawn(|| Store::open(&slow).map(|store| store.recovery()));
+            until("it has the open lock", || match fs2::FileExt::try_lock_shared(&file) {
+                Ok(()) => fs2::FileExt::unlock(&file).is_err(),
+                Err(_) => true,
+            });
+            let (done, is_done) = std::sync::mpsc::channel();
+            let opening = opening(Duration::from_millis(100));
+            scope.spawn(move || done.send(opening.open(&other).map(drop)).unwrap());
+            let opened = is_done.recv_timeout(Duration::from_secs(5));
+            drop(frozen);
+            assert!(matches!(opened, Ok(Ok(()))), "{opened:?}");
+            restoring.join().unwrap().unwrap();
+        });
+    });
 }

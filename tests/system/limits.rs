@@ -124,6 +124,27 @@ fn row_23_a_limit_on_file_size_is_an_error_and_no_signal() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no litter");
 }
 
+/// Nor where a store must be restored that may only be read, and so in a copy in memory.
+#[test]
+fn row_23_a_limit_on_file_size_beside_a_restore_is_an_error_and_no_signal() {
+    const NAME: &str = "row_23_a_limit_on_file_size_beside_a_restore_is_an_error_and_no_signal";
+    if role().is_some() {
+        os::limit(libc::RLIMIT_FSIZE, 64 << 10);
+        let refused = Store::open_read_only(path()).unwrap_err();
+        assert!(refused.to_string().contains("File too large"), "{refused:?}");
+        return;
+    }
+    let folder = folder();
+    let path = store_in(&folder);
+    let store = small().open(&path).unwrap();
+    store.value::<u64>("value").unwrap().store(7).unwrap();
+    store.close().unwrap();
+    Raw::open(&path).restart();
+    Child::spawn(NAME, "limited", &path).join();
+    // Without the limit it is restored.
+    assert_eq!(Store::open(&path).unwrap().value::<u64>("value").unwrap().load(), 7);
+}
+
 /// Few addresses: a smaller reservation; what lies beyond it is an error.
 #[test]
 fn row_23_a_limit_on_addresses_makes_a_smaller_reservation() {

@@ -345,3 +345,45 @@ impl Attachment {
         has_given_up();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::fd::AsFd;
+
+    use super::*;
+    use crate::format::layout::entry_byte;
+    use crate::os::sys::ByteLock;
+    use crate::protocol;
+
+    /// A reader that has lost to writers again and again takes an entry, so that they hold off. One
+    /// that is lent goes back as soon as it has read.
+    #[test]
+    fn who_has_read_gives_a_lent_entry_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.slots");
+        let store = crate::Store::create(&path).unwrap();
+        store.pause_syncing();
+        let array = store.array::<u64>("array", 4).unwrap();
+        // Others have all that are not lent.
+        let others = File::options().read(true).write(true).open(&path).unwrap();
+        for entry in 0..FIRST_LENT {
+            sys::set_byte_lock(others.as_fd(), ByteLock::Write, entry_byte(entry)).unwrap();
+        }
+        let attachment = store.attachment();
+        let mut losses = 0;
+        let read = || {
+            protocol::read(&array.handle.memory, attachment, &array.areas, |_, _| {
+                losses += 1;
+                if losses < 15 {
+                    std::thread::scope(|scope| {
+                        scope.spawn(|| (0..2).for_each(|_| array.set(0, losses).unwrap()));
+                    });
+                }
+            });
+            owner(attachment)
+        };
+        let has = std::thread::scope(|scope| scope.spawn(read).join().unwrap());
+        assert_eq!((has, losses), (None, 15));
+    }
+}

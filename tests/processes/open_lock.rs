@@ -222,6 +222,9 @@ mod slow {
 /// waits for a file system that is frozen.
 #[test]
 fn row_38_another_store_is_opened_while_one_is_restored() {
+    if !common::apart("row_38_another_store_is_opened_while_one_is_restored") {
+        return;
+    }
     on("ext4", |disk| {
         let [slow, other] = [&disk.at, &disk.beside].map(|folder| folder.join("state.slots"));
         for path in [&slow, &other] {

@@ -228,6 +228,7 @@ fn words(bytes: &[u8]) -> impl Iterator<Item = u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::layout::Outline;
     use crate::types::dtype::ScalarType;
 
     fn descriptor(name: &str) -> Descriptor {
@@ -236,11 +237,14 @@ mod tests {
             doc: String::new(),
             unit: String::new(),
             slot_type: SlotType::Value(ScalarType::U64),
-            areas: 0,
-            live: 64 * name.len() as u64,
-            first_unit: 0,
-            copies: 0,
-            place: 0,
+            outline: Outline {
+                areas: 0,
+                content_len: 8,
+                live: 64 * name.len() as u64,
+                first_unit: 0,
+                copies: 0,
+                place: 0,
+            },
         }
     }
 

@@ -9,8 +9,8 @@ use crate::attachment::survey::Taken;
 use crate::error::{Error, Result};
 use crate::format::checkpoint;
 use crate::format::layout::{
-    Descriptor, Ends, GRANULE, Header, LARGE_UNIT, PAGE, RUN, SMALL_UNIT, UNIT_HEAD, VALUE_LEN,
-    live, live_len,
+    Descriptor, Ends, GRANULE, Header, LARGE_UNIT, Outline, PAGE, RUN, SMALL_UNIT, UNIT_HEAD,
+    VALUE_LEN, live, live_len,
 };
 use crate::os::disk;
 use crate::os::sys;
@@ -171,11 +171,7 @@ pub(crate) fn place(
         doc: definition.doc.to_owned(),
         unit: definition.unit.to_owned(),
         slot_type: slot_type.clone(),
-        areas,
-        live,
-        first_unit,
-        copies,
-        place,
+        outline: Outline { areas, content_len, live, first_unit, copies, place },
     };
     (descriptor, ends)
 }

@@ -13,7 +13,8 @@ use crate::directory::allocator::{self, Definition};
 use crate::error::{Error, Result};
 use crate::format::checkpoint;
 use crate::format::layout::{
-    Descriptor, FLAG_NO_CHECKPOINT, GRANULE, LINE, MAX_LINES, hash_name, live,
+    Descriptor, FLAG_NO_CHECKPOINT, GRANULE, LINE, MAX_LINES, Outline, PAGE, checked_texts,
+    hash_name, live,
 };
 use crate::mapping::cell::CellRegion;
 use crate::mapping::map::{KeepsMapped, Map, Region};
@@ -56,7 +57,7 @@ fn descriptor(attachment: &Attachment, line: u32, count: u32) -> Result<Descript
     attachment.directory.read(at, 0, &mut first);
     let lines = u32::from(first[LINES_AT]);
     if !(1..=u32::from(MAX_LINES)).contains(&lines) || lines > count.saturating_sub(line) {
-        return Err(damaged(attachment, line, "its descriptor's length is wrong"));
+        return Err(damaged(attachment, line, WRONG_LENGTH));
     }
     // Most have one line, and there may be many of them: no room is cleared for more.
     if lines == 1 {
@@ -68,6 +69,13 @@ fn descriptor(attachment: &Attachment, line: u32, count: u32) -> Result<Descript
     attachment.directory.read(at + LINE / 8, 0, &mut all[LINE..]);
     decode(attachment, line, all)
 }
+
+/// The descriptor at a line below the count.
+pub(crate) fn at(attachment: &Attachment, line: u32) -> Result<Descriptor> {
+    descriptor(attachment, line, count(attachment)?)
+}
+
+const WRONG_LENGTH: &str = "its descriptor's length is wrong";
 
 /// Where a descriptor says how many lines it takes.
 pub(crate) const LINES_AT: usize =
@@ -101,6 +109,59 @@ pub(crate) fn each_between(
         f(descriptor)?;
     }
     Ok(())
+}
+
+/// Calls `f` with the outline of each descriptor on lines from `line` up to `count`, and its first
+/// line. With as little work as can be: it is done for all slots of a store. `checked` says which
+/// pages, from the first one on, have been found to be what they were when they were last checked.
+pub(crate) fn each_outline(
+    attachment: &Attachment,
+    mut line: u32,
+    count: u32,
+    checked: &[bool],
+    mut f: impl FnMut(u32, &Outline) -> Result<()>,
+) -> Result<()> {
+    let page_of = |line: usize| line / (PAGE as usize / LINE);
+    let is_checked = |page: usize| checked.get(page).is_some_and(|checked| *checked);
+    let header = &attachment.header;
+    let mut bytes = [0; MAX_LINES as usize * LINE];
+    while line < count {
+        let bytes = &mut bytes[..(count - line).min(MAX_LINES.into()) as usize * LINE];
+        attachment.directory.read(line as usize * LINE / 8, 0, bytes);
+        let first = line;
+        loop {
+            let rest = &bytes[(line - first) as usize * LINE..];
+            let Some(lines) = rest.get(LINES_AT).map(|lines| usize::from(*lines)) else { break };
+            let of = rest.get(..lines * LINE).filter(|of| !of.is_empty());
+            let Some(of) = of else {
+                // Its other lines come with the next read, if there are any.
+                if line == first || lines == 0 {
+                    return Err(damaged(attachment, line, WRONG_LENGTH));
+                }
+                break;
+            };
+            let (start, end) = (page_of(line as usize), page_of(line as usize + lines - 1));
+            let outline = match is_checked(start) && (start == end || is_checked(end)) {
+                true => Ok(()),
+                false => checked_texts(of).map(drop),
+            };
+            let outline = outline
+                .and_then(|()| Outline::decode(of, &header.regions, header.max_size))
+                .map_err(|what| damaged(attachment, line, what))?;
+            f(line, &outline)?;
+            line += lines as u32;
+        }
+    }
+    Ok(())
+}
+
+/// The error, which is of the slot whose descriptor is on this line.
+#[cold]
+pub(crate) fn of_slot_at(attachment: &Attachment, line: u32, error: Error) -> Error {
+    match at(attachment, line) {
+        Ok(descriptor) => error.of_slot(&descriptor.name),
+        Err(_) => error,
+    }
 }
 
 /// Calls `f` with each slot on lines from `line` up to `count` that has not been removed. Each

@@ -13,7 +13,8 @@ use crate::error::{Error, Result};
 use crate::format::checkpoint::{
     self, Choice, DIRECTORY, Place, Record, UNKNOWN, if_there, mix, tag_of,
 };
-use crate::format::layout::{Descriptor, GRANULE, LARGE_UNIT, LINE, PAGE, UNIT_HEAD, live};
+use crate::format::layout::{GRANULE, LARGE_UNIT, LINE, Outline, PAGE, UNIT_HEAD, live};
+use crate::mapping::element::ElementRegion;
 use crate::mapping::slot_memory::AnyMemory;
 use crate::mutant::planted;
 use crate::os::disk::{Range, ReadAhead};
@@ -103,11 +104,13 @@ pub(crate) struct Tracked {
     slots: Slots,
     /// Where each of them is copied to.
     places: Vec<SlotPlace>,
-    /// Those of them that are buffers.
-    buffers: Vec<usize>,
+    /// Those of them that are buffers, with their elements.
+    buffers: Vec<(usize, ElementRegion)>,
     pages: Vec<Unit>,
     /// By number; `None` for those that no slot is in.
     units: Vec<Option<Unit>>,
+    /// So many there can be in a file as long as it was seen to be.
+    most_units: u64,
 }
 
 impl Tracked {
@@ -220,10 +223,10 @@ impl Tracked {
 
     /// How many slots are not what the record in use says.
     pub(crate) fn count_unsynced(&mut self, attachment: &Attachment) -> Result<u64> {
-        self.extend(attachment, directory::count(attachment)?)?;
+        self.extend(attachment, directory::count(attachment)?, &[])?;
         let mut changed: BTreeSet<usize> = self.slots.changed(attachment).collect();
-        for number in &self.buffers {
-            if self.buffer_differs(attachment, *number)? {
+        for (number, elements) in &self.buffers {
+            if self.buffer_differs(attachment, *number, elements)? {
                 changed.insert(*number);
             }
         }
@@ -276,46 +279,67 @@ impl Tracked {
             buffers: Vec::new(),
             pages: Vec::new(),
             units: Vec::new(),
+            most_units: 0,
         };
-        tracked.extend(attachment, lines)?;
-        for (number, unit) in tracked.pages.iter_mut().enumerate() {
-            unit.choice = tracked.record.pages.get(number);
-        }
+        let checked = tracked.load_pages(attachment)?;
+        tracked.extend(attachment, lines, &checked)?;
         for (number, unit) in tracked.units.iter_mut().enumerate() {
             if let Some(unit) = unit {
                 unit.choice = tracked.record.units.get(number);
             }
         }
-        tracked.load_copies(attachment)?;
+        tracked.load_units(attachment)?;
         Ok(tracked)
+    }
+
+    /// Reads the copies of the directory's pages. Which pages are what their copies are: what is
+    /// on those was checked when they were made, and need not be checked anew, which would take
+    /// most of the time that loading takes.
+    fn load_pages(&mut self, attachment: &Attachment) -> Result<Vec<bool>> {
+        let Tracked { record, pages, .. } = self;
+        let (directory, disk) = (&attachment.directory, attachment.disk());
+        let ahead = ReadAhead::of_pieces(disk, 2 * PAGE as usize);
+        extend_pages(pages, attachment, record.lines);
+        let (mut data, mut live) = (Vec::new(), [0; PAGE as usize]);
+        let mut checked = vec![false; pages.len()];
+        for (number, unit) in pages.iter_mut().enumerate() {
+            unit.choice = record.pages.get(number);
+            if unit.choice == Choice::Absent {
+                continue;
+            }
+            let read = if_there(unit.place.read_to(&ahead, unit.choice, &mut data));
+            if let Some(head) = read.map_err(|e| cannot_sync(attachment, e))? {
+                unit.share = mix(head.unit, head.epoch, head.crc);
+                unit.used = data.len();
+                let start = number * PAGE as usize;
+                let live = &mut live[..(record.lines as usize * LINE - start).min(PAGE as usize)];
+                directory.read(start / 8, 0, live);
+                checked[number] = *live == data[..];
+            }
+        }
+        Ok(checked)
     }
 
     /// Reads of each copy in use what it adds to the sum, and which versions it is of. Slots whose
     /// copy is not to be had count as never synced: they are written anew. So do all, if the copies
     /// are not those that the record was made of: the disk has lost a write, and one that it has
     /// not may be right or wrong.
-    fn load_copies(&mut self, attachment: &Attachment) -> Result<()> {
-        let Tracked { pages, units, slots, places, .. } = self;
+    fn load_units(&mut self, attachment: &Attachment) -> Result<()> {
+        let Tracked { units, slots, places, .. } = self;
         let seen = &mut slots.seen;
         let disk = attachment.disk();
         let ahead = ReadAhead::new(disk);
         let cannot = |e| cannot_sync(attachment, e);
-        for unit in pages.iter_mut().filter(|unit| unit.choice != Choice::Absent) {
-            let read = if_there(unit.place.read(&ahead, unit.choice));
-            if let Some((head, _)) = read.map_err(cannot)? {
-                unit.share = mix(head.unit, head.epoch, head.crc);
-                unit.used = head.len as usize;
-            }
-        }
+        let mut data = Vec::new();
         let mut damaged = Vec::new();
         for unit in units.iter_mut().flatten().filter(|unit| unit.choice != Choice::Absent) {
             let small = unit.slots.iter().any(|i| places[*i].small_at.is_some());
             // Of a large unit the head is enough, and its data may be much.
             let read = match small {
-                true => unit.place.read(&ahead, unit.choice),
-                false => unit.place.read_head(disk, unit.choice).map(|head| (head, Vec::new())),
+                true => unit.place.read_to(&ahead, unit.choice, &mut data),
+                false => unit.place.read_head(disk, unit.choice),
             };
-            let Some((head, data)) = if_there(read).map_err(cannot)? else {
+            let Some(head) = if_there(read).map_err(cannot)? else {
                 unit.lost = true;
                 damaged.extend_from_slice(&unit.slots);
                 continue;
@@ -323,7 +347,7 @@ impl Tracked {
             attachment.note_progress();
             unit.share = mix(head.unit, head.epoch, head.crc);
             for i in &unit.slots {
-                let tag = match places[*i].small_at {
+                let tag = match places[*i].small_at.map(usize::from) {
                     // Not there: defined since.
                     Some(at) => data
                         .get(at..at + 8)
@@ -350,70 +374,77 @@ impl Tracked {
         }
         // Not the record's own: the part of a copy that is not to be had is not known.
         self.record.sum = sum;
+        self.slots.are_known();
         Ok(())
     }
 
     /// Takes up the descriptors up to line `lines`.
-    fn extend(&mut self, attachment: &Attachment, lines: u32) -> Result<()> {
+    fn extend(&mut self, attachment: &Attachment, lines: u32, checked: &[bool]) -> Result<()> {
         if lines < self.lines {
             let what = format!("its directory had {} lines, and has {lines} now", self.lines);
             return Err(Error::corrupt(&attachment.path, what));
         }
-        let regions = &attachment.header.regions;
-        while self.pages.len() < checkpoint::pages(lines) {
-            self.pages.push(Unit::new(Place::of_page(regions, self.pages.len() as u64)));
-        }
+        extend_pages(&mut self.pages, attachment, lines);
         let from = self.lines;
-        directory::each_between(attachment, from, lines, |descriptor| {
-            self.add(attachment, &descriptor)
+        directory::each_outline(attachment, from, lines, checked, |line, outline| {
+            let added = self.add(attachment, line, outline);
+            added.map_err(|error| directory::of_slot_at(attachment, line, error))
         })?;
         self.lines = lines;
         Ok(())
     }
 
-    fn add(&mut self, attachment: &Attachment, descriptor: &Descriptor) -> Result<()> {
-        let small = checkpoint::is_small(descriptor);
+    fn add(&mut self, attachment: &Attachment, line: u32, outline: &Outline) -> Result<()> {
+        let damaged = || Error::corrupt(&attachment.path, "its checkpoint units are out of place");
+        let small = checkpoint::is_small(outline);
         let number = self.slots.len();
-        let count = if small { 1 } else { checkpoint::large_units(descriptor) };
-        let damaged = || {
-            let what = "its checkpoint units are out of place";
-            Error::corrupt(&attachment.path, what).of_slot(&descriptor.name)
-        };
-        checkpoint::check_places(descriptor, &attachment.header).ok_or_else(damaged)?;
-        let end = descriptor.first_unit + count;
+        let count = if small { 1 } else { checkpoint::large_units(outline) };
+        checkpoint::check_places(outline, &attachment.header).ok_or_else(damaged)?;
+        let end = outline.first_unit + count;
         if self.units.len() < end as usize {
             // Each takes two pages of the file, at least: a number that is only damaged must not
             // be taken for so many.
-            let len = attachment.disk().length().map_err(|e| cannot_sync(attachment, e))?;
-            if end > len / (2 * PAGE) {
+            if end > self.most_units {
+                let len = attachment.disk().length().map_err(|e| cannot_sync(attachment, e))?;
+                self.most_units = len / (2 * PAGE);
+            }
+            if end > self.most_units {
                 return Err(damaged());
             }
             self.units.resize_with(end as usize, || None);
         }
-        for part in 0..count {
-            let place =
-                if small { Place::of_small(descriptor) } else { Place::of_large(descriptor, part) };
-            let unit = self.units[(descriptor.first_unit + part) as usize]
-                .get_or_insert_with(|| Unit::new(place));
-            if unit.place != place {
-                return Err(damaged());
-            }
-            unit.slots.push(number);
-        }
-        let small_at = small.then(|| (descriptor.place - UNIT_HEAD) as usize);
+        let small_at = small.then(|| (outline.place - UNIT_HEAD) as u16);
         if let Some(at) = small_at {
-            let unit = self.units[descriptor.first_unit as usize].as_mut();
-            let unit = unit.expect("inserted above");
-            unit.used = unit.used.max(at + checkpoint::entry_len(descriptor) as usize);
+            let unit = self.unit_of(Place::of_small(outline), number).ok_or_else(damaged)?;
+            unit.used = unit.used.max(usize::from(at) + checkpoint::entry_len(outline) as usize);
+        } else {
+            for part in 0..count {
+                let place = Place::of_large(outline, part);
+                self.unit_of(place, number).ok_or_else(damaged)?;
+            }
         }
-        let region = directory::region(attachment, descriptor)?;
-        let elements = consistent_copy::elements(descriptor, &region);
-        if elements.is_some() {
-            self.buffers.push(number);
+        self.slots.push(attachment, outline)?;
+        let is_buffer = outline.is_buffer();
+        if is_buffer {
+            let descriptor = directory::at(attachment, line)?;
+            let region = directory::region(attachment, &descriptor)?;
+            let elements = consistent_copy::elements(&descriptor, &region);
+            self.buffers.extend(elements.map(|elements| (number, elements)));
         }
-        let (content_len, first_unit) = (descriptor.content_len(), descriptor.first_unit);
-        self.places.push(SlotPlace { content_len, first_unit, small_at, elements });
-        self.slots.push(attachment, descriptor, region)
+        let Outline { content_len, first_unit, .. } = *outline;
+        self.places.push(SlotPlace { content_len, first_unit, small_at, is_buffer });
+        Ok(())
+    }
+
+    /// The unit at this place, which has the slot of this number in it; `None`: it is elsewhere.
+    #[inline]
+    fn unit_of(&mut self, place: Place, number: usize) -> Option<&mut Unit> {
+        let unit = self.units[place.unit as usize].get_or_insert_with(|| Unit::new(place));
+        if unit.place != place {
+            return None;
+        }
+        unit.slots.push(number);
+        Some(unit)
     }
 
     /// Writes copies of all that changed, until they are the state of one instant.
@@ -433,8 +464,8 @@ impl Tracked {
         if directory::count(attachment)? != self.lines || self.slots.have_changed(attachment) {
             return Ok(true);
         }
-        for number in &self.buffers {
-            if self.buffer_differs(attachment, *number)? {
+        for (number, elements) in &self.buffers {
+            if self.buffer_differs(attachment, *number, elements)? {
                 return Ok(true);
             }
         }
@@ -443,21 +474,22 @@ impl Tracked {
 
     /// Copies the buffers, as they stand. Whether one has changed its version does not say.
     fn copy_buffers(&mut self, writer: &mut Writer<'_>) -> Result<()> {
-        for number in &self.buffers {
-            let place = &self.places[*number];
-            if let Some(elements) = &place.elements {
-                let units = &mut self.units[place.large_units()];
-                let tag = self.slots.seen[*number];
-                writer.write_large(units, tag, |at, data| elements.read(at, data))?;
-            }
+        for (number, elements) in &self.buffers {
+            let units = &mut self.units[self.places[*number].large_units()];
+            let tag = self.slots.seen[*number];
+            writer.write_large(units, tag, |at, data| elements.read(at, data))?;
         }
         Ok(())
     }
 
     /// Whether a buffer's content is not what its copies in use are.
-    fn buffer_differs(&self, attachment: &Attachment, number: usize) -> Result<bool> {
+    fn buffer_differs(
+        &self,
+        attachment: &Attachment,
+        number: usize,
+        elements: &ElementRegion,
+    ) -> Result<bool> {
         let place = &self.places[number];
-        let Some(elements) = &place.elements else { return Ok(false) };
         let mut data = vec![0; LARGE_UNIT as usize];
         for (part, unit) in self.units[place.large_units()].iter().enumerate() {
             let unit = unit.as_ref().expect("every slot has its units");
@@ -488,6 +520,12 @@ impl Tracked {
     }
 }
 
+/// Adds the pages of the directory that are in use with so many lines.
+fn extend_pages(pages: &mut Vec<Unit>, attachment: &Attachment, lines: u32) {
+    let new = pages.len()..checkpoint::pages(lines);
+    pages.extend(new.map(|n| Unit::new(Place::of_page(&attachment.header.regions, n as u64))));
+}
+
 /// A sync that copies what has changed.
 struct Cut<'a, 'b> {
     tracked: &'a mut Tracked,
@@ -501,7 +539,7 @@ impl consistent_copy::Copier for Cut<'_, '_> {
     }
 
     fn extend(&mut self, lines: u32) -> Result<()> {
-        self.tracked.extend(self.attachment, lines)
+        self.tracked.extend(self.attachment, lines, &[])
     }
 
     fn settle_copies(&mut self, lines: u32, patience: &mut Patience) -> Result<Settled> {
@@ -513,8 +551,8 @@ impl consistent_copy::Copier for Cut<'_, '_> {
                 let place = &places[*number];
                 let first = place.first_unit as usize;
                 let tag = memories.tag(attachment, *number);
-                match memories.get(*number) {
-                    _ if place.elements.is_some() => seen[*number] = tag,
+                match &memories.get(*number) {
+                    _ if place.is_buffer => seen[*number] = tag,
                     _ if place.small_at.is_some() && done == Some(first) => {} // with a neighbour
                     AnyMemory::Areas(region, areas) if place.small_at.is_none() => {
                         let units = &mut units[place.large_units()];

@@ -8,7 +8,7 @@
 //! What is defined during that look belongs to the next cut. A stopped writer's slot does not
 //! change, so it is never waited for.
 
-use std::sync::Arc;
+use std::cell::OnceCell;
 use std::sync::atomic::Ordering::Acquire;
 use std::time::Duration;
 
@@ -16,12 +16,12 @@ use crate::attachment::attach::Attachment;
 use crate::directory::directory;
 use crate::error::{Error, Result};
 use crate::format::checkpoint::{Tag, UNKNOWN, tag_of};
-use crate::format::layout::{Descriptor, live};
+use crate::format::layout::{self, Descriptor, GRANULE, Outline, live};
 use crate::mapping::cell;
 use crate::mapping::element::ElementRegion;
 use crate::mapping::map::{Map, Region};
 use crate::mapping::slot_memory::AnyMemory;
-use crate::protocol::{self, Control, Form, Memory, Patience, REMOVED, effective_version};
+use crate::protocol::{self, Control, Form, Memory, Patience, effective_version};
 use crate::types::dtype::SlotType;
 
 /// Passes in which changed slots are only read; in later ones they are locked as well.
@@ -76,7 +76,7 @@ pub(crate) fn cut(
         let restless = match settled {
             Settled::Done => return Ok(()),
             Settled::MoreLines => None,
-            Settled::Restless(number) => Some(copier.slots().memories.places[number]),
+            Settled::Restless(number) => Some(copier.slots().memories.place(number)),
         };
         if attempts > OPEN_TO_DEFINITIONS && patience.is_over() {
             return Err(keeps_changing(attachment, restless, patience));
@@ -118,7 +118,7 @@ pub(crate) fn tag(memory: &impl Memory, attachment: &Attachment) -> Tag {
 /// What a slot with this control word is; `None`: others' words have a say in it.
 #[inline]
 fn tag_at_rest(control: Control) -> Option<Tag> {
-    let at_rest = !control.in_transaction() || control.owner() == REMOVED;
+    let at_rest = !control.in_transaction() || control.is_removed();
     at_rest.then(|| tag_of(control))
 }
 
@@ -134,6 +134,13 @@ pub(crate) fn elements(descriptor: &Descriptor, region: &Region) -> Option<Eleme
     }
 }
 
+/// So much of the file as has all before `end`, and as much more as slots behind it will need.
+#[cold]
+fn file_up_to(attachment: &Attachment, end: u64) -> Result<Region> {
+    let more = attachment.region(0, end.next_multiple_of(GRANULE));
+    more.or_else(|_| attachment.region(0, end))
+}
+
 /// The slots that are copied together, by number.
 #[derive(Debug, Default)]
 pub(crate) struct Slots {
@@ -141,32 +148,52 @@ pub(crate) struct Slots {
     /// What each was when it was last copied; [`UNKNOWN`] if it never was, or changed
     /// meanwhile.
     pub(crate) seen: Vec<Tag>,
-    /// Those that were copied the last time, and those that are new, in ascending order.
+    /// Those that were copied the last time, in ascending order.
     lately: Vec<usize>,
+    /// From this number on they are new: nobody knows whether they have changed.
+    new: usize,
     /// Those that have been copied for the cut that is being made.
     copied: Vec<usize>,
 }
 
-/// Their memories.
+/// Their memories. Of a slot that has not changed, and of many nearly none has, only the control
+/// word is touched, and there is no more here than it takes to get at it.
 #[derive(Debug, Default)]
 pub(crate) struct Memories {
-    all: Vec<AnyMemory<Arc<Map>>>,
-    /// Where each is in the file, and so much of the file as has all of them. Of a slot that
-    /// has not changed, and of many nearly none has, only the control word is touched.
-    places: Vec<u64>,
+    extents: Vec<Extent>,
+    /// So much of the file as has all of them.
     file: Option<Region>,
 }
 
+/// Where in the file a slot is, and all that its memory is made of.
+#[derive(Clone, Copy, Debug)]
+struct Extent {
+    live: u64,
+    content_len: u64,
+    areas: u8,
+}
+
 impl Memories {
-    pub(crate) fn get(&self, number: usize) -> &AnyMemory<Arc<Map>> {
-        &self.all[number]
+    fn file(&self) -> Region<&Map> {
+        self.file.as_ref().expect("it came with the first slot").by_ref()
+    }
+
+    /// Where a slot is in the file.
+    fn place(&self, number: usize) -> u64 {
+        self.extents[number].live
+    }
+
+    pub(crate) fn get(&self, number: usize) -> AnyMemory<&Map> {
+        let Extent { live, content_len, areas } = self.extents[number];
+        let words = layout::live_len(live, content_len, areas) as usize / 8;
+        let region = self.file().part(live as usize / 8, words);
+        AnyMemory::new(region, layout::form(live, content_len, areas))
     }
 
     /// What a slot is at this moment.
     pub(crate) fn tag(&self, attachment: &Attachment, number: usize) -> Tag {
-        let file = self.file.as_ref().expect("it came with the first slot");
-        tag_at_rest(cell::control_at(file, self.places[number]))
-            .unwrap_or_else(|| tag(&self.all[number], attachment))
+        tag_at_rest(cell::control_at(&self.file(), self.place(number)))
+            .unwrap_or_else(|| tag(&self.get(number), attachment))
     }
 }
 
@@ -176,27 +203,43 @@ impl Slots {
     }
 
     /// Adds a slot, which has never been copied.
-    pub(crate) fn push(
-        &mut self,
-        attachment: &Attachment,
-        descriptor: &Descriptor,
-        region: Region,
-    ) -> Result<()> {
-        let end = descriptor.live + descriptor.live_len();
-        let Memories { all, places, file } = &mut self.memories;
+    #[inline]
+    pub(crate) fn push(&mut self, attachment: &Attachment, outline: &Outline) -> Result<()> {
+        let end = outline.live + outline.live_len();
+        let Memories { extents, file } = &mut self.memories;
         if file.as_ref().is_none_or(|file| file.len() < end) {
-            *file = Some(attachment.region(0, end)?);
+            *file = Some(file_up_to(attachment, end)?);
         }
-        all.push(AnyMemory::new(region, descriptor.form()));
-        places.push(descriptor.live);
-        self.lately.push(self.seen.len());
+        let Outline { live, content_len, areas, .. } = *outline;
+        extents.push(Extent { live, content_len, areas });
         self.seen.push(UNKNOWN);
         Ok(())
     }
 
+    /// Those that are there are no longer new.
+    pub(crate) fn are_known(&mut self) {
+        self.new = self.len();
+    }
+
     /// Those that are not what they were when they were last copied.
     pub(crate) fn changed(&self, attachment: &Attachment) -> impl Iterator<Item = usize> {
-        (0..self.len()).filter(|i| self.has_changed(attachment, *i))
+        let next = |from| self.next_changed(attachment, from);
+        std::iter::successors(next(0), move |last| next(last + 1))
+    }
+
+    /// The first of those, from this number on. Nearly all that a sync takes is this look, if there
+    /// are many slots.
+    fn next_changed(&self, attachment: &Attachment, from: usize) -> Option<usize> {
+        let Slots { memories, seen, .. } = self;
+        let file = memories.file.as_ref()?.by_ref();
+        let all = (from..).zip(&memories.extents[from..]).zip(&seen[from..]);
+        for ((number, extent), seen) in all {
+            let tag = tag_at_rest(cell::control_at(&file, extent.live));
+            if tag.unwrap_or_else(|| memories.tag(attachment, number)) != *seen {
+                return Some(number);
+            }
+        }
+        None
     }
 
     fn has_changed(&self, attachment: &Attachment, number: usize) -> bool {
@@ -205,8 +248,8 @@ impl Slots {
 
     /// Whether any of them is not what it was when it was last copied.
     pub(crate) fn have_changed(&self, attachment: &Attachment) -> bool {
-        self.lately.iter().any(|i| self.has_changed(attachment, *i))
-            || self.changed(attachment).next().is_some()
+        let mut lately = self.lately.iter().copied().chain(self.new..self.len());
+        lately.any(|i| self.has_changed(attachment, i)) || self.changed(attachment).next().is_some()
     }
 
     /// Has `copy` copy those slots that have changed, again and again, until none has.
@@ -222,7 +265,11 @@ impl Slots {
         // What changed the last time has often changed again, and what is new was never
         // copied. With these copied first, one look at all of them is enough.
         let mut changed = std::mem::take(&mut self.lately);
+        changed.extend(self.new..self.len());
+        self.are_known();
         changed.retain(|i| self.has_changed(attachment, *i));
+        // The memories that were locked in each pass.
+        let locked: [OnceCell<Vec<AnyMemory<&Map>>>; PASSES] = [const { OnceCell::new() }; PASSES];
         let mut held = Vec::new();
         for pass in 0..PASSES {
             if changed.is_empty() {
@@ -241,7 +288,8 @@ impl Slots {
             }
             if pass >= READING_PASSES {
                 let memories = changed.iter().map(|i| self.memories.get(*i));
-                held.extend(memories.filter_map(|memory| protocol::try_lock(memory, attachment)));
+                let memories = locked[pass].get_or_init(|| memories.collect());
+                held.extend(memories.iter().filter_map(|m| protocol::try_lock(m, attachment)));
             }
             copy(&changed, &self.memories, &mut self.seen)?;
             self.copied.append(&mut changed);

@@ -110,11 +110,11 @@ impl consistent_copy::Copier for Copying<'_> {
                 name: descriptor.name.clone(),
                 capacity,
                 elements: consistent_copy::elements(&descriptor, &region),
-                content_len: descriptor.content_len() as usize,
+                content_len: descriptor.content_len as usize,
                 to: directory::region(to, twin.entry.descriptor())?,
                 to_form: twin.entry.form(),
             });
-            slots.push(from, &descriptor, region)
+            slots.push(from, &descriptor)
         })?;
         *line = lines;
         Ok(())
@@ -147,7 +147,7 @@ impl Twin {
     ) -> Tag {
         let tag = memories.tag(attachment, number);
         let version = tag >> 1;
-        let whole = match (memories.get(number), self.to_form) {
+        let whole = match (&memories.get(number), self.to_form) {
             _ if self.elements.is_some() => true,
             (AnyMemory::Areas(region, from), Form::Areas(to)) => {
                 let mut part = vec![0; PART.min(self.content_len)];

@@ -202,7 +202,7 @@ fn restore_slot(
         let tag = tag_of(crate::protocol::Control::from_bits(control));
         match descriptor.form() {
             Form::Areas(areas) => {
-                let content = &content[..descriptor.content_len() as usize];
+                let content = &content[..descriptor.content_len as usize];
                 region.write(areas.of(tag >> 1), 0, content);
                 settle(&region, Some(&areas), tag);
             }

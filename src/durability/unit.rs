@@ -10,8 +10,7 @@ use crate::format::checkpoint::{
     Choice, CopyHead, Place, Tag, UNKNOWN, control_of, if_there, mix, tag_of,
 };
 use crate::format::layout::{LARGE_UNIT, PAGE};
-use crate::mapping::element::ElementRegion;
-use crate::mapping::map::{KeepsMapped, Region};
+use crate::mapping::map::{KeepsMapped, Map, Region};
 use crate::mapping::slot_memory::AnyMemory;
 use crate::mutant::planted;
 use crate::protocol::{self, Areas, Control, Memory};
@@ -22,9 +21,8 @@ pub(crate) struct SlotPlace {
     pub(crate) content_len: u64,
     pub(crate) first_unit: u64,
     /// Where its entry is in a small unit's data; `None`: it has units of its own.
-    pub(crate) small_at: Option<usize>,
-    /// Of a buffer.
-    pub(crate) elements: Option<ElementRegion>,
+    pub(crate) small_at: Option<u16>,
+    pub(crate) is_buffer: bool,
 }
 
 impl SlotPlace {
@@ -163,10 +161,11 @@ impl<'a> Writer<'a> {
         let mut data = vec![0; unit.used];
         for i in &unit.slots {
             let place = &places[*i];
-            let at = place.small_at.expect("a small unit has small slots");
+            let at = usize::from(place.small_at.expect("a small unit has small slots"));
             let tag = memories.tag(self.attachment, *i);
             let (entry, rest) = data[at..].split_at_mut(8);
-            let version = match memories.get(*i) {
+            let memory = memories.get(*i);
+            let version = match &memory {
                 AnyMemory::Scalar(cell) => {
                     let (value, version) = protocol::load_scalar_versioned(cell, self.attachment);
                     rest[..8].copy_from_slice(&value.to_le_bytes());
@@ -185,7 +184,7 @@ impl<'a> Writer<'a> {
             seen[*i] = if tag >> 1 == version { tag } else { UNKNOWN };
             let copy = in_use.as_ref().and_then(|(_, c)| small_entry(c, at, place.content_len));
             if let Some((of, copy)) = copy
-                && is_spoiled(self.attachment, memories.get(*i), of, 0, copy)
+                && is_spoiled(self.attachment, &memory, of, 0, copy)
                 && !planted!(FlippedBitCopied)
             {
                 return Err(self.spoiled(*i));
@@ -221,7 +220,7 @@ impl<'a> Writer<'a> {
     pub(crate) fn copy_large(
         &mut self,
         units: &mut [Option<Unit>],
-        region: &Region,
+        region: &Region<&Map>,
         areas: &Areas,
         tag: Tag,
     ) -> Result<Tag> {

@@ -10,7 +10,7 @@ use std::io;
 use bytemuck::{Pod, Zeroable};
 
 use crate::format::layout::{
-    Descriptor, Header, LARGE_UNIT, LINE, PAGE, Regions, SMALL_ENTRY, SMALL_UNIT, UNIT_HEAD,
+    Header, LARGE_UNIT, LINE, Outline, PAGE, Regions, SMALL_ENTRY, SMALL_UNIT, UNIT_HEAD,
 };
 use crate::mutant::planted;
 use crate::os::disk::{self, Disk, Range};
@@ -46,8 +46,9 @@ pub(crate) type Tag = u64;
 pub(crate) const UNKNOWN: Tag = Tag::MAX;
 
 /// The tag of a slot whose control word is this.
+#[inline]
 pub(crate) fn tag_of(control: Control) -> Tag {
-    control.version() << 1 | Tag::from(control.owner() == REMOVED)
+    control.version() << 1 | Tag::from(control.is_removed())
 }
 
 /// The control word of a slot at rest with this tag.
@@ -78,10 +79,11 @@ impl Place {
     }
 
     /// Of the small unit that a slot is in.
-    pub(crate) fn of_small(descriptor: &Descriptor) -> Place {
+    #[inline]
+    pub(crate) fn of_small(outline: &Outline) -> Place {
         Place {
-            unit: descriptor.first_unit,
-            at: descriptor.copies,
+            unit: outline.first_unit,
+            at: outline.copies,
             stride: SMALL_UNIT,
             data: UNIT_HEAD,
             len: (SMALL_UNIT - UNIT_HEAD) as usize,
@@ -89,11 +91,11 @@ impl Place {
     }
 
     /// Of a large slot's unit number `part`, counted from its first.
-    pub(crate) fn of_large(descriptor: &Descriptor, part: u64) -> Place {
-        let len = (descriptor.content_len() - part * LARGE_UNIT).min(LARGE_UNIT);
+    pub(crate) fn of_large(outline: &Outline, part: u64) -> Place {
+        let len = (outline.content_len - part * LARGE_UNIT).min(LARGE_UNIT);
         Place {
-            unit: descriptor.first_unit + part,
-            at: descriptor.copies + part * 2 * (PAGE + LARGE_UNIT),
+            unit: outline.first_unit + part,
+            at: outline.copies + part * 2 * (PAGE + LARGE_UNIT),
             stride: PAGE + len.next_multiple_of(PAGE),
             data: PAGE,
             len: len as usize,
@@ -152,10 +154,22 @@ impl Place {
         disk: &dyn Disk,
         choice: Choice,
     ) -> Result<(CopyHead, Vec<u8>), Missing> {
+        let mut data = Vec::new();
+        let head = self.read_to(disk, choice, &mut data)?;
+        Ok((head, data))
+    }
+
+    /// The same, with the data in `data`, in place of what is there: for who reads many.
+    pub(crate) fn read_to(
+        &self,
+        disk: &dyn Disk,
+        choice: Choice,
+        data: &mut Vec<u8>,
+    ) -> Result<CopyHead, Missing> {
         let head = self.read_head(disk, choice)?;
-        let mut data = vec![0; head.len as usize];
-        disk::read(disk, self.head(choice) + self.data, &mut data)?;
-        if copy_crc(&head, &data) == head.crc { Ok((head, data)) } else { Err(Missing::Damaged) }
+        data.resize(head.len as usize, 0);
+        disk::read(disk, self.head(choice) + self.data, data)?;
+        if copy_crc(&head, data) == head.crc { Ok(head) } else { Err(Missing::Damaged) }
     }
 }
 
@@ -203,8 +217,9 @@ fn copy_crc(head: &CopyHead, data: &[u8]) -> u32 {
 }
 
 /// Whether a slot shares its unit with others.
-pub(crate) fn is_small(descriptor: &Descriptor) -> bool {
-    shares_unit(&descriptor.slot_type)
+#[inline]
+pub(crate) fn is_small(outline: &Outline) -> bool {
+    !outline.is_buffer() && entry_len(outline) <= SMALL_ENTRY
 }
 
 /// Whether a slot of this type shares its unit with others. A buffer never does: whether it
@@ -214,51 +229,60 @@ pub(crate) fn shares_unit(slot_type: &SlotType) -> bool {
 }
 
 /// Bytes of a slot's entry in a small unit: its control word, then its content.
-pub(crate) fn entry_len(descriptor: &Descriptor) -> u64 {
-    entry_len_of(&descriptor.slot_type)
+#[inline]
+pub(crate) fn entry_len(outline: &Outline) -> u64 {
+    entry_len_of_content(outline.content_len)
 }
 
 /// The same, of a slot of this type.
 pub(crate) fn entry_len_of(slot_type: &SlotType) -> u64 {
-    8 + (slot_type.content_len().unwrap_or(0) as u64).next_multiple_of(8)
+    entry_len_of_content(slot_type.content_len().unwrap_or(0) as u64)
+}
+
+#[inline]
+fn entry_len_of_content(len: u64) -> u64 {
+    8 + len.next_multiple_of(8)
 }
 
 /// How many units a slot has for itself.
-pub(crate) fn large_units(descriptor: &Descriptor) -> u64 {
-    descriptor.content_len().div_ceil(LARGE_UNIT)
+#[inline]
+pub(crate) fn large_units(outline: &Outline) -> u64 {
+    outline.content_len.div_ceil(LARGE_UNIT)
 }
 
 /// Bytes of both copies of all units that a slot is in.
-pub(crate) fn copies_len(descriptor: &Descriptor) -> u64 {
-    if is_small(descriptor) {
+#[inline]
+pub(crate) fn copies_len(outline: &Outline) -> u64 {
+    if is_small(outline) {
         return 2 * SMALL_UNIT;
     }
-    2 * (large_units(descriptor) * PAGE + descriptor.content_len().next_multiple_of(PAGE))
+    2 * (large_units(outline) * PAGE + outline.content_len.next_multiple_of(PAGE))
 }
 
 /// Where a slot's copies are, how many bytes, and how many units: those of a small slot's unit are
 /// others' too. `None` in a store without checkpoints.
-pub(crate) fn copies_of(descriptor: &Descriptor) -> Option<(u64, u64, u64)> {
-    let units = if is_small(descriptor) { 1 } else { large_units(descriptor) };
-    (descriptor.copies != 0).then(|| (descriptor.copies, copies_len(descriptor), units))
+pub(crate) fn copies_of(outline: &Outline) -> Option<(u64, u64, u64)> {
+    let units = if is_small(outline) { 1 } else { large_units(outline) };
+    (outline.copies != 0).then(|| (outline.copies, copies_len(outline), units))
 }
 
 /// Whether a slot's units and copies are where a store can have them: every number of it
 /// comes from the file.
-pub(crate) fn check_places(descriptor: &Descriptor, header: &Header) -> Option<()> {
-    let (count, place_fits) = if is_small(descriptor) {
-        let end = descriptor.place.checked_add(entry_len(descriptor))?;
-        (1, descriptor.place >= UNIT_HEAD && end <= SMALL_UNIT)
+#[inline]
+pub(crate) fn check_places(outline: &Outline, header: &Header) -> Option<()> {
+    let (count, place_fits) = if is_small(outline) {
+        let end = outline.place.checked_add(entry_len(outline))?;
+        (1, outline.place >= UNIT_HEAD && end <= SMALL_UNIT)
     } else {
-        (large_units(descriptor), descriptor.place == PAGE)
+        (large_units(outline), outline.place == PAGE)
     };
     // A unit's two copies take two pages at least.
     let most_units = header.max_size / (2 * PAGE);
     let fits = place_fits
-        && descriptor.first_unit.checked_add(count)? <= most_units
-        && descriptor.copies.is_multiple_of(PAGE)
-        && descriptor.copies >= header.regions.runs
-        && descriptor.copies.checked_add(copies_len(descriptor))? <= header.max_size;
+        && outline.first_unit.checked_add(count)? <= most_units
+        && outline.copies.is_multiple_of(PAGE)
+        && outline.copies >= header.regions.runs
+        && outline.copies.checked_add(copies_len(outline))? <= header.max_size;
     fits.then_some(())
 }
 

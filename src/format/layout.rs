@@ -315,12 +315,29 @@ pub(crate) struct Descriptor {
     /// What its numbers are in; empty: not said.
     pub(crate) unit: String,
     pub(crate) slot_type: SlotType,
+    pub(crate) outline: Outline,
+}
+
+/// Where a slot is, and how large: what a sync needs to know of each slot, however many there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Outline {
     /// K; 0 for a value, 1 for a buffer.
     pub(crate) areas: u8,
+    /// Bytes of its content: one area.
+    pub(crate) content_len: u64,
     pub(crate) live: u64,
     pub(crate) first_unit: u64,
     pub(crate) copies: u64,
     pub(crate) place: u64,
+}
+
+/// A descriptor is its outline, with the texts and the type.
+impl std::ops::Deref for Descriptor {
+    type Target = Outline;
+
+    fn deref(&self) -> &Outline {
+        &self.outline
+    }
 }
 
 impl Descriptor {
@@ -369,27 +386,60 @@ impl Descriptor {
         regions: &Regions,
         max_size: u64,
     ) -> Result<Descriptor, &'static str> {
+        let [name, doc, unit] = checked_texts(lines)?.map(str::to_owned);
+        let outline = Outline::decode(lines, regions, max_size)?;
+        let head = bytemuck::pod_read_unaligned(&lines[..DESCRIPTOR_HEAD]);
+        let slot_type = slot_type(&head).ok_or(NO_TYPE)?;
+        Ok(Descriptor { name, doc, unit, slot_type, outline })
+    }
+}
+
+/// The name, the doc and the unit of measure in a descriptor's lines, if these are whole.
+pub(crate) fn checked_texts(lines: &[u8]) -> Result<[&str; 3], &'static str> {
+    let head: DescriptorHead = bytemuck::pod_read_unaligned(&lines[..DESCRIPTOR_HEAD]);
+    if crc32fast::hash(&lines[4..]) != head.crc {
+        return Err("its descriptor's CRC is wrong");
+    }
+    let mut rest = &lines[DESCRIPTOR_HEAD..];
+    let mut text = |len: u16| {
+        let (text, behind) = rest.split_at_checked(len.into())?;
+        rest = behind;
+        std::str::from_utf8(text).ok()
+    };
+    let name = text(head.name_len.into()).ok_or("its name is not text")?;
+    let doc = text(head.doc_len).ok_or("its doc is not text")?;
+    let unit = text(head.unit_len).ok_or("its unit of measure is not text")?;
+    if has_control(unit) {
+        return Err("its unit of measure has a control character");
+    }
+    if name_problem(name).is_some() {
+        return Err("its name is none that a slot can have");
+    }
+    Ok([name, doc, unit])
+}
+
+impl Outline {
+    /// The outline in a descriptor's lines, if every number in them is one that a store with
+    /// these regions can have. Otherwise, what is wrong. Neither texts nor CRC are looked at.
+    #[inline]
+    pub(crate) fn decode(
+        lines: &[u8],
+        regions: &Regions,
+        max_size: u64,
+    ) -> Result<Outline, &'static str> {
         let head: DescriptorHead = bytemuck::pod_read_unaligned(&lines[..DESCRIPTOR_HEAD]);
-        if crc32fast::hash(&lines[4..]) != head.crc {
-            return Err("its descriptor's CRC is wrong");
-        }
-        if usize::from(head.lines) * LINE != lines.len() {
-            return Err("its descriptor's length is wrong");
-        }
         // Of kinds and versions to come, which this version has no place for.
         if head.fields_len != 0 || head.replaces != 0 {
             return Err("it has what format 1.0 does not know");
         }
-        let mut rest = &lines[DESCRIPTOR_HEAD..];
-        let mut text = |len: usize| {
-            let (text, behind) = rest.split_at_checked(len)?;
-            rest = behind;
-            std::str::from_utf8(text).ok()
-        };
-        let name = text(head.name_len.into()).ok_or("its name is not text")?;
-        let doc = text(head.doc_len.into()).ok_or("its doc is not text")?;
-        let unit = text(head.unit_len.into()).ok_or("its unit of measure is not text")?;
-        let slot_type = slot_type(&head).ok_or("its type is none that is known")?;
+        let texts = [head.name_len.into(), head.doc_len, head.unit_len].map(usize::from);
+        let len = DESCRIPTOR_HEAD + texts.iter().sum::<usize>();
+        if usize::from(head.lines) * LINE != lines.len() || len.div_ceil(LINE) != lines.len() / LINE
+        {
+            return Err("its descriptor's length is wrong");
+        }
+        let slot_type = slot_type(&head).ok_or(NO_TYPE)?;
+        let content_len = slot_type.content_len().ok_or(NO_TYPE)? as u64;
         let areas_fit = match slot_type {
             SlotType::Value(_) => head.areas == 0,
             SlotType::Buffer(..) => head.areas == 1,
@@ -398,52 +448,32 @@ impl Descriptor {
         if !areas_fit {
             return Err("its number of areas is wrong");
         }
-        if unit.chars().any(char::is_control) {
-            return Err("its unit of measure has a control character");
-        }
-        if name_problem(name).is_some() {
-            return Err("its name is none that a slot can have");
-        }
-        let descriptor = Descriptor {
-            name: name.to_owned(),
-            doc: doc.to_owned(),
-            unit: unit.to_owned(),
-            slot_type,
-            areas: head.areas,
-            live: head.live,
-            first_unit: head.first_unit,
-            copies: head.copies,
-            place: head.place,
-        };
-        if descriptor.lines() != usize::from(head.lines) {
-            return Err("its descriptor's length is wrong");
-        }
+        let DescriptorHead { areas, live, first_unit, copies, place, .. } = head;
+        let outline = Outline { areas, content_len, live, first_unit, copies, place };
         // In this order: the length is only computed of a place within the store.
-        let inside = (regions.runs..max_size).contains(&descriptor.live)
-            && descriptor.live.is_multiple_of(64)
-            && descriptor.live + descriptor.live_len() <= max_size;
+        let inside = (regions.runs..max_size).contains(&live)
+            && live.is_multiple_of(64)
+            && live + outline.live_len() <= max_size;
         if !inside {
             return Err("it lies outside of the store");
         }
-        Ok(descriptor)
+        Ok(outline)
     }
 
     /// What stands behind its control word.
     pub(crate) fn form(&self) -> Form {
-        match self.areas {
-            0 => Form::Scalar,
-            k => Form::Areas(place_areas(self.live, self.content_len(), k)),
-        }
-    }
-
-    /// Bytes of its content: one area.
-    pub(crate) fn content_len(&self) -> u64 {
-        self.slot_type.content_len().unwrap_or(0) as u64
+        form(self.live, self.content_len, self.areas)
     }
 
     /// Bytes it takes in the live region.
+    #[inline]
     pub(crate) fn live_len(&self) -> u64 {
-        live_len(self.live, self.content_len(), self.areas)
+        live_len(self.live, self.content_len, self.areas)
+    }
+
+    /// Whether it is a buffer.
+    pub(crate) fn is_buffer(&self) -> bool {
+        self.areas == 1
     }
 }
 
@@ -451,6 +481,7 @@ impl Descriptor {
 pub(crate) const VALUE_LEN: u64 = 64;
 
 /// Bytes that a slot at `live` takes, control word and all areas.
+#[inline]
 pub(crate) fn live_len(live: u64, content_len: u64, areas: u8) -> u64 {
     match areas {
         0 => VALUE_LEN,
@@ -458,6 +489,14 @@ pub(crate) fn live_len(live: u64, content_len: u64, areas: u8) -> u64 {
             let areas = place_areas(live, content_len, k);
             8 * (areas.first as u64 + areas.count * areas.stride as u64)
         }
+    }
+}
+
+/// What stands behind the control word of a slot at `live`.
+pub(crate) fn form(live: u64, content_len: u64, areas: u8) -> Form {
+    match areas {
+        0 => Form::Scalar,
+        k => Form::Areas(place_areas(live, content_len, k)),
     }
 }
 
@@ -474,21 +513,26 @@ fn place_areas(live: u64, content_len: u64, count: u8) -> Areas {
     }
 }
 
+const NO_TYPE: &str = "its type is none that is known";
+
+#[inline]
 fn slot_type(head: &DescriptorHead) -> Option<SlotType> {
     let dim = |d: u64| usize::try_from(d).ok();
     let shape = || {
-        let dims = head.dims.get(..usize::from(head.rank))?;
-        Shape::new(&dims.iter().copied().map(dim).collect::<Option<Vec<_>>>()?)
+        let (mut dims, rank) = ([0; Shape::MAX_DIMS], usize::from(head.rank));
+        for (to, from) in dims.iter_mut().zip(head.dims.get(..rank)?) {
+            *to = dim(*from)?;
+        }
+        Shape::new(&dims[..rank])
     };
-    let slot_type = match head.kind {
+    Some(match head.kind {
         KIND_VALUE => SlotType::Value(ScalarType::from_code(head.scalar)?),
         KIND_ARRAY => SlotType::Array(ScalarType::from_code(head.scalar)?, shape()?),
         KIND_BUFFER => SlotType::Buffer(ScalarType::from_code(head.scalar)?, shape()?),
         KIND_TEXT => SlotType::Text(dim(head.dims[0])?),
         KIND_BYTES => SlotType::Bytes(dim(head.dims[0])?),
         _ => return None,
-    };
-    slot_type.is_valid().then_some(slot_type)
+    })
 }
 
 /// The most bytes that a slot's name, doc and unit of measure take together.
@@ -499,9 +543,15 @@ pub(crate) fn name_problem(name: &str) -> Option<&'static str> {
     match () {
         () if name.is_empty() => Some("it is empty"),
         () if name.len() > 255 => Some("it is longer than 255 bytes"),
-        () if name.chars().any(char::is_control) => Some("it has a control character"),
+        () if has_control(name) => Some("it has a control character"),
         () => None,
     }
+}
+
+/// Whether there is a control character in it.
+fn has_control(text: &str) -> bool {
+    // Most have nothing but ASCII, of which this is told at once.
+    !text.bytes().all(|byte| (0x20..0x7f).contains(&byte)) && text.chars().any(char::is_control)
 }
 
 /// FNV-1a, 64 bits: <http://www.isthe.com/chongo/tech/comp/fnv/>.

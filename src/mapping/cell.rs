@@ -50,7 +50,7 @@ impl<K: KeepsMapped> AsRef<Region<K>> for CellRegion<K> {
 /// The control word of the slot, of either form, that is so many bytes from the start of this
 /// part of the mapping, acquired.
 #[inline]
-pub(crate) fn control_at(region: &Region, offset: u64) -> Control {
+pub(crate) fn control_at<K: KeepsMapped>(region: &Region<K>, offset: u64) -> Control {
     assert!(offset.is_multiple_of(16) && offset + 16 <= region.len(), "a slot lies within it");
     let cell = region.as_mut_ptr().wrapping_add(offset as usize).cast::<u128>();
     assert!(cell.is_aligned(), "the part starts at a multiple of 16");

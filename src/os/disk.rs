@@ -113,16 +113,20 @@ impl Disk for File {
 #[derive(Debug)]
 pub(crate) struct ReadAhead<'a> {
     disk: &'a dyn Disk,
+    /// The first piece, and each that is far from the one before; and the longest.
+    pieces: (usize, usize),
     /// Where it begins, and the bytes from there on.
     piece: Mutex<(u64, Vec<u8>)>,
 }
 
 impl<'a> ReadAhead<'a> {
-    /// The first piece, and each that is far from the one before; and the longest.
-    const PIECES: (usize, usize) = (8 << 10, 256 << 10);
-
     pub(crate) fn new(disk: &'a dyn Disk) -> ReadAhead<'a> {
-        ReadAhead { disk, piece: Mutex::default() }
+        ReadAhead { disk, pieces: (8 << 10, 256 << 10), piece: Mutex::default() }
+    }
+
+    /// For who reads pieces of this length, and nothing between them.
+    pub(crate) fn of_pieces(disk: &'a dyn Disk, len: usize) -> ReadAhead<'a> {
+        ReadAhead { disk, pieces: (len, len), piece: Mutex::default() }
     }
 }
 
@@ -140,7 +144,7 @@ impl Disk for ReadAhead<'_> {
             Some(from..from.checked_add(wanted)?).filter(|range| range.end <= bytes.len())
         };
         if have(*start, bytes).is_none() {
-            let (least, most) = Self::PIECES;
+            let (least, most) = self.pieces;
             let gap = at.checked_sub(*start + bytes.len() as u64);
             let is_near = gap.is_some_and(|gap| gap <= least as u64);
             let len = if is_near { (2 * bytes.len()).clamp(least, most) } else { least };

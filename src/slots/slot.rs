@@ -192,7 +192,7 @@ impl Slot {
 
     /// Bytes of its content: one area.
     pub fn size(&self) -> usize {
-        on_handle!(&self.kind, handle => handle.descriptor().content_len() as usize)
+        on_handle!(&self.kind, handle => handle.descriptor().content_len as usize)
     }
 
     /// A counter that grows with every update of the slot, modulo 2^47.

@@ -164,7 +164,7 @@ impl Store {
     ) -> Result<(Handle<SlotRegion>, Content)> {
         match self.open_slot(name, slot_type, define)? {
             AnyHandle::Areas(handle, areas) => {
-                let capacity = handle.descriptor().content_len() as usize - TEXT_LEN;
+                let capacity = handle.descriptor().content_len as usize - TEXT_LEN;
                 Ok((handle, Content { areas, capacity }))
             }
             AnyHandle::Scalar(_) => unreachable!("a text's descriptor has areas"),

@@ -79,7 +79,7 @@ impl ScalarType {
 
     /// The type of this number in a file; `None` if there is none.
     pub(crate) fn from_code(code: u8) -> Option<ScalarType> {
-        Self::ALL.into_iter().find(|t| *t as u8 == code)
+        Self::ALL.get(usize::from(code).checked_sub(1)?).copied()
     }
 }
 
@@ -210,6 +210,7 @@ impl SlotType {
     /// Bytes of one area: the elements, or a text's length word and its capacity.
     /// `None` if that is more than a slot can hold: 32 GiB, as a stale range counts
     /// words in 32 bits.
+    #[inline]
     pub(crate) fn content_len(&self) -> Option<usize> {
         const MOST: usize = 8 * u32::MAX as usize;
         let len = match self {

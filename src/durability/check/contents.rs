@@ -98,7 +98,7 @@ impl Comparison<'_> {
         if checkpoint::is_small(descriptor) {
             let Some(data) = self.small_unit(descriptor, check)? else { return Ok(false) };
             let at = (descriptor.place - UNIT_HEAD) as usize;
-            let Some((tag, copy)) = unit::small_entry(&data, at, descriptor.content_len()) else {
+            let Some((tag, copy)) = unit::small_entry(&data, at, descriptor.content_len) else {
                 check.note(name, "its checkpoint ends before it");
                 return Ok(false);
             };
@@ -235,7 +235,7 @@ pub(super) fn is_busy(memory: &impl Memory, descriptor: &Descriptor, check: &mut
 
 fn areas_agree(memory: &impl Memory, descriptor: &Descriptor) -> Option<bool> {
     let Form::Areas(areas) = descriptor.form() else { return Some(true) };
-    let len = descriptor.content_len() as usize;
+    let len = descriptor.content_len as usize;
     // Acquire: what it says of the areas is looked at next.
     let before = memory.control(Acquire);
     if before.owner() == REMOVED {

@@ -57,7 +57,7 @@ pub(crate) fn check(
     let mut done = 0;
     let walked = directory::each(attachment, |descriptor| {
         structure.add(&descriptor, &mut check);
-        done += descriptor.content_len();
+        done += descriptor.content_len;
         progress(done);
         Ok(())
     });

@@ -11,7 +11,7 @@ use rustc_hash::FxBuildHasher;
 
 use crate::attachment::name_cache::Hash;
 use crate::format::checkpoint;
-use crate::format::layout::{Descriptor, Ends, PAGE, RUN, Regions, SMALL_UNIT};
+use crate::format::layout::{Ends, Outline, PAGE, RUN, Regions, SMALL_UNIT};
 
 /// The descriptors from the first line on, added up.
 #[derive(Debug)]
@@ -33,10 +33,10 @@ impl Survey {
     }
 
     /// Takes up the descriptor behind those that it covers. Its places have been checked.
-    pub(crate) fn add(&mut self, descriptor: &Descriptor) {
-        self.last.insert(Hash::of(&descriptor.name).bits(), self.lines);
-        self.taken.add(descriptor);
-        self.lines += descriptor.lines() as u32;
+    pub(crate) fn add(&mut self, name: &str, lines: u32, outline: &Outline) {
+        self.last.insert(Hash::of(name).bits(), self.lines);
+        self.taken.add(outline);
+        self.lines += lines;
     }
 
     /// The last line with a name of this hash; it may be another name's. `None`: no slot ever had
@@ -75,20 +75,20 @@ impl Taken {
     }
 
     /// Adds what a slot takes. Its places have been checked.
-    pub(crate) fn add(&mut self, descriptor: &Descriptor) {
+    pub(crate) fn add(&mut self, outline: &Outline) {
         let ends = &mut self.ends;
         ends.defined += 1;
-        let live = (descriptor.live, descriptor.live + descriptor.live_len());
+        let live = (outline.live, outline.live + outline.live_len());
         ends.live = ends.live.max(live.1);
-        let copies = checkpoint::copies_of(descriptor);
+        let copies = checkpoint::copies_of(outline);
         if let Some((from, len, units)) = copies {
-            if checkpoint::is_small(descriptor) {
-                let used = descriptor.place + checkpoint::entry_len(descriptor);
-                ends.small = descriptor.first_unit * SMALL_UNIT + used;
+            if checkpoint::is_small(outline) {
+                let used = outline.place + checkpoint::entry_len(outline);
+                ends.small = outline.first_unit * SMALL_UNIT + used;
                 ends.small_copies = from;
             }
             ends.copies = ends.copies.max(from + len);
-            ends.units = ends.units.max(descriptor.first_unit + units);
+            ends.units = ends.units.max(outline.first_unit + units);
         }
         ends.runs = ends.runs.max(ends.live.max(ends.copies).next_multiple_of(RUN));
         self.mark(live.0, live.1, Holds::Slots);
@@ -143,15 +143,15 @@ impl Taken {
     }
 
     /// Whether nothing is taken of where this new slot would be. Its ends have been checked.
-    pub(crate) fn is_free(&self, descriptor: &Descriptor) -> bool {
+    pub(crate) fn is_free(&self, outline: &Outline) -> bool {
         let free = |from: u64, to: u64, holds: Holds| {
             let runs = self.runs_of(from, to);
             let known = &self.runs[runs.start.min(self.runs.len())..runs.end.min(self.runs.len())];
             known.iter().all(|run| *run == holds || *run == Holds::Nothing)
         };
-        let live = descriptor.live;
-        free(live, live + descriptor.live_len(), Holds::Slots)
-            && checkpoint::copies_of(descriptor).is_none_or(|(from, len, _)| {
+        let live = outline.live;
+        free(live, live + outline.live_len(), Holds::Slots)
+            && checkpoint::copies_of(outline).is_none_or(|(from, len, _)| {
                 from.is_multiple_of(PAGE) && free(from, from + len, Holds::Copies)
             })
     }

@@ -116,40 +116,49 @@ pub(crate) fn each_between(
 /// pages, from the first one on, have been found to be what they were when they were last checked.
 pub(crate) fn each_outline(
     attachment: &Attachment,
-    mut line: u32,
+    line: u32,
     count: u32,
     checked: &[bool],
     mut f: impl FnMut(u32, &Outline) -> Result<()>,
 ) -> Result<()> {
-    let page_of = |line: usize| line / (PAGE as usize / LINE);
-    let is_checked = |page: usize| checked.get(page).is_some_and(|checked| *checked);
     let header = &attachment.header;
+    let is_checked = |line: usize| checked.get(line * LINE / PAGE as usize) == Some(&true);
+    each_lines(attachment, line, count, |line, lines| {
+        let (first, last) = (line as usize, line as usize + lines.len() / LINE - 1);
+        let whole = match is_checked(first) && is_checked(last) {
+            true => Ok(()),
+            false => checked_texts(lines).map(drop),
+        };
+        let outline = whole.and_then(|()| Outline::decode(lines, &header.regions, header.max_size));
+        f(line, &outline.map_err(|what| damaged(attachment, line, what))?)
+    })
+}
+
+/// Calls `f` with the lines of each descriptor on lines from `line` up to `count`, and the number of
+/// the first. Nothing of them has been looked at but how many they are.
+#[inline]
+fn each_lines(
+    attachment: &Attachment,
+    mut line: u32,
+    count: u32,
+    mut f: impl FnMut(u32, &[u8]) -> Result<()>,
+) -> Result<()> {
     let mut bytes = [0; MAX_LINES as usize * LINE];
     while line < count {
         let bytes = &mut bytes[..(count - line).min(MAX_LINES.into()) as usize * LINE];
         attachment.directory.read(line as usize * LINE / 8, 0, bytes);
-        let first = line;
-        loop {
-            let rest = &bytes[(line - first) as usize * LINE..];
-            let Some(lines) = rest.get(LINES_AT).map(|lines| usize::from(*lines)) else { break };
-            let of = rest.get(..lines * LINE).filter(|of| !of.is_empty());
-            let Some(of) = of else {
-                // Its other lines come with the next read, if there are any.
-                if line == first || lines == 0 {
-                    return Err(damaged(attachment, line, WRONG_LENGTH));
+        let (first, mut rest) = (line, &*bytes);
+        while let Some(lines) = rest.get(LINES_AT).map(|lines| usize::from(*lines)) {
+            match rest.split_at_checked(lines * LINE) {
+                Some((of, behind)) if lines > 0 => {
+                    f(line, of)?;
+                    line += lines as u32;
+                    rest = behind;
                 }
-                break;
-            };
-            let (start, end) = (page_of(line as usize), page_of(line as usize + lines - 1));
-            let outline = match is_checked(start) && (start == end || is_checked(end)) {
-                true => Ok(()),
-                false => checked_texts(of).map(drop),
-            };
-            let outline = outline
-                .and_then(|()| Outline::decode(of, &header.regions, header.max_size))
-                .map_err(|what| damaged(attachment, line, what))?;
-            f(line, &outline)?;
-            line += lines as u32;
+                // Its other lines come with the next read, if there are any.
+                None if line > first => break,
+                _ => return Err(damaged(attachment, line, WRONG_LENGTH)),
+            }
         }
     }
     Ok(())
@@ -280,13 +289,12 @@ fn find_on_last_line<'a>(
 }
 
 /// `Corrupt` unless the copies of a slot are where a store can have them.
-pub(crate) fn check_places(attachment: &Attachment, descriptor: &Descriptor) -> Result<()> {
-    if descriptor.copies == 0 || checkpoint::check_places(descriptor, &attachment.header).is_some()
-    {
+pub(crate) fn check_places(attachment: &Attachment, name: &str, outline: &Outline) -> Result<()> {
+    if outline.copies == 0 || checkpoint::check_places(outline, &attachment.header).is_some() {
         return Ok(());
     }
     let what = "its checkpoint units are out of place";
-    Err(Error::corrupt(&attachment.path, what).of_slot(&descriptor.name))
+    Err(Error::corrupt(&attachment.path, what).of_slot(name))
 }
 
 /// What all descriptors say, as of now.
@@ -297,9 +305,13 @@ fn survey(attachment: &Attachment) -> Result<MutexGuard<'_, Survey>> {
         let what = format!("its directory had {known} lines, and has {count} now");
         return Err(Error::corrupt(&attachment.path, what));
     }
-    each_between(attachment, known, count, |descriptor| {
-        check_places(attachment, &descriptor)?;
-        survey.add(&descriptor);
+    let header = &attachment.header;
+    each_lines(attachment, known, count, |line, lines| {
+        let damaged = |what| damaged(attachment, line, what);
+        let [name, ..] = checked_texts(lines).map_err(damaged)?;
+        let outline = Outline::decode(lines, &header.regions, header.max_size).map_err(damaged)?;
+        check_places(attachment, name, &outline)?;
+        survey.add(name, (lines.len() / LINE) as u32, &outline);
         Ok(())
     })?;
     Ok(survey)
@@ -456,7 +468,7 @@ pub(crate) fn define<'a>(
     attachment.index.store(vacant, entry, Relaxed);
     // Release: who sees the count sees descriptor, index and first content.
     attachment.live.store(live::COUNT, count_word(next_count), Release);
-    survey.add(&descriptor);
+    survey.add(&descriptor.name, descriptor.lines() as u32, &descriptor);
     // Known only now: had anything failed, another one would have come to its line.
     let entry = attachment.known.get(count, || Ok(descriptor))?;
     // A new version of the lock wakes those who wait for a definition.

@@ -368,6 +368,33 @@ fn row_30_an_older_copy_that_the_disk_has_lost_the_newer_one_of_is_found() {
     assert!(tried > 1, "{tried} of {}", copies.len());
 }
 
+/// A process that has just opened the store believes the pages of the directory that are what
+/// their copies are. A descriptor that is not what it was is found, though nobody opens its slot.
+#[test]
+fn row_28_no_flipped_byte_of_a_descriptor_is_believed_by_a_first_sync() {
+    let folder = folder();
+    let path = store_in(&folder);
+    prepared(&path);
+    last_sync_or_refused(&path).unwrap();
+    let raw = Raw::open(&path);
+    let sync = |n: u64| {
+        let store = open(&path)?;
+        store.value::<u64>("value")?.store(n)?;
+        store.sync()
+    };
+    sync(0).unwrap();
+    // Of the slot "large".
+    for at in raw.line(4)..raw.line(5) {
+        let mask = 1 << (at % 8);
+        raw.flip(at, mask);
+        let synced = sync(at);
+        assert!(matches!(synced, Err(Error::Corrupt { .. })), "{at:#x} ^ {mask:#x}: {synced:?}");
+        raw.flip(at, mask);
+    }
+    sync(1).unwrap();
+    assert_eq!(open(&path).unwrap().check().unwrap().problems, []);
+}
+
 /// Bytes of an image.
 fn image_bytes(image: &Image, at: u64, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];

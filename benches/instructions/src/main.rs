@@ -86,6 +86,12 @@ const PATHS: [(&str, Prepare); 12] = [
     }),
 ];
 
+/// A sync by a process that has just opened the store, as the command line's are, looks at every
+/// slot. Counted are the instructions for each of them.
+const FIRST_SYNC: &str = "the first sync of a process, for each slot";
+/// In stores of so many slots, and of twice as many: the difference is that of the slots.
+const SLOTS: u64 = 5_000;
+
 fn values(store: &Store) -> Vec<slotfile::Value<u64>> {
     (0..64).map(|i| store.value(&format!("value{i}")).unwrap()).collect()
 }
@@ -98,11 +104,21 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args[..] {
+        ["fill", slots, store] => {
+            let store = open(store, 2 * SLOTS);
+            let slots = 0..slots.parse::<u64>().unwrap();
+            slots.for_each(|i| drop(store.value::<u64>(&format!("slot{i:05}")).unwrap()));
+            store.sync().unwrap();
+            ExitCode::SUCCESS
+        }
+        ["sync", store] => {
+            let store = open(store, 2 * SLOTS);
+            store.value::<u64>("slot00000").unwrap().fetch_add(1).unwrap();
+            store.sync().unwrap();
+            ExitCode::SUCCESS
+        }
         ["path", name, times, store] => {
-            let mut options = OpenOptions::new();
-            // Small: valgrind cannot reserve as much memory as a processor can.
-            options.create(true).max_slots(2_000).max_size(64 << 20).sync_every(None);
-            let store = options.open(store).unwrap();
+            let store = open(store, 2_000);
             let prepare = PATHS.iter().find(|path| path.0 == name).unwrap().1;
             prepare(&store)(times.parse().unwrap());
             ExitCode::SUCCESS
@@ -114,6 +130,13 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+fn open(path: &str, max_slots: u64) -> Store {
+    let mut options = OpenOptions::new();
+    // Small: valgrind cannot reserve as much memory as a processor can.
+    options.create(true).max_slots(max_slots).max_size(64 << 20).sync_every(None);
+    options.open(path).unwrap()
 }
 
 fn guard(renew: bool) -> ExitCode {
@@ -133,8 +156,11 @@ fn guard(renew: bool) -> ExitCode {
     }
     let (mut counts, mut longer) = (serde_json::Map::new(), Vec::new());
     println!("| path | instructions | expected | |\n| --- | --- | --- | --- |");
-    for (name, _) in PATHS {
-        let found = instructions(name, folder.path());
+    for name in PATHS.iter().map(|(name, _)| *name).chain([FIRST_SYNC]) {
+        let found = match name {
+            FIRST_SYNC => instructions_of_a_slot(folder.path()),
+            _ => instructions(name, folder.path()),
+        };
         counts.insert(name.to_owned(), json!(found));
         let Some(before) = expected[name].as_f64() else {
             println!("| {name} | {found} | | new |");
@@ -175,24 +201,44 @@ fn guard(renew: bool) -> ExitCode {
 /// Of one pass through a path: two runs differ by this many, and by nothing else.
 fn instructions(path: &str, folder: &Path) -> f64 {
     const TIMES: u64 = 2_000;
-    let few = count(path, TIMES, folder);
-    let many = count(path, 2 * TIMES, folder);
-    let each = (many as f64 - few as f64) / TIMES as f64;
-    (10.0 * each).round() / 10.0
+    let store = folder.join("counted.slots");
+    let count_of = |times: u64| {
+        let count = count(&["path", path, &times.to_string()], &store);
+        std::fs::remove_file(&store).unwrap();
+        count
+    };
+    each(count_of(TIMES), count_of(2 * TIMES), TIMES)
 }
 
-fn count(path: &str, times: u64, folder: &Path) -> u64 {
-    let store = folder.join("counted.slots");
+/// Of a slot in the first sync of a process.
+fn instructions_of_a_slot(folder: &Path) -> f64 {
+    let store = folder.join("filled.slots");
+    let count_of = |slots: u64| {
+        let mut fill = Command::new(std::env::current_exe().unwrap());
+        let status = fill.args(["fill", &slots.to_string()]).arg(&store).status().unwrap();
+        assert!(status.success(), "{status}");
+        let count = count(&["sync"], &store);
+        std::fs::remove_file(&store).unwrap();
+        count
+    };
+    each(count_of(SLOTS), count_of(2 * SLOTS), SLOTS)
+}
+
+fn each(few: u64, many: u64, times: u64) -> f64 {
+    (10.0 * (many as f64 - few as f64) / times as f64).round() / 10.0
+}
+
+/// All that this program executes with these arguments and a store.
+fn count(args: &[&str], store: &Path) -> u64 {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
         .arg(std::env::current_exe().unwrap())
-        .args(["path", path, &times.to_string()])
-        .arg(&store)
+        .args(args)
+        .arg(store)
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{path}, under valgrind: {}\n{said}", output.status);
-    std::fs::remove_file(store).unwrap();
+    assert!(output.status.success(), "{args:?}, under valgrind: {}\n{said}", output.status);
     // ==123== Collected : 4567
     let count = said.lines().find_map(|line| line.split("Collected : ").nth(1));
     count.and_then(|n| n.trim().parse().ok()).unwrap_or_else(|| panic!("no count in:\n{said}"))

@@ -113,7 +113,8 @@ fn main() -> ExitCode {
         }
         ["sync", store] => {
             let store = open(store, 2 * SLOTS);
-            store.value::<u64>("slot00000").unwrap().fetch_add(1).unwrap();
+            // By none of the calls that are counted: a second caller changes how they are compiled.
+            store.slot("slot00000").unwrap().store(1u64).unwrap();
             store.sync().unwrap();
             ExitCode::SUCCESS
         }

@@ -271,7 +271,7 @@ impl Slots {
         // The memories that were locked in each pass.
         let locked: [OnceCell<Vec<AnyMemory<&Map>>>; PASSES] = [const { OnceCell::new() }; PASSES];
         let mut held = Vec::new();
-        for pass in 0..PASSES {
+        for (pass, locked) in locked.iter().enumerate() {
             if changed.is_empty() {
                 // Before the look, not after it: while somebody defines slots all the time, the
                 // number would never be the same after a long one.
@@ -288,7 +288,7 @@ impl Slots {
             }
             if pass >= READING_PASSES {
                 let memories = changed.iter().map(|i| self.memories.get(*i));
-                let memories = locked[pass].get_or_init(|| memories.collect());
+                let memories = locked.get_or_init(|| memories.collect());
                 held.extend(memories.iter().filter_map(|m| protocol::try_lock(m, attachment)));
             }
             copy(&changed, &self.memories, &mut self.seen)?;

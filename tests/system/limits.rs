@@ -233,7 +233,8 @@ fn row_23_memory_that_is_locked_makes_a_smaller_reservation_or_an_error() {
             eprintln!("skipped: this process may not lock {} bytes", number());
             return;
         }
-        match small().open(path()) {
+        // A thread to sync in would need more of it for its stack.
+        match small().sync_every(None).open(path()) {
             Ok(store) => {
                 store.value::<u64>("value").unwrap().fetch_add(1).unwrap();
                 store.sync().unwrap();

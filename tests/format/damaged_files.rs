@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::common;
 use crate::common::raw::{self, Raw};
-use crate::common::{Child, folder, long, path, role, rounds, store_in, within};
+use crate::common::{Child, folder, folder_in_memory, long, path, role, rounds, store_in, within};
 use proptest::prelude::*;
 use slotfile::{Check, Data, Define, Error, OpenOptions, Store};
 
@@ -532,6 +532,34 @@ fn row_28_an_index_of_rubbish_is_reported_in_time() {
     let lost = check.problems.iter().any(|problem| problem.what.contains("index does not lead"));
     let given_up = check.unverified.iter().any(|what| what.contains("whether the index leads"));
     assert!(lost && given_up, "{check:?}");
+}
+
+/// Slots that all lie at the place of the first: to look at each of them is to look at far more
+/// than the file has.
+#[test]
+fn row_29_many_large_slots_at_one_place_are_reported_in_time() {
+    const LARGE: usize = 64 << 20;
+    let folder = folder_in_memory();
+    let path = store_in(&folder);
+    let mut options = OpenOptions::new();
+    options.create_new(true).max_slots(2 * MANY).max_size(2 << 30).sync_every(None);
+    let store = options.open(&path).unwrap();
+    store.array::<u8>("1000", LARGE).unwrap();
+    for n in 1..MANY {
+        store.array::<u8>(&format!("{}", 1_000 + n), 8).unwrap();
+    }
+    store.sync().unwrap();
+    drop(store);
+    let raw = Raw::open(&path);
+    // All before the name, but for the CRC.
+    let first = raw.bytes(raw.line(0) + 4, 84);
+    for line in 1..MANY {
+        raw.write(raw.line(line) + 4, &first);
+        raw.seal_line(line);
+    }
+    let check = check_in_time(&path);
+    let overlapping = check.problems.iter().filter(|problem| problem.what.contains("overlaps"));
+    assert!(overlapping.count() as u64 >= MANY - 1, "{:?}", check.problems.first());
 }
 
 /// A text whose bytes, or length, are not what the library writes.

@@ -131,6 +131,9 @@ struct Structure<'a> {
     odd: Vec<OddLock>,
     /// Slots that others did not let be seen whole.
     busy: Vec<(Descriptor, AnyMemory<Arc<Map>>)>,
+    /// Bytes of the slots whose contents were looked at, and of the file.
+    contents: u64,
+    length: u64,
     /// How many more entries of the index are looked at. An index of rubbish has each name
     /// looked for in all of it.
     steps_left: u64,
@@ -161,6 +164,8 @@ impl<'a> Structure<'a> {
             there: HashMap::new(),
             odd: Vec::new(),
             busy: Vec::new(),
+            contents: 0,
+            length: 0,
             steps_left: STEPS * regions.index_entries,
         }
     }
@@ -189,13 +194,30 @@ impl<'a> Structure<'a> {
         self.check_name(descriptor, &memory, check);
         self.check_lock(Some(name), &memory, check);
         check_stale_ranges(descriptor, &memory, check);
-        if contents::is_busy(&memory, descriptor, check) {
-            self.busy.push((descriptor.clone(), memory.clone()));
+        if self.has_room_for(descriptor) {
+            if contents::is_busy(&memory, descriptor, check) {
+                self.busy.push((descriptor.clone(), memory.clone()));
+            }
+            check_text(attachment, descriptor, &memory, check);
         }
-        check_text(attachment, descriptor, &memory, check);
         if !is_removed(&memory) {
             self.there.insert(descriptor.name.clone(), memory);
         }
+    }
+
+    /// Whether the file has room for this slot beside those that were looked at. If not, some of them
+    /// overlap, which is a problem of its own: to look at all of them could take for ever.
+    fn has_room_for(&mut self, descriptor: &Descriptor) -> bool {
+        let contents = self.contents.saturating_add(descriptor.live_len());
+        if contents > self.length {
+            // It may have grown.
+            self.length = self.attachment.disk().length().unwrap_or(self.length);
+        }
+        let has_room = contents <= self.length;
+        if has_room {
+            self.contents = contents;
+        }
+        has_room
     }
 
     /// Whether the name leads to this slot, and to no other.

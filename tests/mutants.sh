@@ -96,6 +96,7 @@ the-index-is-not-compared|durability/check/mod.rs|if !leads && self.*?is_removed
 each-odd-lock-has-a-pause-of-its-own|durability/check/mod.rs|let free = attachment\.is_free|pause(); let free = attachment.is_free|format many_locks
 all-of-the-index-for-each-name|durability/check/mod.rs|STEPS \* regions\.index_entries|u64::MAX|format index_of_rubbish
 pages-of-the-directory-are-believed|durability/commit.rs|\*live == data\[\.\.\]|true|durability of_a_descriptor_is_believed
+slots-that-overlap-are-all-looked-at|durability/check/mod.rs|let has_room = contents <= self\.length|let has_room = true|format one_place
 the-index-is-believed|directory/directory.rs|None => find_by_directory\(attachment, name\)\?|None => None|format no_flipped_byte_of_the_index
 the-ends-are-believed|directory/directory.rs|survey\.taken\.check_ends\(&before\)\.map_err\(corrupt\)\?;||format no_flipped_bit_of_the_allocation_ends
 what-is-taken-is-given-out|directory/directory.rs| .. !survey\.taken\.is_free\(&descriptor\)||format lead_to_what_is_taken

@@ -14,7 +14,6 @@ use crate::format::layout::{
 };
 use crate::os::disk;
 use crate::os::sys;
-use crate::protocol::Memory;
 use crate::types::dtype::SlotType;
 
 /// The words of the ends, in the order of [`Ends`].
@@ -96,7 +95,7 @@ pub(crate) fn store_ends(attachment: &Attachment, before: Ends, after: Ends) {
     }
     store(word::SMALL, after.small);
     // Release: nothing is written within the ends before they are there.
-    attachment.live.fence(Release);
+    std::sync::atomic::fence(Release);
 }
 
 /// Where the allocation has come to, by the descriptors of all slots.

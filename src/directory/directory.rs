@@ -16,8 +16,8 @@ use crate::format::layout::{
     Descriptor, FLAG_NO_CHECKPOINT, GRANULE, LINE, MAX_LINES, Outline, PAGE, checked_texts,
     hash_name, live,
 };
-use crate::mapping::cell::CellRegion;
-use crate::mapping::map::{KeepsMapped, Map, Region};
+use crate::mapping::map::{Map, Region};
+use crate::mapping::slot_memory::SlotMemory;
 use crate::protocol::{
     self, FREE, Failure, Form, Held, Memory, Owner, Patience, REMOVED, STALE, VALUE,
 };
@@ -191,29 +191,20 @@ pub(crate) fn each_slot<'a>(
     Ok(())
 }
 
-/// The slot's part of the mapping.
-pub(crate) fn region(attachment: &Attachment, descriptor: &Descriptor) -> Result<Region> {
+/// The slot's memory.
+pub(crate) fn memory(attachment: &Attachment, descriptor: &Descriptor) -> Result<SlotMemory> {
     attachment
         .region(descriptor.live, descriptor.live_len())
+        .map(|region| SlotMemory::new(region, descriptor.form()))
         .map_err(|error| error.of_slot(&descriptor.name))
 }
 
 #[inline]
-fn entry_region<'a>(attachment: &'a Attachment, entry: &Entry) -> Result<Region<&'a Map>> {
+fn entry_memory<'a>(attachment: &'a Attachment, entry: &Entry) -> Result<SlotMemory<&'a Map>> {
     let (live, len) = (entry.live(), entry.live_len());
     Region::of(&*attachment.map, live, len)
+        .map(|region| SlotMemory::new(region, entry.form()))
         .map_err(|why| attachment.unmapped(why, live + len).of_slot(&entry.descriptor().name))
-}
-
-/// Whether the slot has been removed.
-#[inline]
-pub(crate) fn is_removed<K: KeepsMapped>(region: &Region<K>, form: Form) -> bool {
-    // Relaxed: removal is for ever, and what was the slot stays readable.
-    let control = match form {
-        Form::Scalar => CellRegion::new(region.by_ref()).control(Relaxed),
-        Form::Areas(_) | Form::Lock => region.control(Relaxed),
-    };
-    control.owner() == REMOVED
 }
 
 /// A slot.
@@ -221,8 +212,7 @@ pub(crate) struct Found<'a> {
     /// The first line of its descriptor.
     pub(crate) line: u32,
     pub(crate) entry: &'a Entry,
-    /// Its part of the mapping.
-    pub(crate) region: Region<&'a Map>,
+    pub(crate) memory: SlotMemory<&'a Map>,
 }
 
 /// The slot of this name, if there is one.
@@ -320,9 +310,8 @@ fn survey(attachment: &Attachment) -> Result<MutexGuard<'_, Survey>> {
 /// The slot of this line, unless it has been removed.
 #[inline]
 fn slot<'a>(attachment: &'a Attachment, line: u32, entry: &'a Entry) -> Result<Option<Found<'a>>> {
-    let region = entry_region(attachment, entry)?;
-    let there = !is_removed(&region, entry.form());
-    Ok(there.then_some(Found { line, entry, region }))
+    let memory = entry_memory(attachment, entry)?;
+    Ok((!memory.is_removed()).then_some(Found { line, entry, memory }))
 }
 
 /// As many as the index has entries.
@@ -408,7 +397,7 @@ pub(crate) fn define<'a>(
     definition: &Definition<'_>,
 ) -> Result<(Found<'a>, bool)> {
     attachment.check_writable()?;
-    let lock = attachment.live.part(live::DIRECTORY_LOCK, 2);
+    let lock = attachment.lock(live::DIRECTORY_LOCK);
     let held = lock_directory(attachment, &lock, patience)?;
     let (found, vacant) = probe(attachment, definition.name, &mut all_steps(attachment))?;
     if let Some(found) = found {
@@ -457,11 +446,11 @@ pub(crate) fn define<'a>(
         before,
         after,
     )?;
-    let region = region(attachment, &descriptor)?;
+    let memory = memory(attachment, &descriptor)?;
     // From here on nothing can fail. The ends first: whatever is written next lies
     // within them, so that nobody else is ever given the same space.
     allocator::store_ends(attachment, before, after);
-    write_initial(&region, &descriptor, definition.initial);
+    write_initial(memory.region(), &descriptor, definition.initial);
     attachment.directory.write(count as usize * LINE / 8, 0, &lines);
     let entry = index_entry(hash_name(definition.name), count);
     // Relaxed: nobody looks at a line at or beyond the count.
@@ -473,14 +462,14 @@ pub(crate) fn define<'a>(
     let entry = attachment.known.get(count, || Ok(descriptor))?;
     // A new version of the lock wakes those who wait for a definition.
     let _ = held.notify();
-    Ok((Found { line: count, entry, region: entry_region(attachment, entry)? }, true))
+    Ok((Found { line: count, entry, memory: entry_memory(attachment, entry)? }, true))
 }
 
 /// Slots that were removed, as far as the directory can be read.
 fn count_removed(attachment: &Attachment) -> u64 {
     let mut removed = 0;
     let _ = each(attachment, |descriptor| {
-        removed += u64::from(is_removed(&region(attachment, &descriptor)?, descriptor.form()));
+        removed += u64::from(memory(attachment, &descriptor)?.is_removed());
         Ok(())
     });
     removed
@@ -488,9 +477,9 @@ fn count_removed(attachment: &Attachment) -> u64 {
 
 fn lock_directory<'a>(
     attachment: &'a Attachment,
-    lock: &'a Region,
+    lock: &'a SlotMemory,
     patience: &mut Patience,
-) -> Result<Held<'a, Region, Attachment>> {
+) -> Result<Held<'a, SlotMemory, Attachment>> {
     const WHAT: &str = "the directory";
     protocol::lock(lock, attachment, Form::Lock, patience)
         .map_err(|failure| explain(attachment, WHAT, failure, patience))
@@ -566,35 +555,26 @@ fn write_initial(region: &Region, descriptor: &Descriptor, initial: Option<&[u8]
 
 /// Settles what `owner`, who is dead, left: on every slot and every lock of the store.
 pub(crate) fn settle_all(attachment: &Attachment, owner: Owner) -> Result<()> {
-    each_memory(attachment, |memory, form| match form {
-        Form::Scalar => {
-            protocol::settle(&CellRegion::new(memory), attachment, form, owner);
-        }
-        _ => protocol::settle(&memory, attachment, form, owner),
-    })
+    each_memory(attachment, |memory| protocol::settle(memory, attachment, memory.form(), owner))
 }
 
 /// Settles what anybody who is dead left: everybody, but for those who do not count as
 /// attached, as their kernel had no memory for a lock.
 pub(crate) fn settle_everything(attachment: &Attachment) -> Result<()> {
-    fn bury<M: Memory>(memory: &M, attachment: &Attachment, form: Form) {
+    each_memory(attachment, |memory| {
         // Relaxed: the open lock, which is held, orders it.
         let owner = memory.control(Relaxed).owner();
         if owner != FREE && owner != REMOVED {
-            protocol::bury(memory, attachment, form, owner);
+            protocol::bury(memory, attachment, memory.form(), owner);
         }
-    }
-    each_memory(attachment, |memory, form| match form {
-        Form::Scalar => bury(&CellRegion::new(memory), attachment, form),
-        _ => bury(&memory, attachment, form),
     })
 }
 
-fn each_memory(attachment: &Attachment, mut f: impl FnMut(Region, Form)) -> Result<()> {
-    f(attachment.live.part(live::DIRECTORY_LOCK, 2), Form::Lock);
-    f(attachment.live.part(live::SYNC_LOCK, 2), Form::Lock);
+fn each_memory(attachment: &Attachment, f: impl Fn(&SlotMemory)) -> Result<()> {
+    f(&attachment.lock(live::DIRECTORY_LOCK));
+    f(&attachment.lock(live::SYNC_LOCK));
     each(attachment, |descriptor| {
-        f(region(attachment, &descriptor)?, descriptor.form());
+        f(&memory(attachment, &descriptor)?);
         Ok(())
     })
 }

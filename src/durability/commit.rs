@@ -15,12 +15,11 @@ use crate::format::checkpoint::{
 };
 use crate::format::layout::{GRANULE, LARGE_UNIT, LINE, Outline, PAGE, UNIT_HEAD, live};
 use crate::mapping::element::ElementRegion;
-use crate::mapping::slot_memory::AnyMemory;
 use crate::mutant::planted;
 use crate::os::disk::{Range, ReadAhead};
 use crate::os::sys;
 use crate::os::time::seconds_since_1970;
-use crate::protocol::{Control, Memory, Patience};
+use crate::protocol::{Control, Form, Patience};
 
 /// Bytes that the whole file is written out by.
 const PART: u64 = 16 << 20;
@@ -427,8 +426,8 @@ impl Tracked {
         let is_buffer = outline.is_buffer();
         if is_buffer {
             let descriptor = directory::at(attachment, line)?;
-            let region = directory::region(attachment, &descriptor)?;
-            let elements = consistent_copy::elements(&descriptor, &region);
+            let memory = directory::memory(attachment, &descriptor)?;
+            let elements = consistent_copy::elements(&descriptor, &memory);
             self.buffers.extend(elements.map(|elements| (number, elements)));
         }
         let Outline { content_len, first_unit, .. } = *outline;
@@ -551,12 +550,13 @@ impl consistent_copy::Copier for Cut<'_, '_> {
                 let place = &places[*number];
                 let first = place.first_unit as usize;
                 let tag = memories.tag(attachment, *number);
-                match &memories.get(*number) {
+                let memory = memories.get(*number);
+                match memory.form() {
                     _ if place.is_buffer => seen[*number] = tag,
                     _ if place.small_at.is_some() && done == Some(first) => {} // with a neighbour
-                    AnyMemory::Areas(region, areas) if place.small_at.is_none() => {
+                    Form::Areas(areas) if place.small_at.is_none() => {
                         let units = &mut units[place.large_units()];
-                        seen[*number] = writer.copy_large(units, region, areas, tag)?;
+                        seen[*number] = writer.copy_large(units, &memory, &areas, tag)?;
                     }
                     _ => {
                         let unit = units[first].as_mut().expect("every slot has a unit");

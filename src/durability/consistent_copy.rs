@@ -20,8 +20,8 @@ use crate::format::layout::{self, Descriptor, GRANULE, Outline, live};
 use crate::mapping::cell;
 use crate::mapping::element::ElementRegion;
 use crate::mapping::map::{Map, Region};
-use crate::mapping::slot_memory::AnyMemory;
-use crate::protocol::{self, Control, Form, Memory, Patience, effective_version};
+use crate::mapping::slot_memory::SlotMemory;
+use crate::protocol::{self, Control, Memory, Patience, effective_version};
 use crate::types::dtype::SlotType;
 
 /// Passes in which changed slots are only read; in later ones they are locked as well.
@@ -65,7 +65,7 @@ pub(crate) fn cut(
     patience: &Patience,
 ) -> Result<()> {
     let patience = &mut Patience::new(patience.timeout().map(|time| time.max(SHORTEST_TRY)));
-    let lock = attachment.live.part(live::DIRECTORY_LOCK, 2);
+    let lock = attachment.lock(live::DIRECTORY_LOCK);
     let mut no_definitions = None;
     let mut attempts = 0;
     loop {
@@ -125,11 +125,9 @@ fn tag_at_rest(control: Control) -> Option<Tag> {
 /// The elements of a buffer; `None` for any other slot. A buffer has no part in the cut but its
 /// version, and whether it was removed: its content is copied when all else has come to rest,
 /// so that all that was stored before the cut is there.
-pub(crate) fn elements(descriptor: &Descriptor, region: &Region) -> Option<ElementRegion> {
-    match (&descriptor.slot_type, descriptor.form()) {
-        (SlotType::Buffer(t, shape), Form::Areas(areas)) => {
-            Some(ElementRegion::new(region, &areas, *t, shape.len()))
-        }
+pub(crate) fn elements(descriptor: &Descriptor, memory: &SlotMemory) -> Option<ElementRegion> {
+    match &descriptor.slot_type {
+        SlotType::Buffer(t, shape) => Some(ElementRegion::new(memory, *t, shape.len())),
         _ => None,
     }
 }
@@ -183,11 +181,11 @@ impl Memories {
         self.extents[number].live
     }
 
-    pub(crate) fn get(&self, number: usize) -> AnyMemory<&Map> {
+    pub(crate) fn get(&self, number: usize) -> SlotMemory<&Map> {
         let Extent { live, content_len, areas } = self.extents[number];
         let words = layout::live_len(live, content_len, areas) as usize / 8;
-        let region = self.file().part(live as usize / 8, words);
-        AnyMemory::new(region, layout::form(live, content_len, areas))
+        let file = self.file();
+        SlotMemory::new(file.part(live as usize / 8, words), layout::form(live, content_len, areas))
     }
 
     /// What a slot is at this moment.
@@ -269,7 +267,7 @@ impl Slots {
         self.are_known();
         changed.retain(|i| self.has_changed(attachment, *i));
         // The memories that were locked in each pass.
-        let locked: [OnceCell<Vec<AnyMemory<&Map>>>; PASSES] = [const { OnceCell::new() }; PASSES];
+        let locked: [OnceCell<Vec<SlotMemory<&Map>>>; PASSES] = [const { OnceCell::new() }; PASSES];
         let mut held = Vec::new();
         for (pass, locked) in locked.iter().enumerate() {
             if changed.is_empty() {

@@ -11,8 +11,7 @@ use crate::durability::consistent_copy::{self, Memories, Settled, Slots};
 use crate::error::{Error, Result};
 use crate::format::checkpoint::{Tag, UNKNOWN, control_of};
 use crate::mapping::element::ElementRegion;
-use crate::mapping::map::Region;
-use crate::mapping::slot_memory::AnyMemory;
+use crate::mapping::slot_memory::SlotMemory;
 use crate::protocol::{self, CONTROL, Form, Memory, Patience, REMOVED, STALE, VALUE};
 use crate::types::data::TEXT_LEN;
 use crate::types::dtype::SlotType;
@@ -25,8 +24,7 @@ struct Twin {
     /// Of the slot itself, if that is a buffer.
     elements: Option<ElementRegion>,
     content_len: usize,
-    to: Region,
-    to_form: Form,
+    to: SlotMemory,
 }
 
 /// Bytes that are copied at a time.
@@ -88,8 +86,8 @@ impl consistent_copy::Copier for Copying<'_> {
             }
         }
         directory::each_between(from, *line, lines, |descriptor| {
-            let region = directory::region(from, &descriptor)?;
-            if directory::is_removed(&region, descriptor.form()) {
+            let memory = directory::memory(from, &descriptor)?;
+            if memory.is_removed() {
                 return Ok(());
             }
             let definition = Definition {
@@ -109,10 +107,9 @@ impl consistent_copy::Copier for Copying<'_> {
             twins.push(Twin {
                 name: descriptor.name.clone(),
                 capacity,
-                elements: consistent_copy::elements(&descriptor, &region),
+                elements: consistent_copy::elements(&descriptor, &memory),
                 content_len: descriptor.content_len as usize,
-                to: directory::region(to, twin.entry.descriptor())?,
-                to_form: twin.entry.form(),
+                to: directory::memory(to, twin.entry.descriptor())?,
             });
             slots.push(from, &descriptor)
         })?;
@@ -147,40 +144,43 @@ impl Twin {
     ) -> Tag {
         let tag = memories.tag(attachment, number);
         let version = tag >> 1;
-        let whole = match (&memories.get(number), self.to_form) {
+        let memory = &memories.get(number);
+        let copy = self.to.region();
+        let whole = match (memory.form(), self.to.form()) {
             _ if self.elements.is_some() => true,
-            (AnyMemory::Areas(region, from), Form::Areas(to)) => {
+            (Form::Areas(from), Form::Areas(to)) => {
                 let mut part = vec![0; PART.min(self.content_len)];
                 for at in (0..self.content_len).step_by(PART) {
                     let part = &mut part[..(self.content_len - at).min(PART)];
-                    region.read(from.of(version), at, part);
-                    self.to.write(to.of(version), at, part);
+                    memory.read(from.of(version), at, part);
+                    copy.write(to.of(version), at, part);
                     attachment.note_progress();
                     step(part.len() as u64);
                 }
                 for area in 0..to.count as usize {
                     // All of it: what the other areas hold means nothing.
-                    self.to.store(STALE + area, (to.words as u64) << 32, Relaxed);
+                    copy.store(STALE + area, (to.words as u64) << 32, Relaxed);
                 }
-                protocol::is_whole(region, from, version)
+                protocol::is_whole(memory, &from, version)
             }
-            (AnyMemory::Scalar(cell), _) => {
-                let (value, of) = protocol::load_scalar_versioned(cell, attachment);
-                self.to.store(VALUE, value, Relaxed);
+            (Form::Scalar, _) => {
+                let (value, of) = protocol::load_scalar_versioned(memory, attachment);
+                copy.store(VALUE, value, Relaxed);
                 step(self.content_len as u64);
                 of == version
             }
-            (AnyMemory::Areas(..), _) => unreachable!("both have the same type"),
+            _ => unreachable!("both have the same type"),
         };
         // A removed slot that is copied stays removed: the name is free in the copy, too.
-        self.to.store(CONTROL, control_of(tag).bits(), Relaxed);
+        copy.store(CONTROL, control_of(tag).bits(), Relaxed);
         if whole { tag } else { UNKNOWN }
     }
 
     /// An error if the copy is longer than its slot can hold, or no text: the slot is damaged, and
     /// a copy would pass for one that is not.
     fn check_length(&self, from: &Attachment) -> Result<()> {
-        let (Some((capacity, is_text)), Form::Areas(areas)) = (self.capacity, self.to_form) else {
+        let (Some((capacity, is_text)), Form::Areas(areas)) = (self.capacity, self.to.form())
+        else {
             return Ok(());
         };
         let control = self.to.control(Relaxed);
@@ -203,7 +203,7 @@ impl Twin {
 
     /// Copies the content of the slot, if that is a buffer, as it stands.
     fn copy_buffer(&self, attachment: &Attachment, step: &mut dyn FnMut(u64)) {
-        let (Some(elements), Form::Areas(to)) = (&self.elements, self.to_form) else { return };
+        let (Some(elements), Form::Areas(to)) = (&self.elements, self.to.form()) else { return };
         let mut part = vec![0; PART.min(self.content_len)];
         for at in (0..self.content_len).step_by(PART) {
             let part = &mut part[..(self.content_len - at).min(PART)];

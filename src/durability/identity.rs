@@ -15,7 +15,6 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 use crate::attachment::attach::Attachment;
 use crate::format::layout::live;
 use crate::os::sys;
-use crate::protocol::Memory;
 
 /// As the words of the live header: the boot (two words), the device, the inode, its birth, the
 /// mount of its file system, 1, the inode's generation. 0 is unknown, but for the seventh.

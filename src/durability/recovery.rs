@@ -22,7 +22,6 @@ use crate::format::layout::{FLAG_NO_CHECKPOINT, GRANULE, PAGE, live};
 use crate::mutant::planted;
 use crate::os::disk;
 use crate::os::time::seconds_since_1970;
-use crate::protocol::Memory;
 
 /// What opening a store found and did, see [`Store::recovery`](crate::Store::recovery).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use crate::format::layout::{
     Descriptor, Ends, FLAG_NO_CHECKPOINT, LINE, PAGE, RUN, SMALL_UNIT, UNIT_HEAD, live,
 };
 use crate::mutant::planted;
-use crate::protocol::{Areas, CONTROL, DRAFT, Form, Memory, STALE, VALUE};
+use crate::protocol::{Areas, CONTROL, DRAFT, Form, STALE, VALUE};
 
 /// A record to return to, which is whole, and the directory that it names.
 pub(crate) struct Restore<'a> {
@@ -184,7 +184,8 @@ fn restore_slot(
     descriptor: &Descriptor,
     unit: &mut Option<(u64, Vec<u8>)>,
 ) -> Result<()> {
-    let region = directory::region(attachment, descriptor)?;
+    let memory = directory::memory(attachment, descriptor)?;
+    let region = memory.region();
     let choice = |unit: u64| record.units.get(unit as usize);
     if checkpoint::is_small(descriptor) {
         let number = descriptor.first_unit;
@@ -204,13 +205,13 @@ fn restore_slot(
             Form::Areas(areas) => {
                 let content = &content[..descriptor.content_len as usize];
                 region.write(areas.of(tag >> 1), 0, content);
-                settle(&region, Some(&areas), tag);
+                settle(region, Some(&areas), tag);
             }
             Form::Scalar | Form::Lock => {
                 let value = u64::from_le_bytes(content.try_into().unwrap_or_default());
                 region.store(VALUE, value, Relaxed);
                 region.store(DRAFT, 0, Relaxed);
-                settle(&region, None, tag);
+                settle(region, None, tag);
             }
         }
         return Ok(());
@@ -231,7 +232,7 @@ fn restore_slot(
         let at = (part * crate::format::layout::LARGE_UNIT) as usize;
         region.write(areas.of(tag >> 1), at, &data);
     }
-    settle(&region, Some(&areas), tag);
+    settle(region, Some(&areas), tag);
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use crate::directory::directory;
 use crate::durability::commit::{self, Tracked};
 use crate::error::{Error, Result};
 use crate::format::layout::{FLAG_NO_CHECKPOINT, live};
-use crate::mapping::map::Region;
+use crate::mapping::slot_memory::SlotMemory;
 use crate::mutant::planted;
 use crate::os::fork::PerProcess;
 use crate::os::sys;
@@ -88,7 +88,7 @@ impl Syncer {
         turn: Turn,
     ) -> Result<Synced> {
         let tracked = self.tracked.get(|_| Mutex::default());
-        let lock = attachment.live.part(live::SYNC_LOCK, 2);
+        let lock = attachment.lock(live::SYNC_LOCK);
         let (mut tracked, held) = match turn {
             Turn::Wait => {
                 // The lock first, as it knows of a time-out. Whoever has the mutex without it does
@@ -162,9 +162,9 @@ fn write(
 
 /// The lock, if whoever has it is dead.
 fn lock_of_the_dead<'a>(
-    lock: &'a Region,
+    lock: &'a SlotMemory,
     attachment: &'a Attachment,
-) -> Option<Held<'a, Region, Attachment>> {
+) -> Option<Held<'a, SlotMemory, Attachment>> {
     let owner = holder(attachment);
     let recovered = owner != FREE && protocol::bury(lock, attachment, Form::Lock, owner);
     recovered.then(|| protocol::try_lock(lock, attachment)).flatten()
@@ -232,7 +232,7 @@ pub(crate) fn progress(attachment: &Attachment) -> (u64, u64, Owner) {
 }
 
 fn holder(attachment: &Attachment) -> Owner {
-    attachment.live.part(live::SYNC_LOCK, 2).control(Relaxed).owner()
+    attachment.lock(live::SYNC_LOCK).control(Relaxed).owner()
 }
 
 /// The error of waiting in vain for whoever has the sync lock.
@@ -262,7 +262,7 @@ mod tests {
         let store = Store::create(folder.path().join("state.slots")).unwrap();
         store.pause_syncing();
         let attachment = store.attachment();
-        let lock = attachment.live.part(live::SYNC_LOCK, 2);
+        let lock = attachment.lock(live::SYNC_LOCK);
         let held = protocol::lock(&lock, attachment, Form::Lock, &mut Patience::new(None));
         let held = held.unwrap();
         std::thread::scope(|scope| {

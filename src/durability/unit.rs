@@ -10,10 +10,10 @@ use crate::format::checkpoint::{
     Choice, CopyHead, Place, Tag, UNKNOWN, control_of, if_there, mix, tag_of,
 };
 use crate::format::layout::{LARGE_UNIT, PAGE};
-use crate::mapping::map::{KeepsMapped, Map, Region};
-use crate::mapping::slot_memory::AnyMemory;
+use crate::mapping::map::{KeepsMapped, Map};
+use crate::mapping::slot_memory::SlotMemory;
 use crate::mutant::planted;
-use crate::protocol::{self, Areas, Control, Memory};
+use crate::protocol::{self, Areas, Control, Form, Memory};
 
 /// Where a slot is copied to.
 #[derive(Debug)]
@@ -92,7 +92,7 @@ pub(crate) fn small_entry(data: &[u8], at: usize, content_len: u64) -> Option<(T
 /// that, from byte `at` on. Of a buffer, whose version says nothing, always false.
 pub(crate) fn is_spoiled<K: KeepsMapped>(
     attachment: &Attachment,
-    memory: &AnyMemory<K>,
+    memory: &SlotMemory<K>,
     tag: Tag,
     at: usize,
     copy: &[u8],
@@ -100,18 +100,18 @@ pub(crate) fn is_spoiled<K: KeepsMapped>(
     if consistent_copy::tag(memory, attachment) != tag {
         return false;
     }
-    match memory {
-        AnyMemory::Scalar(cell) => {
-            let (value, version) = protocol::load_scalar_versioned(cell, attachment);
+    match memory.form() {
+        Form::Scalar => {
+            let (value, version) = protocol::load_scalar_versioned(memory, attachment);
             let value = value.to_le_bytes();
             version == tag >> 1 && value.get(at..at + copy.len()).is_some_and(|now| now != copy)
         }
-        AnyMemory::Areas(_, areas) if areas.count == 1 => false,
-        AnyMemory::Areas(region, areas) => {
+        Form::Areas(areas) if areas.count > 1 => {
             let mut now = vec![0; copy.len()];
-            region.read(areas.of(tag >> 1), at, &mut now);
-            protocol::is_whole(region, areas, tag >> 1) && now != copy
+            memory.read(areas.of(tag >> 1), at, &mut now);
+            protocol::is_whole(memory, &areas, tag >> 1) && now != copy
         }
+        Form::Areas(_) | Form::Lock => false,
     }
 }
 
@@ -165,16 +165,17 @@ impl<'a> Writer<'a> {
             let tag = memories.tag(self.attachment, *i);
             let (entry, rest) = data[at..].split_at_mut(8);
             let memory = memories.get(*i);
-            let version = match &memory {
-                AnyMemory::Scalar(cell) => {
-                    let (value, version) = protocol::load_scalar_versioned(cell, self.attachment);
+            let version = match memory.form() {
+                Form::Scalar | Form::Lock => {
+                    let (value, version) =
+                        protocol::load_scalar_versioned(&memory, self.attachment);
                     rest[..8].copy_from_slice(&value.to_le_bytes());
                     version
                 }
-                AnyMemory::Areas(region, areas) => {
+                Form::Areas(areas) => {
                     let content = &mut rest[..place.content_len as usize];
-                    protocol::read(region, self.attachment, areas, |region, area| {
-                        region.read(area, 0, content);
+                    protocol::read(&memory, self.attachment, &areas, |memory, area| {
+                        memory.read(area, 0, content);
                     })
                 }
             };
@@ -220,13 +221,13 @@ impl<'a> Writer<'a> {
     pub(crate) fn copy_large(
         &mut self,
         units: &mut [Option<Unit>],
-        region: &Region<&Map>,
+        memory: &SlotMemory<&Map>,
         areas: &Areas,
         tag: Tag,
     ) -> Result<Tag> {
         let version = tag >> 1;
-        self.write_large(units, tag, |at, data| region.read(areas.of(version), at, data))?;
-        Ok(if protocol::is_whole(region, areas, version) { tag } else { UNKNOWN })
+        self.write_large(units, tag, |at, data| memory.read(areas.of(version), at, data))?;
+        Ok(if protocol::is_whole(memory, areas, version) { tag } else { UNKNOWN })
     }
 
     /// Writes those units of a large slot whose content, read from so many bytes on, differs

@@ -10,24 +10,22 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use portable_atomic::AtomicU128;
 
-use crate::mapping::map::{KeepsMapped, Map, Region, spin};
-use crate::protocol::{CONTROL, Cell, Control, Memory, Sleepers, VALUE};
+use crate::mapping::map::{KeepsMapped, Map, Region};
+use crate::protocol::{Cell, Control};
 
 /// Whether this processor has what a cell needs.
 pub(crate) fn is_supported() -> bool {
     AtomicU128::is_lock_free()
 }
 
-/// A scalar slot's memory: a part of the mapping that begins with a cell.
+/// A part of the mapping that can begin with a cell.
 #[derive(Clone, Debug)]
 pub(crate) struct CellRegion<K: KeepsMapped = Arc<Map>>(Region<K>);
 
 impl<K: KeepsMapped> CellRegion<K> {
-    /// `region` starts with a cell.
     #[inline]
     pub(crate) fn new(region: Region<K>) -> CellRegion<K> {
         assert!(region.holds_cell(), "a cell is 16 aligned bytes");
@@ -35,15 +33,56 @@ impl<K: KeepsMapped> CellRegion<K> {
     }
 
     #[inline]
+    pub(crate) fn region(&self) -> &Region<K> {
+        &self.0
+    }
+
+    /// The same, kept by another of those who keep this mapping.
+    #[inline]
+    pub(crate) fn kept_by<L: KeepsMapped>(&self, keeper: L) -> CellRegion<L> {
+        CellRegion(self.0.kept_by(keeper))
+    }
+
+    #[inline]
     fn ptr(&self) -> *mut u128 {
         self.0.as_mut_ptr().cast()
     }
-}
 
-impl<K: KeepsMapped> AsRef<Region<K>> for CellRegion<K> {
+    /// Control word, then value, both acquired.
     #[inline]
-    fn as_ref(&self) -> &Region<K> {
-        &self.0
+    pub(crate) fn load(&self) -> Cell {
+        // SAFETY: the pointer is 16-aligned, as `new` has checked, and valid for as long as
+        // `self.0` lives; all that changes a cell does so by `swap`.
+        unsafe { load(self.ptr()) }
+    }
+
+    /// Replaces value and control word if they are `old`, else returns what they are (relaxed).
+    #[inline]
+    pub(crate) fn swap(&self, old: Cell, new: Cell, order: Ordering) -> Result<(), Cell> {
+        // SAFETY: the pointer is 16-aligned, as `new` has checked, and valid for as long as
+        // `self.0` lives; all that changes a cell does so by this very operation.
+        unsafe { swap(self.ptr(), old, new, order) }
+    }
+
+    /// Replaces the control word if it is `old`, else returns what it is. The value stays as it
+    /// is: it changes only together with the control word.
+    #[inline(never)]
+    pub(crate) fn swap_control(
+        &self,
+        old: Control,
+        new: Control,
+        order: Ordering,
+    ) -> Result<(), Control> {
+        let mut seen = self.load();
+        loop {
+            if seen.control != old {
+                return Err(seen.control);
+            }
+            match self.swap(seen, Cell { value: seen.value, control: new }, order) {
+                Ok(()) => return Ok(()),
+                Err(now) => seen = now,
+            }
+        }
     }
 }
 
@@ -66,103 +105,6 @@ fn pack(cell: Cell) -> u128 {
 
 fn unpack(bits: u128) -> Cell {
     Cell { value: bits as u64, control: Control::from_bits((bits >> 64) as u64) }
-}
-
-impl<K: KeepsMapped> Memory for CellRegion<K> {
-    #[inline]
-    fn load(&self, word: usize, order: Ordering) -> u64 {
-        match word {
-            VALUE => self.cell().value,
-            CONTROL => self.cell().control.bits(),
-            other => self.0.load(other, order),
-        }
-    }
-
-    #[inline]
-    fn store(&self, word: usize, value: u64, order: Ordering) {
-        assert!(word > CONTROL, "a cell is changed by swap_cell");
-        self.0.store(word, value, order);
-    }
-
-    /// Acquires, whatever `order` is.
-    #[inline]
-    fn control(&self, _: Ordering) -> Control {
-        self.cell().control
-    }
-
-    /// The value stays as it is: it changes only together with the control word.
-    fn swap_control(&self, old: Control, new: Control, order: Ordering) -> Result<(), Control> {
-        let mut seen = self.cell();
-        loop {
-            if seen.control != old {
-                return Err(seen.control);
-            }
-            match self.swap_cell(seen, Cell { value: seen.value, control: new }, order) {
-                Ok(()) => return Ok(()),
-                Err(now) => seen = now,
-            }
-        }
-    }
-
-    #[inline]
-    fn cell(&self) -> Cell {
-        // SAFETY: the pointer is 16-aligned, as `new` has checked, and valid for as long as
-        // `self.0` lives; all that changes these bytes does so by `swap`.
-        unsafe { load(self.ptr()) }
-    }
-
-    #[inline]
-    fn swap_cell(&self, old: Cell, new: Cell, order: Ordering) -> Result<(), Cell> {
-        // SAFETY: the pointer is 16-aligned, as `new` has checked, and valid for as long as
-        // `self.0` lives; all that changes these bytes does so by this very operation.
-        unsafe { swap(self.ptr(), old, new, order) }
-    }
-
-    #[inline]
-    fn fence(&self, order: Ordering) {
-        self.0.fence(order);
-    }
-
-    fn read(&self, _: usize, _: usize, _: &mut [u8]) {
-        unreachable!("a scalar has no areas")
-    }
-
-    fn write(&self, _: usize, _: usize, _: &[u8]) {
-        unreachable!("a scalar has no areas")
-    }
-
-    fn copy(&self, _: usize, _: usize, _: usize) {
-        unreachable!("a scalar has no areas")
-    }
-
-    #[inline]
-    fn relax(&self) {
-        self.0.relax();
-    }
-
-    fn spin(&self, seen: Control) -> bool {
-        spin(|| self.cell().control.same(seen))
-    }
-
-    fn sleep(&self, seen: Control, who: Sleepers, limit: Duration) -> bool {
-        self.0.sleep(seen, who, limit)
-    }
-
-    fn wake(&self, who: Sleepers, all: bool) -> bool {
-        self.0.wake(who, all)
-    }
-
-    fn ring(&self) {
-        self.0.ring();
-    }
-
-    fn has_lock_bit(&self) -> bool {
-        self.0.has_lock_bit()
-    }
-
-    fn longest_sleep(&self) -> Duration {
-        self.0.longest_sleep()
-    }
 }
 
 /// Replaces both words of the cell if they are `old`, else returns what they are.

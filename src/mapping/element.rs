@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, fence};
 
 use crate::mapping::copy::{self, Atomic};
 use crate::mapping::map::{KeepsMapped, Map, Region};
-use crate::protocol::Areas;
+use crate::mapping::slot_memory::SlotMemory;
 use crate::types::dtype::ScalarType;
 
 /// The elements of one buffer, as their bits, zero-extended.
@@ -45,8 +45,9 @@ macro_rules! with_atomics {
 
 impl<K: KeepsMapped> ElementRegion<K> {
     /// Those of a buffer's slot.
-    pub(crate) fn new(slot: &Region<K>, areas: &Areas, of: ScalarType, len: usize) -> Self {
-        let region = slot.part(areas.first, areas.words);
+    pub(crate) fn new(slot: &SlotMemory<K>, of: ScalarType, len: usize) -> Self {
+        let areas = slot.areas();
+        let region = slot.region().part(areas.first, areas.words);
         ElementRegion { region, size: of.size(), len }
     }
 

@@ -7,20 +7,15 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
 use crate::mapping::address_space::Reserved;
 use crate::mapping::copy::{self, Atomic, WORD};
-use crate::mapping::crowd;
 use crate::os::bus_error::Noted;
 use crate::os::disk::{Disk, Range};
 use crate::os::futex;
 use crate::os::store_file::StoreFile;
 use crate::os::sys;
-use crate::protocol::{self, CONTROL, Cell, Control, Memory, Sleepers};
-
-/// How long a waiter spins before it sleeps: about what a sleep and a wake-up cost.
-pub(crate) const SPIN: Duration = Duration::from_micros(50);
+use crate::protocol::{self, CONTROL, Control, Sleepers};
 
 /// A store's file, mapped.
 #[derive(Debug)]
@@ -301,6 +296,28 @@ impl<K: KeepsMapped> Region<K> {
         }
     }
 
+    #[inline]
+    pub(crate) fn load(&self, word: usize, order: Ordering) -> u64 {
+        self.words()[word].load(order)
+    }
+
+    #[inline]
+    pub(crate) fn store(&self, word: usize, value: u64, order: Ordering) {
+        self.words()[word].store(value, order);
+    }
+
+    /// Fills `out` from `skip` bytes after `word`, relaxed.
+    #[inline]
+    pub(crate) fn read(&self, word: usize, skip: usize, out: &mut [u8]) {
+        copy::read(&self.words()[word..], skip, out);
+    }
+
+    /// Stores `data` from `skip` bytes after `word`, relaxed; keeps the bytes beside it.
+    #[inline]
+    pub(crate) fn write(&self, word: usize, skip: usize, data: &[u8]) {
+        copy::write(&self.words()[word..], skip, data);
+    }
+
     /// Where it begins in this process's memory.
     #[inline]
     pub(crate) fn as_mut_ptr(&self) -> *mut u8 {
@@ -313,7 +330,8 @@ impl<K: KeepsMapped> Region<K> {
         self.words >= 2 && self.start.addr().is_multiple_of(16)
     }
 
-    fn futex(&self) -> *const AtomicU32 {
+    /// The half of the control word that waiters sleep on.
+    pub(crate) fn futex(&self) -> *const AtomicU32 {
         // The low half of the control word comes first: little-endian.
         (&raw const self.words()[CONTROL]).cast()
     }
@@ -349,97 +367,6 @@ impl<T> Region<Arc<WithMap<T>>> {
     }
 }
 
-impl<K: KeepsMapped> AsRef<Region<K>> for Region<K> {
-    #[inline]
-    fn as_ref(&self) -> &Region<K> {
-        self
-    }
-}
-
-impl<K: KeepsMapped> Memory for Region<K> {
-    #[inline]
-    fn load(&self, word: usize, order: Ordering) -> u64 {
-        self.words()[word].load(order)
-    }
-
-    #[inline]
-    fn store(&self, word: usize, value: u64, order: Ordering) {
-        self.words()[word].store(value, order);
-    }
-
-    #[inline]
-    fn control(&self, order: Ordering) -> Control {
-        Control::from_bits(self.load(CONTROL, order))
-    }
-
-    #[inline]
-    fn swap_control(&self, old: Control, new: Control, order: Ordering) -> Result<(), Control> {
-        self.words()[CONTROL]
-            .compare_exchange(old.bits(), new.bits(), order, Ordering::Relaxed)
-            .map(|_| ())
-            .map_err(Control::from_bits)
-    }
-
-    fn swap_cell(&self, _: Cell, _: Cell, _: Ordering) -> Result<(), Cell> {
-        unreachable!("only a scalar has a cell")
-    }
-
-    #[inline]
-    fn fence(&self, order: Ordering) {
-        std::sync::atomic::fence(order);
-    }
-
-    #[inline]
-    fn read(&self, word: usize, skip: usize, out: &mut [u8]) {
-        copy::read(&self.words()[word..], skip, out);
-    }
-
-    #[inline]
-    fn write(&self, word: usize, skip: usize, data: &[u8]) {
-        copy::write(&self.words()[word..], skip, data);
-    }
-
-    #[inline]
-    fn copy(&self, from: usize, to: usize, count: usize) {
-        let words = self.words();
-        copy::copy(&words[from..from + count], &words[to..to + count]);
-    }
-
-    #[inline]
-    fn relax(&self) {
-        std::hint::spin_loop();
-    }
-
-    fn spin(&self, seen: Control) -> bool {
-        spin(|| self.control(Ordering::Relaxed).same(seen))
-    }
-
-    fn sleep(&self, seen: Control, who: Sleepers, limit: Duration) -> bool {
-        crowd::sleep(self.place(), who, || {
-            futex::wait(self.futex(), seen.futex_word(), who.bits(), limit)
-        })
-    }
-
-    fn wake(&self, who: Sleepers, all: bool) -> bool {
-        futex::wake(self.futex(), who.bits(), if all { i32::MAX } else { 1 })
-    }
-
-    fn ring(&self) {
-        if let Some(bell) = self.keeper.map().bell() {
-            protocol::ring(bell);
-        }
-    }
-
-    fn has_lock_bit(&self) -> bool {
-        // Both came with format 1.1.
-        self.keeper.map().bell.is_some()
-    }
-
-    fn longest_sleep(&self) -> Duration {
-        crowd::longest_sleep(self.place())
-    }
-}
-
 impl protocol::Bell for AtomicU32 {
     fn load(&self) -> u32 {
         self.load(Ordering::Relaxed)
@@ -451,21 +378,5 @@ impl protocol::Bell for AtomicU32 {
 
     fn wake(&self) {
         futex::wake(self, Sleepers::CHANGE.bits(), i32::MAX);
-    }
-}
-
-/// Spins while `same`, for a short while; whether it ended before the time did.
-pub(crate) fn spin(same: impl Fn() -> bool) -> bool {
-    let start = Instant::now();
-    loop {
-        for _ in 0..64 {
-            if !same() {
-                return true;
-            }
-            std::hint::spin_loop();
-        }
-        if start.elapsed() > SPIN {
-            return false;
-        }
     }
 }

@@ -1,130 +1,192 @@
-//! The memory of a slot of either form, for who handles several at once.
+//! A slot's memory, of whatever form: a scalar's cell, areas, or a lock of the store alone.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::mapping::cell::CellRegion;
-use crate::mapping::map::{KeepsMapped, Region};
-use crate::protocol::{Areas, Cell, Control, Form, Memory, Sleepers};
+use crate::mapping::copy;
+use crate::mapping::crowd;
+use crate::mapping::map::{KeepsMapped, Map, Region};
+use crate::os::futex;
+use crate::protocol::{
+    self, Areas, CONTROL, Cell, Control, Form, Memory, REMOVED, Sleepers, VALUE,
+};
 
-/// A slot's memory, of the kind that its form needs.
+/// How long a waiter spins before it sleeps: about what a sleep and a wake-up cost.
+pub(crate) const SPIN: Duration = Duration::from_micros(50);
+
+/// A part of the mapping that begins with a control word, and what stands behind that.
+///
+/// A scalar's control word changes only together with its value. That is all in which the forms
+/// differ here.
 #[derive(Clone, Debug)]
-pub(crate) enum AnyMemory<K: KeepsMapped> {
-    Scalar(CellRegion<K>),
-    Areas(Region<K>, Areas),
+pub(crate) struct SlotMemory<K: KeepsMapped = Arc<Map>> {
+    start: CellRegion<K>,
+    form: Form,
 }
 
-impl<K: KeepsMapped> AnyMemory<K> {
+impl<K: KeepsMapped> SlotMemory<K> {
     #[inline]
-    pub(crate) fn new(region: Region<K>, form: Form) -> AnyMemory<K> {
-        match form {
-            Form::Areas(areas) => AnyMemory::Areas(region, areas),
-            Form::Scalar | Form::Lock => AnyMemory::Scalar(CellRegion::new(region)),
-        }
+    pub(crate) fn new(region: Region<K>, form: Form) -> SlotMemory<K> {
+        SlotMemory { start: CellRegion::new(region), form }
     }
 
     #[inline]
     pub(crate) fn form(&self) -> Form {
-        match self {
-            AnyMemory::Scalar(_) => Form::Scalar,
-            AnyMemory::Areas(_, areas) => Form::Areas(*areas),
+        self.form
+    }
+
+    #[inline]
+    pub(crate) fn region(&self) -> &Region<K> {
+        self.start.region()
+    }
+
+    /// Its areas. A scalar has none, and is not asked.
+    #[inline]
+    pub(crate) fn areas(&self) -> &Areas {
+        match &self.form {
+            Form::Areas(areas) => areas,
+            Form::Scalar | Form::Lock => unreachable!("its type says that it has areas"),
         }
+    }
+
+    /// The same, kept by another of those who keep this mapping.
+    #[inline]
+    pub(crate) fn kept_by<L: KeepsMapped>(&self, keeper: L) -> SlotMemory<L> {
+        SlotMemory { start: self.start.kept_by(keeper), form: self.form }
+    }
+
+    /// Whether the slot has been removed.
+    #[inline]
+    pub(crate) fn is_removed(&self) -> bool {
+        // Acquire: whoever sees that a name was given anew, sees that its last slot was removed.
+        self.control(Ordering::Acquire).owner() == REMOVED
+    }
+
+    #[inline]
+    fn is_scalar(&self) -> bool {
+        matches!(self.form, Form::Scalar)
     }
 }
 
-/// Hands a call on to whichever it is.
-macro_rules! either {
-    ($memory:expr, $of:ident => $result:expr) => {
-        match $memory {
-            AnyMemory::Scalar($of) => $result,
-            AnyMemory::Areas($of, _) => $result,
-        }
-    };
-}
-
-impl<K: KeepsMapped> Memory for AnyMemory<K> {
+impl<K: KeepsMapped> Memory for SlotMemory<K> {
     #[inline]
     fn load(&self, word: usize, order: Ordering) -> u64 {
-        either!(self, memory => memory.load(word, order))
+        if self.is_scalar() && word <= CONTROL {
+            let cell = self.cell();
+            return if word == VALUE { cell.value } else { cell.control.bits() };
+        }
+        self.region().load(word, order)
     }
 
     #[inline]
     fn store(&self, word: usize, value: u64, order: Ordering) {
-        either!(self, memory => memory.store(word, value, order));
+        assert!(!self.is_scalar() || word > CONTROL, "a cell is changed by swap_cell");
+        self.region().store(word, value, order);
     }
 
+    /// A scalar's is acquired, whatever `order` is.
     #[inline]
     fn control(&self, order: Ordering) -> Control {
-        either!(self, memory => memory.control(order))
+        match self.is_scalar() {
+            true => self.cell().control,
+            false => Control::from_bits(self.region().load(CONTROL, order)),
+        }
     }
 
     #[inline]
     fn swap_control(&self, old: Control, new: Control, order: Ordering) -> Result<(), Control> {
-        either!(self, memory => memory.swap_control(old, new, order))
+        if self.is_scalar() {
+            return self.start.swap_control(old, new, order);
+        }
+        // Relaxed on failure, as for a cell.
+        self.region().words()[CONTROL]
+            .compare_exchange(old.bits(), new.bits(), order, Ordering::Relaxed)
+            .map(|_| ())
+            .map_err(Control::from_bits)
     }
 
     #[inline]
     fn cell(&self) -> Cell {
-        either!(self, memory => memory.cell())
+        self.start.load()
     }
 
     #[inline]
     fn swap_cell(&self, old: Cell, new: Cell, order: Ordering) -> Result<(), Cell> {
-        either!(self, memory => memory.swap_cell(old, new, order))
+        debug_assert!(self.is_scalar(), "only a scalar is changed by swap_cell");
+        self.start.swap(old, new, order)
     }
 
     #[inline]
     fn fence(&self, order: Ordering) {
-        either!(self, memory => memory.fence(order));
+        std::sync::atomic::fence(order);
     }
 
     #[inline]
     fn read(&self, word: usize, skip: usize, out: &mut [u8]) {
-        either!(self, memory => memory.read(word, skip, out));
+        self.region().read(word, skip, out);
     }
 
     #[inline]
     fn write(&self, word: usize, skip: usize, data: &[u8]) {
-        either!(self, memory => memory.write(word, skip, data));
+        self.region().write(word, skip, data);
     }
 
     #[inline]
     fn copy(&self, from: usize, to: usize, count: usize) {
-        either!(self, memory => memory.copy(from, to, count));
+        let words = self.region().words();
+        copy::copy(&words[from..from + count], &words[to..to + count]);
     }
 
     #[inline]
     fn relax(&self) {
-        either!(self, memory => memory.relax());
+        std::hint::spin_loop();
     }
 
-    #[inline]
     fn spin(&self, seen: Control) -> bool {
-        either!(self, memory => memory.spin(seen))
+        spin(|| self.control(Ordering::Relaxed).same(seen))
     }
 
-    #[inline]
     fn sleep(&self, seen: Control, who: Sleepers, limit: Duration) -> bool {
-        either!(self, memory => memory.sleep(seen, who, limit))
+        let word = self.region().futex_word(seen);
+        crowd::sleep(self.region().place(), who, || {
+            futex::wait(word.at, word.expected, who.bits(), limit)
+        })
     }
 
-    #[inline]
     fn wake(&self, who: Sleepers, all: bool) -> bool {
-        either!(self, memory => memory.wake(who, all))
+        futex::wake(self.region().futex(), who.bits(), if all { i32::MAX } else { 1 })
     }
 
-    #[inline]
     fn ring(&self) {
-        either!(self, memory => memory.ring());
+        if let Some(bell) = self.region().keeper().map().bell() {
+            protocol::ring(bell);
+        }
     }
 
-    #[inline]
     fn has_lock_bit(&self) -> bool {
-        either!(self, memory => memory.has_lock_bit())
+        // Both came with format 1.1.
+        self.region().keeper().map().bell().is_some()
     }
 
-    #[inline]
     fn longest_sleep(&self) -> Duration {
-        either!(self, memory => memory.longest_sleep())
+        crowd::longest_sleep(self.region().place())
+    }
+}
+
+/// Spins while `same`, for a short while; whether it ended before the time did.
+fn spin(same: impl Fn() -> bool) -> bool {
+    let start = Instant::now();
+    loop {
+        for _ in 0..64 {
+            if !same() {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        if start.elapsed() > SPIN {
+            return false;
+        }
     }
 }

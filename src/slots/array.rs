@@ -6,11 +6,10 @@ use std::ops::{Bound, Range, RangeBounds};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::protocol::{self, Areas, Memory};
+use crate::protocol::{self, Memory};
 use crate::slots::guard::{OwnedUpdate, lock_methods};
-use crate::slots::handle::{AnyHandle, Handle, common_methods};
+use crate::slots::handle::{Handle, common_methods};
 use crate::slots::wait::sealed::{Sealed, Target};
-use crate::store::session::SlotRegion;
 use crate::store::store::Store;
 use crate::types::define::Define;
 use crate::types::dtype::{Bits, Element, Number, Shape, SlotType};
@@ -37,8 +36,7 @@ use crate::types::dtype::{Bits, Element, Number, Shape, SlotType};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Array<T> {
-    pub(crate) handle: Handle<SlotRegion>,
-    pub(crate) areas: Areas,
+    pub(crate) handle: Handle,
     shape: Shape,
     element: PhantomData<T>,
 }
@@ -91,12 +89,8 @@ impl Store {
         define: Define<T>,
     ) -> Result<Array<T>> {
         let shape = shape.into();
-        match self.open_slot(name, &SlotType::Array(T::TYPE, shape), define)? {
-            AnyHandle::Areas(handle, areas) => {
-                Ok(Array { handle, areas, shape, element: PhantomData })
-            }
-            AnyHandle::Scalar(_) => unreachable!("an array's descriptor has areas"),
-        }
+        let handle = self.open_slot(name, &SlotType::Array(T::TYPE, shape), define)?;
+        Ok(Array { handle, shape, element: PhantomData })
     }
 }
 
@@ -262,7 +256,7 @@ impl<T: Element> Array<T> {
         self.read_locked(lock.version(), position, &mut element);
         let [now] = element;
         let Some(new) = f(now) else { return Ok(Err(now)) };
-        self.handle.commit(lock, &self.areas, self.byte(position), T::bytes(&[new]))?;
+        self.handle.commit(lock, self.byte(position), T::bytes(&[new]))?;
         Ok(Ok(now))
     }
 
@@ -311,7 +305,7 @@ impl<T: Element> Array<T> {
     /// # Ok::<(), slotfile::Error>(())
     /// ```
     pub fn begin_update(&self) -> Result<ArrayUpdate<T>> {
-        Ok(ArrayUpdate { lock: self.handle.begin_update(self.areas)?, array: self.clone() })
+        Ok(ArrayUpdate { lock: self.handle.begin_array_update()?, array: self.clone() })
     }
 
     /// Lets `f` change a private copy of the elements from `start` on, then commits it.
@@ -319,13 +313,13 @@ impl<T: Element> Array<T> {
         let lock = self.handle.lock_for_update()?;
         self.read_locked(lock.version(), start, copy);
         let result = f(copy);
-        self.handle.commit(lock, &self.areas, self.byte(start), T::bytes(copy))?;
+        self.handle.commit(lock, self.byte(start), T::bytes(copy))?;
         Ok(result)
     }
 
     fn write(&self, start: usize, elements: &[T]) -> Result<()> {
         let lock = self.handle.lock_for_update()?;
-        self.handle.commit(lock, &self.areas, self.byte(start), T::bytes(elements))?;
+        self.handle.commit(lock, self.byte(start), T::bytes(elements))?;
         Ok(())
     }
 
@@ -333,13 +327,13 @@ impl<T: Element> Array<T> {
     fn read(&self, start: usize, out: &mut [T]) -> u64 {
         let (memory, attachment) = (&self.handle.memory, self.handle.attachment());
         T::with_bytes(out, |bytes| {
-            protocol::read_bytes(memory, attachment, &self.areas, self.byte(start), bytes)
+            protocol::read_bytes(memory, attachment, memory.areas(), self.byte(start), bytes)
         })
     }
 
     /// Copies elements of the current area, whose lock is held.
     fn read_locked(&self, version: u64, start: usize, out: &mut [T]) {
-        let area = self.areas.of(version);
+        let area = self.handle.memory.areas().of(version);
         T::with_bytes(out, |bytes| self.handle.memory.read(area, self.byte(start), bytes));
     }
 

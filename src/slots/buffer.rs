@@ -7,9 +7,9 @@ use crate::error::{Error, Result};
 use crate::mapping::element::ElementRegion;
 use crate::slots::array::ArrayIndex;
 use crate::slots::guard::lock_methods;
-use crate::slots::handle::{AnyHandle, Handle, common_methods};
+use crate::slots::handle::{Handle, common_methods};
 use crate::slots::wait::sealed::{Sealed, Target};
-use crate::store::session::{SlotElements, SlotRegion};
+use crate::store::session::SlotElements;
 use crate::store::store::Store;
 use crate::types::define::Define;
 use crate::types::dtype::{Bits, Element, Number, Shape, SlotType};
@@ -38,7 +38,7 @@ use crate::types::dtype::{Bits, Element, Number, Shape, SlotType};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Buffer<T> {
-    pub(crate) handle: Handle<SlotRegion>,
+    pub(crate) handle: Handle,
     pub(crate) elements: SlotElements,
     shape: Shape,
     element: PhantomData<T>,
@@ -67,13 +67,9 @@ impl Store {
         define: Define<T>,
     ) -> Result<Buffer<T>> {
         let shape = shape.into();
-        match self.open_slot(name, &SlotType::Buffer(T::TYPE, shape), define)? {
-            AnyHandle::Areas(handle, areas) => {
-                let elements = ElementRegion::new(&handle.memory, &areas, T::TYPE, shape.len());
-                Ok(Buffer { handle, elements, shape, element: PhantomData })
-            }
-            AnyHandle::Scalar(_) => unreachable!("a buffer's descriptor has an area"),
-        }
+        let handle = self.open_slot(name, &SlotType::Buffer(T::TYPE, shape), define)?;
+        let elements = ElementRegion::new(&handle.memory, T::TYPE, shape.len());
+        Ok(Buffer { handle, elements, shape, element: PhantomData })
     }
 }
 

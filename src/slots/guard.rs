@@ -6,9 +6,10 @@ use std::os::fd::OwnedFd;
 
 use crate::attachment::attach::{Attachment, Number};
 use crate::error::Result;
-use crate::protocol::{self, Areas, Held, Memory, Parked};
-use crate::slots::handle::{Handle, ParkedUpdate, SlotMemory, UpdateLock};
-use crate::store::session::{SlotCell, SlotRegion};
+use crate::mapping::slot_memory::SlotMemory;
+use crate::protocol::{self, Held, Parked};
+use crate::slots::handle::{Handle, ParkedUpdate, UpdateLock};
+use crate::store::session::SharedSession;
 
 /// A slot's lock, held until dropped. The holder's own updates go through; everybody
 /// else's wait; reads never do. In the child of a fork it is inert.
@@ -28,43 +29,12 @@ use crate::store::session::{SlotCell, SlotRegion};
 /// ```
 #[must_use = "the lock is let go as soon as the guard is dropped"]
 pub struct Guard<'a> {
-    lock: AnyLock<'a>,
-    not_send: PhantomData<*const ()>,
-}
-
-enum AnyLock<'a> {
-    Scalar(GuardLock<'a, SlotCell>),
-    Areas(GuardLock<'a, SlotRegion>),
-}
-
-/// The lock of a guard.
-struct GuardLock<'a, M: Memory> {
     /// `None` once it is parked.
-    held: Option<Held<'a, M, Attachment>>,
+    held: Option<Held<'a, SlotMemory<SharedSession>, Attachment>>,
     attachment: &'a Attachment,
     slot: u64,
     number: Number,
-}
-
-impl<M: Memory> GuardLock<'_, M> {
-    fn park(mut self) -> Option<ParkedGuard> {
-        let held = self.held.take()?.park();
-        Some(ParkedGuard { held, number: self.number })
-    }
-}
-
-impl<M: Memory> Drop for GuardLock<'_, M> {
-    fn drop(&mut self) {
-        let Some(mut held) = self.held.take() else { return };
-        match self.attachment.remove_guard(self.slot, self.number) {
-            Some(0) => held.follow_updates(),
-            // It was taken without a guard, too.
-            Some(_) => std::mem::forget(held),
-            // Of a fork's parent, or of a thread whose entry is gone, or lost: what there is to
-            // let go of is that very lock.
-            None => {}
-        }
-    }
+    not_send: PhantomData<*const ()>,
 }
 
 impl Guard<'_> {
@@ -75,17 +45,26 @@ impl Guard<'_> {
     ///
     /// [`Error::Io`](crate::Error::Io) if there are too many descriptors.
     pub fn inheritable(&self) -> Result<OwnedFd> {
-        match &self.lock {
-            AnyLock::Scalar(lock) => lock.attachment.inheritable(),
-            AnyLock::Areas(lock) => lock.attachment.inheritable(),
-        }
+        self.attachment.inheritable()
     }
 
-    /// Without its references, see `Handle::resume_guard`.
-    pub(crate) fn park(self) -> Option<ParkedGuard> {
-        match self.lock {
-            AnyLock::Scalar(lock) => lock.park(),
-            AnyLock::Areas(lock) => lock.park(),
+    /// Without its references, see [`Handle::resume_guard`].
+    pub(crate) fn park(mut self) -> Option<ParkedGuard> {
+        let held = self.held.take()?.park();
+        Some(ParkedGuard { held, number: self.number })
+    }
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        let Some(mut held) = self.held.take() else { return };
+        match self.attachment.remove_guard(self.slot, self.number) {
+            Some(0) => held.follow_updates(),
+            // It was taken without a guard, too.
+            Some(_) => std::mem::forget(held),
+            // Of a fork's parent, or of a thread whose entry is gone, or lost: what there is to
+            // let go of is that very lock.
+            None => {}
         }
     }
 }
@@ -103,75 +82,51 @@ impl std::fmt::Debug for Guard<'_> {
     }
 }
 
-impl<M: SlotMemory> Handle<M> {
-    fn guard<'a>(
-        &'a self,
-        wrap: impl FnOnce(GuardLock<'a, M>) -> AnyLock<'a>,
-    ) -> Result<Guard<'a>> {
+impl Handle {
+    pub(crate) fn lock(&self) -> Result<Guard<'_>> {
         let attachment = self.attachment();
         self.check_writable()?;
         let mut patience = self.patience();
-        let held = protocol::lock(&self.memory, attachment, self.form, &mut patience)
+        let held = protocol::lock(&self.memory, attachment, self.memory.form(), &mut patience)
             .map_err(|failure| self.explain(failure, &patience))?;
-        let slot = self.place();
-        let number = attachment.add_guard(slot);
-        let lock = GuardLock { held: Some(held), attachment, slot, number };
-        Ok(Guard { lock: wrap(lock), not_send: PhantomData })
+        let number = attachment.add_guard(self.place());
+        Ok(self.guard(held, number))
     }
 
     /// A guard as it was before it was parked, of this very slot.
-    fn resume<'a>(
-        &'a self,
-        parked: ParkedGuard,
-        wrap: impl FnOnce(GuardLock<'a, M>) -> AnyLock<'a>,
-    ) -> Guard<'a> {
+    pub(crate) fn resume_guard(&self, parked: ParkedGuard) -> Guard<'_> {
         let ParkedGuard { held, number } = parked;
-        let attachment = self.attachment();
-        let held = Some(held.resume(&self.memory, attachment));
-        let lock = GuardLock { held, attachment, slot: self.place(), number };
-        Guard { lock: wrap(lock), not_send: PhantomData }
-    }
-}
-
-impl Handle<SlotCell> {
-    pub(crate) fn lock(&self) -> Result<Guard<'_>> {
-        self.guard(AnyLock::Scalar)
+        self.guard(held.resume(&self.memory, self.attachment()), number)
     }
 
-    pub(crate) fn resume_guard(&self, parked: ParkedGuard) -> Guard<'_> {
-        self.resume(parked, AnyLock::Scalar)
-    }
-}
-
-impl Handle<SlotRegion> {
-    pub(crate) fn lock(&self) -> Result<Guard<'_>> {
-        self.guard(AnyLock::Areas)
-    }
-
-    pub(crate) fn resume_guard(&self, parked: ParkedGuard) -> Guard<'_> {
-        self.resume(parked, AnyLock::Areas)
+    fn guard<'a>(
+        &'a self,
+        held: Held<'a, SlotMemory<SharedSession>, Attachment>,
+        number: Number,
+    ) -> Guard<'a> {
+        let (attachment, slot) = (self.attachment(), self.place());
+        Guard { held: Some(held), attachment, slot, number, not_send: PhantomData }
     }
 }
 
 /// The lock of one update of a slot with areas. Dropping it undoes the update.
 #[derive(Debug)]
 pub(crate) struct OwnedUpdate {
-    handle: Handle<SlotRegion>,
-    areas: Areas,
+    handle: Handle,
     /// `None` only while it is dropped.
     parked: Option<ParkedUpdate>,
     not_send: PhantomData<*const ()>,
 }
 
-impl Handle<SlotRegion> {
-    pub(crate) fn begin_update(&self, areas: Areas) -> Result<OwnedUpdate> {
+impl Handle {
+    pub(crate) fn begin_array_update(&self) -> Result<OwnedUpdate> {
         let parked = Some(self.lock_for_update()?.park());
-        Ok(OwnedUpdate { handle: self.clone(), areas, parked, not_send: PhantomData })
+        Ok(OwnedUpdate { handle: self.clone(), parked, not_send: PhantomData })
     }
 }
 
 impl OwnedUpdate {
-    fn resume(&mut self) -> Option<UpdateLock<'_, SlotRegion>> {
+    fn resume(&mut self) -> Option<UpdateLock<'_>> {
         self.parked.take().map(|parked| self.handle.resume_update(parked))
     }
 
@@ -182,10 +137,9 @@ impl OwnedUpdate {
 
     /// Replaces the bytes from `at` on, and lets go of the lock.
     pub(crate) fn commit(mut self, at: usize, data: &[u8]) -> Result<()> {
-        let areas = self.areas;
         let handle = self.handle.clone();
         if let Some(parked) = self.parked.take() {
-            handle.commit(handle.resume_held_update(parked)?, &areas, at, data)?;
+            handle.commit(handle.resume_held_update(parked)?, at, data)?;
         }
         Ok(())
     }

@@ -9,37 +9,21 @@ use crate::directory::allocator::Definition;
 use crate::directory::directory::{self, Found};
 use crate::error::{Error, Result};
 use crate::format::layout::{Descriptor, MOST_TEXT, name_problem};
-use crate::mapping::cell::CellRegion;
-use crate::protocol::{self, Areas, Failure, Form, Held, Memory, Parked, Patience, REMOVED};
-use crate::store::session::{Session, SharedSession, SlotCell, SlotRegion};
+use crate::mapping::slot_memory::SlotMemory;
+use crate::protocol::{self, Failure, Held, Parked, Patience};
+use crate::store::session::{Session, SharedSession};
 use crate::store::store::Store;
 use crate::types::define::Define;
 use crate::types::dtype::{ScalarType, SlotType};
 
-/// One slot's memory, of the kind that its form needs. It keeps the session, and with that all
-/// else: so a handle is one count of references.
+/// One slot's memory. It keeps the session, and with that all else: so a handle is one count of
+/// references.
 #[derive(Clone, Debug)]
-pub(crate) struct Handle<M> {
-    pub(crate) memory: M,
-    /// The descriptor's, worked out once.
-    pub(crate) form: Form,
+pub struct Handle {
+    pub(crate) memory: SlotMemory<SharedSession>,
     /// The descriptor's first line.
     pub(crate) line: u32,
     lock_timeout: Option<Duration>,
-}
-
-/// The memory that a handle keeps.
-pub(crate) trait SlotMemory:
-    Memory + AsRef<SlotRegion> + Clone + Send + Sync + 'static
-{
-}
-
-impl<M: Memory + AsRef<SlotRegion> + Clone + Send + Sync + 'static> SlotMemory for M {}
-
-/// The kind of memory that a slot's form needs.
-pub(crate) enum AnyHandle {
-    Scalar(Handle<SlotCell>),
-    Areas(Handle<SlotRegion>, Areas),
 }
 
 impl Store {
@@ -49,7 +33,7 @@ impl Store {
         name: &str,
         slot_type: &SlotType,
         define: Define<impl Sized>,
-    ) -> Result<AnyHandle> {
+    ) -> Result<Handle> {
         let (found, new) = match directory::find(self.attachment(), name)? {
             Some(found) => (found, false),
             None => self.define_slot(name, slot_type, &define)?,
@@ -65,10 +49,10 @@ impl Store {
     }
 
     /// The value of this name, if it is there with this type: what is opened again and again.
-    pub(crate) fn find_value(&self, name: &str, of: ScalarType) -> Option<Handle<SlotCell>> {
+    pub(crate) fn find_value(&self, name: &str, of: ScalarType) -> Option<Handle> {
         let found = directory::find(self.attachment(), name).ok()??;
         let is_of = found.entry.opens_as(&SlotType::Value(of));
-        is_of.then(|| self.handle_of(found, CellRegion::new))
+        is_of.then(|| self.handle(found))
     }
 
     #[cold]
@@ -140,18 +124,10 @@ impl Store {
     }
 
     /// The handle of a slot that was found.
-    pub(crate) fn handle(&self, found: Found<'_>) -> AnyHandle {
-        match found.entry.form() {
-            Form::Areas(areas) => AnyHandle::Areas(self.handle_of(found, |region| region), areas),
-            Form::Scalar | Form::Lock => AnyHandle::Scalar(self.handle_of(found, CellRegion::new)),
-        }
-    }
-
     #[inline]
-    fn handle_of<M>(&self, found: Found<'_>, memory: impl FnOnce(SlotRegion) -> M) -> Handle<M> {
+    pub(crate) fn handle(&self, found: Found<'_>) -> Handle {
         Handle {
-            memory: memory(found.region.kept_by(SharedSession::clone(&self.session))),
-            form: found.entry.form(),
+            memory: found.memory.kept_by(SharedSession::clone(&self.session)),
             line: found.line,
             lock_timeout: self.settings.lock_timeout,
         }
@@ -162,8 +138,7 @@ impl Store {
         let mut closest: Option<(usize, String)> = None;
         // A damaged directory does not keep the slot from not being there.
         let _ = directory::each(self.attachment(), |descriptor| {
-            let region = directory::region(self.attachment(), &descriptor)?;
-            if !directory::is_removed(&region, descriptor.form())
+            if !directory::memory(self.attachment(), &descriptor)?.is_removed()
                 && let Some(slips) = slips_between(name, &descriptor.name)
                 && closest.as_ref().is_none_or(|(least, _)| slips < *least)
             {
@@ -199,11 +174,7 @@ impl Store {
     pub fn remove(&self, name: &str) -> Result<()> {
         self.check_writable()?;
         let found = directory::find(self.attachment(), name)?;
-        let removed = match self.handle(found.ok_or_else(|| self.not_found(name))?) {
-            AnyHandle::Scalar(handle) => handle.remove(),
-            AnyHandle::Areas(handle, _) => handle.remove(),
-        };
-        match removed {
+        match self.handle(found.ok_or_else(|| self.not_found(name))?).remove() {
             // Somebody else was first.
             Err(Error::Removed { .. }) => Err(self.not_found(name)),
             result => result,
@@ -224,10 +195,10 @@ fn slips_between(a: &str, b: &str) -> Option<usize> {
     Some(strsim::osa_distance(&a, &b)).filter(|slips| *slips <= most)
 }
 
-impl<M: SlotMemory> Handle<M> {
+impl Handle {
     #[inline]
     pub(crate) fn session(&self) -> &Session {
-        self.memory.as_ref().keeper()
+        self.memory.region().keeper()
     }
 
     #[inline]
@@ -246,7 +217,7 @@ impl<M: SlotMemory> Handle<M> {
     /// Where the slot is in the file, which tells it from all others of its store.
     #[inline]
     pub(crate) fn place(&self) -> u64 {
-        self.memory.as_ref().offset()
+        self.memory.region().offset()
     }
 
     /// An error unless the store may be written.
@@ -274,8 +245,7 @@ impl<M: SlotMemory> Handle<M> {
     }
 
     pub(crate) fn is_removed(&self) -> bool {
-        // Relaxed: removal is for ever, and what was the slot stays readable.
-        self.memory.control(std::sync::atomic::Ordering::Relaxed).owner() == REMOVED
+        self.memory.is_removed()
     }
 
     /// Whether this thread has the slot locked through a guard, outside of an update.
@@ -286,17 +256,17 @@ impl<M: SlotMemory> Handle<M> {
     /// The slot's lock, for one update: waits for it, or goes on under this thread's own
     /// guard.
     #[inline]
-    pub(crate) fn lock_for_update(&self) -> Result<UpdateLock<'_, M>> {
+    pub(crate) fn lock_for_update(&self) -> Result<UpdateLock<'_>> {
         self.check_writable()?;
         let mut patience = self.patience();
-        match protocol::lock(&self.memory, self.attachment(), self.form, &mut patience) {
+        match protocol::lock(&self.memory, self.attachment(), self.memory.form(), &mut patience) {
             Ok(held) => Ok(UpdateLock { held, busy: None }),
             Err(failure) => self.lock_under_guard(failure, &patience),
         }
     }
 
     #[cold]
-    fn lock_under_guard(&self, failure: Failure, patience: &Patience) -> Result<UpdateLock<'_, M>> {
+    fn lock_under_guard(&self, failure: Failure, patience: &Patience) -> Result<UpdateLock<'_>> {
         let busy = match failure {
             Failure::Deadlock => Busy::begin(self.attachment(), self.place()),
             _ => None,
@@ -309,26 +279,20 @@ impl<M: SlotMemory> Handle<M> {
 
     /// Replaces `data.len()` bytes from byte `at` of the content, under its lock.
     #[inline]
-    pub(crate) fn commit(
-        &self,
-        lock: UpdateLock<'_, M>,
-        areas: &Areas,
-        at: usize,
-        data: &[u8],
-    ) -> Result<u64> {
-        self.finish(lock, |held| held.commit(areas, at, data))
+    pub(crate) fn commit(&self, lock: UpdateLock<'_>, at: usize, data: &[u8]) -> Result<u64> {
+        self.finish(lock, |held| held.commit(self.memory.areas(), at, data))
     }
 
     /// Moves the version on, under the lock: of a buffer, whose content is not committed.
-    pub(crate) fn notify(&self, lock: UpdateLock<'_, M>) -> Result<u64> {
+    pub(crate) fn notify(&self, lock: UpdateLock<'_>) -> Result<u64> {
         self.finish(lock, Held::notify)
     }
 
     #[inline]
     fn finish<'a>(
         &self,
-        lock: UpdateLock<'a, M>,
-        commit: impl FnOnce(Held<'a, M, Attachment>) -> Result<u64, Failure>,
+        lock: UpdateLock<'a>,
+        commit: impl FnOnce(Held<'a, SlotMemory<SharedSession>, Attachment>) -> Result<u64, Failure>,
     ) -> Result<u64> {
         let UpdateLock { held, busy } = lock;
         if busy.as_ref().is_some_and(|busy| !busy.is_still_guarded()) {
@@ -349,7 +313,7 @@ impl<M: SlotMemory> Handle<M> {
     }
 
     /// An update's lock as it was before it was parked, of this very slot.
-    pub(crate) fn resume_update(&self, parked: ParkedUpdate) -> UpdateLock<'_, M> {
+    pub(crate) fn resume_update(&self, parked: ParkedUpdate) -> UpdateLock<'_> {
         let attachment = self.attachment();
         let slot = self.place();
         let busy = parked.busy.map(|number| Busy { attachment, slot, number });
@@ -358,7 +322,7 @@ impl<M: SlotMemory> Handle<M> {
 
     /// The same, to store under it: an error if it is not held any more. (Where its thread ends,
     /// its entry may be gone before it is.)
-    pub(crate) fn resume_held_update(&self, parked: ParkedUpdate) -> Result<UpdateLock<'_, M>> {
+    pub(crate) fn resume_held_update(&self, parked: ParkedUpdate) -> Result<UpdateLock<'_>> {
         let is_held = parked.held.is_held(&self.memory, self.attachment());
         let lock = self.resume_update(parked);
         if is_held { Ok(lock) } else { Err(self.not_committed(Failure::Evicted)) }
@@ -366,19 +330,19 @@ impl<M: SlotMemory> Handle<M> {
 
     fn remove(&self) -> Result<()> {
         let mut patience = self.patience();
-        protocol::lock(&self.memory, self.attachment(), self.form, &mut patience)
-            .and_then(|held| protocol::remove(held, self.form))
+        protocol::lock(&self.memory, self.attachment(), self.memory.form(), &mut patience)
+            .and_then(|held| protocol::remove(held, self.memory.form()))
             .map_err(|failure| self.explain(failure, &patience))
     }
 }
 
 /// A slot's lock for the time of one update.
-pub(crate) struct UpdateLock<'a, M: Memory> {
-    held: Held<'a, M, Attachment>,
+pub(crate) struct UpdateLock<'a> {
+    held: Held<'a, SlotMemory<SharedSession>, Attachment>,
     busy: Option<Busy<'a>>,
 }
 
-impl<M: Memory> UpdateLock<'_, M> {
+impl UpdateLock<'_> {
     /// The version whose area is current while the lock is held.
     pub(crate) fn version(&self) -> u64 {
         self.held.version()
@@ -482,7 +446,8 @@ pub(crate) fn is_updating(session: &Session, place: u64) -> bool {
     }
 }
 
-impl Handle<SlotCell> {
+/// Those of a value.
+impl Handle {
     /// Replaces the value, see [`protocol::update_scalar`]. `f` is not the user's, or runs
     /// inside of [`Handle::begin_update`].
     #[inline]

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use crate::attachment::attach::Attachment;
 use crate::error::Result;
+use crate::mapping::slot_memory::SlotMemory;
 use crate::protocol::{self, FREE, Failure, Held, Memory, Patience};
 use crate::slots::handle::Handle;
 use crate::slots::slot::Slot;
-use crate::store::session::{SlotElements, SlotRegion};
+use crate::store::session::{SharedSession, SlotElements};
 
 /// A buffer's memory and its lock, without types and guards: for bindings to other
 /// languages, which have both of their own.
@@ -31,7 +32,7 @@ use crate::store::session::{SlotElements, SlotRegion};
 /// ```
 #[derive(Clone, Debug)]
 pub struct RawBuffer {
-    handle: Handle<SlotRegion>,
+    handle: Handle,
     elements: SlotElements,
     len: usize,
 }
@@ -39,8 +40,8 @@ pub struct RawBuffer {
 impl Slot {
     /// The memory and the lock, if this is a buffer.
     pub fn raw_buffer(&self) -> Option<RawBuffer> {
-        let (handle, elements) = self.as_buffer()?;
-        Some(RawBuffer { handle: handle.clone(), elements: elements.clone(), len: self.size() })
+        let elements = self.buffer_elements()?.clone();
+        Some(RawBuffer { handle: self.handle.clone(), elements, len: self.size() })
     }
 }
 
@@ -110,10 +111,10 @@ impl RawBuffer {
     /// [`Error::TooManyProcesses`](crate::Error::TooManyProcesses).
     pub fn acquire(&self, timeout: Option<Duration>) -> Result<()> {
         self.handle.check_writable()?;
-        let Handle { memory, form, .. } = &self.handle;
+        let memory = &self.handle.memory;
         let attachment = self.handle.attachment();
         let mut patience = Patience::new(timeout);
-        match protocol::lock(memory, attachment, *form, &mut patience) {
+        match protocol::lock(memory, attachment, memory.form(), &mut patience) {
             Ok(held) => self.keep(held),
             Err(Failure::Deadlock) if attachment.reenter(self.slot()) => {}
             Err(failure) => return Err(self.handle.explain(failure, &patience)),
@@ -122,7 +123,7 @@ impl RawBuffer {
     }
 
     /// From now on the lock is held by the thread's note alone.
-    fn keep(&self, held: Held<'_, SlotRegion, Attachment>) {
+    fn keep(&self, held: Held<'_, SlotMemory<SharedSession>, Attachment>) {
         std::mem::forget(held);
         self.handle.attachment().enter(self.slot());
     }

@@ -6,15 +6,15 @@ use std::time::Duration;
 use crate::directory::directory;
 use crate::error::{Error, Result};
 use crate::mapping::element::ElementRegion;
-use crate::protocol::{self, Areas, Memory, Sample};
+use crate::protocol::{self, Memory, Sample};
 use crate::slots::array::{Array, positions};
 use crate::slots::buffer::Buffer;
 use crate::slots::guard::{Guard, ParkedGuard};
-use crate::slots::handle::{AnyHandle, Handle};
+use crate::slots::handle::Handle;
 use crate::slots::text::{Bytes, Content, Text, beginning_of_text, into_text};
 use crate::slots::value::Value;
 use crate::slots::wait::sealed::{Sealed, Target};
-use crate::store::session::{SlotCell, SlotElements, SlotRegion};
+use crate::store::session::SlotElements;
 use crate::store::store::Store;
 use crate::types::data::{Data, Elements, Misfit, Scalar};
 use crate::types::define::Define;
@@ -34,16 +34,17 @@ use crate::types::dtype::{Element, ScalarType, Shape, SlotType};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Slot {
+    pub(crate) handle: Handle,
     pub(crate) kind: Kind,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) enum Kind {
-    Value(Handle<SlotCell>, ScalarType),
-    Array(Handle<SlotRegion>, Areas, ScalarType, Shape),
-    Text(Handle<SlotRegion>, Content),
-    Bytes(Handle<SlotRegion>, Content),
-    Buffer(Handle<SlotRegion>, SlotElements, ScalarType, Shape),
+    Value(ScalarType),
+    Array(ScalarType, Shape),
+    Text(Content),
+    Bytes(Content),
+    Buffer(SlotElements, ScalarType, Shape),
 }
 
 impl Store {
@@ -93,116 +94,97 @@ impl Store {
 
 impl<T: Element> From<Value<T>> for Slot {
     fn from(value: Value<T>) -> Slot {
-        Slot { kind: Kind::Value(value.handle, T::TYPE) }
+        Slot { handle: value.handle, kind: Kind::Value(T::TYPE) }
     }
 }
 
 impl<T: Element> From<Array<T>> for Slot {
     fn from(array: Array<T>) -> Slot {
         let shape = array.shape();
-        Slot { kind: Kind::Array(array.handle, array.areas, T::TYPE, shape) }
+        Slot { handle: array.handle, kind: Kind::Array(T::TYPE, shape) }
     }
 }
 
 impl<T: Element> From<Buffer<T>> for Slot {
     fn from(buffer: Buffer<T>) -> Slot {
         let shape = buffer.shape();
-        Slot { kind: Kind::Buffer(buffer.handle, buffer.elements, T::TYPE, shape) }
+        Slot { handle: buffer.handle, kind: Kind::Buffer(buffer.elements, T::TYPE, shape) }
     }
 }
 
 impl From<Text> for Slot {
     fn from(text: Text) -> Slot {
-        Slot { kind: Kind::Text(text.handle, text.content) }
+        Slot { handle: text.handle, kind: Kind::Text(text.content) }
     }
 }
 
 impl From<Bytes> for Slot {
     fn from(bytes: Bytes) -> Slot {
-        Slot { kind: Kind::Bytes(bytes.handle, bytes.content) }
+        Slot { handle: bytes.handle, kind: Kind::Bytes(bytes.content) }
     }
-}
-
-/// Runs an expression on the handle of whichever kind.
-macro_rules! on_handle {
-    ($kind:expr, $handle:ident => $result:expr) => {
-        match $kind {
-            Kind::Value($handle, _) => $result,
-            Kind::Array($handle, ..)
-            | Kind::Text($handle, _)
-            | Kind::Bytes($handle, _)
-            | Kind::Buffer($handle, ..) => $result,
-        }
-    };
 }
 
 impl Slot {
-    pub(crate) fn new(handle: AnyHandle) -> Slot {
-        let kind = match handle {
-            AnyHandle::Scalar(handle) => match handle.descriptor().slot_type {
-                SlotType::Value(scalar_type) => Kind::Value(handle, scalar_type),
-                _ => unreachable!("only a value has no areas"),
-            },
-            AnyHandle::Areas(handle, areas) => match handle.descriptor().slot_type {
-                SlotType::Array(t, shape) => Kind::Array(handle, areas, t, shape),
-                SlotType::Text(capacity) => Kind::Text(handle, Content { areas, capacity }),
-                SlotType::Bytes(capacity) => Kind::Bytes(handle, Content { areas, capacity }),
-                SlotType::Buffer(t, shape) => {
-                    let elements = ElementRegion::new(&handle.memory, &areas, t, shape.len());
-                    Kind::Buffer(handle, elements, t, shape)
-                }
-                SlotType::Value(_) => unreachable!("a value has no areas"),
-            },
+    pub(crate) fn new(handle: Handle) -> Slot {
+        let descriptor = handle.descriptor();
+        let kind = match descriptor.slot_type {
+            SlotType::Value(t) => Kind::Value(t),
+            SlotType::Array(t, shape) => Kind::Array(t, shape),
+            SlotType::Text(capacity) => Kind::Text(Content { capacity }),
+            SlotType::Bytes(capacity) => Kind::Bytes(Content { capacity }),
+            SlotType::Buffer(t, shape) => {
+                Kind::Buffer(ElementRegion::new(&handle.memory, t, shape.len()), t, shape)
+            }
         };
-        Slot { kind }
+        Slot { handle, kind }
     }
 
-    /// Its handle and elements, if it is a buffer.
-    pub(crate) fn as_buffer(&self) -> Option<(&Handle<SlotRegion>, &SlotElements)> {
+    /// Its elements, if it is a buffer.
+    pub(crate) fn buffer_elements(&self) -> Option<&SlotElements> {
         match &self.kind {
-            Kind::Buffer(handle, elements, ..) => Some((handle, elements)),
+            Kind::Buffer(elements, ..) => Some(elements),
             _ => None,
         }
     }
 
     /// The slot's name.
     pub fn name(&self) -> &str {
-        on_handle!(&self.kind, handle => handle.name())
+        self.handle.name()
     }
 
     /// Its type.
     pub fn slot_type(&self) -> &SlotType {
-        on_handle!(&self.kind, handle => &handle.descriptor().slot_type)
+        &self.handle.descriptor().slot_type
     }
 
     /// What it is for, if its definer said so.
     pub fn doc(&self) -> Option<&str> {
-        on_handle!(&self.kind, handle => non_empty(&handle.descriptor().doc))
+        non_empty(&self.handle.descriptor().doc)
     }
 
     /// The unit of measure of its numbers, if its definer said so.
     pub fn unit(&self) -> Option<&str> {
-        on_handle!(&self.kind, handle => non_empty(&handle.descriptor().unit))
+        non_empty(&self.handle.descriptor().unit)
     }
 
     /// How many areas it has; 0 for a value, 1 for a buffer.
     pub fn areas(&self) -> usize {
-        on_handle!(&self.kind, handle => handle.descriptor().areas.into())
+        self.handle.descriptor().areas.into()
     }
 
     /// Bytes of its content: one area.
     pub fn size(&self) -> usize {
-        on_handle!(&self.kind, handle => handle.descriptor().content_len as usize)
+        self.handle.descriptor().content_len as usize
     }
 
     /// A counter that grows with every update of the slot, modulo 2^47.
     pub fn version(&self) -> u64 {
-        on_handle!(&self.kind, handle => handle.version())
+        self.handle.version()
     }
 
     /// Whether the slot was removed. `load` still returns its last content.
     pub fn is_removed(&self) -> bool {
-        on_handle!(&self.kind, handle => handle.is_removed())
+        self.handle.is_removed()
     }
 
     /// As [`Value::wait_for_change`].
@@ -211,7 +193,7 @@ impl Slot {
     ///
     /// As there.
     pub fn wait_for_change(&self, seen: u64, timeout: Option<Duration>) -> Result<Option<u64>> {
-        on_handle!(&self.kind, handle => handle.wait_for_change(seen, timeout))
+        self.handle.wait_for_change(seen, timeout)
     }
 
     /// As [`Value::lock`].
@@ -220,18 +202,18 @@ impl Slot {
     ///
     /// As there.
     pub fn lock(&self) -> Result<Guard<'_>> {
-        on_handle!(&self.kind, handle => handle.lock())
+        self.handle.lock()
     }
 
     /// A guard as it was before it was parked, of this very slot.
     pub(crate) fn resume_guard(&self, parked: ParkedGuard) -> Guard<'_> {
-        on_handle!(&self.kind, handle => handle.resume_guard(parked))
+        self.handle.resume_guard(parked)
     }
 
     /// As [`Value::with_lock_timeout`].
     #[must_use]
     pub fn with_lock_timeout(mut self, timeout: Option<Duration>) -> Slot {
-        on_handle!(&mut self.kind, handle => handle.set_lock_timeout(timeout));
+        self.handle.set_lock_timeout(timeout);
         self
     }
 
@@ -244,21 +226,21 @@ impl Slot {
     /// The content, and the version it is of.
     pub fn load_versioned(&self) -> (Data, u64) {
         match &self.kind {
-            Kind::Value(handle, scalar_type) => {
+            Kind::Value(scalar_type) => {
                 let (bits, version) =
-                    protocol::load_scalar_versioned(&handle.memory, handle.attachment());
+                    protocol::load_scalar_versioned(&self.handle.memory, self.handle.attachment());
                 (Scalar::from_bits(bits, *scalar_type).into(), version)
             }
-            Kind::Array(_, _, _, shape) | Kind::Buffer(_, _, _, shape) => {
+            Kind::Array(_, shape) | Kind::Buffer(_, _, shape) => {
                 let (elements, version) = self.read(0..shape.len());
                 (elements.into(), version)
             }
-            Kind::Text(handle, content) => {
-                let (bytes, version) = content.load(handle);
+            Kind::Text(content) => {
+                let (bytes, version) = content.load(&self.handle);
                 (into_text(bytes).into(), version)
             }
-            Kind::Bytes(handle, content) => {
-                let (bytes, version) = content.load(handle);
+            Kind::Bytes(content) => {
+                let (bytes, version) = content.load(&self.handle);
                 (Data::Bytes(bytes), version)
             }
         }
@@ -277,15 +259,15 @@ impl Slot {
     pub fn load_beginning(&self, most: usize) -> (Data, usize) {
         match &self.kind {
             Kind::Value(..) => (self.load(), 1),
-            Kind::Array(_, _, _, shape) | Kind::Buffer(_, _, _, shape) => {
+            Kind::Array(_, shape) | Kind::Buffer(_, _, shape) => {
                 (self.read(0..shape.len().min(most)).0.into(), shape.len())
             }
-            Kind::Text(handle, content) => {
-                let (bytes, all) = content.load_beginning(handle, most);
+            Kind::Text(content) => {
+                let (bytes, all) = content.load_beginning(&self.handle, most);
                 (beginning_of_text(bytes).into(), all)
             }
-            Kind::Bytes(handle, content) => {
-                let (bytes, all) = content.load_beginning(handle, most);
+            Kind::Bytes(content) => {
+                let (bytes, all) = content.load_beginning(&self.handle, most);
                 (Data::Bytes(bytes), all)
             }
         }
@@ -323,7 +305,7 @@ impl Slot {
         timeout: Option<Duration>,
     ) -> Result<Option<Data>> {
         let load = || self.load_versioned();
-        on_handle!(&self.kind, handle => handle.wait_until(timeout, load, condition))
+        self.handle.wait_until(timeout, load, condition)
     }
 
     /// Replaces the content.
@@ -370,7 +352,7 @@ impl Slot {
         mut f: impl FnMut(&mut Data) -> Result<R, E>,
     ) -> Result<R, E> {
         match &self.kind {
-            Kind::Value(_, scalar_type) => self.update_range(0..1, |elements| {
+            Kind::Value(scalar_type) => self.update_range(0..1, |elements| {
                 let mut content = Data::Scalar(one(elements));
                 let result = f(&mut content)?;
                 match content {
@@ -382,19 +364,20 @@ impl Slot {
                 }
                 Ok(result)
             }),
-            Kind::Buffer(_, _, _, shape) => self.update_range(0..shape.len(), |elements| {
+            Kind::Buffer(_, _, shape) => self.update_range(0..shape.len(), |elements| {
                 let mut content = Data::Array(elements.clone());
                 let result = f(&mut content)?;
                 let bytes = content.to_content(self.slot_type()).map_err(|m| self.misfit(m))?;
                 elements.as_bytes_mut().copy_from_slice(&bytes);
                 Ok(result)
             }),
-            Kind::Array(handle, ..) | Kind::Text(handle, _) | Kind::Bytes(handle, _) => {
-                let lock = handle.lock_for_update()?;
-                let mut content = self.content_at(Sample::Area(self.layout().of(lock.version())));
+            Kind::Array(..) | Kind::Text(_) | Kind::Bytes(_) => {
+                let lock = self.handle.lock_for_update()?;
+                let mut content =
+                    self.content_at(Sample::Area(self.handle.memory.areas().of(lock.version())));
                 let result = f(&mut content)?;
                 let bytes = content.to_content(self.slot_type()).map_err(|m| self.misfit(m))?;
-                handle.commit(lock, &self.layout(), 0, &bytes)?;
+                self.handle.commit(lock, 0, &bytes)?;
                 Ok(result)
             }
         }
@@ -414,10 +397,10 @@ impl Slot {
     ) -> Result<R, E> {
         let range = self.positions(range)?;
         match &self.kind {
-            Kind::Value(handle, scalar_type) => {
-                let _updating = handle.begin_update()?;
+            Kind::Value(scalar_type) => {
+                let _updating = self.handle.begin_update()?;
                 let mut outcome = None;
-                let _ = handle.replace(|bits| {
+                let _ = self.handle.replace(|bits| {
                     let mut elements = Elements::zeros(*scalar_type, range.len());
                     if !range.is_empty() {
                         elements.set(0, Scalar::from_bits(bits, *scalar_type));
@@ -432,26 +415,30 @@ impl Slot {
                 })?;
                 outcome.expect("the closure has run")
             }
-            Kind::Array(handle, areas, scalar_type, _) => {
-                let lock = handle.lock_for_update()?;
+            Kind::Array(scalar_type, _) => {
+                let lock = self.handle.lock_for_update()?;
                 let start = range.start * scalar_type.size();
                 let mut elements = Elements::zeros(*scalar_type, range.len());
-                handle.memory.read(areas.of(lock.version()), start, elements.as_bytes_mut());
+                self.handle.memory.read(
+                    self.handle.memory.areas().of(lock.version()),
+                    start,
+                    elements.as_bytes_mut(),
+                );
                 let result = f(&mut elements)?;
                 self.check_elements(*scalar_type, range.len(), &elements)?;
-                handle.commit(lock, areas, start, elements.as_bytes())?;
+                self.handle.commit(lock, start, elements.as_bytes())?;
                 Ok(result)
             }
-            Kind::Buffer(handle, memory, scalar_type, _) => {
-                let lock = handle.lock_for_update()?;
+            Kind::Buffer(stored, scalar_type, _) => {
+                let lock = self.handle.lock_for_update()?;
                 loop {
                     let mut before = Elements::zeros(*scalar_type, range.len());
-                    memory.read(range.start * scalar_type.size(), before.as_bytes_mut());
+                    stored.read(range.start * scalar_type.size(), before.as_bytes_mut());
                     let mut after = before.clone();
                     let result = f(&mut after)?;
                     self.check_elements(*scalar_type, range.len(), &after)?;
-                    if replace_elements(memory, range.start, &before, &after) {
-                        handle.notify(lock)?;
+                    if replace_elements(stored, range.start, &before, &after) {
+                        self.handle.notify(lock)?;
                         return Ok(result);
                     }
                 }
@@ -463,15 +450,15 @@ impl Slot {
     /// Elements as of one instant, and their version. The positions have been checked.
     fn read(&self, range: Range<usize>) -> (Elements, u64) {
         match &self.kind {
-            Kind::Array(handle, areas, scalar_type, _) => {
+            Kind::Array(scalar_type, _) => {
                 let start = range.start * scalar_type.size();
                 let mut elements = Elements::zeros(*scalar_type, range.len());
-                let (memory, attachment) = (&handle.memory, handle.attachment());
+                let (memory, attachment) = (&self.handle.memory, self.handle.attachment());
                 let out = elements.as_bytes_mut();
-                let version = protocol::read_bytes(memory, attachment, areas, start, out);
+                let version = protocol::read_bytes(memory, attachment, memory.areas(), start, out);
                 (elements, version)
             }
-            Kind::Value(_, scalar_type) => {
+            Kind::Value(scalar_type) => {
                 let (content, version) = self.load_versioned();
                 let scalars = match content {
                     Data::Scalar(x) if !range.is_empty() => vec![x],
@@ -480,10 +467,10 @@ impl Slot {
                 let elements = Elements::from_scalars(*scalar_type, scalars);
                 (elements.expect("of the slot's own type"), version)
             }
-            Kind::Buffer(handle, memory, scalar_type, _) => {
-                let version = handle.version();
+            Kind::Buffer(stored, scalar_type, _) => {
+                let version = self.handle.version();
                 let mut elements = Elements::zeros(*scalar_type, range.len());
-                memory.read(range.start * scalar_type.size(), elements.as_bytes_mut());
+                stored.read(range.start * scalar_type.size(), elements.as_bytes_mut());
                 (elements, version)
             }
             Kind::Text(..) | Kind::Bytes(..) => unreachable!("their positions are refused"),
@@ -493,48 +480,40 @@ impl Slot {
     /// The content that is there.
     pub(crate) fn content_at(&self, sample: Sample) -> Data {
         match (&self.kind, sample) {
-            (Kind::Value(_, scalar_type), Sample::Scalar(bits)) => {
+            (Kind::Value(scalar_type), Sample::Scalar(bits)) => {
                 Scalar::from_bits(bits, *scalar_type).into()
             }
-            (Kind::Array(handle, _, scalar_type, shape), Sample::Area(area)) => {
+            (Kind::Array(scalar_type, shape), Sample::Area(area)) => {
                 let mut elements = Elements::zeros(*scalar_type, shape.len());
-                handle.memory.read(area, 0, elements.as_bytes_mut());
+                self.handle.memory.read(area, 0, elements.as_bytes_mut());
                 elements.into()
             }
-            (Kind::Text(handle, content), Sample::Area(area)) => {
-                into_text(content.copy(&handle.memory, area)).into()
+            (Kind::Text(content), Sample::Area(area)) => {
+                into_text(content.copy(&self.handle.memory, area)).into()
             }
-            (Kind::Bytes(handle, content), Sample::Area(area)) => {
-                Data::Bytes(content.copy(&handle.memory, area))
+            (Kind::Bytes(content), Sample::Area(area)) => {
+                Data::Bytes(content.copy(&self.handle.memory, area))
             }
             _ => unreachable!("a value has no areas, and a buffer no contents of one instant"),
         }
     }
 
-    fn layout(&self) -> Areas {
-        match &self.kind {
-            Kind::Array(_, areas, ..) => *areas,
-            Kind::Text(_, content) | Kind::Bytes(_, content) => content.areas,
-            Kind::Value(..) | Kind::Buffer(..) => unreachable!("it has no areas"),
-        }
-    }
-
     fn commit(&self, at: usize, content: &[u8]) -> Result<()> {
         match &self.kind {
-            Kind::Value(_, scalar_type) => self.update_range(0..1, |elements| {
+            Kind::Value(scalar_type) => self.update_range(0..1, |elements| {
                 let new = Elements::from_bytes(*scalar_type, content.to_vec());
                 *elements = new.expect("one element");
                 Ok(())
             }),
-            Kind::Buffer(handle, memory, ..) => {
-                let lock = handle.lock_for_update()?;
-                memory.write(0, content);
-                handle.notify(lock)?;
+            Kind::Buffer(stored, ..) => {
+                let lock = self.handle.lock_for_update()?;
+                stored.write(0, content);
+                self.handle.notify(lock)?;
                 Ok(())
             }
-            Kind::Array(handle, ..) | Kind::Text(handle, _) | Kind::Bytes(handle, _) => {
-                let lock = handle.lock_for_update()?;
-                handle.commit(lock, &self.layout(), at, content)?;
+            Kind::Array(..) | Kind::Text(_) | Kind::Bytes(_) => {
+                let lock = self.handle.lock_for_update()?;
+                self.handle.commit(lock, at, content)?;
                 Ok(())
             }
         }
@@ -543,7 +522,7 @@ impl Slot {
     pub(crate) fn positions(&self, range: impl RangeBounds<usize>) -> Result<Range<usize>> {
         let shape = match &self.kind {
             Kind::Value(..) => Shape::from(1),
-            Kind::Array(_, _, _, shape) | Kind::Buffer(_, _, _, shape) => *shape,
+            Kind::Array(_, shape) | Kind::Buffer(_, _, shape) => *shape,
             Kind::Text(..) | Kind::Bytes(..) => return Err(self.no_elements()),
         };
         let (path, slot) = (self.path(), self.name().to_owned());
@@ -577,14 +556,14 @@ impl Slot {
         Error::Invalid { path: self.path(), slot: Some(self.name().to_owned()), what }
     }
 
-    fn path(&self) -> std::path::PathBuf {
-        on_handle!(&self.kind, handle => handle.attachment().path.clone())
+    pub(crate) fn path(&self) -> std::path::PathBuf {
+        self.handle.attachment().path.clone()
     }
 }
 
 impl Sealed for Slot {
     fn target(&self) -> Target<'_> {
-        on_handle!(&self.kind, handle => Target(handle))
+        Target(&self.handle)
     }
 }
 

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::protocol::{self, Areas, Memory};
+use crate::protocol::{self, Memory};
 use crate::slots::guard::lock_methods;
-use crate::slots::handle::{AnyHandle, Handle, common_methods};
+use crate::slots::handle::{Handle, common_methods};
 use crate::slots::wait::sealed::{Sealed, Target};
-use crate::store::session::SlotRegion;
 use crate::store::store::Store;
 use crate::types::data::{Data, TEXT_LEN, text_content};
 use crate::types::define::Define;
@@ -25,7 +24,7 @@ use crate::types::dtype::SlotType;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Text {
-    pub(crate) handle: Handle<SlotRegion>,
+    pub(crate) handle: Handle,
     pub(crate) content: Content,
 }
 
@@ -40,25 +39,26 @@ pub struct Text {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Bytes {
-    pub(crate) handle: Handle<SlotRegion>,
+    pub(crate) handle: Handle,
     pub(crate) content: Content,
 }
 
 /// A length word and as many bytes, in an area for at most `capacity`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Content {
-    pub(crate) areas: Areas,
     pub(crate) capacity: usize,
 }
 
 impl Content {
     /// The bytes, as of one instant, and their version.
-    pub(crate) fn load(&self, handle: &Handle<SlotRegion>) -> (Vec<u8>, u64) {
+    pub(crate) fn load(&self, handle: &Handle) -> (Vec<u8>, u64) {
         let mut bytes = Vec::new();
-        let version =
-            protocol::read(&handle.memory, handle.attachment(), &self.areas, |memory, area| {
-                self.read(memory, area, &mut bytes)
-            });
+        let version = protocol::read(
+            &handle.memory,
+            handle.attachment(),
+            handle.memory.areas(),
+            |memory, area| self.read(memory, area, &mut bytes),
+        );
         (bytes, version)
     }
 
@@ -84,32 +84,33 @@ impl Content {
     }
 
     /// As much as there is of the first `most` bytes, and how many there are in all.
-    pub(crate) fn load_beginning(
-        &self,
-        handle: &Handle<SlotRegion>,
-        most: usize,
-    ) -> (Vec<u8>, usize) {
+    pub(crate) fn load_beginning(&self, handle: &Handle, most: usize) -> (Vec<u8>, usize) {
         let (mut bytes, mut all) = (Vec::new(), 0);
-        protocol::read(&handle.memory, handle.attachment(), &self.areas, |memory, area| {
-            all = self.len(memory, area);
-            bytes.resize(all.min(most), 0);
-            memory.read(area, TEXT_LEN, &mut bytes);
-        });
+        protocol::read(
+            &handle.memory,
+            handle.attachment(),
+            handle.memory.areas(),
+            |memory, area| {
+                all = self.len(memory, area);
+                bytes.resize(all.min(most), 0);
+                memory.read(area, TEXT_LEN, &mut bytes);
+            },
+        );
         (bytes, all)
     }
 
     /// The area that holds these bytes.
-    pub(crate) fn of_bytes(&self, handle: &Handle<SlotRegion>, bytes: &[u8]) -> Result<Vec<u8>> {
+    pub(crate) fn of_bytes(&self, handle: &Handle, bytes: &[u8]) -> Result<Vec<u8>> {
         text_content(bytes, self.capacity).map_err(|misfit| {
             let slot_type = &handle.descriptor().slot_type;
             Error::misfit(misfit, &handle.attachment().path, handle.name(), slot_type)
         })
     }
 
-    fn store(&self, handle: &Handle<SlotRegion>, bytes: &[u8]) -> Result<()> {
+    fn store(&self, handle: &Handle, bytes: &[u8]) -> Result<()> {
         let content = self.of_bytes(handle, bytes)?;
         let lock = handle.lock_for_update()?;
-        handle.commit(lock, &self.areas, 0, &content)?;
+        handle.commit(lock, 0, &content)?;
         Ok(())
     }
 }
@@ -161,14 +162,10 @@ impl Store {
         name: &str,
         slot_type: &SlotType,
         define: Define<Data>,
-    ) -> Result<(Handle<SlotRegion>, Content)> {
-        match self.open_slot(name, slot_type, define)? {
-            AnyHandle::Areas(handle, areas) => {
-                let capacity = handle.descriptor().content_len as usize - TEXT_LEN;
-                Ok((handle, Content { areas, capacity }))
-            }
-            AnyHandle::Scalar(_) => unreachable!("a text's descriptor has areas"),
-        }
+    ) -> Result<(Handle, Content)> {
+        let handle = self.open_slot(name, slot_type, define)?;
+        let capacity = handle.descriptor().content_len as usize - TEXT_LEN;
+        Ok((handle, Content { capacity }))
     }
 }
 

@@ -6,9 +6,8 @@ use std::time::Duration;
 use crate::error::Result;
 use crate::protocol;
 use crate::slots::guard::lock_methods;
-use crate::slots::handle::{AnyHandle, Handle, common_methods};
+use crate::slots::handle::{Handle, common_methods};
 use crate::slots::wait::sealed::{Sealed, Target};
-use crate::store::session::SlotCell;
 use crate::store::store::Store;
 use crate::types::define::Define;
 use crate::types::dtype::{Bits, Element, Number, SlotType};
@@ -29,7 +28,7 @@ use crate::types::dtype::{Bits, Element, Number, SlotType};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Value<T> {
-    pub(crate) handle: Handle<SlotCell>,
+    pub(crate) handle: Handle,
     element: PhantomData<T>,
 }
 
@@ -56,10 +55,8 @@ impl Store {
     ///
     /// As [`value`](Store::value).
     pub fn value_with<T: Element>(&self, name: &str, define: Define<T>) -> Result<Value<T>> {
-        match self.open_slot(name, &SlotType::Value(T::TYPE), define)? {
-            AnyHandle::Scalar(handle) => Ok(Value { handle, element: PhantomData }),
-            AnyHandle::Areas(..) => unreachable!("a value's descriptor has no areas"),
-        }
+        let handle = self.open_slot(name, &SlotType::Value(T::TYPE), define)?;
+        Ok(Value { handle, element: PhantomData })
     }
 }
 

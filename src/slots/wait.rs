@@ -4,11 +4,12 @@
 use std::time::{Duration, Instant};
 
 use crate::error::Result;
-use crate::mapping::map::{Region, SPIN};
+use crate::mapping::map::Region;
+use crate::mapping::slot_memory::SPIN;
 use crate::os::futex::{self, MOST_WORDS, SHORT_SLEEP};
 use crate::os::location::LOOK_FOR_FILE;
 use crate::protocol::{self, Await, Control, Failure, Patience, Pause, Sleepers};
-use crate::slots::handle::{Handle, SlotMemory};
+use crate::slots::handle::Handle;
 use crate::store::session::Session;
 use crate::store::store::Store;
 
@@ -43,7 +44,7 @@ pub(crate) trait Awaited: Await + Send + Sync {
     fn share(&self) -> std::sync::Arc<dyn Awaited>;
 }
 
-impl<M: SlotMemory> Await for Handle<M> {
+impl Await for Handle {
     fn look(&self) -> Result<(Control, u64), Failure> {
         protocol::look_to_wait(&self.memory, self.attachment())
     }
@@ -53,9 +54,9 @@ impl<M: SlotMemory> Await for Handle<M> {
     }
 }
 
-impl<M: SlotMemory> Awaited for Handle<M> {
+impl Awaited for Handle {
     fn futex(&self) -> Option<Region> {
-        self.attachment().writable.then(|| self.memory.as_ref().of_map())
+        self.attachment().writable.then(|| self.memory.region().of_map())
     }
 
     fn session(&self) -> &Session {
@@ -68,7 +69,7 @@ impl<M: SlotMemory> Awaited for Handle<M> {
 
     #[cfg(feature = "tokio")]
     fn key(&self) -> (usize, u64) {
-        (self.memory.as_ref().place(), 0)
+        (self.memory.region().place(), 0)
     }
 
     #[cfg(feature = "tokio")]
@@ -296,7 +297,7 @@ impl Store {
     }
 }
 
-impl<M: SlotMemory> Handle<M> {
+impl Handle {
     /// Waits until the slot has another version than `seen`, which is returned.
     pub(crate) fn wait_for_change(
         &self,

@@ -9,7 +9,6 @@ use crate::directory::directory;
 use crate::durability::sync::{self, Syncer};
 use crate::error::{Error, Result};
 use crate::format::layout::{FLAG_NO_CHECKPOINT, live};
-use crate::protocol::Memory;
 use crate::store::store::Store;
 use crate::types::detached::Detached;
 use crate::types::opener::Opener;
@@ -32,8 +31,7 @@ impl Store {
             .map_err(|e| Error::io(&attachment.path, "cannot look at the file", e))?;
         let mut slots = 0;
         directory::each(attachment, |descriptor| {
-            let region = directory::region(attachment, &descriptor)?;
-            slots += u64::from(!directory::is_removed(&region, descriptor.form()));
+            slots += u64::from(!directory::memory(attachment, &descriptor)?.is_removed());
             Ok(())
         })?;
         let (defined, runs) = allocator::usage(attachment);

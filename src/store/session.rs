@@ -10,9 +10,8 @@ use crate::durability::recovery::Recovery;
 use crate::durability::sync::{self, Synced, Syncer, Turn};
 use crate::error::{Error, Result};
 use crate::format::layout::FLAG_NO_CHECKPOINT;
-use crate::mapping::cell::CellRegion;
 use crate::mapping::element::ElementRegion;
-use crate::mapping::map::{Region, WithMap};
+use crate::mapping::map::WithMap;
 use crate::os::fork::{self, PerProcess};
 use crate::os::location::Location;
 use crate::os::sys;
@@ -39,11 +38,7 @@ pub(crate) struct Session {
 /// A session, and the mapping: all that a store or a handle has to keep.
 pub(crate) type SharedSession = Arc<WithMap<Session>>;
 pub(crate) type WeakSession = Weak<WithMap<Session>>;
-/// The memory of a slot, which a handle keeps.
-pub(crate) type SlotRegion = Region<SharedSession>;
-/// The same of a scalar.
-pub(crate) type SlotCell = CellRegion<SharedSession>;
-/// The same of a buffer's elements.
+/// The elements of a buffer, which its handle keeps.
 pub(crate) type SlotElements = ElementRegion<SharedSession>;
 
 const NEVER: u64 = u64::MAX;

@@ -6,13 +6,12 @@ use crate::attachment::attach::{Attachment, Number};
 use crate::directory::directory;
 use crate::error::Error;
 use crate::mapping::map::{Map, Region};
-use crate::mapping::slot_memory::AnyMemory;
+use crate::mapping::slot_memory::SlotMemory;
 use crate::protocol::{
     self, Change, Failure, Form, Held, Memory, Owner, Parked, Patience, Peers, REMOVED, VALUE,
 };
-use crate::slots::handle::is_updating;
+use crate::slots::handle::{Handle, is_updating};
 use crate::store::store::Store;
-use crate::transactions::transactional::SlotRef;
 
 /// A slot that takes part.
 pub(crate) struct Part {
@@ -41,13 +40,12 @@ enum Draft {
 
 impl Part {
     #[inline]
-    pub(crate) fn new(slot: SlotRef<'_>) -> Part {
-        let (place, len) = slot.extent();
+    pub(crate) fn new(slot: &Handle) -> Part {
         Part {
-            line: slot.line(),
-            place,
-            len,
-            form: slot.form(),
+            line: slot.line,
+            place: slot.place(),
+            len: slot.memory.region().len(),
+            form: slot.memory.form(),
             lock: None,
             under_guard: None,
             draft: Draft::Nothing,
@@ -55,9 +53,9 @@ impl Part {
     }
 
     #[inline]
-    pub(crate) fn memory<'m>(&self, map: &'m Map) -> AnyMemory<&'m Map> {
+    pub(crate) fn memory<'m>(&self, map: &'m Map) -> SlotMemory<&'m Map> {
         let region = Region::of(map, self.place, self.len);
-        AnyMemory::new(region.expect("what was mapped stays so"), self.form)
+        SlotMemory::new(region.expect("what was mapped stays so"), self.form)
     }
 
     /// Waits for the lock.
@@ -147,7 +145,7 @@ impl Part {
     /// Whether it still has the lock that it has taken, or the guard under which it is, if its
     /// thread has its entry. (A guard that was dropped since took its lock with it.)
     #[inline]
-    pub(crate) fn is_held(&self, memory: &AnyMemory<&Map>, attachment: &Attachment) -> bool {
+    pub(crate) fn is_held(&self, memory: &SlotMemory<&Map>, attachment: &Attachment) -> bool {
         // Relaxed: it is this thread that has stored it, if it has the lock.
         self.lock.as_ref().is_some_and(|lock| lock.is_at(memory.control(Relaxed)))
             && self.under_guard.is_none_or(|number| attachment.is_under_guard(self.place, number))
@@ -173,15 +171,16 @@ impl Part {
 
     /// Copies what others would read.
     fn read_committed(&self, map: &Map, at: usize, out: &mut [u8]) {
+        let memory = self.memory(map);
         // Relaxed, both: under the lock nothing changes.
-        match &self.memory(map) {
-            AnyMemory::Scalar(cell) => {
-                let bits = cell.load(VALUE, Relaxed);
+        match self.form {
+            Form::Scalar | Form::Lock => {
+                let bits = memory.load(VALUE, Relaxed);
                 out.copy_from_slice(&bits.to_le_bytes()[at..at + out.len()]);
             }
-            AnyMemory::Areas(region, areas) => {
+            Form::Areas(areas) => {
                 let version = self.lock.as_ref().expect("it is locked").version();
-                region.read(areas.of(version), at, out);
+                memory.read(areas.of(version), at, out);
             }
         }
     }

@@ -5,13 +5,14 @@ use std::ops::{Range, RangeBounds};
 
 use crate::error::{Error, Result};
 use crate::mapping::map::Map;
-use crate::mapping::slot_memory::AnyMemory;
+use crate::mapping::slot_memory::SlotMemory;
 use crate::protocol::{self, Form, Memory, Sample, changed_since, load_scalar_versioned};
 use crate::slots::array::{Array, ArrayIndex};
+use crate::slots::handle::Handle;
 use crate::slots::slot::Slot;
 use crate::store::store::Store;
 use crate::transactions::transactional::sealed::View;
-use crate::transactions::transactional::{Ranged, SlotRef, Transactional};
+use crate::transactions::transactional::{Ranged, Transactional};
 use crate::types::data::Data;
 use crate::types::dtype::Element;
 
@@ -69,11 +70,11 @@ impl Store {
     pub fn snapshot_of(&self, slots: &[Slot]) -> Result<Vec<(Data, u64)>> {
         let mut memories = Vec::with_capacity(slots.len());
         for slot in slots {
-            let slot = slot.slot_ref()?;
+            let slot = slot.transactional()?;
             slot.check_store(self)?;
-            memories.push(slot.memory(self));
+            memories.push(slot.memory_in(self));
         }
-        let of: Vec<(&AnyMemory<&Map>, Form)> = memories.iter().map(|m| (m, m.form())).collect();
+        let of: Vec<(&SlotMemory<&Map>, Form)> = memories.iter().map(|m| (m, m.form())).collect();
         let mut contents = vec![None; slots.len()];
         let versions = protocol::snapshot(self.attachment(), &of, |i, _, sample| {
             contents[i] = Some(slots[i].content_at(sample));
@@ -96,7 +97,7 @@ pub struct Snapshot<'s> {
 struct Part<'s> {
     /// Where in the file the slot is.
     place: u64,
-    memory: AnyMemory<&'s Map>,
+    memory: SlotMemory<&'s Map>,
     /// Of its content; of a scalar all eight of its bit pattern.
     range: Range<usize>,
     version: u64,
@@ -108,7 +109,7 @@ impl Snapshot<'_> {
     /// Copies all that `f` has read so far, as of one instant, for its next run.
     fn copy_again(&mut self) {
         let mut copies: Vec<Vec<u8>> = self.parts.iter().map(|p| vec![0; p.range.len()]).collect();
-        let of: Vec<(&AnyMemory<&Map>, Form)> =
+        let of: Vec<(&SlotMemory<&Map>, Form)> =
             self.parts.iter().map(|p| (&p.memory, p.memory.form())).collect();
         let versions =
             protocol::snapshot(self.store.attachment(), &of, |i, memory, sample| match sample {
@@ -123,7 +124,7 @@ impl Snapshot<'_> {
 }
 
 impl View for Snapshot<'_> {
-    fn read(&mut self, slot: SlotRef<'_>, at: usize, out: &mut [u8]) -> Result<()> {
+    fn read(&mut self, slot: &Handle, at: usize, out: &mut [u8]) -> Result<()> {
         let attachment = self.store.attachment();
         slot.check_store(self.store)?;
         let conflict =
@@ -143,16 +144,14 @@ impl View for Snapshot<'_> {
                 return Ok(());
             }
         }
-        let memory = slot.memory(self.store);
-        let version = match &memory {
-            AnyMemory::Scalar(cell) => {
-                let (bits, version) = load_scalar_versioned(cell, attachment);
+        let memory = slot.memory_in(self.store);
+        let version = match memory.form() {
+            Form::Scalar | Form::Lock => {
+                let (bits, version) = load_scalar_versioned(&memory, attachment);
                 out.copy_from_slice(&bits.to_le_bytes());
                 version
             }
-            AnyMemory::Areas(region, areas) => {
-                protocol::read_bytes(region, attachment, areas, at, out)
-            }
+            Form::Areas(areas) => protocol::read_bytes(&memory, attachment, &areas, at, out),
         };
         let before = self.parts.iter().map(|part| (&part.memory, part.version));
         self.lost = !changed_since(attachment, before).is_empty();

@@ -11,12 +11,13 @@ use crate::mapping::map::Map;
 use crate::os::fork;
 use crate::protocol::{Failure, LONGEST_SLEEP, Patience, Peers, commit_all};
 use crate::slots::array::{Array, ArrayIndex};
+use crate::slots::handle::Handle;
 use crate::slots::slot::Slot;
 use crate::slots::value::Value;
 use crate::store::store::Store;
 use crate::transactions::participant::Part;
 use crate::transactions::transactional::sealed::{View, ViewMut};
-use crate::transactions::transactional::{Ranged, SlotRef, Transactional};
+use crate::transactions::transactional::{Ranged, Transactional};
 use crate::types::dtype::{Element, Number};
 
 impl Store {
@@ -121,7 +122,7 @@ impl Store {
     pub fn begin_transaction(&self, slots: &[Slot]) -> Result<Transaction> {
         let mut transaction = Transaction::begin(self)?;
         for slot in slots {
-            let slot = slot.slot_ref()?;
+            let slot = slot.transactional()?;
             slot.check_store(self)?;
             if transaction.find(slot.place()).is_none() {
                 transaction.add(Part::new(slot));
@@ -234,7 +235,7 @@ impl Transaction {
 
     /// The slot, locked, and the mapping that has its memory.
     #[inline]
-    fn part(&mut self, slot: SlotRef<'_>) -> Result<(&mut Part, &Map)> {
+    fn part(&mut self, slot: &Handle) -> Result<(&mut Part, &Map)> {
         slot.check_store(&self.store)?;
         if self.is_of_parent() {
             let (path, slot) = (self.store.path().to_owned(), slot.name().to_owned());
@@ -254,7 +255,7 @@ impl Transaction {
     }
 
     /// Locks a slot that has no part yet; which one it is then.
-    fn join(&mut self, slot: SlotRef<'_>) -> Result<usize> {
+    fn join(&mut self, slot: &Handle) -> Result<usize> {
         let mut part = Part::new(slot);
         let locked = lock(&mut part, &self.store, &mut self.patience, &mut self.highest)?;
         let at = self.add(part);
@@ -363,7 +364,7 @@ fn lock(
 }
 
 impl View for Transaction {
-    fn read(&mut self, slot: SlotRef<'_>, at: usize, out: &mut [u8]) -> Result<()> {
+    fn read(&mut self, slot: &Handle, at: usize, out: &mut [u8]) -> Result<()> {
         let (part, map) = self.part(slot)?;
         part.read(map, at, out);
         Ok(())
@@ -371,7 +372,7 @@ impl View for Transaction {
 }
 
 impl ViewMut for Transaction {
-    fn write(&mut self, slot: SlotRef<'_>, at: usize, data: &[u8]) -> Result<()> {
+    fn write(&mut self, slot: &Handle, at: usize, data: &[u8]) -> Result<()> {
         let (part, map) = self.part(slot)?;
         part.write(map, at, data);
         Ok(())

@@ -5,14 +5,12 @@ use std::ops::RangeBounds;
 
 use crate::error::{Error, Result};
 use crate::mapping::map::Map;
-use crate::mapping::slot_memory::AnyMemory;
-use crate::protocol::Form;
+use crate::mapping::slot_memory::SlotMemory;
 use crate::slots::array::Array;
 use crate::slots::handle::Handle;
 use crate::slots::slot::{Kind, Slot};
 use crate::slots::text::{Bytes, Content, Text, into_text};
 use crate::slots::value::Value;
-use crate::store::session::{Session, SlotCell, SlotRegion};
 use crate::store::store::Store;
 use crate::types::data::{Data, Elements, Scalar, TEXT_LEN};
 use crate::types::dtype::{Element, ScalarType};
@@ -85,83 +83,26 @@ pub trait Ranged: Transactional {
 }
 
 pub(crate) mod sealed {
-    use super::{Result, SlotRef};
+    use super::{Handle, Result};
 
     pub trait Sealed {}
 
     /// The contents of slots as a transaction or a snapshot has them: bytes, from the
     /// beginning of an area; of a scalar the eight of its bit pattern.
     pub trait View {
-        fn read(&mut self, slot: SlotRef<'_>, at: usize, out: &mut [u8]) -> Result<()>;
+        fn read(&mut self, slot: &Handle, at: usize, out: &mut [u8]) -> Result<()>;
     }
 
     /// The same, to be changed.
     pub trait ViewMut: View {
-        fn write(&mut self, slot: SlotRef<'_>, at: usize, data: &[u8]) -> Result<()>;
+        fn write(&mut self, slot: &Handle, at: usize, data: &[u8]) -> Result<()>;
     }
 }
 
-/// The slot behind a handle of any kind.
-#[derive(Clone, Copy, Debug)]
-pub struct SlotRef<'h>(AnyRef<'h>);
-
-#[derive(Clone, Copy, Debug)]
-enum AnyRef<'h> {
-    Scalar(&'h Handle<SlotCell>),
-    Areas(&'h Handle<SlotRegion>),
-}
-
-/// Runs an expression on the handle of either kind.
-macro_rules! on_ref {
-    ($slot:expr, $handle:ident => $result:expr) => {
-        match $slot {
-            AnyRef::Scalar($handle) => $result,
-            AnyRef::Areas($handle) => $result,
-        }
-    };
-}
-
-impl<'h> SlotRef<'h> {
-    fn scalar(handle: &'h Handle<SlotCell>) -> SlotRef<'h> {
-        SlotRef(AnyRef::Scalar(handle))
-    }
-
-    fn areas(handle: &'h Handle<SlotRegion>) -> SlotRef<'h> {
-        SlotRef(AnyRef::Areas(handle))
-    }
-
-    fn session(&self) -> &'h Session {
-        on_ref!(self.0, handle => handle.session())
-    }
-
-    /// The first line of its descriptor.
-    pub(crate) fn line(&self) -> u32 {
-        on_ref!(self.0, handle => handle.line)
-    }
-
-    pub(crate) fn form(&self) -> Form {
-        on_ref!(self.0, handle => handle.form)
-    }
-
-    /// Where in the file it is.
-    #[inline]
-    pub(crate) fn place(&self) -> u64 {
-        on_ref!(self.0, handle => handle.place())
-    }
-
-    /// The same, and how many bytes it has there.
-    pub(crate) fn extent(&self) -> (u64, u64) {
-        on_ref!(self.0, handle => (handle.place(), handle.memory.as_ref().len()))
-    }
-
-    pub(crate) fn name(&self) -> &'h str {
-        on_ref!(self.0, handle => handle.name())
-    }
-
+impl Handle {
     /// Its memory, for as long as this store, whose slot it is, is borrowed.
-    pub(crate) fn memory<'m>(&self, store: &'m Store) -> AnyMemory<&'m Map> {
-        let map = &*store.attachment().map;
-        AnyMemory::new(on_ref!(self.0, handle => handle.memory.as_ref().kept_by(map)), self.form())
+    pub(crate) fn memory_in<'m>(&self, store: &'m Store) -> SlotMemory<&'m Map> {
+        self.memory.kept_by(&*store.attachment().map)
     }
 
     /// [`Error::Invalid`] unless it is of this store.
@@ -178,20 +119,20 @@ impl<'h> SlotRef<'h> {
         let what = format!(
             "it is a slot of another store, {}; open it through the store that the transaction \
              or snapshot is of",
-            self.session().attachment().path.display()
+            self.attachment().path.display()
         );
         let (path, slot) = (store.path().to_owned(), Some(self.name().to_owned()));
         Error::Invalid { path, slot, what }
     }
 }
 
-fn load_bits(view: &mut impl View, slot: SlotRef<'_>) -> Result<u64> {
+fn load_bits(view: &mut impl View, slot: &Handle) -> Result<u64> {
     let mut bits = [0; 8];
     view.read(slot, 0, &mut bits)?;
     Ok(u64::from_le_bytes(bits))
 }
 
-fn store_bits(view: &mut impl ViewMut, slot: SlotRef<'_>, bits: u64) -> Result<()> {
+fn store_bits(view: &mut impl ViewMut, slot: &Handle, bits: u64) -> Result<()> {
     view.write(slot, 0, &bits.to_le_bytes())
 }
 
@@ -203,11 +144,11 @@ impl<T: Element> Transactional for Value<T> {
     type Draft = T;
 
     fn load_from(&self, view: &mut impl View) -> Result<T> {
-        Ok(T::from_bits(load_bits(view, SlotRef::scalar(&self.handle))?))
+        Ok(T::from_bits(load_bits(view, &self.handle)?))
     }
 
     fn store_to(&self, view: &mut impl ViewMut, new: T) -> Result<()> {
-        store_bits(view, SlotRef::scalar(&self.handle), new.to_bits())
+        store_bits(view, &self.handle, new.to_bits())
     }
 
     fn update_in<R>(&self, view: &mut impl ViewMut, f: impl FnOnce(&mut T) -> R) -> Result<R> {
@@ -250,7 +191,7 @@ impl<T: Element> Ranged for Array<T> {
     ) -> Result<Vec<T>> {
         let range = self.positions(range)?;
         let mut elements = vec![T::default(); range.len()];
-        let slot = SlotRef::areas(&self.handle);
+        let slot = &self.handle;
         T::with_bytes(&mut elements, |out| view.read(slot, self.byte(range.start), out))?;
         Ok(elements)
     }
@@ -263,7 +204,7 @@ impl<T: Element> Ranged for Array<T> {
     ) -> Result<()> {
         let range = self.positions(range)?;
         self.check_length(range.len(), new.len())?;
-        let slot = SlotRef::areas(&self.handle);
+        let slot = &self.handle;
         view.write(slot, self.byte(range.start), T::bytes(new))
     }
 
@@ -282,27 +223,22 @@ impl<T: Element> Ranged for Array<T> {
 }
 
 /// The bytes of a text, or of bytes.
-fn load_content(
-    view: &mut impl View,
-    handle: &Handle<SlotRegion>,
-    content: &Content,
-) -> Result<Vec<u8>> {
-    let slot = SlotRef::areas(handle);
-    let len = usize::try_from(load_bits(view, slot)?).unwrap_or(usize::MAX);
+fn load_content(view: &mut impl View, handle: &Handle, content: &Content) -> Result<Vec<u8>> {
+    let len = usize::try_from(load_bits(view, handle)?).unwrap_or(usize::MAX);
     // A length beyond the capacity comes from a damaged file.
     let mut bytes = vec![0; len.min(content.capacity)];
-    view.read(slot, TEXT_LEN, &mut bytes)?;
+    view.read(handle, TEXT_LEN, &mut bytes)?;
     Ok(bytes)
 }
 
 fn store_content(
     view: &mut impl ViewMut,
-    handle: &Handle<SlotRegion>,
+    handle: &Handle,
     content: &Content,
     bytes: &[u8],
 ) -> Result<()> {
     let new = content.of_bytes(handle, bytes)?;
-    view.write(SlotRef::areas(handle), 0, &new)
+    view.write(handle, 0, &new)
 }
 
 macro_rules! transactional_content {
@@ -350,17 +286,17 @@ impl Transactional for Slot {
 
     fn load_from(&self, view: &mut impl View) -> Result<Data> {
         Ok(match &self.kind {
-            Kind::Value(handle, scalar_type) => {
-                Scalar::from_bits(load_bits(view, SlotRef::scalar(handle))?, *scalar_type).into()
+            Kind::Value(scalar_type) => {
+                Scalar::from_bits(load_bits(view, &self.handle)?, *scalar_type).into()
             }
             Kind::Array(..) | Kind::Buffer(..) => self.load_part_from(view, ..)?.into(),
-            Kind::Text(handle, content) => into_text(load_content(view, handle, content)?).into(),
-            Kind::Bytes(handle, content) => Data::Bytes(load_content(view, handle, content)?),
+            Kind::Text(content) => into_text(load_content(view, &self.handle, content)?).into(),
+            Kind::Bytes(content) => Data::Bytes(load_content(view, &self.handle, content)?),
         })
     }
 
     fn store_to(&self, view: &mut impl ViewMut, new: Data) -> Result<()> {
-        let slot = self.slot_ref()?;
+        let slot = self.transactional()?;
         let bytes = new.to_content(self.slot_type()).map_err(|misfit| self.misfit(misfit))?;
         match new {
             Data::Scalar(scalar) => store_bits(view, slot, scalar.to_bits()),
@@ -430,27 +366,25 @@ impl Ranged for Slot {
 
 impl Slot {
     /// The slot and what its elements are.
-    fn elements(&self) -> Result<(SlotRef<'_>, ScalarType)> {
+    fn elements(&self) -> Result<(&Handle, ScalarType)> {
         match &self.kind {
-            Kind::Value(_, t) | Kind::Array(_, _, t, _) | Kind::Buffer(_, _, t, _) => {
-                Ok((self.slot_ref()?, *t))
+            Kind::Value(t) | Kind::Array(t, _) | Kind::Buffer(_, t, _) => {
+                Ok((self.transactional()?, *t))
             }
-            Kind::Text(..) | Kind::Bytes(..) => Err(self.no_elements()),
+            Kind::Text(_) | Kind::Bytes(_) => Err(self.no_elements()),
         }
     }
 
-    /// The slot itself; [`Error::Invalid`] for a buffer.
-    pub(crate) fn slot_ref(&self) -> Result<SlotRef<'_>> {
+    /// Its handle; [`Error::Invalid`] for a buffer.
+    pub(crate) fn transactional(&self) -> Result<&Handle> {
         match &self.kind {
-            Kind::Value(handle, _) => Ok(SlotRef::scalar(handle)),
-            Kind::Array(handle, ..) => Ok(SlotRef::areas(handle)),
-            Kind::Text(handle, _) | Kind::Bytes(handle, _) => Ok(SlotRef::areas(handle)),
-            Kind::Buffer(handle, ..) => {
+            Kind::Buffer(..) => {
                 let what = "a buffer is raw memory, which has no part in transactions and \
                             snapshots; use an array";
-                let (path, slot) = (handle.attachment().path.clone(), handle.name().to_owned());
+                let (path, slot) = (self.path(), self.name().to_owned());
                 Err(Error::Invalid { path, slot: Some(slot), what: what.into() })
             }
+            _ => Ok(&self.handle),
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::directory::directory;
 use crate::error::{Error, Result};
 use crate::format::layout::live;
 use crate::mapping::map::Region;
+use crate::mapping::slot_memory::SlotMemory;
 use crate::os::location::LOOK_FOR_FILE;
 use crate::protocol::{self, Await, Control, Failure, Memory, Patience};
 use crate::slots::slot::Slot;
@@ -209,7 +210,7 @@ impl Watch {
     /// The definitions yet to come.
     pub(crate) fn definitions(&self) -> Definitions {
         let attachment = self.store.attachment();
-        let lock = attachment.live.part(live::DIRECTORY_LOCK, 2);
+        let lock = attachment.lock(live::DIRECTORY_LOCK);
         Definitions { store: self.store.clone(), lock, seen: self.lines }
     }
 
@@ -229,7 +230,7 @@ impl Watch {
 #[derive(Clone, Debug)]
 pub(crate) struct Definitions {
     store: Store,
-    lock: Region,
+    lock: SlotMemory,
     seen: u32,
 }
 
@@ -260,7 +261,7 @@ impl Await for Definitions {
 
 impl Awaited for Definitions {
     fn futex(&self) -> Option<Region> {
-        self.attachment().writable.then(|| self.lock.clone())
+        self.attachment().writable.then(|| self.lock.region().clone())
     }
 
     fn session(&self) -> &Session {
@@ -273,7 +274,7 @@ impl Awaited for Definitions {
 
     #[cfg(feature = "tokio")]
     fn key(&self) -> (usize, u64) {
-        (self.lock.place(), u64::from(self.seen))
+        (self.lock.region().place(), u64::from(self.seen))
     }
 
     #[cfg(feature = "tokio")]

@@ -10,7 +10,7 @@ use crate::format::layout::{TABLE_ENTRIES, live};
 use crate::mapping::map::Region;
 use crate::os::fork;
 use crate::os::sys;
-use crate::protocol::{Memory, Owner, Peers, Word};
+use crate::protocol::{Owner, Peers, Word};
 
 /// The last eighth of the table is lent: a thread keeps such an entry only for as long as it has
 /// a lock. So threads that are idle leave that much to those that are not, in all processes.
@@ -373,14 +373,19 @@ mod tests {
         let attachment = store.attachment();
         let mut losses = 0;
         let read = || {
-            protocol::read(&array.handle.memory, attachment, &array.areas, |_, _| {
-                losses += 1;
-                if losses < 15 {
-                    std::thread::scope(|scope| {
-                        scope.spawn(|| (0..2).for_each(|_| array.set(0, losses).unwrap()));
-                    });
-                }
-            });
+            protocol::read(
+                &array.handle.memory,
+                attachment,
+                array.handle.memory.areas(),
+                |_, _| {
+                    losses += 1;
+                    if losses < 15 {
+                        std::thread::scope(|scope| {
+                            scope.spawn(|| (0..2).for_each(|_| array.set(0, losses).unwrap()));
+                        });
+                    }
+                },
+            );
             owner(attachment)
         };
         let has = std::thread::scope(|scope| scope.spawn(read).join().unwrap());

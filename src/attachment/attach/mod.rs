@@ -29,11 +29,12 @@ use crate::format::layout::{
     COMMON_BYTE, Header, LINE, TABLE_ENTRIES, TABLE_ENTRY_LEN, claim_byte, entry_byte, live,
 };
 use crate::mapping::map::{Map, Region, Unmapped};
+use crate::mapping::slot_memory::SlotMemory;
 use crate::os::disk::Disk;
 use crate::os::fork::{self, PerProcess};
 use crate::os::process::Identity;
 use crate::os::sys::{self, ByteLock};
-use crate::protocol::{self, Memory, Owner, Peers, Word};
+use crate::protocol::{self, Form, Owner, Peers, Word};
 
 pub(crate) use lease::Number;
 
@@ -269,6 +270,11 @@ impl Attachment {
     /// A part of the file.
     pub(crate) fn region(&self, offset: u64, len: u64) -> Result<Region> {
         self.map.region(offset, len).map_err(|e| self.unmapped(e, offset + len))
+    }
+
+    /// One of the store's own locks: [`live::DIRECTORY_LOCK`] or [`live::SYNC_LOCK`].
+    pub(crate) fn lock(&self, word: usize) -> SlotMemory {
+        SlotMemory::new(self.live.part(word, 2), Form::Lock)
     }
 
     /// The error that it is to the user that a part of the file cannot be had.

@@ -11,7 +11,6 @@ use crate::format::layout::live;
 use crate::os::location;
 use crate::os::process;
 use crate::os::time::seconds_since_1970;
-use crate::protocol::Memory;
 use crate::types::opener::Opener;
 
 /// When a file was superseded, in its lower half, with its complement.

@@ -9,7 +9,7 @@ use crate::format::layout::{TABLE_ENTRIES, TABLE_ENTRY_LEN};
 use crate::os::process::Identity;
 use crate::os::sys::{self, ByteLock};
 use crate::os::time::seconds_since_1970;
-use crate::protocol::{Memory, Owner, Word};
+use crate::protocol::{Owner, Word};
 use crate::types::opener::Opener;
 
 /// Bytes of an entry behind its word.

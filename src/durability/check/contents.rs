@@ -1,7 +1,6 @@
 //! Holding what is in memory against what the last sync saved.
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Acquire;
 
 use super::{Check, error_text};
@@ -14,8 +13,7 @@ use crate::error::Result;
 use crate::format::checkpoint::{self, Choice, Place, Record, Tag, mix};
 use crate::format::layout::{Descriptor, LARGE_UNIT, LINE, UNIT_HEAD};
 use crate::mapping::element::ElementRegion;
-use crate::mapping::map::{KeepsMapped, Map};
-use crate::mapping::slot_memory::AnyMemory;
+use crate::mapping::slot_memory::SlotMemory;
 use crate::protocol::{FREE, Form, Memory, REMOVED, STALE};
 
 /// Names of slots in one line of the result, at most.
@@ -58,8 +56,8 @@ pub(super) fn compare(attachment: &Attachment, record: &Record, check: &mut Chec
     }
     // A damaged directory has been noted.
     let since = directory::each_between(attachment, record.lines, count, |descriptor| {
-        let region = directory::region(attachment, &descriptor)?;
-        if !directory::is_removed(&region, descriptor.form()) {
+        let memory = directory::memory(attachment, &descriptor)?;
+        if !memory.is_removed() {
             comparison.changed.push(descriptor.name);
         }
         Ok(())
@@ -97,8 +95,7 @@ impl Comparison<'_> {
     /// Compares a slot with its copies. False if one of these is damaged.
     fn compare_slot(&mut self, descriptor: &Descriptor, check: &mut Check) -> Result<bool> {
         let name = Some(descriptor.name.as_str());
-        let memory = directory::region(self.attachment, descriptor)
-            .map(|region| AnyMemory::new(region, descriptor.form()));
+        let memory = directory::memory(self.attachment, descriptor);
         if checkpoint::is_small(descriptor) {
             let Some(data) = self.small_unit(descriptor, check)? else { return Ok(false) };
             let at = (descriptor.place - UNIT_HEAD) as usize;
@@ -157,7 +154,7 @@ impl Comparison<'_> {
     /// can follow, is noted.
     fn has_version(
         &mut self,
-        memory: &AnyMemory<impl KeepsMapped>,
+        memory: &SlotMemory,
         tag: Tag,
         descriptor: &Descriptor,
         check: &mut Check,
@@ -219,12 +216,10 @@ impl Comparison<'_> {
 }
 
 /// The elements of a buffer, which may have changed without a new version.
-fn elements(descriptor: &Descriptor, memory: &AnyMemory<Arc<Map>>) -> Option<ElementRegion> {
+fn elements(descriptor: &Descriptor, memory: &SlotMemory) -> Option<ElementRegion> {
+    // Acquire: see consistent_copy::tag.
     let is_there = memory.control(Acquire).owner() != REMOVED;
-    match memory {
-        AnyMemory::Areas(region, _) if is_there => consistent_copy::elements(descriptor, region),
-        _ => None,
-    }
+    is_there.then(|| consistent_copy::elements(descriptor, memory)).flatten()
 }
 
 /// Whether others did not let all areas of an array be seen at rest. What each holds outside of its

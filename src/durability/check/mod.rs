@@ -3,7 +3,6 @@
 mod contents;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::Duration;
 
@@ -14,8 +13,7 @@ use crate::directory::directory;
 use crate::error::{Error, Result};
 use crate::format::checkpoint::{self, Mark, Record};
 use crate::format::layout::{Descriptor, FLAG_NO_CHECKPOINT, RUN, TABLE_ENTRIES, live};
-use crate::mapping::map::Map;
-use crate::mapping::slot_memory::AnyMemory;
+use crate::mapping::slot_memory::SlotMemory;
 use crate::protocol::{self, Control, Form, Memory, Patience, REMOVED, STALE};
 use crate::types::data::TEXT_LEN;
 use crate::types::dtype::SlotType;
@@ -126,11 +124,11 @@ struct Structure<'a> {
     /// From, to, of which slot.
     ranges: Vec<(u64, u64, String)>,
     /// The slots that are not removed, by name.
-    there: HashMap<String, AnyMemory<Arc<Map>>>,
+    there: HashMap<String, SlotMemory>,
     /// Locks that name an owner that nobody is, as far as one look says.
     odd: Vec<OddLock>,
     /// Slots that others did not let be seen whole.
-    busy: Vec<(Descriptor, AnyMemory<Arc<Map>>)>,
+    busy: Vec<(Descriptor, SlotMemory)>,
     /// Bytes of the slots whose contents were looked at, and of the file.
     contents: u64,
     length: u64,
@@ -142,7 +140,7 @@ struct Structure<'a> {
 /// A lock, of which slot, and its control word.
 struct OddLock {
     slot: Option<String>,
-    memory: AnyMemory<Arc<Map>>,
+    memory: SlotMemory,
     control: Control,
 }
 
@@ -187,8 +185,8 @@ impl<'a> Structure<'a> {
             }
             Err(_) => check.note(Some(name), "its checkpoint units are out of place"),
         }
-        let memory = match directory::region(attachment, descriptor) {
-            Ok(region) => AnyMemory::new(region, descriptor.form()),
+        let memory = match directory::memory(attachment, descriptor) {
+            Ok(memory) => memory,
             Err(error) => return check.note(Some(name), error.to_string()),
         };
         self.check_name(descriptor, &memory, check);
@@ -200,7 +198,7 @@ impl<'a> Structure<'a> {
             }
             check_text(attachment, descriptor, &memory, check);
         }
-        if !is_removed(&memory) {
+        if !memory.is_removed() {
             self.there.insert(descriptor.name.clone(), memory);
         }
     }
@@ -221,23 +219,18 @@ impl<'a> Structure<'a> {
     }
 
     /// Whether the name leads to this slot, and to no other.
-    fn check_name(
-        &mut self,
-        descriptor: &Descriptor,
-        memory: &AnyMemory<Arc<Map>>,
-        check: &mut Check,
-    ) {
-        if is_removed(memory) {
+    fn check_name(&mut self, descriptor: &Descriptor, memory: &SlotMemory, check: &mut Check) {
+        if memory.is_removed() {
             return;
         }
         let name = descriptor.name.as_str();
         let found = directory::find_by_index(self.attachment, name, &mut self.steps_left);
         let leads = matches!(found, Ok(Some(ref found)) if found.entry.live() == descriptor.live);
         // Removed meanwhile: its name may be another slot's by now.
-        if !leads && self.steps_left > 0 && !is_removed(memory) {
+        if !leads && self.steps_left > 0 && !memory.is_removed() {
             check.note(Some(name), "the index does not lead to it");
         }
-        if self.there.get(name).is_some_and(|before| !is_removed(before)) {
+        if self.there.get(name).is_some_and(|before| !before.is_removed()) {
             check.note(Some(name), "there are two slots of this name");
         }
     }
@@ -266,13 +259,13 @@ impl<'a> Structure<'a> {
 
     fn check_locks(&mut self, check: &mut Check) {
         for lock in [live::DIRECTORY_LOCK, live::SYNC_LOCK] {
-            let memory = AnyMemory::new(self.attachment.live.part(lock, 2), Form::Lock);
+            let memory = self.attachment.lock(lock);
             self.check_lock(None, &memory, check);
         }
     }
 
     /// Whether a control word can be one of a slot's.
-    fn check_lock(&mut self, name: Option<&str>, memory: &AnyMemory<Arc<Map>>, check: &mut Check) {
+    fn check_lock(&mut self, name: Option<&str>, memory: &SlotMemory, check: &mut Check) {
         let control = memory.control(Acquire);
         let owner = control.owner();
         if control.is_read_lock() {
@@ -326,11 +319,6 @@ fn pause() {
     }
 }
 
-fn is_removed(memory: &impl Memory) -> bool {
-    // Acquire: who sees that a name is given anew, sees that its last slot was removed.
-    memory.control(Acquire).owner() == REMOVED
-}
-
 fn check_stale_ranges(descriptor: &Descriptor, memory: &impl Memory, check: &mut Check) {
     let Form::Areas(areas) = descriptor.form() else { return };
     for area in 0..areas.count as usize {
@@ -347,19 +335,14 @@ fn check_stale_ranges(descriptor: &Descriptor, memory: &impl Memory, check: &mut
 fn check_text(
     attachment: &Attachment,
     descriptor: &Descriptor,
-    memory: &AnyMemory<Arc<Map>>,
+    memory: &SlotMemory,
     check: &mut Check,
 ) {
-    let (capacity, AnyMemory::Areas(region, areas)) = (
-        match descriptor.slot_type {
-            SlotType::Text(capacity) | SlotType::Bytes(capacity) => capacity,
-            _ => return,
-        },
-        memory,
-    ) else {
+    let (SlotType::Text(capacity) | SlotType::Bytes(capacity)) = descriptor.slot_type else {
         return;
     };
-    if is_removed(memory) {
+    let areas = memory.areas();
+    if memory.is_removed() {
         return;
     }
     let is_text = matches!(descriptor.slot_type, SlotType::Text(_));
@@ -376,15 +359,15 @@ fn check_text(
     if capacity <= AT_ONCE {
         // Which ends, beside whatever writer.
         let mut content = vec![0; TEXT_LEN + capacity];
-        protocol::read_bytes(region, attachment, areas, 0, &mut content);
+        protocol::read_bytes(memory, attachment, areas, 0, &mut content);
         let text = content.split_off(TEXT_LEN);
         len.copy_from_slice(&content);
         wrong = problem(u64::from_le_bytes(len), &|len| std::str::from_utf8(&text[..len]).is_ok());
     } else {
         // There may be more than there is memory for.
-        protocol::read(region, attachment, areas, |region, area| {
-            region.read(area, 0, &mut len);
-            wrong = problem(u64::from_le_bytes(len), &|len| is_utf8(region, area, len));
+        protocol::read(memory, attachment, areas, |memory, area| {
+            memory.read(area, 0, &mut len);
+            wrong = problem(u64::from_le_bytes(len), &|len| is_utf8(memory, area, len));
         });
     }
     if let Some(what) = wrong {
@@ -396,7 +379,7 @@ fn check_text(
 const AT_ONCE: usize = 1 << 20;
 
 /// Whether the first so many bytes of an area are text, part by part.
-fn is_utf8(region: &impl Memory, area: usize, len: usize) -> bool {
+fn is_utf8(memory: &impl Memory, area: usize, len: usize) -> bool {
     const PART: usize = 64 << 10;
     let mut part = Vec::new();
     let mut at = 0;
@@ -404,7 +387,7 @@ fn is_utf8(region: &impl Memory, area: usize, len: usize) -> bool {
         // Behind what is left of a character that the last part has begun.
         let (begun, more) = (part.len(), PART.min(len - at));
         part.resize(begun + more, 0);
-        region.read(area, TEXT_LEN + at, &mut part[begun..]);
+        memory.read(area, TEXT_LEN + at, &mut part[begun..]);
         at += more;
         let valid = match std::str::from_utf8(&part) {
             Ok(text) => text.len(),
@@ -447,7 +430,7 @@ fn check_checkpoint(
     timeout: Option<Duration>,
     check: &mut Check,
 ) -> Result<()> {
-    let lock = attachment.live.part(live::SYNC_LOCK, 2);
+    let lock = attachment.lock(live::SYNC_LOCK);
     let mut patience = Patience::new(timeout);
     // A sync would write over the copies that were in use before the last one.
     let held = match attachment.writable {

@@ -10,7 +10,6 @@ use crate::error::Error;
 use crate::format::checkpoint::{Choice, Place};
 use crate::format::layout::{Descriptor, PAGE, live};
 use crate::os::disk::Range;
-use crate::protocol::Memory;
 
 type Checked = Result<(), String>;
 

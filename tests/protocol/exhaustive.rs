@@ -5,6 +5,7 @@
 //! return, `scenarios.rs` what is run.
 
 use std::panic::catch_unwind;
+use std::time::Instant;
 
 use super::explore::{Bug, ByteBug, Scenario};
 use super::scenarios::*;
@@ -13,10 +14,10 @@ use crate::protocol::mutant::{Mutant, plant};
 
 fn green(scenarios: &[Scenario]) {
     for scenario in scenarios {
-        match scenario.explore() {
-            Ok(explored) => assert!(explored.ends > 0 && explored.states > 1000, "{explored:?}"),
-            Err(why) => panic!("{why}"),
-        }
+        let started = Instant::now();
+        let explored = scenario.explore().unwrap_or_else(|why| panic!("{why}"));
+        println!("{}: {} states, {:.1?}", scenario.name, explored.states, started.elapsed());
+        assert!(explored.ends > 0 && explored.states > 1000, "{explored:?}");
     }
 }
 

@@ -12,11 +12,11 @@ use crate::common::trace::Traced;
 
 /// About how many instructions are run in all for one operation, in the normal form: what
 /// is longer is killed after every so many.
-const BUDGET: u64 = 150_000;
+const BUDGET: u64 = 50_000;
 
 /// An operation of more instructions than these is killed at so many of them after each of
-/// its system calls, up to which it runs at full speed. (Their number has no divisor in
-/// common with what else goes round and round here.)
+/// its system calls, up to which it runs at full speed; in the normal form at each third of them.
+/// (Their number has no divisor in common with what else goes round and round here.)
 const LONGEST: u64 = 12_000;
 const AFTER_A_CALL: [u64; 13] = [0, 7, 17, 31, 53, 89, 139, 223, 359, 577, 929, 1_499, 2_411];
 
@@ -56,6 +56,8 @@ struct Places {
     /// System calls, then instructions.
     now: (u64, u64),
     which: usize,
+    /// From one of [`AFTER_A_CALL`] to the next.
+    skip: usize,
 }
 
 impl Places {
@@ -74,7 +76,8 @@ impl Places {
                 println!("{}: over {all} instructions, and {calls} calls after these", plan.what);
             }
         }
-        Places { stride, now: (0, 0), which: 0 }
+        let skip = if long() || chosen_stride().is_some() { 1 } else { 3 };
+        Places { stride, now: (0, 0), which: 0, skip }
     }
 
     /// Has the child run to the current place; true if it was over before.
@@ -88,9 +91,11 @@ impl Places {
             self.now.1 += stride;
             return;
         }
-        self.which += 1;
-        self.now.0 += u64::from(self.which >= AFTER_A_CALL.len());
-        self.which %= AFTER_A_CALL.len();
+        self.which += self.skip;
+        if self.which >= AFTER_A_CALL.len() {
+            self.which = 0;
+            self.now.0 += 1;
+        }
         self.now.1 = AFTER_A_CALL[self.which];
     }
 
@@ -100,11 +105,17 @@ impl Places {
     }
 }
 
+/// What `tests/mutants.sh` sets, to look closer than the normal form does.
+fn chosen_stride() -> Option<u64> {
+    let stride = std::env::var("SLOTFILE_STRIDE").ok()?;
+    Some(stride.parse().expect("SLOTFILE_STRIDE is a number"))
+}
+
 /// So that about [`BUDGET`] instructions are run in all; a prime, which falls in step with
 /// no loop.
 fn stride_for(all: u64, share: u64) -> u64 {
-    if let Ok(stride) = std::env::var("SLOTFILE_STRIDE") {
-        return stride.parse().expect("SLOTFILE_STRIDE is a number");
+    if let Some(stride) = chosen_stride() {
+        return stride;
     }
     let least = (all * all / 2 / (BUDGET / share)).max(1);
     let is_prime = |n: u64| (2..n).take_while(|d| d * d <= n).all(|d| !n.is_multiple_of(d));

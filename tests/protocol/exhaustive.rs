@@ -5,7 +5,6 @@
 //! return, `scenarios.rs` what is run.
 
 use std::panic::catch_unwind;
-use std::time::Instant;
 
 use super::explore::{Bug, ByteBug, Scenario};
 use super::scenarios::*;
@@ -14,9 +13,7 @@ use crate::protocol::mutant::{Mutant, plant};
 
 fn green(scenarios: &[Scenario]) {
     for scenario in scenarios {
-        let started = Instant::now();
         let explored = scenario.explore().unwrap_or_else(|why| panic!("{why}"));
-        println!("{}: {} states, {:.1?}", scenario.name, explored.states, started.elapsed());
         assert!(explored.ends > 0 && explored.states > 1000, "{explored:?}");
     }
 }
@@ -25,15 +22,17 @@ fn green(scenarios: &[Scenario]) {
 /// is stolen; nobody waits for ever. A writer may die, and who buries it may be stopped.
 #[test]
 fn every_interleaving_of_writers_and_a_reader_is_whole() {
-    green(&[TWO_WRITERS, WRAPPING, THREE_WRITERS, FOUR_AREAS]);
+    green(&[TWO_WRITERS, WRAPPING, FOUR_AREAS]);
 }
 
 #[test]
-fn every_interleaving_with_eight_areas_is_whole() {
-    green(&[EIGHT_AREAS]);
+#[ignore = "half a minute: CI runs it"]
+fn every_interleaving_of_three_writers_or_with_eight_areas_is_whole() {
+    green(&[THREE_WRITERS, EIGHT_AREAS]);
 }
 
 #[test]
+#[ignore = "half a minute: CI runs it"]
 fn no_lock_is_stolen_from_who_has_claimed_the_entry_meanwhile() {
     green(&[SLOW_BURIER]);
 }
@@ -82,7 +81,13 @@ fn who_follows_the_updates_has_what_one_of_them_left() {
 
 #[test]
 fn what_is_removed_keeps_its_last_value() {
-    green(&[REMOVED_ARRAY, REMOVED_SCALAR]);
+    green(&[REMOVED_SCALAR]);
+}
+
+#[test]
+#[ignore = "half a minute: CI runs it"]
+fn an_array_that_is_removed_keeps_its_last_value() {
+    green(&[REMOVED_ARRAY]);
 }
 
 #[test]
@@ -92,17 +97,30 @@ fn a_version_is_of_the_value_that_came_with_it() {
 
 #[test]
 fn a_transaction_is_seen_on_all_its_slots_or_on_none() {
-    green(&[TRANSACTION_READS, THREE_TRANSACTIONS]);
+    green(&[THREE_TRANSACTIONS]);
+}
+
+#[test]
+#[ignore = "half a minute: CI runs it"]
+fn a_transaction_is_seen_by_single_reads_on_all_its_slots_or_on_none() {
+    green(&[TRANSACTION_READS]);
 }
 
 #[test]
 fn a_snapshot_is_of_one_instant() {
-    green(SNAPSHOTS);
+    green(&[TRANSACTION_SNAPSHOT]);
+}
+
+#[test]
+#[ignore = "half a minute: CI runs it"]
+fn a_snapshot_beside_updates_is_of_one_instant() {
+    green(&[UPDATE_SNAPSHOT, TRANSACTION_SCALARS]);
 }
 
 const SNAPSHOTS: &[Scenario] = &[TRANSACTION_SNAPSHOT, UPDATE_SNAPSHOT, TRANSACTION_SCALARS];
 
 #[test]
+#[ignore = "half a minute: CI runs it"]
 fn loads_that_look_back_are_of_one_instant() {
     green(&[TRANSACTION_LOADS]);
 }

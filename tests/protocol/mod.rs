@@ -10,7 +10,10 @@
 //! Both are only worth something while they find bugs: every bug of
 //! `src/protocol/mutant.rs` is planted and must turn a scenario red.
 //!
-//! `SLOTFILE_LONG=1` runs longer programs and explores deeper.
+//! Programs with more interleavings than there is time for are marked `#[ignore]`; CI runs them, as
+//! does `-- --ignored`. Each planted bug is looked for in every run all the same, in these programs
+//! too: a bug is found long before all of them were run. `SLOTFILE_LONG=1` runs longer programs
+//! still, and explores deeper.
 
 #![allow(clippy::result_large_err, reason = "errors are rare here, and their size is the crate's")]
 

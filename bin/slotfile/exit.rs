@@ -57,7 +57,7 @@ impl From<&Error> for Exit {
             | Deadlock { .. }
             | Conflict { .. } => Exit::BUSY,
             Type { .. } => Exit::TYPE,
-            NoSpace { .. } | Full { .. } | AddressSpace { .. } => Exit::FULL,
+            NoSpace { .. } | Full { .. } | AddressSpace { .. } | OutOfMemory { .. } => Exit::FULL,
             NotFound { .. } | Removed { .. } | Detached { .. } => Exit::ABSENT,
             NotSynced { source, .. } => Exit::from(&**source),
             // `Evicted` happens only to copies of a process, and the command line makes none.

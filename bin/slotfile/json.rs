@@ -33,8 +33,12 @@ fn write_value(out: &mut impl Write, data: &Data, slot_type: &SlotType) -> io::R
         (Data::Array(elements), SlotType::Array(_, shape) | SlotType::Buffer(_, shape)) => {
             write_list(out, elements, 0, shape.dims())
         }
-        (Data::Text(text), _) => write!(out, "{}", string(text)),
-        (Data::Bytes(bytes), _) => write!(out, "{}", string(&BASE64.encode(bytes))),
+        (Data::Text(text), _) => Ok(serde_json::to_writer(out, text)?),
+        (Data::Bytes(bytes), _) => {
+            write!(out, "\"")?;
+            base64::write::EncoderWriter::new(&mut *out, &BASE64).write_all(bytes)?;
+            write!(out, "\"")
+        }
         _ => write!(out, "null"),
     }
 }

@@ -105,7 +105,11 @@ pub(crate) fn print(out: &mut impl Write, data: &Data, slot_type: &SlotType) -> 
             Ok(())
         }
         Data::Text(text) => writeln!(out, "{text}"),
-        Data::Bytes(bytes) => writeln!(out, "{}", to_hex(bytes)),
+        Data::Bytes(bytes) => {
+            // In parts: all of them may take twice the memory that there is.
+            bytes.chunks(4096).try_for_each(|part| write!(out, "{}", to_hex(part)))?;
+            writeln!(out)
+        }
         _ => Ok(()),
     }
 }

@@ -45,6 +45,10 @@ class NotSynced(Error, OSError):
     """A sync in the background has failed. The call that raises this has changed nothing."""
 
 
+class OutOfMemory(Error, MemoryError):
+    """There is no memory for the content of a slot."""
+
+
 class Detached(Error):
     """The file was deleted, moved or replaced while it was open."""
 

@@ -22,6 +22,7 @@ mod exceptions {
     import_exception!(slotfile._errors, NotPermitted);
     import_exception!(slotfile._errors, NotSynced);
     import_exception!(slotfile._errors, OutOfBounds);
+    import_exception!(slotfile._errors, OutOfMemory);
     import_exception!(slotfile._errors, ReadOnly);
     import_exception!(slotfile._errors, Removed);
     import_exception!(slotfile._errors, SystemFailure);
@@ -59,6 +60,7 @@ pub(crate) fn to_py(error: Error) -> PyErr {
         Error::Full { .. } | Error::AddressSpace { .. } | Error::TooManyProcesses { .. } => {
             py::Full::new_err(text)
         }
+        Error::OutOfMemory { .. } => py::OutOfMemory::new_err(text),
         Error::NoSpace { .. } => match code {
             Some(code) => py::Full::new_err((code, text)),
             None => py::Full::new_err(text),

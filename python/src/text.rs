@@ -7,6 +7,7 @@ use pyo3::types::{PyBytes, PyString};
 use slotfile::{Data, Define};
 
 use crate::blocking::patiently;
+use crate::error::to_py;
 use crate::shared::Shared;
 use crate::slot::Slot;
 
@@ -92,7 +93,7 @@ impl Text {
     #[getter]
     fn value(&self) -> PyResult<String> {
         self.shared.check_open()?;
-        Ok(self.text.load())
+        Ok(self.text.try_load_versioned().map_err(to_py)?.0)
     }
 
     #[setter]
@@ -104,7 +105,7 @@ impl Text {
     /// The text, and the version it is of.
     fn load_versioned(&self) -> PyResult<(String, u64)> {
         self.shared.check_open()?;
-        Ok(self.text.load_versioned())
+        self.text.try_load_versioned().map_err(to_py)
     }
 
     /// The most bytes of UTF-8 it can hold.
@@ -127,7 +128,7 @@ impl Bytes {
     #[getter]
     fn value<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         self.shared.check_open()?;
-        Ok(PyBytes::new(py, &self.bytes.load()))
+        Ok(PyBytes::new(py, &self.bytes.try_load_versioned().map_err(to_py)?.0))
     }
 
     #[setter]
@@ -139,7 +140,7 @@ impl Bytes {
     /// The bytes, and the version they are of.
     fn load_versioned<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyBytes>, u64)> {
         self.shared.check_open()?;
-        let (bytes, version) = self.bytes.load_versioned();
+        let (bytes, version) = self.bytes.try_load_versioned().map_err(to_py)?;
         Ok((PyBytes::new(py, &bytes), version))
     }
 

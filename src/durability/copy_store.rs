@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::attachment::attach::Attachment;
 use crate::directory::allocator::Definition;
 use crate::directory::directory;
+use crate::durability::check::is_utf8;
 use crate::durability::consistent_copy::{self, Memories, Settled, Slots};
 use crate::error::{Error, Result};
 use crate::format::checkpoint::{Tag, UNKNOWN, control_of};
@@ -187,14 +188,13 @@ impl Twin {
         if control.owner() == REMOVED {
             return Ok(());
         }
-        let mut content = vec![0; TEXT_LEN + capacity];
-        self.to.read(areas.of(control.version()), 0, &mut content);
-        let (len, text) = content.split_at(TEXT_LEN);
-        let len = len.iter().rev().fold(0, |len, byte| len << 8 | u64::from(*byte));
+        let (area, mut len) = (areas.of(control.version()), [0; TEXT_LEN]);
+        self.to.read(area, 0, &mut len);
+        let len = u64::from_le_bytes(len);
         let damaged = |what| Err(Error::corrupt(&from.path, what).of_slot(&self.name));
         if len > capacity as u64 {
             damaged(format!("its length is {len}, and its capacity {capacity}; store it anew"))
-        } else if is_text && std::str::from_utf8(&text[..len as usize]).is_err() {
+        } else if is_text && !is_utf8(&self.to, area, len as usize) {
             damaged("it is not UTF-8; store it anew".to_owned())
         } else {
             Ok(())

@@ -187,7 +187,7 @@ fn errno(error: &Error) -> i32 {
         | Error::PermissionDenied { source, .. } => source.raw_os_error().unwrap_or(libc::EIO),
         Error::LockTimeout { .. } | Error::KeepsChanging { .. } => libc::ETIMEDOUT,
         Error::TooManyProcesses { .. } => libc::EUSERS,
-        Error::AddressSpace { .. } => libc::ENOMEM,
+        Error::AddressSpace { .. } | Error::OutOfMemory { .. } => libc::ENOMEM,
         Error::Corrupt { .. } | Error::Truncated { .. } => libc::EUCLEAN,
         _ => libc::EIO,
     }

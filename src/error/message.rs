@@ -98,6 +98,12 @@ impl fmt::Display for Error {
                 path.display(),
                 shell_word(path)
             ),
+            OutOfMemory { path, slot, need } => write!(
+                f,
+                "{}: slot {slot:?}: no memory for {need} bytes; raise the limit (ulimit -v), or read \
+                 it in parts",
+                path.display()
+            ),
             AddressSpace { path, need, reserved } => write!(
                 f,
                 "{}: the file has grown to {need} bytes, and this process can map only {reserved}: \

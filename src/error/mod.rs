@@ -141,6 +141,16 @@ pub enum Error {
         /// Bytes that are mapped.
         reserved: u64,
     },
+    /// There is not enough memory for the content of a slot, as for one of a damaged file that
+    /// claims to be larger than all there is.
+    OutOfMemory {
+        /// The store.
+        path: PathBuf,
+        /// The slot.
+        slot: String,
+        /// Bytes that were to be had.
+        need: usize,
+    },
     /// Every entry of the process table is held by a living thread.
     TooManyProcesses {
         /// The store.

@@ -166,7 +166,7 @@ impl<T: Element> Array<T> {
         mut condition: impl FnMut(&[T]) -> bool,
         timeout: Option<Duration>,
     ) -> Result<Option<Vec<T>>> {
-        let load = || self.load_versioned();
+        let load = || Ok(self.load_versioned());
         self.handle.wait_until(timeout, load, |elements| condition(elements))
     }
 

@@ -13,6 +13,7 @@ use crate::mapping::slot_memory::SlotMemory;
 use crate::protocol::{self, Failure, Held, Parked, Patience};
 use crate::store::session::{Session, SharedSession};
 use crate::store::store::Store;
+use crate::types::data::NoMemory;
 use crate::types::define::Define;
 use crate::types::dtype::{ScalarType, SlotType};
 
@@ -237,6 +238,12 @@ impl Handle {
 
     pub(crate) fn explain(&self, failure: Failure, patience: &Patience) -> Error {
         directory::explain(self.attachment(), self.name(), failure, patience)
+    }
+
+    #[cold]
+    pub(crate) fn no_memory(&self, none: NoMemory) -> Error {
+        let (path, slot) = (self.attachment().path.clone(), self.name().to_owned());
+        Error::OutOfMemory { path, slot, need: none.need }
     }
 
     /// The version that counts, see [`protocol`].

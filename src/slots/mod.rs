@@ -10,6 +10,7 @@ pub(crate) mod handle;
 pub(crate) mod owned_guard;
 pub(crate) mod raw;
 pub(crate) mod slot;
+mod slot_load;
 pub(crate) mod text;
 pub(crate) mod value;
 pub(crate) mod wait;

@@ -6,12 +6,12 @@ use std::time::Duration;
 use crate::directory::directory;
 use crate::error::{Error, Result};
 use crate::mapping::element::ElementRegion;
-use crate::protocol::{self, Memory, Sample};
+use crate::protocol::{Memory, Sample};
 use crate::slots::array::{Array, positions};
 use crate::slots::buffer::Buffer;
 use crate::slots::guard::{Guard, ParkedGuard};
 use crate::slots::handle::Handle;
-use crate::slots::text::{Bytes, Content, Text, beginning_of_text, into_text};
+use crate::slots::text::{Bytes, Content, Text};
 use crate::slots::value::Value;
 use crate::slots::wait::sealed::{Sealed, Target};
 use crate::store::session::SlotElements;
@@ -217,81 +217,6 @@ impl Slot {
         self
     }
 
-    /// The content, as of one instant; a buffer's as it comes, see
-    /// [`Buffer`]. Never waits.
-    pub fn load(&self) -> Data {
-        self.load_versioned().0
-    }
-
-    /// The content, and the version it is of.
-    pub fn load_versioned(&self) -> (Data, u64) {
-        match &self.kind {
-            Kind::Value(scalar_type) => {
-                let (bits, version) =
-                    protocol::load_scalar_versioned(&self.handle.memory, self.handle.attachment());
-                (Scalar::from_bits(bits, *scalar_type).into(), version)
-            }
-            Kind::Array(_, shape) | Kind::Buffer(_, _, shape) => {
-                let (elements, version) = self.read(0..shape.len());
-                (elements.into(), version)
-            }
-            Kind::Text(content) => {
-                let (bytes, version) = content.load(&self.handle);
-                (into_text(bytes).into(), version)
-            }
-            Kind::Bytes(content) => {
-                let (bytes, version) = content.load(&self.handle);
-                (Data::Bytes(bytes), version)
-            }
-        }
-    }
-
-    /// The beginning of the content, to show to people: the first `most` elements, or bytes in
-    /// whole characters, and how many there are in all. No more than that is read.
-    ///
-    /// ```
-    /// # use slotfile::{Define, Store};
-    /// let store = Store::temporary()?;
-    /// store.text_with("name", 64, Define::new().initial("Karel"))?;
-    /// assert_eq!(store.slot("name")?.load_beginning(3), ("Kar".into(), 5));
-    /// # Ok::<(), slotfile::Error>(())
-    /// ```
-    pub fn load_beginning(&self, most: usize) -> (Data, usize) {
-        match &self.kind {
-            Kind::Value(..) => (self.load(), 1),
-            Kind::Array(_, shape) | Kind::Buffer(_, _, shape) => {
-                (self.read(0..shape.len().min(most)).0.into(), shape.len())
-            }
-            Kind::Text(content) => {
-                let (bytes, all) = content.load_beginning(&self.handle, most);
-                (beginning_of_text(bytes).into(), all)
-            }
-            Kind::Bytes(content) => {
-                let (bytes, all) = content.load_beginning(&self.handle, most);
-                (Data::Bytes(bytes), all)
-            }
-        }
-    }
-
-    /// Some elements of an array, by their positions in row-major order, as of one
-    /// instant; of a value, its only one; of a buffer, as they come.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Index`] if it ends before; [`Error::Invalid`] for a text or bytes.
-    pub fn load_range(&self, range: impl RangeBounds<usize>) -> Result<Elements> {
-        Ok(self.load_range_versioned(range)?.0)
-    }
-
-    /// The same, and the version they are of.
-    ///
-    /// # Errors
-    ///
-    /// As [`load_range`](Slot::load_range).
-    pub fn load_range_versioned(&self, range: impl RangeBounds<usize>) -> Result<(Elements, u64)> {
-        Ok(self.read(self.positions(range)?))
-    }
-
     /// Waits until `condition` holds of the content, at most `timeout` (`None`: for ever);
     /// returns it, `None` when the time is over. `condition` is asked about the content
     /// at first, and after each change (of several changes at once only the last).
@@ -304,7 +229,7 @@ impl Slot {
         condition: impl FnMut(&Data) -> bool,
         timeout: Option<Duration>,
     ) -> Result<Option<Data>> {
-        let load = || self.load_versioned();
+        let load = || self.try_load_versioned();
         self.handle.wait_until(timeout, load, condition)
     }
 
@@ -373,8 +298,9 @@ impl Slot {
             }),
             Kind::Array(..) | Kind::Text(_) | Kind::Bytes(_) => {
                 let lock = self.handle.lock_for_update()?;
-                let mut content =
-                    self.content_at(Sample::Area(self.handle.memory.areas().of(lock.version())));
+                let area = Sample::Area(self.handle.memory.areas().of(lock.version()));
+                let content = self.content_at(area);
+                let mut content = content.map_err(|none| self.handle.no_memory(none))?;
                 let result = f(&mut content)?;
                 let bytes = content.to_content(self.slot_type()).map_err(|m| self.misfit(m))?;
                 self.handle.commit(lock, 0, &bytes)?;
@@ -418,7 +344,7 @@ impl Slot {
             Kind::Array(scalar_type, _) => {
                 let lock = self.handle.lock_for_update()?;
                 let start = range.start * scalar_type.size();
-                let mut elements = Elements::zeros(*scalar_type, range.len());
+                let mut elements = self.zeros(*scalar_type, range.len())?;
                 self.handle.memory.read(
                     self.handle.memory.areas().of(lock.version()),
                     start,
@@ -432,7 +358,7 @@ impl Slot {
             Kind::Buffer(stored, scalar_type, _) => {
                 let lock = self.handle.lock_for_update()?;
                 loop {
-                    let mut before = Elements::zeros(*scalar_type, range.len());
+                    let mut before = self.zeros(*scalar_type, range.len())?;
                     stored.read(range.start * scalar_type.size(), before.as_bytes_mut());
                     let mut after = before.clone();
                     let result = f(&mut after)?;
@@ -444,57 +370,6 @@ impl Slot {
                 }
             }
             Kind::Text(..) | Kind::Bytes(..) => Err(self.no_elements().into()),
-        }
-    }
-
-    /// Elements as of one instant, and their version. The positions have been checked.
-    fn read(&self, range: Range<usize>) -> (Elements, u64) {
-        match &self.kind {
-            Kind::Array(scalar_type, _) => {
-                let start = range.start * scalar_type.size();
-                let mut elements = Elements::zeros(*scalar_type, range.len());
-                let (memory, attachment) = (&self.handle.memory, self.handle.attachment());
-                let out = elements.as_bytes_mut();
-                let version = protocol::read_bytes(memory, attachment, memory.areas(), start, out);
-                (elements, version)
-            }
-            Kind::Value(scalar_type) => {
-                let (content, version) = self.load_versioned();
-                let scalars = match content {
-                    Data::Scalar(x) if !range.is_empty() => vec![x],
-                    _ => Vec::new(),
-                };
-                let elements = Elements::from_scalars(*scalar_type, scalars);
-                (elements.expect("of the slot's own type"), version)
-            }
-            Kind::Buffer(stored, scalar_type, _) => {
-                let version = self.handle.version();
-                let mut elements = Elements::zeros(*scalar_type, range.len());
-                stored.read(range.start * scalar_type.size(), elements.as_bytes_mut());
-                (elements, version)
-            }
-            Kind::Text(..) | Kind::Bytes(..) => unreachable!("their positions are refused"),
-        }
-    }
-
-    /// The content that is there.
-    pub(crate) fn content_at(&self, sample: Sample) -> Data {
-        match (&self.kind, sample) {
-            (Kind::Value(scalar_type), Sample::Scalar(bits)) => {
-                Scalar::from_bits(bits, *scalar_type).into()
-            }
-            (Kind::Array(scalar_type, shape), Sample::Area(area)) => {
-                let mut elements = Elements::zeros(*scalar_type, shape.len());
-                self.handle.memory.read(area, 0, elements.as_bytes_mut());
-                elements.into()
-            }
-            (Kind::Text(content), Sample::Area(area)) => {
-                into_text(content.copy(&self.handle.memory, area)).into()
-            }
-            (Kind::Bytes(content), Sample::Area(area)) => {
-                Data::Bytes(content.copy(&self.handle.memory, area))
-            }
-            _ => unreachable!("a value has no areas, and a buffer no contents of one instant"),
         }
     }
 
@@ -545,6 +420,10 @@ impl Slot {
             return Err(self.misfit(Misfit::Length { expected, found }));
         }
         Ok(())
+    }
+
+    pub(crate) fn zeros(&self, of: ScalarType, len: usize) -> Result<Elements> {
+        Elements::try_zeros(of, len).map_err(|none| self.handle.no_memory(none))
     }
 
     pub(crate) fn misfit(&self, misfit: Misfit) -> Error {

@@ -8,7 +8,7 @@ use crate::slots::guard::lock_methods;
 use crate::slots::handle::{Handle, common_methods};
 use crate::slots::wait::sealed::{Sealed, Target};
 use crate::store::store::Store;
-use crate::types::data::{Data, TEXT_LEN, text_content};
+use crate::types::data::{Data, NoMemory, TEXT_LEN, text_content, zeros};
 use crate::types::define::Define;
 use crate::types::dtype::SlotType;
 
@@ -51,29 +51,44 @@ pub(crate) struct Content {
 
 impl Content {
     /// The bytes, as of one instant, and their version.
-    pub(crate) fn load(&self, handle: &Handle) -> (Vec<u8>, u64) {
-        let mut bytes = Vec::new();
+    pub(crate) fn load(&self, handle: &Handle) -> Result<(Vec<u8>, u64), NoMemory> {
+        let (mut bytes, mut read) = (Vec::new(), Ok(()));
         let version = protocol::read(
             &handle.memory,
             handle.attachment(),
             handle.memory.areas(),
-            |memory, area| self.read(memory, area, &mut bytes),
+            |memory, area| read = self.read(memory, area, &mut bytes),
         );
-        (bytes, version)
+        read.map(|()| (bytes, version))
+    }
+
+    /// The same; the error is the user's.
+    fn try_load(&self, handle: &Handle) -> Result<(Vec<u8>, u64)> {
+        self.load(handle).map_err(|none| handle.no_memory(none))
     }
 
     /// One area's bytes, see [`Content::read`].
-    pub(crate) fn copy(&self, memory: &impl Memory, area: usize) -> Vec<u8> {
+    pub(crate) fn copy(&self, memory: &impl Memory, area: usize) -> Result<Vec<u8>, NoMemory> {
         let mut bytes = Vec::new();
-        self.read(memory, area, &mut bytes);
-        bytes
+        self.read(memory, area, &mut bytes)?;
+        Ok(bytes)
     }
 
     /// Copies one area's bytes. The length may be torn, or damaged: it is cut to the
     /// capacity, and what is torn is read again.
-    pub(crate) fn read(&self, memory: &impl Memory, area: usize, out: &mut Vec<u8>) {
-        out.resize(self.len(memory, area), 0);
+    pub(crate) fn read(
+        &self,
+        memory: &impl Memory,
+        area: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), NoMemory> {
+        let len = self.len(memory, area);
+        if out.capacity() < len {
+            *out = zeros(len)?;
+        }
+        out.resize(len, 0);
         memory.read(area, TEXT_LEN, out);
+        Ok(())
     }
 
     fn len(&self, memory: &impl Memory, area: usize) -> usize {
@@ -186,8 +201,18 @@ impl Text {
 
     /// The text, and the version it is of.
     pub fn load_versioned(&self) -> (String, u64) {
-        let (bytes, version) = self.content.load(&self.handle);
+        let (bytes, version) = self.content.load(&self.handle).unwrap_or_else(|no| no.abort());
         (into_text(bytes), version)
+    }
+
+    /// The same, where there may be no memory for it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfMemory`].
+    pub fn try_load_versioned(&self) -> Result<(String, u64)> {
+        let (bytes, version) = self.content.try_load(&self.handle)?;
+        Ok((into_text(bytes), version))
     }
 
     /// Waits until `condition` holds of the text, at most `timeout` (`None`: for ever);
@@ -202,7 +227,7 @@ impl Text {
         mut condition: impl FnMut(&str) -> bool,
         timeout: Option<Duration>,
     ) -> Result<Option<String>> {
-        let load = || self.load_versioned();
+        let load = || self.try_load_versioned();
         self.handle.wait_until(timeout, load, |text| condition(text))
     }
 
@@ -260,7 +285,16 @@ impl Bytes {
 
     /// The bytes, and the version they are of.
     pub fn load_versioned(&self) -> (Vec<u8>, u64) {
-        self.content.load(&self.handle)
+        self.content.load(&self.handle).unwrap_or_else(|no| no.abort())
+    }
+
+    /// The same, where there may be no memory for it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfMemory`].
+    pub fn try_load_versioned(&self) -> Result<(Vec<u8>, u64)> {
+        self.content.try_load(&self.handle)
     }
 
     /// Waits until `condition` holds of the bytes, at most `timeout` (`None`: for ever);
@@ -275,7 +309,7 @@ impl Bytes {
         mut condition: impl FnMut(&[u8]) -> bool,
         timeout: Option<Duration>,
     ) -> Result<Option<Vec<u8>>> {
-        let load = || self.load_versioned();
+        let load = || self.try_load_versioned();
         self.handle.wait_until(timeout, load, |bytes| condition(bytes))
     }
 

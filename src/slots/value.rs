@@ -102,7 +102,7 @@ impl<T: Element> Value<T> {
         mut condition: impl FnMut(T) -> bool,
         timeout: Option<Duration>,
     ) -> Result<Option<T>> {
-        let load = || self.load_versioned();
+        let load = || Ok(self.load_versioned());
         self.handle.wait_until(timeout, load, |value| condition(*value))
     }
 

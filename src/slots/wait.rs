@@ -312,12 +312,12 @@ impl Handle {
     pub(crate) fn wait_until<T>(
         &self,
         timeout: Option<Duration>,
-        load: impl Fn() -> (T, u64),
+        load: impl Fn() -> Result<(T, u64)>,
         mut condition: impl FnMut(&T) -> bool,
     ) -> Result<Option<T>> {
         let mut patience = Patience::new(timeout);
         loop {
-            let (content, version) = load();
+            let (content, version) = load()?;
             self.look().map_err(|failure| Handle::explain(self, failure, &patience))?;
             if condition(&content) {
                 return Ok(Some(content));

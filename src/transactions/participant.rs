@@ -12,6 +12,7 @@ use crate::protocol::{
 };
 use crate::slots::handle::{Handle, is_updating};
 use crate::store::store::Store;
+use crate::types::data::{NoMemory, zeros};
 
 /// A slot that takes part.
 pub(crate) struct Part {
@@ -204,32 +205,44 @@ impl Part {
     }
 
     #[inline]
-    pub(crate) fn write(&mut self, map: &Map, at: usize, new: &[u8]) {
+    pub(crate) fn write(&mut self, map: &Map, at: usize, new: &[u8]) -> Result<(), NoMemory> {
         if let Form::Scalar = self.form {
             let bits = new.try_into().expect("a scalar is written as a whole");
             self.draft = Draft::Scalar(u64::from_le_bytes(bits));
-            return;
+            return Ok(());
         }
         let draft = std::mem::replace(&mut self.draft, Draft::Nothing);
         let Draft::Bytes { at: mut from, mut data } = draft else {
             self.draft = Draft::Bytes { at, data: new.to_vec() };
-            return;
+            return Ok(());
         };
         // One range for all that is changed: what lies between is written as it is.
         if at < from {
             // And as much again, so that who goes backwards does not move all each time.
             let begin = at.min(from.saturating_sub(data.len()));
-            let mut before = vec![0; from - begin];
-            self.read_committed(map, begin, &mut before);
-            data.splice(..0, before);
+            let mut before = match zeros(from - begin + data.len()) {
+                Ok(before) => before,
+                Err(none) => {
+                    self.draft = Draft::Bytes { at: from, data };
+                    return Err(none);
+                }
+            };
+            self.read_committed(map, begin, &mut before[..from - begin]);
+            before[from - begin..].copy_from_slice(&data);
+            data = before;
             from = begin;
         }
         let (len, end) = (data.len(), at + new.len() - from);
         if len < end {
+            if data.try_reserve(end - len).is_err() {
+                self.draft = Draft::Bytes { at: from, data };
+                return Err(NoMemory { need: end });
+            }
             data.resize(end, 0);
             self.read_committed(map, from + len, &mut data[len..]);
         }
         data[at - from..end].copy_from_slice(new);
         self.draft = Draft::Bytes { at: from, data };
+        Ok(())
     }
 }

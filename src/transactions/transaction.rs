@@ -374,8 +374,7 @@ impl View for Transaction {
 impl ViewMut for Transaction {
     fn write(&mut self, slot: &Handle, at: usize, data: &[u8]) -> Result<()> {
         let (part, map) = self.part(slot)?;
-        part.write(map, at, data);
-        Ok(())
+        part.write(map, at, data).map_err(|none| slot.no_memory(none))
     }
 }
 

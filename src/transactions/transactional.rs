@@ -12,7 +12,7 @@ use crate::slots::slot::{Kind, Slot};
 use crate::slots::text::{Bytes, Content, Text, into_text};
 use crate::slots::value::Value;
 use crate::store::store::Store;
-use crate::types::data::{Data, Elements, Scalar, TEXT_LEN};
+use crate::types::data::{Data, Elements, Scalar, TEXT_LEN, zeros};
 use crate::types::dtype::{Element, ScalarType};
 use sealed::{View, ViewMut};
 
@@ -226,7 +226,8 @@ impl<T: Element> Ranged for Array<T> {
 fn load_content(view: &mut impl View, handle: &Handle, content: &Content) -> Result<Vec<u8>> {
     let len = usize::try_from(load_bits(view, handle)?).unwrap_or(usize::MAX);
     // A length beyond the capacity comes from a damaged file.
-    let mut bytes = vec![0; len.min(content.capacity)];
+    let bytes = zeros(len.min(content.capacity));
+    let mut bytes = bytes.map_err(|none| handle.no_memory(none))?;
     view.read(handle, TEXT_LEN, &mut bytes)?;
     Ok(bytes)
 }
@@ -324,7 +325,7 @@ impl Ranged for Slot {
     ) -> Result<Elements> {
         let range = self.positions(range)?;
         let (slot, scalar_type) = self.elements()?;
-        let mut elements = Elements::zeros(scalar_type, range.len());
+        let mut elements = self.zeros(scalar_type, range.len())?;
         if let Kind::Value(..) = &self.kind {
             let scalar = Scalar::from_bits(load_bits(view, slot)?, scalar_type);
             range.for_each(|at| elements.set(at, scalar));

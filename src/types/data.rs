@@ -1,5 +1,6 @@
 //! Values whose type is known only at run time: what tools read, print and parse.
 
+use std::alloc::Layout;
 use std::fmt;
 
 use crate::types::dtype::sealed::Sealed;
@@ -260,7 +261,11 @@ pub struct Elements {
 impl Elements {
     /// So many zeros (or `false`s).
     pub fn zeros(scalar_type: ScalarType, len: usize) -> Elements {
-        Elements { scalar_type, bytes: vec![0; len * scalar_type.size()] }
+        Elements::try_zeros(scalar_type, len).unwrap_or_else(|none| none.abort())
+    }
+
+    pub(crate) fn try_zeros(scalar_type: ScalarType, len: usize) -> Result<Elements, NoMemory> {
+        Ok(Elements { scalar_type, bytes: zeros(len * scalar_type.size())? })
     }
 
     /// The elements that these little-endian bytes are; `None` if a part of one is left over.
@@ -424,6 +429,25 @@ pub(crate) enum Misfit {
     Type { asked: SlotType },
     Length { expected: usize, found: usize },
     TooLong { capacity: usize, length: usize },
+}
+
+/// There is no memory for so many bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NoMemory {
+    pub(crate) need: usize,
+}
+
+impl NoMemory {
+    /// Ends the program, as std's collections do.
+    pub(crate) fn abort(self) -> ! {
+        let layout = Layout::array::<u8>(self.need);
+        std::alloc::handle_alloc_error(layout.unwrap_or(Layout::new::<u8>()))
+    }
+}
+
+/// So many zeros, which take no memory before they are used.
+pub(crate) fn zeros(len: usize) -> Result<Vec<u8>, NoMemory> {
+    bytemuck::allocation::try_zeroed_vec(len).map_err(|()| NoMemory { need: len })
 }
 
 /// Bytes of the length word that a text's area begins with.

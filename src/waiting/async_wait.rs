@@ -64,11 +64,11 @@ async fn wait_for_change(slot: &dyn Awaited, seen: u64) -> Result<u64> {
 
 async fn wait_until<T>(
     slot: &dyn Awaited,
-    load: impl Fn() -> (T, u64),
+    load: impl Fn() -> Result<(T, u64)>,
     mut condition: impl FnMut(&T) -> bool,
 ) -> Result<T> {
     loop {
-        let (content, version) = load();
+        let (content, version) = load()?;
         slot.look().map_err(|failure| slot.explain(failure))?;
         if condition(&content) {
             return Ok(content);
@@ -111,7 +111,7 @@ macro_rules! async_methods {
                 mut condition: impl FnMut($borrowed) -> bool,
             ) -> Result<$content> {
                 let borrow: fn(&$content) -> $borrowed = $borrow;
-                let load = || self.load_versioned();
+                let load = || Ok(self.load_versioned());
                 wait_until(self.target().0, load, |content| condition(borrow(content))).await
             }
 

@@ -177,7 +177,7 @@ impl Watch {
                 if removed && seen.is_none() || !removed && *seen == Some(slot.version()) {
                     continue;
                 }
-                let (content, version) = slot.load_versioned();
+                let (content, version) = slot.try_load_versioned()?;
                 *seen = Some(version);
                 return Ok(Some(Change { slot: slot.clone(), version, content, removed }));
             }

@@ -244,3 +244,55 @@ fn a_store_that_may_only_be_read_is_copied() {
     assert_eq!(fs::metadata(f.path("G")).unwrap().permissions().mode() & 0o777, 0o440);
     assert_eq!(run(&["get", "G", "n"]).unwrap().stdout, b"5\n");
 }
+
+/// A slot that is larger than memory, or says so where the file is damaged.
+#[test]
+fn row_23_without_memory_for_a_content_it_is_six_and_a_line() {
+    const LEN: usize = 40_000_000;
+    let f = Folder::new();
+    f.ok(&["create", "--no-checkpoint", "F"]);
+    for (name, of) in [("array", "u8"), ("text", "text"), ("bytes", "bytes")] {
+        f.ok(&["define", "F", name, &format!("{of}[{LEN}]")]);
+    }
+    f.ok(&["define", "F", "n", "u64"]);
+    let content = vec![b'x'; LEN];
+    for name in ["text", "bytes"] {
+        assert_eq!(f.run_bytes(&["set", "--raw", "F", name], &content).0, 0);
+    }
+    let limited = |kilobytes: usize, words: &[&str]| {
+        let script = format!("ulimit -v {kilobytes}; exec \"$@\"");
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", &script, "sh", super::SLOTFILE]).args(words);
+        let ended = shell.current_dir(f.path("")).output().unwrap();
+        (ended.status.code(), String::from_utf8(ended.stderr).unwrap())
+    };
+    // As little as it can be opened with, and half of a content more.
+    let enough = (1..).map(|step| step * 8_000);
+    let enough = enough.take(200).find(|k| limited(*k, &["set", "F", "n", "1"]).0 == Some(0));
+    let enough = enough.unwrap() + 8_000;
+    for name in ["array", "text", "bytes"] {
+        let update: &[&str] = match name {
+            "array" => &["get", "--index", "0..40000000", "F", "array"],
+            _ => &["cas", "F", name, "00", "11"],
+        };
+        for words in [
+            update,
+            &["get", "F", name],
+            &["get", "--json", "F", name],
+            &["get", "--raw", "F", name],
+            &["ls", "--json", "F", name],
+            &["watch", "--initial", "--count", "1", "F", name],
+        ] {
+            let (code, said) = limited(enough, words);
+            assert_eq!((code, said.lines().count()), (Some(6), 1), "{words:?}: {said}");
+            assert!(said.contains("no memory for 40000000 bytes"), "{words:?}: {said}");
+        }
+    }
+    for words in [&["wait", "F", "text", "eq", "x"][..], &["wait", "F", "bytes", "eq", "00"]] {
+        let (code, said) = limited(enough, words);
+        assert_eq!((code, said.lines().count()), (Some(6), 1), "{words:?}: {said}");
+    }
+    // What is shown of it takes no more.
+    assert_eq!(limited(enough, &["ls", "F"]), (Some(0), String::new()));
+    assert_eq!(limited(enough, &["check", "F"]).0, Some(0));
+}

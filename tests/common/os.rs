@@ -263,6 +263,13 @@ pub fn limit(resource: libc::__rlimit_resource_t, bytes: u64) {
     assert!(!failed, "setrlimit: {}", io::Error::last_os_error());
 }
 
+/// From now on this process can have so many more bytes of memory mapped.
+pub fn leave_addresses(bytes: u64) {
+    let sizes = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: u64 = sizes.split(' ').next().unwrap().parse().unwrap();
+    limit(libc::RLIMIT_AS, pages * 4096 + bytes);
+}
+
 pub fn make_pipe_file(path: &Path) {
     let path = c_string(path);
     // SAFETY: the path ends with NUL and outlives the call.

@@ -179,13 +179,79 @@ fn row_23_a_limit_on_addresses_makes_a_smaller_reservation() {
     assert_eq!(value.load(), 3);
 }
 
+/// There is no memory for what a slot holds, or a damaged one says that it does.
+#[test]
+fn row_23_a_content_larger_than_memory_is_an_error_and_no_abort() {
+    // More than what the allocator keeps for later.
+    const LEN: usize = 64 << 20;
+    #[track_caller]
+    fn told<T>(name: &str, result: Result<T, Error>) {
+        let error = result.err().expect("there is memory for it");
+        let Error::OutOfMemory { slot, need, .. } = &error else { panic!("{error:?}") };
+        assert!(
+            slot == name && *need > LEN / 2 && error.to_string().contains("ulimit -v"),
+            "{error}"
+        );
+    }
+    // The allocator of the whole program may have room left from other tests.
+    if !common::apart("row_23_a_content_larger_than_memory_is_an_error_and_no_abort") {
+        return;
+    }
+    let folder = folder();
+    let path = store_in(&folder);
+    os::fork(|| {
+        let store = OpenOptions::new().create(true).checkpoint(false).open(&path).unwrap();
+        let array = store.array::<u8>("array", LEN).unwrap();
+        let buffer = store.buffer::<u8>("buffer", LEN).unwrap();
+        let (text, bytes) = (store.text("text", LEN).unwrap(), store.bytes("bytes", LEN).unwrap());
+        text.store(&"x".repeat(LEN)).unwrap();
+        bytes.store(&vec![1; LEN]).unwrap();
+        os::leave_addresses(LEN as u64 / 2);
+        for slot in store.slots().unwrap() {
+            let name = slot.name();
+            told(name, slot.try_load_versioned());
+            told(name, slot.wait_until(|_| true, None));
+            told(name, slot.update(|_| Ok::<_, Error>(())));
+            told(name, store.watch(name).unwrap().with_present().next(Some(Duration::ZERO)));
+            if name != "buffer" {
+                told(name, store.transaction(|t| t.load(&slot)));
+                told(name, store.snapshot_of(std::slice::from_ref(&slot)));
+            }
+            if ["array", "buffer"].contains(&name) {
+                told(name, slot.load_range(..));
+            }
+            assert!(slot.load_beginning(10).1 == LEN);
+        }
+        told("text", text.try_load_versioned());
+        told("text", text.wait_until(|_| true, None));
+        told("bytes", bytes.try_load_versioned());
+        // What a transaction was told before is done.
+        let set = store.transaction(|t| {
+            t.set(&array, 5, 1)?;
+            told("array", t.set(&array, LEN - 1, 1));
+            told("array", t.set(&array, 0, 1).and_then(|()| t.set(&array, LEN - 1, 1)));
+            t.set(&array, 7, 1)
+        });
+        set.unwrap();
+        let set: Vec<usize> = (0..8).filter(|at| array.get(*at).unwrap() == 1).collect();
+        assert_eq!(set, [0, 5, 7]);
+        assert_eq!(array.get(LEN - 1).unwrap(), 0);
+        buffer.set(3, 3).unwrap();
+        text.store("short").unwrap();
+        assert_eq!(text.load(), "short");
+    })
+    .join();
+}
+
 /// An empty store takes a share of the addresses at most, and more as it grows.
 #[test]
 fn row_23_a_store_leaves_addresses_to_its_program() {
     const NAME: &str = "row_23_a_store_leaves_addresses_to_its_program";
     if role().is_some() {
         os::limit(libc::RLIMIT_AS, 600 << 20);
-        let store = Store::create(path()).unwrap();
+        // A thread takes addresses, too, and when it does is its own matter.
+        let options = OpenOptions::new().create_new(true).sync_every(None).clone();
+        let store = options.open(path()).unwrap();
         let mut own = Vec::<u8>::new();
         own.try_reserve_exact(400 << 20).expect("the program's own memory");
         drop(own);
@@ -223,7 +289,12 @@ fn row_23_many_stores_that_may_grow_to_8_tib() {
 #[test]
 fn row_23_memory_that_is_locked_makes_a_smaller_reservation_or_an_error() {
     const NAME: &str = "row_23_memory_that_is_locked_makes_a_smaller_reservation_or_an_error";
-    let small = || OpenOptions::new().max_slots(10).max_size(256 << 20).mode(0o666).clone();
+    let small = || {
+        let mut options = OpenOptions::new();
+        options.max_slots(10).max_size(256 << 20).mode(0o666);
+        // There is no memory for the stack of a thread that syncs.
+        options.sync_every(Some(Duration::MAX)).clone()
+    };
     if role().is_some() {
         if os::is_root() {
             os::become_user(65_534); // root may lock all there is

@@ -1,6 +1,6 @@
 //! `cas`: compare and swap.
 
-use slotfile::SlotType;
+use slotfile::{Data, SlotType};
 
 use crate::compare::same;
 use crate::context::Context;
@@ -31,7 +31,7 @@ pub(super) fn run(context: &mut Context, words: Words) -> Result<Exit, Failure> 
     let swapped = slot.update(|data| {
         if !same(data, &expected) {
             // The error undoes the update: a lost compare leaves no new version.
-            found = Some(data.clone());
+            found = Some(std::mem::replace(data, Data::Bytes(Vec::new())));
             return Err(Failure::silent(Exit::NO));
         }
         *data = new.clone();

@@ -23,7 +23,7 @@ pub(super) fn run(context: &mut Context, args: Get) -> Result<Exit, Failure> {
         part.transpose().map_err(|error| Failure::of_slot(Exit::USAGE, &file, &name, error))?;
     let (data, version) = match &part {
         Some(part) => load_part(&slot, part)?,
-        None => slot.load_versioned(),
+        None => slot.try_load_versioned()?,
     };
     let data_type = part.as_ref().map_or(slot.slot_type(), |part| &part.part_type);
 

@@ -58,7 +58,7 @@ pub(super) fn run(context: &mut Context, args: Ls) -> Result<Exit, Failure> {
 fn write_json(out: &mut Output, slots: &[Slot]) -> Result<(), Failure> {
     write!(out, "[")?;
     for (at, slot) in slots.iter().enumerate() {
-        let (data, version) = slot.load_versioned();
+        let (data, version) = slot.try_load_versioned()?;
         write!(out, "{}{{", if at == 0 { "\n" } else { ",\n" })?;
         json::write_slot(out, slot.name(), slot.slot_type(), version, &data)?;
         let text = |text: Option<&str>| text.map_or("null".into(), json::string);

@@ -379,7 +379,7 @@ fn check_text(
 const AT_ONCE: usize = 1 << 20;
 
 /// Whether the first so many bytes of an area are text, part by part.
-fn is_utf8(memory: &impl Memory, area: usize, len: usize) -> bool {
+pub(crate) fn is_utf8(memory: &impl Memory, area: usize, len: usize) -> bool {
     const PART: usize = 64 << 10;
     let mut part = Vec::new();
     let mut at = 0;

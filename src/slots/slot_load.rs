@@ -1,0 +1,161 @@
+//! Reading a slot of any type.
+
+use std::ops::{Range, RangeBounds};
+
+use crate::error::Result;
+use crate::protocol::{self, Memory, Sample};
+use crate::slots::slot::{Kind, Slot};
+use crate::slots::text::{beginning_of_text, into_text};
+use crate::types::data::{Data, Elements, NoMemory, Scalar};
+
+impl Slot {
+    /// The content, as of one instant; a buffer's as it comes, see
+    /// [`Buffer`](crate::Buffer). Never waits.
+    pub fn load(&self) -> Data {
+        self.load_versioned().0
+    }
+
+    /// The content, and the version it is of.
+    pub fn load_versioned(&self) -> (Data, u64) {
+        self.read_all().unwrap_or_else(|none| none.abort())
+    }
+
+    /// The same, where there may be no memory for it: a damaged file may claim to have more than
+    /// there is. (`load`, as all that allocates in Rust, ends the program then.)
+    ///
+    /// ```
+    /// # let store = slotfile::Store::temporary()?;
+    /// # store.text("name", 64)?;
+    /// let (name, version) = store.slot("name")?.try_load_versioned()?;
+    /// assert_eq!((name, version), ("".into(), 0));
+    /// # Ok::<(), slotfile::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+    pub fn try_load_versioned(&self) -> Result<(Data, u64)> {
+        self.read_all().map_err(|none| self.handle.no_memory(none))
+    }
+
+    fn read_all(&self) -> Result<(Data, u64), NoMemory> {
+        Ok(match &self.kind {
+            Kind::Value(scalar_type) => {
+                let (bits, version) =
+                    protocol::load_scalar_versioned(&self.handle.memory, self.handle.attachment());
+                (Scalar::from_bits(bits, *scalar_type).into(), version)
+            }
+            Kind::Array(_, shape) | Kind::Buffer(_, _, shape) => {
+                let (elements, version) = self.read(0..shape.len())?;
+                (elements.into(), version)
+            }
+            Kind::Text(content) => {
+                let (bytes, version) = content.load(&self.handle)?;
+                (into_text(bytes).into(), version)
+            }
+            Kind::Bytes(content) => {
+                let (bytes, version) = content.load(&self.handle)?;
+                (Data::Bytes(bytes), version)
+            }
+        })
+    }
+
+    /// The beginning of the content, to show to people: the first `most` elements, or bytes in
+    /// whole characters, and how many there are in all. No more than that is read.
+    ///
+    /// ```
+    /// # use slotfile::{Define, Store};
+    /// let store = Store::temporary()?;
+    /// store.text_with("name", 64, Define::new().initial("Karel"))?;
+    /// assert_eq!(store.slot("name")?.load_beginning(3), ("Kar".into(), 5));
+    /// # Ok::<(), slotfile::Error>(())
+    /// ```
+    pub fn load_beginning(&self, most: usize) -> (Data, usize) {
+        match &self.kind {
+            Kind::Value(..) => (self.load(), 1),
+            Kind::Array(_, shape) | Kind::Buffer(_, _, shape) => {
+                let beginning = self.read(0..shape.len().min(most));
+                (beginning.unwrap_or_else(|none| none.abort()).0.into(), shape.len())
+            }
+            Kind::Text(content) => {
+                let (bytes, all) = content.load_beginning(&self.handle, most);
+                (beginning_of_text(bytes).into(), all)
+            }
+            Kind::Bytes(content) => {
+                let (bytes, all) = content.load_beginning(&self.handle, most);
+                (Data::Bytes(bytes), all)
+            }
+        }
+    }
+
+    /// Some elements of an array, by their positions in row-major order, as of one
+    /// instant; of a value, its only one; of a buffer, as they come.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Index`](crate::Error::Index) if it ends before; [`Error::Invalid`](crate::Error::Invalid) for a text or bytes;
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+    pub fn load_range(&self, range: impl RangeBounds<usize>) -> Result<Elements> {
+        Ok(self.load_range_versioned(range)?.0)
+    }
+
+    /// The same, and the version they are of.
+    ///
+    /// # Errors
+    ///
+    /// As [`load_range`](Slot::load_range).
+    pub fn load_range_versioned(&self, range: impl RangeBounds<usize>) -> Result<(Elements, u64)> {
+        self.read(self.positions(range)?).map_err(|none| self.handle.no_memory(none))
+    }
+
+    /// Elements as of one instant, and their version. The positions have been checked.
+    fn read(&self, range: Range<usize>) -> Result<(Elements, u64), NoMemory> {
+        Ok(match &self.kind {
+            Kind::Array(scalar_type, _) => {
+                let start = range.start * scalar_type.size();
+                let mut elements = Elements::try_zeros(*scalar_type, range.len())?;
+                let (memory, attachment) = (&self.handle.memory, self.handle.attachment());
+                let out = elements.as_bytes_mut();
+                let version = protocol::read_bytes(memory, attachment, memory.areas(), start, out);
+                (elements, version)
+            }
+            Kind::Value(scalar_type) => {
+                let (content, version) = self.read_all()?;
+                let scalars = match content {
+                    Data::Scalar(x) if !range.is_empty() => vec![x],
+                    _ => Vec::new(),
+                };
+                let elements = Elements::from_scalars(*scalar_type, scalars);
+                (elements.expect("of the slot's own type"), version)
+            }
+            Kind::Buffer(stored, scalar_type, _) => {
+                let version = self.handle.version();
+                let mut elements = Elements::try_zeros(*scalar_type, range.len())?;
+                stored.read(range.start * scalar_type.size(), elements.as_bytes_mut());
+                (elements, version)
+            }
+            Kind::Text(..) | Kind::Bytes(..) => unreachable!("their positions are refused"),
+        })
+    }
+
+    /// The content that is there.
+    pub(crate) fn content_at(&self, sample: Sample) -> Result<Data, NoMemory> {
+        Ok(match (&self.kind, sample) {
+            (Kind::Value(scalar_type), Sample::Scalar(bits)) => {
+                Scalar::from_bits(bits, *scalar_type).into()
+            }
+            (Kind::Array(scalar_type, shape), Sample::Area(area)) => {
+                let mut elements = Elements::try_zeros(*scalar_type, shape.len())?;
+                self.handle.memory.read(area, 0, elements.as_bytes_mut());
+                elements.into()
+            }
+            (Kind::Text(content), Sample::Area(area)) => {
+                into_text(content.copy(&self.handle.memory, area)?).into()
+            }
+            (Kind::Bytes(content), Sample::Area(area)) => {
+                Data::Bytes(content.copy(&self.handle.memory, area)?)
+            }
+            _ => unreachable!("a value has no areas, and a buffer no contents of one instant"),
+        })
+    }
+}

@@ -42,7 +42,7 @@ leaving-does-not-sync|store/session.rs|syncer\.sync\(attachment, &mut patience, 
 a-commit-does-not-wake|protocol/queue.rs|planted!\(ClearWithoutWake\)|true|promises a_change_wakes_who_sleeps
 who-sleeps-has-not-set-W|protocol/wait.rs|planted!\(SleepWithoutW\)|true|promises a_change_wakes_who_sleeps
 the-bell-is-not-rung|protocol/queue.rs|!planted!\(RingEarly\)|false|promises a_change_wakes_who_sleeps
-the-futex-is-private|os/futex.rs|libc::FUTEX_WAIT_BITSET,|libc::FUTEX_WAIT_BITSET + libc::FUTEX_PRIVATE_FLAG,|promises a_change_wakes_who_sleeps
+the-futex-is-private|os/futex.rs|= libc::FUTEX_WAIT_BITSET;|= libc::FUTEX_WAIT_BITSET + libc::FUTEX_PRIVATE_FLAG;|promises a_change_wakes_who_sleeps
 a-sleep-is-long|slots/wait.rs|(least: Duration::from_millis)\(20\)|$1(900)|processes killed_wakers::
 definitions-are-never-kept-out|durability/consistent_copy.rs|attempts >= OPEN_TO_DEFINITIONS|false|durability whatever_is_defined
 new-slots-are-not-counted|durability/consistent_copy.rs|directory::count\(attachment\)\? != lines|false|durability row_19
@@ -56,7 +56,7 @@ an-overlay-is-not-asked-for-writing-in-place|store/create.rs|drop\(sys::write_in
 a-file-is-looked-at-within-an-opening|store/restore_to_read.rs|\(_, &File\) = \(|(_, _) = (|system row_51
 failures-in-the-background-are-not-told|store/session.rs|attachment\.tell_of_failed_sync\(error\)|drop(error)|durability heard_once
 nothing-is-left-at-exit|store/registry.rs|drop\(sys::at_exit\(leave_all\)\)|drop(leave_all)|durability wherever_it_is
-a-thread-that-ends-syncs-by-itself|store/session.rs|if thread_is_ending\(\)|if false \&\& thread_is_ending()|durability wherever_it_is
+a-thread-that-ends-syncs-by-itself|store/session.rs|if !thread_is_ending\(\)|if !thread_is_ending() \x7c\x7c true|durability wherever_it_is
 the-lock-of-a-dead-syncer-is-left|durability/sync.rs|let recovered = owner != FREE|let recovered = owner != FREE \&\& owner == FREE|durability stopped_inside_a_sync
 definitions-looked-at-before-W-is-set|waiting/watch.rs|announced\.filter\(.*?== u64::from\(self\.seen\)\)|announced|lib watch::
 locks-end-with-the-descriptor|os/fork.rs|descriptor::anchor\(fd\)\?|0|processes row_51_a_lock
@@ -67,7 +67,7 @@ no-entry-is-lent|attachment/attach/lease.rs|let lent = owner > FIRST_LENT|let le
 loans-do-not-end|attachment/attach/lease.rs|if held == 0|if held == usize::MAX|processes row_52
 an-entry-that-is-being-settled-is-taken|attachment/attach/mod.rs|self\.lock_claim\(entry, ByteLock::Write\) && |  |processes being_settled
 a-lock-that-was-handed-on-is-buried|attachment/attach/signature.rs| && !self\.is_handed_on\(entry\)||processes handed_on
-the-reactor-is-not-woken|waiting/reactor.rs|futex::wake\(&raw const reactor\.news, Sleepers::CHANGE, 1\);||promises many_tasks
+the-reactor-is-not-woken|waiting/reactor.rs|futex::wake\(&raw const reactor\.news, Sleepers::CHANGE\.bits\(\), 1\);||promises many_tasks
 an-unknown-boot-is-taken-for-another|durability/identity.rs|return Ok\(Verdict::UnknownBoot\(error\)\)|return Ok(Verdict::Another)|durability without_a_boot_id
 an-unknown-mount-is-taken-for-another|durability/identity.rs|Mount::Hidden\(why\)\) => Verdict::UnknownMount\(why\)|Mount::Hidden(_)) => Verdict::Another|durability without_sys
 what-is-unknown-of-a-file-differs|durability/identity.rs|noted == 0 .. now == 0 .. noted == now|noted == now|durability each_part_of_the_identity
@@ -92,7 +92,7 @@ small-slots-are-not-compared-with-their-copies|durability/check/contents.rs|&& u
 large-slots-are-not-compared-with-their-copies|durability/check/contents.rs|\(&memory, compared\)|(\&memory, false)|format no_flipped_bit_of_the_live_area
 versions-are-not-compared-with-those-of-copies|durability/check/contents.rs|if ahead >= 1 << 46 .. tag & 1 == 1|if false|format a_version_before
 areas-are-not-compared|durability/check/contents.rs|if agree == Some\(false\)|if false|format no_flipped_bit_of_the_live_area
-the-index-is-not-compared|durability/check/mod.rs|if !leads && self.*?is_removed\(memory\)|if false|format no_flipped_bit_of_the_live_area
+the-index-is-not-compared|durability/check/mod.rs|if !leads && self.*?memory\.is_removed\(\)|if false|format no_flipped_bit_of_the_live_area
 each-odd-lock-has-a-pause-of-its-own|durability/check/mod.rs|let free = attachment\.is_free|pause(); let free = attachment.is_free|format many_locks
 all-of-the-index-for-each-name|durability/check/mod.rs|STEPS \* regions\.index_entries|u64::MAX|format index_of_rubbish
 pages-of-the-directory-are-believed|durability/commit.rs|\*live == data\[\.\.\]|true|durability of_a_descriptor_is_believed

@@ -93,7 +93,7 @@ pub use slots::slot::Slot;
 pub use slots::text::{Bytes, Text};
 pub use slots::value::Value;
 pub use slots::wait::Awaitable;
-pub use store::info::{Event, FailedSync, Info};
+pub use store::info::{FailedSync, Info, SyncPoint};
 pub use store::store::{OpenOptions, Store, exit_on_bus_error};
 pub use transactions::snapshot::Snapshot;
 pub use transactions::transaction::Transaction;
@@ -102,8 +102,8 @@ pub use types::data::{Data, Elements, ParseScalarError, Scalar};
 pub use types::define::{Define, Initial};
 pub use types::detached::Detached;
 pub use types::dtype::{Bits, Element, Number, ParseTypeError, ScalarType, Shape, SlotType};
-pub use types::opener::{Opener, ProcessState};
-pub use waiting::watch::{Change, Watch};
+pub use types::opener::{AttachedProcess, ProcessState};
+pub use waiting::watch::{SlotChange, Watch};
 
 /// The README's examples, run as tests.
 #[cfg(doctest)]

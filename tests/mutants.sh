@@ -25,7 +25,7 @@ cp -R "$copy/src" "$copy/sound"
 mutants() {
     cat <<'END'
 commit-before-fill|protocol/lock.rs|planted!\(CommitEarly\)|true|processes array_update
-burial-keeps-the-version|protocol/mod.rs|planted!\(BurialKeepsVersion\)|true|processes half_written
+recovery-keeps-the-version|protocol/mod.rs|planted!\(RecoveryKeepsVersion\)|true|processes half_written
 stale-noted-late|protocol/lock.rs|planted!\(NoteStaleLate\)|true|processes array_update
 the-current-area-not-noted-as-stale|protocol/lock.rs|planted!\(CurrentNotStale\)|true|processes array_update
 count-before-the-descriptor|directory/directory.rs|(    attachment\.directory\.write\(count as usize.*?\n)(.*?)(    attachment\.live\.store\(live::COUNT.*?\n)|$3$1$2|processes of_define
@@ -38,7 +38,7 @@ acked-before-the-record|durability/commit.rs|(        disk\.write\(at, &bytes\))
 idle-before-settling|protocol/transaction.rs|planted!\(IdleBeforeSettling\)|true|processes single_step::transaction
 committed-before-T-is-set|protocol/transaction.rs|(    if !changes\.iter\(\)\.all.*?\n    \}\n)(.*?)(    peers\.set_word\(me, Word::Committed, Release\);\n)|$2$3$1|processes single_step::transaction
 areas-filled-after-the-commit-point|protocol/transaction.rs|(    for \(held, change\) in &changes \{\n        match change \{\n            Change::Area.*?\n    \}\n)(.*?)(    peers\.set_word\(me, Word::Committed, Release\);\n)|$2$3$1|processes single_step::transaction
-leaving-does-not-sync|store/session.rs|syncer\.sync\(attachment, &mut patience, Turn::Wait\)|Ok::<Synced, Error>(Synced::Done)|processes of_detach
+leaving-does-not-sync|store/session.rs|syncer\.sync\(attachment, &mut deadline, Turn::Wait\)|Ok::<Synced, Error>(Synced::Done)|processes of_detach
 a-commit-does-not-wake|protocol/queue.rs|planted!\(ClearWithoutWake\)|true|promises a_change_wakes_who_sleeps
 who-sleeps-has-not-set-W|protocol/wait.rs|planted!\(SleepWithoutW\)|true|promises a_change_wakes_who_sleeps
 the-bell-is-not-rung|protocol/queue.rs|!planted!\(RingEarly\)|false|promises a_change_wakes_who_sleeps
@@ -63,8 +63,8 @@ locks-end-with-the-descriptor|os/fork.rs|descriptor::anchor\(fd\)\?|0|processes 
 children-keep-the-anchor|os/descriptor.rs|libc::MADV_DONTFORK|libc::MADV_DOFORK|processes row_51_a_lock
 the-number-is-not-looked-at|os/fork.rs|let ours = descriptor::is_ours\(.*?\);|let ours = true;|processes row_51_a_sync
 the-description-is-not-looked-at|os/descriptor.rs|is_ok_and\(.by_another. !by_another\)|is_ok()|processes another_description
-no-entry-is-lent|attachment/attach/lease.rs|let lent = owner > FIRST_LENT|let lent = false|processes row_52
-loans-do-not-end|attachment/attach/lease.rs|if held == 0|if held == usize::MAX|processes row_52
+no-entry-is-lent|attachment/attach/thread_entry.rs|let lent = owner > FIRST_LENT|let lent = false|processes row_52
+loans-do-not-end|attachment/attach/thread_entry.rs|if held == 0|if held == usize::MAX|processes row_52
 an-entry-that-is-being-settled-is-taken|attachment/attach/mod.rs|self\.lock_claim\(entry, ByteLock::Write\) && |  |processes being_settled
 a-lock-that-was-handed-on-is-buried|attachment/attach/signature.rs| && !self\.is_handed_on\(entry\)||processes handed_on
 the-reactor-is-not-woken|waiting/reactor.rs|futex::wake\(&raw const reactor\.news, Sleepers::CHANGE\.bits\(\), 1\);||promises many_tasks
@@ -102,13 +102,13 @@ the-ends-are-believed|directory/directory.rs|survey\.taken\.check_ends\(&before\
 what-is-taken-is-given-out|directory/directory.rs| .. !survey\.taken\.is_free\(&descriptor\)||format lead_to_what_is_taken
 any-word-says-compacted|attachment/attach/notes.rs|word == superseded_word\(word as u32\)|word != 0|format no_flipped_bit_of_the_live_area
 a-lost-write-is-not-checked|durability/check/contents.rs|if whole && comparison\.sum != record\.sum|if false|durability the_disk_has_lost
-what-a-thread-waits-for-in-vain-is-not-given-back|attachment/attach/lease.rs|if HELD\.get\(\) == 0|if false|processes of_one_process
-all-entries-are-given-back-free|attachment/attach/lease.rs|HELD\.get\(\)\.is_multiple_of\(NONE_LENT\)|true|processes outlives_its_thread
-no-entry-is-given-back-free|attachment/attach/lease.rs|HELD\.get\(\)\.is_multiple_of\(NONE_LENT\)|false|processes without_a_lock
-any-update-is-that-of-the-lock|attachment/attach/lease.rs|lock\.update == Some\(update\)|{let _ = update; lock.update.is_some()}|processes whose_guard_is_gone
-any-guard-is-that-of-the-lock|attachment/attach/lease.rs|lock\.guard == Some\(guard\)|{let _ = guard; lock.guard.is_some()}|processes copies_are_told
+what-a-thread-waits-for-in-vain-is-not-given-back|attachment/attach/thread_entry.rs|if HELD\.get\(\) == 0|if false|processes of_one_process
+all-entries-are-given-back-free|attachment/attach/thread_entry.rs|HELD\.get\(\)\.is_multiple_of\(NONE_LENT\)|true|processes outlives_its_thread
+no-entry-is-given-back-free|attachment/attach/thread_entry.rs|HELD\.get\(\)\.is_multiple_of\(NONE_LENT\)|false|processes without_a_lock
+any-update-is-that-of-the-lock|attachment/attach/thread_entry.rs|lock\.update == Some\(update\)|{let _ = update; lock.update.is_some()}|processes whose_guard_is_gone
+any-guard-is-that-of-the-lock|attachment/attach/thread_entry.rs|lock\.guard == Some\(guard\)|{let _ = guard; lock.guard.is_some()}|processes copies_are_told
 a-conflict-is-the-errors|transactions/transaction.rs|self\.lost\.is_some\(\) && !self\.is_of_parent\(\)|false|processes conflict_that_is_swallowed
-transactions-wait-with-locks|transactions/transaction.rs|patience\.at_most\(LONGEST_SLEEP, .*?part\.lock\(store, patience\)\)|part.lock(store, patience)|processes a_transaction_does_not_wait
+transactions-wait-with-locks|transactions/transaction.rs|deadline\.at_most\(LONGEST_SLEEP, .*?part\.lock\(store, deadline\)\)|part.lock(store, deadline)|processes a_transaction_does_not_wait
 a-stopped-reader-is-waited-for|protocol/read_lock.rs|limit\.checked_sub\(since\.elapsed\(\)\)\.filter\(.left. !left\.is_zero\(\)\)|{let _ = since; Some(limit)}|processes stopped_readers::
 who-is-dying-is-waited-for|attachment/attach/signature.rs|if self\.header\.minor == 0 .. !process|if true \x7c\x7c !process|processes handed_on
 a-superseded-file-is-opened|store/restore_to_read.rs|Recovery::Resumed if attachment\.is_superseded\(\)|Recovery::Resumed if false|system old_file_of_a_compacted

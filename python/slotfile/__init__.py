@@ -55,19 +55,18 @@ from ._native import (
     temporary,
 )
 from . import _transaction, _waiting
-from ._reports import Change, Check, Event, Info, Opener, Problem, Recovery
+from ._reports import AttachedProcess, Check, Info, Problem, Recovery, SlotChange, SyncPoint
 
 __all__ = [
     "Array",
+    "AttachedProcess",
     "Buffer",
     "Bytes",
-    "Change",
     "Check",
     "Damaged",
     "Deadlock",
     "Detached",
     "Error",
-    "Event",
     "Evicted",
     "Exists",
     "FileNotFound",
@@ -79,7 +78,6 @@ __all__ = [
     "NotFound",
     "NotPermitted",
     "NotSynced",
-    "Opener",
     "OutOfBounds",
     "OutOfMemory",
     "Problem",
@@ -87,7 +85,9 @@ __all__ = [
     "Recovery",
     "Removed",
     "Slot",
+    "SlotChange",
     "Store",
+    "SyncPoint",
     "SystemFailure",
     "Text",
     "Transaction",

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import Self, disjoint_base
 
-from ._reports import Change, Check, Info, Recovery
+from ._reports import Check, Info, Recovery, SlotChange
 
 __all__ = [
     "Arena",
@@ -222,7 +222,7 @@ class Transaction:
 @final
 class Watch:
     def __iter__(self) -> Self: ...
-    def __next__(self) -> Change: ...
+    def __next__(self) -> SlotChange: ...
 
 @final
 class Store:

@@ -18,14 +18,14 @@ class Recovery(typing.NamedTuple):
     newer_dropped: bool = False
 
 
-class Event(typing.NamedTuple):
+class SyncPoint(typing.NamedTuple):
     """A sync, or a return to one: which, and when."""
 
     epoch: int
     at: datetime.datetime
 
 
-class Opener(typing.NamedTuple):
+class AttachedProcess(typing.NamedTuple):
     """A process that has the store open.
 
     `state` is "running", "dying" (killed, and being taken apart), "ended" (a process that it
@@ -50,15 +50,15 @@ class Info(typing.NamedTuple):
     slots: int
     definitions_left: int
     max_slots: int
-    last_sync: Event | None
-    last_recovery: Event | None
+    last_sync: SyncPoint | None
+    last_recovery: SyncPoint | None
     unsynced: int | None
-    open_by: list[Opener]
+    open_by: list[AttachedProcess]
     failed_sync: str | None
     detached: str | None
 
 
-class Change(typing.NamedTuple):
+class SlotChange(typing.NamedTuple):
     """A slot as a watch found it. Versions that were skipped show how many changes were.
 
     `removed`: the slot was removed, with this last content.
@@ -89,8 +89,8 @@ class Check(typing.NamedTuple):
         return not self.problems
 
 
-def event(epoch: int, seconds: int) -> Event:
+def event(epoch: int, seconds: int) -> SyncPoint:
     # A damaged file may hold any number.
     last = datetime.datetime.max.replace(tzinfo=datetime.timezone.utc)
     seconds = min(seconds, int(last.timestamp()) - 1)
-    return Event(epoch, datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc))
+    return SyncPoint(epoch, datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc))

@@ -7,7 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
-use slotfile::{Error, Event, OpenOptions, Recovery, ScalarType, Shape, SlotType};
+use slotfile::{Error, SyncPoint, OpenOptions, Recovery, ScalarType, Shape, SlotType};
 
 use crate::array::Array;
 use crate::blocking::{SLICE, patiently, seconds};
@@ -327,7 +327,7 @@ impl Store {
     /// >>> watch = store.watch("arm/*", timeout=0.5)
     /// >>> x = store.value("arm/x", float, initial=1.5)
     /// >>> next(watch)
-    /// Change(name='arm/x', version=0, content=1.5, removed=False)
+    /// SlotChange(name='arm/x', version=0, content=1.5, removed=False)
     #[pyo3(signature = (pattern="*", *, timeout=None, present=false))]
     fn watch(&self, pattern: &str, timeout: Option<f64>, present: bool) -> PyResult<Watch> {
         self.shared.check_open()?;
@@ -362,14 +362,14 @@ impl Store {
     fn info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.shared.check_open()?;
         let info = py.detach(|| self.shared.store().info()).map_err(to_py)?;
-        let event = |event: Option<Event>| {
-            let Some(Event { epoch, at, .. }) = event else { return Ok(None) };
+        let event = |event: Option<SyncPoint>| {
+            let Some(SyncPoint { epoch, at, .. }) = event else { return Ok(None) };
             let seconds = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
             report(py, "event", (epoch, seconds)).map(Some)
         };
         let open_by = info.open_by.into_iter();
         let open_by: Vec<_> = open_by
-            .map(|o| report(py, "Opener", (o.pid, o.command, o.state.to_string())))
+            .map(|o| report(py, "AttachedProcess", (o.pid, o.command, o.state.to_string())))
             .collect::<PyResult<_>>()?;
         let fields = PyDict::new(py);
         fields.set_item("path", self.shared.path())?;

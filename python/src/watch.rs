@@ -29,7 +29,7 @@ impl Watch {
 
     /// The next change, if there is one in time and no other thread waits for it. Never waits
     /// for the mutex: in the child of a fork, nobody lets go of what a thread of its parent had.
-    fn next(&self, slice: Duration) -> slotfile::Result<Option<slotfile::Change>> {
+    fn next(&self, slice: Duration) -> slotfile::Result<Option<slotfile::SlotChange>> {
         let mut watch = match self.watch.try_lock() {
             Ok(watch) => watch,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
@@ -55,7 +55,7 @@ impl Watch {
         })?;
         let Some(change) = change else { return Ok(None) };
         let content = data::to_py(py, &change.content, change.slot.slot_type())?;
-        let class = py.import("slotfile._reports")?.getattr("Change")?;
+        let class = py.import("slotfile._reports")?.getattr("SlotChange")?;
         class.call1((change.slot.name(), change.version, content, change.removed)).map(Some)
     }
 }

@@ -137,18 +137,18 @@ mod tests {
         let store = crate::OpenOptions::new().max_slots(8).open_temporary().unwrap();
         let names = Names::new(8);
         let mut seen = HashMap::new();
-        let twins = (0..).find_map(|n| {
+        let counterparts = (0..).find_map(|n| {
             let (name, hash) = (format!("{n}"), Hash::of(&format!("{n}")));
             let before = seen.insert((names.place(hash), hash.tag()), name.clone());
             before.map(|before| [before, name])
         });
-        let twins = twins.unwrap();
-        for (name, value) in twins.iter().zip(0u64..) {
+        let counterparts = counterparts.unwrap();
+        for (name, value) in counterparts.iter().zip(0u64..) {
             store.value::<u64>(name).unwrap().store(value).unwrap();
         }
         for _ in 0..3 {
-            for (name, value) in twins.iter().zip(0u64..) {
-                assert_eq!(store.value::<u64>(name).unwrap().load(), value, "{twins:?}");
+            for (name, value) in counterparts.iter().zip(0u64..) {
+                assert_eq!(store.value::<u64>(name).unwrap().load(), value, "{counterparts:?}");
             }
         }
     }

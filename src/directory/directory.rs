@@ -19,7 +19,7 @@ use crate::format::layout::{
 use crate::mapping::map::{Map, Region};
 use crate::mapping::slot_memory::SlotMemory;
 use crate::protocol::{
-    self, FREE, Failure, Form, Held, Memory, Owner, Patience, REMOVED, STALE, VALUE,
+    self, Deadline, FREE, Failure, Form, Held, Memory, Owner, REMOVED, STALE, VALUE,
 };
 
 /// How many lines of the directory are in use.
@@ -393,12 +393,12 @@ fn index_entry(hash: u64, line: u32) -> u64 {
 /// The flag tells which: true for a new one.
 pub(crate) fn define<'a>(
     attachment: &'a Attachment,
-    patience: &mut Patience,
+    deadline: &mut Deadline,
     definition: &Definition<'_>,
 ) -> Result<(Found<'a>, bool)> {
     attachment.check_writable()?;
     let lock = attachment.lock(live::DIRECTORY_LOCK);
-    let held = lock_directory(attachment, &lock, patience)?;
+    let held = lock_directory(attachment, &lock, deadline)?;
     let (found, vacant) = probe(attachment, definition.name, &mut all_steps(attachment))?;
     if let Some(found) = found {
         return Ok((found, false));
@@ -478,11 +478,11 @@ fn count_removed(attachment: &Attachment) -> u64 {
 fn lock_directory<'a>(
     attachment: &'a Attachment,
     lock: &'a SlotMemory,
-    patience: &mut Patience,
+    deadline: &mut Deadline,
 ) -> Result<Held<'a, SlotMemory, Attachment>> {
     const WHAT: &str = "the directory";
-    protocol::lock(lock, attachment, Form::Lock, patience)
-        .map_err(|failure| explain(attachment, WHAT, failure, patience))
+    protocol::lock(lock, attachment, Form::Lock, deadline)
+        .map_err(|failure| explain(attachment, WHAT, failure, deadline))
 }
 
 /// The error that a failure of the protocol is to the user.
@@ -490,7 +490,7 @@ pub(crate) fn explain(
     attachment: &Attachment,
     slot: &str,
     failure: Failure,
-    patience: &Patience,
+    deadline: &Deadline,
 ) -> Error {
     let path = attachment.path.clone();
     let slot = slot.to_owned();
@@ -500,7 +500,7 @@ pub(crate) fn explain(
         Failure::Evicted => Error::Evicted { path, slot },
         Failure::Timeout(owner) => {
             let holder = attachment.holder(owner);
-            Error::LockTimeout { path, slot, holder, waited: patience.limit() }
+            Error::LockTimeout { path, slot, holder, waited: deadline.limit() }
         }
         Failure::Peers(error) => error,
     }
@@ -565,7 +565,7 @@ pub(crate) fn settle_everything(attachment: &Attachment) -> Result<()> {
         // Relaxed: the open lock, which is held, orders it.
         let owner = memory.control(Relaxed).owner();
         if owner != FREE && owner != REMOVED {
-            protocol::bury(memory, attachment, memory.form(), owner);
+            protocol::recover_dead_owner(memory, attachment, memory.form(), owner);
         }
     })
 }

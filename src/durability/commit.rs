@@ -19,7 +19,7 @@ use crate::mutant::planted;
 use crate::os::disk::{Range, ReadAhead};
 use crate::os::sys;
 use crate::os::time::seconds_since_1970;
-use crate::protocol::{Control, Form, Patience};
+use crate::protocol::{Control, Deadline, Form};
 
 /// Bytes that the whole file is written out by.
 const PART: u64 = 16 << 20;
@@ -115,10 +115,10 @@ pub(crate) struct Tracked {
 impl Tracked {
     /// Writes what has changed, and the record that names it. All of it costs what has changed,
     /// but for one look at each slot.
-    pub(crate) fn sync(&mut self, attachment: &Attachment, patience: &mut Patience) -> Result<()> {
+    pub(crate) fn sync(&mut self, attachment: &Attachment, deadline: &mut Deadline) -> Result<()> {
         let began = sys::since_boot();
         let mut writer = Writer::new(attachment, self.record.epoch + 1);
-        self.cut(attachment, &mut writer, patience)?;
+        self.cut(attachment, &mut writer, deadline)?;
         let mut written = writer.units;
         written.sort_unstable();
         written.dedup();
@@ -451,9 +451,9 @@ impl Tracked {
         &mut self,
         attachment: &Attachment,
         writer: &mut Writer<'_>,
-        patience: &mut Patience,
+        deadline: &mut Deadline,
     ) -> Result<()> {
-        consistent_copy::cut(&mut Cut { tracked: self, attachment, writer }, attachment, patience)?;
+        consistent_copy::cut(&mut Cut { tracked: self, attachment, writer }, attachment, deadline)?;
         self.copy_buffers(writer)?;
         self.write_pages(attachment, writer)
     }
@@ -541,10 +541,10 @@ impl consistent_copy::Copier for Cut<'_, '_> {
         self.tracked.extend(self.attachment, lines, &[])
     }
 
-    fn settle_copies(&mut self, lines: u32, patience: &mut Patience) -> Result<Settled> {
+    fn settle_copies(&mut self, lines: u32, deadline: &mut Deadline) -> Result<Settled> {
         let Cut { attachment, writer, .. } = self;
         let Tracked { slots, places, units, .. } = self.tracked;
-        slots.settle_copies(attachment, lines, patience, |changed, memories, seen| {
+        slots.settle_copies(attachment, lines, deadline, |changed, memories, seen| {
             let mut done = None;
             for number in changed {
                 let place = &places[*number];

@@ -21,7 +21,7 @@ use crate::mapping::cell;
 use crate::mapping::element::ElementRegion;
 use crate::mapping::map::{Map, Region};
 use crate::mapping::slot_memory::SlotMemory;
-use crate::protocol::{self, Control, Memory, Patience, effective_version};
+use crate::protocol::{self, Control, Deadline, Memory, effective_version};
 use crate::types::dtype::SlotType;
 
 /// Passes in which changed slots are only read; in later ones they are locked as well.
@@ -44,7 +44,7 @@ pub(crate) trait Copier {
     fn extend(&mut self, lines: u32) -> Result<()>;
 
     /// Copies what has changed until nothing has, by [`Slots::settle_copies`].
-    fn settle_copies(&mut self, lines: u32, patience: &mut Patience) -> Result<Settled>;
+    fn settle_copies(&mut self, lines: u32, deadline: &mut Deadline) -> Result<Settled>;
 }
 
 /// How a try to copy all slots as of one instant went.
@@ -57,14 +57,14 @@ pub(crate) enum Settled {
     Restless(usize),
 }
 
-/// Has `copier` copy all slots as they are at one instant. Tries for as long as such a patience
+/// Has `copier` copy all slots as they are at one instant. Tries until the deadline
 /// lasts, and at least [`SHORTEST_TRY`].
 pub(crate) fn cut(
     copier: &mut impl Copier,
     attachment: &Attachment,
-    patience: &Patience,
+    deadline: &Deadline,
 ) -> Result<()> {
-    let patience = &mut Patience::new(patience.timeout().map(|time| time.max(SHORTEST_TRY)));
+    let deadline = &mut Deadline::new(deadline.timeout().map(|time| time.max(SHORTEST_TRY)));
     let lock = attachment.lock(live::DIRECTORY_LOCK);
     let mut no_definitions = None;
     let mut attempts = 0;
@@ -72,14 +72,14 @@ pub(crate) fn cut(
         attempts += 1;
         let lines = directory::count(attachment)?;
         copier.extend(lines)?;
-        let settled = copier.settle_copies(lines, patience)?;
+        let settled = copier.settle_copies(lines, deadline)?;
         let restless = match settled {
             Settled::Done => return Ok(()),
             Settled::MoreLines => None,
             Settled::Restless(number) => Some(copier.slots().memories.place(number)),
         };
-        if attempts > OPEN_TO_DEFINITIONS && patience.is_over() {
-            return Err(keeps_changing(attachment, restless, patience));
+        if attempts > OPEN_TO_DEFINITIONS && deadline.is_over() {
+            return Err(keeps_changing(attachment, restless, deadline));
         }
         // Who is stopped with this lock defines nothing, so that it is not needed then. It is
         // not kept while slots change: definitions must not wait for those.
@@ -93,7 +93,7 @@ pub(crate) fn cut(
 }
 
 /// The error of a cut that was given up: what changed again and again. `place` is the slot's.
-fn keeps_changing(attachment: &Attachment, place: Option<u64>, patience: &Patience) -> Error {
+fn keeps_changing(attachment: &Attachment, place: Option<u64>, deadline: &Deadline) -> Error {
     let mut what = "the directory (new slots are being defined)".to_owned();
     if let Some(place) = place {
         what = "a slot".to_owned();
@@ -105,7 +105,7 @@ fn keeps_changing(attachment: &Attachment, place: Option<u64>, patience: &Patien
             Ok(())
         });
     }
-    Error::KeepsChanging { path: attachment.path.clone(), what, waited: patience.limit() }
+    Error::KeepsChanging { path: attachment.path.clone(), what, waited: deadline.limit() }
 }
 
 /// What the slot is at this moment.
@@ -257,7 +257,7 @@ impl Slots {
         &mut self,
         attachment: &Attachment,
         lines: u32,
-        patience: &mut Patience,
+        deadline: &mut Deadline,
         mut copy: impl FnMut(&[usize], &Memories, &mut [Tag]) -> Result<()>,
     ) -> Result<Settled> {
         // What changed the last time has often changed again, and what is new was never
@@ -292,7 +292,7 @@ impl Slots {
             copy(&changed, &self.memories, &mut self.seen)?;
             self.copied.append(&mut changed);
             // Those that can be locked come to rest, once there was time for that.
-            if pass > 2 * READING_PASSES && patience.is_over() {
+            if pass > 2 * READING_PASSES && deadline.is_over() {
                 break;
             }
         }

@@ -13,12 +13,12 @@ use crate::error::{Error, Result};
 use crate::format::checkpoint::{Tag, UNKNOWN, control_of};
 use crate::mapping::element::ElementRegion;
 use crate::mapping::slot_memory::SlotMemory;
-use crate::protocol::{self, CONTROL, Form, Memory, Patience, REMOVED, STALE, VALUE};
+use crate::protocol::{self, CONTROL, Deadline, Form, Memory, REMOVED, STALE, VALUE};
 use crate::types::data::TEXT_LEN;
 use crate::types::dtype::SlotType;
 
 /// A slot's counterpart in the new store.
-struct Twin {
+struct Counterpart {
     name: String,
     /// Of a text, or bytes; and whether it is text.
     capacity: Option<(usize, bool)>,
@@ -36,27 +36,27 @@ const PART: usize = 64 * 1024;
 pub(crate) fn duplicate(
     from: &Attachment,
     to: &Attachment,
-    patience: &mut Patience,
+    deadline: &mut Deadline,
     progress: &mut dyn FnMut(u64),
 ) -> Result<()> {
     let mut copying = Copying {
         from,
         to,
-        timeout: patience.timeout(),
+        timeout: deadline.timeout(),
         slots: Slots::default(),
-        twins: Vec::new(),
+        counterparts: Vec::new(),
         line: 0,
         copied: 0,
         progress,
     };
-    consistent_copy::cut(&mut copying, from, patience)?;
-    let Copying { twins, copied, progress, .. } = &mut copying;
+    consistent_copy::cut(&mut copying, from, deadline)?;
+    let Copying { counterparts, copied, progress, .. } = &mut copying;
     let mut step = |bytes| {
         *copied += bytes;
         progress(*copied);
     };
-    twins.iter().for_each(|twin| twin.copy_buffer(from, &mut step));
-    twins.iter().try_for_each(|twin| twin.check_length(from))
+    counterparts.iter().for_each(|counterpart| counterpart.copy_buffer(from, &mut step));
+    counterparts.iter().try_for_each(|counterpart| counterpart.check_length(from))
 }
 
 /// A copy that is being made.
@@ -66,7 +66,7 @@ struct Copying<'a> {
     /// For a lock of the new store, which nobody else has.
     timeout: Option<Duration>,
     slots: Slots,
-    twins: Vec<Twin>,
+    counterparts: Vec<Counterpart>,
     /// Lines of the directory that have been taken up.
     line: u32,
     copied: u64,
@@ -79,11 +79,11 @@ impl consistent_copy::Copier for Copying<'_> {
     }
 
     fn extend(&mut self, lines: u32) -> Result<()> {
-        let Copying { from, to, timeout, slots, twins, line, .. } = self;
+        let Copying { from, to, timeout, slots, counterparts, line, .. } = self;
         // First what was removed: its name may have been given to a new slot since.
-        for (number, twin) in twins.iter().enumerate() {
+        for (number, counterpart) in counterparts.iter().enumerate() {
             if slots.memories.tag(from, number) & 1 == 1 {
-                slots.seen[number] = twin.copy(from, &slots.memories, number, &mut |_| {});
+                slots.seen[number] = counterpart.copy(from, &slots.memories, number, &mut |_| {});
             }
         }
         directory::each_between(from, *line, lines, |descriptor| {
@@ -99,18 +99,19 @@ impl consistent_copy::Copier for Copying<'_> {
                 areas: descriptor.areas,
                 initial: None,
             };
-            let (twin, _) = directory::define(to, &mut Patience::new(*timeout), &definition)?;
+            let (counterpart, _) =
+                directory::define(to, &mut Deadline::new(*timeout), &definition)?;
             let capacity = match descriptor.slot_type {
                 SlotType::Text(capacity) => Some((capacity, true)),
                 SlotType::Bytes(capacity) => Some((capacity, false)),
                 _ => None,
             };
-            twins.push(Twin {
+            counterparts.push(Counterpart {
                 name: descriptor.name.clone(),
                 capacity,
                 elements: consistent_copy::elements(&descriptor, &memory),
                 content_len: descriptor.content_len as usize,
-                to: directory::memory(to, twin.entry.descriptor())?,
+                to: directory::memory(to, counterpart.entry.descriptor())?,
             });
             slots.push(from, &descriptor)
         })?;
@@ -118,22 +119,22 @@ impl consistent_copy::Copier for Copying<'_> {
         Ok(())
     }
 
-    fn settle_copies(&mut self, lines: u32, patience: &mut Patience) -> Result<Settled> {
-        let Copying { from, slots, twins, copied, progress, .. } = self;
-        slots.settle_copies(from, lines, patience, |changed, memories, seen| {
+    fn settle_copies(&mut self, lines: u32, deadline: &mut Deadline) -> Result<Settled> {
+        let Copying { from, slots, counterparts, copied, progress, .. } = self;
+        slots.settle_copies(from, lines, deadline, |changed, memories, seen| {
             let mut step = |bytes| {
                 *copied += bytes;
                 progress(*copied);
             };
             for i in changed {
-                seen[*i] = twins[*i].copy(from, memories, *i, &mut step);
+                seen[*i] = counterparts[*i].copy(from, memories, *i, &mut step);
             }
             Ok(())
         })
     }
 }
 
-impl Twin {
+impl Counterpart {
     /// Copies the content of the slot, and returns what that was; [`UNKNOWN`] if it changed
     /// meanwhile. `step` is told of each part how many bytes it has: a slot may be large.
     fn copy(
@@ -162,7 +163,7 @@ impl Twin {
                     // All of it: what the other areas hold means nothing.
                     copy.store(STALE + area, (to.words as u64) << 32, Relaxed);
                 }
-                protocol::is_whole(memory, &from, version)
+                protocol::validate_read(memory, &from, version)
             }
             (Form::Scalar, _) => {
                 let (value, of) = protocol::load_scalar_versioned(memory, attachment);

@@ -16,7 +16,7 @@ use crate::mutant::planted;
 use crate::os::fork::PerProcess;
 use crate::os::sys;
 use crate::os::time::seconds_since_1970;
-use crate::protocol::{self, FREE, Form, Held, Memory, Owner, Patience, Peers};
+use crate::protocol::{self, Deadline, FREE, Form, Held, Memory, Owner, Peers};
 
 /// Syncs one store for this process.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ impl Syncer {
     pub(crate) fn sync(
         &self,
         attachment: &Attachment,
-        patience: &mut Patience,
+        deadline: &mut Deadline,
         turn: Turn,
     ) -> Result<Synced> {
         attachment.check_writable()?;
@@ -70,7 +70,7 @@ impl Syncer {
         }
         // All of it is written through our own description, or one that is opened anew.
         attachment.map.file().own();
-        let result = self.take_turn(attachment, patience, turn);
+        let result = self.take_turn(attachment, deadline, turn);
         match &result {
             Ok(Synced::Done) => note_failure(attachment, None),
             Ok(Synced::Recently | Synced::Busy) => {}
@@ -84,7 +84,7 @@ impl Syncer {
     fn take_turn(
         &self,
         attachment: &Attachment,
-        patience: &mut Patience,
+        deadline: &mut Deadline,
         turn: Turn,
     ) -> Result<Synced> {
         let tracked = self.tracked.get(|_| Mutex::default());
@@ -93,8 +93,8 @@ impl Syncer {
             Turn::Wait => {
                 // The lock first, as it knows of a time-out. Whoever has the mutex without it does
                 // not wait for it.
-                let held = protocol::lock(&lock, attachment, Form::Lock, patience)
-                    .map_err(|f| directory::explain(attachment, "the sync lock", f, patience))?;
+                let held = protocol::lock(&lock, attachment, Form::Lock, deadline)
+                    .map_err(|f| directory::explain(attachment, "the sync lock", f, deadline))?;
                 (tracked.lock().unwrap_or_else(PoisonError::into_inner), held)
             }
             Turn::SkipIfWithin(period) => {
@@ -129,7 +129,7 @@ impl Syncer {
             true => commit::forget(attachment),
             false => Ok(()),
         };
-        let synced = ready.and_then(|()| write(&mut tracked, attachment, patience));
+        let synced = ready.and_then(|()| write(&mut tracked, attachment, deadline));
         self.failed.store(synced.is_err(), Relaxed);
         attachment.set_syncing(false);
         drop(held);
@@ -141,13 +141,13 @@ impl Syncer {
 fn write(
     tracked: &mut Option<Tracked>,
     attachment: &Attachment,
-    patience: &mut Patience,
+    deadline: &mut Deadline,
 ) -> Result<()> {
     // Known again only when all has gone well: after an error, what was written is not what
     // the record says.
     let known = tracked.take().filter(|known| known.is_of(attachment));
     let mut known = known.map_or_else(|| Tracked::load(attachment), Ok)?;
-    let synced = known.sync(attachment, patience);
+    let synced = known.sync(attachment, deadline);
     if planted!(RemembersAFailedSync) && synced.is_err() {
         *tracked = Some(known);
         return synced;
@@ -166,7 +166,8 @@ fn lock_of_the_dead<'a>(
     attachment: &'a Attachment,
 ) -> Option<Held<'a, SlotMemory, Attachment>> {
     let owner = holder(attachment);
-    let recovered = owner != FREE && protocol::bury(lock, attachment, Form::Lock, owner);
+    let recovered =
+        owner != FREE && protocol::recover_dead_owner(lock, attachment, Form::Lock, owner);
     recovered.then(|| protocol::try_lock(lock, attachment)).flatten()
 }
 
@@ -263,7 +264,7 @@ mod tests {
         store.pause_syncing();
         let attachment = store.attachment();
         let lock = attachment.lock(live::SYNC_LOCK);
-        let held = protocol::lock(&lock, attachment, Form::Lock, &mut Patience::new(None));
+        let held = protocol::lock(&lock, attachment, Form::Lock, &mut Deadline::new(None));
         let held = held.unwrap();
         std::thread::scope(|scope| {
             let (patient, brief) = (store.clone().with_lock_timeout(None), store.clone());

@@ -109,7 +109,7 @@ pub(crate) fn is_spoiled<K: KeepsMapped>(
         Form::Areas(areas) if areas.count > 1 => {
             let mut now = vec![0; copy.len()];
             memory.read(areas.of(tag >> 1), at, &mut now);
-            protocol::is_whole(memory, &areas, tag >> 1) && now != copy
+            protocol::validate_read(memory, &areas, tag >> 1) && now != copy
         }
         Form::Areas(_) | Form::Lock => false,
     }
@@ -227,7 +227,7 @@ impl<'a> Writer<'a> {
     ) -> Result<Tag> {
         let version = tag >> 1;
         self.write_large(units, tag, |at, data| memory.read(areas.of(version), at, data))?;
-        Ok(if protocol::is_whole(memory, areas, version) { tag } else { UNKNOWN })
+        Ok(if protocol::validate_read(memory, areas, version) { tag } else { UNKNOWN })
     }
 
     /// Writes those units of a large slot whose content, read from so many bytes on, differs

@@ -9,10 +9,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::types::data::Misfit;
+use crate::types::data::ContentError;
 use crate::types::detached::Detached;
 use crate::types::dtype::{Shape, SlotType};
-use crate::types::opener::Opener;
+use crate::types::opener::AttachedProcess;
 
 pub(crate) use message::link_to_nowhere;
 
@@ -165,7 +165,7 @@ pub enum Error {
         /// The slot, or which lock of the store.
         slot: String,
         /// The process that holds it, if that could be told.
-        holder: Option<Opener>,
+        holder: Option<AttachedProcess>,
         /// How long was waited.
         waited: Duration,
     },
@@ -191,7 +191,7 @@ pub enum Error {
         /// The store.
         path: PathBuf,
         /// Those who are known.
-        by: Vec<Opener>,
+        by: Vec<AttachedProcess>,
         /// How long was waited.
         waited: Duration,
     },
@@ -362,14 +362,23 @@ impl Error {
     }
 
     /// Why this data is no content of a slot.
-    pub(crate) fn misfit(why: Misfit, path: &Path, slot: &str, found: &SlotType) -> Error {
+    pub(crate) fn content_error(
+        why: ContentError,
+        path: &Path,
+        slot: &str,
+        found: &SlotType,
+    ) -> Error {
         let (path, slot) = (path.to_owned(), slot.to_owned());
         match why {
-            Misfit::Type { asked } => {
+            ContentError::Type { asked } => {
                 Error::Type { path, slot, asked: asked.into(), found: found.clone().into() }
             }
-            Misfit::Length { expected, found } => Error::Length { path, slot, expected, found },
-            Misfit::TooLong { capacity, length } => Error::TooLong { path, slot, capacity, length },
+            ContentError::Length { expected, found } => {
+                Error::Length { path, slot, expected, found }
+            }
+            ContentError::TooLong { capacity, length } => {
+                Error::TooLong { path, slot, capacity, length }
+            }
         }
     }
 

@@ -5,10 +5,10 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use crate::types::opener::{Opener, ProcessState};
+use crate::types::opener::{AttachedProcess, ProcessState};
 
 /// The processes other than this one that have a file open, as far as this one may look.
-pub(crate) fn having_open(file: (u64, u64)) -> Vec<Opener> {
+pub(crate) fn having_open(file: (u64, u64)) -> Vec<AttachedProcess> {
     let has_it = |folder: &std::path::Path| {
         // What is mapped is open, too, though its descriptor may be closed.
         ["fd", "map_files"].iter().any(|links| {
@@ -23,10 +23,14 @@ pub(crate) fn having_open(file: (u64, u64)) -> Vec<Opener> {
         let folder = process.path();
         (pid != std::process::id() && has_it(&folder)).then(|| {
             let command = fs::read_to_string(folder.join("comm")).unwrap_or_default();
-            Opener { pid, command: command.trim_end().to_owned(), state: ProcessState::Running }
+            AttachedProcess {
+                pid,
+                command: command.trim_end().to_owned(),
+                state: ProcessState::Running,
+            }
         })
     });
-    let mut found: Vec<Opener> = processes.collect();
+    let mut found: Vec<AttachedProcess> = processes.collect();
     found.sort();
     found
 }
@@ -143,10 +147,10 @@ fn is_dying(pid: u32) -> bool {
 }
 
 /// This process.
-pub(crate) fn own() -> Opener {
+pub(crate) fn own() -> AttachedProcess {
     let command = fs::read_to_string("/proc/self/comm").unwrap_or_default();
     let command = command.trim_end().to_owned();
-    Opener { pid: std::process::id(), command, state: ProcessState::Running }
+    AttachedProcess { pid: std::process::id(), command, state: ProcessState::Running }
 }
 
 #[cfg(test)]

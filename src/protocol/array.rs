@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use super::pieces::read_by_pieces;
 use super::read_lock::lock_to_read;
-use super::{Areas, Control, FREE, Memory, Peers, Word, control, lead, planted};
+use super::{Areas, Control, FREE, Memory, Peers, TxnState, control, lead, planted};
 
 /// Lets `copy` copy from the current area, whose first word it is given, until what
 /// it copied is whole; returns the version that it is of. `copy` runs once, or again
@@ -55,7 +55,7 @@ fn try_to_read<M: Memory, P: Peers>(
         copy(memory, areas.of(version));
         // Under the lock, too, which anybody may have taken away.
         let trusts_lock = planted!(ReadLockIsTrusted) && lock.is_some();
-        if trusts_lock || is_whole(memory, areas, version) {
+        if trusts_lock || validate_read(memory, areas, version) {
             return Some(version);
         }
         lock = None;
@@ -75,7 +75,7 @@ fn try_to_read<M: Memory, P: Peers>(
 /// Whether no writer can have stored into the area of this version before what was
 /// copied from it until now.
 #[inline]
-pub(crate) fn is_whole<M: Memory>(memory: &M, areas: &Areas, version: u64) -> bool {
+pub(crate) fn validate_read<M: Memory>(memory: &M, areas: &Areas, version: u64) -> bool {
     // Acquire: pairs with the writer's release fence. If the copy saw a word of a
     // later update, the control word seen next is at least that update's lock.
     memory.fence(Acquire);
@@ -109,8 +109,8 @@ pub(super) fn look<M: Memory, P: Peers>(memory: &M, peers: &P) -> (Control, u64)
         // The same: the word that was read was this transaction's, not a later one's.
         if planted!(NoSecondLookAtControl) || memory.control(Relaxed).same(seen) {
             return match word {
-                Word::Committed => (seen, control::next(seen.version())),
-                Word::Idle | Word::Free => (seen, seen.version()),
+                TxnState::Committed => (seen, control::next(seen.version())),
+                TxnState::Idle | TxnState::Free => (seen, seen.version()),
             };
         }
         memory.relax();

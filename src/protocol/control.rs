@@ -20,7 +20,7 @@ pub(crate) type Owner = u16;
 
 /// The owner of a slot that is not locked.
 pub(crate) const FREE: Owner = 0;
-/// The owner of a removed slot: it is never buried, so no lock is ever taken again.
+/// The owner of a removed slot: it is never recovered, so no lock is ever taken again.
 pub(crate) const REMOVED: Owner = (1 << OWNER_BITS) - 1; // L is part of it
 
 /// What is added to an owner that only reads.

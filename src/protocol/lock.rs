@@ -1,12 +1,12 @@
-//! Taking and leaving a slot's lock, and burying those who died with it.
+//! Taking and leaving a slot's lock, and recovering those who died with it.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::queue::{Waiting, follow, publish, wake};
 use super::stale::Range;
 use super::{
-    Areas, Cell, Control, DRAFT, FREE, Failure, Form, LONGEST_SLEEP, Memory, Owner, Patience,
-    Peers, REMOVED, STALE, Word, planted,
+    Areas, Cell, Control, DRAFT, Deadline, FREE, Failure, Form, LONGEST_SLEEP, Memory, Owner,
+    Peers, REMOVED, STALE, TxnState, planted,
 };
 use crate::error::Error;
 
@@ -24,7 +24,7 @@ pub(crate) struct Held<'a, M: Memory, P: Peers> {
     fork_generation: u64,
 }
 
-/// Waits for the lock and takes it; buries whoever died with it.
+/// Waits for the lock and takes it; recovers whoever died with it.
 ///
 /// [`Failure::Deadlock`] if this thread has it already.
 #[inline]
@@ -32,7 +32,7 @@ pub(crate) fn lock<'a, M: Memory, P: Peers>(
     memory: &'a M,
     peers: &'a P,
     form: Form,
-    patience: &mut Patience,
+    deadline: &mut Deadline,
 ) -> Result<Held<'a, M, P>, Failure> {
     // Not by `try_lock`, which looks for the entry behind its look at the control word: an
     // update of an array would take 29 instructions more.
@@ -44,14 +44,14 @@ pub(crate) fn lock<'a, M: Memory, P: Peers>(
             return Ok(held);
         }
     }
-    wait_for_lock(memory, peers, form, patience).inspect_err(|_| peers.has_given_up())
+    wait_for_lock(memory, peers, form, deadline).inspect_err(|_| peers.has_given_up())
 }
 
 /// This thread's number; waits for an entry if all are taken, as those lent are soon free.
-fn wait_for_entry<P: Peers>(peers: &P, patience: &mut Patience) -> Result<Owner, Failure> {
+fn wait_for_entry<P: Peers>(peers: &P, deadline: &mut Deadline) -> Result<Owner, Failure> {
     loop {
         match peers.me() {
-            Err(Error::TooManyProcesses { .. }) if !patience.is_over() => {
+            Err(Error::TooManyProcesses { .. }) if !deadline.is_over() => {
                 std::thread::sleep(LONGEST_SLEEP / 4);
             }
             result => return Ok(result?),
@@ -64,9 +64,9 @@ fn wait_for_lock<'a, M: Memory, P: Peers>(
     memory: &'a M,
     peers: &'a P,
     form: Form,
-    patience: &mut Patience,
+    deadline: &mut Deadline,
 ) -> Result<Held<'a, M, P>, Failure> {
-    let me = wait_for_entry(peers, patience)?;
+    let me = wait_for_entry(peers, deadline)?;
     let mut waiting = Waiting::new(memory);
     loop {
         let seen = memory.control(Relaxed);
@@ -76,13 +76,13 @@ fn wait_for_lock<'a, M: Memory, P: Peers>(
                     return Ok(held);
                 }
                 // Somebody was faster. That may go on for long.
-                if patience.is_over() && !planted!(NoTimeoutWhileLosing) {
+                if deadline.is_over() && !planted!(NoTimeoutWhileLosing) {
                     return Err(waiting.give_up(memory));
                 }
             }
             REMOVED => return Err(Failure::Removed),
             owner if owner == me => return Err(Failure::Deadlock),
-            _ => waiting.wait(memory, peers, form, seen, patience)?,
+            _ => waiting.wait(memory, peers, form, seen, deadline)?,
         }
     }
 }
@@ -128,20 +128,20 @@ fn take<'a, M: Memory, P: Peers>(
 /// A [`Held`] without its references, for those who keep what it refers to beside it.
 /// Dropping it does nothing: the lock stays.
 #[derive(Debug)]
-pub(crate) struct Parked {
+pub(crate) struct RawLock {
     control: Control,
     nested: bool,
     fork_generation: u64,
 }
 
-impl Parked {
+impl RawLock {
     /// The lock as it was, of the same slot.
     pub(crate) fn resume<'a, M: Memory, P: Peers>(
         self,
         memory: &'a M,
         peers: &'a P,
     ) -> Held<'a, M, P> {
-        let Parked { control, nested, fork_generation } = self;
+        let RawLock { control, nested, fork_generation } = self;
         Held { memory, peers, control, nested, fork_generation }
     }
 
@@ -170,10 +170,10 @@ impl Parked {
 }
 
 impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
-    pub(crate) fn park(self) -> Parked {
+    pub(crate) fn into_raw(self) -> RawLock {
         let (control, nested, fork_generation) = (self.control, self.nested, self.fork_generation);
         std::mem::forget(self); // the lock stays
-        Parked { control, nested, fork_generation }
+        RawLock { control, nested, fork_generation }
     }
 
     /// The lock that this thread holds already, through a guard that outlives this.
@@ -261,11 +261,11 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
         self.control.advanced(1).with_owner(owner)
     }
 
-    /// Ends the lock, and whatever was stored under it, as a burial does.
+    /// Ends the lock, and whatever was stored under it, as a recovery does.
     pub(super) fn undo(&self, form: Form) {
         let keeps = self.nested && !planted!(UndoFreesGuard);
         let owner = if keeps { self.owner() } else { FREE };
-        let undone = self.control.advanced(form.burial_step()).with_owner(owner);
+        let undone = self.control.advanced(form.recovery_step()).with_owner(owner);
         let in_transaction = self.control.with_transaction(true);
         let _ = publish(self.memory, self.peers, self.control, undone)
             || publish(self.memory, self.peers, in_transaction, undone);
@@ -378,9 +378,14 @@ pub(super) fn try_share<P: Peers>(peers: &P, owner: Owner) -> bool {
 }
 
 /// Settles the slot if `owner` is dead. False if it lives.
-pub(crate) fn bury<M: Memory, P: Peers>(memory: &M, peers: &P, form: Form, owner: Owner) -> bool {
+pub(crate) fn recover_dead_owner<M: Memory, P: Peers>(
+    memory: &M,
+    peers: &P,
+    form: Form,
+    owner: Owner,
+) -> bool {
     peers.one_at_a_time(|| {
-        if planted!(BuryWithoutByte) {
+        if planted!(RecoverWithoutByte) {
             let seen = memory.control(Acquire);
             if !peers.share(owner) {
                 return false;
@@ -413,8 +418,9 @@ pub(crate) fn settle<M: Memory, P: Peers>(memory: &M, peers: &P, form: Form, own
 
 fn settle_seen<M: Memory, P: Peers>(memory: &M, peers: &P, form: Form, seen: Control) {
     // Acquire: COMMITTED stands for all that was stored before it.
-    let committed = seen.in_transaction() && peers.word(seen.owner(), Acquire) == Word::Committed;
-    let steps = if committed { 1 } else { form.burial_step() };
+    let committed =
+        seen.in_transaction() && peers.word(seen.owner(), Acquire) == TxnState::Committed;
+    let steps = if committed { 1 } else { form.recovery_step() };
     let settled = seen.advanced(steps).with_owner(FREE).with_transaction(false);
     if committed && form == Form::Scalar {
         settle_draft(memory, peers, seen, settled.quiet());
@@ -449,20 +455,21 @@ pub(crate) fn claim<P: Peers>(peers: &P, owner: Owner, settle_all: impl FnOnce()
         return false;
     }
     // Acquire: FREE means that no slot names it, as its last holder left them.
-    let left_behind = peers.word(owner, Acquire) != Word::Free && !planted!(ClaimWithoutBurial);
+    let left_behind =
+        peers.word(owner, Acquire) != TxnState::Free && !planted!(ClaimWithoutRecovery);
     // Half settled, the word must stay: it says which way the rest is to go.
     if left_behind && !settle_all() {
         peers.unshare(owner);
         return false;
     }
-    // In one step, so that no other can claim between burial and claim. Refused
+    // In one step, so that no other can claim between recovery and claim. Refused
     // where another shares the byte, perhaps stopped for ever: take the next entry.
     if !peers.promote(owner) {
         peers.unshare(owner);
         return false;
     }
     // Release: who sees IDLE sees every slot settled.
-    peers.set_word(owner, Word::Idle, Release);
+    peers.set_word(owner, TxnState::Idle, Release);
     true
 }
 
@@ -471,7 +478,7 @@ pub(crate) fn remove<M: Memory, P: Peers>(held: Held<'_, M, P>, form: Form) -> R
     if held.is_of_parent() {
         return Err(Failure::Evicted);
     }
-    let steps = if planted!(RemoveKeepsVersion) { 0 } else { form.burial_step() };
+    let steps = if planted!(RemoveKeepsVersion) { 0 } else { form.recovery_step() };
     let gone = held.control.advanced(steps).with_owner(REMOVED);
     // Release: orders the removal after all that was done under the lock.
     if publish(held.memory, held.peers, held.control, gone) {

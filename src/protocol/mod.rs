@@ -15,7 +15,7 @@
 //! from the current one; so an update copies what the previous ones changed, not
 //! the whole. The range is noted before anything is stored, and never cleared.
 //!
-//! **Burial.** The owner in the control word is an entry of the process table.
+//! **Recovery.** The owner in the control word is an entry of the process table.
 //! Who waits for a lock asks whether that entry's process still lives (its byte
 //! of the file is locked), and if not, settles the slot: forwards if the dead one
 //! had committed a transaction, else by moving the version on by K, which keeps
@@ -45,9 +45,9 @@ mod wait;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-pub(crate) use array::{effective_version, is_whole, read, read_bytes};
+pub(crate) use array::{effective_version, read, read_bytes, validate_read};
 pub(crate) use control::{Control, FREE, Owner, REMOVED, lead};
-pub(crate) use lock::{Held, Parked, bury, claim, lock, remove, settle, try_lock};
+pub(crate) use lock::{Held, RawLock, claim, lock, recover_dead_owner, remove, settle, try_lock};
 #[cfg(test)]
 pub(crate) use pieces::read_by_pieces;
 pub(crate) use scalar::{load_scalar, load_scalar_versioned, update_locked, update_scalar};
@@ -196,12 +196,12 @@ pub(crate) trait Peers {
     fn me(&self) -> Result<Owner, Error>;
     /// Whether this is the calling thread's own number.
     fn is_me(&self, owner: Owner) -> bool;
-    /// The transaction word of an owner's entry; [`Word::Idle`] if there is no such entry.
+    /// The transaction word of an owner's entry; [`TxnState::Idle`] if there is no such entry.
     #[track_caller]
-    fn word(&self, owner: Owner, order: Ordering) -> Word;
+    fn word(&self, owner: Owner, order: Ordering) -> TxnState;
     #[track_caller]
-    fn set_word(&self, owner: Owner, word: Word, order: Ordering);
-    /// Runs `f` while no other thread of this process claims or buries.
+    fn set_word(&self, owner: Owner, word: TxnState, order: Ordering);
+    /// Runs `f` while no other thread of this process claims or recovers.
     fn one_at_a_time<R>(&self, f: impl FnOnce() -> R) -> R;
     /// Read-locks the entry's byte; false if somebody alive stands behind it.
     fn share(&self, owner: Owner) -> bool;
@@ -225,7 +225,7 @@ pub(crate) trait Peers {
 /// An entry's transaction word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
-pub(crate) enum Word {
+pub(crate) enum TxnState {
     /// Nobody has the entry, and no slot names it.
     Free = 0,
     /// Somebody has it.
@@ -248,8 +248,8 @@ pub(crate) enum Form {
 impl Form {
     /// How far the version moves when a lock ends without a commit: such that the
     /// current area stays, and a reader of any other sees that it may be torn.
-    fn burial_step(self) -> u64 {
-        if planted!(BurialKeepsVersion) {
+    fn recovery_step(self) -> u64 {
+        if planted!(RecoveryKeepsVersion) {
             return 0;
         }
         match self {
@@ -312,9 +312,9 @@ pub(crate) const LONGEST_SLEEP: Duration = Duration::from_millis(20);
 
 /// How long to wait for a lock. The clock is first read when there is need to wait.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Patience {
+pub(crate) struct Deadline {
     timeout: Option<Duration>,
-    deadline: Option<Instant>,
+    at: Option<Instant>,
     /// A reader that is waited for, and since when.
     reader: Option<(Control, Instant)>,
     /// In place of a clock: how often it is not yet over.
@@ -322,13 +322,13 @@ pub(crate) struct Patience {
     looks: Option<u32>,
 }
 
-impl Patience {
+impl Deadline {
     /// `None`: for ever.
     #[inline]
-    pub(crate) fn new(timeout: Option<Duration>) -> Patience {
-        Patience {
+    pub(crate) fn new(timeout: Option<Duration>) -> Deadline {
+        Deadline {
             timeout,
-            deadline: None,
+            at: None,
             reader: None,
             #[cfg(test)]
             looks: None,
@@ -337,8 +337,8 @@ impl Patience {
 
     /// Over after it was asked so often.
     #[cfg(test)]
-    pub(crate) fn of_looks(looks: u32) -> Patience {
-        Patience { looks: Some(looks), ..Patience::new(None) }
+    pub(crate) fn of_looks(looks: u32) -> Deadline {
+        Deadline { looks: Some(looks), ..Deadline::new(None) }
     }
 
     /// What it was made with.
@@ -348,18 +348,18 @@ impl Patience {
 
     /// Runs `f` with as much of it as is left, but no more than `limit`. What `f` takes is
     /// taken from this, too.
-    pub(crate) fn at_most<R>(&mut self, limit: Duration, f: impl FnOnce(&mut Patience) -> R) -> R {
-        let left = match self.deadline {
+    pub(crate) fn at_most<R>(&mut self, limit: Duration, f: impl FnOnce(&mut Deadline) -> R) -> R {
+        let left = match self.at {
             Some(deadline) => Some(deadline.saturating_duration_since(Instant::now())),
             None => self.timeout,
         };
         let timeout = left.map_or(limit, |left| left.min(limit));
-        let mut brief = Patience::new(Some(timeout));
+        let mut brief = Deadline::new(Some(timeout));
         let result = f(&mut brief);
-        if self.deadline.is_none() {
-            let began = brief.deadline.and_then(|deadline| deadline.checked_sub(timeout));
+        if self.at.is_none() {
+            let began = brief.at.and_then(|deadline| deadline.checked_sub(timeout));
             let deadline = began.zip(self.timeout).and_then(|(began, all)| began.checked_add(all));
-            self.deadline = deadline;
+            self.at = deadline;
         }
         result
     }
@@ -371,15 +371,15 @@ impl Patience {
 
     /// Whether the time is over. Not before the second call: one try is always made.
     pub(crate) fn is_over(&mut self) -> bool {
-        let first = self.deadline.is_none() && self.timeout.is_some();
+        let first = self.at.is_none() && self.timeout.is_some();
         self.next_sleep().is_none() && !first
     }
 
     /// As much of what is left as this, at most.
-    pub(crate) fn part(&mut self, most: Duration) -> Patience {
+    pub(crate) fn part(&mut self, most: Duration) -> Deadline {
         self.next_sleep(); // the time begins now
-        let left = self.deadline.map(|at| at.saturating_duration_since(Instant::now()));
-        Patience::new(Some(left.map_or(most, |left| left.min(most))))
+        let left = self.at.map(|at| at.saturating_duration_since(Instant::now()));
+        Deadline::new(Some(left.map_or(most, |left| left.min(most))))
     }
 
     /// How long the next sleep may last; `None` when the time is over.
@@ -398,11 +398,11 @@ impl Patience {
             return Some(Duration::MAX);
         };
         let now = Instant::now();
-        let deadline = match self.deadline {
+        let deadline = match self.at {
             Some(deadline) => deadline,
             // A deadline beyond what the clock can tell is no deadline.
             None => match now.checked_add(timeout) {
-                Some(deadline) => *self.deadline.insert(deadline),
+                Some(deadline) => *self.at.insert(deadline),
                 None => return Some(Duration::MAX),
             },
         };

@@ -8,7 +8,7 @@ pub(crate) enum Mutant {
     /// A stale range is cleared once the update is committed: the next writer's is lost.
     ClearStaleAfterCommit,
     /// A lock that ends without a commit leaves the version: a torn read passes.
-    BurialKeepsVersion,
+    RecoveryKeepsVersion,
     /// The transaction word is IDLE again before its slots are settled.
     IdleBeforeSettling,
     /// The transaction word is believed without a second look at the control word.
@@ -17,10 +17,10 @@ pub(crate) enum Mutant {
     SnapshotComparesControls,
     /// A snapshot does not look again at what it has read.
     SnapshotWithoutRecheck,
-    /// A burial does not hold the dead one's byte.
-    BuryWithoutByte,
+    /// A recovery does not hold the dead one's byte.
+    RecoverWithoutByte,
     /// An entry is claimed without settling what its last holder left.
-    ClaimWithoutBurial,
+    ClaimWithoutRecovery,
     /// The stale ranges are noted after the area was written.
     NoteStaleLate,
     /// The commit comes before the area is whole.
@@ -72,13 +72,13 @@ pub(crate) enum Mutant {
 impl Mutant {
     pub(crate) const ALL: [Mutant; 31] = [
         Mutant::ClearStaleAfterCommit,
-        Mutant::BurialKeepsVersion,
+        Mutant::RecoveryKeepsVersion,
         Mutant::IdleBeforeSettling,
         Mutant::NoSecondLookAtControl,
         Mutant::SnapshotComparesControls,
         Mutant::SnapshotWithoutRecheck,
-        Mutant::BuryWithoutByte,
-        Mutant::ClaimWithoutBurial,
+        Mutant::RecoverWithoutByte,
+        Mutant::ClaimWithoutRecovery,
         Mutant::NoteStaleLate,
         Mutant::CommitEarly,
         Mutant::ReaderAcceptsTorn,

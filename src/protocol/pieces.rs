@@ -9,7 +9,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::array::{effective_version, is_whole};
+use super::array::{effective_version, validate_read};
 use super::stale::{Range, Ranges};
 use super::{Areas, Memory, Peers, STALE, control, planted};
 
@@ -35,7 +35,7 @@ pub(crate) fn read_by_pieces<M: Memory, P: Peers>(
         place = piece.to;
         let (from, to) = ((8 * piece.from).max(at), (8 * piece.to).min(end));
         memory.read(areas.of(version), from, &mut out[from - at..to - at]);
-        if !is_whole(memory, areas, version) {
+        if !validate_read(memory, areas, version) {
             missing.insert(piece);
         }
         let now = effective_version(memory, peers);
@@ -51,7 +51,7 @@ pub(crate) fn read_by_pieces<M: Memory, P: Peers>(
 /// of them where that is not known any more.
 fn changed_after<M: Memory>(memory: &M, areas: &Areas, version: u64) -> Range {
     let place = STALE + areas.number(version) as usize;
-    // Relaxed: the fence of `is_whole` pairs with the writer's release. If this is the range of a
+    // Relaxed: the fence of `validate_read` pairs with the writer's release. If this is the range of a
     // later update, which knows nothing of those before it, the control word seen after the fence
     // is at least that one's lock.
     let changed = Range::from_bits(memory.load(place, Relaxed), areas.words);
@@ -60,7 +60,7 @@ fn changed_after<M: Memory>(memory: &M, areas: &Areas, version: u64) -> Range {
     }
     // The first update that puts a new range there begins K versions later: as the first that
     // stores into the area of the version before this one does, one later.
-    if is_whole(memory, areas, control::next(version)) || planted!(FollowerTrustsRange) {
+    if validate_read(memory, areas, control::next(version)) || planted!(FollowerTrustsRange) {
         return changed;
     }
     Range { from: 0, to: areas.words }

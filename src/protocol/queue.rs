@@ -16,9 +16,9 @@
 use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::time::Duration;
 
-use super::lock::bury;
+use super::lock::recover_dead_owner;
 use super::read_lock::wait_for_reader;
-use super::{Control, FREE, Failure, Form, Memory, Patience, Peers, REMOVED, Sleepers, planted};
+use super::{Control, Deadline, FREE, Failure, Form, Memory, Peers, REMOVED, Sleepers, planted};
 
 /// A thread that waits for a lock.
 pub(super) struct Waiting {
@@ -42,20 +42,20 @@ impl Waiting {
     }
 
     /// Waits until the control word is no longer `seen`, in which somebody else has the lock, or
-    /// is to have it; buries an owner that is dead. May return early.
+    /// is to have it; recovers an owner that is dead. May return early.
     pub(super) fn wait<M: Memory, P: Peers>(
         &mut self,
         memory: &M,
         peers: &P,
         form: Form,
         seen: Control,
-        patience: &mut Patience,
+        deadline: &mut Deadline,
     ) -> Result<(), Failure> {
         if seen.is_read_lock() && !planted!(ReadersAreWaitedFor) {
-            wait_for_reader(memory, peers, form, seen, patience, self);
+            wait_for_reader(memory, peers, form, seen, deadline, self);
             return Ok(());
         }
-        if patience.is_over() {
+        if deadline.is_over() {
             return Err(self.give_up(memory));
         }
         let waiting = announced(memory, seen);
@@ -63,15 +63,18 @@ impl Waiting {
         // keep from its work who has the lock.
         let first = seen != waiting && !self.has_slept;
         let owner = seen.owner();
-        if owner != FREE && first && (memory.spin(seen) || bury(memory, peers, form, owner)) {
+        if owner != FREE
+            && first
+            && (memory.spin(seen) || recover_dead_owner(memory, peers, form, owner))
+        {
             return Ok(());
         }
-        let Some(left) = patience.left() else {
+        let Some(left) = deadline.left() else {
             return Err(self.give_up(memory));
         };
         let limit = left.min(memory.longest_sleep());
         if !self.sleep(memory, seen, limit) && owner != FREE {
-            bury(memory, peers, form, owner);
+            recover_dead_owner(memory, peers, form, owner);
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::lock::try_share;
 use super::queue::{Waiting, publish};
-use super::{Control, FREE, Form, Memory, Patience, Peers};
+use super::{Control, Deadline, FREE, Form, Memory, Peers};
 
 /// A reader's lock. Dropping it lets go.
 pub(crate) struct ReadLock<'a, M: Memory, P: Peers> {
@@ -88,14 +88,14 @@ pub(super) fn wait_for_reader<M: Memory, P: Peers>(
     peers: &P,
     form: Form,
     seen: Control,
-    patience: &mut Patience,
+    deadline: &mut Deadline,
     waiting: &mut Waiting,
 ) {
     let limit = reading_time::<M>(form);
     if !limit.is_zero() && memory.spin(seen) {
         return;
     }
-    let sleep = patience.next_sleep().zip(patience.left_for_reader(seen, limit));
+    let sleep = deadline.next_sleep().zip(deadline.left_for_reader(seen, limit));
     let Some((sleep, left)) = sleep.filter(|_| !try_share(peers, seen.reader())) else {
         // Relaxed would do: nothing was stored under it.
         publish(memory, peers, seen.quiet(), seen.with_owner(FREE).quiet());
@@ -115,7 +115,7 @@ fn reading_time<M: Memory>(form: Form) -> Duration {
     }
 }
 
-impl Patience {
+impl Deadline {
     /// For how much longer the reader may keep the lock that has it in this control word; `None`
     /// if it has had it for `limit` since it was first seen.
     fn left_for_reader(&mut self, seen: Control, limit: Duration) -> Option<Duration> {

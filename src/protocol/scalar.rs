@@ -5,7 +5,9 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use super::array::effective_version;
 use super::queue::{Waiting, pass_on, wake};
 use super::read_lock::try_read_lock;
-use super::{Cell, DRAFT, FREE, Failure, Form, Memory, Patience, Peers, REMOVED, Word, planted};
+use super::{
+    Cell, DRAFT, Deadline, FREE, Failure, Form, Memory, Peers, REMOVED, TxnState, planted,
+};
 
 /// Replaces the value by `f` of it, atomically; `f` may run more than once. Where
 /// `f` has nothing to store, nothing changes. Returns the value before, in `Ok` if
@@ -46,7 +48,7 @@ pub(crate) fn update_scalar<M: Memory>(
 pub(crate) fn update_locked<M: Memory, P: Peers>(
     memory: &M,
     peers: &P,
-    patience: &mut Patience,
+    deadline: &mut Deadline,
     guarded: impl Fn() -> bool,
     mut f: impl FnMut(u64) -> Option<u64>,
 ) -> Result<Result<u64, u64>, Failure> {
@@ -63,7 +65,7 @@ pub(crate) fn update_locked<M: Memory, P: Peers>(
                 }
             }
             _ => {
-                waiting.wait(memory, peers, Form::Scalar, seen.control, patience)?;
+                waiting.wait(memory, peers, Form::Scalar, seen.control, deadline)?;
                 continue;
             }
         }
@@ -133,8 +135,8 @@ pub(super) fn sample<M: Memory, P: Peers>(memory: &M, peers: &P) -> (u64, u64) {
         // Acquire: who sees COMMITTED sees the draft it commits.
         let (value, version) = match peers.word(seen.control.owner(), Acquire) {
             // Relaxed: the fence below orders it.
-            Word::Committed => (memory.load(DRAFT, Relaxed), super::control::next(version)),
-            Word::Idle | Word::Free => (seen.value, version),
+            TxnState::Committed => (memory.load(DRAFT, Relaxed), super::control::next(version)),
+            TxnState::Idle | TxnState::Free => (seen.value, version),
         };
         // Acquire: the control word is looked at after the draft was loaded. If it is
         // the same, the word that was read was this transaction's, and the draft too.

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use super::lock::settle_draft;
 use super::queue::publish;
-use super::{Areas, Control, DRAFT, Failure, Form, Held, Memory, Peers, Word, planted};
+use super::{Areas, Control, DRAFT, Failure, Form, Held, Memory, Peers, TxnState, planted};
 
 /// What a transaction does to one slot.
 pub(crate) enum Change<'d> {
@@ -24,7 +24,7 @@ impl Change<'_> {
 }
 
 /// Commits the changes of all these slots, which this thread has locked, at once.
-/// From here on nothing but death can fail, and if it comes, those who bury finish.
+/// From here on nothing but death can fail, and if it comes, those who recover finish.
 /// (The child of a fork has no locks to commit under: [`Failure::Evicted`], at once. So has
 /// one whose lock somebody has taken away, which the protocol never does to the living.)
 pub(crate) fn commit_all<M: Memory, P: Peers>(
@@ -52,9 +52,9 @@ pub(crate) fn commit_all<M: Memory, P: Peers>(
         return Err(Failure::Evicted);
     }
     // The one commit point. Release: who sees it sees every draft and every area.
-    peers.set_word(me, Word::Committed, Release);
+    peers.set_word(me, TxnState::Committed, Release);
     if planted!(IdleBeforeSettling) {
-        peers.set_word(me, Word::Idle, Release);
+        peers.set_word(me, TxnState::Idle, Release);
     }
     for (held, change) in &changes {
         let old = held.control.with_transaction(true);
@@ -69,7 +69,7 @@ pub(crate) fn commit_all<M: Memory, P: Peers>(
         }
     }
     // Release: who sees IDLE sees every slot settled.
-    peers.set_word(me, Word::Idle, Release);
+    peers.set_word(me, TxnState::Idle, Release);
     Ok(())
 }
 

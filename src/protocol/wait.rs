@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::Duration;
 
 use super::array::look;
-use super::{Control, Failure, Memory, Patience, Peers, REMOVED, planted};
+use super::{Control, Deadline, Failure, Memory, Peers, REMOVED, planted};
 
 /// Something that can be waited for: a slot.
 pub(crate) trait Await {
@@ -80,7 +80,7 @@ pub(crate) fn ring(bell: &impl Bell) {
 /// the position beside it.
 pub(crate) fn wait_any<A: Await + ?Sized>(
     awaited: &[(&A, u64)],
-    patience: &mut Patience,
+    deadline: &mut Deadline,
     pause: &mut impl Pause,
 ) -> Result<Vec<usize>, (usize, Failure)> {
     let mut seen = Vec::with_capacity(awaited.len());
@@ -98,7 +98,7 @@ pub(crate) fn wait_any<A: Await + ?Sized>(
         if !changed.is_empty() {
             return Ok(changed);
         }
-        let Some(limit) = patience.left() else {
+        let Some(limit) = deadline.left() else {
             return Ok(changed);
         };
         if pause.again(seen.iter().any(|seen| seen.has_waiters()), limit) {

@@ -7,8 +7,8 @@ use std::os::fd::OwnedFd;
 use crate::attachment::attach::{Attachment, Number};
 use crate::error::Result;
 use crate::mapping::slot_memory::SlotMemory;
-use crate::protocol::{self, Held, Parked};
-use crate::slots::handle::{Handle, ParkedUpdate, UpdateLock};
+use crate::protocol::{self, Held, RawLock};
+use crate::slots::handle::{Handle, RawUpdate, UpdateLock};
 use crate::store::session::SharedSession;
 
 /// A slot's lock, held until dropped. The holder's own updates go through; everybody
@@ -29,7 +29,7 @@ use crate::store::session::SharedSession;
 /// ```
 #[must_use = "the lock is let go as soon as the guard is dropped"]
 pub struct Guard<'a> {
-    /// `None` once it is parked.
+    /// `None` after `into_raw`.
     held: Option<Held<'a, SlotMemory<SharedSession>, Attachment>>,
     attachment: &'a Attachment,
     slot: u64,
@@ -49,9 +49,9 @@ impl Guard<'_> {
     }
 
     /// Without its references, see [`Handle::resume_guard`].
-    pub(crate) fn park(mut self) -> Option<ParkedGuard> {
-        let held = self.held.take()?.park();
-        Some(ParkedGuard { held, number: self.number })
+    pub(crate) fn into_raw(mut self) -> Option<RawGuard> {
+        let held = self.held.take()?.into_raw();
+        Some(RawGuard { held, number: self.number })
     }
 }
 
@@ -71,8 +71,8 @@ impl Drop for Guard<'_> {
 
 /// A [`Guard`] without its references.
 #[derive(Debug)]
-pub(crate) struct ParkedGuard {
-    held: Parked,
+pub(crate) struct RawGuard {
+    held: RawLock,
     number: Number,
 }
 
@@ -86,16 +86,16 @@ impl Handle {
     pub(crate) fn lock(&self) -> Result<Guard<'_>> {
         let attachment = self.attachment();
         self.check_writable()?;
-        let mut patience = self.patience();
-        let held = protocol::lock(&self.memory, attachment, self.memory.form(), &mut patience)
-            .map_err(|failure| self.explain(failure, &patience))?;
+        let mut deadline = self.deadline();
+        let held = protocol::lock(&self.memory, attachment, self.memory.form(), &mut deadline)
+            .map_err(|failure| self.explain(failure, &deadline))?;
         let number = attachment.add_guard(self.place());
         Ok(self.guard(held, number))
     }
 
-    /// A guard as it was before it was parked, of this very slot.
-    pub(crate) fn resume_guard(&self, parked: ParkedGuard) -> Guard<'_> {
-        let ParkedGuard { held, number } = parked;
+    /// The guard of this very slot that `raw` was made of.
+    pub(crate) fn resume_guard(&self, raw: RawGuard) -> Guard<'_> {
+        let RawGuard { held, number } = raw;
         self.guard(held.resume(&self.memory, self.attachment()), number)
     }
 
@@ -114,32 +114,32 @@ impl Handle {
 pub(crate) struct OwnedUpdate {
     handle: Handle,
     /// `None` only while it is dropped.
-    parked: Option<ParkedUpdate>,
+    raw: Option<RawUpdate>,
     not_send: PhantomData<*const ()>,
 }
 
 impl Handle {
     pub(crate) fn begin_array_update(&self) -> Result<OwnedUpdate> {
-        let parked = Some(self.lock_for_update()?.park());
-        Ok(OwnedUpdate { handle: self.clone(), parked, not_send: PhantomData })
+        let raw = Some(self.lock_for_update()?.into_raw());
+        Ok(OwnedUpdate { handle: self.clone(), raw, not_send: PhantomData })
     }
 }
 
 impl OwnedUpdate {
     fn resume(&mut self) -> Option<UpdateLock<'_>> {
-        self.parked.take().map(|parked| self.handle.resume_update(parked))
+        self.raw.take().map(|raw| self.handle.resume_update(raw))
     }
 
     /// The version whose area is current while the lock is held.
     pub(crate) fn version(&self) -> u64 {
-        self.parked.as_ref().map_or(0, ParkedUpdate::version)
+        self.raw.as_ref().map_or(0, RawUpdate::version)
     }
 
     /// Replaces the bytes from `at` on, and lets go of the lock.
     pub(crate) fn commit(mut self, at: usize, data: &[u8]) -> Result<()> {
         let handle = self.handle.clone();
-        if let Some(parked) = self.parked.take() {
-            handle.commit(handle.resume_held_update(parked)?, at, data)?;
+        if let Some(raw) = self.raw.take() {
+            handle.commit(handle.resume_held_update(raw)?, at, data)?;
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use crate::directory::directory::{self, Found};
 use crate::error::{Error, Result};
 use crate::format::layout::{Descriptor, MOST_TEXT, name_problem};
 use crate::mapping::slot_memory::SlotMemory;
-use crate::protocol::{self, Failure, Held, Parked, Patience};
+use crate::protocol::{self, Deadline, Failure, Held, RawLock};
 use crate::store::session::{Session, SharedSession};
 use crate::store::store::Store;
 use crate::types::data::NoMemory;
@@ -106,12 +106,12 @@ impl Store {
         if define.unit.chars().any(char::is_control) {
             return Err(invalid("its unit of measure has a control character".into()));
         }
-        let initial = define
-            .initial
-            .as_ref()
-            .map(|data| data.to_content(slot_type))
-            .transpose()
-            .map_err(|misfit| Error::misfit(misfit, &attachment.path, name, slot_type))?;
+        let initial =
+            define.initial.as_ref().map(|data| data.to_content(slot_type)).transpose().map_err(
+                |content_error| {
+                    Error::content_error(content_error, &attachment.path, name, slot_type)
+                },
+            )?;
         let definition = Definition {
             name,
             doc: &define.doc,
@@ -120,8 +120,8 @@ impl Store {
             areas: define.areas as u8,
             initial: initial.as_deref(),
         };
-        let mut patience = Patience::new(self.settings.lock_timeout);
-        directory::define(attachment, &mut patience, &definition)
+        let mut deadline = Deadline::new(self.settings.lock_timeout);
+        directory::define(attachment, &mut deadline, &definition)
     }
 
     /// The handle of a slot that was found.
@@ -228,16 +228,16 @@ impl Handle {
     }
 
     #[inline]
-    pub(crate) fn patience(&self) -> Patience {
-        Patience::new(self.lock_timeout)
+    pub(crate) fn deadline(&self) -> Deadline {
+        Deadline::new(self.lock_timeout)
     }
 
     pub(crate) fn set_lock_timeout(&mut self, timeout: Option<Duration>) {
         self.lock_timeout = timeout;
     }
 
-    pub(crate) fn explain(&self, failure: Failure, patience: &Patience) -> Error {
-        directory::explain(self.attachment(), self.name(), failure, patience)
+    pub(crate) fn explain(&self, failure: Failure, deadline: &Deadline) -> Error {
+        directory::explain(self.attachment(), self.name(), failure, deadline)
     }
 
     #[cold]
@@ -265,22 +265,22 @@ impl Handle {
     #[inline]
     pub(crate) fn lock_for_update(&self) -> Result<UpdateLock<'_>> {
         self.check_writable()?;
-        let mut patience = self.patience();
-        match protocol::lock(&self.memory, self.attachment(), self.memory.form(), &mut patience) {
+        let mut deadline = self.deadline();
+        match protocol::lock(&self.memory, self.attachment(), self.memory.form(), &mut deadline) {
             Ok(held) => Ok(UpdateLock { held, busy: None }),
-            Err(failure) => self.lock_under_guard(failure, &patience),
+            Err(failure) => self.lock_under_guard(failure, &deadline),
         }
     }
 
     #[cold]
-    fn lock_under_guard(&self, failure: Failure, patience: &Patience) -> Result<UpdateLock<'_>> {
+    fn lock_under_guard(&self, failure: Failure, deadline: &Deadline) -> Result<UpdateLock<'_>> {
         let busy = match failure {
             Failure::Deadlock => Busy::begin(self.attachment(), self.place()),
             _ => None,
         };
-        let Some(busy) = busy else { return Err(self.explain(failure, patience)) };
+        let Some(busy) = busy else { return Err(self.explain(failure, deadline)) };
         let held = Held::nested(&self.memory, self.attachment());
-        let held = held.map_err(|failure| self.explain(failure, patience))?;
+        let held = held.map_err(|failure| self.explain(failure, deadline))?;
         Ok(UpdateLock { held, busy: Some(busy) })
     }
 
@@ -311,35 +311,35 @@ impl Handle {
 
     #[cold]
     fn not_committed(&self, failure: Failure) -> Error {
-        self.explain(failure, &self.patience())
+        self.explain(failure, &self.deadline())
     }
 
     /// The error of a slot that was removed.
     pub(crate) fn removed(&self) -> Error {
-        self.explain(Failure::Removed, &self.patience())
+        self.explain(Failure::Removed, &self.deadline())
     }
 
-    /// An update's lock as it was before it was parked, of this very slot.
-    pub(crate) fn resume_update(&self, parked: ParkedUpdate) -> UpdateLock<'_> {
+    /// The lock of an update of this very slot that `raw` was made of.
+    pub(crate) fn resume_update(&self, raw: RawUpdate) -> UpdateLock<'_> {
         let attachment = self.attachment();
         let slot = self.place();
-        let busy = parked.busy.map(|number| Busy { attachment, slot, number });
-        UpdateLock { held: parked.held.resume(&self.memory, attachment), busy }
+        let busy = raw.busy.map(|number| Busy { attachment, slot, number });
+        UpdateLock { held: raw.held.resume(&self.memory, attachment), busy }
     }
 
     /// The same, to store under it: an error if it is not held any more. (Where its thread ends,
     /// its entry may be gone before it is.)
-    pub(crate) fn resume_held_update(&self, parked: ParkedUpdate) -> Result<UpdateLock<'_>> {
-        let is_held = parked.held.is_held(&self.memory, self.attachment());
-        let lock = self.resume_update(parked);
+    pub(crate) fn resume_held_update(&self, raw: RawUpdate) -> Result<UpdateLock<'_>> {
+        let is_held = raw.held.is_held(&self.memory, self.attachment());
+        let lock = self.resume_update(raw);
         if is_held { Ok(lock) } else { Err(self.not_committed(Failure::Evicted)) }
     }
 
     fn remove(&self) -> Result<()> {
-        let mut patience = self.patience();
-        protocol::lock(&self.memory, self.attachment(), self.memory.form(), &mut patience)
+        let mut deadline = self.deadline();
+        protocol::lock(&self.memory, self.attachment(), self.memory.form(), &mut deadline)
             .and_then(|held| protocol::remove(held, self.memory.form()))
-            .map_err(|failure| self.explain(failure, &patience))
+            .map_err(|failure| self.explain(failure, &deadline))
     }
 }
 
@@ -356,25 +356,25 @@ impl UpdateLock<'_> {
     }
 
     /// Without its references, see [`Handle::resume_update`].
-    pub(crate) fn park(self) -> ParkedUpdate {
-        let held = self.held.park();
+    pub(crate) fn into_raw(self) -> RawUpdate {
+        let held = self.held.into_raw();
         let busy = self.busy.map(|busy| {
             let number = busy.number;
             std::mem::forget(busy);
             number
         });
-        ParkedUpdate { held, busy }
+        RawUpdate { held, busy }
     }
 }
 
 /// An [`UpdateLock`] without its references.
 #[derive(Debug)]
-pub(crate) struct ParkedUpdate {
-    held: Parked,
+pub(crate) struct RawUpdate {
+    held: RawLock,
     busy: Option<Number>,
 }
 
-impl ParkedUpdate {
+impl RawUpdate {
     pub(crate) fn version(&self) -> u64 {
         self.held.version()
     }
@@ -476,10 +476,10 @@ impl Handle {
         &self,
         f: impl FnMut(u64) -> Option<u64>,
     ) -> Result<std::result::Result<u64, u64>> {
-        let mut patience = self.patience();
+        let mut deadline = self.deadline();
         let guarded = || self.is_guarded();
-        protocol::update_locked(&self.memory, self.attachment(), &mut patience, guarded, f)
-            .map_err(|failure| self.explain(failure, &patience))
+        protocol::update_locked(&self.memory, self.attachment(), &mut deadline, guarded, f)
+            .map_err(|failure| self.explain(failure, &deadline))
     }
 
     /// An error if this thread is inside an update of this value.
@@ -487,7 +487,7 @@ impl Handle {
     pub(crate) fn check_not_updating(&self) -> Result<()> {
         match UPDATES.get() > 0 && is_updating(self.session(), self.place()) {
             false => Ok(()),
-            true => Err(self.explain(Failure::Deadlock, &self.patience())),
+            true => Err(self.explain(Failure::Deadlock, &self.deadline())),
         }
     }
 

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::slots::guard::ParkedGuard;
+use crate::slots::guard::RawGuard;
 use crate::slots::slot::Slot;
 
 /// As [`Guard`](crate::Guard), but it shares its slot's handle in place of borrowing it: for
@@ -14,7 +14,7 @@ use crate::slots::slot::Slot;
 pub struct OwnedGuard {
     slot: Arc<Slot>,
     /// `None` only while it is dropped.
-    parked: Option<ParkedGuard>,
+    raw: Option<RawGuard>,
     /// As a `Guard`: a lock belongs to its thread.
     not_send: PhantomData<*const ()>,
 }
@@ -36,15 +36,15 @@ impl Slot {
     /// # Ok::<(), slotfile::Error>(())
     /// ```
     pub fn lock_owned(self: &Arc<Slot>) -> Result<OwnedGuard> {
-        let parked = self.lock()?.park();
-        Ok(OwnedGuard { slot: Arc::clone(self), parked, not_send: PhantomData })
+        let raw = self.lock()?.into_raw();
+        Ok(OwnedGuard { slot: Arc::clone(self), raw, not_send: PhantomData })
     }
 }
 
 impl Drop for OwnedGuard {
     fn drop(&mut self) {
-        if let Some(parked) = self.parked.take() {
-            drop(self.slot.resume_guard(parked));
+        if let Some(raw) = self.raw.take() {
+            drop(self.slot.resume_guard(raw));
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::attachment::attach::Attachment;
 use crate::error::Result;
 use crate::mapping::slot_memory::SlotMemory;
-use crate::protocol::{self, FREE, Failure, Held, Memory, Patience};
+use crate::protocol::{self, Deadline, FREE, Failure, Held, Memory};
 use crate::slots::handle::Handle;
 use crate::slots::slot::Slot;
 use crate::store::session::{SharedSession, SlotElements};
@@ -113,11 +113,11 @@ impl RawBuffer {
         self.handle.check_writable()?;
         let memory = &self.handle.memory;
         let attachment = self.handle.attachment();
-        let mut patience = Patience::new(timeout);
-        match protocol::lock(memory, attachment, memory.form(), &mut patience) {
+        let mut deadline = Deadline::new(timeout);
+        match protocol::lock(memory, attachment, memory.form(), &mut deadline) {
             Ok(held) => self.keep(held),
             Err(Failure::Deadlock) if attachment.reenter(self.slot()) => {}
-            Err(failure) => return Err(self.handle.explain(failure, &patience)),
+            Err(failure) => return Err(self.handle.explain(failure, &deadline)),
         }
         Ok(())
     }

@@ -9,14 +9,14 @@ use crate::mapping::element::ElementRegion;
 use crate::protocol::{Memory, Sample};
 use crate::slots::array::{Array, positions};
 use crate::slots::buffer::Buffer;
-use crate::slots::guard::{Guard, ParkedGuard};
+use crate::slots::guard::{Guard, RawGuard};
 use crate::slots::handle::Handle;
 use crate::slots::text::{Bytes, Content, Text};
 use crate::slots::value::Value;
 use crate::slots::wait::sealed::{Sealed, Target};
 use crate::store::session::SlotElements;
 use crate::store::store::Store;
-use crate::types::data::{Data, Elements, Misfit, Scalar};
+use crate::types::data::{ContentError, Data, Elements, Scalar};
 use crate::types::define::Define;
 use crate::types::dtype::{Element, ScalarType, Shape, SlotType};
 
@@ -205,9 +205,9 @@ impl Slot {
         self.handle.lock()
     }
 
-    /// A guard as it was before it was parked, of this very slot.
-    pub(crate) fn resume_guard(&self, parked: ParkedGuard) -> Guard<'_> {
-        self.handle.resume_guard(parked)
+    /// The guard of this very slot that `raw` was made of.
+    pub(crate) fn resume_guard(&self, raw: RawGuard) -> Guard<'_> {
+        self.handle.resume_guard(raw)
     }
 
     /// As [`Value::with_lock_timeout`].
@@ -240,7 +240,8 @@ impl Slot {
     /// [`Error::Type`], [`Error::Length`] or [`Error::TooLong`] where it does not fit;
     /// else as [`Array::store`](crate::Array::store).
     pub fn store(&self, content: impl Into<Data>) -> Result<()> {
-        let content = content.into().to_content(self.slot_type()).map_err(|m| self.misfit(m))?;
+        let content =
+            content.into().to_content(self.slot_type()).map_err(|m| self.content_error(m))?;
         self.commit(0, &content)
     }
 
@@ -284,7 +285,7 @@ impl Slot {
                     Data::Scalar(x) if x.scalar_type() == *scalar_type => elements.set(0, x),
                     other => {
                         let fits = other.to_content(self.slot_type()).map(|_| ());
-                        fits.map_err(|misfit| self.misfit(misfit))?;
+                        fits.map_err(|content_error| self.content_error(content_error))?;
                     }
                 }
                 Ok(result)
@@ -292,7 +293,8 @@ impl Slot {
             Kind::Buffer(_, _, shape) => self.update_range(0..shape.len(), |elements| {
                 let mut content = Data::Array(elements.clone());
                 let result = f(&mut content)?;
-                let bytes = content.to_content(self.slot_type()).map_err(|m| self.misfit(m))?;
+                let bytes =
+                    content.to_content(self.slot_type()).map_err(|m| self.content_error(m))?;
                 elements.as_bytes_mut().copy_from_slice(&bytes);
                 Ok(result)
             }),
@@ -302,7 +304,8 @@ impl Slot {
                 let content = self.content_at(area);
                 let mut content = content.map_err(|none| self.handle.no_memory(none))?;
                 let result = f(&mut content)?;
-                let bytes = content.to_content(self.slot_type()).map_err(|m| self.misfit(m))?;
+                let bytes =
+                    content.to_content(self.slot_type()).map_err(|m| self.content_error(m))?;
                 self.handle.commit(lock, 0, &bytes)?;
                 Ok(result)
             }
@@ -414,10 +417,10 @@ impl Slot {
         let found = left.len();
         if left.scalar_type() != of {
             let asked = SlotType::Array(left.scalar_type(), found.into());
-            return Err(self.misfit(Misfit::Type { asked }));
+            return Err(self.content_error(ContentError::Type { asked }));
         }
         if found != expected {
-            return Err(self.misfit(Misfit::Length { expected, found }));
+            return Err(self.content_error(ContentError::Length { expected, found }));
         }
         Ok(())
     }
@@ -426,8 +429,8 @@ impl Slot {
         Elements::try_zeros(of, len).map_err(|none| self.handle.no_memory(none))
     }
 
-    pub(crate) fn misfit(&self, misfit: Misfit) -> Error {
-        Error::misfit(misfit, &self.path(), self.name(), self.slot_type())
+    pub(crate) fn content_error(&self, content_error: ContentError) -> Error {
+        Error::content_error(content_error, &self.path(), self.name(), self.slot_type())
     }
 
     pub(crate) fn no_elements(&self) -> Error {

@@ -116,9 +116,9 @@ impl Content {
 
     /// The area that holds these bytes.
     pub(crate) fn of_bytes(&self, handle: &Handle, bytes: &[u8]) -> Result<Vec<u8>> {
-        text_content(bytes, self.capacity).map_err(|misfit| {
+        text_content(bytes, self.capacity).map_err(|content_error| {
             let slot_type = &handle.descriptor().slot_type;
-            Error::misfit(misfit, &handle.attachment().path, handle.name(), slot_type)
+            Error::content_error(content_error, &handle.attachment().path, handle.name(), slot_type)
         })
     }
 

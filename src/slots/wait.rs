@@ -8,7 +8,7 @@ use crate::mapping::map::Region;
 use crate::mapping::slot_memory::SPIN;
 use crate::os::futex::{self, MOST_WORDS, SHORT_SLEEP};
 use crate::os::location::LOOK_FOR_FILE;
-use crate::protocol::{self, Await, Control, Failure, Patience, Pause, Sleepers};
+use crate::protocol::{self, Await, Control, Deadline, Failure, Pause, Sleepers};
 use crate::slots::handle::Handle;
 use crate::store::session::Session;
 use crate::store::store::Store;
@@ -64,7 +64,7 @@ impl Awaited for Handle {
     }
 
     fn explain(&self, failure: Failure) -> crate::error::Error {
-        Handle::explain(self, failure, &self.patience())
+        Handle::explain(self, failure, &self.deadline())
     }
 
     #[cfg(feature = "tokio")]
@@ -79,7 +79,7 @@ impl Awaited for Handle {
 }
 
 /// Where a waiter sleeps.
-enum Bed {
+enum WaitsOn {
     /// On the control word of the one slot that it waits for.
     Slot(Region),
     /// On the bells of the stores of the slots, each with what it was last.
@@ -133,7 +133,7 @@ impl Growing {
 
 /// Spins for a short while, then sleeps.
 pub(crate) struct Sleeper {
-    bed: Bed,
+    waits_on: WaitsOn,
     sleeps: Growing,
     spins: bool,
     /// It has slept, and waits for so many that to look at all takes long.
@@ -145,14 +145,14 @@ impl Sleeper {
     pub(crate) fn new<'a>(awaited: impl ExactSizeIterator<Item = &'a dyn Awaited>) -> Sleeper {
         let is_slow = awaited.len() > 128;
         let one = awaited.len() == 1;
-        let bed = match awaited.map(Awaited::futex).collect::<Option<Vec<Region>>>() {
-            Some(mut one_region) if one => Bed::Slot(one_region.remove(0)),
-            Some(regions) => bells(regions).map_or(Bed::Polls, Bed::Bells),
-            None => Bed::Polls,
+        let waits_on = match awaited.map(Awaited::futex).collect::<Option<Vec<Region>>>() {
+            Some(mut one_region) if one => WaitsOn::Slot(one_region.remove(0)),
+            Some(regions) => bells(regions).map_or(WaitsOn::Polls, WaitsOn::Bells),
+            None => WaitsOn::Polls,
         };
-        let polls = matches!(bed, Bed::Polls);
+        let polls = matches!(waits_on, WaitsOn::Polls);
         let sleeps = if polls { Growing::LOOKS } else { Growing::WOKEN };
-        Sleeper { bed, sleeps, spins: true, is_slow, has_slept: false }
+        Sleeper { waits_on, sleeps, spins: true, is_slow, has_slept: false }
     }
 }
 
@@ -180,7 +180,7 @@ pub(crate) fn bell_word((region, heard): &(Region, u32)) -> Option<futex::Word> 
 
 impl Pause for Sleeper {
     fn listen(&mut self) {
-        if let Bed::Bells(bells) = &mut self.bed
+        if let WaitsOn::Bells(bells) = &mut self.waits_on
             && !self.spins
         {
             listen(bells);
@@ -194,9 +194,9 @@ impl Pause for Sleeper {
             std::hint::spin_loop();
             self.spins = !crowded && self.sleeps.waited() < SPIN;
             // Once more, having listened.
-            return self.spins || !matches!(self.bed, Bed::Slot(_));
+            return self.spins || !matches!(self.waits_on, WaitsOn::Slot(_));
         }
-        let polls = matches!(self.bed, Bed::Polls);
+        let polls = matches!(self.waits_on, WaitsOn::Polls);
         if polls {
             std::thread::sleep(self.sleeps.sleep().min(limit));
         }
@@ -206,9 +206,9 @@ impl Pause for Sleeper {
     fn sleep(&mut self, seen: &[Control], limit: Duration) {
         let longest = self.sleeps.sleep().min(limit);
         let bits = Sleepers::CHANGE.bits();
-        match &self.bed {
-            Bed::Slot(region) => futex::wait_any(&[region.futex_word(seen[0])], bits, longest),
-            Bed::Bells(bells) => {
+        match &self.waits_on {
+            WaitsOn::Slot(region) => futex::wait_any(&[region.futex_word(seen[0])], bits, longest),
+            WaitsOn::Bells(bells) => {
                 // Woken for others' changes, it does not look all the time.
                 if self.is_slow && self.has_slept {
                     std::thread::sleep(SHORT_SLEEP.min(limit));
@@ -216,7 +216,7 @@ impl Pause for Sleeper {
                 let words: Vec<_> = bells.iter().flat_map(bell_word).collect();
                 futex::wait_any(&words, bits, longest);
             }
-            Bed::Polls => {}
+            WaitsOn::Polls => {}
         }
         self.has_slept = true;
     }
@@ -225,20 +225,20 @@ impl Pause for Sleeper {
 /// Waits until one of these has another version than the one beside it, at most `timeout`;
 /// the positions of those that have.
 fn wait_any(awaited: &[(&dyn Awaited, u64)], timeout: Option<Duration>) -> Result<Vec<usize>> {
-    wait_any_with(awaited, &mut Patience::new(timeout))
+    wait_any_with(awaited, &mut Deadline::new(timeout))
 }
 
-fn wait_any_with(awaited: &[(&dyn Awaited, u64)], patience: &mut Patience) -> Result<Vec<usize>> {
+fn wait_any_with(awaited: &[(&dyn Awaited, u64)], deadline: &mut Deadline) -> Result<Vec<usize>> {
     let mut sleeper = Sleeper::new(awaited.iter().map(|(one, _)| *one));
     loop {
-        let mut part = patience.part(LOOK_FOR_FILE);
+        let mut part = deadline.part(LOOK_FOR_FILE);
         let changed = protocol::wait_any(awaited, &mut part, &mut sleeper)
             .map_err(|(at, failure)| awaited[at].0.explain(failure))?;
         if !changed.is_empty() {
             return Ok(changed);
         }
         check_attached(awaited.iter().map(|(one, _)| one.session()))?;
-        if patience.is_over() {
+        if deadline.is_over() {
             return Ok(changed);
         }
     }
@@ -315,18 +315,18 @@ impl Handle {
         load: impl Fn() -> Result<(T, u64)>,
         mut condition: impl FnMut(&T) -> bool,
     ) -> Result<Option<T>> {
-        let mut patience = Patience::new(timeout);
+        let mut deadline = Deadline::new(timeout);
         loop {
             let (content, version) = load()?;
-            self.look().map_err(|failure| Handle::explain(self, failure, &patience))?;
+            self.look().map_err(|failure| Handle::explain(self, failure, &deadline))?;
             if condition(&content) {
                 return Ok(Some(content));
             }
             // Looked at in each round: changes may come faster than the time goes.
-            if patience.is_over() {
+            if deadline.is_over() {
                 return Ok(None);
             }
-            if wait_any_with(&[(self, version)], &mut patience)?.is_empty() {
+            if wait_any_with(&[(self, version)], &mut deadline)?.is_empty() {
                 return Ok(None);
             }
         }

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::format::layout::{FLAG_NO_CHECKPOINT, live};
 use crate::store::store::Store;
 use crate::types::detached::Detached;
-use crate::types::opener::Opener;
+use crate::types::opener::AttachedProcess;
 
 impl Store {
     /// What the store is and how full it is, as of now.
@@ -40,7 +40,7 @@ impl Store {
         // Both come from the file, which may hold any number.
         let event = |epoch: u64, secs: u64| {
             let at = UNIX_EPOCH.checked_add(Duration::from_secs(secs)).filter(|_| secs != 0)?;
-            Some(Event { epoch, at })
+            Some(SyncPoint { epoch, at })
         };
         Ok(Info {
             last_sync: event(word(live::ACKED), word(live::LAST_SYNC + 1)),
@@ -95,14 +95,14 @@ pub struct Info {
     /// Bytes that it can still grow by.
     pub free: u64,
     /// The last sync, since the machine was started.
-    pub last_sync: Option<Event>,
+    pub last_sync: Option<SyncPoint>,
     /// The last time that the store was put back to a sync, since the machine was started.
-    pub last_recovery: Option<Event>,
+    pub last_recovery: Option<SyncPoint>,
     /// Slots that have changed since the last sync; `None`: the store keeps no checkpoints.
     pub unsynced: Option<u64>,
     /// The processes that have taken locks in it and still have it open. (One that only
     /// reads, or only updates values, does not stand there.)
-    pub open_by: Vec<Opener>,
+    pub open_by: Vec<AttachedProcess>,
     /// How the file is not what its path leads to any more, see [`Store::is_detached`].
     pub detached: Option<Detached>,
     /// The last sync, of any process, that failed, unless one has succeeded since: what has
@@ -133,7 +133,7 @@ impl std::fmt::Display for FailedSync {
 
 /// A sync, or a return to one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Event {
+pub struct SyncPoint {
     /// Which sync: they are counted.
     pub epoch: u64,
     /// When, by the clock of this machine.

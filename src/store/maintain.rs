@@ -14,7 +14,7 @@ use crate::format::layout::FLAG_NO_CHECKPOINT;
 use crate::os::folder::{self, Replaced};
 use crate::os::location::{self, Location};
 use crate::os::process;
-use crate::protocol::Patience;
+use crate::protocol::Deadline;
 use crate::store::create::{self, Creation};
 use crate::store::registry;
 use crate::store::store::Store;
@@ -113,11 +113,11 @@ impl Store {
         };
         create::create_with(path, shown, creation, |copy| {
             copy.set_original(self.attachment());
-            let mut patience = Patience::new(self.settings.lock_timeout);
+            let mut deadline = Deadline::new(self.settings.lock_timeout);
             let mut progress = |bytes| progress.borrow_mut()(bytes);
-            duplicate(self.attachment(), copy, &mut patience, &mut progress)?;
+            duplicate(self.attachment(), copy, &mut deadline, &mut progress)?;
             if creation.checkpoint {
-                Syncer::new().sync(copy, &mut patience, Turn::Wait)?;
+                Syncer::new().sync(copy, &mut deadline, Turn::Wait)?;
             }
             commit::flush(copy).map_err(|e| Error::io(&copy.path, "cannot sync", e))
         })

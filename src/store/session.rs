@@ -16,7 +16,7 @@ use crate::os::fork::{self, PerProcess};
 use crate::os::location::Location;
 use crate::os::sys;
 use crate::os::thread::{self, Thread};
-use crate::protocol::{Owner, Patience};
+use crate::protocol::{Deadline, Owner};
 use crate::types::detached::Detached;
 
 /// What all handles of one store share in this process. Whoever drops the last one leaves
@@ -84,9 +84,9 @@ struct Watched {
 
 impl Watched {
     fn sync(&mut self, syncer: &Syncer, attachment: &Attachment, period: Duration) {
-        let mut patience = Patience::new(Some(LONGEST_SYNC));
+        let mut deadline = Deadline::new(Some(LONGEST_SYNC));
         let turn = Turn::SkipIfWithin(period.mul_f32(0.9));
-        let error = match syncer.sync(attachment, &mut patience, turn) {
+        let error = match syncer.sync(attachment, &mut deadline, turn) {
             Ok(Synced::Busy) => self.look_at_holder(attachment, period),
             Ok(synced) => {
                 self.busy = None;
@@ -130,10 +130,10 @@ fn sync_to_leave(
     attachment: &Attachment,
     timeout: Option<Duration>,
 ) -> Result<()> {
-    let mut patience = Patience::new(timeout);
-    let synced = syncer.sync(attachment, &mut patience, Turn::Wait);
+    let mut deadline = Deadline::new(timeout);
+    let synced = syncer.sync(attachment, &mut deadline, Turn::Wait);
     synced.inspect_err(|error| sync::note_unheard(attachment, error))?;
-    attachment.if_alone(|| syncer.sync(attachment, &mut patience, Turn::Wait).map(|_| ()))
+    attachment.if_alone(|| syncer.sync(attachment, &mut deadline, Turn::Wait).map(|_| ()))
 }
 
 /// Runs `sync` here, or in another thread where this one is ending: it can have no entry of the
@@ -228,8 +228,8 @@ impl Session {
     }
 
     /// Syncs now. An error leaves the last sync as it was.
-    pub(crate) fn sync(&self, patience: &mut Patience) -> Result<()> {
-        self.syncer.sync(&self.attachment, patience, Turn::Wait)?;
+    pub(crate) fn sync(&self, deadline: &mut Deadline) -> Result<()> {
+        self.syncer.sync(&self.attachment, deadline, Turn::Wait)?;
         self.attachment.tell_of_failed_sync(None);
         Ok(())
     }
@@ -253,8 +253,8 @@ impl Session {
         }
         // Not for long: where another process syncs, that one does it.
         let turn = Turn::SkipIfWithin(Duration::ZERO);
-        let mut patience = Patience::new(Some(LONGEST_SYNC));
-        if let Err(error) = self.syncer.sync(&self.attachment, &mut patience, turn) {
+        let mut deadline = Deadline::new(Some(LONGEST_SYNC));
+        if let Err(error) = self.syncer.sync(&self.attachment, &mut deadline, turn) {
             self.attachment.tell_of_failed_sync(Some(error));
         }
         bell.reset();
@@ -399,8 +399,8 @@ impl Session {
     }
 
     /// Syncs what this process has changed, while others of its handles go on.
-    pub(crate) fn sync_if_it_is_to(&self, patience: &mut Patience) -> Result<()> {
-        if self.syncs() { self.sync(patience) } else { Ok(()) }
+    pub(crate) fn sync_if_it_is_to(&self, deadline: &mut Deadline) -> Result<()> {
+        if self.syncs() { self.sync(deadline) } else { Ok(()) }
     }
 
     /// As [`Session::leave`], where the process ends. What a fork has copied is its parent's to
@@ -415,8 +415,8 @@ impl Session {
         }
         let (syncer, attachment) = (&self.syncer, &self.attachment);
         in_a_lasting_thread(attachment, || {
-            let mut patience = Patience::new(timeout);
-            attachment.if_alone(|| syncer.sync(attachment, &mut patience, Turn::Wait).map(|_| ()))
+            let mut deadline = Deadline::new(timeout);
+            attachment.if_alone(|| syncer.sync(attachment, &mut deadline, Turn::Wait).map(|_| ()))
         })
     }
 }

@@ -10,7 +10,7 @@ use crate::durability::recovery::Recovery;
 use crate::error::{Error, Result};
 use crate::os::bus_error::{self, BusError};
 use crate::os::location::Location;
-use crate::protocol::Patience;
+use crate::protocol::Deadline;
 use crate::store::create::{self, Creation};
 use crate::store::open::{self, Request};
 use crate::store::session::SharedSession;
@@ -329,7 +329,7 @@ impl Store {
     /// # Ok::<(), slotfile::Error>(())
     /// ```
     pub fn sync(&self) -> Result<()> {
-        self.session.sync(&mut Patience::new(self.settings.lock_timeout))?;
+        self.session.sync(&mut Deadline::new(self.settings.lock_timeout))?;
         self.check_attached()
     }
 
@@ -357,7 +357,7 @@ impl Store {
                 last.leave_unsynced(); // it is done, or there was an error
                 result?;
             }
-            Err(shared) => shared.sync_if_it_is_to(&mut Patience::new(timeout))?,
+            Err(shared) => shared.sync_if_it_is_to(&mut Deadline::new(timeout))?,
         }
         attached
     }

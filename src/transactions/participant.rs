@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::mapping::map::{Map, Region};
 use crate::mapping::slot_memory::SlotMemory;
 use crate::protocol::{
-    self, Change, Failure, Form, Held, Memory, Owner, Parked, Patience, Peers, REMOVED, VALUE,
+    self, Change, Deadline, Failure, Form, Held, Memory, Owner, Peers, REMOVED, RawLock, VALUE,
 };
 use crate::slots::handle::{Handle, is_updating};
 use crate::store::store::Store;
@@ -22,7 +22,7 @@ pub(crate) struct Part {
     len: u64,
     form: Form,
     /// `None`: it was used in an earlier run, and is about to be locked for the next.
-    pub(crate) lock: Option<Parked>,
+    pub(crate) lock: Option<RawLock>,
     /// Its number, if it is an update under this thread's own guard.
     under_guard: Option<Number>,
     draft: Draft,
@@ -60,12 +60,12 @@ impl Part {
     }
 
     /// Waits for the lock.
-    pub(crate) fn lock(&mut self, store: &Store, patience: &mut Patience) -> Result<(), Failure> {
+    pub(crate) fn lock(&mut self, store: &Store, deadline: &mut Deadline) -> Result<(), Failure> {
         self.check_not_updating(store)?;
         let attachment = store.attachment();
         let memory = self.memory(&attachment.map);
-        let lock = protocol::lock(&memory, attachment, self.form, patience);
-        match lock.map(Held::park) {
+        let lock = protocol::lock(&memory, attachment, self.form, deadline);
+        match lock.map(Held::into_raw) {
             Ok(lock) => self.lock = Some(lock),
             Err(Failure::Deadlock) => self.go_on_under_guard(attachment)?,
             Err(failure) => return Err(failure),
@@ -80,7 +80,7 @@ impl Part {
         let attachment = store.attachment();
         let memory = self.memory(&attachment.map);
         if let Some(held) = protocol::try_lock(&memory, attachment) {
-            self.lock = Some(held.park());
+            self.lock = Some(held.into_raw());
             return Ok(true);
         }
         // Relaxed: whoever it is, it is not acted upon but by locking.
@@ -99,7 +99,7 @@ impl Part {
             return Err(Failure::Deadlock);
         }
         let memory = self.memory(&attachment.map);
-        self.lock = Some(Held::nested(&memory, attachment)?.park());
+        self.lock = Some(Held::nested(&memory, attachment)?.into_raw());
         Ok(())
     }
 
@@ -117,9 +117,9 @@ impl Part {
         &self,
         attachment: &Attachment,
         failure: Failure,
-        patience: &Patience,
+        deadline: &Deadline,
     ) -> Error {
-        directory::explain(attachment, self.name(attachment), failure, patience)
+        directory::explain(attachment, self.name(attachment), failure, deadline)
     }
 
     pub(crate) fn name<'a>(&self, attachment: &'a Attachment) -> &'a str {
@@ -140,7 +140,7 @@ impl Part {
 
     /// Who has taken its lock.
     pub(crate) fn owner(&self) -> Option<Owner> {
-        self.lock.as_ref().map(Parked::owner)
+        self.lock.as_ref().map(RawLock::owner)
     }
 
     /// Whether it still has the lock that it has taken, or the guard under which it is, if its

@@ -9,7 +9,7 @@ use crate::directory::directory;
 use crate::error::{Error, Result};
 use crate::mapping::map::Map;
 use crate::os::fork;
-use crate::protocol::{Failure, LONGEST_SLEEP, Patience, Peers, commit_all};
+use crate::protocol::{Deadline, Failure, LONGEST_SLEEP, Peers, commit_all};
 use crate::slots::array::{Array, ArrayIndex};
 use crate::slots::handle::Handle;
 use crate::slots::slot::Slot;
@@ -145,7 +145,7 @@ pub struct Transaction {
     by_place: Option<BTreeMap<u64, usize>>,
     /// Which was used last: mostly, it is the next one, too.
     last: usize,
-    patience: Patience,
+    deadline: Deadline,
     /// The highest place of those slots of which it has locks of its own.
     highest: Option<u64>,
     /// The place of a slot that is held by others, who may be waiting for one that this has: it
@@ -160,11 +160,11 @@ impl Transaction {
     fn begin(store: &Store) -> Result<Transaction> {
         store.check_writable()?;
         let attachment = store.attachment();
-        let mut patience = Patience::new(store.settings.lock_timeout);
+        let mut deadline = Deadline::new(store.settings.lock_timeout);
         let first = loop {
             match attachment.begin_transaction() {
                 // Others' are soon free, as all that are lent.
-                Err(Error::TooManyProcesses { .. }) if !patience.is_over() => {
+                Err(Error::TooManyProcesses { .. }) if !deadline.is_over() => {
                     std::thread::sleep(std::time::Duration::from_millis(5));
                 }
                 result => break result?,
@@ -178,7 +178,7 @@ impl Transaction {
             parts: Vec::new(),
             by_place: None,
             last: 0,
-            patience,
+            deadline,
             highest: None,
             lost: None,
             fork_generation: fork::generation(),
@@ -218,7 +218,7 @@ impl Transaction {
             if part.lock.is_some() {
                 continue;
             }
-            if !lock(part, &self.store, &mut self.patience, &mut self.highest)? {
+            if !lock(part, &self.store, &mut self.deadline, &mut self.highest)? {
                 return Ok(Some(self.parts[at].place));
             }
         }
@@ -257,7 +257,7 @@ impl Transaction {
     /// Locks a slot that has no part yet; which one it is then.
     fn join(&mut self, slot: &Handle) -> Result<usize> {
         let mut part = Part::new(slot);
-        let locked = lock(&mut part, &self.store, &mut self.patience, &mut self.highest)?;
+        let locked = lock(&mut part, &self.store, &mut self.deadline, &mut self.highest)?;
         let at = self.add(part);
         if !locked {
             self.lost = Some(slot.place());
@@ -314,7 +314,7 @@ impl Transaction {
         if let Some((part, _)) =
             parts.find(|(part, memory)| !has_entry || !part.is_held(memory, attachment))
         {
-            return Err(part.explain(attachment, Failure::Evicted, &self.patience));
+            return Err(part.explain(attachment, Failure::Evicted, &self.deadline));
         }
         let Some(first) = self.parts.iter().find(|part| part.is_written()).map(|part| part.line)
         else {
@@ -327,7 +327,7 @@ impl Transaction {
         });
         commit_all(attachment, attachment.me()?, changes.collect()).map_err(|failure| {
             let name = &attachment.known.descriptor(first).name;
-            directory::explain(attachment, name, failure, &self.patience)
+            directory::explain(attachment, name, failure, &self.deadline)
         })
         // What was only read is let go after that, by `drop`.
     }
@@ -339,24 +339,24 @@ impl Transaction {
 fn lock(
     part: &mut Part,
     store: &Store,
-    patience: &mut Patience,
+    deadline: &mut Deadline,
     highest: &mut Option<u64>,
 ) -> Result<bool> {
-    let explain = |part: &Part, why, patience: &_| part.explain(store.attachment(), why, patience);
+    let explain = |part: &Part, why, deadline: &_| part.explain(store.attachment(), why, deadline);
     let locked = match *highest {
-        _ if part.try_lock(store).map_err(|why| explain(part, why, patience))? => Ok(true),
-        None => part.lock(store, patience).map(|()| true),
+        _ if part.try_lock(store).map_err(|why| explain(part, why, deadline))? => Ok(true),
+        None => part.lock(store, deadline).map(|()| true),
         // Everybody waits upwards only, so no transactions wait in a circle. One with guards, or
         // other locks of its thread, may do: nobody waits for long who could let go.
         Some(highest) if highest < part.place => {
-            match patience.at_most(LONGEST_SLEEP, |patience| part.lock(store, patience)) {
-                Err(Failure::Timeout(_)) if !patience.is_over() => Ok(false),
+            match deadline.at_most(LONGEST_SLEEP, |deadline| part.lock(store, deadline)) {
+                Err(Failure::Timeout(_)) if !deadline.is_over() => Ok(false),
                 locked => locked.map(|()| true),
             }
         }
         Some(_) => Ok(false),
     };
-    let locked = locked.map_err(|why| explain(part, why, patience))?;
+    let locked = locked.map_err(|why| explain(part, why, deadline))?;
     if part.has_own_lock() {
         *highest = (*highest).max(Some(part.place));
     }

@@ -298,7 +298,9 @@ impl Transactional for Slot {
 
     fn store_to(&self, view: &mut impl ViewMut, new: Data) -> Result<()> {
         let slot = self.transactional()?;
-        let bytes = new.to_content(self.slot_type()).map_err(|misfit| self.misfit(misfit))?;
+        let bytes = new
+            .to_content(self.slot_type())
+            .map_err(|content_error| self.content_error(content_error))?;
         match new {
             Data::Scalar(scalar) => store_bits(view, slot, scalar.to_bits()),
             _ => view.write(slot, 0, &bytes),

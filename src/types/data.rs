@@ -425,7 +425,7 @@ impl From<String> for Data {
 
 /// Why some data is no content of a slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Misfit {
+pub(crate) enum ContentError {
     Type { asked: SlotType },
     Length { expected: usize, found: usize },
     TooLong { capacity: usize, length: usize },
@@ -454,9 +454,9 @@ pub(crate) fn zeros(len: usize) -> Result<Vec<u8>, NoMemory> {
 pub(crate) const TEXT_LEN: usize = 8;
 
 /// A text's area: its length, then its bytes.
-pub(crate) fn text_content(text: &[u8], capacity: usize) -> Result<Vec<u8>, Misfit> {
+pub(crate) fn text_content(text: &[u8], capacity: usize) -> Result<Vec<u8>, ContentError> {
     if text.len() > capacity {
-        return Err(Misfit::TooLong { capacity, length: text.len() });
+        return Err(ContentError::TooLong { capacity, length: text.len() });
     }
     let mut content = Vec::with_capacity(TEXT_LEN + text.len());
     content.extend_from_slice(&(text.len() as u64).to_le_bytes());
@@ -466,7 +466,7 @@ pub(crate) fn text_content(text: &[u8], capacity: usize) -> Result<Vec<u8>, Misf
 
 impl Data {
     /// The bytes that this is in a slot of this type.
-    pub(crate) fn to_content(&self, slot_type: &SlotType) -> Result<Vec<u8>, Misfit> {
+    pub(crate) fn to_content(&self, slot_type: &SlotType) -> Result<Vec<u8>, ContentError> {
         match (self, slot_type) {
             (Data::Scalar(x), SlotType::Value(t)) if x.scalar_type() == *t => {
                 Ok(x.to_bits().to_le_bytes()[..t.size()].to_vec())
@@ -476,7 +476,7 @@ impl Data {
             {
                 let (expected, found) = (shape.len(), elements.len());
                 if expected != found {
-                    return Err(Misfit::Length { expected, found });
+                    return Err(ContentError::Length { expected, found });
                 }
                 Ok(elements.bytes.clone())
             }
@@ -490,7 +490,7 @@ impl Data {
             {
                 text_content(&bytes.bytes, *capacity)
             }
-            _ => Err(Misfit::Type { asked: self.slot_type() }),
+            _ => Err(ContentError::Type { asked: self.slot_type() }),
         }
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 /// A process that has a store open, or holds a lock of it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
-pub struct Opener {
+pub struct AttachedProcess {
     /// Its number, in its own PID namespace.
     pub pid: u32,
     /// The name of its program.
@@ -45,10 +45,10 @@ impl fmt::Display for ProcessState {
     }
 }
 
-impl fmt::Display for Opener {
+impl fmt::Display for AttachedProcess {
     /// `pid 12 ("name")`, and what is to be known about that number.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Opener { pid, command, state } = self;
+        let AttachedProcess { pid, command, state } = self;
         write!(f, "pid {pid} ({command:?})")?;
         match state {
             ProcessState::Running => Ok(()),

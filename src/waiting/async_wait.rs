@@ -13,7 +13,7 @@ use crate::store::store::Store;
 use crate::types::data::Data;
 use crate::types::dtype::Element;
 use crate::waiting::reactor::Registration;
-use crate::waiting::watch::{Change, Watch};
+use crate::waiting::watch::{SlotChange, Watch};
 
 /// Waits until one of these has another version than the one beside it; the positions of
 /// those that have. An error is of the one at the position beside it.
@@ -149,7 +149,7 @@ impl Watch {
     /// [`Error::Corrupt`](crate::Error::Corrupt) if the directory is damaged; [`Error::Io`](crate::Error::Io) if the process can have
     /// no thread more; [`Error::Detached`](crate::Error::Detached) if the file was deleted, moved or
     /// replaced: it is looked at each second.
-    pub async fn next_async(&mut self) -> Result<Change> {
+    pub async fn next_async(&mut self) -> Result<SlotChange> {
         loop {
             if let Some(change) = self.find()? {
                 return Ok(change);

@@ -151,21 +151,21 @@ impl Reactor {
             if let Some(stores) = &mut stores {
                 listen(stores);
             }
-            let (woken, bed) = self.lock().look();
+            let (woken, waits_on) = self.lock().look();
             let has_woken = !woken.is_empty();
             drop(woken);
-            let limit = match bed {
-                Bed::Moved(regions) => {
+            let limit = match waits_on {
+                WaitsOn::Moved(regions) => {
                     stores = regions.and_then(bells);
                     sleeps = if stores.is_some() { Growing::WOKEN } else { Growing::LOOKS };
                     continue;
                 }
-                Bed::Again => continue,
-                Bed::Empty => {
+                WaitsOn::Again => continue,
+                WaitsOn::Empty => {
                     stores = Some(Vec::new()); // keeps nothing mapped
                     IDLE
                 }
-                Bed::Made => {
+                WaitsOn::Made => {
                     if has_woken {
                         sleeps.begin_again();
                     }
@@ -181,7 +181,7 @@ impl Reactor {
 }
 
 /// What to sleep on.
-enum Bed {
+enum WaitsOn {
     /// Something has changed meanwhile.
     Again,
     /// Nobody awaits anything.
@@ -276,7 +276,7 @@ impl State {
 
     /// Takes those tasks off the list of which a slot has changed; they are woken when they
     /// are dropped. (Not under the lock: they may be the last that keep a store open.)
-    fn look(&mut self) -> (Vec<Task>, Bed) {
+    fn look(&mut self) -> (Vec<Task>, WaitsOn) {
         let mut woken = Vec::new();
         for id in std::mem::take(&mut self.new) {
             if !self.add(id) {
@@ -299,16 +299,16 @@ impl State {
         for id in changed {
             woken.extend(self.remove(id));
         }
-        let bed = if self.tasks.is_empty() {
-            Bed::Empty
+        let waits_on = if self.tasks.is_empty() {
+            WaitsOn::Empty
         } else if std::mem::take(&mut self.has_moved) {
             let stores = || self.stores.values().map(|(region, _)| region.clone()).collect();
-            Bed::Moved((self.polled == 0).then(stores))
+            WaitsOn::Moved((self.polled == 0).then(stores))
         } else if !is_announced {
-            Bed::Again
+            WaitsOn::Again
         } else {
-            Bed::Made
+            WaitsOn::Made
         };
-        (woken, bed)
+        (woken, waits_on)
     }
 }

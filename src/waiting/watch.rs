@@ -10,7 +10,7 @@ use crate::format::layout::live;
 use crate::mapping::map::Region;
 use crate::mapping::slot_memory::SlotMemory;
 use crate::os::location::LOOK_FOR_FILE;
-use crate::protocol::{self, Await, Control, Failure, Memory, Patience};
+use crate::protocol::{self, Await, Control, Deadline, Failure, Memory};
 use crate::slots::slot::Slot;
 use crate::slots::wait::sealed::Sealed;
 use crate::slots::wait::{Awaited, Sleeper};
@@ -55,7 +55,7 @@ struct Watched {
 /// A slot as [`Watch::next`] found it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Change {
+pub struct SlotChange {
     /// The slot.
     pub slot: Slot,
     /// Its version: the last one there was. How far it is from the one before tells how many
@@ -131,7 +131,7 @@ impl Watch {
     /// Waits until a slot has a version that this has not returned yet, at most `timeout`
     /// (`None`: for ever): of a slot that was there when the watch began, a later one than
     /// it had then; of one that was defined since, any. That one was removed is told, too
-    /// ([`Change::removed`]). `None` when the time is over.
+    /// ([`SlotChange::removed`]). `None` when the time is over.
     ///
     /// The last state of each slot is never missed; of those between some may be. It sleeps until
     /// it is woken, as [`wait_any`](Store::wait_any); on a store opened read-only, or of format
@@ -142,8 +142,8 @@ impl Watch {
     /// [`Error::Corrupt`] if the directory is damaged; [`Error::Deadlock`] if this thread has
     /// one of the slots locked; [`Error::Detached`] if the file was deleted, moved or replaced, so
     /// that others' changes go elsewhere: it is looked at each second without a change.
-    pub fn next(&mut self, timeout: Option<Duration>) -> Result<Option<Change>> {
-        let mut patience = Patience::new(timeout);
+    pub fn next(&mut self, timeout: Option<Duration>) -> Result<Option<SlotChange>> {
+        let mut deadline = Deadline::new(timeout);
         loop {
             if let Some(change) = self.find()? {
                 return Ok(Some(change));
@@ -151,11 +151,11 @@ impl Watch {
             let definitions = self.definitions();
             let awaited = self.awaited(&definitions);
             let mut sleeper = Sleeper::new(awaited.iter().map(|(one, _)| *one));
-            let mut part = patience.part(LOOK_FOR_FILE);
+            let mut part = deadline.part(LOOK_FOR_FILE);
             match protocol::wait_any(&awaited, &mut part, &mut sleeper) {
                 Ok(changed) if changed.is_empty() => {
                     self.store.session.check_attached()?;
-                    if patience.is_over() {
+                    if deadline.is_over() {
                         return Ok(None);
                     }
                 }
@@ -167,7 +167,7 @@ impl Watch {
     }
 
     /// A slot whose version has not been returned yet.
-    pub(crate) fn find(&mut self) -> Result<Option<Change>> {
+    pub(crate) fn find(&mut self) -> Result<Option<SlotChange>> {
         loop {
             while let Some(at) = self.changed.pop() {
                 let Watched { slot, seen, is_gone } = &mut self.slots[at];
@@ -179,7 +179,7 @@ impl Watch {
                 }
                 let (content, version) = slot.try_load_versioned()?;
                 *seen = Some(version);
-                return Ok(Some(Change { slot: slot.clone(), version, content, removed }));
+                return Ok(Some(SlotChange { slot: slot.clone(), version, content, removed }));
             }
             self.look_for_new_slots()?;
             self.slots.retain(|watched| !watched.is_gone);
@@ -208,16 +208,16 @@ impl Watch {
     }
 
     /// The definitions yet to come.
-    pub(crate) fn definitions(&self) -> Definitions {
+    pub(crate) fn definitions(&self) -> DefinitionWatch {
         let attachment = self.store.attachment();
         let lock = attachment.lock(live::DIRECTORY_LOCK);
-        Definitions { store: self.store.clone(), lock, seen: self.lines }
+        DefinitionWatch { store: self.store.clone(), lock, seen: self.lines }
     }
 
     /// All that is waited for, each with what was seen of it.
     pub(crate) fn awaited<'a>(
         &'a self,
-        definitions: &'a Definitions,
+        definitions: &'a DefinitionWatch,
     ) -> Vec<(&'a dyn Awaited, u64)> {
         let slots = self.slots.iter();
         let slots = slots.map(|w| (w.slot.target().0, w.seen.expect("every slot was looked at")));
@@ -228,13 +228,13 @@ impl Watch {
 /// The count of the directory's lines, as something to wait for: whoever defines a slot has
 /// the directory's lock, and wakes who waits for that.
 #[derive(Clone, Debug)]
-pub(crate) struct Definitions {
+pub(crate) struct DefinitionWatch {
     store: Store,
     lock: SlotMemory,
     seen: u32,
 }
 
-impl Definitions {
+impl DefinitionWatch {
     fn attachment(&self) -> &Attachment {
         self.store.attachment()
     }
@@ -244,7 +244,7 @@ impl Definitions {
     }
 }
 
-impl Await for Definitions {
+impl Await for DefinitionWatch {
     /// A damaged count is a change: who looks finds the damage.
     fn look(&self) -> Result<(Control, u64), Failure> {
         // Acquire: the count is looked at after it.
@@ -259,7 +259,7 @@ impl Await for Definitions {
     }
 }
 
-impl Awaited for Definitions {
+impl Awaited for DefinitionWatch {
     fn futex(&self) -> Option<Region> {
         self.attachment().writable.then(|| self.lock.region().clone())
     }
@@ -269,7 +269,7 @@ impl Awaited for Definitions {
     }
 
     fn explain(&self, failure: Failure) -> Error {
-        directory::explain(self.attachment(), "the directory", failure, &Patience::new(None))
+        directory::explain(self.attachment(), "the directory", failure, &Deadline::new(None))
     }
 
     #[cfg(feature = "tokio")]

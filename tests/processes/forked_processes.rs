@@ -260,7 +260,7 @@ fn a_fork_while_other_threads_hold_locks_leaves_a_working_child() {
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let _finally = common::Finally(&done);
-        // Updates, openings, claims of entries and burials, each under its own mutex: a
+        // Updates, openings, claims of entries and recoveries, each under its own mutex: a
         // fork finds them in all states.
         for array in &arrays {
             scope.spawn(|| {

@@ -81,7 +81,7 @@ fn a_writer_killed_at_random_moments_hundreds_of_times() {
     let store = open(&store_in(&folder));
     let array = store.array::<u64>("array", WORDS).unwrap();
     let acknowledged = store.value::<u64>("acknowledged").unwrap();
-    let (mut waits, mut buried) = (Waits::default(), 0);
+    let (mut waits, mut recovered) = (Waits::default(), 0);
     for _ in 0..rounds(400, 5_000) {
         let begun = acknowledged.load();
         let victim = os::fork(|| add_for_ever(&array, &acknowledged));
@@ -94,12 +94,12 @@ fn a_writer_killed_at_random_moments_hundreds_of_times() {
             array.update(|a| assert!(a.iter().all(|x| *x == a[0]))).unwrap();
         });
         victim.reap();
-        buried += u32::from(array.version() > version + 2);
+        recovered += u32::from(array.version() > version + 2);
         let added = assert_settled(&array, acknowledged.load(), 1);
         acknowledged.store(added).unwrap();
     }
-    println!("{buried} died inside an update");
-    assert!(buried > 20, "only {buried} died inside an update");
+    println!("{recovered} died inside an update");
+    assert!(recovered > 20, "only {recovered} died inside an update");
     waits.assert_prompt();
 }
 

@@ -37,7 +37,7 @@ fn killed_on_the_way(change: impl Fn(&Slots), stop: impl Fn(&Slots, (u64, u64), 
     for _ in 0..10 * ROUNDS {
         let seen = slots.versions();
         let mut child = Traced::start(|| {
-            // Buries whom the last round has killed, so that this is not in the way.
+            // Recovers whom the last round has killed, so that this is not in the way.
             drop((slots.x.lock().unwrap(), slots.a.lock().unwrap()));
             mark();
             change(&slots);
@@ -109,7 +109,7 @@ fn row_06_a_transaction_was_committed_but_nobody_woken() {
     }
 }
 
-/// Nothing is settled yet, and nobody needs the slots, so nobody buries the dead one.
+/// Nothing is settled yet, and nobody needs the slots, so nobody recovers the dead one.
 #[test]
 fn row_06_a_transaction_was_committed_but_not_settled() {
     if apart_to_trace("row_06_a_transaction_was_committed_but_not_settled") {

@@ -361,7 +361,7 @@ fn the_lock_of_one_who_was_killed_is_free() {
     child.kill();
     drop(child);
     drop(buffer.lock().unwrap());
-    assert_eq!(buffer.version(), 2, "a burial moves it by one");
+    assert_eq!(buffer.version(), 2, "a recovery moves it by one");
     assert_eq!(buffer.load()[..4], [1, 1, 1, 0]);
     buffer.notify().unwrap();
     assert_eq!(buffer.version(), 3);

@@ -97,12 +97,13 @@ fn row_40_names_types_and_shapes_that_do_not_fit_are_refused_and_change_nothing(
     let full = store.array::<u64>("new", 1 << 31).unwrap_err();
     assert!(matches!(full, Error::Full { limit: "max_size", .. }), "{full:?}");
     let (u64, initial) = ("u64".parse().unwrap(), Define::new().initial(Scalar::I64(1)));
-    let misfit = store.define("new", &u64, initial).unwrap_err();
-    assert!(matches!(misfit, Error::Type { .. }), "{misfit:?}");
-    let misfit = store.array_with::<u64>("new", 2, Define::new().initial([1u64])).unwrap_err();
-    assert!(matches!(misfit, Error::Length { .. }), "{misfit:?}");
-    let misfit = store.text_with("new", 2, Define::new().initial("long")).unwrap_err();
-    assert!(matches!(misfit, Error::TooLong { .. }), "{misfit:?}");
+    let content_error = store.define("new", &u64, initial).unwrap_err();
+    assert!(matches!(content_error, Error::Type { .. }), "{content_error:?}");
+    let content_error =
+        store.array_with::<u64>("new", 2, Define::new().initial([1u64])).unwrap_err();
+    assert!(matches!(content_error, Error::Length { .. }), "{content_error:?}");
+    let content_error = store.text_with("new", 2, Define::new().initial("long")).unwrap_err();
+    assert!(matches!(content_error, Error::TooLong { .. }), "{content_error:?}");
     assert_eq!(store.info().unwrap().slots, before, "a refusal defines nothing");
     assert_eq!(image.load(), [0.0; 24], "and stores nothing");
     assert_eq!((image.version(), text.version()), (0, 0));

@@ -88,7 +88,7 @@ fn slots_of_types_known_at_run_time_take_part() {
             })?;
             tx.store(&text, Data::from("hello"))?;
             tx.store(&bytes, Data::from(vec![9u8]))?;
-            for misfit in [
+            for content_error in [
                 tx.store(&a, Data::from(5u8)),
                 tx.store(&array, Data::from([1.0])),
                 tx.update(&text, |t| *t = Data::from("far too long a text")),
@@ -96,7 +96,7 @@ fn slots_of_types_known_at_run_time_take_part() {
                 tx.load_range(&text, ..).map(drop),
                 tx.load_range(&array, 5..21).map(drop),
             ] {
-                misfit.unwrap_err();
+                content_error.unwrap_err();
             }
             Ok::<_, Error>(())
         })

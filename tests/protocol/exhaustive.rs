@@ -19,7 +19,7 @@ fn green(scenarios: &[Scenario]) {
 }
 
 /// Readers see what was committed, whole; nothing that is committed is lost, and no lock
-/// is stolen; nobody waits for ever. A writer may die, and who buries it may be stopped.
+/// is stolen; nobody waits for ever. A writer may die, and who recovers it may be stopped.
 #[test]
 fn every_interleaving_of_writers_and_a_reader_is_whole() {
     green(&[TWO_WRITERS, WRAPPING, FOUR_AREAS]);
@@ -126,7 +126,7 @@ fn loads_that_look_back_are_of_one_instant() {
 }
 
 #[test]
-fn two_buriers_agree() {
+fn two_recoverers_agree() {
     green(&[TWO_BURIERS]);
 }
 
@@ -137,7 +137,7 @@ fn two_buriers_agree() {
 /// | --- | --- | --- |
 /// | the version of a scalar | 1,018,606 | 42 |
 /// | transactions beside a scalar update | 4,791,289 | 161 |
-/// | two buriers, a transaction | 1,370,487 | 39 |
+/// | two recoverers, a transaction | 1,370,487 | 39 |
 /// | an update, a claim and a snapshot | 4,476,552 | 287 |
 /// | transactions on both slots and a snapshot | 2,168,728 | 209 |
 /// | one who follows a mortal writer | 3,449,645 | 66 |
@@ -177,9 +177,9 @@ const BUGS: [(Bug, &[Scenario]); 36] = [
     (Bug::Protocol(Mutant::CurrentNotStale), &[TWO_WRITERS]),
     (Bug::Protocol(Mutant::CommitEarly), &[TWO_WRITERS]),
     (Bug::Protocol(Mutant::ReaderAcceptsTorn), &[TWO_WRITERS]),
-    (Bug::Protocol(Mutant::BurialKeepsVersion), &[TWO_WRITERS]),
-    (Bug::Protocol(Mutant::BuryWithoutByte), &[SLOW_BURIER]),
-    (Bug::Bytes(ByteBug::BuryExclusively), &[SLOW_BURIER]),
+    (Bug::Protocol(Mutant::RecoveryKeepsVersion), &[TWO_WRITERS]),
+    (Bug::Protocol(Mutant::RecoverWithoutByte), &[SLOW_BURIER]),
+    (Bug::Bytes(ByteBug::RecoverExclusively), &[SLOW_BURIER]),
     (Bug::Bytes(ByteBug::ClaimExclusively), &[SLOW_BURIER]),
     (Bug::Protocol(Mutant::DraftWithoutRecheck), &[VERSIONED, TRANSACTION_SNAPSHOT]),
     (Bug::Protocol(Mutant::IdleBeforeSettling), SNAPSHOTS),
@@ -187,7 +187,7 @@ const BUGS: [(Bug, &[Scenario]); 36] = [
     (Bug::Protocol(Mutant::SnapshotComparesControls), SNAPSHOTS),
     (Bug::Protocol(Mutant::SnapshotWithoutRecheck), SNAPSHOTS),
     (Bug::Protocol(Mutant::SnapshotWithoutRecheck), &[TRANSACTION_LOADS]),
-    (Bug::Protocol(Mutant::ClaimWithoutBurial), &[TRANSACTION_SNAPSHOT]),
+    (Bug::Protocol(Mutant::ClaimWithoutRecovery), &[TRANSACTION_SNAPSHOT]),
     (Bug::Protocol(Mutant::SleepWithoutW), &[WAITERS]),
     (Bug::Protocol(Mutant::AnnounceUnseen), &[WAITERS]),
     (Bug::Protocol(Mutant::ClearWithoutWake), &[WAITERS]),

@@ -26,7 +26,7 @@ pub(super) struct Scenario {
     pub(super) entries: [Option<u8>; THREADS],
     /// Which threads may be killed, at any moment.
     pub(super) mortal: &'static [usize],
-    /// Which threads may be stopped for ever, at any moment of a burial or a claim, or with a
+    /// Which threads may be stopped for ever, at any moment of a recovery or a claim, or with a
     /// reader's lock.
     pub(super) stoppable: &'static [usize],
     /// Whether who waits for a lock sleeps, instead of spinning until it is free.
@@ -46,9 +46,9 @@ pub(super) struct Scenario {
 /// Bugs in the use of the byte locks, which are not the protocol's own code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ByteBug {
-    /// Who buries holds the dead one's byte for itself: stopped, it looks like a living owner.
-    BuryExclusively,
-    /// So does who claims the entry, from before the burial on.
+    /// Who recovers holds the dead one's byte for itself: stopped, it looks like a living owner.
+    RecoverExclusively,
+    /// So does who claims the entry, from before the recovery on.
     ClaimExclusively,
 }
 
@@ -131,8 +131,8 @@ impl Scenario {
                 }
                 // Who is stopped while it has a lock is waited for, and rightly so.
                 let has_lock = world.holder.contains(&Some(thread));
-                let burying = world.threads[thread].burying && !has_lock;
-                if (burying || world.has_read_lock(thread)) && self.stoppable.contains(&thread) {
+                let recovering = world.threads[thread].recovering && !has_lock;
+                if (recovering || world.has_read_lock(thread)) && self.stoppable.contains(&thread) {
                     let mut after = world.clone();
                     after.stop(thread);
                     next.push((after, What::Stop));

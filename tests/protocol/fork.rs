@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::loom_store::{Cells, Peer, Slot, Store};
-use crate::protocol::{CONTROL, Change, Failure, Held, Memory, Patience, commit_all, lock, remove};
+use crate::protocol::{CONTROL, Change, Deadline, Failure, Held, Memory, commit_all, lock, remove};
 
 /// Locks the array, forks, and lets the child use its copy: it is refused, and nothing
 /// has changed in the array's memory.
@@ -15,7 +15,7 @@ fn refused(use_copy: impl Fn(Held<'_, Slot, Peer>, &Store) -> Result<(), Failure
         let end = areas.first + areas.stride * areas.count as usize;
         (CONTROL..end).map(|word| store.y.load(word, Relaxed)).collect()
     };
-    let held = lock(&*store.y, &peer, store.y.form, &mut Patience::new(None)).unwrap();
+    let held = lock(&*store.y, &peer, store.y.form, &mut Deadline::new(None)).unwrap();
     let before = words();
     peer.fork();
     assert!(matches!(use_copy(held, &store), Err(Failure::Evicted)));

@@ -13,7 +13,7 @@ use loom::thread::{JoinHandle, spawn, yield_now};
 use super::loom_store::{Awaited, BEGIN, Cells, Death, Peer, Slot, Store, WIDTH, Waiter};
 use super::update;
 use crate::protocol::{
-    Change, Form, Memory, Owner, Patience, Peers as _, Sample, changed_since, claim, commit_all,
+    Change, Deadline, Form, Memory, Owner, Peers as _, Sample, changed_since, claim, commit_all,
     load_scalar, load_scalar_versioned, lock, read, read_by_pieces, settle, snapshot, wait_any,
 };
 
@@ -53,8 +53,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     scenario("a snapshot beside a writer", 2, snapshot_beside_a_writer),
     scenario("a snapshot beside a transaction", 2, snapshot_beside_a_transaction),
     scenario("loads that look back, beside a transaction", 2, loads_beside_a_transaction),
-    scenario("one who died after the commit point", 3, burial_after_commit),
-    scenario("one who died before the commit point", 2, burial_before_commit),
+    scenario("one who died after the commit point", 3, recovery_after_commit),
+    scenario("one who died before the commit point", 2, recovery_before_commit),
     scenario("an entry used again", 3, entry_used_again),
     scenario("the entry of one who died after the commit point", 2, claim_after_commit),
 ];
@@ -62,7 +62,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 impl Store {
     /// Commits `to` into the first, or the second, word of Y.
     fn update(&self, peer: &Peer, word: usize, to: u8) {
-        let held = lock(&*self.y, peer, self.y.form, &mut Patience::new(None)).unwrap();
+        let held = lock(&*self.y, peer, self.y.form, &mut Deadline::new(None)).unwrap();
         held.commit(&self.areas(), 8 * word, &[to; 8]).unwrap();
     }
 
@@ -74,15 +74,15 @@ impl Store {
 
     fn add(&self, peer: &Peer, n: u64) -> u64 {
         let add = |value| Some(value + n);
-        let patience = &mut Patience::new(None);
-        update(&*self.x, peer, patience, false, add).unwrap().unwrap()
+        let deadline = &mut Deadline::new(None);
+        update(&*self.x, peer, deadline, false, add).unwrap().unwrap()
     }
 
     /// Sets X, and every word of Y, in one transaction.
     fn transaction(&self, peer: &Peer, to: u8) {
-        let patience = &mut Patience::new(None);
-        let x = lock(&*self.x, peer, Form::Scalar, patience).unwrap();
-        let y = lock(&*self.y, peer, self.y.form, patience).unwrap();
+        let deadline = &mut Deadline::new(None);
+        let x = lock(&*self.x, peer, Form::Scalar, deadline).unwrap();
+        let y = lock(&*self.y, peer, self.y.form, deadline).unwrap();
         let data = [to; 8 * WIDTH];
         let area = Change::Area { areas: self.areas(), at: 0, data: &data };
         let changes = vec![(x, Change::Scalar(to.into())), (y, area)];
@@ -90,12 +90,12 @@ impl Store {
     }
 
     fn transaction_of_x(&self, peer: &Peer, to: u64) {
-        let x = lock(&*self.x, peer, Form::Scalar, &mut Patience::new(None)).unwrap();
+        let x = lock(&*self.x, peer, Form::Scalar, &mut Deadline::new(None)).unwrap();
         commit_all(peer, peer.me().unwrap(), vec![(x, Change::Scalar(to))]).unwrap();
     }
 
     fn transaction_of_y(&self, peer: &Peer, to: u8) {
-        let y = lock(&*self.y, peer, self.y.form, &mut Patience::new(None)).unwrap();
+        let y = lock(&*self.y, peer, self.y.form, &mut Deadline::new(None)).unwrap();
         let data = [to; 8 * WIDTH];
         let area = Change::Area { areas: self.areas(), at: 0, data: &data };
         commit_all(peer, peer.me().unwrap(), vec![(y, area)]).unwrap();
@@ -105,8 +105,8 @@ impl Store {
     fn wait(&self, peer: &Peer, slots: &[&Slot]) -> Vec<usize> {
         let each = slots.iter().map(|slot| Awaited { peer, slot }).collect::<Vec<_>>();
         let awaited: Vec<_> = each.iter().map(|one| (one, BEGIN)).collect();
-        let patience = &mut Patience::new(None);
-        let changed = wait_any(&awaited, patience, &mut Waiter { slots, heard: 0 }).unwrap();
+        let deadline = &mut Deadline::new(None);
+        let changed = wait_any(&awaited, deadline, &mut Waiter { slots, heard: 0 }).unwrap();
         assert!(!changed.is_empty(), "woken for nothing");
         changed
     }
@@ -210,8 +210,8 @@ fn update_that_declines() {
     let store = Store::new(Cells::Packed, 2);
     let other = store.spawn(2, |store, me| {
         let if_zero = |value| (value == 0).then_some(0);
-        let patience = &mut Patience::new(None);
-        let updated = update(&*store.x, &me, patience, false, if_zero).unwrap();
+        let deadline = &mut Deadline::new(None);
+        let updated = update(&*store.x, &me, deadline, false, if_zero).unwrap();
         let (_, version) = store.read(&me);
         let x = updated.unwrap_or_else(|declined| declined);
         assert!(version - BEGIN >= x, "the scalar came before the array");
@@ -255,7 +255,7 @@ fn value_and_its_control_word() {
 fn data_under_a_lock() {
     let store = Store::new(Cells::Packed, 2);
     let add = |store: &Store, me: &Peer| {
-        let _held = lock(&*store.y, me, Form::Lock, &mut Patience::new(None)).unwrap();
+        let _held = lock(&*store.y, me, Form::Lock, &mut Deadline::new(None)).unwrap();
         store.data.store(store.data.load(Relaxed) + 1, Relaxed);
     };
     let other = store.spawn(2, move |store, me| {
@@ -274,7 +274,7 @@ fn sleepers_until_a_lock_is_free() {
     let store = Store::new(Cells::Packed, 2);
     store.y.sleepers.store(true, Relaxed);
     let add = |store: &Store, me: &Peer| {
-        let _held = lock(&*store.y, me, Form::Lock, &mut Patience::new(None)).unwrap();
+        let _held = lock(&*store.y, me, Form::Lock, &mut Deadline::new(None)).unwrap();
         store.data.store(store.data.load(Relaxed) + 1, Relaxed);
     };
     let others = [2, 3].map(|owner| store.spawn(owner, move |store, me| add(store, &me)));
@@ -296,7 +296,7 @@ fn update_after_a_guard() {
     let me = store.peer(1);
     let mut guards_before = 0;
     for guard in 1..=2 {
-        let held = lock(&*store.x, &me, Form::Scalar, &mut Patience::new(None)).unwrap();
+        let held = lock(&*store.x, &me, Form::Scalar, &mut Deadline::new(None)).unwrap();
         store.data.store(guard, Relaxed);
         if held.version() == BEGIN {
             guards_before = guard;
@@ -310,7 +310,7 @@ fn update_after_a_guard() {
 fn update_that_had_to_wait() {
     let store = Store::new(Cells::Packed, 2);
     let me = store.peer(1);
-    let guard = lock(&*store.x, &me, Form::Scalar, &mut Patience::new(None)).unwrap();
+    let guard = lock(&*store.x, &me, Form::Scalar, &mut Deadline::new(None)).unwrap();
     let updater = store.spawn(2, |store, me| {
         store.data.store(1, Relaxed);
         store.add(&me, 1);
@@ -424,35 +424,35 @@ fn loads_beside_a_transaction() {
     reader.join().unwrap();
 }
 
-/// The burial of X goes forwards, and who has seen it sees Y committed too.
-fn burial_after_commit() {
+/// The recovery of X goes forwards, and who has seen it sees Y committed too.
+fn recovery_after_commit() {
     let store = Store::new(Cells::Packed, 2);
     let dead = store.spawn(2, |store, me| {
         me.die(Death::AfterCommitPoint, |me| store.transaction(me, 1));
     });
-    let burier = store.spawn(1, |store, me| {
+    let recoverer = store.spawn(1, |store, me| {
         if store.add(&me, 4) == 1 {
             assert_eq!(store.read(&me).0, [word(1); 2], "half a transaction");
         }
     });
     dead.join().unwrap();
-    burier.join().unwrap();
+    recoverer.join().unwrap();
     assert_eq!(store.read(&store.peer(3)).0, [word(1); 2], "not committed");
 }
 
 /// The word of the dead one's last transaction does not commit its next one.
-fn burial_before_commit() {
+fn recovery_before_commit() {
     let store = Store::new(Cells::Packed, 2);
     let dead = store.spawn(2, |store, me| {
         store.transaction_of_x(&me, 1);
         me.die(Death::BeforeCommitPoint, |me| store.transaction_of_x(me, 2));
     });
-    let burier = store.spawn(1, |store, me| {
+    let recoverer = store.spawn(1, |store, me| {
         let before = store.add(&me, 4);
         assert!(before < 2, "what was not committed is there");
     });
     dead.join().unwrap();
-    burier.join().unwrap();
+    recoverer.join().unwrap();
     let me = store.peer(3);
     let last = store.add(&me, 0);
     assert!(last == 1 || last == 5, "{last}");
@@ -525,7 +525,7 @@ fn waiter_for_two_slots() {
         assert_among(&[[0, 0], [word(1), 0]], store.read(&me));
     });
     let me = store.peer(1);
-    drop(lock(&*store.x, &me, Form::Scalar, &mut Patience::new(None)).unwrap());
+    drop(lock(&*store.x, &me, Form::Scalar, &mut Deadline::new(None)).unwrap());
     store.update(&me, 0, 1);
     waiter.join().unwrap();
 }

@@ -18,8 +18,8 @@ use loom::sync::{Condvar, Mutex};
 use super::words;
 use crate::error::Error;
 use crate::protocol::{
-    self as shipping, Areas, CONTROL, Control, DRAFT, Failure, Form, Owner, STALE, Sleepers, VALUE,
-    Word,
+    self as shipping, Areas, CONTROL, Control, DRAFT, Failure, Form, Owner, STALE, Sleepers,
+    TxnState, VALUE,
 };
 
 /// Half of one ordering of the protocol, and where it stands.
@@ -121,7 +121,7 @@ pub(super) const WIDTH: usize = 2;
 
 pub(super) struct Slot {
     words: Vec<AtomicU64>,
-    bed: Arc<Bed>,
+    waits_on: Arc<WaitsOn>,
     bell: Arc<AtomicU64>,
     cells: Cells,
     table: Arc<Table>,
@@ -131,7 +131,7 @@ pub(super) struct Slot {
 }
 
 /// Where all sleep. They are woken or sleep for ever, which loom finds: here no time goes by.
-struct Bed {
+struct WaitsOn {
     asleep: Mutex<Vec<Asleep>>,
     woken: Condvar,
 }
@@ -142,7 +142,7 @@ struct Asleep {
     was_woken: bool,
 }
 
-impl Bed {
+impl WaitsOn {
     /// Wakes all, or one, of `who` who sleep on this.
     fn wake(&self, on: usize, who: Sleepers, all: bool) -> bool {
         let mut asleep = self.asleep.lock().unwrap();
@@ -176,7 +176,7 @@ pub(super) struct Table {
     words: Vec<AtomicU64>,
     /// Each entry's byte: 1 is the exclusive lock, 2 and up the shared ones. Taking a lock
     /// acquires and losing it releases, by death too, as it is in the kernel. The
-    /// protocol leans on that: nothing else tells a burier that it sees the dead one's
+    /// protocol leans on that: nothing else tells a recoverer that it sees the dead one's
     /// transaction word as it was at last.
     bytes: Vec<AtomicU64>,
 }
@@ -197,10 +197,10 @@ impl Store {
     /// Owners 1 to 3 are there.
     pub(super) fn new(cells: Cells, area_count: u64) -> Store {
         let table = Arc::new(Table {
-            words: [Word::Idle as u64; 4].map(AtomicU64::new).into(),
+            words: [TxnState::Idle as u64; 4].map(AtomicU64::new).into(),
             bytes: [1; 4].map(AtomicU64::new).into(),
         });
-        let bed = Arc::new(Bed { asleep: Mutex::new(Vec::new()), woken: Condvar::new() });
+        let waits_on = Arc::new(WaitsOn { asleep: Mutex::new(Vec::new()), woken: Condvar::new() });
         let bell = Arc::new(AtomicU64::new(0));
         let control = Control::default().advanced(BEGIN);
         let first = STALE + area_count as usize;
@@ -212,9 +212,9 @@ impl Store {
                 _ => AtomicU64::new(0),
             });
             let words = words.collect();
-            let (bed, table, bell) = (bed.clone(), table.clone(), bell.clone());
+            let (waits_on, table, bell) = (waits_on.clone(), table.clone(), bell.clone());
             let sleepers = std::sync::atomic::AtomicBool::new(false);
-            Arc::new(Slot { words, bed, bell, cells, table, form, sleepers })
+            Arc::new(Slot { words, waits_on, bell, cells, table, form, sleepers })
         };
         Store {
             x: slot(cells, Form::Scalar, DRAFT + 1),
@@ -361,14 +361,14 @@ impl shipping::Memory for Slot {
     }
 
     fn sleep(&self, seen: Control, who: Sleepers, _: Duration) -> bool {
-        // Relaxed: the lock of the bed orders it.
+        // Relaxed: the lock of what it waits on orders it.
         let is_same = || self.load_control(Relaxed).futex_word() == seen.futex_word();
-        self.bed.sleep(std::ptr::from_ref(self).addr(), who, is_same);
+        self.waits_on.sleep(std::ptr::from_ref(self).addr(), who, is_same);
         true
     }
 
     fn wake(&self, who: Sleepers, all: bool) -> bool {
-        self.bed.wake(std::ptr::from_ref(self).addr(), who, all)
+        self.waits_on.wake(std::ptr::from_ref(self).addr(), who, all)
     }
 
     fn ring(&self) {
@@ -392,7 +392,7 @@ impl shipping::Bell for Slot {
     }
 
     fn wake(&self) {
-        self.bed.wake(0, Sleepers::CHANGE, true);
+        self.waits_on.wake(0, Sleepers::CHANGE, true);
     }
 }
 
@@ -436,7 +436,7 @@ impl shipping::Pause for Waiter<'_> {
             shipping::Memory::sleep(first, seen[0], Sleepers::CHANGE, Duration::MAX);
         } else {
             let is_same = || shipping::Bell::load(first) == self.heard;
-            first.bed.sleep(0, Sleepers::CHANGE, is_same);
+            first.waits_on.sleep(0, Sleepers::CHANGE, is_same);
         }
     }
 }
@@ -476,7 +476,7 @@ impl Peer {
     pub(super) fn leave(self) {
         // Release: who sees FREE sees that no slot names the entry. (Not the protocol's
         // own code, hence not counted among its orderings.)
-        self.table.words[self.me as usize].store(Word::Free as u64, Release);
+        self.table.words[self.me as usize].store(TxnState::Free as u64, Release);
         self.table.bytes[self.me as usize].fetch_sub(1, Release);
     }
 
@@ -502,14 +502,14 @@ impl shipping::Peers for Peer {
         owner == self.me
     }
 
-    fn word(&self, owner: Owner, order: Ordering) -> Word {
+    fn word(&self, owner: Owner, order: Ordering) -> TxnState {
         let word = self.table.words[owner as usize].load(weakened("word", order));
-        [Word::Free, Word::Idle, Word::Committed][word as usize]
+        [TxnState::Free, TxnState::Idle, TxnState::Committed][word as usize]
     }
 
-    fn set_word(&self, owner: Owner, word: Word, order: Ordering) {
+    fn set_word(&self, owner: Owner, word: TxnState, order: Ordering) {
         let order = weakened("set_word", order);
-        let commits = word == Word::Committed;
+        let commits = word == TxnState::Committed;
         if commits {
             self.kill_if(Death::BeforeCommitPoint);
         }

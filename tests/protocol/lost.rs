@@ -7,18 +7,18 @@ use std::time::Duration;
 
 use super::loom_store::{BEGIN, Cells, Store};
 use crate::protocol::{
-    self as shipping, Change, Control, FREE, Failure, Form, Held, Memory, Patience, Peers,
-    Sleepers, Word, commit_all, load_scalar, lock,
+    self as shipping, Change, Control, Deadline, FREE, Failure, Form, Held, Memory, Peers,
+    Sleepers, TxnState, commit_all, load_scalar, lock,
 };
 
-/// All of the transaction is undone, as a burial would; under a guard of X if `guarded`.
+/// All of the transaction is undone, as a recovery would; under a guard of X if `guarded`.
 fn a_transaction_loses_y(guarded: bool) {
     loom::model(move || {
         let store = Store::new(Cells::Packed, 2);
         let peer = store.peer(1);
-        let patience = &mut Patience::new(None);
-        let mut x = lock(&*store.x, &peer, Form::Scalar, patience).unwrap();
-        let y = lock(&*store.y, &peer, store.y.form, patience).unwrap();
+        let deadline = &mut Deadline::new(None);
+        let mut x = lock(&*store.x, &peer, Form::Scalar, deadline).unwrap();
+        let y = lock(&*store.y, &peer, store.y.form, deadline).unwrap();
         let seen = store.y.control(Relaxed);
         let taken = seen.advanced(2).with_owner(FREE);
         store.y.swap_control(seen, taken, Relaxed).unwrap();
@@ -30,7 +30,7 @@ fn a_transaction_loses_y(guarded: bool) {
         let area = Change::Area { areas: store.areas(), at: 0, data: &[1; 8] };
         let changes = vec![(x, Change::Scalar(1)), (y, area)];
         assert!(matches!(commit_all(&peer, 1, changes), Err(Failure::Evicted)));
-        assert_eq!(peer.word(1, Relaxed), Word::Idle);
+        assert_eq!(peer.word(1, Relaxed), TxnState::Idle);
         assert_eq!(store.y.control(Relaxed), taken);
         let expected = |owner| (owner, BEGIN + 1, false);
         let is = |control: Control| (control.owner(), control.version(), control.in_transaction());
@@ -59,8 +59,8 @@ fn no_update_goes_on_under_a_guard_that_was_taken_away() {
     loom::model(|| {
         let store = Store::new(Cells::Packed, 2);
         let peer = store.peer(1);
-        let patience = &mut Patience::new(None);
-        let guard = lock(&*store.y, &peer, store.y.form, patience).unwrap();
+        let deadline = &mut Deadline::new(None);
+        let guard = lock(&*store.y, &peer, store.y.form, deadline).unwrap();
         let seen = store.y.control(Relaxed);
         for owner in [FREE, 2] {
             let taken = store.y.control(Relaxed).advanced(2).with_owner(owner);
@@ -71,9 +71,9 @@ fn no_update_goes_on_under_a_guard_that_was_taken_away() {
         let anew = store.y.control(Relaxed).advanced(2).with_owner(1);
         store.y.swap_control(store.y.control(Relaxed), anew, Relaxed).unwrap();
         assert!(!seen.same(anew));
-        let parked = guard.park();
-        assert!(!parked.is_held(&*store.y, &peer));
-        drop(parked.resume(&*store.y, &peer));
+        let raw = guard.into_raw();
+        assert!(!raw.is_held(&*store.y, &peer));
+        drop(raw.resume(&*store.y, &peer));
         assert_eq!(store.y.control(Relaxed), anew);
     });
 }
@@ -144,8 +144,8 @@ pub(super) fn who_is_always_late_gives_up() {
         let peer = Store::new(Cells::Packed, 2).peer(1);
         let memory = AlwaysTaken { tries: Cell::new(0) };
         for timeout in [Duration::ZERO, Duration::from_millis(1)] {
-            let patience = &mut Patience::new(Some(timeout));
-            let result = lock(&memory, &peer, Form::Lock, patience);
+            let deadline = &mut Deadline::new(Some(timeout));
+            let result = lock(&memory, &peer, Form::Lock, deadline);
             assert!(matches!(result, Err(Failure::Timeout(_))));
         }
     });

@@ -17,7 +17,7 @@
 
 #![allow(clippy::result_large_err, reason = "errors are rare here, and their size is the crate's")]
 
-use super::{Failure, Memory, Patience, Peers, update_locked, update_scalar};
+use super::{Deadline, Failure, Memory, Peers, update_locked, update_scalar};
 
 mod exhaustive;
 mod explore;
@@ -37,13 +37,13 @@ mod world;
 fn update<M: Memory, P: Peers>(
     memory: &M,
     peers: &P,
-    patience: &mut Patience,
+    deadline: &mut Deadline,
     guarded: bool,
     mut f: impl FnMut(u64) -> Option<u64>,
 ) -> Result<Result<u64, u64>, Failure> {
     match update_scalar(memory, &mut f) {
         Some(result) => Ok(result),
-        None => update_locked(memory, peers, patience, || guarded, f),
+        None => update_locked(memory, peers, deadline, || guarded, f),
     }
 }
 

@@ -1,5 +1,5 @@
 //! The shipping code's memory and peers, as the exhaustive checker has them: every
-//! access is a step in a [`World`], and the steps that commit or bury are noted in its
+//! access is a step in a [`World`], and the steps that commit or recover are noted in its
 //! history.
 
 use std::sync::atomic::Ordering;
@@ -14,7 +14,7 @@ use super::words;
 use super::world::{SLOTS, Slot, World};
 use crate::error::Error;
 use crate::protocol::{
-    self as shipping, CONTROL, Control, FREE, Failure, Owner, REMOVED, Sleepers, VALUE, Word,
+    self as shipping, CONTROL, Control, FREE, Failure, Owner, REMOVED, Sleepers, TxnState, VALUE,
 };
 
 /// How the log notes a compare-exchange that has succeeded: no control word is like this.
@@ -86,7 +86,7 @@ impl<'r, const LOSSES: u32> Memory<'r, LOSSES> {
                 next.versions[slot as usize] = new.version();
             });
         } else if world.now().versions[slot as usize] != new.version() {
-            // A burial, or a removal: nothing new, under a new version.
+            // A recovery, or a removal: nothing new, under a new version.
             world.commit(|next| next.versions[slot as usize] = new.version());
         }
         Ok(())
@@ -196,7 +196,7 @@ impl<const LOSSES: u32> shipping::Memory for Memory<'_, LOSSES> {
     }
 
     fn sleep(&self, seen: Control, who: Sleepers, _: Duration) -> bool {
-        self.run.sleep(Bed::Slot(self.slot, seen), who)
+        self.run.sleep(WaitsOn::Slot(self.slot, seen), who)
     }
 
     fn wake(&self, who: Sleepers, all: bool) -> bool {
@@ -259,8 +259,8 @@ impl shipping::Pause for Waiter<'_> {
 
     fn sleep(&mut self, seen: &[Control], _: Duration) {
         match self.slots {
-            [slot] => self.run.sleep(Bed::Slot(*slot, seen[0]), Sleepers::CHANGE),
-            _ => self.run.sleep(Bed::Bell(self.heard), Sleepers::CHANGE),
+            [slot] => self.run.sleep(WaitsOn::Slot(*slot, seen[0]), Sleepers::CHANGE),
+            _ => self.run.sleep(WaitsOn::Bell(self.heard), Sleepers::CHANGE),
         };
     }
 }
@@ -300,7 +300,7 @@ const ON_BELL: u8 = 1 << 7;
 
 /// What to sleep on.
 #[derive(Clone, Copy)]
-enum Bed {
+enum WaitsOn {
     Slot(Slot, Control),
     Bell(u32),
 }
@@ -308,22 +308,22 @@ enum Bed {
 impl Run<'_> {
     /// Time-outs are for what the dead and the stopped leave: while there are none,
     /// whoever sleeps must be woken.
-    fn sleep(&self, bed: Bed, who: Sleepers) -> bool {
+    fn sleep(&self, waits_on: WaitsOn, who: Sleepers) -> bool {
         let me = self.thread;
-        let first = match bed {
-            Bed::Slot(slot, _) => Some(slot),
-            Bed::Bell(_) => None,
+        let first = match waits_on {
+            WaitsOn::Slot(slot, _) => Some(slot),
+            WaitsOn::Bell(_) => None,
         };
         let sleeps = self.access(first, CONTROL, Kind::Other, |world| {
-            let sleeps = match bed {
-                Bed::Slot(slot, seen) => world.control(slot).futex_word() == seen.futex_word(),
-                Bed::Bell(heard) => world.bell == heard,
+            let sleeps = match waits_on {
+                WaitsOn::Slot(slot, seen) => world.control(slot).futex_word() == seen.futex_word(),
+                WaitsOn::Bell(heard) => world.bell == heard,
             };
             if sleeps {
                 let thread = &mut world.threads[me];
-                thread.asleep = match bed {
-                    Bed::Slot(slot, _) => 1 << slot as u8,
-                    Bed::Bell(_) => ON_BELL,
+                thread.asleep = match waits_on {
+                    WaitsOn::Slot(slot, _) => 1 << slot as u8,
+                    WaitsOn::Bell(_) => ON_BELL,
                 };
                 thread.asleep_for = who.bits();
                 if self.scenario.is_fair && who.bits() & Sleepers::OVERTAKEN.bits() != 0 {
@@ -352,8 +352,8 @@ impl Run<'_> {
         // Of a reader, too.
         let entry = &world.entries[entry as usize % 8192];
         let shared = entry.sharers & !(1 << self.thread) != 0;
-        let exclusive_burial = self.scenario.byte_bug == Some(ByteBug::BuryExclusively);
-        entry.writer != 0 || (exclusive_burial && shared)
+        let exclusive_recovery = self.scenario.byte_bug == Some(ByteBug::RecoverExclusively);
+        entry.writer != 0 || (exclusive_recovery && shared)
     }
 }
 
@@ -370,17 +370,17 @@ impl shipping::Peers for Run<'_> {
         entry.is_some_and(|entry| Owner::from(entry) + 1 == owner)
     }
 
-    fn word(&self, owner: Owner, _: Ordering) -> Word {
+    fn word(&self, owner: Owner, _: Ordering) -> TxnState {
         let word = self.access(None, owner as usize, Kind::Other, |world| {
             Returns(u64::from(world.entries[owner as usize - 1].word))
         });
-        [Word::Free, Word::Idle, Word::Committed][word as usize]
+        [TxnState::Free, TxnState::Idle, TxnState::Committed][word as usize]
     }
 
-    fn set_word(&self, owner: Owner, word: Word, _: Ordering) {
+    fn set_word(&self, owner: Owner, word: TxnState, _: Ordering) {
         self.access(None, owner as usize, Kind::Other, |world| {
             world.entries[owner as usize - 1].word = word as u8;
-            if word == Word::Committed {
+            if word == TxnState::Committed {
                 // The commit of a transaction: of all its slots, at once.
                 let op = &self.scenario.scripts[self.thread][world.threads[self.thread].op];
                 let next = SLOTS.map(|slot| world.control(slot).advanced(1).version());
@@ -397,9 +397,9 @@ impl shipping::Peers for Run<'_> {
 
     fn one_at_a_time<R>(&self, f: impl FnOnce() -> R) -> R {
         // Every thread of the checker is a process of its own: nobody to wait for.
-        self.burials.set(self.burials.get() + 1);
+        self.recoveries.set(self.recoveries.get() + 1);
         let result = f();
-        self.burials.set(self.burials.get() - 1);
+        self.recoveries.set(self.recoveries.get() - 1);
         result
     }
 

@@ -130,7 +130,7 @@ fn planted_bugs_are_found_under_loom_too() {
         NoSecondLookAtControl,
         SnapshotComparesControls,
         SnapshotWithoutRecheck,
-        ClaimWithoutBurial,
+        ClaimWithoutRecovery,
         CommitEarly,
         ReaderAcceptsTorn,
         CurrentNotStale,

@@ -114,9 +114,9 @@ pub(super) struct Run<'s> {
     /// In a snapshot: where in the log it has last read each slot, and the slot read last.
     /// It begins its next round with what it has, never at the beginning.
     snapshot: RefCell<Option<(Parts, Slot)>>,
-    /// How many burials it is in the middle of.
-    pub(super) burials: Cell<u32>,
-    /// A claim waits for the entry; a burial does not.
+    /// How many recoveries it is in the middle of.
+    pub(super) recoveries: Cell<u32>,
+    /// A claim waits for the entry; a recovery does not.
     pub(super) claiming: Cell<bool>,
     end: RefCell<Option<End>>,
 }
@@ -138,7 +138,7 @@ pub(super) fn step(scenario: &Scenario, world: &World, thread: usize) -> Step {
         has_slept: Cell::new(false),
         relaxed: Cell::new(None),
         snapshot: RefCell::default(),
-        burials: Cell::new(0),
+        recoveries: Cell::new(0),
         claiming: Cell::new(false),
         end: RefCell::new(None),
     };
@@ -158,7 +158,7 @@ pub(super) fn step(scenario: &Scenario, world: &World, thread: usize) -> Step {
             state.op += 1;
             state.log = Rc::default();
             state.since = None;
-            state.burying = false;
+            state.recovering = false;
             state.overtaken = None;
             state.has_slept = false;
             if state.op == scenario.scripts[thread].len() {
@@ -168,7 +168,7 @@ pub(super) fn step(scenario: &Scenario, world: &World, thread: usize) -> Step {
         (Err(_), Some(End::NextAccess)) => {
             let state = &mut world.threads[thread];
             state.log = Rc::new(run.log.into_inner());
-            state.burying = run.burials.get() > 0;
+            state.recovering = run.recoveries.get() > 0;
         }
         (Err(_), Some(End::Blocked)) => return Step::Blocked,
         (Err(_), Some(End::Red(why))) => return Step::Red(why, made),
@@ -375,7 +375,7 @@ impl Run<'_> {
         let begin = self.begin.get().filter(|begin| *begin < at)?;
         // Who passes the lock on looks, too, but begins nothing.
         let passes_on = site.line.file().ends_with("queue.rs");
-        let looks = site.kind == Kind::Look && self.burials.get() == 0 && !passes_on;
+        let looks = site.kind == Kind::Look && self.recoveries.get() == 0 && !passes_on;
         let is_another = self.sites.borrow()[begin] != site;
         (looks && is_another && !self.op().waits_for_change()).then_some(begin)
     }
@@ -390,11 +390,11 @@ impl Run<'_> {
             let outermost = sites[0] == site && self.snapshot.borrow().is_none();
             return if outermost { Some(0) } else { before };
         }
-        // Outside of burials, these loops look at the control word only where a round begins.
+        // Outside of recoveries, these loops look at the control word only where a round begins.
         let begin = self.begin.get()?;
         let listens = self.rounds_begin_with_bell.get();
         let begins = site.slot.is_none() == listens;
-        let look = site.kind == Kind::Look && self.burials.get() == 0 && begins;
+        let look = site.kind == Kind::Look && self.recoveries.get() == 0 && begins;
         sites.iter().rposition(|earlier| *earlier == site).filter(|at| look && *at >= begin)
     }
 

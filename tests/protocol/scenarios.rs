@@ -90,7 +90,7 @@ pub(super) const SLOW_BURIER: Scenario = Scenario {
     mortal: &[0],
     stoppable: &[1, 2],
     ..Scenario::new(
-        "a guard and a slow burier",
+        "a guard and a slow recoverer",
         [&[Guard, Release], &[Update(second(2))], &[Claim(0), Update(first(3))], &[Read]],
     )
 };
@@ -424,7 +424,7 @@ pub(super) const TWO_BURIERS: Scenario = Scenario {
     mortal: &[0, 2],
     stoppable: &[1],
     ..Scenario::new(
-        "two buriers, an entry used again",
+        "two recoverers, an entry used again",
         [
             &[Transaction(1, first(1)), Release],
             &[Update(second(2))],
@@ -506,7 +506,7 @@ pub(super) const LONG_BURIERS: Scenario = Scenario {
     mortal: &[0, 2],
     stoppable: &[1],
     ..Scenario::new(
-        "long: two buriers, a transaction on an entry used again",
+        "long: two recoverers, a transaction on an entry used again",
         [
             &[Transaction(1, both(1)), Release],
             &[Update(second(2))],

@@ -8,8 +8,8 @@ use super::replay::Run;
 use super::update;
 use super::world::{Instant, SLOTS, Slot, WIDTH, World};
 use crate::protocol::{
-    Change, Failure, Form, Held, Memory as _, Patience, Peers as _, REMOVED, Sample, VALUE, Word,
-    changed_since, claim, commit_all, load_scalar, load_scalar_versioned, lock, read,
+    Change, Deadline, Failure, Form, Held, Memory as _, Peers as _, REMOVED, Sample, TxnState,
+    VALUE, changed_since, claim, commit_all, load_scalar, load_scalar_versioned, lock, read,
     read_by_pieces, remove, settle, snapshot, wait_any,
 };
 
@@ -102,13 +102,13 @@ impl Op {
         let (x, y) = (&x, &y);
         let form_y = run.form(Slot::Y);
         let Form::Areas(areas) = form_y else { unreachable!("Y has areas") };
-        let patience = &mut Patience::new(None);
-        let held_x = |patience: &mut Patience| -> Result<Held<'_, _, _>, Outcome> {
-            let held = run.locking(|| lock(x, run, Form::Scalar, patience));
+        let deadline = &mut Deadline::new(None);
+        let held_x = |deadline: &mut Deadline| -> Result<Held<'_, _, _>, Outcome> {
+            let held = run.locking(|| lock(x, run, Form::Scalar, deadline));
             held.map_err(|failure| Outcome::of_failure(Slot::X, failure))
         };
-        let held_y = |patience: &mut Patience| -> Result<Held<'_, _, _>, Outcome> {
-            let held = run.locking(|| lock(y, run, form_y, patience));
+        let held_y = |deadline: &mut Deadline| -> Result<Held<'_, _, _>, Outcome> {
+            let held = run.locking(|| lock(y, run, form_y, deadline));
             held.map_err(|failure| Outcome::of_failure(Slot::Y, failure))
         };
         let mut perform = || -> Result<Outcome, Outcome> {
@@ -133,56 +133,56 @@ impl Op {
                 }
                 Op::Release => {
                     // Release: who sees FREE sees that no slot names the entry.
-                    run.set_word(run.owner(), Word::Free, Release);
+                    run.set_word(run.owner(), TxnState::Free, Release);
                     run.let_go_of_entry();
                 }
                 Op::Update(patch) => {
-                    let held = held_y(patience)?;
+                    let held = held_y(deadline)?;
                     held.commit(&areas, patch.at, &vec![patch.to; patch.len])
                         .map_err(Outcome::Failed)?;
                 }
                 Op::Add(n) => {
                     let add = |value: u64| Some(value + n);
-                    let added = run.looping(|| update(x, run, patience, false, add));
+                    let added = run.looping(|| update(x, run, deadline, false, add));
                     added.map_err(|failure| Outcome::of_failure(Slot::X, failure))?.ok();
                 }
                 Op::Transaction(n, patch) => {
-                    let held_x = held_x(patience)?;
+                    let held_x = held_x(deadline)?;
                     let value = x.load(VALUE, Relaxed) + n;
-                    let held_y = held_y(patience)?;
+                    let held_y = held_y(deadline)?;
                     let data = vec![patch.to; patch.len];
                     let change = Change::Area { areas, at: patch.at, data: &data };
                     let changes = vec![(held_x, Change::Scalar(value)), (held_y, change)];
                     commit_all(run, run.owner(), changes).map_err(Outcome::Failed)?;
                 }
                 Op::TransactionOfX(n) => {
-                    let held = held_x(patience)?;
+                    let held = held_x(deadline)?;
                     let value = x.load(VALUE, Relaxed) + n;
                     let changes = vec![(held, Change::Scalar(value))];
                     commit_all(run, run.owner(), changes).map_err(Outcome::Failed)?;
                 }
-                Op::Guard => drop(held_y(patience)?),
+                Op::Guard => drop(held_y(deadline)?),
                 Op::GuardBeyondEntry => {
-                    let held = held_y(patience)?;
+                    let held = held_y(deadline)?;
                     run.let_go_of_byte();
                     drop(held);
                 }
                 Op::GuardOnce => {
                     let has_slept = run.world.borrow().threads[run.thread].has_slept;
                     let looks = if has_slept { 1 } else { 3 };
-                    match held_y(&mut Patience::of_looks(looks)) {
+                    match held_y(&mut Deadline::of_looks(looks)) {
                         Err(Outcome::Failed(Failure::Timeout(_))) => {}
                         held => drop(held?),
                     }
                 }
                 Op::UnderGuards(n, patch) => {
-                    let mut guard_x = held_x(patience)?;
-                    let mut guard_y = held_y(patience)?;
+                    let mut guard_x = held_x(deadline)?;
+                    let mut guard_y = held_y(deadline)?;
                     // A second lock is refused; the holder's own updates go through.
-                    let again = lock(y, run, form_y, patience);
+                    let again = lock(y, run, form_y, deadline);
                     assert!(matches!(again, Err(Failure::Deadlock)));
                     let add = |value: u64| Some(value + n);
-                    let added = update(x, run, patience, true, add);
+                    let added = update(x, run, deadline, true, add);
                     added.map_err(Outcome::Failed)?.expect("add always stores");
                     let data = vec![patch.to; patch.len];
                     let nested = Held::nested(y, run).expect("it is locked");
@@ -193,25 +193,25 @@ impl Op {
                     drop(guard_x);
                 }
                 Op::TransactionUnderGuard(n, patch) => {
-                    let held_x = held_x(patience)?;
+                    let held_x = held_x(deadline)?;
                     let value = x.load(VALUE, Relaxed) + n;
-                    let mut guard_y = held_y(patience)?;
+                    let mut guard_y = held_y(deadline)?;
                     let data = vec![patch.to; patch.len];
                     let change = Change::Area { areas, at: patch.at, data: &data };
                     let nested = Held::nested(y, run).expect("it is locked");
                     let changes = vec![(held_x, Change::Scalar(value)), (nested, change)];
                     commit_all(run, run.owner(), changes).map_err(Outcome::Failed)?;
                     // The guard still holds.
-                    let again = lock(y, run, form_y, patience);
+                    let again = lock(y, run, form_y, deadline);
                     assert!(matches!(again, Err(Failure::Deadlock)));
                     guard_y.follow_updates();
                     drop(guard_y);
                 }
                 Op::Remove(Slot::X) => {
-                    remove(held_x(patience)?, Form::Scalar).map_err(Outcome::Failed)?;
+                    remove(held_x(deadline)?, Form::Scalar).map_err(Outcome::Failed)?;
                 }
                 Op::Remove(Slot::Y) => {
-                    remove(held_y(patience)?, form_y).map_err(Outcome::Failed)?;
+                    remove(held_y(deadline)?, form_y).map_err(Outcome::Failed)?;
                 }
                 Op::Load => return Ok(Outcome::X(load_scalar(x, run))),
                 Op::LoadVersioned => {
@@ -267,7 +267,7 @@ impl Op {
                     let awaited: Vec<_> =
                         slots.iter().map(|slot| (memory(slot), run.scenario.version)).collect();
                     let mut waiter = Waiter { run, slots, heard: 0 };
-                    let changed = run.looping(|| wait_any(&awaited, patience, &mut waiter));
+                    let changed = run.looping(|| wait_any(&awaited, deadline, &mut waiter));
                     let changed =
                         changed.map_err(|(at, failure)| Outcome::of_failure(slots[at], failure))?;
                     return Ok(Outcome::Changed(changed.into_iter().map(|at| slots[at]).collect()));

@@ -81,8 +81,8 @@ pub(super) struct Thread {
     pub(super) log: Rc<Vec<u64>>,
     /// What was current when its read began, as an index into the history.
     pub(super) since: Option<usize>,
-    /// Its next access is part of a burial.
-    pub(super) burying: bool,
+    /// Its next access is part of a recovery.
+    pub(super) recovering: bool,
     /// It sleeps on the control words of these slots: one bit each.
     pub(super) asleep: u8,
     /// For what, as bits of `Sleepers`.
@@ -124,7 +124,7 @@ impl World {
             entry,
             log: Rc::default(),
             since: None,
-            burying: false,
+            recovering: false,
             asleep: 0,
             asleep_for: 0,
             has_slept: false,
@@ -240,7 +240,7 @@ impl World {
         thread.status = status;
         thread.log = Rc::default();
         thread.since = None;
-        thread.burying = false;
+        thread.recovering = false;
         thread.asleep = 0;
         thread.overtaken = None;
         self.forget_the_past();
@@ -307,13 +307,13 @@ impl World {
             all.extend_from_slice(&instant.versions);
         }
         for thread in &self.threads {
-            let Thread { status, op, entry, log, since, burying, asleep, .. } = thread;
+            let Thread { status, op, entry, log, since, recovering, asleep, .. } = thread;
             all.push(
                 *status as u64
                     | (*op as u64) << 8
                     | entry.map_or(0, |e| u64::from(e) + 1) << 16
                     | since.map_or(0, |since| since as u64 + 1) << 24
-                    | u64::from(*burying) << 32
+                    | u64::from(*recovering) << 32
                     | u64::from(*asleep) << 40
                     | (log.len() as u64) << 48,
             );

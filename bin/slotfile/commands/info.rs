@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use serde_json::json;
-use slotfile::Opener;
+use slotfile::AttachedProcess;
 
 use crate::cli::Info;
 use crate::context::Context;
@@ -22,7 +22,7 @@ pub(super) fn run(context: &mut Context, args: Info) -> Result<Exit, Failure> {
             .open_by
             .iter()
             .map(|opener| {
-                let Opener { pid, command, state, .. } = opener;
+                let AttachedProcess { pid, command, state, .. } = opener;
                 json!({ "pid": pid, "command": command, "state": state.to_string() })
             })
             .collect();
@@ -89,7 +89,7 @@ pub(super) fn run(context: &mut Context, args: Info) -> Result<Exit, Failure> {
 }
 
 /// An object with the date in seconds since 1970, which every language can read.
-fn event(event: slotfile::Event) -> serde_json::Value {
+fn event(event: slotfile::SyncPoint) -> serde_json::Value {
     let at = event.at.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     json!({ "sync": event.epoch, "time": at })
 }

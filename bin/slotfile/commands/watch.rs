@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::{Instant, SystemTime};
 
-use slotfile::Change;
+use slotfile::SlotChange;
 
 use crate::cli::Watch;
 use crate::context::Context;
@@ -47,8 +47,8 @@ pub(super) fn run(context: &mut Context, args: Watch) -> Result<Exit, Failure> {
     Ok(Exit::DONE)
 }
 
-fn write(out: &mut Output, change: &Change, json: bool) -> Result<(), Failure> {
-    let Change { slot, version, content, removed, .. } = change;
+fn write(out: &mut Output, change: &SlotChange, json: bool) -> Result<(), Failure> {
+    let SlotChange { slot, version, content, removed, .. } = change;
     let (name, slot_type) = (slot.name(), slot.slot_type());
     let time = humantime::format_rfc3339_micros(SystemTime::now());
     if json && *removed {

@@ -7,11 +7,11 @@
 //! attached process, readers too, has a read lock on one common byte.
 
 mod entries;
-mod lease;
 mod notes;
 mod signature;
+mod thread_entry;
 
-pub(crate) use lease::thread_is_ending;
+pub(crate) use thread_entry::thread_is_ending;
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -34,9 +34,9 @@ use crate::os::disk::Disk;
 use crate::os::fork::{self, PerProcess};
 use crate::os::process::Identity;
 use crate::os::sys::{self, ByteLock};
-use crate::protocol::{self, Form, Owner, Peers, Word};
+use crate::protocol::{self, Form, Owner, Peers, TxnState};
 
-pub(crate) use lease::Number;
+pub(crate) use thread_entry::Number;
 
 /// How often, at most, to look through a full table.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -93,7 +93,7 @@ struct Process {
     looked_through: AtomicU64,
     /// When it last asked whether somebody is dying, for every 64th entry.
     asked_who_dies: [AtomicU64; 64],
-    /// Whether a burial has an entry's claim byte, instead of its own.
+    /// Whether a recovery has an entry's claim byte, instead of its own.
     shares_claim: AtomicBool,
     identity: OnceLock<Identity>,
 }
@@ -318,16 +318,17 @@ impl Attachment {
             let all = 0..TABLE_ENTRIES;
             let spare = process.entries.spare();
             let free = |e: &u16| self.is(process, *e, Vacancy::Free);
-            let kept = (0..lease::FIRST_LENT).filter(free);
+            let kept = (0..thread_entry::FIRST_LENT).filter(free);
             if let Some(owner) = self.claim_one_of(process, spare.chain(kept))? {
                 return Ok(owner);
             }
             // Few are left, which are only lent: some that the dead have left would be better.
-            let some =
-                std::iter::repeat_with(|| (sys::random() % u64::from(lease::FIRST_LENT)) as u16);
+            let some = std::iter::repeat_with(|| {
+                (sys::random() % u64::from(thread_entry::FIRST_LENT)) as u16
+            });
             let left_behind = |e: &u16| self.is(process, *e, Vacancy::LeftBehind);
             let some = some.take(2).filter(left_behind);
-            let lent = (lease::FIRST_LENT..TABLE_ENTRIES).filter(free);
+            let lent = (thread_entry::FIRST_LENT..TABLE_ENTRIES).filter(free);
             if let Some(owner) = self.claim_one_of(process, some.chain(lent))? {
                 return Ok(owner);
             }
@@ -380,22 +381,22 @@ impl Attachment {
         let word = self.table.load(Self::word_of(entry), Ordering::Relaxed);
         match () {
             () if process.entries.owns(entry) => None,
-            () if word == Word::Free as u64 => Some(Vacancy::Free),
+            () if word == TxnState::Free as u64 => Some(Vacancy::Free),
             () => Some(Vacancy::LeftBehind),
         }
     }
 
     /// Gives an entry back. `word` is FREE if no slot names it, else IDLE: then its next
     /// holder settles them.
-    fn give_back(&self, process: &Process, entry: u16, word: Word) {
+    fn give_back(&self, process: &Process, entry: u16, word: TxnState) {
         // Release: who sees FREE sees every slot as its last holder left it.
         self.set_word(entry + 1, word, Ordering::Release);
         self.lock_file(process);
         if process.entries.give_back(entry) {
             self.lock_entry(entry + 1, ByteLock::None);
-        } else if word != Word::Free && (self.settle_all)(self, entry + 1).is_ok() {
+        } else if word != TxnState::Free && (self.settle_all)(self, entry + 1).is_ok() {
             // Nobody else can: its byte stays locked.
-            self.set_word(entry + 1, Word::Free, Ordering::Release);
+            self.set_word(entry + 1, TxnState::Free, Ordering::Release);
         }
     }
 
@@ -418,7 +419,7 @@ impl Attachment {
     pub(crate) fn reset_table(&self, settle: impl FnOnce() -> Result<()>) -> Result<()> {
         // Relaxed: the open lock, which is held, orders it.
         let words = self.table.words().iter().step_by(TABLE_ENTRY_LEN as usize / 8);
-        let used = words.map(|word| word.load(Ordering::Relaxed) != Word::Free as u64);
+        let used = words.map(|word| word.load(Ordering::Relaxed) != TxnState::Free as u64);
         let left: Vec<u16> = (0..TABLE_ENTRIES)
             .zip(used)
             .filter(|(entry, used)| *used && !self.is_alive(self.process(), *entry))
@@ -428,7 +429,7 @@ impl Attachment {
             settle()?;
         }
         for entry in left {
-            self.set_word(entry + 1, Word::Free, Ordering::Release);
+            self.set_word(entry + 1, TxnState::Free, Ordering::Release);
         }
         Ok(())
     }
@@ -436,7 +437,7 @@ impl Attachment {
     /// Whether nobody stands behind this owner.
     pub(crate) fn is_free(&self, owner: Owner) -> bool {
         let word = self.table.load(Self::word_of(owner - 1), Ordering::Acquire);
-        word == Word::Free as u64
+        word == TxnState::Free as u64
     }
 
     /// Transaction words that are none, with their entries.
@@ -444,7 +445,7 @@ impl Attachment {
         let words = self.table.words().iter().step_by(TABLE_ENTRY_LEN as usize / 8);
         (0..TABLE_ENTRIES)
             .zip(words.map(|word| word.load(Ordering::Relaxed)))
-            .filter(|(_, word)| *word > Word::Committed as u64)
+            .filter(|(_, word)| *word > TxnState::Committed as u64)
             .collect()
     }
 
@@ -482,7 +483,7 @@ impl Attachment {
             process.entries.in_use().for_each(|entry| self.sign(entry));
             self.lock_file(process)
         });
-        let entry = lease::owner(self).map(|owner| owner - 1);
+        let entry = thread_entry::owner(self).map(|owner| owner - 1);
         if entry.is_some_and(|entry| process.entries.is_kept(entry)) {
             let why = "this program has closed the descriptor that has the lock";
             return Err(cannot(std::io::Error::other(why)));
@@ -496,7 +497,7 @@ impl Drop for Attachment {
         let process = self.process();
         let leaked = self.kept_locks.load(Ordering::Relaxed) > 0;
         for entry in process.entries.in_use().collect::<Vec<_>>() {
-            self.give_back(process, entry, if leaked { Word::Idle } else { Word::Free });
+            self.give_back(process, entry, if leaked { TxnState::Idle } else { TxnState::Free });
         }
         // Explicitly: a child that is between its fork and its exec has a copy of the
         // descriptor, and would keep the lock.
@@ -507,22 +508,22 @@ impl Drop for Attachment {
 impl Peers for Attachment {
     #[inline]
     fn me(&self) -> Result<Owner> {
-        lease::owner_or_claim(self)
+        thread_entry::owner_or_claim(self)
     }
 
     fn is_me(&self, owner: Owner) -> bool {
-        lease::owner(self) == Some(owner)
+        thread_entry::owner(self) == Some(owner)
     }
 
-    fn word(&self, owner: Owner, order: Ordering) -> Word {
+    fn word(&self, owner: Owner, order: Ordering) -> TxnState {
         match entry_of(owner).map(|entry| self.table.load(Self::word_of(entry), order)) {
-            Some(0) => Word::Free,
-            Some(2) => Word::Committed,
-            _ => Word::Idle,
+            Some(0) => TxnState::Free,
+            Some(2) => TxnState::Committed,
+            _ => TxnState::Idle,
         }
     }
 
-    fn set_word(&self, owner: Owner, word: Word, order: Ordering) {
+    fn set_word(&self, owner: Owner, word: TxnState, order: Ordering) {
         self.table.store(Self::word_of(owner - 1), word as u64, order);
     }
 
@@ -579,20 +580,20 @@ impl Peers for Attachment {
 
     #[inline]
     fn has_locked(&self) {
-        lease::has_locked();
+        thread_entry::has_locked();
     }
 
     #[inline]
     fn has_unlocked(&self) {
-        lease::has_unlocked();
+        thread_entry::has_unlocked();
     }
 
     fn has_given_up(&self) {
-        lease::has_given_up();
+        thread_entry::has_given_up();
     }
 
     fn is_turn_over(&self) -> bool {
-        lease::is_turn_over(&self.live)
+        thread_entry::is_turn_over(&self.live)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::format::layout::live;
 use crate::os::location;
 use crate::os::process;
 use crate::os::time::seconds_since_1970;
-use crate::types::opener::Opener;
+use crate::types::opener::AttachedProcess;
 
 /// When a file was superseded, in its lower half, with its complement.
 fn superseded_word(seconds: u32) -> u64 {
@@ -85,7 +85,7 @@ impl Attachment {
 
     /// Which processes, other than this one, have the file open: those that can be seen, or else
     /// those that have noted themselves.
-    pub(crate) fn others_having_it_open(&self) -> Vec<Opener> {
+    pub(crate) fn others_having_it_open(&self) -> Vec<AttachedProcess> {
         let file = self.map.file().metadata().map(|file| location::id(&file));
         let mut found = file.map_or_else(|_| Vec::new(), process::having_open);
         if found.is_empty() {

@@ -9,8 +9,8 @@ use crate::format::layout::{TABLE_ENTRIES, TABLE_ENTRY_LEN};
 use crate::os::process::Identity;
 use crate::os::sys::{self, ByteLock};
 use crate::os::time::seconds_since_1970;
-use crate::protocol::{Owner, Word};
-use crate::types::opener::Opener;
+use crate::protocol::{Owner, TxnState};
+use crate::types::opener::AttachedProcess;
 
 /// Bytes of an entry behind its word.
 const SIGNATURE_LEN: usize = TABLE_ENTRY_LEN as usize - 8;
@@ -42,12 +42,12 @@ impl Attachment {
     }
 
     /// Who has entries.
-    pub(crate) fn openers(&self) -> Vec<Opener> {
+    pub(crate) fn openers(&self) -> Vec<AttachedProcess> {
         let process = self.process();
-        let mut openers: Vec<Opener> = (0..TABLE_ENTRIES)
+        let mut openers: Vec<AttachedProcess> = (0..TABLE_ENTRIES)
             .filter(|entry| {
                 let word = self.table.load(Self::word_of(*entry), Ordering::Acquire);
-                word != Word::Free as u64 && self.is_alive(process, *entry)
+                word != TxnState::Free as u64 && self.is_alive(process, *entry)
             })
             .map(|entry| self.opener(entry))
             .collect();
@@ -57,12 +57,12 @@ impl Attachment {
     }
 
     /// Who has this entry, by what stands there.
-    fn opener(&self, entry: u16) -> Opener {
+    fn opener(&self, entry: u16) -> AttachedProcess {
         let content = self.signature(entry);
         let command = content[16..].split(|b| *b == 0).next().unwrap_or_default();
         let command = &command[..command.len().min(COMMAND_LEN)];
         let identity = self.identity(entry);
-        Opener {
+        AttachedProcess {
             pid: identity.pid,
             command: String::from_utf8_lossy(command).into_owned(),
             state: identity.state(),
@@ -97,7 +97,7 @@ impl Attachment {
     }
 
     /// The process that has this owner's entry.
-    pub(crate) fn holder(&self, owner: Owner) -> Option<Opener> {
+    pub(crate) fn holder(&self, owner: Owner) -> Option<AttachedProcess> {
         let entry = owner.checked_sub(1).filter(|entry| *entry < TABLE_ENTRIES)?;
         Some(self.opener(entry)).filter(|opener| opener.pid != 0)
     }

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::format::checkpoint::{self, Mark, Record};
 use crate::format::layout::{Descriptor, FLAG_NO_CHECKPOINT, RUN, TABLE_ENTRIES, live};
 use crate::mapping::slot_memory::SlotMemory;
-use crate::protocol::{self, Control, Form, Memory, Patience, REMOVED, STALE};
+use crate::protocol::{self, Control, Deadline, Form, Memory, REMOVED, STALE};
 use crate::types::data::TEXT_LEN;
 use crate::types::dtype::SlotType;
 
@@ -431,10 +431,10 @@ fn check_checkpoint(
     check: &mut Check,
 ) -> Result<()> {
     let lock = attachment.lock(live::SYNC_LOCK);
-    let mut patience = Patience::new(timeout);
+    let mut deadline = Deadline::new(timeout);
     // A sync would write over the copies that were in use before the last one.
     let held = match attachment.writable {
-        true => protocol::lock(&lock, attachment, Form::Lock, &mut patience).ok(),
+        true => protocol::lock(&lock, attachment, Form::Lock, &mut deadline).ok(),
         false => None,
     };
     for _ in 0..TRIES {

@@ -8,7 +8,7 @@ use crate::common::apart_to_trace;
 use crate::common::state::{State, open};
 use crate::common::trace::{Traced, mark};
 
-/// First a writer is killed inside its update, then whoever buries it, at each instruction:
+/// First a writer is killed inside its update, then whoever recovers it, at each instruction:
 /// the third finds what the second has left, and what readers have seen.
 #[test]
 fn row_02_killed_at_any_instruction_of_a_burial() {
@@ -28,7 +28,7 @@ fn row_02_killed_at_any_instruction_of_a_burial() {
         let world = World::new();
         Traced::start(|| writer(&world.path, 1)).step(u64::MAX)
     };
-    for (what, beside_others) in [("burial", true), ("settling at opening", false)] {
+    for (what, beside_others) in [("recovery", true), ("settling at opening", false)] {
         for part in [2, 3, 4] {
             let dies_at = length * part / 6;
             let prepare = |world: &mut World| {

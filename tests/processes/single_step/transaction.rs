@@ -50,7 +50,7 @@ fn row_01_killed_at_any_instruction_of_a_transaction_of_three_slots() {
 }
 
 /// One who dies in the middle of a transaction leaves all of it or nothing, and whoever is
-/// killed while burying it changes nothing about that.
+/// killed while recovering it changes nothing about that.
 #[test]
 fn row_02_killed_at_any_instruction_of_burying_a_transaction() {
     if !apart_to_trace("transaction::row_02_killed_at_any_instruction_of_burying_a_transaction") {
@@ -60,7 +60,7 @@ fn row_02_killed_at_any_instruction_of_burying_a_transaction() {
         let world = World::new();
         Traced::start(|| transaction(&world.path, 1)).step(u64::MAX)
     };
-    let bury = |path: &Path, _| {
+    let recover = |path: &Path, _| {
         let store: Store = open(path);
         claim(&store);
         let (array, text) = (array(&store), store.text("text", 40).unwrap());
@@ -80,9 +80,9 @@ fn row_02_killed_at_any_instruction_of_burying_a_transaction() {
             assert!(whole, "dead at {dies_at} of {length}: {now:?}\n{old:?}");
             vec![now]
         };
-        let what = format!("burial of a transaction dead at {dies_at} of {length}");
+        let what = format!("recovery of a transaction dead at {dies_at} of {length}");
         let then = |world: &mut World, found: &State, _| world.next_process(found);
         let plan = Plan::beside_others(&what).share(6);
-        kill_everywhere(plan, &mut World::new(), prepare, bury, then);
+        kill_everywhere(plan, &mut World::new(), prepare, recover, then);
     }
 }

@@ -92,7 +92,7 @@ impl World {
             for slot in store.slots().unwrap() {
                 drop(slot.lock().unwrap());
             }
-            assert_eq!(now(), *found, "burying has changed it");
+            assert_eq!(now(), *found, "recovering has changed it");
             // Ranges that differ from the victim's: what it has half written must not show.
             let from = (5 * round) as usize % (WORDS - 2);
             let changed = with_array(found, |a| a[from..from + 3].fill(1_000_000 + round));

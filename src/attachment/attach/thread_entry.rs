@@ -10,7 +10,7 @@ use crate::format::layout::{TABLE_ENTRIES, live};
 use crate::mapping::map::Region;
 use crate::os::fork;
 use crate::os::sys;
-use crate::protocol::{Owner, Peers, Word};
+use crate::protocol::{Owner, Peers, TxnState};
 
 /// The last eighth of the table is lent: a thread keeps such an entry only for as long as it has
 /// a lock. So threads that are idle leave that much to those that are not, in all processes.
@@ -18,7 +18,7 @@ pub(super) const FIRST_LENT: u16 = TABLE_ENTRIES / 8 * 7;
 
 /// A thread's entry of one store's process table, and what it holds through it.
 #[derive(Debug)]
-pub(super) struct Lease {
+pub(super) struct ThreadEntry {
     attachment: Weak<Attachment>,
     id: u64,
     /// Of the process that claimed it: the child of a fork has none of its parent's.
@@ -47,7 +47,7 @@ struct KeptLock {
 /// from those of the same slot, and from those of which a fork made copies.
 pub(crate) type Number = u64;
 
-impl Lease {
+impl ThreadEntry {
     fn kept(&mut self, slot: u64) -> Option<&mut KeptLock> {
         self.locks.iter_mut().find(|lock| lock.slot == slot)
     }
@@ -63,7 +63,7 @@ impl KeptLock {
     }
 }
 
-impl Drop for Lease {
+impl Drop for ThreadEntry {
     fn drop(&mut self) {
         LAST.set(None);
         if self.generation != fork::generation() {
@@ -72,7 +72,7 @@ impl Drop for Lease {
         if let Some(attachment) = self.attachment.upgrade() {
             // A lock that was leaked, or is kept until later, or is held by the closure from
             // which the process exits, still names the entry: its next holder settles it.
-            let word = if is_without_locks() { Word::Free } else { Word::Idle };
+            let word = if is_without_locks() { TxnState::Free } else { TxnState::Idle };
             attachment.one_at_a_time(|| {
                 attachment.give_back(attachment.process(), self.owner - 1, word);
             });
@@ -81,7 +81,7 @@ impl Drop for Lease {
 }
 
 thread_local! {
-    static LEASES: RefCell<Vec<Lease>> = const { RefCell::new(Vec::new()) };
+    static LEASES: RefCell<Vec<ThreadEntry>> = const { RefCell::new(Vec::new()) };
     /// Of the lease that was asked for last: the attachment's id, the generation, the owner.
     /// Nearly always it is the one that is asked for next.
     static LAST: Cell<Option<(u64, u64, Owner)>> = const { Cell::new(None) };
@@ -127,7 +127,7 @@ fn end_loans() {
     let ended = LEASES.try_with(|leases| {
         let mut leases = leases.try_borrow_mut().ok()?;
         let kept = leases.extract_if(.., |l| l.lent && !l.in_transaction && l.locks.is_empty());
-        let ended: Vec<Lease> = kept.collect();
+        let ended: Vec<ThreadEntry> = kept.collect();
         if !leases.iter().any(|lease| lease.lent) {
             HELD.set(HELD.get() + NONE_LENT);
         }
@@ -185,25 +185,28 @@ fn claim(attachment: &Attachment) -> Result<Owner> {
     with_lease(attachment, |lease| Ok(remember(lease)))
 }
 
-fn remember(lease: &mut Lease) -> Owner {
+fn remember(lease: &mut ThreadEntry) -> Owner {
     LAST.set(Some((lease.id, lease.generation, lease.owner)));
     lease.owner
 }
 
 /// Whether the lease is this thread's own of this store.
-fn is_of(lease: &Lease, attachment: &Attachment) -> bool {
+fn is_of(lease: &ThreadEntry, attachment: &Attachment) -> bool {
     lease.id == attachment.id && lease.generation == fork::generation()
 }
 
 /// Runs `f` on the calling thread's lease, if it has one.
-fn existing_lease<R>(attachment: &Attachment, f: impl FnOnce(&mut Lease) -> R) -> Option<R> {
+fn existing_lease<R>(attachment: &Attachment, f: impl FnOnce(&mut ThreadEntry) -> R) -> Option<R> {
     LEASES
         .try_with(|leases| leases.borrow_mut().iter_mut().find(|l| is_of(l, attachment)).map(f))
         .ok()?
 }
 
 /// Runs `f` on the calling thread's lease; claims an entry if it has none yet.
-fn with_lease<R>(attachment: &Attachment, f: impl FnOnce(&mut Lease) -> Result<R>) -> Result<R> {
+fn with_lease<R>(
+    attachment: &Attachment,
+    f: impl FnOnce(&mut ThreadEntry) -> Result<R>,
+) -> Result<R> {
     let result = LEASES.try_with(|leases| {
         let mut leases = leases.borrow_mut();
         if let Some(lease) = leases.iter_mut().find(|l| is_of(l, attachment)) {
@@ -216,7 +219,7 @@ fn with_lease<R>(attachment: &Attachment, f: impl FnOnce(&mut Lease) -> Result<R
         if lent {
             HELD.set(HELD.get() % NONE_LENT);
         }
-        leases.push(Lease {
+        leases.push(ThreadEntry {
             attachment: attachment.this.clone(),
             id: attachment.id,
             generation: fork::generation(),

@@ -105,7 +105,8 @@ pub use types::dtype::{Bits, Element, Number, ParseTypeError, ScalarType, Shape,
 pub use types::opener::{AttachedProcess, ProcessState};
 pub use waiting::watch::{SlotChange, Watch};
 
-/// The README's examples, run as tests.
+/// The examples of the pages, run as tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
-struct Readme;
+#[doc = include_str!("../docs/guide.md")]
+struct Pages;

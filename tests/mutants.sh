@@ -18,7 +18,7 @@ log=$target/log
 rm -rf "$copy" "$log"
 mkdir -p "$copy" "$log"
 cp -R "$root/Cargo.toml" "$root/Cargo.lock" "$root/README.md" "$root/src" "$root/tests" \
-    "$root/bin" "$root/benches" "$copy"
+    "$root/bin" "$root/benches" "$root/docs" "$copy"
 cp -R "$copy/src" "$copy/sound"
 
 # NAME | file | what is there (perl) | what is put there | test binary, and which of its tests should notice

@@ -35,13 +35,16 @@ def test_everything_public_is_documented() -> None:
                 assert attribute.startswith("_") or member.__doc__, f"{name}.{attribute}"
 
 
-def test_the_readme_runs(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    readme = pathlib.Path(__file__).parents[1] / "README.md"
-    blocks = readme.read_text().split("```python\n")[1:]
+@pytest.mark.parametrize("name", ["python/README.md", "README.md", "docs/guide.md"])
+def test_the_pages_run(
+    name: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = pathlib.Path(__file__).parents[2] / name
+    blocks = page.read_text().split("```python\n")[1:]
     assert blocks
     monkeypatch.chdir(tmp_path)
     for block in blocks:
-        exec(compile(block.split("```")[0], str(readme), "exec"), {})
+        exec(compile(block.split("```")[0], str(page), "exec"), {})
 
 
 def test_the_types(tmp_path: pathlib.Path) -> None:

@@ -10,6 +10,7 @@ mod errors;
 mod examples;
 mod lock;
 mod messages;
+mod pages;
 mod sitting;
 mod streams;
 mod txn;

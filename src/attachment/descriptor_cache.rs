@@ -165,7 +165,7 @@ impl Entry {
     }
 
     /// Whether it is the descriptor of this name.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_named(&self, name: &str) -> bool {
         // Relaxed, here and below: who has the entry has seen it ready.
         let len = (self.brief.load(Relaxed) >> 16) as usize;

@@ -199,7 +199,7 @@ pub(crate) fn memory(attachment: &Attachment, descriptor: &Descriptor) -> Result
         .map_err(|error| error.of_slot(&descriptor.name))
 }
 
-#[inline]
+#[inline(always)]
 fn entry_memory<'a>(attachment: &'a Attachment, entry: &Entry) -> Result<SlotMemory<&'a Map>> {
     let (live, len) = (entry.live(), entry.live_len());
     Region::of(&*attachment.map, live, len)
@@ -308,7 +308,7 @@ fn survey(attachment: &Attachment) -> Result<MutexGuard<'_, Survey>> {
 }
 
 /// The slot of this line, unless it has been removed.
-#[inline]
+#[inline(always)]
 fn slot<'a>(attachment: &'a Attachment, line: u32, entry: &'a Entry) -> Result<Option<Found<'a>>> {
     let memory = entry_memory(attachment, entry)?;
     Ok((!memory.is_removed()).then_some(Found { line, entry, memory }))

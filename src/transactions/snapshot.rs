@@ -75,14 +75,18 @@ impl Store {
             memories.push(slot.memory_in(self));
         }
         let of: Vec<(&SlotMemory<&Map>, Form)> = memories.iter().map(|m| (m, m.form())).collect();
-        let mut contents: Vec<_> = slots.iter().map(|_| None).collect();
+        let (mut contents, mut failed) = (vec![None; slots.len()], None);
         let versions = protocol::snapshot(self.attachment(), &of, |i, _, sample| {
-            contents[i] = Some(slots[i].content_at(sample));
+            match slots[i].content_at(sample) {
+                Ok(content) => contents[i] = Some(content),
+                Err(none) => failed = Some((i, none)),
+            }
         });
-        let contents = contents.into_iter().zip(slots).map(|(content, slot)| {
-            content.expect("each is copied").map_err(|none| slot.handle.no_memory(none))
-        });
-        contents.zip(versions).map(|(content, version)| Ok((content?, version))).collect()
+        if let Some((i, none)) = failed {
+            return Err(slots[i].handle.no_memory(none));
+        }
+        let contents = contents.into_iter().map(|content| content.expect("each is copied"));
+        Ok(contents.zip(versions).collect())
     }
 }
 

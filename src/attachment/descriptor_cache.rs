@@ -1,5 +1,5 @@
-//! The descriptors that this process has read and checked. One that is defined never
-//! changes; so it is done once, however often its slot is opened.
+//! The descriptors that this process has read and checked. A defined descriptor never changes, so
+//! each is read once, however often its slot is opened.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64};
@@ -13,7 +13,7 @@ use crate::format::layout::{Descriptor, VALUE_LEN};
 use crate::protocol::Form;
 use crate::types::dtype::SlotType;
 
-/// By the first line of each, and by their names.
+/// Found by their first line, and by name.
 #[derive(Debug)]
 pub(crate) struct Known {
     chunks: Chunks<Chunk>,
@@ -22,9 +22,9 @@ pub(crate) struct Known {
 
 #[derive(Debug)]
 struct Chunk {
-    /// Where each slot is in the file, in cells, cut to fit: to fetch it while its entry is looked
-    /// at. So close together they stay in the processor's cache, which the entries of many slots
-    /// do not.
+    /// Where each slot is in the file, in cells, truncated: used to prefetch the slot while its
+    /// entry is checked. Packed so closely, these stay in the processor's cache; the entries of
+    /// many slots do not.
     cells: [AtomicU32; CHUNK],
     entries: [Entry; CHUNK],
 }
@@ -32,17 +32,16 @@ struct Chunk {
 /// Lines of a chunk.
 const CHUNK: usize = 256;
 
-/// Bytes of a cell: a slot starts at a multiple of them.
+/// Bytes of a cell. A slot starts at a multiple of it.
 const CELL: u64 = 16;
 
 impl Known {
-    /// None yet, of a directory of so many lines for so many slots.
+    /// An empty cache for a directory of this many lines and slots.
     pub(crate) fn new(lines: u64, slots: u64) -> Known {
         Known { chunks: Chunks::new(lines.div_ceil(CHUNK as u64)), names: Names::new(slots) }
     }
 
-    /// The descriptor at this line, which is one of the directory; by `read` if it is not
-    /// known yet.
+    /// The descriptor at this line of the directory. Calls `read` if it is not known yet.
     #[inline]
     pub(crate) fn get(
         &self,
@@ -74,8 +73,8 @@ impl Known {
         self.entry(line).expect("what is known stays so").descriptor()
     }
 
-    /// What was [noted](Known::note) of a name with this hash: the lines, and what is known of
-    /// them. `fetch` is called ahead with where in the file the slot probably is.
+    /// What was [noted](Known::note) for a name with this hash: the lines, and their cached
+    /// descriptors. First calls `fetch` with the slot's probable place in the file.
     #[inline]
     pub(crate) fn noted(
         &self,
@@ -97,7 +96,7 @@ impl Known {
     }
 }
 
-/// The chunk of a line, and where it is there.
+/// A line's chunk, and its place in that chunk.
 #[inline]
 fn place(line: u32) -> (usize, usize) {
     (line as usize / CHUNK, line as usize % CHUNK)
@@ -112,24 +111,24 @@ impl Chunk {
     }
 }
 
-/// What is known of one line. On one cache line stands all that it takes to open a value
-/// whose name is not long. It is filled from `descriptor`, which only one of those who race
-/// here has set: so all of them store the same.
+/// What is known of one line. One cache line holds all that it takes to open a value with a name
+/// that is not long. It is filled from `descriptor`, which only one of several racing threads sets:
+/// so all of them store the same.
 #[derive(Debug)]
 #[repr(align(64))]
 pub(crate) struct Entry {
-    /// [`READY`], a value's scalar type (else 0), the length of the name, each in a byte; 0
-    /// until all else is there.
+    /// [`READY`], a value's scalar type (else 0), the length of the name, each in one byte. 0 until
+    /// everything else is there.
     brief: AtomicU64,
     live: AtomicU64,
-    /// The beginning of the name, zeros behind it.
+    /// The beginning of the name, followed by zeros.
     name: [AtomicU64; INLINE / 8],
     descriptor: OnceBox<Descriptor>,
 }
 
 const READY: u64 = 1;
 
-/// Bytes of a name that stand in the entry: as many as a descriptor of one line has at most.
+/// Bytes of a name that the entry holds: as many as fit into a descriptor of one line.
 const INLINE: usize = 40;
 
 const _: () = assert!(size_of::<Entry>() == 64);
@@ -144,7 +143,7 @@ impl Entry {
         }
     }
 
-    /// Acquire: who sees it ready sees all of it.
+    /// Acquire: a thread that sees the entry ready sees all of it.
     #[inline]
     fn is_ready(&self) -> bool {
         self.brief.load(Acquire) != 0
@@ -155,7 +154,7 @@ impl Entry {
             SlotType::Value(scalar_type) => scalar_type as u64,
             _ => 0,
         };
-        // Relaxed, and Release at last: see `is_ready`.
+        // Relaxed, then Release at the end: see `is_ready`.
         self.live.store(descriptor.live, Relaxed);
         for (word, bytes) in self.name.iter().zip(words(descriptor.name.as_bytes())) {
             word.store(bytes, Relaxed);
@@ -167,7 +166,7 @@ impl Entry {
     /// Whether it is the descriptor of this name.
     #[inline(always)]
     pub(crate) fn is_named(&self, name: &str) -> bool {
-        // Relaxed, here and below: who has the entry has seen it ready.
+        // Relaxed, here and below: the caller has already seen the entry ready.
         let len = (self.brief.load(Relaxed) >> 16) as usize;
         let mut words = words(name.as_bytes()).zip(&self.name);
         len == name.len()
@@ -187,7 +186,7 @@ impl Entry {
         if self.value_type() != 0 { VALUE_LEN } else { self.descriptor().live_len() }
     }
 
-    /// What stands behind its control word.
+    /// What follows its control word.
     #[inline]
     pub(crate) fn form(&self) -> Form {
         if self.value_type() != 0 { Form::Scalar } else { self.descriptor().form() }
@@ -212,13 +211,13 @@ impl Entry {
     }
 }
 
-/// The bytes in words of eight, zeros behind the last of them.
+/// The bytes in words of eight; zeros fill the last one.
 #[inline]
 fn words(bytes: &[u8]) -> impl Iterator<Item = u64> {
     let (whole, rest) = bytes.as_chunks::<8>();
     let last = match bytes.last_chunk::<8>() {
         _ if rest.is_empty() => None,
-        // Some of them again, in place of one byte after the other.
+        // Rereads some bytes instead of going byte by byte.
         Some(last) => Some(u64::from_le_bytes(*last) >> (64 - 8 * rest.len())),
         None => Some(rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))),
     };
@@ -271,8 +270,8 @@ mod tests {
         }
     }
 
-    /// Two who read different descriptors, which only a damaged file can have: one wins, and
-    /// nobody sees some of each.
+    /// Two threads read different descriptors, which only a damaged file can cause: one wins, and
+    /// nobody sees parts of both.
     #[test]
     fn those_who_race_agree() {
         for round in 0..if cfg!(miri) { 10 } else { 2_000 } {

@@ -1,8 +1,7 @@
-//! What this process has of an open store: the mapping, its entries of the process table, and
-//! what it remembers of descriptors and names.
+//! This process's share of an open store: the mapping, its entries of the process table, and its
+//! caches of descriptors and names.
 //!
-//! May use: `types`, `error`, `os`, `protocol`, `mapping`, `format`. Begin with
-//! `attach/mod.rs`.
+//! May use: `types`, `error`, `os`, `protocol`, `mapping`, `format`. Begin with `attach/mod.rs`.
 
 pub(crate) mod attach;
 pub(crate) mod descriptor_cache;

@@ -1,8 +1,8 @@
-//! On which lines of the directory names were found, so that one that is opened again and again
-//! is found at the first look. Only a memory: whoever finds nothing here looks into the index.
+//! The lines of the directory on which names were found, so that reopening a name takes one look.
+//! This is only a cache: on a miss, the caller looks into the index.
 //!
-//! The index would do, but for its hash, which the format fixes and which goes byte by byte, and
-//! for its length: all of 100,000 names are looked for in half of the time so.
+//! The index in the file would work, but its hash is byte-wise, as the format requires, and the
+//! index is large. This cache halves the time to look up 100,000 names.
 
 use std::hash::Hasher;
 use std::sync::atomic::AtomicU64;
@@ -10,25 +10,25 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::attachment::lazy_array::Chunks;
 
-/// Sets of lines, by the names' hashes. What has no room in its set takes another one's.
+/// Sets of lines, by the names' hashes. A line that finds its set full replaces another one.
 #[derive(Debug)]
 pub(crate) struct Names {
     chunks: Chunks<[Set; CHUNK]>,
-    /// One less than there are sets, which are a power of two.
+    /// The number of sets, a power of two, minus one.
     mask: u64,
 }
 
-/// Sets of a chunk, which is a page.
+/// Sets in a chunk, which is one page.
 const CHUNK: usize = 128;
 
-/// Words of a tag and, in the lower half, a line; or 0. All of one set are on one cache line.
+/// Each word is a tag and, in the lower half, a line; or 0. A set lies on one cache line.
 #[derive(Debug)]
 #[repr(align(32))]
 struct Set([AtomicU64; WAYS]);
 
 const WAYS: usize = 4;
 
-/// A name's hash, which stands in no file.
+/// A hash of a name; it is never stored in a file.
 #[derive(Clone, Copy)]
 pub(crate) struct Hash(u64);
 
@@ -44,7 +44,7 @@ impl Hash {
         self.0
     }
 
-    /// What tells names of one set apart: never 0, which stands for nothing.
+    /// Distinguishes the names of one set. Never 0, which marks an empty word.
     #[inline]
     fn tag(self) -> u64 {
         self.0 >> 32 | 1
@@ -52,24 +52,23 @@ impl Hash {
 }
 
 impl Names {
-    /// Of a store that has room for so many slots.
+    /// For a store with room for this many slots.
     pub(crate) fn new(slots: u64) -> Names {
-        // Twice the room: then hardly a set has more than it can hold.
+        // Twice the room needed: then hardly any set overflows.
         let sets = (2 * slots / WAYS as u64).max(CHUNK as u64).next_power_of_two();
         Names { chunks: Chunks::new(sets / CHUNK as u64), mask: sets - 1 }
     }
 
-    /// The lines on which names of this hash were found. Nothing says that their slots are
-    /// still there.
+    /// The lines on which names of this hash were found. Their slots may be gone.
     #[inline]
     pub(crate) fn lines(&self, hash: Hash) -> impl Iterator<Item = u32> {
         let (chunk, at) = self.place(hash);
         let set = self.chunks.get(chunk).map(|chunk| &chunk[at].0);
-        // Relaxed, here and below: who gets a line from here looks whether it can see what
-        // stands there.
+        // Relaxed, here and below: a caller that gets a line here checks for itself whether it can
+        // see that line's descriptor.
         let matches = |word: &AtomicU64| word.load(Relaxed) >> 32 == hash.tag();
-        // A bit for each, and no branch: the processor would guess wrong at which of them a
-        // search ends, and that costs more than to look at all.
+        // A bit for each word and no branch: the processor would mispredict where the search ends,
+        // which costs more than looking at all of them.
         let bits = |set: &[AtomicU64; WAYS]| {
             (0..WAYS).fold(0u32, |bits, way| bits | u32::from(matches(&set[way])) << way)
         };
@@ -81,19 +80,19 @@ impl Names {
         })
     }
 
-    /// Notes that a name of this hash is on this line, in place of where it was found before.
+    /// Notes that a name of this hash is on this line. This replaces an earlier note.
     pub(crate) fn note(&self, hash: Hash, line: u32) {
         let (chunk, at) = self.place(hash);
         let empty = || [const { Set([const { AtomicU64::new(0) }; WAYS]) }; CHUNK];
         let set = &self.chunks.get_or_make(chunk, empty)[at].0;
-        // Relaxed: of two who note at once one may be forgotten, or one stand there twice.
+        // Relaxed: if two threads note at once, one note may be lost, or one may appear twice.
         let takes = |word: u64| word == 0 || word >> 32 == hash.tag();
         let way = set.iter().position(|word| takes(word.load(Relaxed)));
         let way = way.unwrap_or(line as usize % WAYS);
         set[way].store(hash.tag() << 32 | u64::from(line), Relaxed);
     }
 
-    /// Chunk and set.
+    /// Chunk, and set within it.
     #[inline]
     fn place(&self, hash: Hash) -> (usize, usize) {
         let set = (hash.0 & self.mask) as usize;
@@ -115,7 +114,7 @@ mod tests {
         let found = |line: &u32| names.lines(hash(*line)).any(|found| found == *line);
         let found = (0..SLOTS).filter(found).count();
         assert!(found > 98 * SLOTS as usize / 100, "{found} of {SLOTS}");
-        // Few others beside them, which are looked at for nothing.
+        // Few others match as well; looking at those is wasted work.
         let all: usize = (0..SLOTS).map(|line| names.lines(hash(line)).count()).sum();
         assert!(all <= found + 10, "{all}, of which {found} are right");
         assert_eq!(names.lines(Hash::of("another")).count(), 0);
@@ -131,7 +130,7 @@ mod tests {
         }
     }
 
-    /// Two names that are one to the memory of a small store are two to the store.
+    /// Two names that collide in the cache of a small store are still two slots of the store.
     #[test]
     fn names_that_share_a_place_and_a_tag_are_told_apart() {
         let store = crate::OpenOptions::new().max_slots(8).open_temporary().unwrap();

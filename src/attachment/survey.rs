@@ -1,8 +1,8 @@
-//! What the descriptors say of the whole store: which names there are, and what space is taken.
+//! What the descriptors say of the whole store: which names exist, and which space is taken.
 //!
-//! The index and the allocation ends have no checksum; descriptors have. So before a definition
-//! believes that a name is absent, or that space is free, it looks here. Each descriptor is
-//! looked at once in a process.
+//! Descriptors have a checksum; the index and the allocation ends have none. So a definition looks
+//! here before it believes that a name is absent or that space is free. A process looks at each
+//! descriptor once.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ use crate::attachment::name_cache::Hash;
 use crate::format::checkpoint;
 use crate::format::layout::{Ends, Outline, PAGE, RUN, Regions, SMALL_UNIT};
 
-/// The descriptors from the first line on, added up.
+/// A summary of the descriptors from the first line on.
 #[derive(Debug)]
 pub(crate) struct Survey {
     lines: u32,
@@ -32,15 +32,15 @@ impl Survey {
         self.lines
     }
 
-    /// Takes up the descriptor behind those that it covers. Its places have been checked.
+    /// Adds the descriptor that follows those already covered. Its places have been checked.
     pub(crate) fn add(&mut self, name: &str, lines: u32, outline: &Outline) {
         self.last.insert(Hash::of(name).bits(), self.lines);
         self.taken.add(outline);
         self.lines += lines;
     }
 
-    /// The last line with a name of this hash; it may be another name's. `None`: no slot ever had
-    /// this name.
+    /// The last line with a name of this hash; it may be another name's. `None`: no slot has ever
+    /// had this name.
     pub(crate) fn last(&self, hash: Hash) -> Option<u32> {
         self.last.get(&hash.bits()).copied()
     }
@@ -50,7 +50,7 @@ impl Survey {
 #[derive(Debug)]
 pub(crate) struct Taken {
     first_run: u64,
-    /// The least that the ends must be. All but `allocated`, which is 0.
+    /// The lowest values that the ends may have, except `allocated`, which is 0.
     ends: Ends,
     /// What each run holds.
     runs: Vec<Holds>,
@@ -110,7 +110,7 @@ impl Taken {
         self.runs[runs].fill(holds);
     }
 
-    /// Whether these ends have all that is taken before them; else, what is wrong.
+    /// Whether everything that is taken lies before these ends; otherwise, what is wrong.
     pub(crate) fn check_ends(&self, ends: &Ends) -> Result<(), String> {
         let least = &self.ends;
         for (what, end, least) in [
@@ -121,28 +121,29 @@ impl Taken {
             ("the count of definitions", ends.defined, least.defined),
         ] {
             if end < least {
-                return Err(format!("the end of {what} is {end}, and {least} is taken"));
+                return Err(format!("the end of {what} is {end}, but {least} is taken"));
             }
         }
         if self.shares_unit(ends)
             && (ends.small < least.small || ends.small_copies != least.small_copies)
         {
             return Err(format!(
-                "the unit of small slots is filled to {} at {}, and {} at {} is taken",
+                "the unit of small slots is filled to {} at {}, but {} at {} is taken",
                 ends.small, ends.small_copies, least.small, least.small_copies
             ));
         }
         Ok(())
     }
 
-    /// Whether the unit that is being filled is that of the last small slot. Otherwise, whoever
-    /// began it has died, or a bit has flipped: nothing is known of it, and it is left alone.
+    /// Whether the unit that is being filled is that of the last small slot. If not, the process
+    /// that began it has died, or a bit has flipped. Nothing is known of such a unit, so it is left
+    /// alone.
     pub(crate) fn shares_unit(&self, ends: &Ends) -> bool {
         let unit = |small: u64| small.checked_sub(1).map(|used| used / SMALL_UNIT);
         unit(ends.small) == unit(self.ends.small)
     }
 
-    /// Whether nothing is taken of where this new slot would be. Its ends have been checked.
+    /// Whether the space for this new slot is free. Its ends have been checked.
     pub(crate) fn is_free(&self, outline: &Outline) -> bool {
         let free = |from: u64, to: u64, holds: Holds| {
             let runs = self.runs_of(from, to);

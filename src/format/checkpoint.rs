@@ -1,9 +1,9 @@
-//! What a checkpoint is on disk: copies of units, and the record that says which of them
-//! belong together.
+//! What a checkpoint is on disk: copies of units, and the record that says which of them belong
+//! together.
 //!
-//! Each unit has two copies, of which at most one is in use. A sync writes the others,
-//! then the record that is not in use; so whatever it is interrupted by, the record in use
-//! and all that it names are untouched. Nothing here knows of the live slots.
+//! Each unit has two copies, of which at most one is in use. A sync writes the other copies, then
+//! the record that is not in use. So wherever it is interrupted, the record in use and all that it
+//! names are untouched. This module knows nothing of the live slots.
 
 use std::io;
 
@@ -17,20 +17,20 @@ use crate::os::disk::{self, Disk, Range};
 use crate::protocol::{self, Control, REMOVED};
 use crate::types::dtype::SlotType;
 
-/// What a copy begins with.
+/// The head of a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct CopyHead {
-    /// The unit's number; of a page of the directory with [`DIRECTORY`] set.
+    /// The unit's number; for a page of the directory, its number with [`DIRECTORY`] set.
     pub(crate) unit: u64,
-    /// Of the sync that wrote it.
+    /// The epoch of the sync that wrote it.
     pub(crate) epoch: u64,
     /// Bytes of data.
     pub(crate) len: u64,
-    /// Of a large slot: see [`Tag`]. Otherwise 0.
+    /// For a large slot: see [`Tag`]. Otherwise 0.
     pub(crate) tag: u64,
     pub(crate) reserved: [u32; 7],
-    /// CRC-32 of the head before it, and of the data.
+    /// CRC-32 of the head before it and of the data.
     pub(crate) crc: u32,
 }
 
@@ -39,13 +39,13 @@ const _: () = assert!(size_of::<CopyHead>() == UNIT_HEAD as usize);
 /// Set in the numbers of the directory's pages.
 pub(crate) const DIRECTORY: u64 = 1 << 63;
 
-/// A slot's version times two; plus one if it was removed.
+/// A slot's version times two, plus one if it was removed.
 pub(crate) type Tag = u64;
 
 /// A tag that no slot has: versions have 47 bits.
 pub(crate) const UNKNOWN: Tag = Tag::MAX;
 
-/// The tag of a slot whose control word is this.
+/// The tag of a slot with this control word.
 #[inline]
 pub(crate) fn tag_of(control: Control) -> Tag {
     control.version() << 1 | Tag::from(control.is_removed())
@@ -72,13 +72,13 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Of a page of the directory.
+    /// The place of a page of the directory.
     pub(crate) fn of_page(regions: &Regions, page: u64) -> Place {
         let at = regions.directory_copies + page * 4 * PAGE;
         Place { unit: DIRECTORY | page, at, stride: 2 * PAGE, data: PAGE, len: PAGE as usize }
     }
 
-    /// Of the small unit that a slot is in.
+    /// The place of the small unit that a slot is in.
     #[inline]
     pub(crate) fn of_small(outline: &Outline) -> Place {
         Place {
@@ -90,7 +90,7 @@ impl Place {
         }
     }
 
-    /// Of a large slot's unit number `part`, counted from its first.
+    /// The place of a large slot's unit number `part`, counted from its first.
     pub(crate) fn of_large(outline: &Outline, part: u64) -> Place {
         let len = (outline.content_len - part * LARGE_UNIT).min(LARGE_UNIT);
         Place {
@@ -102,7 +102,7 @@ impl Place {
         }
     }
 
-    /// The bytes of one copy, to sync.
+    /// The bytes of one copy, to be synced.
     pub(crate) fn range(&self, choice: Choice) -> Range {
         (self.head(choice), self.stride)
     }
@@ -129,7 +129,7 @@ impl Place {
         head.crc = copy_crc(&head, data);
         let at = self.head(choice);
         if self.data == UNIT_HEAD {
-            // One page, one write: the page is never half old in the cache.
+            // One page, one write: the cache never holds a half-old page.
             let mut page = bytemuck::bytes_of(&head).to_vec();
             page.extend_from_slice(data);
             disk.write(at, &page)?;
@@ -140,7 +140,7 @@ impl Place {
         Ok(head.crc)
     }
 
-    /// A copy's head alone, if it is one of this unit.
+    /// A copy's head alone, if it belongs to this unit.
     pub(crate) fn read_head(&self, disk: &dyn Disk, choice: Choice) -> Result<CopyHead, Missing> {
         let mut head = CopyHead::zeroed();
         disk::read(disk, self.head(choice), bytemuck::bytes_of_mut(&mut head))?;
@@ -159,7 +159,7 @@ impl Place {
         Ok((head, data))
     }
 
-    /// The same, with the data in `data`, in place of what is there: for who reads many.
+    /// The same, but replaces the contents of `data`, so that a reader of many copies can reuse it.
     pub(crate) fn read_to(
         &self,
         disk: &dyn Disk,
@@ -173,17 +173,16 @@ impl Place {
     }
 }
 
-/// Why a copy is not to be had.
+/// Why a copy is not available.
 #[derive(Debug)]
 pub(crate) enum Missing {
-    /// Its CRC is wrong, or it is another unit's.
+    /// Its CRC is wrong, or it belongs to another unit.
     Damaged,
-    /// The file ends before it does: of what was written before a power cut, the file's
-    /// length may be lost.
+    /// The file ends before the copy does: a power cut may have lost the new length of the file.
     BeyondEnd,
     /// The disk cannot read it.
     Unreadable(io::Error),
-    /// Something else went wrong, that says nothing of the copy.
+    /// Something else went wrong that says nothing about the copy.
     Failed(io::Error),
 }
 
@@ -199,7 +198,7 @@ impl From<io::Error> for Missing {
     }
 }
 
-/// What was read, if it is to be had; an error if that cannot be told.
+/// What was read, or `None` if it is not available; an error if nobody can tell.
 pub(crate) fn if_there<T>(read: Result<T, Missing>) -> io::Result<Option<T>> {
     match read {
         Ok(read) => Ok(Some(read)),
@@ -222,8 +221,8 @@ pub(crate) fn is_small(outline: &Outline) -> bool {
     !outline.is_buffer() && entry_len(outline) <= SMALL_ENTRY
 }
 
-/// Whether a slot of this type shares its unit with others. A buffer never does: whether it
-/// has changed is known only by comparing, and that is then its own matter.
+/// Whether a slot of this type shares its unit with others. A buffer never does: only a comparison
+/// shows whether it has changed, and that must concern no other slot.
 pub(crate) fn shares_unit(slot_type: &SlotType) -> bool {
     !matches!(slot_type, SlotType::Buffer(..)) && entry_len_of(slot_type) <= SMALL_ENTRY
 }
@@ -244,13 +243,13 @@ fn entry_len_of_content(len: u64) -> u64 {
     8 + len.next_multiple_of(8)
 }
 
-/// How many units a slot has for itself.
+/// How many units a slot has to itself.
 #[inline]
 pub(crate) fn large_units(outline: &Outline) -> u64 {
     outline.content_len.div_ceil(LARGE_UNIT)
 }
 
-/// Bytes of both copies of all units that a slot is in.
+/// Bytes of both copies of all units that hold a slot.
 #[inline]
 pub(crate) fn copies_len(outline: &Outline) -> u64 {
     if is_small(outline) {
@@ -259,15 +258,15 @@ pub(crate) fn copies_len(outline: &Outline) -> u64 {
     2 * (large_units(outline) * PAGE + outline.content_len.next_multiple_of(PAGE))
 }
 
-/// Where a slot's copies are, how many bytes, and how many units: those of a small slot's unit are
-/// others' too. `None` in a store without checkpoints.
+/// Where a slot's copies are, how many bytes they take, and how many units they are of. A small
+/// slot shares its unit with others. `None` in a store without checkpoints.
 pub(crate) fn copies_of(outline: &Outline) -> Option<(u64, u64, u64)> {
     let units = if is_small(outline) { 1 } else { large_units(outline) };
     (outline.copies != 0).then(|| (outline.copies, copies_len(outline), units))
 }
 
-/// Whether a slot's units and copies are where a store can have them: every number of it
-/// comes from the file.
+/// Whether a store can have a slot's units and copies at these places. Every number comes from the
+/// file.
 #[inline]
 pub(crate) fn check_places(outline: &Outline, header: &Header) -> Option<()> {
     let (count, place_fits) = if is_small(outline) {
@@ -276,7 +275,7 @@ pub(crate) fn check_places(outline: &Outline, header: &Header) -> Option<()> {
     } else {
         (large_units(outline), outline.place == PAGE)
     };
-    // A unit's two copies take two pages at least.
+    // A unit's two copies take at least two pages.
     let most_units = header.max_size / (2 * PAGE);
     let fits = place_fits
         && outline.first_unit.checked_add(count)? <= most_units
@@ -286,7 +285,7 @@ pub(crate) fn check_places(outline: &Outline, header: &Header) -> Option<()> {
     fits.then_some(())
 }
 
-/// How many pages of the directory hold so many lines.
+/// How many pages of the directory hold this many lines.
 pub(crate) fn pages(lines: u32) -> usize {
     (lines as usize * LINE).div_ceil(PAGE as usize)
 }
@@ -316,7 +315,7 @@ impl Choice {
     }
 }
 
-/// Which copies a record names, packed as they are on disk: two bits each, in whole words.
+/// Which copies a record names, packed as on disk: two bits each, in whole words.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Choices {
     len: usize,
@@ -324,7 +323,7 @@ pub(crate) struct Choices {
 }
 
 impl Choices {
-    /// `None` if one of them is none.
+    /// `None` if one of them is not a valid choice.
     fn unpack(packed: &[u8], len: usize) -> Option<Choices> {
         let choices = Choices { len, packed: packed.to_vec() };
         (0..len).all(|i| Choice::of(choices.bits(i)).is_some()).then_some(choices)
@@ -338,7 +337,7 @@ impl Choices {
         self.packed[number / 4] >> (2 * (number % 4)) & 3
     }
 
-    /// Of a unit that the record has not, [`Choice::Absent`].
+    /// The choice for a unit; [`Choice::Absent`] if the record does not name it.
     pub(crate) fn get(&self, number: usize) -> Choice {
         let bits = if number < self.len { self.bits(number) } else { 0 };
         Choice::of(bits).unwrap_or(Choice::Absent)
@@ -348,7 +347,7 @@ impl Choices {
         (0..self.len).map(|number| self.get(number))
     }
 
-    /// Changes one; those before it that were not there yet are absent.
+    /// Changes one. Any missing ones before it become absent.
     pub(crate) fn set(&mut self, number: usize, choice: Choice) {
         self.len = self.len.max(number + 1);
         self.packed.resize(packed_len(self.len as u64), 0);
@@ -361,15 +360,15 @@ impl Choices {
 /// A commit record: which copies belong together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Record {
-    /// Counts the syncs; 1 is the empty store.
+    /// Counts the syncs; epoch 1 is the empty store.
     pub(crate) epoch: u64,
     /// Lines of the directory.
     pub(crate) lines: u32,
-    /// For each page of the directory in use.
+    /// One for each page of the directory in use.
     pub(crate) pages: Choices,
-    /// For each unit in use.
+    /// One for each unit in use.
     pub(crate) units: Choices,
-    /// Of [`mix`] over all copies that are named.
+    /// The sum of [`mix`] over all copies that are named.
     pub(crate) sum: u64,
 }
 
@@ -382,11 +381,11 @@ struct RecordHead {
     units: u64,
     sum: u64,
     reserved: [u32; 5],
-    /// CRC-32 of the head before it, and of the choices.
+    /// CRC-32 of the head before it and of the choices.
     crc: u32,
 }
 
-/// The epochs that a record can have: each has a successor.
+/// The epochs that a record can have. Each has a successor.
 pub(crate) const EPOCHS: std::ops::Range<u64> = 1..1 << 63;
 
 const RECORD_HEAD: usize = size_of::<RecordHead>();
@@ -412,7 +411,8 @@ impl Record {
         [bytemuck::bytes_of(&head), &choices].concat()
     }
 
-    /// Reads record 0 or 1; `None` unless it can be read, its CRC is right and its numbers can be.
+    /// Reads record 0 or 1. `None` if it cannot be read, its CRC is wrong, or its numbers are
+    /// impossible.
     pub(crate) fn read(
         disk: &dyn Disk,
         regions: &Regions,
@@ -453,14 +453,14 @@ impl Record {
         }))
     }
 
-    /// Whether record 0 or 1 is as a restore, or the store's creation, has left it: zeros.
+    /// Whether record 0 or 1 is zeros, as a restore or the store's creation leaves it.
     pub(crate) fn is_erased(disk: &dyn Disk, regions: &Regions, number: u64) -> io::Result<bool> {
         let mut page = [0; PAGE as usize];
         let at = regions.records + number * regions.record_len;
         Ok(disk::read_if_there(disk, at, &mut page)? && page == [0; PAGE as usize])
     }
 
-    /// Makes record 0 or 1 one that there never was.
+    /// Makes record 0 or 1 look as if it had never been written.
     pub(crate) fn erase(disk: &dyn Disk, regions: &Regions, number: u64) -> io::Result<()> {
         let at = regions.records + number * regions.record_len;
         disk.write(at, &[0; PAGE as usize])
@@ -475,14 +475,14 @@ fn record_crc(head: &RecordHead, choices: &[u8]) -> u32 {
     crc.finalize()
 }
 
-/// Bytes of so many choices.
+/// Bytes that this many choices take.
 fn packed_len(choices: u64) -> usize {
     (choices as usize).div_ceil(4).next_multiple_of(8)
 }
 
 /// What a named copy adds to a record's sum: two rounds of the finaliser of splitmix64
-/// (<https://prng.di.unimi.it/splitmix64.c>). A record with other copies in the places
-/// that it names has another sum.
+/// (<https://prng.di.unimi.it/splitmix64.c>). If other copies stand in the places that a record
+/// names, their sum differs.
 pub(crate) fn mix(unit: u64, epoch: u64, crc: u32) -> u64 {
     let round = |x: u64| {
         let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -493,8 +493,8 @@ pub(crate) fn mix(unit: u64, epoch: u64, crc: u32) -> u64 {
         .wrapping_add(u64::from(crc).wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
-/// The mark: the epoch of the last acknowledged sync, with its CRC. Written without a
-/// flush; if it is there, the record it names must be, too.
+/// The mark: the epoch of the last acknowledged sync, with its CRC. It is written without a flush.
+/// If the mark is there, the record it names must be there too.
 pub(crate) fn write_mark(disk: &dyn Disk, regions: &Regions, epoch: u64) -> io::Result<()> {
     if planted!(NoMark) {
         return Ok(());
@@ -507,14 +507,14 @@ pub(crate) fn write_mark(disk: &dyn Disk, regions: &Regions, epoch: u64) -> io::
     disk.write(regions.mark, &mark)
 }
 
-/// What is in the mark's place.
+/// What the mark's place holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mark {
-    /// Nothing: no sync was acknowledged yet, or it was lost with the power.
+    /// Nothing: no sync was acknowledged yet, or a power cut lost the mark.
     Absent,
     /// The epoch of an acknowledged sync.
     Of(u64),
-    /// Neither, or it cannot be read. It lies within one sector, so that no power cut tears it:
+    /// Neither, or it cannot be read. The mark lies within one sector, which no power cut tears: so
     /// this is damage.
     Damaged,
 }

@@ -1,5 +1,5 @@
-//! The format: where everything lies in the file, as offsets and plain structs.
-//! `docs/format.md` says the same in prose. Little-endian, no `usize`.
+//! The format: where everything lies in the file, as offsets and plain structs. `docs/format.md`
+//! says the same in prose. Little-endian, no `usize`.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -11,16 +11,16 @@ compile_error!("the format is little-endian, and so must the processor be");
 
 /// The first eight bytes of every store.
 pub(crate) const MAGIC: [u8; 8] = *b"SLOTFILE";
-/// The newest format that this build reads, and the one that it writes: major and minor.
+/// The newest format that this build reads, and the one it writes: major and minor.
 pub(crate) const FORMAT: (u32, u32) = (1, 1);
 
-/// Regions start on a multiple of this, and are allocated in multiples of it.
+/// Regions start on a multiple of this and are allocated in multiples of it.
 pub(crate) const GRANULE: u64 = 64 * 1024;
-/// Live slots and copies never share an aligned run of this size, so that the kernel
-/// never keeps both in one large page.
+/// Live slots and copies never share an aligned run of this size. So the kernel never keeps both in
+/// one large page.
 pub(crate) const RUN: u64 = 2 * 1024 * 1024;
 
-/// Bytes of the static header, its CRC included; a page of its own.
+/// Bytes of the static header, including its CRC. It has a page of its own.
 pub(crate) const HEADER_LEN: usize = 4096;
 /// Where the live header is.
 pub(crate) const LIVE_HEADER: u64 = GRANULE;
@@ -33,7 +33,7 @@ pub(crate) const TABLE_ENTRY_LEN: u64 = 64;
 /// Where the index is.
 const INDEX: u64 = TABLE + TABLE_ENTRIES as u64 * TABLE_ENTRY_LEN;
 
-/// The byte that every attached process read-locks. The same in every format version.
+/// The byte that every attached process read-locks. It is the same in every format version.
 pub(crate) const COMMON_BYTE: u64 = 1 << 62;
 
 /// The byte that stands for an entry of the process table.
@@ -41,8 +41,8 @@ pub(crate) const fn entry_byte(entry: u16) -> u64 {
     COMMON_BYTE + 1 + entry as u64
 }
 
-/// The byte that is locked while an entry changes hands; read-locked by those who settle what a
-/// dying process holds, whose own byte the kernel has not let go of yet.
+/// The byte that is locked while an entry changes hands. A process that recovers a dying owner's
+/// locks read-locks it, because the kernel has not yet released the owner's own byte.
 pub(crate) const fn claim_byte(entry: u16) -> u64 {
     entry_byte(TABLE_ENTRIES) + entry as u64
 }
@@ -51,24 +51,23 @@ pub(crate) const fn claim_byte(entry: u16) -> u64 {
 pub(crate) const LINE: usize = 128;
 /// The most lines that one descriptor takes.
 pub(crate) const MAX_LINES: u8 = 32;
-/// Lines that are reserved for each slot, on average.
+/// Lines reserved for each slot, on average.
 const LINES_PER_SLOT: u64 = 2;
 
-/// A checkpoint unit's head.
+/// Bytes of a checkpoint unit's head.
 pub(crate) const UNIT_HEAD: u64 = 64;
-/// A unit of small slots, its head included.
+/// Bytes of a unit of small slots, including its head.
 pub(crate) const SMALL_UNIT: u64 = 4096;
 /// The largest entry that shares a unit with others.
 pub(crate) const SMALL_ENTRY: u64 = 1008;
-/// Data of a unit of a large slot; its head has a page of its own.
+/// Bytes of data in a unit of a large slot; its head has a page of its own.
 pub(crate) const LARGE_UNIT: u64 = 64 * 1024;
-/// The head's page.
+/// Bytes of a page: also what a large unit's head takes.
 pub(crate) const PAGE: u64 = 4096;
 
-/// Words of the live header, by their number from its start. Each group stands on a
-/// cache line of its own.
+/// Words of the live header, by their index. Each group has a cache line of its own.
 pub(crate) mod live {
-    /// Eight words that tell whether the live area is of this boot.
+    /// Eight words that tell whether the live area belongs to this boot.
     pub(crate) const IDENTITY: usize = 0;
     /// The epoch of the last acknowledged sync, then its complement.
     pub(crate) const ACKED: usize = 8;
@@ -76,35 +75,36 @@ pub(crate) mod live {
     pub(crate) const COUNT: usize = 16;
     /// In the low half, the bell, see [`Bell`](crate::protocol::Bell). From 1.1 on.
     pub(crate) const BELL: usize = 17;
-    /// In which turn, of 2^20 ns since boot, a lock was last handed over. From 1.1 on.
+    /// The turn in which a lock was last handed over; turns last 2^20 ns, counted from boot. From
+    /// 1.1 on.
     pub(crate) const TURN: usize = 18;
-    /// The directory's lock: as a slot without content.
+    /// The directory's lock: a slot without content.
     pub(crate) const DIRECTORY_LOCK: usize = 24;
-    /// The lock of the one process that syncs.
+    /// The lock of the one process that may sync.
     pub(crate) const SYNC_LOCK: usize = 32;
-    /// When the last sync began, in nanoseconds since boot; then when it was done, in
-    /// seconds since 1970, to show to people.
+    /// When the last sync began, in nanoseconds since boot. Then when it finished, in seconds since
+    /// 1970; for display.
     pub(crate) const LAST_SYNC: usize = 34;
-    /// A number and its complement: a compaction has put a new file in this one's place, at this
-    /// time, in seconds since 1970. From 1.1 on.
+    /// When a compaction put a new file in this one's place, in seconds since 1970, with its
+    /// complement. From 1.1 on.
     pub(crate) const SUPERSEDED: usize = 10;
-    /// The last sync that failed, unless one has been acknowledged since: the system's number of
-    /// the error, and when, in seconds since 1970. From 1.1 on.
+    /// The last sync that failed, unless one has been acknowledged since: the system's error
+    /// number, then when, in seconds since 1970. From 1.1 on.
     pub(crate) const FAILED_SYNC: usize = 11;
-    /// Counts what the one who syncs has got done. From 1.1 on.
+    /// Counts the steps of the process that syncs. From 1.1 on.
     pub(crate) const SYNC_PROGRESS: usize = 13;
     /// The allocation ends, see [`Ends`](super::Ends).
     pub(crate) const ENDS: usize = 40;
-    /// Counts what the holder of the open lock has got done, for those who wait for it.
+    /// Counts the steps of the holder of the open lock, for those who wait for it.
     pub(crate) const PROGRESS: usize = 48;
-    /// The last restore, to show to people: which sync it returned to, then when, in
-    /// seconds since 1970; 0: there was none.
+    /// The last restore, for display: which sync it returned to, then when, in seconds since 1970.
+    /// 0: there was none.
     pub(crate) const LAST_RECOVERY: usize = 52;
-    /// Words of the live header.
+    /// How many words the live header has.
     pub(crate) const WORDS: usize = 56;
 }
 
-/// Where [`live::PROGRESS`] is in any store, for those who have not mapped it.
+/// Where [`live::PROGRESS`] is in any store, for a process that has not mapped it.
 pub(crate) const PROGRESS_AT: u64 = LIVE_HEADER + 8 * live::PROGRESS as u64;
 
 /// The static header: what never changes once the store is created.
@@ -114,7 +114,7 @@ pub(crate) struct Header {
     pub(crate) magic: [u8; 8],
     pub(crate) major: u32,
     pub(crate) minor: u32,
-    /// Random; tells stores apart.
+    /// Random; distinguishes stores.
     pub(crate) store_id: [u8; 16],
     pub(crate) max_slots: u64,
     pub(crate) max_size: u64,
@@ -123,11 +123,11 @@ pub(crate) struct Header {
     pub(crate) regions: Regions,
 }
 
-/// The flag of a store without checkpoints. There is no other.
+/// The flag of a store without checkpoints. It is the only flag.
 pub(crate) const FLAG_NO_CHECKPOINT: u64 = 1;
 
-/// Where the regions are: they follow from `max_slots` and `max_size`, and stand in
-/// the header for tools that do not want to work them out.
+/// Where the regions are. They follow from `max_slots` and `max_size`; the header holds them for
+/// tools that do not want to compute them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct Regions {
@@ -150,13 +150,13 @@ pub(crate) struct Regions {
     pub(crate) runs: u64,
 }
 
-/// The most slots that a store can be created for: line numbers fit 32 bits.
+/// The most slots that a store can have: line numbers must fit in 32 bits.
 pub(crate) const MOST_SLOTS: u64 = 1 << 28;
 /// The largest store: what a 47-bit address space can hold, with room to spare.
 pub(crate) const MOST_SIZE: u64 = 1 << 45;
 
 impl Regions {
-    /// The regions of a store of this size; `None` if there can be none.
+    /// The regions of a store of this size; `None` if no store can have it.
     pub(crate) fn new(max_slots: u64, max_size: u64) -> Option<Regions> {
         if !(1..=MOST_SLOTS).contains(&max_slots) || max_size > MOST_SIZE {
             return None;
@@ -167,12 +167,12 @@ impl Regions {
         let directory_len = (directory_lines * LINE as u64).next_multiple_of(GRANULE);
         let mark = (directory + directory_len).next_multiple_of(RUN);
         let records = mark + GRANULE;
-        // Two bits for each page of the directory, and for each unit there can be: a
-        // unit's two copies alone take two pages.
+        // Two bits for each page of the directory and for each possible unit. A unit's two copies
+        // alone take two pages.
         let choices = (directory_len / PAGE + max_size / (2 * PAGE)).div_ceil(4);
         let record_len = (64 + choices).next_multiple_of(GRANULE);
         let directory_copies = records + 2 * record_len;
-        // A copy of a page is that page and one for its head.
+        // A copy of a page takes that page and one for its head.
         let runs = (directory_copies + 4 * directory_len).next_multiple_of(RUN);
         let table_entries = u64::from(TABLE_ENTRIES);
         (runs + RUN <= max_size).then_some(Regions {
@@ -191,7 +191,7 @@ impl Regions {
         })
     }
 
-    /// Why there can be no store of this size, to show to people.
+    /// Why no store can have this size, for display.
     pub(crate) fn why_not(max_slots: u64, max_size: u64) -> String {
         if max_slots == 0 {
             return "max_slots is 0: take at least 1".into();
@@ -218,7 +218,7 @@ impl Header {
         page
     }
 
-    /// The header of a page that came from a file, if its CRC is right.
+    /// The header of a page that came from a file, if its CRC is correct.
     pub(crate) fn from_page(page: &[u8; HEADER_LEN]) -> Option<Header> {
         let (content, crc) = page.split_at(HEADER_LEN - 4);
         (crc32fast::hash(content).to_le_bytes() == crc)
@@ -226,8 +226,8 @@ impl Header {
     }
 }
 
-/// The fixed part of a descriptor. Its name, fields, doc and unit of measure follow;
-/// zeros up to the end of its last line.
+/// The fixed part of a descriptor. Its name, fields, doc and unit of measure follow, then zeros up
+/// to the end of its last line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct DescriptorHead {
@@ -251,7 +251,7 @@ pub(crate) struct DescriptorHead {
     pub(crate) doc_len: u16,
     /// Bytes of the unit of measure.
     pub(crate) unit_len: u16,
-    /// The dimensions; a text's capacity is the first.
+    /// The dimensions. The first is also the capacity of a text or of bytes.
     pub(crate) dims: [u64; 4],
     /// Where the slot is in the file.
     pub(crate) live: u64,
@@ -259,7 +259,7 @@ pub(crate) struct DescriptorHead {
     pub(crate) first_unit: u64,
     /// Where that unit's two copies are.
     pub(crate) copies: u64,
-    /// Where it is in that unit, from the unit's start.
+    /// Where the slot is in that unit, counted from the unit's start.
     pub(crate) place: u64,
     /// Line + 1 of the slot that this one replaces; 0: none.
     pub(crate) replaces: u64,
@@ -278,9 +278,9 @@ const _: () = assert!(DESCRIPTOR_HEAD == 88);
 const _: () = assert!(size_of::<Header>() == 152);
 const _: () = assert!(INDEX.is_multiple_of(GRANULE));
 
-/// Where the allocation of each kind of space has come to. Only ever moved up, each
-/// before anything that it covers is named by a descriptor; so whoever dies on the way
-/// leaves a gap at worst. Beyond the ends the file is all zeros.
+/// Where the allocation of each kind of space ends. The ends only ever move up. Each moves before a
+/// descriptor names anything below it, so a process that dies in between leaves at worst a gap.
+/// Beyond the ends the file is all zeros.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct Ends {
@@ -299,8 +299,8 @@ pub(crate) struct Ends {
     pub(crate) small: u64,
     /// Where that unit's two copies are.
     pub(crate) small_copies: u64,
-    /// Bytes of disk that were allocated in all, at least. A file that takes less has
-    /// lost some: it is a copy with holes.
+    /// Bytes of disk allocated in total, at least. A file that takes less has lost some: it is a
+    /// copy with holes.
     pub(crate) allocated: u64,
 }
 
@@ -310,15 +310,15 @@ const _: () = assert!(size_of::<Ends>() == 8 * (live::PROGRESS - live::ENDS));
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Descriptor {
     pub(crate) name: String,
-    /// What the slot is for; empty: not said.
+    /// What the slot is for; may be empty.
     pub(crate) doc: String,
-    /// What its numbers are in; empty: not said.
+    /// What its numbers are measured in; may be empty.
     pub(crate) unit: String,
     pub(crate) slot_type: SlotType,
     pub(crate) outline: Outline,
 }
 
-/// Where a slot is, and how large: what a sync needs to know of each slot, however many there are.
+/// Where a slot is, and how large. This is all that a sync needs to know of each slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Outline {
     /// K; 0 for a value, 1 for a buffer.
@@ -331,7 +331,7 @@ pub(crate) struct Outline {
     pub(crate) place: u64,
 }
 
-/// A descriptor is its outline, with the texts and the type.
+/// A descriptor is its outline plus the texts and the type.
 impl std::ops::Deref for Descriptor {
     type Target = Outline;
 
@@ -379,8 +379,8 @@ impl Descriptor {
         lines
     }
 
-    /// The descriptor of these lines, if they are whole and every number in them is one
-    /// that a store with these regions can have. Otherwise, what is wrong.
+    /// The descriptor in these lines. They must be intact, and a store with these regions must be
+    /// able to have every number in them. Otherwise, what is wrong.
     pub(crate) fn decode(
         lines: &[u8],
         regions: &Regions,
@@ -394,7 +394,7 @@ impl Descriptor {
     }
 }
 
-/// The name, the doc and the unit of measure in a descriptor's lines, if these are whole.
+/// The name, the doc and the unit of measure in a descriptor's lines, if these are intact.
 pub(crate) fn checked_texts(lines: &[u8]) -> Result<[&str; 3], &'static str> {
     let head: DescriptorHead = bytemuck::pod_read_unaligned(&lines[..DESCRIPTOR_HEAD]);
     if crc32fast::hash(&lines[4..]) != head.crc {
@@ -413,14 +413,14 @@ pub(crate) fn checked_texts(lines: &[u8]) -> Result<[&str; 3], &'static str> {
         return Err("its unit of measure has a control character");
     }
     if name_problem(name).is_some() {
-        return Err("its name is none that a slot can have");
+        return Err("no slot can have its name");
     }
     Ok([name, doc, unit])
 }
 
 impl Outline {
-    /// The outline in a descriptor's lines, if every number in them is one that a store with
-    /// these regions can have. Otherwise, what is wrong. Neither texts nor CRC are looked at.
+    /// The outline in a descriptor's lines, if a store with these regions can have every number in
+    /// them. Otherwise, what is wrong. Does not check the texts or the CRC.
     #[inline]
     pub(crate) fn decode(
         lines: &[u8],
@@ -428,9 +428,9 @@ impl Outline {
         max_size: u64,
     ) -> Result<Outline, &'static str> {
         let head: DescriptorHead = bytemuck::pod_read_unaligned(&lines[..DESCRIPTOR_HEAD]);
-        // Of kinds and versions to come, which this version has no place for.
+        // Reserved for later kinds and versions; this one does not support them.
         if head.fields_len != 0 || head.replaces != 0 {
-            return Err("it has what format 1.0 does not know");
+            return Err("it uses something that format 1.0 does not have");
         }
         let texts = [head.name_len.into(), head.doc_len, head.unit_len].map(usize::from);
         let len = DESCRIPTOR_HEAD + texts.iter().sum::<usize>();
@@ -450,17 +450,17 @@ impl Outline {
         }
         let DescriptorHead { areas, live, first_unit, copies, place, .. } = head;
         let outline = Outline { areas, content_len, live, first_unit, copies, place };
-        // In this order: the length is only computed of a place within the store.
+        // In this order: the length is computed only for a place inside the store.
         let inside = (regions.runs..max_size).contains(&live)
             && live.is_multiple_of(64)
             && live + outline.live_len() <= max_size;
         if !inside {
-            return Err("it lies outside of the store");
+            return Err("it lies outside the store");
         }
         Ok(outline)
     }
 
-    /// What stands behind its control word.
+    /// What follows its control word.
     pub(crate) fn form(&self) -> Form {
         form(self.live, self.content_len, self.areas)
     }
@@ -477,10 +477,10 @@ impl Outline {
     }
 }
 
-/// Bytes that a value takes: its cell, and a draft.
+/// Bytes that a value takes: its cell and a draft.
 pub(crate) const VALUE_LEN: u64 = 64;
 
-/// Bytes that a slot at `live` takes, control word and all areas.
+/// Bytes that a slot at `live` takes: control word and all areas.
 #[inline]
 pub(crate) fn live_len(live: u64, content_len: u64, areas: u8) -> u64 {
     match areas {
@@ -492,7 +492,7 @@ pub(crate) fn live_len(live: u64, content_len: u64, areas: u8) -> u64 {
     }
 }
 
-/// What stands behind the control word of a slot at `live`.
+/// What follows the control word of a slot at `live`.
 pub(crate) fn form(live: u64, content_len: u64, areas: u8) -> Form {
     match areas {
         0 => Form::Scalar,
@@ -513,7 +513,7 @@ fn place_areas(live: u64, content_len: u64, count: u8) -> Areas {
     }
 }
 
-const NO_TYPE: &str = "its type is none that is known";
+const NO_TYPE: &str = "its type is unknown";
 
 #[inline]
 fn slot_type(head: &DescriptorHead) -> Option<SlotType> {
@@ -535,7 +535,7 @@ fn slot_type(head: &DescriptorHead) -> Option<SlotType> {
     })
 }
 
-/// The most bytes that a slot's name, doc and unit of measure take together.
+/// The most bytes that a slot's name, doc and unit of measure may take together.
 pub(crate) const MOST_TEXT: usize = MAX_LINES as usize * LINE - DESCRIPTOR_HEAD;
 
 /// Why no slot can have this name; `None` if one can.
@@ -548,9 +548,9 @@ pub(crate) fn name_problem(name: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether there is a control character in it.
+/// Whether it contains a control character.
 fn has_control(text: &str) -> bool {
-    // Most have nothing but ASCII, of which this is told at once.
+    // Most texts are plain ASCII, for which this first test is enough.
     !text.bytes().all(|byte| (0x20..0x7f).contains(&byte)) && text.chars().any(char::is_control)
 }
 

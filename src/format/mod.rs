@@ -1,5 +1,5 @@
-//! The bytes of the file, as `docs/format.md` describes them: where everything lies, and what
-//! each structure looks like. No policy, and no access to the shared memory.
+//! The bytes of the file, as `docs/format.md` describes them: where everything lies, and what each
+//! structure looks like. It has no policy and does not access shared memory.
 //!
 //! May use: `mutant`, `types`, `os`, `protocol`. Begin with `layout.rs`.
 

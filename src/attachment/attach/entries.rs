@@ -1,21 +1,21 @@
-//! Which entries of the process table this process has, and through which description.
+//! Which entries of the process table this process has, and through which file description.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::format::layout::TABLE_ENTRIES;
 
-/// The entries whose bytes this process has locked. An own byte is never probed: that would
-/// turn its write lock into a read lock in silence.
+/// The entries whose bytes this process has locked. It never probes its own byte: that would
+/// silently turn its write lock into a read lock.
 ///
-/// A program may close our descriptor; then the locks set through it stay, and cannot be let
-/// go of one by one. Such an entry is **kept** when it is given back: **spare**, for the next
-/// of this process's threads. To all others it is taken.
+/// A program may close our descriptor. The locks set through it then stay, and cannot be released
+/// one by one. Such an entry is **kept** when it is given back: it is **spare**, for the next
+/// thread of this process. To all other processes it is taken.
 ///
-/// All of it is asked for and changed under one mutex, hence relaxed.
+/// Everything here is read and changed under one mutex, hence relaxed.
 #[derive(Debug)]
 pub(super) struct Entries {
     own: Bits,
-    /// Of those, the ones that were locked through a description that is lost.
+    /// Of those, the ones locked through a description that is lost.
     kept: Bits,
     /// Of those, the ones that no thread has.
     spare: Bits,
@@ -50,7 +50,7 @@ impl Entries {
         self.spare.set(entry, false);
     }
 
-    /// No thread has this entry any more. Returns whether its byte is to be unlocked.
+    /// No thread has this entry any more. Returns whether to unlock its byte.
     pub(super) fn give_back(&self, entry: u16) -> bool {
         let kept = self.is_kept(entry);
         self.own.set(entry, kept);
@@ -58,7 +58,7 @@ impl Entries {
         !kept
     }
 
-    /// The descriptor was lost so many times: what was locked until now is kept.
+    /// The descriptor was lost `times` times so far. What was locked before the last time is kept.
     pub(super) fn note_lost(&self, times: usize) {
         if self.times_lost.swap(times, Ordering::Relaxed) != times {
             self.all().for_each(|entry| self.kept.set(entry, true));
@@ -70,7 +70,7 @@ impl Entries {
         self.all().filter(|entry| !self.is_spare(*entry))
     }
 
-    /// Those that no thread has, and no other process can have.
+    /// Those that no thread has and no other process can take.
     pub(super) fn spare(&self) -> impl Iterator<Item = u16> + '_ {
         self.spare.all()
     }
@@ -93,7 +93,7 @@ impl Bits {
         self.0[usize::from(entry / 64)].load(Ordering::Relaxed) >> (entry % 64) & 1 == 1
     }
 
-    /// The entries whose bit is set: most have none, and are not looked at.
+    /// The entries whose bit is set. Words without one, which are most, are skipped.
     fn all(&self) -> impl Iterator<Item = u16> + '_ {
         let words = self.0.iter().map(|word| word.load(Ordering::Relaxed));
         let set = (0..TABLE_ENTRIES).step_by(64).zip(words).filter(|(_, word)| *word != 0);

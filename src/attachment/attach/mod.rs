@@ -1,10 +1,10 @@
-//! What this process has of an open store: the mapping, its entries of the process
-//! table, and who else is alive.
+//! This process's share of an open store: the mapping, its entries of the process table, and which
+//! other processes are alive.
 //!
-//! Each thread that takes locks has an entry of the table for as long as it lives,
-//! and the process a write lock on that entry's own byte of the file. The kernel
-//! drops it when the process dies, whatever killed it, across PID namespaces. Every
-//! attached process, readers too, has a read lock on one common byte.
+//! Each thread that takes locks has an entry of the table while it lives. For each entry, the
+//! process holds a write lock on that entry's own byte of the file. The kernel drops this lock when
+//! the process dies, however it was killed, even across PID namespaces. Every attached process,
+//! readers too, has a read lock on one common byte.
 
 mod entries;
 mod notes;
@@ -38,19 +38,19 @@ use crate::protocol::{self, Form, Owner, Peers, TxnState};
 
 pub(crate) use thread_entry::Number;
 
-/// How often, at most, to look through a full table.
+/// How often, at most, to search a full table.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// An open store, shared by all its handles in this process.
 #[derive(Debug)]
 pub(crate) struct Attachment {
     this: Weak<Attachment>,
-    /// Tells this attachment from all others of this process, past ones too.
+    /// Distinguishes this attachment from all others of this process, past ones too.
     id: u64,
     pub(crate) path: PathBuf,
     pub(crate) header: Header,
     pub(crate) writable: bool,
-    /// The store may be written, and nobody has to be told of a sync that failed.
+    /// The store may be written, and no failed sync is waiting to be reported.
     takes_writes: AtomicBool,
     pub(crate) map: Arc<Map>,
     /// The words of the live header.
@@ -61,13 +61,13 @@ pub(crate) struct Attachment {
     pub(crate) known: Known,
     survey: PerProcess<Mutex<Survey>>,
     process: PerProcess<Process>,
-    /// Settles what a dead owner left, on every slot and every lock of the store.
+    /// Recovers every slot and every lock of the store from a dead owner.
     settle_all: fn(&Attachment, Owner) -> Result<()>,
     /// Locks that threads of this process have beyond one call; leaked ones, too.
     kept_locks: AtomicUsize,
-    /// The store for which this one is being made.
+    /// The store from which this one is being made.
     original: OnceLock<Arc<Attachment>>,
-    /// Another disk than the file's own.
+    /// A disk to use instead of the file itself.
     #[cfg(test)]
     pub(crate) simulated: OnceLock<Arc<dyn Disk>>,
 }
@@ -75,30 +75,30 @@ pub(crate) struct Attachment {
 /// What belongs to this process alone, not to the children of its forks.
 #[derive(Debug)]
 struct Process {
-    /// Byte locks are per process: two threads that probe the same byte would unlock
-    /// each other's.
+    /// Byte locks are per process: two threads that probe the same byte would unlock each other's
+    /// lock.
     one_at_a_time: Mutex<()>,
     entries: Entries,
-    /// The last error of a byte lock other than that somebody else has it; 0: none.
+    /// The last error of a byte lock, other than that another process has it; 0: none.
     lock_error: AtomicI32,
     /// Whether it has the open lock.
     opening: AtomicBool,
     /// Whether it has the sync lock.
     syncing: AtomicBool,
-    /// The last sync in the background that failed, until somebody has been told.
+    /// The last background sync that failed, until it has been reported.
     failed_sync: Mutex<Option<Error>>,
-    /// Whether a lock of it was handed on to a program that it has started.
+    /// Whether it has handed a lock on to a program that it started.
     handed_on: AtomicBool,
-    /// When it last looked through the whole table, in nanoseconds since the boot.
+    /// When it last searched the whole table, in nanoseconds since boot.
     looked_through: AtomicU64,
-    /// When it last asked whether somebody is dying, for every 64th entry.
+    /// When it last asked whether a process is dying, for every 64th entry.
     asked_who_dies: [AtomicU64; 64],
-    /// Whether a recovery has an entry's claim byte, instead of its own.
+    /// Whether a recovery has locked an entry's claim byte instead of its own byte.
     shares_claim: AtomicBool,
     identity: OnceLock<Identity>,
 }
 
-/// What may be had of an entry of the table.
+/// Why an entry of the table can be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Vacancy {
     /// No process has it.
@@ -124,20 +124,21 @@ impl Process {
         }
     }
 
-    /// Whether it is time to ask each entry of a full table for its holder: a call for each.
+    /// Whether it is time to ask for the holder of each entry of a full table. This costs one
+    /// system call per entry.
     fn may_look_through(&self) -> bool {
         is_time(&self.looked_through, LOOK_EVERY)
     }
 
-    /// Whether it is time to ask if who has this entry is dying.
+    /// Whether it is time to ask if this entry's process is dying.
     fn may_ask_who_dies(&self, entry: u16) -> bool {
         is_time(&self.asked_who_dies[usize::from(entry % 64)], ASK_EVERY)
     }
 }
 
 impl Attachment {
-    /// The store of this mapped file, whose header has been checked. Nobody else knows
-    /// of it until [`Attachment::announce`].
+    /// The store in this mapped file, whose header has been checked. Other processes do not see it
+    /// until [`Attachment::announce`].
     pub(crate) fn new(
         path: PathBuf,
         mut map: Map,
@@ -158,7 +159,7 @@ impl Attachment {
         let directory = region(r.directory, r.directory_lines * LINE as u64)?;
         Ok(Arc::new_cyclic(|this| Attachment {
             this: this.clone(),
-            // Relaxed: a number is all it is.
+            // Relaxed: it is only a number.
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             path,
             header,
@@ -180,19 +181,19 @@ impl Attachment {
         }))
     }
 
-    /// Whether any process, this one's other attachments aside, has this file attached.
+    /// Whether any process has this file attached, not counting this process's other attachments.
     pub(crate) fn is_attached_elsewhere(map: &Map) -> std::io::Result<bool> {
         sys::byte_is_locked(map.file().own().as_fd(), COMMON_BYTE)
     }
 
-    /// Whether it can be told if others have this file attached. A program that has closed
-    /// the store's descriptor is in its own way: the old description is attached still.
+    /// Whether it can be told if others have this file attached. It cannot once this program has
+    /// closed the store's descriptor: the old file description is still attached.
     pub(crate) fn tells_if_alone(&self) -> bool {
         self.map.file().own();
         self.map.file().times_lost() == 0
     }
 
-    /// Runs `f` under the open lock, if that is free and nobody else is attached.
+    /// Runs `f` under the open lock, if the lock is free and no other process is attached.
     pub(crate) fn if_alone(&self, f: impl FnOnce() -> Result<()>) -> Result<()> {
         let file = self.map.file().own();
         if !sys::try_lock_file(file).unwrap_or(false) {
@@ -206,30 +207,30 @@ impl Attachment {
         result
     }
 
-    /// Runs `f`, which may take long, and is run under the open lock: those who wait for
-    /// that are shown its progress.
+    /// Runs `f`, which may take long, under the open lock. Those who wait for that lock are shown
+    /// its progress.
     pub(crate) fn with_progress<R>(&self, f: impl FnOnce() -> R) -> R {
-        // Relaxed, here and below: it is asked for by this same thread.
+        // Relaxed, here and below: this same thread reads it.
         self.process().opening.store(true, Ordering::Relaxed);
         let result = f();
         self.process().opening.store(false, Ordering::Relaxed);
         result
     }
 
-    /// Shows this one's progress as that of the store from which it is being made.
+    /// Counts progress here as progress of the store from which this one is being made.
     pub(crate) fn set_original(&self, original: &Attachment) {
         if let Some(original) = original.this.upgrade() {
             let _ = self.original.set(original);
         }
     }
 
-    /// A step of what may take long is done. Only the holder of the open lock counts: a
-    /// stranger who has it must not seem to get on by what others do.
+    /// Counts one step of a long operation. Only the holder of the open lock counts: a foreign
+    /// program that holds the lock must not seem to progress because of what others do.
     pub(crate) fn note_progress(&self) {
         if let Some(original) = self.original.get() {
             return original.note_progress();
         }
-        // Relaxed: nothing but its change means anything. There is one holder.
+        // Relaxed: only a change of the count means anything, and there is one holder.
         let count = |word: usize| {
             let steps = self.live.load(word, Ordering::Relaxed);
             self.live.store(word, steps.wrapping_add(1), Ordering::Relaxed);
@@ -244,11 +245,11 @@ impl Attachment {
 
     /// Notes whether this process has the sync lock, so that its progress is counted.
     pub(crate) fn set_syncing(&self, syncing: bool) {
-        // Relaxed: it is asked for by this same thread.
+        // Relaxed: this same thread reads it.
         self.process().syncing.store(syncing, Ordering::Relaxed);
     }
 
-    /// Says that somebody is there.
+    /// Shows other processes that this one is attached.
     pub(crate) fn announce(&self) -> Result<()> {
         let locked = self.map.file().lock_common(COMMON_BYTE).map_err(|e| self.cannot_lock(e))?;
         if !locked {
@@ -258,7 +259,7 @@ impl Attachment {
         Ok(())
     }
 
-    /// Where its checkpoint is.
+    /// The disk with its checkpoint.
     pub(crate) fn disk(&self) -> &dyn Disk {
         #[cfg(test)]
         if let Some(disk) = self.simulated.get() {
@@ -267,7 +268,7 @@ impl Attachment {
         &*self.map
     }
 
-    /// A part of the file.
+    /// A range of the file.
     pub(crate) fn region(&self, offset: u64, len: u64) -> Result<Region> {
         self.map.region(offset, len).map_err(|e| self.unmapped(e, offset + len))
     }
@@ -277,7 +278,7 @@ impl Attachment {
         SlotMemory::new(self.live.part(word, 2), Form::Lock)
     }
 
-    /// The error that it is to the user that a part of the file cannot be had.
+    /// The user's error for a range of the file that cannot be mapped.
     #[cold]
     pub(crate) fn unmapped(&self, why: Unmapped, need: u64) -> Error {
         unmapped(&self.path, why, need)
@@ -294,7 +295,7 @@ impl Attachment {
         Error::ReadOnly { path: self.path.clone() }
     }
 
-    /// What this process has seen of all descriptors.
+    /// What this process has learned from all descriptors.
     pub(crate) fn survey(&self) -> MutexGuard<'_, Survey> {
         let survey = self.survey.get(|_| Mutex::new(Survey::new(&self.header.regions)));
         survey.lock().unwrap_or_else(PoisonError::into_inner)
@@ -308,8 +309,7 @@ impl Attachment {
         usize::from(entry) * TABLE_ENTRY_LEN as usize / 8
     }
 
-    /// Takes an entry that nobody has; where there are few, or none, one that a dead process
-    /// has left.
+    /// Takes a free entry. If few or none are left, takes one that a dead process has left.
     fn claim(&self) -> Result<Owner> {
         self.check_writable()?;
         let process = self.process();
@@ -322,7 +322,7 @@ impl Attachment {
             if let Some(owner) = self.claim_one_of(process, spare.chain(kept))? {
                 return Ok(owner);
             }
-            // Few are left, which are only lent: some that the dead have left would be better.
+            // Few are left, and those are only lent. Entries left by dead processes are better.
             let some = std::iter::repeat_with(|| {
                 (sys::random() % u64::from(thread_entry::FIRST_LENT)) as u16
             });
@@ -362,7 +362,7 @@ impl Attachment {
                 process.entries.take(entry);
                 return Ok(Some(entry + 1));
             }
-            // Where no lock can be set at all, that is what to say.
+            // If no lock can be set at all, report that.
             let lock_error = process.lock_error.load(Ordering::Relaxed);
             if lock_error != 0 {
                 return Err(self.cannot_lock(std::io::Error::from_raw_os_error(lock_error)));
@@ -375,7 +375,7 @@ impl Attachment {
         self.vacancy(process, entry) == Some(vacancy)
     }
 
-    /// In which way this process could have the entry, if it can.
+    /// Why this process could take the entry, if it can.
     fn vacancy(&self, process: &Process, entry: u16) -> Option<Vacancy> {
         // Relaxed: a hint; `protocol::claim` looks again with the byte locked.
         let word = self.table.load(Self::word_of(entry), Ordering::Relaxed);
@@ -386,21 +386,21 @@ impl Attachment {
         }
     }
 
-    /// Gives an entry back. `word` is FREE if no slot names it, else IDLE: then its next
-    /// holder settles them.
+    /// Gives an entry back. `word` is FREE if no slot names the entry. Otherwise it is IDLE, and
+    /// the entry's next holder recovers those slots.
     fn give_back(&self, process: &Process, entry: u16, word: TxnState) {
-        // Release: who sees FREE sees every slot as its last holder left it.
+        // Release: a thread that sees FREE sees every slot as the last holder left it.
         self.set_word(entry + 1, word, Ordering::Release);
         self.lock_file(process);
         if process.entries.give_back(entry) {
             self.lock_entry(entry + 1, ByteLock::None);
         } else if word != TxnState::Free && (self.settle_all)(self, entry + 1).is_ok() {
-            // Nobody else can: its byte stays locked.
+            // No other process can recover it: its byte stays locked.
             self.set_word(entry + 1, TxnState::Free, Ordering::Release);
         }
     }
 
-    /// The file to set locks through, which may be another one than before.
+    /// The file through which to set locks. It may not be the one used before.
     fn lock_file(&self, process: &Process) -> &File {
         let file = self.map.file();
         let own = file.own();
@@ -414,8 +414,8 @@ impl Attachment {
             || sys::byte_is_locked(file.as_fd(), entry_byte(entry)).unwrap_or(true)
     }
 
-    /// Sets every word of the table that nobody stands behind to FREE, after `settle` has
-    /// settled all slots, if there is one. Nobody else is attached.
+    /// Sets every word of the table without a live process to FREE, after `settle`, if there are
+    /// any. `settle` recovers all slots. No other process is attached.
     pub(crate) fn reset_table(&self, settle: impl FnOnce() -> Result<()>) -> Result<()> {
         // Relaxed: the open lock, which is held, orders it.
         let words = self.table.words().iter().step_by(TABLE_ENTRY_LEN as usize / 8);
@@ -434,13 +434,13 @@ impl Attachment {
         Ok(())
     }
 
-    /// Whether nobody stands behind this owner.
+    /// Whether this owner's entry is free.
     pub(crate) fn is_free(&self, owner: Owner) -> bool {
         let word = self.table.load(Self::word_of(owner - 1), Ordering::Acquire);
         word == TxnState::Free as u64
     }
 
-    /// Transaction words that are none, with their entries.
+    /// Invalid transaction words, with their entries.
     pub(crate) fn strange_words(&self) -> Vec<(u16, u64)> {
         let words = self.table.words().iter().step_by(TABLE_ENTRY_LEN as usize / 8);
         (0..TABLE_ENTRIES)
@@ -453,12 +453,12 @@ impl Attachment {
         Error::io(&self.path, "cannot lock a byte of the file", error)
     }
 
-    /// Sets the lock of an entry's byte; false also where that fails, which is noted.
+    /// Sets the lock of an entry's byte. Also false if that fails; the error is then noted.
     fn lock_entry(&self, owner: Owner, kind: ByteLock) -> bool {
         self.lock_byte(entry_byte(owner - 1), kind)
     }
 
-    /// The same of its claim byte.
+    /// The same for its claim byte.
     fn lock_claim(&self, entry: u16, kind: ByteLock) -> bool {
         self.lock_byte(claim_byte(entry), kind)
     }
@@ -472,13 +472,13 @@ impl Attachment {
         })
     }
 
-    /// A descriptor that the children of this process inherit: while it is open
-    /// anywhere, all locks of this process count as held.
+    /// A descriptor that this process's children inherit. While it is open anywhere, all locks of
+    /// this process count as held.
     pub(crate) fn inheritable(&self) -> Result<OwnedFd> {
         let cannot = |e| Error::io(&self.path, "cannot copy the file's descriptor", e);
         let process = self.process();
         let file = self.one_at_a_time(|| {
-            // For ever: nobody tells when the other one is done.
+            // Forever: nothing tells when the other process is done.
             process.handed_on.store(true, Ordering::Relaxed);
             process.entries.in_use().for_each(|entry| self.sign(entry));
             self.lock_file(process)
@@ -499,8 +499,8 @@ impl Drop for Attachment {
         for entry in process.entries.in_use().collect::<Vec<_>>() {
             self.give_back(process, entry, if leaked { TxnState::Idle } else { TxnState::Free });
         }
-        // Explicitly: a child that is between its fork and its exec has a copy of the
-        // descriptor, and would keep the lock.
+        // Explicitly: a child between its fork and its exec has a copy of the descriptor, which
+        // would keep the lock.
         let _ = sys::set_byte_lock(self.map.file().own().as_fd(), ByteLock::None, COMMON_BYTE);
     }
 }
@@ -528,7 +528,7 @@ impl Peers for Attachment {
     }
 
     fn one_at_a_time<R>(&self, f: impl FnOnce() -> R) -> R {
-        // What it guards are byte locks, which a panic does not leave half-done.
+        // It guards byte locks, which a panic does not leave half-done.
         let _turn = self.process().one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
         f()
     }
@@ -539,7 +539,7 @@ impl Peers for Attachment {
         if entries.owns(entry) {
             return entries.is_spare(entry);
         }
-        // Where the lock cannot be had for another reason, nobody is taken for dead.
+        // If the lock fails for another reason, nobody is taken for dead.
         self.lock_entry(owner, ByteLock::Read) || self.share_of_the_dying(entry)
     }
 
@@ -560,13 +560,13 @@ impl Peers for Attachment {
             self.sign(entry);
             return true;
         }
-        // Who settles what a dying process has read-locks the claim byte, as that one has its
-        // own byte still: until it is done, the entry must not become somebody else's.
+        // A process that recovers a dying owner read-locks the claim byte, because the owner still
+        // has its own byte. Until that is done, the entry must not pass to another process.
         let promoted =
             self.lock_claim(entry, ByteLock::Write) && self.lock_entry(owner, ByteLock::Write);
         if promoted {
-            // Before the word says that somebody has it: nobody reads a dead one's name. And under
-            // the claim byte: who gets that reads whose the entry is now.
+            // Before the word says that the entry is taken: nobody must read the dead process's
+            // name. And under the claim byte: whoever locks that next reads the new holder.
             self.sign(entry);
         }
         self.lock_claim(entry, ByteLock::None);
@@ -597,8 +597,8 @@ impl Peers for Attachment {
     }
 }
 
-/// The entry of an owner. `None`: one that comes from a damaged file, behind which nobody is; also
-/// of a reader without an owner.
+/// The entry of an owner. `None` for an owner number from a damaged file, which no process has, and
+/// for a reader without an owner.
 fn entry_of(owner: Owner) -> Option<u16> {
     owner.checked_sub(1).filter(|entry| *entry < TABLE_ENTRIES)
 }

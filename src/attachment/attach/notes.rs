@@ -1,5 +1,5 @@
-//! What is known of the file as a whole: whether it was replaced, who has it open, and whether
-//! it could be synced.
+//! What is known of the file as a whole: whether it was replaced, which processes have it open, and
+//! whether its last sync failed.
 
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::Ordering;
@@ -13,7 +13,7 @@ use crate::os::process;
 use crate::os::time::seconds_since_1970;
 use crate::types::opener::AttachedProcess;
 
-/// When a file was superseded, in its lower half, with its complement.
+/// The word that says when a file was superseded: the time in its lower half, then its complement.
 fn superseded_word(seconds: u32) -> u64 {
     u64::from(seconds) | u64::from(!seconds) << 32
 }
@@ -25,7 +25,7 @@ fn is_superseded(word: u64) -> bool {
 impl Attachment {
     /// Whether the file has a name by which others can find it.
     pub(crate) fn has_name(&self) -> bool {
-        // A file that cannot be looked at may have one.
+        // A file whose metadata cannot be read may have one.
         self.map.file().metadata().map_or(true, |file| file.nlink() > 0)
     }
 
@@ -35,17 +35,17 @@ impl Attachment {
     }
 
     fn superseded(&self) -> u64 {
-        // Relaxed: it is said once, and for ever.
+        // Relaxed: it is set once, forever.
         self.live.load(live::SUPERSEDED, Ordering::Relaxed)
     }
 
-    /// Whether the word that says so says neither yes nor no: a flipped bit must not make a store
-    /// one that nobody can open.
+    /// Whether the superseded word is neither zero nor valid. Such a word counts as "no": a flipped
+    /// bit must not make a store unusable.
     pub(crate) fn has_strange_superseded(&self) -> bool {
         self.header.minor >= 1 && self.superseded() != 0 && !self.is_superseded()
     }
 
-    /// Says so, or that it is not.
+    /// Sets or clears the superseded word.
     pub(crate) fn set_superseded(&self, superseded: bool) {
         if self.header.minor >= 1 && self.is_superseded() != superseded {
             let when = if superseded { superseded_word(seconds_since_1970() as u32) } else { 0 };
@@ -53,10 +53,10 @@ impl Attachment {
         }
     }
 
-    /// The same; also an error, once, if a sync in the background has failed.
+    /// An error unless the store may be written; also, once, if a background sync has failed.
     #[inline]
     pub(crate) fn check_takes_writes(&self) -> Result<()> {
-        // Relaxed: the error itself stands under a mutex.
+        // Relaxed: a mutex protects the error itself.
         if self.takes_writes.load(Ordering::Relaxed) { Ok(()) } else { self.refuse_write() }
     }
 
@@ -72,7 +72,7 @@ impl Attachment {
         }
     }
 
-    /// Has the next call that writes tell of this sync that failed; `None`: of none.
+    /// Makes the next call that writes report this failed sync. `None`: there is none to report.
     pub(crate) fn tell_of_failed_sync(&self, error: Option<Error>) {
         let mut failed = self.failed_sync();
         self.takes_writes.store(self.writable && error.is_none(), Ordering::Relaxed);
@@ -83,8 +83,8 @@ impl Attachment {
         self.process().failed_sync.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Which processes, other than this one, have the file open: those that can be seen, or else
-    /// those that have noted themselves.
+    /// Which other processes have the file open: those that can be seen, or else those that have
+    /// registered in the process table.
     pub(crate) fn others_having_it_open(&self) -> Vec<AttachedProcess> {
         let file = self.map.file().metadata().map(|file| location::id(&file));
         let mut found = file.map_or_else(|_| Vec::new(), process::having_open);

@@ -1,5 +1,5 @@
-//! What stands in an entry of the process table of the process that has it: for people, and to
-//! tell when that runs no more, though the kernel has not let go of its locks yet.
+//! What a process writes into its entry of the process table. It is shown to people. It also tells
+//! when the process no longer runs although the kernel has not yet released its locks.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,17 +12,17 @@ use crate::os::time::seconds_since_1970;
 use crate::protocol::{Owner, TxnState};
 use crate::types::opener::AttachedProcess;
 
-/// Bytes of an entry behind its word.
+/// Bytes of an entry after its word.
 const SIGNATURE_LEN: usize = TABLE_ENTRY_LEN as usize - 8;
-/// Bytes of an entry for its process's name: the kernel's names have at most 15.
+/// Bytes of an entry for its process's name. The kernel's names have at most 15.
 const COMMAND_LEN: usize = 31;
 /// Where an entry says that its locks were handed on, so that they outlive its process.
 const HANDED_ON: usize = 16 + COMMAND_LEN;
-/// How often, at most, to ask whether somebody is dying.
+/// How often, at most, to ask whether a process is dying.
 pub(super) const ASK_EVERY: Duration = Duration::from_millis(10);
 
 impl Attachment {
-    /// Writes who has the entry, to show to people.
+    /// Writes which process has the entry, for display.
     pub(super) fn sign(&self, entry: u16) {
         let mut content = [0; SIGNATURE_LEN];
         let Identity { pid, namespace, began } =
@@ -41,7 +41,7 @@ impl Attachment {
         self.table.write(Self::word_of(entry) + 1, 0, &content);
     }
 
-    /// Who has entries.
+    /// The processes that have entries.
     pub(crate) fn openers(&self) -> Vec<AttachedProcess> {
         let process = self.process();
         let mut openers: Vec<AttachedProcess> = (0..TABLE_ENTRIES)
@@ -56,7 +56,7 @@ impl Attachment {
         openers
     }
 
-    /// Who has this entry, by what stands there.
+    /// The process that has this entry, as the entry says.
     fn opener(&self, entry: u16) -> AttachedProcess {
         let content = self.signature(entry);
         let command = content[16..].split(|b| *b == 0).next().unwrap_or_default();
@@ -102,12 +102,13 @@ impl Attachment {
         Some(self.opener(entry)).filter(|opener| opener.pid != 0)
     }
 
-    /// Sees to it that an entry, whose byte is locked, is claimed by nobody while what its
-    /// process has is settled, if that certainly runs no more: the kernel lets go of a dead
-    /// one's locks only when it has taken its memory apart, and written its core dump.
+    /// Whether the entry's process certainly no longer runs, though its byte is still locked. The
+    /// kernel releases a dead process's locks only after it has torn down its memory and written
+    /// its core dump. If so, this locks the claim byte: nobody can claim the entry while its locks
+    /// are recovered.
     ///
-    /// Not in a store of format 1.0, whose entries do not say enough, nor of those who have
-    /// handed a lock on: that is the other one's now.
+    /// Never in a store of format 1.0, whose entries say too little. Nor for a process that has
+    /// handed a lock on: another process holds that lock now.
     pub(super) fn share_of_the_dying(&self, entry: u16) -> bool {
         let process = self.process();
         if self.header.minor == 0 || !process.may_ask_who_dies(entry) {
@@ -116,7 +117,7 @@ impl Attachment {
         if !self.identity(entry).is_dying() || !self.lock_claim(entry, ByteLock::Read) {
             return false;
         }
-        // Again, since only from here on the entry stays that one's.
+        // Checked again: only from here on does the entry stay that process's.
         let dying = self.identity(entry).is_dying() && !self.is_handed_on(entry);
         process.shares_claim.store(dying, Ordering::Relaxed);
         if !dying {
@@ -126,7 +127,7 @@ impl Attachment {
     }
 }
 
-/// Whether so much time has passed since it last was.
+/// Whether this period has passed since the last time it had.
 pub(super) fn is_time(last: &AtomicU64, period: Duration) -> bool {
     let now = sys::since_boot();
     // Relaxed: a time, under the mutex.

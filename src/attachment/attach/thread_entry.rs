@@ -12,26 +12,26 @@ use crate::os::fork;
 use crate::os::sys;
 use crate::protocol::{Owner, Peers, TxnState};
 
-/// The last eighth of the table is lent: a thread keeps such an entry only for as long as it has
-/// a lock. So threads that are idle leave that much to those that are not, in all processes.
+/// The last eighth of the table is lent: a thread keeps such an entry only while it holds a lock.
+/// So idle threads, in all processes, leave that many entries to active ones.
 pub(super) const FIRST_LENT: u16 = TABLE_ENTRIES / 8 * 7;
 
-/// A thread's entry of one store's process table, and what it holds through it.
+/// A thread's entry in one store's process table, and what it holds through it.
 #[derive(Debug)]
 pub(super) struct ThreadEntry {
     attachment: Weak<Attachment>,
     id: u64,
-    /// Of the process that claimed it: the child of a fork has none of its parent's.
+    /// The fork generation that claimed it: the child of a fork has none of its parent's entries.
     generation: u64,
     owner: Owner,
     locks: Vec<KeptLock>,
-    /// The thread is inside of a transaction.
+    /// Whether the thread is inside a transaction.
     in_transaction: bool,
-    /// To be given back as soon as the thread has no lock.
+    /// Whether to give it back as soon as the thread has no lock.
     lent: bool,
 }
 
-/// A slot that this thread has locked beyond one call: under which it goes on with the slot.
+/// A slot that this thread keeps locked beyond one call.
 #[derive(Debug)]
 struct KeptLock {
     slot: u64,
@@ -39,12 +39,12 @@ struct KeptLock {
     guard: Option<Number>,
     /// How many times it was taken without a guard.
     depth: usize,
-    /// The update or transaction under it: a second one would wait for itself.
+    /// The update or transaction under it. A second one would wait for itself.
     update: Option<Number>,
 }
 
-/// Tells a guard, or an update under one, from all others that this thread has ever had: also
-/// from those of the same slot, and from those of which a fork made copies.
+/// Distinguishes a guard, or an update under one, from all others that this thread has ever had:
+/// also from those of the same slot, and from copies made by a fork.
 pub(crate) type Number = u64;
 
 impl ThreadEntry {
@@ -70,8 +70,8 @@ impl Drop for ThreadEntry {
             return;
         }
         if let Some(attachment) = self.attachment.upgrade() {
-            // A lock that was leaked, or is kept until later, or is held by the closure from
-            // which the process exits, still names the entry: its next holder settles it.
+            // A lock may still name the entry: it was leaked, it is kept for later, or a closure
+            // that exits the process holds it. The entry's next holder recovers it.
             let word = if is_without_locks() { TxnState::Free } else { TxnState::Idle };
             attachment.one_at_a_time(|| {
                 attachment.give_back(attachment.process(), self.owner - 1, word);
@@ -82,11 +82,11 @@ impl Drop for ThreadEntry {
 
 thread_local! {
     static LEASES: RefCell<Vec<ThreadEntry>> = const { RefCell::new(Vec::new()) };
-    /// Of the lease that was asked for last: the attachment's id, the generation, the owner.
-    /// Nearly always it is the one that is asked for next.
+    /// The entry that was asked for last: the attachment's id, the generation, the owner. It is
+    /// nearly always the next one asked for, too.
     static LAST: Cell<Option<(u64, u64, Owner)>> = const { Cell::new(None) };
-    /// How many locks it has taken, in all stores, and not let go of; `NONE_LENT` more while it
-    /// has no lent entry, so that one look tells when such a one is to be given back.
+    /// How many locks the thread holds, in all stores, plus `NONE_LENT` while it has no lent entry.
+    /// So one look tells when a lent entry must be given back.
     static HELD: Cell<usize> = const { Cell::new(NONE_LENT) };
     /// How many numbers it has given out.
     static NUMBERS: Cell<Number> = const { Cell::new(0) };
@@ -100,7 +100,7 @@ pub(super) fn has_locked() {
     HELD.set(HELD.get().wrapping_add(1));
 }
 
-/// The thread has let go of a lock.
+/// The thread has released a lock.
 #[inline]
 pub(super) fn has_unlocked() {
     let held = HELD.get().wrapping_sub(1);
@@ -114,14 +114,14 @@ fn is_without_locks() -> bool {
     HELD.get().is_multiple_of(NONE_LENT)
 }
 
-/// The thread has not got the lock for which it has asked for its entry, or needs it no more.
+/// The thread did not get the lock for which it asked for its entry, or no longer needs it.
 pub(super) fn has_given_up() {
     if HELD.get() == 0 {
         end_loans();
     }
 }
 
-/// Gives the lent entries of this thread back, which has no lock.
+/// Gives back the lent entries of this thread, which holds no lock.
 #[cold]
 fn end_loans() {
     let ended = LEASES.try_with(|leases| {
@@ -133,7 +133,7 @@ fn end_loans() {
         }
         Some(ended)
     });
-    // Not while they are borrowed: giving back may end the store.
+    // Not while they are borrowed: giving back may close the store.
     drop(ended);
 }
 
@@ -142,10 +142,10 @@ fn next_number() -> Number {
     NUMBERS.get()
 }
 
-/// Whether none of the store's locks was handed over in this turn. Now one is.
+/// Whether no lock of this store was handed over in this turn yet. If so, counts this one.
 pub(super) fn is_turn_over(live: &Region) -> bool {
     let now = sys::since_boot() >> 20; // in turns of 1.05 ms
-    // Relaxed: if two come at once, two locks are handed over.
+    // Relaxed: if two threads get here at once, two locks are handed over.
     let is_over = live.load(live::TURN, Ordering::Relaxed) != now;
     if is_over {
         live.store(live::TURN, now, Ordering::Relaxed);
@@ -153,7 +153,7 @@ pub(super) fn is_turn_over(live: &Region) -> bool {
     is_over
 }
 
-/// The owner number that the calling thread has in this store, if it has an entry.
+/// The calling thread's owner number in this store, if it has an entry.
 #[inline]
 pub(super) fn owner(attachment: &Attachment) -> Option<Owner> {
     match LAST.get() {
@@ -190,19 +190,19 @@ fn remember(lease: &mut ThreadEntry) -> Owner {
     lease.owner
 }
 
-/// Whether the lease is this thread's own of this store.
+/// Whether this entry is the current process's, in this store.
 fn is_of(lease: &ThreadEntry, attachment: &Attachment) -> bool {
     lease.id == attachment.id && lease.generation == fork::generation()
 }
 
-/// Runs `f` on the calling thread's lease, if it has one.
+/// Runs `f` on the calling thread's entry, if it has one.
 fn existing_lease<R>(attachment: &Attachment, f: impl FnOnce(&mut ThreadEntry) -> R) -> Option<R> {
     LEASES
         .try_with(|leases| leases.borrow_mut().iter_mut().find(|l| is_of(l, attachment)).map(f))
         .ok()?
 }
 
-/// Runs `f` on the calling thread's lease; claims an entry if it has none yet.
+/// Runs `f` on the calling thread's entry; claims one if it has none yet.
 fn with_lease<R>(
     attachment: &Attachment,
     f: impl FnOnce(&mut ThreadEntry) -> Result<R>,
@@ -212,7 +212,7 @@ fn with_lease<R>(
         if let Some(lease) = leases.iter_mut().find(|l| is_of(l, attachment)) {
             return f(lease);
         }
-        // Those of stores that were closed, and of the process that this was forked from.
+        // Drop the entries of closed stores and of the process that this one was forked from.
         leases.retain(|l| l.attachment.strong_count() > 0 && l.generation == fork::generation());
         let owner = attachment.claim()?;
         let lent = owner > FIRST_LENT;
@@ -239,38 +239,38 @@ fn with_lease<R>(
     })
 }
 
-/// Whether this thread ends, and can have no entry any more.
+/// Whether this thread is ending and can no longer have an entry.
 pub(crate) fn thread_is_ending() -> bool {
     LEASES.try_with(|_| ()).is_err()
 }
 
 impl Attachment {
-    /// Notes that this thread has locked the slot, and will have a guard of it: its number.
+    /// Notes that this thread has locked the slot with a guard. Returns the guard's number.
     pub(crate) fn add_guard(&self, slot: u64) -> Number {
         let number = next_number();
         self.keep(KeptLock { slot, guard: Some(number), depth: 0, update: None });
         number
     }
 
-    /// The guard is gone. `None`: it was lost before. Else how many times the thread has the
-    /// lock still; at 0, it is to be let go of.
+    /// The guard is gone. Returns how many times the thread still holds the lock: at 0, release it.
+    /// `None`: the lock was already lost.
     pub(crate) fn remove_guard(&self, slot: u64, guard: Number) -> Option<usize> {
         self.give_up(slot, |lock| lock.guard == Some(guard), |lock| lock.guard = None)
     }
 
-    /// Notes that this thread has locked the slot, without a guard.
+    /// Notes that this thread has locked the slot without a guard.
     pub(crate) fn enter(&self, slot: u64) {
         self.keep(KeptLock { slot, guard: None, depth: 1, update: None });
     }
 
-    /// Notes that this thread takes a lock that it has once more; false if it has it not.
+    /// Notes that this thread takes a lock that it holds once more; false if it does not hold it.
     pub(crate) fn reenter(&self, slot: u64) -> bool {
         existing_lease(self, |lease| lease.kept(slot).map(|lock| lock.depth += 1).is_some())
             .unwrap_or(false)
     }
 
-    /// Notes that this thread lets go of the lock once, and returns how many times it has it
-    /// still: at 0, it is to be let go of. `None`: it had it not, or through a guard alone.
+    /// Notes that this thread leaves the lock once. Returns how many times it still holds it: at 0,
+    /// release it. `None`: it does not hold it, or holds it only through a guard.
     pub(crate) fn leave(&self, slot: u64) -> Option<usize> {
         self.give_up(slot, |lock| lock.depth > 0, |lock| lock.depth -= 1)
     }
@@ -282,11 +282,11 @@ impl Attachment {
 
     fn keep(&self, lock: KeptLock) {
         existing_lease(self, |lease| match lease.kept(lock.slot) {
-            // It was taken away from this thread, which has just taken it anew.
+            // This thread lost the lock and has just taken it anew.
             Some(lost) => *lost = lock,
             None => {
                 lease.locks.push(lock);
-                // Relaxed, here and below: it is asked for when nobody else has the store.
+                // Relaxed, here and below: it is read when no other thread has the store.
                 self.kept_locks.fetch_add(1, Ordering::Relaxed);
             }
         });
@@ -310,15 +310,14 @@ impl Attachment {
         })?
     }
 
-    /// Whether this thread has locked the slot beyond one call, and is not inside an update
-    /// of it.
+    /// Whether this thread holds the slot's lock beyond one call and is not inside an update of it.
     pub(crate) fn is_guarded(&self, slot: u64) -> bool {
         existing_lease(self, |lease| lease.kept(slot).is_some_and(|lock| lock.update.is_none()))
             .unwrap_or(false)
     }
 
-    /// Begins an update under the lock that this thread has; `None` if it has it not, or is
-    /// inside an update of it.
+    /// Begins an update under the lock that this thread holds. `None` if it does not hold it, or is
+    /// already inside an update of the slot.
     pub(crate) fn begin_under_guard(&self, slot: u64) -> Option<Number> {
         existing_lease(self, |lease| {
             let lock = lease.kept(slot).filter(|lock| lock.update.is_none())?;
@@ -327,22 +326,22 @@ impl Attachment {
         })?
     }
 
-    /// Whether this update still has the lock under which it was begun.
+    /// Whether this update still holds the lock under which it began.
     pub(crate) fn is_under_guard(&self, slot: u64, update: Number) -> bool {
         existing_lease(self, |lease| lease.update_of(slot, update).is_some()).unwrap_or(false)
     }
 
-    /// The update under a lock that this thread has is over.
+    /// Ends the update under a lock that this thread holds.
     pub(crate) fn end_under_guard(&self, slot: u64, update: Number) {
         existing_lease(self, |lease| lease.update_of(slot, update).map(|lock| lock.update = None));
     }
 
-    /// Notes that this thread begins a transaction; false if it is inside of one.
+    /// Notes that this thread begins a transaction; false if it is already inside one.
     pub(crate) fn begin_transaction(&self) -> Result<bool> {
         with_lease(self, |lease| Ok(!std::mem::replace(&mut lease.in_transaction, true)))
     }
 
-    /// The transaction is over, and no slot is locked by it.
+    /// The transaction is over and holds no slot's lock.
     pub(crate) fn end_transaction(&self) {
         existing_lease(self, |lease| lease.in_transaction = false);
         has_given_up();
@@ -359,8 +358,8 @@ mod tests {
     use crate::os::sys::ByteLock;
     use crate::protocol;
 
-    /// A reader that has lost to writers again and again takes an entry, so that they hold off. One
-    /// that is lent goes back as soon as it has read.
+    /// A reader that keeps losing to writers takes an entry, so that they hold off. A lent entry
+    /// goes back as soon as the read is done.
     #[test]
     fn who_has_read_gives_a_lent_entry_back() {
         let folder = tempfile::tempdir().unwrap();
@@ -368,7 +367,7 @@ mod tests {
         let store = crate::Store::create(&path).unwrap();
         store.pause_syncing();
         let array = store.array::<u64>("array", 4).unwrap();
-        // Others have all that are not lent.
+        // Other processes have all entries that are not lent.
         let others = File::options().read(true).write(true).open(&path).unwrap();
         for entry in 0..FIRST_LENT {
             sys::set_byte_lock(others.as_fd(), ByteLock::Write, entry_byte(entry)).unwrap();

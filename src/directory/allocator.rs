@@ -1,4 +1,4 @@
-//! Where the space of the file is given out: runs, live slots, checkpoint copies.
+//! Allocates the space of the file: runs, live slots, checkpoint copies.
 
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
@@ -28,21 +28,21 @@ mod word {
     pub(super) const ALLOCATED: usize = 7;
 }
 
-/// Slots defined so far, and the end of the last run; to show to people.
+/// The number of slots defined so far and the end of the last run; for display.
 pub(crate) fn usage(attachment: &Attachment) -> (u64, u64) {
-    // Relaxed: two figures, each right by itself.
+    // Relaxed: two figures, each correct by itself.
     let load = |word: usize| attachment.live.load(live::ENDS + word, Relaxed);
     (load(word::DEFINED), load(word::RUNS))
 }
 
-/// Where the allocation has come to, if it can be so: whether it fits the slots, only those say.
-/// Also beside those who define.
+/// The allocation ends, if they are possible. Whether they fit the slots, only the descriptors say.
+/// May run beside definitions.
 pub(crate) fn ends(attachment: &Attachment) -> Result<Ends> {
-    // Acquire, and each before those that are stored before it: so no word is older than one
-    // that must not be less.
+    // Acquire, each before the words that are stored earlier. So no word is older than one that
+    // must not be less than it.
     let load = |word: usize| attachment.live.load(live::ENDS + word, Acquire);
     let small_unit = || (load(word::SMALL), load(word::SMALL_COPIES), load(word::SMALL));
-    // Both of one moment; where they do not come to rest, there is no such unit.
+    // Both from one moment. If they do not come to rest, assume that there is no such unit.
     let small_unit = (0..64).map(|_| small_unit()).find(|(before, _, after)| before == after);
     let (small, small_copies, _) = small_unit.unwrap_or_default();
     let (allocated, defined) = (load(word::ALLOCATED), load(word::DEFINED));
@@ -68,7 +68,7 @@ fn are_sound(ends: &Ends, header: &Header) -> bool {
         && inside(ends.copies, PAGE)
         && inside(ends.small_copies, PAGE)
         && (ends.small_copies == 0 || ends.small_copies + 2 * SMALL_UNIT <= ends.copies)
-        // A slot takes a value's bytes at least, and a unit two pages.
+        // A slot takes at least a value's bytes, and a unit two pages.
         && ends.defined <= ends.live.saturating_sub(first) / VALUE_LEN
         && ends.defined <= header.max_slots
         && ends.units <= ends.copies.saturating_sub(first) / (2 * PAGE)
@@ -77,7 +77,7 @@ fn are_sound(ends: &Ends, header: &Header) -> bool {
         && ends.allocated / 2 <= header.max_size
 }
 
-/// Moves the ends. Nothing that is written afterwards comes before it.
+/// Moves the ends. Nothing that is written afterwards can become visible before this.
 pub(crate) fn store_ends(attachment: &Attachment, before: Ends, after: Ends) {
     let store = |word: usize, value: u64| {
         // Release: in this order, whenever the process is killed.
@@ -94,11 +94,11 @@ pub(crate) fn store_ends(attachment: &Attachment, before: Ends, after: Ends) {
         store(word::SMALL_COPIES, after.small_copies);
     }
     store(word::SMALL, after.small);
-    // Release: nothing is written within the ends before they are there.
+    // Release: nothing is written within the ends before the ends are stored.
     std::sync::atomic::fence(Release);
 }
 
-/// Where the allocation has come to, by the descriptors of all slots.
+/// The allocation ends that follow from the descriptors of all slots.
 pub(crate) fn rebuild<'a>(
     attachment: &Attachment,
     descriptors: impl Iterator<Item = &'a Descriptor>,
@@ -108,14 +108,14 @@ pub(crate) fn rebuild<'a>(
     taken.ends()
 }
 
-/// Stores rebuilt ends. Nobody else is attached.
+/// Stores rebuilt ends. No other process is attached.
 pub(crate) fn store_rebuilt(attachment: &Attachment, ends: &Ends) {
     let allocated = attachment.map.file().metadata().map_or(0, |m| 512 * m.blocks());
     let ends = Ends { allocated, ..*ends };
     attachment.live.write(live::ENDS, 0, bytemuck::bytes_of(&ends));
 }
 
-/// What to define.
+/// A slot to define.
 pub(crate) struct Definition<'a> {
     pub(crate) name: &'a str,
     pub(crate) doc: &'a str,
@@ -127,7 +127,7 @@ pub(crate) struct Definition<'a> {
     pub(crate) initial: Option<&'a [u8]>,
 }
 
-/// Gives the new slot its places, and moves the ends behind them.
+/// Places the new slot, and moves the ends past it.
 pub(crate) fn place(
     definition: &Definition<'_>,
     mut ends: Ends,
@@ -148,7 +148,7 @@ pub(crate) fn place(
         (first_unit, place, copies) = (0, 0, 0);
     } else if checkpoint::shares_unit(slot_type) {
         let used = ends.small % SMALL_UNIT;
-        // 0: there is none, or the last one is full to the last byte.
+        // 0: there is none, or the last one is completely full.
         if used == 0 || used + entry > SMALL_UNIT {
             ends.small_copies = take(&mut ends.copies, &mut ends.runs, |_| 2 * SMALL_UNIT);
             ends.small = ends.units * SMALL_UNIT + UNIT_HEAD;
@@ -175,8 +175,8 @@ pub(crate) fn place(
     (descriptor, ends)
 }
 
-/// Takes space of one kind: behind the last of that kind, if it fits that one's run or
-/// that run is the last; else in a new run.
+/// Takes space of one kind. It follows the last of that kind if it fits into the same run, or if
+/// that run is the last. Otherwise it starts a new run.
 fn take(end: &mut u64, runs: &mut u64, len_at: impl Fn(u64) -> u64) -> u64 {
     let room_end = end.next_multiple_of(RUN);
     let here = end.next_multiple_of(64);
@@ -187,8 +187,8 @@ fn take(end: &mut u64, runs: &mut u64, len_at: impl Fn(u64) -> u64) -> u64 {
     at
 }
 
-/// Allocates the blocks of what was placed: lines, live slot, copies. Returns how many
-/// bytes that are.
+/// Allocates the blocks of what was placed: lines, live slot, copies. Returns how many bytes it
+/// allocated.
 pub(crate) fn grow(
     attachment: &Attachment,
     lines: Range<u64>,
@@ -198,8 +198,8 @@ pub(crate) fn grow(
 ) -> Result<u64> {
     let mut allocated = 0;
     let regions = &attachment.header.regions;
-    // The directory's first granule was allocated when the store was created, and so were
-    // the copies of its pages: two of each, each with a page for its head.
+    // The directory's first granule was allocated when the store was created, and so were the
+    // copies of its pages: two of each, each with a page for its head.
     let lines_before = lines.start.max(regions.directory + GRANULE);
     let copies_of = |line: u64| match descriptor.copies {
         0 => 0,
@@ -211,7 +211,7 @@ pub(crate) fn grow(
         (descriptor.live..after.live, before.live),
         (descriptor.copies..after.copies, before.copies),
     ] {
-        // The granule in which the last of this kind ends is allocated already.
+        // The granule in which the last of this kind ends is already allocated.
         let have = old_end.next_multiple_of(GRANULE);
         let from = if placed.start < have { have } else { placed.start / GRANULE * GRANULE };
         let to = placed.end.next_multiple_of(GRANULE);
@@ -231,8 +231,7 @@ pub(crate) fn allocate(attachment: &Attachment, from: u64, to: u64) -> Result<()
         .map_err(|error| no_space(attachment, to - from, error))
 }
 
-/// The granules that these parts of the file lie in, each from its start to its end, as ranges
-/// that do not touch.
+/// The granules that contain these `(from, to)` parts of the file, as ranges that do not touch.
 pub(crate) fn granules(parts: impl Iterator<Item = (u64, u64)>) -> Vec<disk::Range> {
     let mut parts: Vec<_> =
         parts.map(|(from, to)| (from / GRANULE * GRANULE, to.next_multiple_of(GRANULE))).collect();
@@ -247,7 +246,7 @@ pub(crate) fn granules(parts: impl Iterator<Item = (u64, u64)>) -> Vec<disk::Ran
     merged.into_iter().map(|(from, to)| (from, to - from)).collect()
 }
 
-/// `NoSpace`, if that is what the error says.
+/// `NoSpace`, if the error means that.
 pub(crate) fn no_space(attachment: &Attachment, need: u64, source: std::io::Error) -> Error {
     match source.raw_os_error() {
         Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => {
@@ -276,21 +275,21 @@ const SHARING: [i64; 4] = [
     0x794c_7630, // overlayfs, on one of them
 ];
 
-/// Gives the file blocks of its own where it shares them with a copy (`cp --reflink`, a
-/// snapshot): otherwise the first write to each would have to find room, which on a full disk
-/// is a SIGBUS. Nobody else is attached.
+/// Gives the file blocks of its own where it shares them with a copy (`cp --reflink`, a snapshot).
+/// Otherwise the first write to each would need new room, and on a full disk that is a SIGBUS. No
+/// other process is attached.
 pub(crate) fn unshare(attachment: &Attachment) -> Result<()> {
     let file = attachment.map.file();
     if !sys::file_system(file).is_ok_and(|kind| SHARING.contains(&i64::from(kind as u32))) {
         return Ok(());
     }
-    // Where the file system does not say, nothing can be done about it.
+    // If the file system does not say, nothing can be done.
     let end = file.metadata().map_or(0, |metadata| metadata.len());
     for (at, len) in sys::shared_ranges(file).unwrap_or_default() {
         let len = len.min(end.saturating_sub(at));
         let unshare = || {
             attachment.disk().unshare(at, len, &mut || attachment.note_progress())?;
-            // btrfs knows nothing of that.
+            // btrfs does not unshare by that call.
             let shared = sys::shared_ranges(file)?.iter().any(|(from, _)| *from == at);
             if shared { sys::write_again(file, at, len) } else { Ok(()) }
         };

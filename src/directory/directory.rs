@@ -1,6 +1,5 @@
-//! From names to slots: the directory's lines and the index over them. Everything read
-//! here may have been written by anybody: it is copied to private memory, then checked,
-//! then used.
+//! From names to slots: the directory's lines and the index over them. Any process may have written
+//! what is read here. So it is copied to private memory, then checked, then used.
 
 use std::sync::MutexGuard;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -25,7 +24,7 @@ use crate::protocol::{
 /// How many lines of the directory are in use.
 #[inline]
 pub(crate) fn count(attachment: &Attachment) -> Result<u32> {
-    // Acquire: who sees the count sees the descriptors below it.
+    // Acquire: a thread that sees the count sees the descriptors below it.
     let word = attachment.live.load(live::COUNT, Acquire);
     let (count, complement) = (word as u32, (word >> 32) as u32);
     if count != !complement || u64::from(count) > attachment.header.regions.directory_lines {
@@ -36,11 +35,11 @@ pub(crate) fn count(attachment: &Attachment) -> Result<u32> {
 
 #[cold]
 fn no_count(attachment: &Attachment, word: u64) -> Error {
-    let what = format!("the directory's count is {word:#x}, which is none");
+    let what = format!("the directory's count is {word:#x}, which is not valid");
     Error::corrupt(&attachment.path, what)
 }
 
-/// The count's word: with its complement, so that a flipped bit shows.
+/// The count's word, with its complement, so that a flipped bit shows.
 pub(crate) const fn count_word(count: u32) -> u64 {
     count as u64 | (!count as u64) << 32
 }
@@ -59,7 +58,7 @@ fn descriptor(attachment: &Attachment, line: u32, count: u32) -> Result<Descript
     if !(1..=u32::from(MAX_LINES)).contains(&lines) || lines > count.saturating_sub(line) {
         return Err(damaged(attachment, line, WRONG_LENGTH));
     }
-    // Most have one line, and there may be many of them: no room is cleared for more.
+    // Most have one line, and there may be many: do not clear room for more.
     if lines == 1 {
         return decode(attachment, line, &first);
     }
@@ -96,7 +95,7 @@ pub(crate) fn each(attachment: &Attachment, f: impl FnMut(Descriptor) -> Result<
     each_between(attachment, 0, count(attachment)?, f)
 }
 
-/// The same for those on lines from `line` up to `count`.
+/// The same for descriptors on lines from `line` up to `count`.
 pub(crate) fn each_between(
     attachment: &Attachment,
     mut line: u32,
@@ -111,9 +110,9 @@ pub(crate) fn each_between(
     Ok(())
 }
 
-/// Calls `f` with the outline of each descriptor on lines from `line` up to `count`, and its first
-/// line. With as little work as can be: it is done for all slots of a store. `checked` says which
-/// pages, from the first one on, have been found to be what they were when they were last checked.
+/// Calls `f` with each descriptor's first line and outline, on lines from `line` up to `count`. It
+/// runs for all slots of a store, so it does as little work as possible. `checked` says which
+/// pages, from the first on, are unchanged since their last check.
 pub(crate) fn each_outline(
     attachment: &Attachment,
     line: u32,
@@ -134,8 +133,8 @@ pub(crate) fn each_outline(
     })
 }
 
-/// Calls `f` with the lines of each descriptor on lines from `line` up to `count`, and the number of
-/// the first. Nothing of them has been looked at but how many they are.
+/// Calls `f` with the lines of each descriptor on lines from `line` up to `count`, and the number
+/// of the first. Checks only how many lines it has.
 #[inline]
 fn each_lines(
     attachment: &Attachment,
@@ -155,7 +154,7 @@ fn each_lines(
                     line += lines as u32;
                     rest = behind;
                 }
-                // Its other lines come with the next read, if there are any.
+                // Its other lines, if any, come with the next read.
                 None if line > first => break,
                 _ => return Err(damaged(attachment, line, WRONG_LENGTH)),
             }
@@ -164,7 +163,7 @@ fn each_lines(
     Ok(())
 }
 
-/// The error, which is of the slot whose descriptor is on this line.
+/// The error, attributed to the slot whose descriptor is on this line.
 #[cold]
 pub(crate) fn of_slot_at(attachment: &Attachment, line: u32, error: Error) -> Error {
     match at(attachment, line) {
@@ -173,8 +172,8 @@ pub(crate) fn of_slot_at(attachment: &Attachment, line: u32, error: Error) -> Er
     }
 }
 
-/// Calls `f` with each slot on lines from `line` up to `count` that has not been removed. Each
-/// descriptor is read but once.
+/// Calls `f` with each slot on lines from `line` up to `count` that has not been removed. Reads
+/// each descriptor only once.
 pub(crate) fn each_slot<'a>(
     attachment: &'a Attachment,
     mut line: u32,
@@ -207,7 +206,7 @@ fn entry_memory<'a>(attachment: &'a Attachment, entry: &Entry) -> Result<SlotMem
         .map_err(|why| attachment.unmapped(why, live + len).of_slot(&entry.descriptor().name))
 }
 
-/// A slot.
+/// A slot that was found.
 pub(crate) struct Found<'a> {
     /// The first line of its descriptor.
     pub(crate) line: u32,
@@ -223,7 +222,7 @@ pub(crate) fn find<'a>(attachment: &'a Attachment, name: &str) -> Result<Option<
         if entry.is_named(name)
             && let Some(found) = slot(attachment, line, entry)?
         {
-            // As the index would: nothing is found in a directory that is damaged as a whole.
+            // As the index would: nothing is found in a directory whose count is damaged.
             count(attachment)?;
             return Ok(Some(found));
         }
@@ -238,8 +237,8 @@ pub(crate) fn find<'a>(attachment: &'a Attachment, name: &str) -> Result<Option<
     Ok(found)
 }
 
-/// The same, whether this process knows the name or not. Looks at `steps` entries of the index at
-/// most, which are as many less then.
+/// The same by the index alone, whether or not the cache has the name. Looks at no more than
+/// `steps` entries of the index, and subtracts those from `steps`.
 #[inline]
 pub(crate) fn find_by_index<'a>(
     attachment: &'a Attachment,
@@ -249,15 +248,15 @@ pub(crate) fn find_by_index<'a>(
     probe(attachment, name, steps).map(|(found, _)| found)
 }
 
-/// The same by the descriptors, for a name that the index does not lead to: an entry of it may be
-/// damaged, and a slot must not be taken for absent, and be made anew, by that.
+/// The same by the descriptors, for a name that the index does not lead to. An entry of the index
+/// may be damaged; the slot must not count as absent and be made anew because of that.
 #[cold]
 fn find_by_directory<'a>(attachment: &'a Attachment, name: &str) -> Result<Option<Found<'a>>> {
     let line = survey(attachment)?.last(Hash::of(name));
     line.map_or(Ok(None), |line| find_on_last_line(attachment, line, name))
 }
 
-/// The slot of this name, of which the last line of its hash is known.
+/// The slot of this name, given the last line with a name of its hash.
 fn find_on_last_line<'a>(
     attachment: &'a Attachment,
     line: u32,
@@ -278,7 +277,7 @@ fn find_on_last_line<'a>(
     Ok(found)
 }
 
-/// `Corrupt` unless the copies of a slot are where a store can have them.
+/// `Corrupt` unless a store can have the copies of a slot at these places.
 pub(crate) fn check_places(attachment: &Attachment, name: &str, outline: &Outline) -> Result<()> {
     if outline.copies == 0 || checkpoint::check_places(outline, &attachment.header).is_some() {
         return Ok(());
@@ -287,12 +286,12 @@ pub(crate) fn check_places(attachment: &Attachment, name: &str, outline: &Outlin
     Err(Error::corrupt(&attachment.path, what).of_slot(name))
 }
 
-/// What all descriptors say, as of now.
+/// The survey of all descriptors, up to date.
 fn survey(attachment: &Attachment) -> Result<MutexGuard<'_, Survey>> {
     let mut survey = attachment.survey();
     let (known, count) = (survey.lines(), count(attachment)?);
     if count < known {
-        let what = format!("its directory had {known} lines, and has {count} now");
+        let what = format!("its directory had {known} lines, but has {count} now");
         return Err(Error::corrupt(&attachment.path, what));
     }
     let header = &attachment.header;
@@ -307,20 +306,20 @@ fn survey(attachment: &Attachment) -> Result<MutexGuard<'_, Survey>> {
     Ok(survey)
 }
 
-/// The slot of this line, unless it has been removed.
+/// The slot on this line, unless it has been removed.
 #[inline(always)]
 fn slot<'a>(attachment: &'a Attachment, line: u32, entry: &'a Entry) -> Result<Option<Found<'a>>> {
     let memory = entry_memory(attachment, entry)?;
     Ok((!memory.is_removed()).then_some(Found { line, entry, memory }))
 }
 
-/// As many as the index has entries.
+/// As many steps as the index has entries.
 #[inline]
 fn all_steps(attachment: &Attachment) -> u64 {
     attachment.header.regions.index_entries
 }
 
-/// The slot of this name, and the place in the index where a new one would be noted.
+/// The slot of this name, and where in the index a new one would go.
 #[inline]
 fn probe<'a>(
     attachment: &'a Attachment,
@@ -333,7 +332,7 @@ fn probe<'a>(
     let mut at = hash & mask;
     for _ in 0..(*steps).min(all_steps(attachment)) {
         *steps -= 1;
-        // Relaxed: the count, acquired below, says whether its line is there.
+        // Relaxed: the count, acquired below, says whether its line exists.
         let in_index = attachment.index.load(at as usize, Relaxed);
         if in_index == 0 {
             return Ok((None, vacant.or(Some(at as usize))));
@@ -341,11 +340,11 @@ fn probe<'a>(
         let line = (in_index as u32).wrapping_sub(1);
         let count = count(attachment)?;
         if line >= count {
-            // Left by one who died while defining.
+            // Left by a process that died while defining.
             vacant = vacant.or(Some(at as usize));
         } else if in_index >> 32 == hash >> 32 {
-            // All of it, before anything in it is believed: a damaged one must not pass for
-            // another slot's, and its name be defined anew.
+            // Check all of it before believing anything in it. A damaged descriptor must not pass
+            // for another slot's, or this name would be defined anew.
             let entry = attachment.known.get(line, || descriptor(attachment, line, count))?;
             if entry.is_named(name) {
                 let found = slot(attachment, line, entry)?;
@@ -360,8 +359,8 @@ fn probe<'a>(
     Ok((None, vacant))
 }
 
-/// Empties the index, and enters these names, each with its first line; of slots with the
-/// same name the last one, as all before it were removed. Nobody else is attached.
+/// Empties the index, then enters these names, each with its first line. Of slots with the same
+/// name it enters the last, as all before it were removed. No other process is attached.
 pub(crate) fn rebuild_index<'a>(
     attachment: &Attachment,
     names: impl Iterator<Item = (u32, &'a str)>,
@@ -389,8 +388,8 @@ fn index_entry(hash: u64, line: u32) -> u64 {
     hash >> 32 << 32 | (u64::from(line) + 1)
 }
 
-/// The slot of this name: the one that is there, or else a new one of this definition.
-/// The flag tells which: true for a new one.
+/// The existing slot of this name, or else a new one with this definition. The flag is true for a
+/// new one.
 pub(crate) fn define<'a>(
     attachment: &'a Attachment,
     deadline: &mut Deadline,
@@ -436,7 +435,9 @@ pub(crate) fn define<'a>(
     let has_place =
         descriptor.copies == 0 || checkpoint::check_places(&descriptor, header).is_some();
     if !has_place || !survey.taken.is_free(&descriptor) {
-        return Err(corrupt(format!("the allocation ends lead to what is taken: {before:?}")));
+        return Err(corrupt(format!(
+            "the allocation ends point to space that is taken: {before:?}"
+        )));
     }
     let line_at = |line: u32| header.regions.directory + u64::from(line) * LINE as u64;
     after.allocated += allocator::grow(
@@ -447,25 +448,25 @@ pub(crate) fn define<'a>(
         after,
     )?;
     let memory = memory(attachment, &descriptor)?;
-    // From here on nothing can fail. The ends first: whatever is written next lies
-    // within them, so that nobody else is ever given the same space.
+    // From here on nothing can fail. The ends first: whatever is written next lies within them, so
+    // the same space is never given out twice.
     allocator::store_ends(attachment, before, after);
     write_initial(memory.region(), &descriptor, definition.initial);
     attachment.directory.write(count as usize * LINE / 8, 0, &lines);
     let entry = index_entry(hash_name(definition.name), count);
     // Relaxed: nobody looks at a line at or beyond the count.
     attachment.index.store(vacant, entry, Relaxed);
-    // Release: who sees the count sees descriptor, index and first content.
+    // Release: a thread that sees the count sees descriptor, index and first content.
     attachment.live.store(live::COUNT, count_word(next_count), Release);
     survey.add(&descriptor.name, descriptor.lines() as u32, &descriptor);
-    // Known only now: had anything failed, another one would have come to its line.
+    // Cached only now: had anything failed, this line would go to another descriptor.
     let entry = attachment.known.get(count, || Ok(descriptor))?;
-    // A new version of the lock wakes those who wait for a definition.
+    // The lock's new version wakes those who wait for a definition.
     let _ = held.notify();
     Ok((Found { line: count, entry, memory: entry_memory(attachment, entry)? }, true))
 }
 
-/// Slots that were removed, as far as the directory can be read.
+/// The number of removed slots, as far as the directory can be read.
 fn count_removed(attachment: &Attachment) -> u64 {
     let mut removed = 0;
     let _ = each(attachment, |descriptor| {
@@ -485,7 +486,7 @@ fn lock_directory<'a>(
         .map_err(|failure| explain(attachment, WHAT, failure, deadline))
 }
 
-/// The error that a failure of the protocol is to the user.
+/// The user's error for a failure of the protocol.
 pub(crate) fn explain(
     attachment: &Attachment,
     slot: &str,
@@ -506,8 +507,8 @@ pub(crate) fn explain(
     }
 }
 
-/// Allocates what a copy of the file has left out: `cp` makes holes where it finds zeros,
-/// and a hole on a full disk would be a SIGBUS. Nobody else is attached.
+/// Allocates the holes of a copied file: `cp` makes holes where it finds zeros, and on a full disk
+/// writing to a hole is a SIGBUS. No other process is attached.
 pub(crate) fn fill_holes(attachment: &Attachment, on_disk: u64) -> Result<()> {
     let ends = allocator::ends(attachment)?;
     if on_disk >= ends.allocated {
@@ -523,12 +524,12 @@ pub(crate) fn fill_holes(attachment: &Attachment, on_disk: u64) -> Result<()> {
     })
 }
 
-/// Words of a new slot that are made sure to be zero.
+/// How many words of a new slot are made sure to be zero.
 const CLEARED: usize = 8 << 10;
 
-/// Puts the first content into the first area, which is current in version 0. All else is zero:
-/// nothing was ever written beyond the ends. Where a damaged file has something there it is
-/// cleared, at least where it would tell: at the beginning.
+/// Puts the first content into the first area, which is current in version 0. All else is zero, as
+/// nothing was ever written beyond the ends. A damaged file may have something there. It is cleared
+/// at least at the beginning, where it would matter.
 fn write_initial(region: &Region, descriptor: &Descriptor, initial: Option<&[u8]>) {
     for at in 0..CLEARED.min(region.words().len()) {
         // Relaxed, here and below: published by the count.
@@ -553,13 +554,13 @@ fn write_initial(region: &Region, descriptor: &Descriptor, initial: Option<&[u8]
     }
 }
 
-/// Settles what `owner`, who is dead, left: on every slot and every lock of the store.
+/// Recovers every slot and every lock of the store from `owner`, which is dead.
 pub(crate) fn settle_all(attachment: &Attachment, owner: Owner) -> Result<()> {
     each_memory(attachment, |memory| protocol::settle(memory, attachment, memory.form(), owner))
 }
 
-/// Settles what anybody who is dead left: everybody, but for those who do not count as
-/// attached, as their kernel had no memory for a lock.
+/// Recovers the locks of all dead processes, except those that were never counted as attached,
+/// because their kernel had no memory for a lock.
 pub(crate) fn settle_everything(attachment: &Attachment) -> Result<()> {
     each_memory(attachment, |memory| {
         // Relaxed: the open lock, which is held, orders it.

@@ -1,5 +1,4 @@
-//! Which slots there are: from names to descriptors, and where the space of the file is given
-//! out.
+//! Which slots exist: it finds descriptors by name and allocates the space of the file.
 //!
 //! May use: `types`, `error`, `os`, `protocol`, `mapping`, `format`, `attachment`. Begin with
 //! `directory.rs`.

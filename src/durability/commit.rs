@@ -380,7 +380,7 @@ impl Tracked {
     /// Takes up the descriptors up to line `lines`.
     fn extend(&mut self, attachment: &Attachment, lines: u32, checked: &[bool]) -> Result<()> {
         if lines < self.lines {
-            let what = format!("its directory had {} lines, and has {lines} now", self.lines);
+            let what = format!("its directory had {} lines, but has {lines} now", self.lines);
             return Err(Error::corrupt(&attachment.path, what));
         }
         extend_pages(&mut self.pages, attachment, lines);

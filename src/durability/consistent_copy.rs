@@ -1,12 +1,11 @@
-//! Copying many slots as they are at one instant, while others write them.
+//! Copies many slots as of one instant, while other processes write them.
 //!
-//! As live migration does it: copy what changed, with the readers' protocol; copy again
-//! what changed meanwhile; in the later passes take the locks of the few that keep
-//! changing, without ever waiting for one. Then look at the number of descriptors, and after
-//! it at the version of every slot, those never copied too: if all are what they were when
-//! they were copied, the copies are the state of the instant at which the number was read.
-//! What is defined during that look belongs to the next cut. A stopped writer's slot does not
-//! change, so it is never waited for.
+//! It works like live migration. It copies what changed, by the readers' protocol, then copies
+//! again what changed meanwhile. In later passes it locks the few slots that keep changing, without
+//! ever waiting for a lock. Then it reads the number of descriptors, and after that the version of
+//! every slot, including those never copied. If all are as they were when copied, the copies are
+//! the state at the instant when the number was read. Slots defined during that look belong to the
+//! next cut. A stopped writer's slot does not change, so the cut never waits for it.
 
 use std::cell::OnceCell;
 use std::sync::atomic::Ordering::Acquire;
@@ -24,23 +23,23 @@ use crate::mapping::slot_memory::SlotMemory;
 use crate::protocol::{self, Control, Deadline, Memory, effective_version};
 use crate::types::dtype::SlotType;
 
-/// Passes in which changed slots are only read; in later ones they are locked as well.
+/// Passes in which changed slots are only read. Later passes lock them as well.
 const READING_PASSES: usize = 4;
-/// Passes before the cut is begun anew.
+/// Passes before the cut starts over.
 const PASSES: usize = 32;
-/// Cuts that were begun anew because of new slots. After that, definitions are kept out, if
-/// nobody is at one.
+/// How often a cut starts over because of new slots. After that it keeps definitions out, if none
+/// is in progress.
 const OPEN_TO_DEFINITIONS: usize = 3;
 
-/// How long a cut tries at least, however short the time-out is: that is for waiting, and a cut
-/// waits for nobody.
+/// How long a cut tries at least, however short the time-out is. A time-out limits waiting, and a
+/// cut waits for nobody.
 const SHORTEST_TRY: Duration = Duration::from_secs(1);
 
-/// Who copies slots: a sync, or a copy of the store.
+/// Copies slots: a sync, or a copy of the store.
 pub(crate) trait Copier {
     fn slots(&mut self) -> &mut Slots;
 
-    /// Takes up the descriptors up to line `lines`.
+    /// Adds the descriptors up to line `lines`.
     fn extend(&mut self, lines: u32) -> Result<()>;
 
     /// Copies what has changed until nothing has, by [`Slots::settle_copies`].
@@ -51,14 +50,14 @@ pub(crate) trait Copier {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Settled {
     Done,
-    /// There are more lines of descriptors by now.
+    /// More lines of descriptors exist by now.
     MoreLines,
-    /// This slot, by number, did not come to rest, and could not be locked.
+    /// The slot with this number kept changing and could not be locked.
     Restless(usize),
 }
 
-/// Has `copier` copy all slots as they are at one instant. Tries until the deadline
-/// lasts, and at least [`SHORTEST_TRY`].
+/// Makes `copier` copy all slots as of one instant. Tries until the deadline, and for at least
+/// [`SHORTEST_TRY`].
 pub(crate) fn cut(
     copier: &mut impl Copier,
     attachment: &Attachment,
@@ -81,8 +80,8 @@ pub(crate) fn cut(
         if attempts > OPEN_TO_DEFINITIONS && deadline.is_over() {
             return Err(keeps_changing(attachment, restless, deadline));
         }
-        // Who is stopped with this lock defines nothing, so that it is not needed then. It is
-        // not kept while slots change: definitions must not wait for those.
+        // A process that is stopped with this lock defines nothing, so the lock is not needed then.
+        // It is not kept while slots change: definitions must not wait for those.
         no_definitions = match settled {
             Settled::MoreLines if attempts >= OPEN_TO_DEFINITIONS => {
                 no_definitions.or_else(|| protocol::try_lock(&lock, attachment))
@@ -92,12 +91,12 @@ pub(crate) fn cut(
     }
 }
 
-/// The error of a cut that was given up: what changed again and again. `place` is the slot's.
+/// The error of a cut that gave up: what kept changing. `place` is the slot's.
 fn keeps_changing(attachment: &Attachment, place: Option<u64>, deadline: &Deadline) -> Error {
     let mut what = "the directory (new slots are being defined)".to_owned();
     if let Some(place) = place {
         what = "a slot".to_owned();
-        // Where the directory is damaged, the slot has no name.
+        // If the directory is damaged, the slot has no name.
         let _ = directory::each(attachment, |descriptor| {
             if descriptor.live == place {
                 what = format!("slot {:?}", descriptor.name);
@@ -108,23 +107,23 @@ fn keeps_changing(attachment: &Attachment, place: Option<u64>, deadline: &Deadli
     Error::KeepsChanging { path: attachment.path.clone(), what, waited: deadline.limit() }
 }
 
-/// What the slot is at this moment.
+/// The slot's tag at this moment.
 pub(crate) fn tag(memory: &impl Memory, attachment: &Attachment) -> Tag {
-    // Acquire: who sees a version sees what it is of.
+    // Acquire: a thread that sees a version sees its content.
     tag_at_rest(memory.control(Acquire))
         .unwrap_or_else(|| effective_version(memory, attachment) << 1)
 }
 
-/// What a slot with this control word is; `None`: others' words have a say in it.
+/// The tag of a slot with this control word; `None` if it also depends on other words.
 #[inline]
 fn tag_at_rest(control: Control) -> Option<Tag> {
     let at_rest = !control.in_transaction() || control.is_removed();
     at_rest.then(|| tag_of(control))
 }
 
-/// The elements of a buffer; `None` for any other slot. A buffer has no part in the cut but its
-/// version, and whether it was removed: its content is copied when all else has come to rest,
-/// so that all that was stored before the cut is there.
+/// The elements of a buffer; `None` for any other slot. The cut covers only a buffer's version and
+/// whether it was removed. Its content is copied once all else has come to rest, so that it
+/// includes all that was stored before the cut.
 pub(crate) fn elements(descriptor: &Descriptor, memory: &SlotMemory) -> Option<ElementRegion> {
     match &descriptor.slot_type {
         SlotType::Buffer(t, shape) => Some(ElementRegion::new(memory, *t, shape.len())),
@@ -132,7 +131,7 @@ pub(crate) fn elements(descriptor: &Descriptor, memory: &SlotMemory) -> Option<E
     }
 }
 
-/// So much of the file as has all before `end`, and as much more as slots behind it will need.
+/// The file up to `end`, and further if possible, for slots that follow.
 #[cold]
 fn file_up_to(attachment: &Attachment, end: u64) -> Result<Region> {
     let more = attachment.region(0, end.next_multiple_of(GRANULE));
@@ -143,27 +142,27 @@ fn file_up_to(attachment: &Attachment, end: u64) -> Result<Region> {
 #[derive(Debug, Default)]
 pub(crate) struct Slots {
     pub(crate) memories: Memories,
-    /// What each was when it was last copied; [`UNKNOWN`] if it never was, or changed
-    /// meanwhile.
+    /// The tag of each when it was last copied; [`UNKNOWN`] if it never was, or if it changed
+    /// during the copy.
     pub(crate) seen: Vec<Tag>,
-    /// Those that were copied the last time, in ascending order.
+    /// Those that the last cut copied, in ascending order.
     lately: Vec<usize>,
-    /// From this number on they are new: nobody knows whether they have changed.
+    /// From this number on they are new: it is not known whether they have changed.
     new: usize,
-    /// Those that have been copied for the cut that is being made.
+    /// Those that the current cut has copied.
     copied: Vec<usize>,
 }
 
-/// Their memories. Of a slot that has not changed, and of many nearly none has, only the control
-/// word is touched, and there is no more here than it takes to get at it.
+/// Their memories. Of many slots nearly none has changed, and of those only the control word is
+/// touched. So this holds no more than it takes to reach that word.
 #[derive(Debug, Default)]
 pub(crate) struct Memories {
     extents: Vec<Extent>,
-    /// So much of the file as has all of them.
+    /// The part of the file that contains all of them.
     file: Option<Region>,
 }
 
-/// Where in the file a slot is, and all that its memory is made of.
+/// Where a slot is in the file, and what its memory is made of.
 #[derive(Clone, Copy, Debug)]
 struct Extent {
     live: u64,
@@ -188,7 +187,7 @@ impl Memories {
         SlotMemory::new(file.part(live as usize / 8, words), layout::form(live, content_len, areas))
     }
 
-    /// What a slot is at this moment.
+    /// A slot's tag at this moment.
     pub(crate) fn tag(&self, attachment: &Attachment, number: usize) -> Tag {
         tag_at_rest(cell::control_at(&self.file(), self.place(number)))
             .unwrap_or_else(|| tag(&self.get(number), attachment))
@@ -200,7 +199,7 @@ impl Slots {
         self.seen.len()
     }
 
-    /// Adds a slot, which has never been copied.
+    /// Adds a slot that has never been copied.
     #[inline]
     pub(crate) fn push(&mut self, attachment: &Attachment, outline: &Outline) -> Result<()> {
         let end = outline.live + outline.live_len();
@@ -214,19 +213,19 @@ impl Slots {
         Ok(())
     }
 
-    /// Those that are there are no longer new.
+    /// Marks all current slots as no longer new.
     pub(crate) fn are_known(&mut self) {
         self.new = self.len();
     }
 
-    /// Those that are not what they were when they were last copied.
+    /// Those whose tag has changed since their last copy.
     pub(crate) fn changed(&self, attachment: &Attachment) -> impl Iterator<Item = usize> {
         let next = |from| self.next_changed(attachment, from);
         std::iter::successors(next(0), move |last| next(last + 1))
     }
 
-    /// The first of those, from this number on. Nearly all that a sync takes is this look, if there
-    /// are many slots.
+    /// The first of those, from this number on. With many slots, nearly all of a sync's time goes
+    /// into this look.
     fn next_changed(&self, attachment: &Attachment, from: usize) -> Option<usize> {
         let Slots { memories, seen, .. } = self;
         let file = memories.file.as_ref()?.by_ref();
@@ -244,15 +243,15 @@ impl Slots {
         self.memories.tag(attachment, number) != self.seen[number]
     }
 
-    /// Whether any of them is not what it was when it was last copied.
+    /// Whether any of them has changed since its last copy.
     pub(crate) fn have_changed(&self, attachment: &Attachment) -> bool {
         let mut lately = self.lately.iter().copied().chain(self.new..self.len());
         lately.any(|i| self.has_changed(attachment, i)) || self.changed(attachment).next().is_some()
     }
 
-    /// Has `copy` copy those slots that have changed, again and again, until none has.
-    /// `copy` is given their numbers, in ascending order, and notes in `seen` what each was.
-    /// The slots are those on the directory's first `lines` lines.
+    /// Calls `copy` on the slots that have changed, again and again, until none has. `copy` gets
+    /// their numbers in ascending order and notes each one's tag in `seen`. The slots are those on
+    /// the directory's first `lines` lines.
     pub(crate) fn settle_copies(
         &mut self,
         attachment: &Attachment,
@@ -260,19 +259,19 @@ impl Slots {
         deadline: &mut Deadline,
         mut copy: impl FnMut(&[usize], &Memories, &mut [Tag]) -> Result<()>,
     ) -> Result<Settled> {
-        // What changed the last time has often changed again, and what is new was never
-        // copied. With these copied first, one look at all of them is enough.
+        // What changed last time has often changed again, and new slots were never copied. If these
+        // are copied first, one look at all slots is enough.
         let mut changed = std::mem::take(&mut self.lately);
         changed.extend(self.new..self.len());
         self.are_known();
         changed.retain(|i| self.has_changed(attachment, *i));
-        // The memories that were locked in each pass.
+        // The memories locked in each pass.
         let locked: [OnceCell<Vec<SlotMemory<&Map>>>; PASSES] = [const { OnceCell::new() }; PASSES];
         let mut held = Vec::new();
         for (pass, locked) in locked.iter().enumerate() {
             if changed.is_empty() {
-                // Before the look, not after it: while somebody defines slots all the time, the
-                // number would never be the same after a long one.
+                // Read before the look, not after it: if slots are being defined all the time, the
+                // number would never be the same after a long look.
                 if directory::count(attachment)? != lines {
                     return Ok(Settled::MoreLines);
                 }
@@ -291,7 +290,7 @@ impl Slots {
             }
             copy(&changed, &self.memories, &mut self.seen)?;
             self.copied.append(&mut changed);
-            // Those that can be locked come to rest, once there was time for that.
+            // Slots that can be locked come to rest, once there was time to do so.
             if pass > 2 * READING_PASSES && deadline.is_over() {
                 break;
             }

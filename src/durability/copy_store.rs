@@ -1,5 +1,5 @@
-//! A store made anew from another one's slots: a consistent copy of a live store, or a
-//! compacted one. Slots that were removed are left out, with their space.
+//! Makes a new store from another one's slots: a consistent copy of a live store, or a compacted
+//! one. Removed slots are left out, and their space too.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -20,19 +20,19 @@ use crate::types::dtype::SlotType;
 /// A slot's counterpart in the new store.
 struct Counterpart {
     name: String,
-    /// Of a text, or bytes; and whether it is text.
+    /// The capacity of a text or of bytes; and whether it is text.
     capacity: Option<(usize, bool)>,
-    /// Of the slot itself, if that is a buffer.
+    /// The elements of the original slot, if it is a buffer.
     elements: Option<ElementRegion>,
     content_len: usize,
     to: SlotMemory,
 }
 
-/// Bytes that are copied at a time.
+/// Bytes copied at a time.
 const PART: usize = 64 * 1024;
 
-/// Fills `to`, a new store that nobody else knows of, with the slots of `from` as they are
-/// at one instant, versions included. `progress` is told how many bytes have been copied.
+/// Fills `to`, a new store that no other process knows of, with the slots of `from` as of one
+/// instant, including their versions. Tells `progress` how many bytes have been copied.
 pub(crate) fn duplicate(
     from: &Attachment,
     to: &Attachment,
@@ -59,15 +59,15 @@ pub(crate) fn duplicate(
     counterparts.iter().try_for_each(|counterpart| counterpart.check_length(from))
 }
 
-/// A copy that is being made.
+/// A copy in progress.
 struct Copying<'a> {
     from: &'a Attachment,
     to: &'a Attachment,
-    /// For a lock of the new store, which nobody else has.
+    /// For locks of the new store, which no other process has.
     timeout: Option<Duration>,
     slots: Slots,
     counterparts: Vec<Counterpart>,
-    /// Lines of the directory that have been taken up.
+    /// Lines of the directory that have been added.
     line: u32,
     copied: u64,
     progress: &'a mut dyn FnMut(u64),
@@ -80,7 +80,7 @@ impl consistent_copy::Copier for Copying<'_> {
 
     fn extend(&mut self, lines: u32) -> Result<()> {
         let Copying { from, to, timeout, slots, counterparts, line, .. } = self;
-        // First what was removed: its name may have been given to a new slot since.
+        // First the removed slots: a new slot may have their name by now.
         for (number, counterpart) in counterparts.iter().enumerate() {
             if slots.memories.tag(from, number) & 1 == 1 {
                 slots.seen[number] = counterpart.copy(from, &slots.memories, number, &mut |_| {});
@@ -135,8 +135,8 @@ impl consistent_copy::Copier for Copying<'_> {
 }
 
 impl Counterpart {
-    /// Copies the content of the slot, and returns what that was; [`UNKNOWN`] if it changed
-    /// meanwhile. `step` is told of each part how many bytes it has: a slot may be large.
+    /// Copies the slot's content and returns its tag; [`UNKNOWN`] if it changed meanwhile. Tells
+    /// `step` the bytes of each part, as a slot may be large.
     fn copy(
         &self,
         attachment: &Attachment,
@@ -160,7 +160,7 @@ impl Counterpart {
                     step(part.len() as u64);
                 }
                 for area in 0..to.count as usize {
-                    // All of it: what the other areas hold means nothing.
+                    // All of it: the content of the other areas means nothing.
                     copy.store(STALE + area, (to.words as u64) << 32, Relaxed);
                 }
                 protocol::validate_read(memory, &from, version)
@@ -173,13 +173,13 @@ impl Counterpart {
             }
             _ => unreachable!("both have the same type"),
         };
-        // A removed slot that is copied stays removed: the name is free in the copy, too.
+        // A removed slot stays removed in the copy: its name is free there, too.
         copy.store(CONTROL, control_of(tag).bits(), Relaxed);
         if whole { tag } else { UNKNOWN }
     }
 
-    /// An error if the copy is longer than its slot can hold, or no text: the slot is damaged, and
-    /// a copy would pass for one that is not.
+    /// An error if the copied content is longer than its slot can hold, or is not text. The slot is
+    /// damaged then, and the copy must not pass for an intact one.
     fn check_length(&self, from: &Attachment) -> Result<()> {
         let (Some((capacity, is_text)), Form::Areas(areas)) = (self.capacity, self.to.form())
         else {
@@ -202,7 +202,7 @@ impl Counterpart {
         }
     }
 
-    /// Copies the content of the slot, if that is a buffer, as it stands.
+    /// Copies a buffer's content as it stands. Does nothing for other slots.
     fn copy_buffer(&self, attachment: &Attachment, step: &mut dyn FnMut(u64)) {
         let (Some(elements), Form::Areas(to)) = (&self.elements, self.to.form()) else { return };
         let mut part = vec![0; PART.min(self.content_len)];

@@ -1,8 +1,8 @@
-//! What makes the state survive a power cut: syncing, recovery, checking and copying a store.
+//! Makes the state survive a power cut: syncing, recovering, checking and copying a store.
 //!
 //! May use: `mutant`, `types`, `error`, `os`, `protocol`, `mapping`, `format`, `attachment`,
-//! `directory`. Begin with `sync.rs`, then `commit.rs`; for what opening does after a restart,
-//! with `recovery.rs`.
+//! `directory`. Begin with `sync.rs`, then `commit.rs`; for opening after a restart, with
+//! `recovery.rs`.
 
 pub(crate) mod check;
 pub(crate) mod commit;

@@ -1,5 +1,5 @@
-//! What a sync copies: the slots, and the units that they are in. Each compared with its
-//! copy in use, or known to have changed by its version; and written to the other one.
+//! What a sync copies: the slots and the units that hold them. A sync compares a unit with its copy
+//! in use, or knows from a version that it has changed. It then writes the other copy.
 
 use crate::attachment::attach::Attachment;
 use crate::directory::allocator;
@@ -20,7 +20,7 @@ use crate::protocol::{self, Areas, Control, Form, Memory};
 pub(crate) struct SlotPlace {
     pub(crate) content_len: u64,
     pub(crate) first_unit: u64,
-    /// Where its entry is in a small unit's data; `None`: it has units of its own.
+    /// Where its entry is in a small unit's data. `None`: it has units of its own.
     pub(crate) small_at: Option<u16>,
     pub(crate) is_buffer: bool,
 }
@@ -33,21 +33,21 @@ impl SlotPlace {
     }
 }
 
-/// A unit, as the sync sees it.
+/// A unit, as a sync sees it.
 #[derive(Debug)]
 pub(crate) struct Unit {
     pub(crate) place: Place,
     /// The copy in use, and what it adds to the sum.
     pub(crate) choice: Choice,
     pub(crate) share: u64,
-    /// The copy in use could not be read when its share was asked for: nobody has it, though it
-    /// may be read later.
+    /// The copy in use could not be read when its share was asked for. It counts as absent, even if
+    /// it can be read later.
     pub(crate) lost: bool,
-    /// The copy that this sync has written, and what that adds.
+    /// The copy that this sync has written, and what it adds to the sum.
     pub(crate) written: Option<(Choice, u64)>,
-    /// The slots in it; of a large one, the one.
+    /// The slots in it; for a large slot's unit, that slot.
     pub(crate) slots: Vec<usize>,
-    /// Bytes of data, in a small unit or a page of the directory.
+    /// Bytes of data, for a small unit or a page of the directory.
     pub(crate) used: usize,
 }
 
@@ -57,7 +57,7 @@ impl Unit {
         Unit { place, choice, share: 0, lost: false, written, slots, used: 0 }
     }
 
-    /// The copy in use, if there is one and it is to be had.
+    /// The copy in use, if there is one and it is available.
     fn in_use(&self, attachment: &Attachment) -> Result<Option<(CopyHead, Vec<u8>)>> {
         if self.choice == Choice::Absent || self.lost && !planted!(LostCopyIsFound) {
             return Ok(None);
@@ -66,7 +66,7 @@ impl Unit {
         read.map_err(|e| cannot_sync(attachment, e))
     }
 
-    /// The copy in use, if it holds just this data: what its head says of the slot.
+    /// The tag in the head of the copy in use, if that copy holds exactly this data.
     pub(crate) fn tag_if_same(&self, attachment: &Attachment, data: &[u8]) -> Result<Option<Tag>> {
         let mut in_use = self.in_use(attachment)?;
         if planted!(CleanByAnyCopy)
@@ -79,7 +79,7 @@ impl Unit {
     }
 }
 
-/// A slot's entry in the data of a small unit: which version it is of, and its content.
+/// A slot's entry in the data of a small unit: the version it has, and its content.
 pub(crate) fn small_entry(data: &[u8], at: usize, content_len: u64) -> Option<(Tag, &[u8])> {
     let entry = data.get(at..at + 8 + content_len as usize)?;
     let (control, content) = entry.split_at(8);
@@ -87,9 +87,9 @@ pub(crate) fn small_entry(data: &[u8], at: usize, content_len: u64) -> Option<(T
     Some((tag_of(Control::from_bits(control)), content))
 }
 
-/// Whether a slot has other bytes than a copy of it, though it still has the version that the
-/// copy is of: no update has changed it, so they are damaged. `copy` is its content, or a part of
-/// that, from byte `at` on. Of a buffer, whose version says nothing, always false.
+/// Whether a slot's bytes differ from a copy of them although it still has the copy's version. No
+/// update has changed them, so they are damaged. `copy` is the content, or a part of it, from byte
+/// `at` on. Always false for a buffer, whose version says nothing.
 pub(crate) fn is_spoiled<K: KeepsMapped>(
     attachment: &Attachment,
     memory: &SlotMemory<K>,
@@ -115,7 +115,7 @@ pub(crate) fn is_spoiled<K: KeepsMapped>(
     }
 }
 
-/// What to say of a slot that [`is_spoiled`].
+/// The message for a slot that [`is_spoiled`].
 pub(crate) const SPOILED: &str = "its content is not what its last sync saved, though no update \
                                   has changed it since; store it anew";
 
@@ -123,7 +123,7 @@ pub(crate) const SPOILED: &str = "its content is not what its last sync saved, t
 pub(crate) struct Writer<'a> {
     attachment: &'a Attachment,
     epoch: u64,
-    /// The numbers of all units of which it has written one, some of them in vain.
+    /// The numbers of all units of which it has written a copy, some in vain.
     pub(crate) units: Vec<u64>,
 }
 
@@ -148,8 +148,8 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Writes a small unit, with all slots in it. `Corrupt` if one of them has been damaged since
-    /// its last copy: that must not get a right CRC.
+    /// Writes a small unit with all slots in it. `Corrupt` if one of them has been damaged since
+    /// its last copy: damaged data must not get a valid CRC.
     pub(crate) fn copy_small(
         &mut self,
         unit: &mut Unit,
@@ -181,7 +181,7 @@ impl<'a> Writer<'a> {
             };
             entry.copy_from_slice(&control_of(tag).bits().to_le_bytes());
             let before = seen[*i];
-            // Changed between the two: what was copied is of no known version.
+            // It changed between the two reads: the copy has no known version.
             seen[*i] = if tag >> 1 == version { tag } else { UNKNOWN };
             let copy = in_use.as_ref().and_then(|(_, c)| small_entry(c, at, place.content_len));
             if let Some((of, copy)) = copy
@@ -201,7 +201,7 @@ impl<'a> Writer<'a> {
         self.write(unit, 0, &data)
     }
 
-    /// The error that it is to the user that slot number `i` [`is_spoiled`].
+    /// The user's error for slot number `i`, which [`is_spoiled`].
     #[cold]
     fn spoiled(&self, i: usize) -> Error {
         let mut names = Vec::new();
@@ -216,8 +216,8 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Writes those units of a large slot that differ from the copies in use. Returns `tag`, which
-    /// the slot was before; [`UNKNOWN`] if it has changed meanwhile.
+    /// Writes those units of a large slot that differ from the copies in use. Returns `tag`, the
+    /// slot's tag before; [`UNKNOWN`] if the slot changed meanwhile.
     pub(crate) fn copy_large(
         &mut self,
         units: &mut [Option<Unit>],
@@ -230,8 +230,9 @@ impl<'a> Writer<'a> {
         Ok(if protocol::validate_read(memory, areas, version) { tag } else { UNKNOWN })
     }
 
-    /// Writes those units of a large slot whose content, read from so many bytes on, differs
-    /// from the copy in use; the first one also if otherwise none would say what the slot is.
+    /// Writes those units of a large slot whose content differs from the copy in use; `read` reads
+    /// it from a byte offset on. Also writes the first unit if otherwise no head would hold the
+    /// slot's tag.
     pub(crate) fn write_large(
         &mut self,
         units: &mut [Option<Unit>],
@@ -239,7 +240,7 @@ impl<'a> Writer<'a> {
         read: impl Fn(usize, &mut [u8]),
     ) -> Result<()> {
         let mut data = vec![0; LARGE_UNIT as usize];
-        // The newest of the heads says which version the slot is of, and whether it was removed.
+        // The newest of the heads says which version the slot has, and whether it was removed.
         let mut newest = None;
         for (part, unit) in units.iter_mut().enumerate() {
             let unit = unit.as_mut().expect("every slot has its units");

@@ -233,7 +233,7 @@ fn row_28_ends_that_lead_to_what_is_taken_are_refused() {
     let store = open(&copy).unwrap();
     let error = store.array::<u16>("new", 300).unwrap_err();
     assert_found(&copy, &error);
-    assert!(error.to_string().contains("what is taken"), "{error}");
+    assert!(error.to_string().contains("space that is taken"), "{error}");
     drop(store);
     raw.restart();
     let store = open(&copy).unwrap();

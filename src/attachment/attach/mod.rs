@@ -63,7 +63,7 @@ pub(crate) struct Attachment {
     process: PerProcess<Process>,
     /// Recovers every slot and every lock of the store from a dead owner.
     settle_all: fn(&Attachment, Owner) -> Result<()>,
-    /// Locks that threads of this process have beyond one call; leaked ones, too.
+    /// Locks that this process's threads hold beyond one call; leaked ones, too.
     kept_locks: AtomicUsize,
     /// The store from which this one is being made.
     original: OnceLock<Arc<Attachment>>,
@@ -103,7 +103,7 @@ struct Process {
 enum Vacancy {
     /// No process has it.
     Free,
-    /// A dead process may have left something.
+    /// A dead process may have left locks under it.
     LeftBehind,
 }
 

@@ -94,6 +94,31 @@ fn the_guide_prints_what_it_says() {
     }
 }
 
+/// What the pages say of a Rust program of one's own.
+#[test]
+fn the_library_is_added_to_a_program() {
+    let folder = Folder::new();
+    let program = folder.path("program");
+    std::fs::create_dir_all(program.join("src")).unwrap();
+    std::fs::write(program.join("src/main.rs"), "fn main() {}").unwrap();
+    let manifest = "[package]\nname = \"program\"\nedition = \"2024\"\n[workspace]\n";
+    std::fs::write(program.join("Cargo.toml"), manifest).unwrap();
+    let said = "cargo add --path ../slotfile --no-default-features";
+    for page in ["README.md", "docs/guide.md"] {
+        let text = std::fs::read_to_string(root().join(page)).unwrap();
+        assert!(text.contains(&format!("`{said}`")), "{page}");
+    }
+    let mut words = said.split(' ').skip(1).map(String::from).collect::<Vec<_>>();
+    words.iter_mut().filter(|word| *word == "../slotfile").for_each(|word| {
+        *word = root().display().to_string();
+    });
+    let mut add = Command::new(env!("CARGO"));
+    add.args(words).args(["--offline", "--quiet"]).current_dir(&program);
+    assert!(add.status().unwrap().success());
+    let manifest = std::fs::read_to_string(program.join("Cargo.toml")).unwrap();
+    assert!(manifest.contains("default-features = false"), "{manifest}");
+}
+
 #[test]
 #[ignore = "in the long form: it builds all that the command line needs anew"]
 fn the_command_line_can_be_installed() {

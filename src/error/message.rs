@@ -39,25 +39,25 @@ impl fmt::Display for Error {
                 write!(f, "{}: no slot {slot:?}", path.display())?;
                 match closest {
                     Some(name) => write!(f, "; did you mean {name:?}?"),
-                    None => write!(f, "; `slotfile ls {}` lists those there are", shell_word(path)),
+                    None => write!(f, "; `slotfile ls {}` lists the slots", shell_word(path)),
                 }
             }
             Exists { path, slot: Some(slot), .. } => {
-                write!(f, "{}: slot {slot:?} is there already", path.display())
+                write!(f, "{}: slot {slot:?} already exists", path.display())
             }
             Exists { path, slot: None, found: Some(found) } => {
                 write!(f, "{}: it is {found}; choose another name", path.display())
             }
             Exists { path, slot: None, found: None } => write!(
                 f,
-                "{}: the file is there already; open it, or choose another name",
+                "{}: the file already exists; open it, or choose another name",
                 path.display()
             ),
             NotAStore { path, why } => write!(f, "{}: not a store: {why}", path.display()),
             Version { path, found, supported } => {
                 let remedy = match found.0 {
-                    0 => "that format was never released: make the store anew",
-                    _ => "use a slotfile as new as the one that wrote it",
+                    0 => "that format was never released: create the store again",
+                    _ => "use a slotfile at least as new as the one that wrote it",
                 };
                 let (path, (major, minor)) = (path.display(), found);
                 let (our_major, our_minor) = supported;
@@ -93,61 +93,61 @@ impl fmt::Display for Error {
             ),
             Full { path, limit, size, removed } => write!(
                 f,
-                "{}: full: {limit} is {size}, and {removed} removed slots still count; give back \
-                 their part with `slotfile compact {}`",
+                "{}: full: {limit} is {size}, and {removed} removed slots still count; reclaim \
+                 them with `slotfile compact {}`",
                 path.display(),
                 shell_word(path)
             ),
             OutOfMemory { path, slot, need } => write!(
                 f,
-                "{}: slot {slot:?}: no memory for {need} bytes; raise the limit (ulimit -v), or read \
-                 it in parts",
+                "{}: slot {slot:?}: no memory for {need} bytes; raise the limit (ulimit -v), or \
+                 read the slot in parts",
                 path.display()
             ),
             AddressSpace { path, need, reserved } => write!(
                 f,
-                "{}: the file has grown to {need} bytes, and this process can map only {reserved}: \
-                 a limit on its addresses is reached, or other things have those behind the \
-                 mapping; raise the limit (ulimit -v), or close the store and open it again",
+                "{}: the file has grown to {need} bytes, but this process can map only {reserved}: \
+                 its address space is limited, or other mappings lie directly behind this one; \
+                 raise the limit (ulimit -v), or close the store and open it again",
                 path.display()
             ),
             TooManyProcesses { path, size } => write!(
                 f,
-                "{}: all {size} entries of the process table are taken by threads that have locks, \
+                "{}: all {size} entries of the process table are taken by threads that hold locks \
                  or wait for them; try again when they are done",
                 path.display()
             ),
             LockTimeout { path, slot, holder, waited } => {
                 write!(f, "{}: {slot:?} is locked; gave up after {waited:?}; ", path.display())?;
                 let Some(holder) = holder else {
-                    return write!(f, "its holder is not known: wait for it");
+                    return write!(f, "its holder is unknown: wait for it");
                 };
                 write!(f, "its holder is {holder}: ")?;
                 match holder.state {
                     ProcessState::Running if holder.pid == std::process::id() => {
                         write!(f, "wait for this process's other thread")
                     }
-                    // Only of one that was seen alive: another process may have the number.
+                    // Only if it was seen alive: another process may have the number.
                     ProcessState::Running => write!(f, "wait for it, or end it"),
                     ProcessState::Dying => write!(
                         f,
-                        "wait until the kernel has taken its memory apart, and written its core \
-                         dump if it is to have one"
+                        "wait until the kernel has freed its memory, after its core dump, if any"
                     ),
-                    ProcessState::Ended => write!(f, "a process that it started has the lock"),
+                    ProcessState::Ended => write!(f, "a process that it started holds the lock"),
                     _ => write!(f, "wait for it"),
                 }
             }
             NotSynced { path, source } => write!(
                 f,
-                "{}: not done, as the last sync in the background failed, and what has changed since \
-                 the one before would not survive a power cut; see to that, and do it again: {source}",
+                "{}: not done: the last sync in the background failed, so what has changed since \
+                 the one before would not survive a power cut; fix the cause, and try again: \
+                 {source}",
                 path.display()
             ),
             Detached { path, how } => write!(
                 f,
-                "{}: {how}; what is stored in it is not found by its path: open the path anew, and \
-                 copy (copy_to) what only this one has",
+                "{}: {how}; what is stored in it cannot be found by its path: open the path again, \
+                 and copy (copy_to) what only the open file has",
                 path.display()
             ),
             InUse { path, by, waited } => {
@@ -155,7 +155,7 @@ impl fmt::Display for Error {
                 if by.iter().any(|opener| opener.pid == std::process::id()) {
                     return write!(
                         f,
-                        "{path}: this program has another handle of it; drop all of them"
+                        "{path}: this program has another handle to it; drop all of them"
                     );
                 }
                 write!(f, "{path}: it is open elsewhere")?;
@@ -163,7 +163,7 @@ impl fmt::Display for Error {
                     write!(f, "{} {opener}", if at == 0 { ":" } else { "," })?;
                 }
                 if by.is_empty() {
-                    write!(f, ": who has it open cannot be seen from here")?;
+                    write!(f, ", by processes that cannot be seen from here")?;
                 }
                 write!(
                     f,
@@ -172,27 +172,27 @@ impl fmt::Display for Error {
             }
             KeepsChanging { path, what, waited } => write!(
                 f,
-                "{}: {what} kept changing for {waited:.1?}, so that nothing could be copied as of \
-                 one instant; give it more time (lock_timeout, --lock-timeout), or pause what \
+                "{}: {what} kept changing for {waited:.1?}, so nothing could be copied as of one \
+                 instant; allow more time (lock_timeout, --lock-timeout), or pause whatever \
                  changes it",
                 path.display()
             ),
             Deadlock { path, slot: Some(slot) } => write!(
                 f,
-                "{}: slot {slot:?} is locked by this very thread, which would wait for itself; \
-                 do it inside the update or transaction, through what that was given, or after it",
+                "{}: slot {slot:?} is locked by this thread, which would wait for itself; use \
+                 what the update or transaction passes to its closure, or do it afterwards",
                 path.display()
             ),
             Deadlock { path, slot: None } => write!(
                 f,
-                "{}: a transaction inside of another one of this thread; do all of it in one, or \
-                 one after the other",
+                "{}: a transaction inside another one of this thread; do everything in one, or one \
+                 after the other",
                 path.display()
             ),
             Conflict { path, slot } => write!(
                 f,
-                "{}: slot {slot:?} was changed or locked by others meanwhile; pass this error on \
-                 with `?`, and the closure is run again (or begin the transaction anew)",
+                "{}: slot {slot:?} was changed or locked by others meanwhile; return this error \
+                 with `?`, and the closure runs again (or begin a new transaction)",
                 path.display()
             ),
             Removed { path, slot } => write!(
@@ -203,14 +203,14 @@ impl fmt::Display for Error {
             Evicted { path, slot } => write!(
                 f,
                 "{}: slot {slot:?}: the lock was lost before the update was committed (its guard \
-                 was dropped, its thread has ended, it was taken before a fork, or its process \
-                 taken for dead); nothing was changed, do it again",
+                 was dropped, its thread ended, it was taken before a fork, or its process was \
+                 taken for dead); nothing was changed; try again",
                 path.display()
             ),
             Type { path, slot, asked, found } => write!(
                 f,
                 "{}: slot {slot:?} is {found}, not {asked}; open it as {found}, or `slotfile rm \
-                 {} {}` and define it anew",
+                 {} {}` and define it again",
                 path.display(),
                 shell_word(path),
                 shell_word(slot)
@@ -228,7 +228,7 @@ impl fmt::Display for Error {
             ),
             Index { path, slot, index, shape } => write!(
                 f,
-                "{}: slot {slot:?}: index {index} is outside of its shape [{shape}]",
+                "{}: slot {slot:?}: index {index} is outside its shape [{shape}]",
                 path.display()
             ),
             OutOfRange { path, slot, what } => {
@@ -249,12 +249,12 @@ impl fmt::Display for Error {
     }
 }
 
-/// What a symbolic link is whose target is not there.
+/// Describes a symbolic link whose target does not exist.
 pub(crate) fn link_to_nowhere(target: &Path) -> String {
     format!("a symbolic link to {target:?}, which does not exist")
 }
 
-/// A word that a shell reads as it is: what is to be typed.
+/// The word as it has to be typed in a shell, quoted if necessary.
 fn shell_word(word: &(impl AsRef<OsStr> + ?Sized)) -> String {
     let word = word.as_ref().to_string_lossy();
     let plain = |c: char| c.is_alphanumeric() || "/._-+,@%=:".contains(c);

@@ -1,4 +1,4 @@
-//! The one error type. What each variant says to a user is in `message.rs`.
+//! The crate's one error type. The messages are in `message.rs`.
 //!
 //! May use: `types`. Begin with [`Error`].
 
@@ -19,8 +19,8 @@ pub(crate) use message::link_to_nowhere;
 /// What every fallible call of this crate returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why something could not be done. Nothing was changed by a call that failed,
-/// unless its documentation says otherwise.
+/// Why something could not be done. A call that failed has changed nothing, unless its
+/// documentation says otherwise.
 ///
 /// ```
 /// use slotfile::{Error, Store};
@@ -34,13 +34,13 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// The operating system said no.
+    /// The operating system returned an error.
     Io {
         /// The store.
         path: PathBuf,
         /// What was being done, as in "cannot map the file".
         doing: &'static str,
-        /// What it said.
+        /// What the operating system said.
         source: io::Error,
     },
     /// The file's mode or owner, or the file system, forbids it.
@@ -57,27 +57,27 @@ pub enum Error {
         /// The store.
         path: PathBuf,
     },
-    /// There is no such file, or no such slot in it.
+    /// The file does not exist, or the slot does not.
     NotFound {
         /// The store.
         path: PathBuf,
-        /// The slot that was asked for; `None`: the file itself is not there.
+        /// The slot that was asked for; `None`: the file itself does not exist.
         slot: Option<String>,
-        /// The slot with the most similar name, if one comes close.
+        /// The slot with the most similar name, if there is a similar one.
         closest: Option<String>,
-        /// Where the path, a symbolic link, leads, if it is that which is not there.
+        /// The target of the path, if the path is a symbolic link whose target does not exist.
         link: Option<PathBuf>,
     },
-    /// The file is there already, or the slot.
+    /// The file or the slot already exists.
     Exists {
         /// The store.
         path: PathBuf,
         /// The slot; `None`: the file itself.
         slot: Option<String>,
-        /// What is there in place of the file, where that is not a file: a folder, say.
+        /// What is there instead of a file, such as a folder.
         found: Option<String>,
     },
-    /// The file is no store, or no file at all.
+    /// The file is not a store, or the path is not a file.
     NotAStore {
         /// The file.
         path: PathBuf,
@@ -93,16 +93,16 @@ pub enum Error {
         /// The newest format that this build reads.
         supported: (u32, u32),
     },
-    /// Bytes of the file are not what they must be.
+    /// Bytes of the file are not valid.
     Corrupt {
         /// The store.
         path: PathBuf,
-        /// The slot it concerns, if it concerns one.
+        /// The slot concerned, if any.
         slot: Option<String>,
         /// What was expected and what was found.
         what: String,
     },
-    /// The file is shorter than its own header says.
+    /// The file is shorter than its header says.
     Truncated {
         /// The store.
         path: PathBuf,
@@ -120,35 +120,34 @@ pub enum Error {
         /// What the operating system said.
         source: io::Error,
     },
-    /// A limit that was set when the store was created has been reached.
+    /// A limit set when the store was created has been reached.
     Full {
         /// The store.
         path: PathBuf,
-        /// Which one: `max_slots` or `max_size`.
+        /// The limit: `max_slots` or `max_size`.
         limit: &'static str,
-        /// How much of it there is.
+        /// Its value.
         size: u64,
-        /// Removed slots, which count until the store is
-        /// [compacted](crate::Store::compact).
+        /// Removed slots. They count until the store is [compacted](crate::Store::compact).
         removed: u64,
     },
-    /// This process has not enough addresses for what the file has grown to.
+    /// This process does not have enough address space for the file, which has grown.
     AddressSpace {
         /// The store.
         path: PathBuf,
-        /// Bytes of the file that would have to be mapped.
+        /// Bytes of the file that need to be mapped.
         need: u64,
         /// Bytes that are mapped.
         reserved: u64,
     },
-    /// There is not enough memory for the content of a slot, as for one of a damaged file that
-    /// claims to be larger than all there is.
+    /// There is not enough memory for the content of a slot; for example, a damaged file claims a
+    /// slot larger than all memory.
     OutOfMemory {
         /// The store.
         path: PathBuf,
         /// The slot.
         slot: String,
-        /// Bytes that were to be had.
+        /// Bytes that were needed.
         need: usize,
     },
     /// Every entry of the process table is held by a living thread.
@@ -158,65 +157,65 @@ pub enum Error {
         /// Entries in the table.
         size: usize,
     },
-    /// A lock was not to be had in time. It was not taken away from its holder.
+    /// A lock could not be acquired in time. Its holder still has it.
     LockTimeout {
         /// The store.
         path: PathBuf,
         /// The slot, or which lock of the store.
         slot: String,
-        /// The process that holds it, if that could be told.
+        /// The process that holds it, if known.
         holder: Option<AttachedProcess>,
-        /// How long was waited.
+        /// How long the call waited.
         waited: Duration,
     },
-    /// A sync in the background has failed since the last call that could tell. That call, which
-    /// returns this, has changed nothing; what was committed before is there, but what has changed
-    /// since the last sync would not survive a power cut.
+    /// A sync in the background has failed since the last call that could report it. The call that
+    /// returns this has changed nothing. What was committed before is still there, but what has
+    /// changed since the last sync would not survive a power cut.
     NotSynced {
         /// The store.
         path: PathBuf,
         /// Why.
         source: Box<Error>,
     },
-    /// The file was deleted, moved or replaced while it was open: what was stored, and synced, is
-    /// not found by those who open the path.
+    /// The file was deleted, moved or replaced while it was open. What was stored and synced in it
+    /// cannot be found through the path.
     Detached {
         /// The store.
         path: PathBuf,
-        /// What has become of its file.
+        /// What has happened to the file.
         how: Detached,
     },
-    /// Others have the store open, and it would have to be nobody's.
+    /// Other processes have the store open, and the call needs it closed.
     InUse {
         /// The store.
         path: PathBuf,
-        /// Those who are known.
+        /// The processes that are known.
         by: Vec<AttachedProcess>,
-        /// How long was waited.
+        /// How long the call waited.
         waited: Duration,
     },
-    /// What was to be copied as of one instant, by a sync or a copy of the store, changed again
-    /// and again. Nothing is lost: the last sync is what it was.
+    /// What a sync or a copy was to copy as of one instant kept changing. Nothing is lost: the last
+    /// sync still stands.
     KeepsChanging {
         /// The store.
         path: PathBuf,
         /// What changed, as in `slot "hits"`.
         what: String,
-        /// How long was tried.
+        /// How long the call tried.
         waited: Duration,
     },
-    /// This thread holds the slot's lock in a way that the call would wait for for ever; or it
-    /// begins a transaction inside of another one on the same store.
+    /// The call would wait forever for a lock that this thread holds, or it would begin a
+    /// transaction inside another one of this thread on the same store.
     Deadlock {
         /// The store.
         path: PathBuf,
-        /// The slot; `None`: it is about a transaction inside of another.
+        /// The slot; `None`: a transaction inside another.
         slot: Option<String>,
     },
-    /// Others have changed or locked the slot meanwhile, so the closure of
+    /// Others have changed or locked the slot meanwhile. The closure of
     /// [`Store::transaction`](crate::Store::transaction) or
-    /// [`Store::snapshot`](crate::Store::snapshot) is about to run again, which passes it on.
-    /// A transaction without a closure is lost with it, and to be begun anew.
+    /// [`Store::snapshot`](crate::Store::snapshot) returns this error and is run again. A
+    /// transaction without a closure is over: begin a new one.
     Conflict {
         /// The store.
         path: PathBuf,
@@ -230,8 +229,8 @@ pub enum Error {
         /// The slot.
         slot: String,
     },
-    /// The lock was lost before the update could be committed: its guard was dropped, or its
-    /// thread has ended; this is a forked copy of the process that took it; or others took this
+    /// The lock was lost before the update could be committed: its guard was dropped, its thread
+    /// has ended, this process is a forked copy of the one that took it, or others took this
     /// process for dead.
     Evicted {
         /// The store.
@@ -250,29 +249,29 @@ pub enum Error {
         /// What is there.
         found: Box<SlotType>,
     },
-    /// A text or bytes longer than the slot's capacity.
+    /// The text or bytes are longer than the slot's capacity.
     TooLong {
         /// The store.
         path: PathBuf,
         /// The slot.
         slot: String,
-        /// Bytes it can hold.
+        /// Bytes the slot can hold.
         capacity: usize,
         /// Bytes that were to be stored.
         length: usize,
     },
-    /// Another number of elements than the slot, or the range of it, has.
+    /// The number of elements is not that of the slot, or of the range of it.
     Length {
         /// The store.
         path: PathBuf,
         /// The slot.
         slot: String,
-        /// Elements there.
+        /// Elements in the slot or range.
         expected: usize,
         /// Elements given.
         found: usize,
     },
-    /// An index or range outside of the array.
+    /// An index or range outside the array.
     Index {
         /// The store.
         path: PathBuf,
@@ -292,7 +291,7 @@ pub enum Error {
         /// What is wrong with which value, and the range.
         what: String,
     },
-    /// A name that no slot can have.
+    /// Not a valid slot name.
     BadName {
         /// The store.
         path: PathBuf,
@@ -301,11 +300,11 @@ pub enum Error {
         /// What is wrong with it.
         why: &'static str,
     },
-    /// A definition or an option that no store can have.
+    /// A definition or option that is not valid.
     Invalid {
         /// The store.
         path: PathBuf,
-        /// The slot, if it is one's definition.
+        /// The slot, if the definition is of a slot.
         slot: Option<String>,
         /// What is wrong with it.
         what: String,
@@ -314,34 +313,33 @@ pub enum Error {
     Unsupported {
         /// The store.
         path: PathBuf,
-        /// What is lacking.
+        /// What is missing.
         what: String,
     },
 }
 
 thread_local! {
-    /// Why a store's file could last not be opened anew.
+    /// Why the last attempt to reopen a store's file failed.
     static LOST: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Notes why a store's file, whose descriptor is lost, could not be opened anew.
+/// Notes why a store's file could not be reopened after its descriptor was lost.
 pub(crate) fn note_lost_file(why: &io::Error) {
     let _ = LOST.try_with(|lost| *lost.borrow_mut() = why.to_string());
 }
 
-/// What EBADF means of a store's file.
+/// What EBADF means for a store's file.
 fn lost_file() -> String {
     let why = LOST.try_with(|lost| lost.borrow().clone()).unwrap_or_default();
     format!(
-        "its descriptor is not open: this program has closed it, or is the child of a fork that \
-         may not open the file itself; and the file could not be opened anew ({why}); leave the \
-         descriptors of open stores alone, give this user access to the file, or open the store \
-         again"
+        "its descriptor is not open: this program has closed it, or is the child of a fork and may \
+         not open the file itself; reopening the file failed ({why}); do not close the descriptors \
+         of open stores, give this user access to the file, or open the store again"
     )
 }
 
 impl Error {
-    /// An error of the operating system, sorted into the variant that callers can act on.
+    /// An error of the operating system, as the variant that callers can act on.
     pub(crate) fn io(path: &Path, doing: &'static str, source: io::Error) -> Error {
         let path = path.to_owned();
         match source.raw_os_error() {
@@ -361,7 +359,7 @@ impl Error {
         Error::Corrupt { path: path.to_owned(), slot: None, what: what.into() }
     }
 
-    /// Why this data is no content of a slot.
+    /// Why this data cannot be the content of the slot.
     pub(crate) fn content_error(
         why: ContentError,
         path: &Path,
@@ -382,7 +380,7 @@ impl Error {
         }
     }
 
-    /// The same error, of this slot.
+    /// The same error, with the slot's name.
     pub(crate) fn of_slot(mut self, name: &str) -> Error {
         if let Error::Corrupt { slot, .. } = &mut self {
             *slot = Some(name.to_owned());

@@ -1,4 +1,4 @@
-//! Reading what has areas: arrays, texts, bytes. (Their updates are `Held::commit`.)
+//! Reading slots that have areas: arrays, texts, bytes. (`Held::commit` updates them.)
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
@@ -6,10 +6,10 @@ use super::pieces::read_by_pieces;
 use super::read_lock::lock_to_read;
 use super::{Areas, Control, FREE, Memory, Peers, TxnState, control, lead, planted};
 
-/// Lets `copy` copy from the current area, whose first word it is given, until what
-/// it copied is whole; returns the version that it is of. `copy` runs once, or again
-/// after each time that writers were faster. Never waits for a writer, but for the time of a copy
-/// after many losses; from then on it keeps them waiting while it copies.
+/// Calls `copy` with the first word of the current area until what it copied is whole; returns the
+/// version of the copy. `copy` runs once, and again each time that a writer was faster. Never waits
+/// for a writer, except that after many losses it tries for the lock for about the time of a copy.
+/// With the lock, it keeps writers waiting while it copies.
 #[inline]
 pub(crate) fn read<M: Memory, P: Peers>(
     memory: &M,
@@ -24,8 +24,8 @@ pub(crate) fn read<M: Memory, P: Peers>(
     }
 }
 
-/// The same: fills `out` from byte `at` of the content. Who may not lock follows the updates
-/// after many losses, see `pieces.rs`.
+/// Like [`read`], but fills `out` from byte `at` of the content. After many losses, a reader that
+/// may not lock follows the updates, see `pieces.rs`.
 #[inline]
 pub(crate) fn read_bytes<M: Memory, P: Peers>(
     memory: &M,
@@ -41,7 +41,7 @@ pub(crate) fn read_bytes<M: Memory, P: Peers>(
     }
 }
 
-/// As [`read`]; `None` if writers were faster many times, and this one may not lock.
+/// Like [`read`]; `None` if writers were faster many times and this reader may not lock.
 #[inline]
 fn try_to_read<M: Memory, P: Peers>(
     memory: &M,
@@ -53,7 +53,7 @@ fn try_to_read<M: Memory, P: Peers>(
     for losses in 0u32.. {
         let version = effective_version(memory, peers);
         copy(memory, areas.of(version));
-        // Under the lock, too, which anybody may have taken away.
+        // Also under the lock, since anybody may have taken it away.
         let trusts_lock = planted!(ReadLockIsTrusted) && lock.is_some();
         if trusts_lock || validate_read(memory, areas, version) {
             return Some(version);
@@ -72,41 +72,40 @@ fn try_to_read<M: Memory, P: Peers>(
     unreachable!("the loop ends only by returning")
 }
 
-/// Whether no writer can have stored into the area of this version before what was
-/// copied from it until now.
+/// Whether no writer can have stored into the area of this version while it was copied.
 #[inline]
 pub(crate) fn validate_read<M: Memory>(memory: &M, areas: &Areas, version: u64) -> bool {
-    // Acquire: pairs with the writer's release fence. If the copy saw a word of a
-    // later update, the control word seen next is at least that update's lock.
+    // Acquire: pairs with the writer's release fence. If the copy saw a word of a later update, the
+    // control word read next is at least that update's lock.
     memory.fence(Acquire);
     let now = memory.control(Relaxed);
-    // -1: of a transaction that is committed, but not yet settled on this slot.
+    // -1: from a transaction that is committed, but not yet settled on this slot.
     let lead = lead(now.version(), version);
     let last = areas.count as i64 - 1;
     let nobody_stores = || now.owner() == FREE || now.is_read_lock();
     lead < last || (lead == last && (nobody_stores() || planted!(ReaderAcceptsTorn)))
 }
 
-/// The version that counts: the next one already if the slot is in a transaction
-/// that is committed, though not yet settled on this slot.
+/// The version that counts: already the next one if the slot is in a transaction that is committed,
+/// but not yet settled on this slot.
 #[inline]
 pub(crate) fn effective_version<M: Memory, P: Peers>(memory: &M, peers: &P) -> u64 {
     look(memory, peers).1
 }
 
-/// The control word, and the version that counted while it was that.
+/// The control word, and the version that counted at that moment.
 #[inline]
 pub(super) fn look<M: Memory, P: Peers>(memory: &M, peers: &P) -> (Control, u64) {
     loop {
-        // Acquire: who sees the version sees the area, or the value, it makes current.
+        // Acquire: a reader that sees the version sees the area, or the value, it makes current.
         let seen = memory.control(Acquire);
         if !seen.in_transaction() {
             return (seen, seen.version());
         }
-        // Acquire: who sees COMMITTED sees the areas it commits; and the second look
-        // at the control word comes after it.
+        // Acquire: a reader that sees COMMITTED sees the areas that this commits; and the second
+        // look at the control word comes after it.
         let word = peers.word(seen.owner(), Acquire);
-        // The same: the word that was read was this transaction's, not a later one's.
+        // Unchanged: the transaction word that was read was this transaction's, not a later one's.
         if planted!(NoSecondLookAtControl) || memory.control(Relaxed).same(seen) {
             return match word {
                 TxnState::Committed => (seen, control::next(seen.version())),

@@ -7,15 +7,15 @@ use std::fmt;
 /// | bits | meaning |
 /// | --- | --- |
 /// | 0 | T: the slot is in a transaction that is being committed |
-/// | 1 | W: somebody waits for a change; whoever clears it wakes all of those |
-/// | 2 to 15 | owner: process-table entry + 1, 0 = free; 8,192 more: it only reads |
-/// | 16 | L: somebody waits for the lock; whoever clears it wakes one of those |
-/// | 2 to 16 | all set: removed for ever |
+/// | 1 | W: somebody waits for a change; whoever clears it wakes all of them |
+/// | 2 to 15 | owner: process-table entry + 1, 0 = free; plus 8,192: it only reads |
+/// | 16 | L: somebody waits for the lock; whoever clears it wakes one of them |
+/// | 2 to 16 | all set: removed forever |
 /// | 17 to 63 | version, counted modulo 2^47; its low bits lie in the futex word |
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Control(u64);
 
-/// Who holds a slot's lock: 0 nobody, else process-table entry + 1.
+/// The holder of a slot's lock: 0 if there is none, else process-table entry + 1.
 pub(crate) type Owner = u16;
 
 /// The owner of a slot that is not locked.
@@ -23,7 +23,7 @@ pub(crate) const FREE: Owner = 0;
 /// The owner of a removed slot: it is never recovered, so no lock is ever taken again.
 pub(crate) const REMOVED: Owner = (1 << OWNER_BITS) - 1; // L is part of it
 
-/// What is added to an owner that only reads.
+/// Added to the owner if it only reads.
 const READS: Owner = 1 << 13;
 
 const T: u64 = 1;
@@ -43,7 +43,7 @@ impl Control {
         self.0
     }
 
-    /// The half of it that a waiter sleeps on.
+    /// The half of the word that a waiter sleeps on.
     pub(crate) const fn futex_word(self) -> u32 {
         self.0 as u32
     }
@@ -52,7 +52,7 @@ impl Control {
         self.0 >> VERSION_SHIFT
     }
 
-    /// Who has the lock.
+    /// The owner of the lock.
     pub(crate) const fn owner(self) -> Owner {
         let l = if self.is_removed() { 0 } else { L };
         ((self.0 & OWNER & !l) >> OWNER_SHIFT) as Owner
@@ -62,7 +62,7 @@ impl Control {
         self.0 & OWNER == OWNER
     }
 
-    /// Whether anybody may take the lock: not if it was handed over to one who waits for it.
+    /// Whether anybody may take the lock: not if it was handed over to a waiter.
     pub(crate) const fn is_free(self) -> bool {
         self.0 & OWNER == 0
     }
@@ -75,7 +75,7 @@ impl Control {
         self.0 & W != 0
     }
 
-    /// Whether W or L is set, in one look; also of a slot that is removed.
+    /// Whether W or L is set, in one test; also right for a removed slot.
     pub(crate) const fn may_have_waiters(self) -> bool {
         self.0 & (W | L) != 0
     }
@@ -94,17 +94,17 @@ impl Control {
         self.with_owner(owner | READS)
     }
 
-    /// Whether a reader has the lock: nothing is stored under it, and anybody may take it away.
+    /// Whether a reader has the lock: it stores nothing under it, and anybody may take it away.
     pub(crate) const fn is_read_lock(self) -> bool {
         self.owner() & READS != 0 && self.owner() != REMOVED
     }
 
-    /// Who has the lock, if a reader has it.
+    /// The owner of the lock, if it is a reader.
     pub(crate) const fn reader(self) -> Owner {
         self.owner() & !READS
     }
 
-    /// `steps` versions on, wrapping around.
+    /// The word `steps` versions later, wrapping around.
     pub(crate) const fn advanced(self, steps: u64) -> Control {
         Control(self.0.wrapping_add(steps << VERSION_SHIFT))
     }
@@ -117,17 +117,17 @@ impl Control {
         Control(if on { self.0 | W } else { self.0 & !W })
     }
 
-    /// Of a slot that is not removed.
+    /// Only for a slot that is not removed.
     pub(crate) const fn with_lock_waiters(self, on: bool) -> Control {
         Control(if on { self.0 | L } else { self.0 & !L })
     }
 
-    /// Without W and L, of a slot that is not removed.
+    /// Without W and L; only for a slot that is not removed.
     pub(crate) const fn quiet(self) -> Control {
         Control(self.0 & !(W | L))
     }
 
-    /// Equal but for W and L, which anybody may set at any time.
+    /// Whether they are equal apart from W and L, which anybody may set at any time.
     pub(crate) const fn same(self, other: Control) -> bool {
         self.0 | W | L == other.0 | W | L
     }
@@ -173,7 +173,7 @@ mod tests {
         assert_eq!((l.version(), l.owner()), (5, 3));
         assert!(c.same(l) && l.has_lock_waiters() && !c.has_lock_waiters());
         assert_eq!(l.quiet(), c.with_waiters(false));
-        // Free for nobody but who waits.
+        // Free only for those that already wait.
         let handed_over = c.with_owner(FREE).with_lock_waiters(true);
         assert!(handed_over.owner() == FREE && !handed_over.is_free());
         assert!(!c.with_owner(REMOVED).has_lock_waiters());

@@ -1,4 +1,4 @@
-//! Taking and leaving a slot's lock, and recovering those who died with it.
+//! Acquiring and releasing a slot's lock, and recovering the locks of dead owners.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
@@ -10,23 +10,23 @@ use super::{
 };
 use crate::error::Error;
 
-/// A slot's lock, held by this thread. Dropping it lets go, with nothing changed.
+/// A slot's lock, held by this thread. Dropping it releases the lock and changes nothing.
 ///
-/// The control word is its identity: version and owner as they are while it is held. No other
-/// acquisition has both, since whoever takes a lock away moves the version on.
+/// The control word identifies it, by version and owner as they are while the lock is held. No
+/// other acquisition has both, since taking a lock away advances the version.
 pub(crate) struct Held<'a, M: Memory, P: Peers> {
     pub(super) memory: &'a M,
     pub(super) peers: &'a P,
-    /// As it stands while the lock is held, without W and L.
+    /// The control word while the lock is held, without W and L.
     pub(super) control: Control,
-    /// Under a guard of this thread, which keeps the lock.
+    /// Taken under a guard of this thread, which keeps the lock.
     nested: bool,
     fork_generation: u64,
 }
 
-/// Waits for the lock and takes it; recovers whoever died with it.
+/// Waits for the lock and takes it; recovers it if its owner is dead.
 ///
-/// [`Failure::Deadlock`] if this thread has it already.
+/// [`Failure::Deadlock`] if this thread already has it.
 #[inline]
 pub(crate) fn lock<'a, M: Memory, P: Peers>(
     memory: &'a M,
@@ -34,8 +34,8 @@ pub(crate) fn lock<'a, M: Memory, P: Peers>(
     form: Form,
     deadline: &mut Deadline,
 ) -> Result<Held<'a, M, P>, Failure> {
-    // Not by `try_lock`, which looks for the entry behind its look at the control word: an
-    // update of an array would take 29 instructions more.
+    // Inlined instead of calling `try_lock`, which reads the control word before it finds our
+    // entry: that costs an update of an array 29 instructions.
     if let Ok(me) = peers.me() {
         let seen = memory.control(Relaxed);
         if seen.is_free()
@@ -47,7 +47,7 @@ pub(crate) fn lock<'a, M: Memory, P: Peers>(
     wait_for_lock(memory, peers, form, deadline).inspect_err(|_| peers.has_given_up())
 }
 
-/// This thread's number; waits for an entry if all are taken, as those lent are soon free.
+/// This thread's number. Waits for an entry if all are taken, as lent ones are soon free.
 fn wait_for_entry<P: Peers>(peers: &P, deadline: &mut Deadline) -> Result<Owner, Failure> {
     loop {
         match peers.me() {
@@ -75,7 +75,7 @@ fn wait_for_lock<'a, M: Memory, P: Peers>(
                 if let Some(held) = take(memory, peers, seen, me, waiting.owes(memory)) {
                     return Ok(held);
                 }
-                // Somebody was faster. That may go on for long.
+                // Another thread was faster. That may happen many times.
                 if deadline.is_over() && !planted!(NoTimeoutWhileLosing) {
                     return Err(waiting.give_up(memory));
                 }
@@ -87,7 +87,7 @@ fn wait_for_lock<'a, M: Memory, P: Peers>(
     }
 }
 
-/// Takes the lock if it is free at this moment.
+/// Takes the lock if it is free now.
 #[inline]
 pub(crate) fn try_lock<'a, M: Memory, P: Peers>(
     memory: &'a M,
@@ -106,7 +106,7 @@ pub(crate) fn try_lock<'a, M: Memory, P: Peers>(
     held
 }
 
-/// `contended`: others may sleep until the lock is free, and L is to say so.
+/// `contended`: others may sleep until the lock is free, so L must be set.
 #[inline]
 fn take<'a, M: Memory, P: Peers>(
     memory: &'a M,
@@ -117,16 +117,16 @@ fn take<'a, M: Memory, P: Peers>(
 ) -> Option<Held<'a, M, P>> {
     let taken = seen.with_owner(me).with_transaction(false);
     let now = taken.with_lock_waiters(contended && !planted!(TakeWithoutL));
-    // Acquire: what the last holder stored is seen. A compare-exchange, never a
-    // plain store: it goes on with the release sequence of the last commit.
+    // Acquire: sees what the last holder stored. A compare-exchange, never a plain store: it
+    // continues the release sequence of the last commit.
     memory.swap_control(seen, now, Acquire).ok()?;
     peers.has_locked();
     let (control, fork_generation) = (taken.quiet(), peers.fork_generation());
     Some(Held { memory, peers, control, nested: false, fork_generation })
 }
 
-/// A [`Held`] without its references, for those who keep what it refers to beside it.
-/// Dropping it does nothing: the lock stays.
+/// A [`Held`] without its references, for owners that keep the referents beside it. Dropping it
+/// does nothing: the lock stays.
 #[derive(Debug)]
 pub(crate) struct RawLock {
     control: Control,
@@ -135,7 +135,7 @@ pub(crate) struct RawLock {
 }
 
 impl RawLock {
-    /// The lock as it was, of the same slot.
+    /// Turns it back into the lock, of the same slot.
     pub(crate) fn resume<'a, M: Memory, P: Peers>(
         self,
         memory: &'a M,
@@ -149,16 +149,16 @@ impl RawLock {
         self.control.version()
     }
 
-    /// Whether this thread still has this very lock. Not, if its entry was given back before,
-    /// as it is where a thread-local of a thread that ends has kept this.
+    /// Whether this thread still holds this same lock. It does not if its entry was given back
+    /// first, as when a thread-local of an ending thread has kept this.
     pub(crate) fn is_held<M: Memory, P: Peers>(&self, memory: &M, peers: &P) -> bool {
-        // Relaxed: it is this thread that has stored it, if it has the lock.
+        // Relaxed: if this thread has the lock, it stored the word itself.
         self.fork_generation == peers.fork_generation()
             && peers.is_me(self.owner())
             && self.is_at(memory.control(Relaxed))
     }
 
-    /// Whether this is what the control word must be while the lock is held.
+    /// Whether `now` is what the control word must be while the lock is held.
     #[inline]
     pub(crate) fn is_at(&self, now: Control) -> bool {
         now.same(self.control)
@@ -176,7 +176,7 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
         RawLock { control, nested, fork_generation }
     }
 
-    /// The lock that this thread holds already, through a guard that outlives this.
+    /// The lock that this thread already holds, through a guard that outlives this.
     /// [`Failure::Evicted`] if it was taken away.
     pub(crate) fn nested(memory: &'a M, peers: &'a P) -> Result<Held<'a, M, P>, Failure> {
         let control = memory.control(Relaxed).quiet();
@@ -187,15 +187,15 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
         Ok(Held { memory, peers, control, nested: true, fork_generation })
     }
 
-    /// The lock that this thread has taken, and whose [`Held`] it has forgotten.
+    /// The lock that this thread has taken and whose [`Held`] it has forgotten.
     pub(crate) fn taken(memory: &'a M, peers: &'a P) -> Held<'a, M, P> {
         let control = memory.control(Relaxed).with_waiters(false);
         let fork_generation = peers.fork_generation();
         Held { memory, peers, control, nested: false, fork_generation }
     }
 
-    /// Updates under this guard have moved the version on: from now on this is the lock as it
-    /// stands, if it is still this thread's.
+    /// Adopts the current control word, if the lock is still this thread's: updates under this
+    /// guard have advanced the version.
     pub(crate) fn follow_updates(&mut self) {
         let control = self.memory.control(Relaxed).with_waiters(false);
         if control.owner() == self.owner() {
@@ -212,8 +212,8 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
         self.control.owner()
     }
 
-    /// Replaces `data.len()` bytes from byte `at` of the current area, and commits:
-    /// afterwards the area that holds them is current. Returns the new version.
+    /// Replaces `data.len()` bytes from byte `at` of the content, in the next area, and makes that
+    /// area current. Returns the new version.
     #[inline]
     pub(crate) fn commit(self, areas: &Areas, at: usize, data: &[u8]) -> Result<u64, Failure> {
         // The child of a fork has a copy of this, but not the lock: it must not store.
@@ -235,7 +235,7 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
         Ok(version)
     }
 
-    /// Commits what was stored without the protocol, in a buffer: moves the version on.
+    /// Commits what was stored in a buffer without the protocol: advances the version.
     pub(crate) fn notify(self) -> Result<u64, Failure> {
         if self.is_of_parent() { Err(Failure::Evicted) } else { self.publish_next() }
     }
@@ -243,7 +243,7 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
     #[inline]
     fn publish_next(self) -> Result<u64, Failure> {
         let next = self.committed();
-        // Release: who sees the new version sees the area it makes current.
+        // Release: a thread that sees the new version sees the area it makes current.
         if !publish(self.memory, self.peers, self.control, next) {
             return Err(Failure::Evicted);
         }
@@ -261,7 +261,7 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
         self.control.advanced(1).with_owner(owner)
     }
 
-    /// Ends the lock, and whatever was stored under it, as a recovery does.
+    /// Ends the lock and discards what was stored under it, as a recovery does.
     pub(super) fn undo(&self, form: Form) {
         let keeps = self.nested && !planted!(UndoFreesGuard);
         let owner = if keeps { self.owner() } else { FREE };
@@ -271,22 +271,22 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
             || publish(self.memory, self.peers, in_transaction, undone);
     }
 
-    /// Whether the lock was taken before this process was forked off, by its parent.
+    /// Whether the lock was taken by the parent, before this process was forked.
     #[inline]
     pub(crate) fn is_of_parent(&self) -> bool {
         self.peers.fork_generation() != self.fork_generation
     }
 
-    /// Makes the next area what the current one is, but for `data` from byte `at`.
+    /// Makes the next area a copy of the current one, with `data` from byte `at`.
     #[inline]
     pub(super) fn fill(&self, areas: &Areas, at: usize, data: &[u8]) {
         let current = areas.number(self.control.version());
         let next = areas.number(current + 1);
         let changed = Range::of_bytes(at, data.len());
-        // Whole words of `data` need no copy; the words it only begins or ends in do.
+        // Words that `data` covers need no copy; the words in which it begins or ends do.
         let whole = Range::of_whole_words(at, data.len());
         let replaces_all = whole == Range { from: 0, to: areas.words };
-        // Beside all words no others are stale, and none is left to be copied.
+        // If all words are replaced, no others are stale, and nothing has to be copied.
         let stale = |area| match replaces_all {
             true => Range::NONE,
             false => self.stale(areas, area),
@@ -300,17 +300,17 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
                 } else if planted!(CurrentNotStale) {
                     continue;
                 }
-                // Relaxed would do for who writes: the fence below puts all of them before the first
-                // store. Release: who follows the updates, and finds here what this one changes in
-                // place of what the last ones did, sees the lock that was taken before.
+                // Relaxed would do for writers: the fence below orders all of these before the
+                // first store. Release: a reader that follows the updates may find this update's
+                // range in place of earlier ones; it then sees the lock that was taken before.
                 self.memory.store(STALE + area as usize, all.to_bits(), Release);
             }
         };
         if !planted!(NoteStaleLate) {
             note();
         }
-        // Release: who reads anything stored below sees, after an acquire fence, the
-        // lock that was taken before it, and does not accept what it read.
+        // Release: a reader that sees anything stored below also sees, after an acquire fence, the
+        // lock that was taken before it, and rejects its copy.
         self.memory.fence(Release);
         let (from, to) = (areas.of(current), areas.of(next));
         let copy = |part: Range| {
@@ -320,7 +320,7 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
         };
         let behind = if whole == changed { old } else { old.or(changed) };
         let (before, after) = behind.without(whole);
-        // Both before the data, which the words that it only begins or ends in are merged with.
+        // Both before the data, whose first and last partial words are merged into them.
         copy(before);
         copy(after);
         self.memory.write(to, at, data);
@@ -329,10 +329,10 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
         }
     }
 
-    /// In which words, at most, the area differs from the current one.
+    /// The words in which, at most, the area differs from the current one.
     #[inline]
     fn stale(&self, areas: &Areas, area: u64) -> Range {
-        // Relaxed: noted under the lock, which is held.
+        // Relaxed: it was stored under the lock, which this thread holds.
         Range::from_bits(self.memory.load(STALE + area as usize, Relaxed), areas.words)
     }
 }
@@ -345,7 +345,7 @@ impl<M: Memory, P: Peers> Drop for Held<'_, M, P> {
         if !self.is_of_parent() {
             self.let_go();
         }
-        // Not before: with its last lock, a thread may give its entry back.
+        // Only now: after releasing its last lock, a thread may give its entry back.
         self.peers.has_unlocked();
     }
 }
@@ -353,20 +353,20 @@ impl<M: Memory, P: Peers> Drop for Held<'_, M, P> {
 impl<M: Memory, P: Peers> Held<'_, M, P> {
     fn let_go(&self) {
         let seen = self.memory.control(Relaxed);
-        // Or it is committed; or evicted, and perhaps taken anew, by this thread or by who has
-        // its entry now.
+        // Otherwise it was committed, or evicted and perhaps taken again, by this thread or by the
+        // new owner of its entry.
         let is_this = match planted!(DropByOwner) {
             true => seen.owner() == self.owner(),
             false => seen.same(self.control),
         };
         if is_this {
-            // Release: who takes the lock next comes after all that was done under it.
+            // Release: the next holder sees all that was done under the lock.
             publish(self.memory, self.peers, seen.quiet(), seen.with_owner(FREE).quiet());
         }
     }
 }
 
-/// Whether nobody alive has this entry.
+/// Whether no live process has this entry.
 pub(super) fn try_share<P: Peers>(peers: &P, owner: Owner) -> bool {
     peers.one_at_a_time(|| {
         let shared = peers.share(owner);
@@ -377,7 +377,7 @@ pub(super) fn try_share<P: Peers>(peers: &P, owner: Owner) -> bool {
     })
 }
 
-/// Settles the slot if `owner` is dead. False if it lives.
+/// Recovers the slot if `owner` is dead; false if it is alive.
 pub(crate) fn recover_dead_owner<M: Memory, P: Peers>(
     memory: &M,
     peers: &P,
@@ -405,11 +405,11 @@ pub(crate) fn recover_dead_owner<M: Memory, P: Peers>(
     })
 }
 
-/// Ends the lock that `owner`, who is dead, holds on this slot: forwards if its
-/// transaction was committed, else as if it had never begun. The caller holds the
-/// owner's byte, so nobody can have claimed the entry anew.
+/// Ends the lock that `owner`, which is dead, holds on this slot: completes the update if its
+/// transaction was committed, otherwise undoes it. The caller holds the owner's byte, so nobody can
+/// have claimed the entry again.
 pub(crate) fn settle<M: Memory, P: Peers>(memory: &M, peers: &P, form: Form, owner: Owner) {
-    // Acquire: T stands for a draft or an area that is about to be looked at.
+    // Acquire: T announces a draft or an area that is about to be read.
     let seen = memory.control(Acquire);
     if seen.owner() == owner {
         settle_seen(memory, peers, form, seen);
@@ -417,7 +417,7 @@ pub(crate) fn settle<M: Memory, P: Peers>(memory: &M, peers: &P, form: Form, own
 }
 
 fn settle_seen<M: Memory, P: Peers>(memory: &M, peers: &P, form: Form, seen: Control) {
-    // Acquire: COMMITTED stands for all that was stored before it.
+    // Acquire: COMMITTED announces all that was stored before it.
     let committed =
         seen.in_transaction() && peers.word(seen.owner(), Acquire) == TxnState::Committed;
     let steps = if committed { 1 } else { form.recovery_step() };
@@ -429,16 +429,16 @@ fn settle_seen<M: Memory, P: Peers>(memory: &M, peers: &P, form: Form, seen: Con
     }
 }
 
-/// Makes a scalar's draft its value, if the control word is still `old` but for W and L, which
-/// `new` has not.
+/// Makes a scalar's draft its value if the control word is still `old`, apart from W and L. `new`
+/// has neither of these.
 pub(super) fn settle_draft<M: Memory, P: Peers>(memory: &M, peers: &P, old: Control, new: Control) {
-    // Relaxed: stored before T was, which was acquired.
+    // Relaxed: the draft was stored before T, which was acquired.
     let draft = memory.load(DRAFT, Relaxed);
     let mut seen = memory.cell();
     while seen.control.same(old) {
         let waits = seen.control.may_have_waiters();
         let control = if waits { follow(memory, peers, seen.control, new) } else { new };
-        // Release: who sees the version sees all that the transaction did before.
+        // Release: a thread that sees the version sees all that the transaction did before.
         match memory.swap_cell(seen, Cell { value: draft, control }, Release) {
             Ok(()) => return wake(memory, seen.control, control),
             Err(now) => seen = now,
@@ -446,34 +446,33 @@ pub(super) fn settle_draft<M: Memory, P: Peers>(memory: &M, peers: &P, old: Cont
     }
 }
 
-/// Takes an entry for the calling thread, if nobody has it; settles first what a
-/// dead holder left. `settle_all` calls [`settle`] with this owner on every slot
-/// and every lock of the store, and says whether it could. Runs under
-/// [`Peers::one_at_a_time`].
+/// Takes an entry for the calling thread if it is free; first settles what a dead holder left.
+/// `settle_all` calls [`settle`] with this owner on every slot and every lock of the store, and
+/// returns whether it could. Runs under [`Peers::one_at_a_time`].
 pub(crate) fn claim<P: Peers>(peers: &P, owner: Owner, settle_all: impl FnOnce() -> bool) -> bool {
     if !peers.share(owner) {
         return false;
     }
-    // Acquire: FREE means that no slot names it, as its last holder left them.
+    // Acquire: FREE means that no slot names the entry, as its last holder left them.
     let left_behind =
         peers.word(owner, Acquire) != TxnState::Free && !planted!(ClaimWithoutRecovery);
-    // Half settled, the word must stay: it says which way the rest is to go.
+    // If only half is settled, the word must stay: it tells how to settle the rest.
     if left_behind && !settle_all() {
         peers.unshare(owner);
         return false;
     }
-    // In one step, so that no other can claim between recovery and claim. Refused
-    // where another shares the byte, perhaps stopped for ever: take the next entry.
+    // In one step, so that nobody else can claim between recovery and claim. Refused while another
+    // process shares the byte, perhaps stopped forever: try the next entry.
     if !peers.promote(owner) {
         peers.unshare(owner);
         return false;
     }
-    // Release: who sees IDLE sees every slot settled.
+    // Release: a thread that sees IDLE sees every slot settled.
     peers.set_word(owner, TxnState::Idle, Release);
     true
 }
 
-/// Ends the slot for ever; wakes who waits. Its last value stays readable.
+/// Ends the slot forever and wakes its waiters. Its last value stays readable.
 pub(crate) fn remove<M: Memory, P: Peers>(held: Held<'_, M, P>, form: Form) -> Result<(), Failure> {
     if held.is_of_parent() {
         return Err(Failure::Evicted);

@@ -1,30 +1,29 @@
-//! The protocol: how processes read and update one slot without tearing it,
-//! without waiting for a writer, and without losing anything to a kill.
+//! The protocol: how processes read and update one slot without tearing it, without waiting for a
+//! writer, and without losing anything to a kill.
 //!
-//! **Two copies and one word.** A slot has K areas (2, 4 or 8) and one control
-//! word. The area `version % K` is current. A writer takes the lock, fills the
-//! next area, then changes the word with one compare-exchange: that is the
-//! commit. Whoever dies on the way has left the current area as it was, so
-//! there is nothing to roll back. A scalar is smaller still: value and control
-//! word are one 16-byte cell, and an update is one compare-exchange of both.
+//! **Two copies and one word.** A slot has K areas (2, 4 or 8) and one control word. The area
+//! `version % K` is current. A writer takes the lock, fills the next area, then changes the word
+//! with one compare-exchange: that is the commit. A writer that dies on the way leaves the current
+//! area as it was, so there is nothing to roll back. A scalar is simpler: value and control word
+//! are one 16-byte cell, and an update is one compare-exchange of both.
 //!
-//! **Readers** take the version, copy its area, and look at the version again.
-//! The copy is whole if no writer can have begun to fill that area meanwhile.
+//! **Readers** take the version, copy its area, and look at the version again. The copy is whole if
+//! no writer can have begun to fill that area meanwhile.
 //!
-//! **Stale ranges.** Each area has a range of words in which, at most, it differs
-//! from the current one; so an update copies what the previous ones changed, not
-//! the whole. The range is noted before anything is stored, and never cleared.
+//! **Stale ranges.** Each area has a range of words in which, at most, it differs from the current
+//! one. So an update copies only what the previous ones changed. The range is stored before
+//! anything else, and never cleared.
 //!
-//! **Recovery.** The owner in the control word is an entry of the process table.
-//! Who waits for a lock asks whether that entry's process still lives (its byte
-//! of the file is locked), and if not, settles the slot: forwards if the dead one
-//! had committed a transaction, else by moving the version on by K, which keeps
-//! the current area and tells every reader that the others are no longer whole.
+//! **Recovery.** The owner in the control word is an entry of the process table. A thread that
+//! waits for a lock asks whether that entry's process is alive: whether its byte of the file is
+//! locked. If not, it settles the slot. If the dead owner had committed a transaction, it completes
+//! that. Otherwise it advances the version by K, which keeps the current area and tells every
+//! reader that the others are no longer whole.
 //!
-//! Nothing here knows of files, names or processes: memory comes through
-//! [`Memory`], the others through [`Peers`], so that the same code is run by the
-//! exhaustive checker and by loom (`tests/protocol/`). `docs/design.md` has the
-//! protocol as a whole; `src/protocol/` is to be changed only together with it.
+//! This folder knows nothing of files, names or processes. Memory comes through [`Memory`], other
+//! processes through [`Peers`], so the exhaustive checker and loom (`tests/protocol/`) run the same
+//! code. `docs/design.md` describes the whole protocol; change `src/protocol/` only together with
+//! it.
 //!
 //! May use: `error`. Begin with `control.rs`, then `lock.rs`.
 
@@ -57,7 +56,7 @@ pub(crate) use wait::{Await, Bell, Pause, announce, listen, look_to_wait, ring, 
 
 use crate::error::Error;
 
-/// Whether a bug planted for a test is switched on; constant `false` in what ships.
+/// Whether a test has planted this bug; constant `false` in what ships.
 macro_rules! planted {
     ($mutant:ident) => {{
         #[cfg(test)]
@@ -72,13 +71,13 @@ macro_rules! planted {
 }
 use planted;
 
-/// Words from the start of a slot: its value (scalars only).
+/// Word offsets from the start of a slot: its value (scalars only).
 pub(crate) const VALUE: usize = 0;
 /// The control word.
 pub(crate) const CONTROL: usize = 1;
-/// The value a transaction is about to give a scalar.
+/// The value that a transaction is about to give a scalar.
 pub(crate) const DRAFT: usize = 2;
-/// The stale range of the first area; those of the others follow.
+/// The stale range of the first area; those of the other areas follow.
 pub(crate) const STALE: usize = 2;
 
 /// A scalar's value and control word, which change together.
@@ -88,28 +87,28 @@ pub(crate) struct Cell {
     pub(crate) control: Control,
 }
 
-/// The words of one slot, shared with everybody.
+/// The words of one slot, shared with all processes.
 ///
-/// The tests' memories tell the call sites apart by their location, and weaken
-/// the orderings one by one: each must turn a test red.
+/// The tests' memories identify call sites by their location, and weaken the orderings one by one:
+/// each must turn a test red.
 pub(crate) trait Memory {
-    /// After so many losses to writers, with the next one, a reader also tries for the slot's lock
-    /// between its tries, so that a storm of writers cannot starve it. (The
-    /// exhaustive checker sets 0, to see that path in few steps.)
+    /// After this many losses to writers, from the next loss on, a reader also tries for the slot's
+    /// lock between its tries, so that continuous writers cannot starve it. (The exhaustive checker
+    /// sets 0, to reach that path in few steps.)
     const LOSSES_BEFORE_LOCK: u32 = 8;
 
-    /// So long, and as long as it takes to copy what there is, a reader may keep writers waiting.
-    /// (The exhaustive checker sets 0, as any moment may be the end of it.)
+    /// How long a reader may keep writers waiting, in addition to the time that copying takes. (The
+    /// exhaustive checker sets 0, as it may end at any moment.)
     const READING_TIME: Duration = LONGEST_SLEEP;
 
-    /// Words that who follows the updates copies between two looks at them: few, so that few come
-    /// between. (1 KiB takes 30 ns. The tests' memories set 1.)
+    /// Words that a reader following the updates copies between two looks at them: few, so that few
+    /// updates come between. (1 KiB takes 30 ns. The tests' memories set 1.)
     const PIECE: usize = 128;
 
-    /// So often an update relaxes before it tries again: whoever was faster goes on meanwhile
-    /// with the cache line to itself, which is worth far more than the time that this one
-    /// loses. (0.45 µs on the machine of docs/performance.md, where updates by two processes
-    /// became twice as fast. Of no meaning to the tests' memories, which set 0.)
+    /// How often an update relaxes before it tries again. Meanwhile the faster thread has the cache
+    /// line to itself, which is worth far more than the time lost here. (0.45 µs on the machine of
+    /// docs/performance.md, where updates by two processes became twice as fast. It means nothing
+    /// to the tests' memories, which set 0.)
     const PAUSES_AFTER_LOSS: u32 = 32;
 
     #[track_caller]
@@ -118,18 +117,17 @@ pub(crate) trait Memory {
     fn store(&self, word: usize, value: u64, order: Ordering);
     #[track_caller]
     fn control(&self, order: Ordering) -> Control;
-    /// Replaces the control word if it is `old`, else returns what it is (relaxed).
+    /// Replaces the control word if it is `old`, else returns the current one (relaxed).
     #[track_caller]
     fn swap_control(&self, old: Control, new: Control, order: Ordering) -> Result<(), Control>;
-    /// A scalar's control word, then its value: the value may be of a later
-    /// version than the control word, never of an earlier one. Both acquire: the
-    /// value too, or a reader that finds a newer one would not see what its writer
-    /// had done before.
+    /// Loads a scalar's control word, then its value. The value may be of a later version than the
+    /// control word, never of an earlier one. Both loads acquire, the value too: a reader that
+    /// finds a newer value must see what its writer had done before.
     fn cell(&self) -> Cell {
         let control = self.control(Ordering::Acquire);
         Cell { control, value: self.load(VALUE, Ordering::Acquire) }
     }
-    /// Replaces value and control word together, else returns both as they are (relaxed).
+    /// Replaces value and control word together, else returns the current ones (relaxed).
     #[track_caller]
     fn swap_cell(&self, old: Cell, new: Cell, order: Ordering) -> Result<(), Cell>;
     #[track_caller]
@@ -142,42 +140,42 @@ pub(crate) trait Memory {
     /// Copies `count` words, relaxed.
     fn copy(&self, from: usize, to: usize, count: usize);
 
-    /// A short pause before trying again what somebody else's progress undid.
+    /// A short pause before retrying what another thread's progress has undone.
     fn relax(&self);
-    /// Spins a short while; whether the control word is no longer `seen`.
+    /// Spins for a short time; true if the control word is no longer `seen`.
     fn spin(&self, seen: Control) -> bool;
-    /// Sleeps while the control word is `seen`, at most `limit`, as one of `who`; whether it was
+    /// Sleeps as one of `who` while the control word is `seen`, at most `limit`; true if it was
     /// woken before.
     fn sleep(&self, seen: Control, who: Sleepers, limit: Duration) -> bool;
-    /// Wakes all, or one, of `who` who sleep on the control word; whether there was one.
+    /// Wakes one or all of `who` that sleep on the control word; true if there was one.
     fn wake(&self, who: Sleepers, all: bool) -> bool;
     /// Rings the store's bell, if it has one (see [`Bell`]).
     fn ring(&self);
-    /// Whether L may be set: not in a store of format 1.0, where older builds would take a
-    /// lock with L for one of the dead. There, W stands for both.
+    /// Whether L may be set. Not in a store of format 1.0: older builds would take a lock with L
+    /// for a dead owner's. There, W stands for both.
     fn has_lock_bit(&self) -> bool;
-    /// Whether this thread has slept already, while it waited for the lock that it waits for.
+    /// Whether this thread has already slept in its current wait for the lock.
     #[cfg(test)]
     fn has_slept(&self) -> bool {
         false
     }
-    /// How long one of those who wait for the lock may sleep until it looks whether the owner
-    /// lives: longer where many do.
+    /// How long a waiter for the lock may sleep before it checks whether the owner is alive: longer
+    /// where many wait.
     fn longest_sleep(&self) -> Duration {
         LONGEST_SLEEP
     }
 }
 
-/// For what somebody sleeps on a control word. (As bits, see futex(2), FUTEX_WAIT_BITSET.)
+/// What a thread on a control word sleeps for. (As bits: see futex(2), FUTEX_WAIT_BITSET.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sleepers(u32);
 
 impl Sleepers {
-    /// Until the version is another one.
+    /// Until the version changes.
     pub(crate) const CHANGE: Sleepers = Sleepers(1);
     /// Until the lock is free.
     pub(crate) const LOCK: Sleepers = Sleepers(2);
-    /// For the lock, and was woken before, when somebody else was faster.
+    /// For the lock, after it was woken once and another thread was faster.
     pub(crate) const OVERTAKEN: Sleepers = Sleepers(4);
     pub(crate) const ANY: Sleepers = Sleepers(!0);
 
@@ -190,35 +188,35 @@ impl Sleepers {
     }
 }
 
-/// The process table: who else is there.
+/// The process table: the other processes and threads.
 pub(crate) trait Peers {
     /// This thread's own owner number; claims an entry if it has none yet.
     fn me(&self) -> Result<Owner, Error>;
     /// Whether this is the calling thread's own number.
     fn is_me(&self, owner: Owner) -> bool;
-    /// The transaction word of an owner's entry; [`TxnState::Idle`] if there is no such entry.
+    /// The transaction word of an owner's entry; [`TxnState::Idle`] if the entry does not exist.
     #[track_caller]
     fn word(&self, owner: Owner, order: Ordering) -> TxnState;
     #[track_caller]
     fn set_word(&self, owner: Owner, word: TxnState, order: Ordering);
     /// Runs `f` while no other thread of this process claims or recovers.
     fn one_at_a_time<R>(&self, f: impl FnOnce() -> R) -> R;
-    /// Read-locks the entry's byte; false if somebody alive stands behind it.
+    /// Read-locks the entry's byte; false if a live process has the entry.
     fn share(&self, owner: Owner) -> bool;
     fn unshare(&self, owner: Owner);
     /// Turns the read lock into the write lock in one step; false if others share it.
     fn promote(&self, owner: Owner) -> bool;
-    /// Changes with every fork, in the child.
+    /// A number that changes in the child with every fork.
     fn fork_generation(&self) -> u64;
-    /// This thread has taken a lock. Whoever ends with one that it has not let go of leaves its
-    /// entry to be settled.
+    /// This thread has taken a lock. If it ends without releasing it, its entry stays to be
+    /// settled.
     fn has_locked(&self);
-    /// This thread has let go of a lock, or has lost it.
+    /// This thread has released or lost a lock.
     fn has_unlocked(&self);
-    /// This thread has not got a lock for which it had asked for its number.
+    /// This thread did not get a lock for which it had asked for its number.
     fn has_given_up(&self) {}
-    /// Whether a turn has passed since a lock was last handed over to one who was overtaken; if
-    /// so, a new one begins.
+    /// Whether a turn has passed since a lock was last handed over to an overtaken waiter; if so,
+    /// starts the next turn.
     fn is_turn_over(&self) -> bool;
 }
 
@@ -226,15 +224,15 @@ pub(crate) trait Peers {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub(crate) enum TxnState {
-    /// Nobody has the entry, and no slot names it.
+    /// The entry is free, and no slot names it.
     Free = 0,
-    /// Somebody has it.
+    /// The entry is taken.
     Idle = 1,
     /// Its transaction is committed, and being settled slot by slot.
     Committed = 2,
 }
 
-/// What stands behind the control word.
+/// What the control word protects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     /// One value in the cell.
@@ -246,8 +244,8 @@ pub(crate) enum Form {
 }
 
 impl Form {
-    /// How far the version moves when a lock ends without a commit: such that the
-    /// current area stays, and a reader of any other sees that it may be torn.
+    /// How far the version advances when a lock ends without a commit: the current area stays, and
+    /// readers of any other see that it may be torn.
     fn recovery_step(self) -> u64 {
         if planted!(RecoveryKeepsVersion) {
             return 0;
@@ -259,14 +257,14 @@ impl Form {
     }
 }
 
-/// Where a slot's areas lie, in words from its start.
+/// The layout of a slot's areas, in words from its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Areas {
-    /// K: 2, 4 or 8. A buffer has 1, which is always current, and no part in the protocol
-    /// but its lock and its version.
+    /// K: 2, 4 or 8. A buffer has 1, which is always current; it uses only the lock and the version
+    /// of the protocol.
     pub(crate) count: u64,
     pub(crate) first: usize,
-    /// From one area to the next.
+    /// The distance from one area to the next.
     pub(crate) stride: usize,
     /// Words of one area.
     pub(crate) words: usize,
@@ -292,11 +290,11 @@ pub(crate) enum Failure {
     /// This thread holds the lock itself.
     Deadlock,
     Removed,
-    /// This owner did not let go in time.
+    /// This owner did not release the lock in time.
     Timeout(Owner),
     /// The lock was lost before the commit.
     Evicted,
-    /// No entry of the process table was to be had.
+    /// No entry of the process table was available.
     Peers(Error),
 }
 
@@ -306,24 +304,24 @@ impl From<Error> for Failure {
     }
 }
 
-/// Nobody who waits for a lock sleeps longer, so that a wake-up lost with the process that owed
-/// it costs no more than this.
+/// The longest sleep of a waiter for a lock: the most that a wake-up costs which is lost because
+/// its process died.
 pub(crate) const LONGEST_SLEEP: Duration = Duration::from_millis(20);
 
-/// How long to wait for a lock. The clock is first read when there is need to wait.
+/// How long to wait for a lock. The clock is first read when a wait is necessary.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline {
     timeout: Option<Duration>,
     at: Option<Instant>,
-    /// A reader that is waited for, and since when.
+    /// The reader waited for, and since when.
     reader: Option<(Control, Instant)>,
-    /// In place of a clock: how often it is not yet over.
+    /// Replaces the clock: how many more checks find it not yet over.
     #[cfg(test)]
     looks: Option<u32>,
 }
 
 impl Deadline {
-    /// `None`: for ever.
+    /// `None`: forever.
     #[inline]
     pub(crate) fn new(timeout: Option<Duration>) -> Deadline {
         Deadline {
@@ -335,19 +333,19 @@ impl Deadline {
         }
     }
 
-    /// Over after it was asked so often.
+    /// Over after this many checks.
     #[cfg(test)]
     pub(crate) fn of_looks(looks: u32) -> Deadline {
         Deadline { looks: Some(looks), ..Deadline::new(None) }
     }
 
-    /// What it was made with.
+    /// The timeout it was made with.
     pub(crate) fn timeout(&self) -> Option<Duration> {
         self.timeout
     }
 
-    /// Runs `f` with as much of it as is left, but no more than `limit`. What `f` takes is
-    /// taken from this, too.
+    /// Runs `f` with the time that is left, but no more than `limit`. The time that `f` takes
+    /// counts against this deadline, too.
     pub(crate) fn at_most<R>(&mut self, limit: Duration, f: impl FnOnce(&mut Deadline) -> R) -> R {
         let left = match self.at {
             Some(deadline) => Some(deadline.saturating_duration_since(Instant::now())),
@@ -364,18 +362,18 @@ impl Deadline {
         result
     }
 
-    /// How long there is to wait in all; the longest there is, where that is for ever.
+    /// The whole timeout; the longest duration if it is forever.
     pub(crate) fn limit(&self) -> Duration {
         self.timeout.unwrap_or(Duration::MAX)
     }
 
-    /// Whether the time is over. Not before the second call: one try is always made.
+    /// Whether the time is over. Never on the first call: at least one try is made.
     pub(crate) fn is_over(&mut self) -> bool {
         let first = self.at.is_none() && self.timeout.is_some();
         self.next_sleep().is_none() && !first
     }
 
-    /// As much of what is left as this, at most.
+    /// The time that is left, but at most `most`.
     pub(crate) fn part(&mut self, most: Duration) -> Deadline {
         self.next_sleep(); // the time begins now
         let left = self.at.map(|at| at.saturating_duration_since(Instant::now()));
@@ -387,7 +385,7 @@ impl Deadline {
         self.left().map(|left| left.min(LONGEST_SLEEP))
     }
 
-    /// How long there is to wait; `None` when the time is over.
+    /// How much time is left; `None` when the time is over.
     fn left(&mut self) -> Option<Duration> {
         #[cfg(test)]
         if let Some(looks) = &mut self.looks {
@@ -400,7 +398,7 @@ impl Deadline {
         let now = Instant::now();
         let deadline = match self.at {
             Some(deadline) => deadline,
-            // A deadline beyond what the clock can tell is no deadline.
+            // A deadline beyond the clock's range never comes.
             None => match now.checked_add(timeout) {
                 Some(deadline) => *self.at.insert(deadline),
                 None => return Some(Duration::MAX),

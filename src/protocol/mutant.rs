@@ -1,5 +1,5 @@
-//! Bugs planted in the protocol, for the tests to find. Each is one that an
-//! earlier form of the design had, or that would be easy to make.
+//! Bugs planted in the protocol, for the tests to find. An earlier form of the design had them, or
+//! they would be easy to make.
 
 use std::cell::Cell;
 
@@ -17,55 +17,55 @@ pub(crate) enum Mutant {
     SnapshotComparesControls,
     /// A snapshot does not look again at what it has read.
     SnapshotWithoutRecheck,
-    /// A recovery does not hold the dead one's byte.
+    /// A recovery does not hold the dead owner's byte.
     RecoverWithoutByte,
     /// An entry is claimed without settling what its last holder left.
     ClaimWithoutRecovery,
-    /// The stale ranges are noted after the area was written.
+    /// The stale ranges are stored after the area was written.
     NoteStaleLate,
     /// The commit comes before the area is whole.
     CommitEarly,
-    /// A reader accepts an area that may be being written.
+    /// A reader accepts an area that is perhaps being written.
     ReaderAcceptsTorn,
     /// The stale range of the area that was current is not set.
     CurrentNotStale,
     /// A draft is believed without a second look at the control word.
     DraftWithoutRecheck,
-    /// A waiter sleeps without saying so.
+    /// A waiter sleeps without setting W.
     SleepWithoutW,
-    /// W is set on whatever the control word is by now, not on the one that was looked at.
+    /// W is set on the current control word, not on the one that was looked at.
     AnnounceUnseen,
-    /// Who clears W wakes nobody.
+    /// A thread that clears W wakes nobody.
     ClearWithoutWake,
-    /// A lock that is let go of is recognised by its owner, not by its control word.
+    /// The lock to release is recognised by its owner, not by its control word.
     DropByOwner,
     /// A removal leaves the version.
     RemoveKeepsVersion,
-    /// A transaction that is undone lets go of what is under a guard.
+    /// Undoing a transaction releases a lock that is under a guard.
     UndoFreesGuard,
-    /// Who wants a lock that is free, and is always late, never gives up.
+    /// A waiter for a lock that is free, but always taken first by others, never gives up.
     NoTimeoutWhileLosing,
-    /// A reader's lock is waited for as a writer's.
+    /// A reader's lock is waited for like a writer's.
     ReadersAreWaitedFor,
-    /// What was read under a reader's lock is taken for whole.
+    /// A copy made under a reader's lock is assumed to be whole.
     ReadLockIsTrusted,
-    /// Who lets go of a lock wakes anyone who sleeps, be it one who waits for a change.
+    /// A thread that releases a lock wakes any sleeper, even one that waits for a change.
     WakeAnyone,
-    /// Who was woken and takes the lock does not set L, though others sleep still.
+    /// A woken waiter takes the lock without setting L, though others still sleep.
     TakeWithoutL,
-    /// Who was woken and gives up does not have another woken.
+    /// A woken waiter gives up without waking another.
     GiveUpSilently,
     /// A commit under a guard clears L.
     GuardClearsL,
-    /// Who lets go of a lock clears W, and wakes none of those who wait for a change.
+    /// A thread that releases a lock clears W, and wakes none of those that wait for a change.
     LockClearsW,
-    /// No lock is handed over to who was overtaken.
+    /// No lock is handed over to an overtaken waiter.
     NoHandOver,
     /// The bell is rung before the slot has changed.
     RingEarly,
-    /// Who follows the updates does not copy again what they have changed.
+    /// A reader that follows the updates does not copy again what they have changed.
     FollowerMissesChange,
-    /// Who follows the updates takes the range of the last one for that of all that it has missed.
+    /// A reader that follows the updates takes the last one's range for those of all it has missed.
     FollowerTrustsRange,
 }
 

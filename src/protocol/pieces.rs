@@ -1,11 +1,11 @@
 //! Reading beside writers that cannot be kept waiting.
 //!
-//! Who may not lock cannot make writers hold off, and a large array takes longer to copy than
-//! it takes two small updates to come by. So it follows the updates: it copies piece by piece,
-//! each from the area that is current by then, and looks after each at what has changed since the
-//! look before. That is the stale range of the area that was current then: where, at
-//! most, it differs from the one that is current now. What it has of those words, it copies again.
-//! When no word is missing after a look, it has the content of the version that it saw there.
+//! A reader that may not lock cannot make writers wait, and copying a large array takes longer than
+//! two small updates. So it follows the updates. It copies piece by piece, each from the area that
+//! is current by then. After each piece it looks at what has changed since its last look: the stale
+//! range of the area that was current then, which covers all that differs from the area that is
+//! current now. The words of that range which it already has, it copies again. When no word is
+//! missing after a look, it has the content of the version that it saw there.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -13,10 +13,10 @@ use super::array::{effective_version, validate_read};
 use super::stale::{Range, Ranges};
 use super::{Areas, Memory, Peers, STALE, control, planted};
 
-/// Fills `out` from byte `at` of the content; returns the version that it is of.
+/// Fills `out` from byte `at` of the content; returns the version of what it read.
 ///
-/// It does not end while, each time again, more than K updates come in the time that a piece
-/// takes, as then nobody knows what they have changed; or while more changes than it can copy.
+/// It does not end while more than K updates come during every piece, as it then cannot tell what
+/// they changed; nor while words change faster than it can copy.
 #[cold]
 pub(crate) fn read_by_pieces<M: Memory, P: Peers>(
     memory: &M,
@@ -47,19 +47,19 @@ pub(crate) fn read_by_pieces<M: Memory, P: Peers>(
     version
 }
 
-/// Which words, at most, have changed from this version to the one that was seen after it; all
-/// of them where that is not known any more.
+/// The words that, at most, have changed between this version and the one seen after it; all words
+/// if that is no longer known.
 fn changed_after<M: Memory>(memory: &M, areas: &Areas, version: u64) -> Range {
     let place = STALE + areas.number(version) as usize;
-    // Relaxed: the fence of `validate_read` pairs with the writer's release. If this is the range of a
-    // later update, which knows nothing of those before it, the control word seen after the fence
-    // is at least that one's lock.
+    // Relaxed: the fence of `validate_read` pairs with the writer's release. If this is the range
+    // of a later update, which does not include earlier ones, the control word seen after the fence
+    // is at least that update's lock.
     let changed = Range::from_bits(memory.load(place, Relaxed), areas.words);
     if planted!(FollowerMissesChange) {
         return Range::NONE;
     }
-    // The first update that puts a new range there begins K versions later: as the first that
-    // stores into the area of the version before this one does, one later.
+    // The first update that puts a new range there begins K versions later: one after the first
+    // update that stores into the area of the version before this one.
     if validate_read(memory, areas, control::next(version)) || planted!(FollowerTrustsRange) {
         return changed;
     }

@@ -1,16 +1,16 @@
-//! Who waits for a lock, and who gets it next.
+//! Waiting for a lock, and who gets it next.
 //!
-//! **One is woken.** Who waits for a lock sets L in the control word and sleeps. Who lets go of
-//! a lock with L clears L and wakes one of them. That one sets L again, with its lock or before
-//! it sleeps again, as others may sleep still. So between the two, L is clear although some
-//! sleep; but one is awake who owes it. If it dies, the others wake after the longest sleep.
-//! Those who wait for a change (`wait.rs`) have a bit of their own, W, and are not woken by a
-//! lock that comes and goes.
+//! **One is woken.** A waiter sets L in the control word and sleeps. A thread that releases a lock
+//! with L clears L and wakes one waiter. That one sets L again, when it takes the lock or before it
+//! sleeps again, as others may still be asleep. Between the two, L is clear although some sleep,
+//! but one thread is awake that has to set it. If it dies, the others wake after the longest sleep.
+//! Those that wait for a change (`wait.rs`) have their own bit, W, and a lock that is taken and
+//! released does not wake them.
 //!
-//! **Who is overtaken gets it next.** A lock that was let go of is free for everybody, and who is
-//! running is faster than who has to be woken. That is good for the throughput, but the slowest
-//! could wait for ever. So who was woken, and was overtaken, sleeps as such; and once in a
-//! turn of a millisecond a lock is handed over to it: with L set and no owner, only those who
+//! **The overtaken waiter gets it next.** A released lock is free for everybody, and a running
+//! thread is faster than one that has to be woken. That is good for throughput, but the slowest
+//! waiter could wait forever. So a waiter that was woken and overtaken sleeps as such, and once in
+//! a turn of a millisecond a lock is handed over to it: with L set and no owner, only threads that
 //! have slept may take it.
 
 use std::sync::atomic::Ordering::{Relaxed, Release};
@@ -22,7 +22,7 @@ use super::{Control, Deadline, FREE, Failure, Form, Memory, Peers, REMOVED, Slee
 
 /// A thread that waits for a lock.
 pub(super) struct Waiting {
-    /// So it may have been woken, and others may sleep of whom L does not tell.
+    /// If true, it may have been woken, and others may sleep although L is clear.
     has_slept: bool,
 }
 
@@ -36,13 +36,13 @@ impl Waiting {
         Waiting { has_slept }
     }
 
-    /// Whether the lock, which nobody has, is free for this thread.
+    /// Whether this thread may take the lock, which has no owner.
     pub(super) fn may_take(&self, seen: Control) -> bool {
         seen.is_free() || self.has_slept
     }
 
-    /// Waits until the control word is no longer `seen`, in which somebody else has the lock, or
-    /// is to have it; recovers an owner that is dead. May return early.
+    /// Waits until the control word is no longer `seen`, in which another thread has the lock or is
+    /// about to get it. Recovers the lock of a dead owner. May return early.
     pub(super) fn wait<M: Memory, P: Peers>(
         &mut self,
         memory: &M,
@@ -59,8 +59,8 @@ impl Waiting {
             return Err(self.give_up(memory));
         }
         let waiting = announced(memory, seen);
-        // Where others wait, they have looked whether the owner lives, and spinning would only
-        // keep from its work who has the lock.
+        // If others wait, they have checked whether the owner is alive, and spinning would only
+        // slow the owner down.
         let first = seen != waiting && !self.has_slept;
         let owner = seen.owner();
         if owner != FREE
@@ -79,8 +79,8 @@ impl Waiting {
         Ok(())
     }
 
-    /// Sleeps while the control word is as `seen`, but for L, at most `limit`; whether it ended
-    /// before.
+    /// Sleeps while the control word is `seen`, apart from L, at most `limit`; true if it ended
+    /// before that.
     pub(super) fn sleep<M: Memory>(&mut self, memory: &M, seen: Control, limit: Duration) -> bool {
         let waiting = announced(memory, seen);
         // Relaxed: L orders nothing; whoever clears it wakes.
@@ -90,14 +90,14 @@ impl Waiting {
         let who = match (memory.has_lock_bit(), self.has_slept) {
             (true, false) => Sleepers::LOCK,
             (true, true) => Sleepers::LOCK.and(Sleepers::OVERTAKEN),
-            // W is all that there is, and wakes those who wait for a change.
+            // There is only W, which also wakes those that wait for a change.
             (false, _) => Sleepers::LOCK.and(Sleepers::CHANGE),
         };
         self.has_slept = true;
         memory.sleep(waiting, who, limit)
     }
 
-    /// Waits no longer. If it was woken, somebody else has to be.
+    /// Stops waiting. If this thread was woken, it has to wake another.
     #[cold]
     pub(super) fn give_up<M: Memory>(&self, memory: &M) -> Failure {
         if self.owes(memory) && !planted!(GiveUpSilently) {
@@ -106,14 +106,14 @@ impl Waiting {
         Failure::Timeout(memory.control(Relaxed).owner())
     }
 
-    /// Whether others may sleep until the lock is free of whom L does not tell. (Where there is
-    /// no L, all were woken.)
+    /// Whether others may sleep until the lock is free although L is clear. (Never where there is
+    /// no L: then all are woken.)
     pub(super) fn owes<M: Memory>(&self, memory: &M) -> bool {
         self.has_slept && memory.has_lock_bit()
     }
 }
 
-/// Sets L, so that whoever has the lock wakes one who waits; or, where nobody has it, wakes one.
+/// Sets L, so that the holder wakes a waiter; if there is no holder, wakes one.
 pub(super) fn pass_on<M: Memory>(memory: &M) {
     let mut seen = memory.control(Relaxed);
     loop {
@@ -121,9 +121,9 @@ pub(super) fn pass_on<M: Memory>(memory: &M) {
         if seen.owner() == REMOVED || !is_free && seen.has_lock_waiters() {
             return;
         }
-        // A lock that was handed over is free for all.
+        // A lock that was handed over becomes free for all.
         let new = seen.with_lock_waiters(!is_free);
-        // Relaxed: L orders nothing. (A compare-exchange goes on with the release sequence.)
+        // Relaxed: L orders nothing. (A compare-exchange continues the release sequence.)
         match memory.swap_control(seen, new, Relaxed) {
             Ok(()) if is_free => return wake_one(memory),
             Ok(()) => return,
@@ -132,12 +132,12 @@ pub(super) fn pass_on<M: Memory>(memory: &M) {
     }
 }
 
-/// The control word with the bit that says that somebody waits for the lock.
+/// The control word with the bit that announces a waiter for the lock.
 pub(super) fn announced<M: Memory>(memory: &M, seen: Control) -> Control {
     if memory.has_lock_bit() { seen.with_lock_waiters(true) } else { seen.with_waiters(true) }
 }
 
-/// Replaces the control word `old` by `new`, and wakes whom that concerns. Neither has W or L;
+/// Replaces the control word `old` by `new`, and wakes the waiters concerned. Neither has W or L;
 /// the control word may have them. False if anything else has changed.
 #[inline]
 pub(super) fn publish<M: Memory, P: Peers>(
@@ -146,7 +146,7 @@ pub(super) fn publish<M: Memory, P: Peers>(
     old: Control,
     new: Control,
 ) -> bool {
-    // Release: whatever `new` announces is seen by those who acquire it.
+    // Release: a thread that acquires `new` sees whatever it announces.
     match memory.swap_control(old, new, Release) {
         Ok(()) => true,
         Err(now) => now.same(old) && publish_to_waiters(memory, peers, now, new),
@@ -177,8 +177,8 @@ fn publish_to_waiters<M: Memory, P: Peers>(
     }
 }
 
-/// `new` with those bits that it has from `seen`, which it replaces: W if the version stays, and
-/// nobody is to be woken; L if the lock stays, or is handed over.
+/// `new` with the bits that it keeps from `seen`, which it replaces: W if the version stays, so
+/// that nobody is to be woken; L if the lock stays or is handed over.
 #[cold]
 pub(super) fn follow<M: Memory, P: Peers>(
     memory: &M,
@@ -197,7 +197,7 @@ pub(super) fn follow<M: Memory, P: Peers>(
     new.with_waiters(w).with_lock_waiters(l)
 }
 
-/// The control word has gone from `before` to `after`: wakes whom that concerns.
+/// Wakes the waiters concerned by the change of the control word from `before` to `after`.
 #[inline]
 pub(super) fn wake<M: Memory>(memory: &M, before: Control, after: Control) {
     if before.may_have_waiters() {
@@ -228,7 +228,7 @@ fn wake_waiters<M: Memory>(memory: &M, before: Control, after: Control) {
     }
 }
 
-/// Wakes one who waits for the lock, which is free.
+/// Wakes one waiter for the lock, which is free.
 pub(super) fn wake_one<M: Memory>(memory: &M) {
     let who = if planted!(WakeAnyone) { Sleepers::ANY } else { Sleepers::LOCK };
     memory.wake(who, false);

@@ -1,9 +1,9 @@
 //! Locks that keep writers waiting while somebody reads.
 //!
-//! A reader who has lost to writers again and again takes one, so that they hold off for a moment.
-//! It protects nothing: whoever has it looks at the version when it has copied, as all readers
-//! do, and stores nothing. So whoever waits for it takes it away after a while, without asking
-//! who has it: a reader that was stopped, or is dead, holds nobody up for long.
+//! A reader that has lost to writers again and again takes such a lock, so that they hold off for a
+//! moment. It protects nothing: its holder checks the version after copying, as all readers do, and
+//! stores nothing. So a waiter takes it away after a while, whoever the holder is: a stopped or
+//! dead reader delays nobody for long.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::lock::try_share;
 use super::queue::{Waiting, publish};
 use super::{Control, Deadline, FREE, Form, Memory, Peers};
 
-/// A reader's lock. Dropping it lets go.
+/// A reader's lock. Dropping it releases it.
 pub(crate) struct ReadLock<'a, M: Memory, P: Peers> {
     memory: &'a M,
     peers: &'a P,
@@ -20,13 +20,13 @@ pub(crate) struct ReadLock<'a, M: Memory, P: Peers> {
 }
 
 impl<M: Memory, P: Peers> ReadLock<'_, M, P> {
-    /// Whether nobody has taken it away.
+    /// Whether the lock has not been taken away.
     pub(super) fn is_held(&self) -> bool {
         self.memory.control(Relaxed).same(self.control)
     }
 }
 
-/// Takes the lock to read, if it is free at this moment; `None` also for who may not lock.
+/// Takes the lock to read if it is free now; `None` also if this thread may not lock.
 pub(super) fn try_read_lock<'a, M: Memory, P: Peers>(
     memory: &'a M,
     peers: &'a P,
@@ -36,7 +36,7 @@ pub(super) fn try_read_lock<'a, M: Memory, P: Peers>(
         return None;
     }
     let control = seen.with_reader(peers.me().ok()?).with_transaction(false);
-    // Relaxed: it orders nothing. What is read under it is judged by the version.
+    // Relaxed: it orders nothing. Whether a copy is whole is decided by the version.
     if memory.swap_control(seen, control, Relaxed).is_err() {
         peers.has_given_up();
         return None;
@@ -44,8 +44,8 @@ pub(super) fn try_read_lock<'a, M: Memory, P: Peers>(
     Some(ReadLock { memory, peers, control })
 }
 
-/// The same. Tries for about as long as one more copy of so many words would take, so as to meet
-/// a moment in which a writer without pause has let go.
+/// Like [`try_read_lock`], but tries for about as long as copying this many words takes, to meet a
+/// moment in which a writer that never pauses has released the lock.
 #[cold]
 pub(super) fn lock_to_read<'a, M: Memory, P: Peers>(
     memory: &'a M,
@@ -65,24 +65,24 @@ pub(super) fn lock_to_read<'a, M: Memory, P: Peers>(
     lock
 }
 
-/// Words that are copied, beside a writer, in the time of one pause. (64 KiB: 6 µs on the machine of
-/// docs/performance.md, where a writer without pause lets go of them every 6 µs, for 50 ns. With
-/// a single try the slowest of 1,000 reads took twice as long.)
+/// Words copied beside a writer in the time of one pause. (64 KiB: 6 µs on the machine of
+/// docs/performance.md, where a writer that never pauses releases the lock every 6 µs, for 50 ns.
+/// With a single try the slowest of 1,000 reads took twice as long.)
 const WORDS_PER_PAUSE: usize = 20;
 
 impl<M: Memory, P: Peers> Drop for ReadLock<'_, M, P> {
     fn drop(&mut self) {
-        // Whoever waits is woken. If it is another by now, it was taken away.
+        // Wakes the waiters. If the control word has changed, the lock was taken away.
         let (old, free) = (self.control.quiet(), self.control.with_owner(FREE).quiet());
         publish(self.memory, self.peers, old, free);
-        // Last of all: who has only read may give its entry back.
+        // Last of all: a thread that has only read may give its entry back.
         self.peers.has_given_up();
     }
 }
 
-/// Waits until the control word is no longer `seen`, in which a reader has the lock; takes that
-/// away from a reader who is dead, or has had it for long enough to copy all that there is, or
-/// as soon as there is no time left to wait. May return early.
+/// Waits until the control word is no longer `seen`, in which a reader has the lock. Takes the lock
+/// away if the reader is dead, has had it for long enough to copy everything, or no time is left to
+/// wait. May return early.
 pub(super) fn wait_for_reader<M: Memory, P: Peers>(
     memory: &M,
     peers: &P,
@@ -104,8 +104,8 @@ pub(super) fn wait_for_reader<M: Memory, P: Peers>(
     waiting.sleep(memory, seen, sleep.min(left));
 }
 
-/// For how long a reader may keep writers waiting: what a copy of it all may take, at 400 MB/s, a
-/// tenth of what it takes on a machine that is idle.
+/// How long a reader may keep writers waiting: the time of a full copy at 400 MB/s, a tenth of the
+/// speed of an idle machine.
 fn reading_time<M: Memory>(form: Form) -> Duration {
     match form {
         Form::Areas(areas) if !M::READING_TIME.is_zero() => {
@@ -116,8 +116,8 @@ fn reading_time<M: Memory>(form: Form) -> Duration {
 }
 
 impl Deadline {
-    /// For how much longer the reader may keep the lock that has it in this control word; `None`
-    /// if it has had it for `limit` since it was first seen.
+    /// How much longer the reader in this control word may keep the lock; `None` if it has had it
+    /// for `limit` since it was first seen.
     fn left_for_reader(&mut self, seen: Control, limit: Duration) -> Option<Duration> {
         if limit.is_zero() {
             return None;

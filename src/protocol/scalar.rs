@@ -9,9 +9,9 @@ use super::{
     Cell, DRAFT, Deadline, FREE, Failure, Form, Memory, Peers, REMOVED, TxnState, planted,
 };
 
-/// Replaces the value by `f` of it, atomically; `f` may run more than once. Where
-/// `f` has nothing to store, nothing changes. Returns the value before, in `Ok` if
-/// it was replaced; `None` where somebody holds the slot's lock, see [`update_locked`].
+/// Replaces the value by `f` of it, atomically; `f` may run more than once. If `f` returns `None`,
+/// nothing changes. Returns the previous value, in `Ok` if it was replaced; `None` if somebody
+/// holds the slot's lock, see [`update_locked`].
 ///
 /// Lock-free.
 #[inline]
@@ -28,21 +28,21 @@ pub(crate) fn update_scalar<M: Memory>(
             return Some(Err(seen.value));
         };
         let control = seen.control.advanced(1).with_waiters(false).with_transaction(false);
-        // Acquire and release: an update comes after what it replaces, and brings
-        // along all that its thread did before.
+        // Acquire and release: an update comes after the one it replaces, and publishes all that
+        // its thread did before.
         match memory.swap_cell(seen, Cell { value, control }, AcqRel) {
             Ok(()) => {
                 wake(memory, seen.control, control);
                 return Some(Ok(seen.value));
             }
-            // What it has now is old after the pauses.
+            // The value in the error is old after the pauses.
             Err(_) => (0..M::PAUSES_AFTER_LOSS).for_each(|_| memory.relax()),
         }
     }
 }
 
-/// The same, where somebody holds the slot's lock: waits for it. `guarded`: this thread holds it
-/// through a guard, under which its own updates go through.
+/// Like [`update_scalar`], but waits for the slot's lock if somebody holds it. `guarded`: whether
+/// this thread holds it through a guard, which lets its own updates through.
 #[cold]
 #[inline(never)]
 pub(crate) fn update_locked<M: Memory, P: Peers>(
@@ -59,7 +59,7 @@ pub(crate) fn update_locked<M: Memory, P: Peers>(
             FREE if waiting.may_take(seen.control) => {}
             REMOVED => return Err(Failure::Removed),
             owner if owner != FREE && peers.is_me(owner) => {
-                // `f` has forked, or locked the slot.
+                // `f` has forked, or has locked the slot.
                 if !guarded() {
                     return Err(Failure::Deadlock);
                 }
@@ -75,7 +75,7 @@ pub(crate) fn update_locked<M: Memory, P: Peers>(
             continue; // `f` has forked
         }
         let control = seen.control.advanced(1).with_waiters(false).with_transaction(false);
-        // Handed over: it takes the lock and lets go of it, both at once.
+        // If the lock was handed over, this takes and releases it in one step.
         let control = if is_free { control.with_lock_waiters(false) } else { control };
         let result = match value {
             // Acquire and release: as above.
@@ -102,13 +102,13 @@ pub(crate) fn load_scalar<M: Memory, P: Peers>(memory: &M, peers: &P) -> u64 {
     if !seen.control.in_transaction() { seen.value } else { sample(memory, peers).0 }
 }
 
-/// The value and the version it is of.
+/// The value and its version.
 pub(crate) fn load_scalar_versioned<M: Memory, P: Peers>(memory: &M, peers: &P) -> (u64, u64) {
     let mut lock = None;
     for losses in 0u32.. {
         let (value, version) = sample(memory, peers);
-        // The second look comes after the value, which was acquired, or, if it was a
-        // draft, has a fence behind it.
+        // The second look comes after the value: that was acquired or, if it was a draft, is
+        // followed by a fence.
         if effective_version(memory, peers) == version {
             return (value, version);
         }
@@ -123,7 +123,7 @@ pub(crate) fn load_scalar_versioned<M: Memory, P: Peers>(memory: &M, peers: &P) 
     unreachable!("the loop ends only by returning")
 }
 
-/// The value and a version at which it was current, or which it is newer than.
+/// The value and a version at which it was current; the value may be newer.
 #[cold]
 pub(super) fn sample<M: Memory, P: Peers>(memory: &M, peers: &P) -> (u64, u64) {
     loop {
@@ -132,14 +132,14 @@ pub(super) fn sample<M: Memory, P: Peers>(memory: &M, peers: &P) -> (u64, u64) {
         if !seen.control.in_transaction() {
             return (seen.value, version);
         }
-        // Acquire: who sees COMMITTED sees the draft it commits.
+        // Acquire: a thread that sees COMMITTED sees the draft that this commits.
         let (value, version) = match peers.word(seen.control.owner(), Acquire) {
             // Relaxed: the fence below orders it.
             TxnState::Committed => (memory.load(DRAFT, Relaxed), super::control::next(version)),
             TxnState::Idle | TxnState::Free => (seen.value, version),
         };
-        // Acquire: the control word is looked at after the draft was loaded. If it is
-        // the same, the word that was read was this transaction's, and the draft too.
+        // Acquire: the control word is read after the draft. If it is unchanged, the transaction
+        // word that was read was this transaction's, and so was the draft.
         memory.fence(Acquire);
         if planted!(DraftWithoutRecheck) || memory.control(Relaxed).same(seen.control) {
             return (value, version);

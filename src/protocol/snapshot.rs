@@ -15,11 +15,11 @@ pub(crate) enum Sample {
     Area(usize),
 }
 
-/// Reads all these slots as they were at one instant, and returns their versions. `copy`
-/// is called for each of them, and again for one that has changed meanwhile.
+/// Reads all these slots as they were at one instant, and returns their versions. `copy` is called
+/// for each of them, and again for each that changed meanwhile.
 ///
-/// After eight losses it also tries for the locks of those that keep changing, and
-/// keeps what it gets to the end, or until others take it away; it never waits for one.
+/// After eight losses it also tries for the locks of slots that keep changing. It keeps those it
+/// gets to the end, or until others take them away; it never waits for one.
 pub(crate) fn snapshot<M: Memory, P: Peers>(
     peers: &P,
     slots: &[(&M, Form)],
@@ -42,7 +42,7 @@ pub(crate) fn snapshot<M: Memory, P: Peers>(
             copy(i, memory, sample);
             versions[i] = control.unwrap_or(version);
         }
-        // All unchanged: at the moment this look began, all of them were current.
+        // If none has changed, all of them were current when this look began.
         let seen = slots.iter().zip(&versions).map(|((memory, _), version)| (*memory, *version));
         changed = changed_since(peers, seen);
         if changed.is_empty() {
@@ -61,8 +61,8 @@ fn area<M: Memory, P: Peers>(memory: &M, peers: &P, areas: &Areas) -> (u64, Samp
     (version, Sample::Area(areas.of(version)))
 }
 
-/// The places of those slots that are no longer at the version at which they were read.
-/// Where there are none, all that was read was current at the moment this look began.
+/// The positions of the slots that are no longer at the version that was read. If there are none,
+/// all that was read was current when this look began.
 pub(crate) fn changed_since<'m, M: Memory + 'm, P: Peers>(
     peers: &P,
     seen: impl Iterator<Item = (&'m M, u64)>,
@@ -71,7 +71,7 @@ pub(crate) fn changed_since<'m, M: Memory + 'm, P: Peers>(
         return Vec::new();
     }
     let mut seen = seen.peekable();
-    // Acquire: each version is looked at again after everything was copied.
+    // Acquire: each version is checked again after everything was copied.
     if let Some((memory, _)) = seen.peek() {
         memory.fence(Acquire);
     }

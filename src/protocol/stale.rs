@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-/// A half-open range of an area's words, as the file holds it: `from` in the low
-/// half, `to` in the high; 0 is none.
+/// A half-open range of an area's words. In the file, `from` is the low half, `to` the high half; 0
+/// means none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Range {
     pub(super) from: usize,
@@ -13,7 +13,7 @@ pub(super) struct Range {
 impl Range {
     pub(super) const NONE: Range = Range { from: 0, to: 0 };
 
-    /// A range that does not fit the area comes from a damaged file: all of it, then.
+    /// A range that does not fit the area comes from a damaged file, and becomes the whole area.
     #[inline]
     pub(super) fn from_bits(bits: u64, words: usize) -> Range {
         let (from, to) = ((bits as u32) as usize, (bits >> 32) as usize);
@@ -31,20 +31,20 @@ impl Range {
         self.from as u64 | (self.to as u64) << 32
     }
 
-    /// The words that these bytes touch.
+    /// The words that these bytes touch, in part or whole.
     #[inline]
     pub(super) fn of_bytes(at: usize, len: usize) -> Range {
         if len == 0 { Range::NONE } else { Range { from: at / 8, to: (at + len).div_ceil(8) } }
     }
 
-    /// The words that these bytes cover.
+    /// The words that these bytes cover completely.
     #[inline]
     pub(super) fn of_whole_words(at: usize, len: usize) -> Range {
         let (from, to) = (at.div_ceil(8), (at + len) / 8);
         if from < to { Range { from, to } } else { Range::NONE }
     }
 
-    /// The smallest range that holds both.
+    /// The smallest range that contains both.
     #[inline]
     pub(super) fn or(self, other: Range) -> Range {
         match (self, other) {
@@ -53,7 +53,7 @@ impl Range {
         }
     }
 
-    /// What is left of it before and after `hole`.
+    /// The parts of it before and after `hole`.
     #[inline]
     pub(super) fn without(self, hole: Range) -> (Range, Range) {
         if hole == Range::NONE {
@@ -62,14 +62,14 @@ impl Range {
         let before = Range { from: self.from, to: self.to.min(hole.from) };
         (before, Range { from: self.from.max(hole.to), to: self.to })
     }
-    /// What both have.
+    /// The words that are in both.
     pub(super) fn and(self, other: Range) -> Range {
         let (from, to) = (self.from.max(other.from), self.to.min(other.to));
         if from < to { Range { from, to } } else { Range::NONE }
     }
 }
 
-/// Words of an area, as ranges that neither overlap nor touch: where each begins, and its end.
+/// Words of an area, as ranges that neither overlap nor touch: the start of each, with its end.
 #[derive(Debug, Default)]
 pub(super) struct Ranges(BTreeMap<usize, usize>);
 
@@ -88,8 +88,8 @@ impl Ranges {
         self.0.insert(all.from, all.to);
     }
 
-    /// Takes the first so many words out of the range that begins next from `place` on, or else
-    /// of the first one.
+    /// Takes up to `most` words from the start of the next range from `place` on, or else of the
+    /// first range.
     pub(super) fn take(&mut self, place: usize, most: usize) -> Option<Range> {
         let next = self.0.range(place..).next().or_else(|| self.0.first_key_value());
         let (&from, &end) = next?;
@@ -108,7 +108,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Beside a plain set of words.
+        /// Compared with a plain set of words.
         #[test]
         fn ranges_are_the_words_that_were_put_in_and_not_taken(
             steps in proptest::collection::vec((any::<bool>(), 0usize..60, 0usize..20), 0..60),
@@ -130,7 +130,7 @@ mod tests {
             }
             let left: Vec<usize> = ranges.0.iter().flat_map(|(from, to)| *from..*to).collect();
             prop_assert_eq!(left, Vec::from_iter(words));
-            // None touches the next.
+            // No range touches the next.
             let ends: Vec<_> = ranges.0.into_iter().collect();
             prop_assert!(ends.windows(2).all(|two| two[0].1 < two[1].0));
         }

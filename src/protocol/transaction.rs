@@ -1,4 +1,4 @@
-//! Committing several slots by one word.
+//! Committing several slots with one word.
 
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
@@ -23,10 +23,10 @@ impl Change<'_> {
     }
 }
 
-/// Commits the changes of all these slots, which this thread has locked, at once.
-/// From here on nothing but death can fail, and if it comes, those who recover finish.
-/// (The child of a fork has no locks to commit under: [`Failure::Evicted`], at once. So has
-/// one whose lock somebody has taken away, which the protocol never does to the living.)
+/// Commits the changes of all these slots, which this thread has locked, at once. From here on only
+/// a death can interrupt it, and those that recover then finish it. (The child of a fork has no
+/// locks to commit under and gets [`Failure::Evicted`] at once. So does a thread whose lock was
+/// taken away, which the protocol never does to a live one.)
 pub(crate) fn commit_all<M: Memory, P: Peers>(
     peers: &P,
     me: super::Owner,
@@ -39,7 +39,7 @@ pub(crate) fn commit_all<M: Memory, P: Peers>(
         match change {
             Change::Area { areas, at, data } => held.fill(areas, *at, data),
             Change::Scalar(value) => {
-                // Release: who sees the draft sees the lock under which it was stored.
+                // Release: a thread that sees the draft sees the lock under which it was stored.
                 held.memory.fence(Release);
                 held.memory.store(DRAFT, *value, Relaxed);
             }
@@ -51,7 +51,7 @@ pub(crate) fn commit_all<M: Memory, P: Peers>(
         }
         return Err(Failure::Evicted);
     }
-    // The one commit point. Release: who sees it sees every draft and every area.
+    // The commit point. Release: a thread that sees it sees every draft and every area.
     peers.set_word(me, TxnState::Committed, Release);
     if planted!(IdleBeforeSettling) {
         peers.set_word(me, TxnState::Idle, Release);
@@ -59,8 +59,8 @@ pub(crate) fn commit_all<M: Memory, P: Peers>(
     for (held, change) in &changes {
         let old = held.control.with_transaction(true);
         let new = held.committed();
-        // Nothing to do where it is no longer as it was: who took us for dead has seen the
-        // commit, and settled it in the same way.
+        // Does nothing if the word has changed: a process that took us for dead has seen the
+        // commit, and has settled it in the same way.
         match change {
             Change::Scalar(_) => settle_draft(held.memory, peers, old, new),
             Change::Area { .. } => {
@@ -68,15 +68,15 @@ pub(crate) fn commit_all<M: Memory, P: Peers>(
             }
         }
     }
-    // Release: who sees IDLE sees every slot settled.
+    // Release: a thread that sees IDLE sees every slot settled.
     peers.set_word(me, TxnState::Idle, Release);
     Ok(())
 }
 
-/// Sets T; W may be set by others at any time, and stays. False if the lock is lost.
+/// Sets T, and keeps W, which others may set at any time. False if the lock is lost.
 fn set_transaction<M: Memory>(memory: &M, locked: Control) -> bool {
     let mut seen = locked;
-    // Release: who sees T sees the draft, or the area, it announces.
+    // Release: a thread that sees T sees the draft, or the area, that it announces.
     while let Err(now) = memory.swap_control(seen, seen.with_transaction(true), Release) {
         if !now.same(locked) {
             return false;

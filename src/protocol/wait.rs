@@ -1,12 +1,12 @@
-//! Waiting for a slot to change: of several at once, until the first one does.
+//! Waiting until the first of several slots changes.
 //!
-//! Look at the version; if it is the one that was seen, set W and sleep on the control
-//! word, both only while it is the word that was looked at. So whatever changes it comes
-//! before the look, or finds W and wakes: no change is missed. A wake-up that is lost with
-//! the process that owed it costs the longest sleep. Writers pay nothing while W is not set.
+//! A waiter looks at the version. If it is still the one it knows, it sets W and sleeps on the
+//! control word, each only if that is still the word it looked at. So a change either comes before
+//! the look, or finds W and wakes: none is missed. A wake-up that is lost because its process died
+//! costs the longest sleep. Writers pay nothing while W is not set.
 //!
-//! **The bell.** Who waits for several slots sleeps on one word of the store, which whoever
-//! clears a W changes after it has changed the slot.
+//! **The bell.** A thread that waits for several slots sleeps on one word of the store. Whoever
+//! clears a W changes that word after changing the slot.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::Duration;
@@ -14,47 +14,47 @@ use std::time::Duration;
 use super::array::look;
 use super::{Control, Deadline, Failure, Memory, Peers, REMOVED, planted};
 
-/// Something that can be waited for: a slot.
+/// Something that a thread can wait for: a slot.
 pub(crate) trait Await {
-    /// The control word, and the version that counts while it is that.
+    /// The control word, and the version that counts at that moment.
     fn look(&self) -> Result<(Control, u64), Failure>;
-    /// Sets W, if the control word is still `seen`; the control word to sleep on.
+    /// Sets W if the control word is still `seen`; returns the control word to sleep on.
     fn announce(&self, seen: Control) -> Result<Option<Control>, Failure>;
 }
 
 /// What a waiter does between its looks.
 pub(crate) trait Pause {
-    /// Before a look at all of the slots: listens to the bell, if it is to sleep on that.
+    /// Before a look at all the slots: listens to the bell, if it will sleep on that.
     fn listen(&mut self);
-    /// Whether to look again without having announced it: while spinning, or, after a
-    /// short sleep of at most `limit`, where nobody can be asked for a wake-up. `crowded`:
-    /// others wait for one of the slots.
+    /// Whether to look again without announcing: while spinning or, if nobody can be asked for a
+    /// wake-up, after a short sleep of at most `limit`. `crowded`: others wait for one of the
+    /// slots.
     fn again(&mut self, crowded: bool, limit: Duration) -> bool;
-    /// Sleeps until the bell is rung; or while the control word is as `seen`, if it is one. At
+    /// Sleeps until the bell is rung or, for a single slot, while its control word is `seen`. At
     /// most `limit`.
     fn sleep(&mut self, seen: &[Control], limit: Duration);
 }
 
-/// The store's word for those who wait for several slots. Its lowest bit says that somebody
-/// listens; the others count.
+/// The store's word for threads that wait for several slots. Its lowest bit says that somebody
+/// listens; the others count the rings.
 pub(crate) trait Bell {
     /// Relaxed.
     #[track_caller]
     fn load(&self) -> u32;
-    /// Replaces it if it is `old`, else returns what it is (relaxed).
+    /// Replaces it if it is `old`, else returns its current value (relaxed).
     #[track_caller]
     fn swap(&self, old: u32, new: u32, order: std::sync::atomic::Ordering) -> Result<(), u32>;
     /// Wakes all who sleep on it.
     fn wake(&self);
 }
 
-/// What the bell is until it is rung next.
+/// Sets the bit of a listener; returns the value of the bell until the next ring.
 pub(crate) fn listen(bell: &impl Bell) -> u32 {
     let mut seen = bell.load();
     loop {
         let heard = seen | 1;
-        // Acquire: who comes after a ring sees what has changed before it. Hence also where the
-        // bit is set already.
+        // Acquire: a thread that comes after a ring sees what changed before it. So it swaps even
+        // if the bit is already set.
         match bell.swap(seen, heard, Acquire) {
             Ok(()) => return heard,
             Err(now) => seen = now,
@@ -62,11 +62,11 @@ pub(crate) fn listen(bell: &impl Bell) -> u32 {
     }
 }
 
-/// A slot has changed for which somebody may wait.
+/// Announces that a slot has changed for which somebody may wait.
 pub(crate) fn ring(bell: &impl Bell) {
     let mut seen = bell.load();
     loop {
-        // Release: who listens from now on sees what has changed.
+        // Release: a thread that listens from now on sees what has changed.
         match bell.swap(seen, seen.wrapping_add(2) & !1, Release) {
             Ok(()) if seen & 1 == 1 => return bell.wake(),
             Ok(()) => return,
@@ -75,9 +75,9 @@ pub(crate) fn ring(bell: &impl Bell) {
     }
 }
 
-/// Waits until one of these has another version than the one beside it. Returns the
-/// positions of those that have; none when the time is over. An error is of the one at
-/// the position beside it.
+/// Waits until one of these has a version other than the one given with it. Returns the positions
+/// of those that have; none when the time is over. An error comes with the position that it
+/// concerns.
 pub(crate) fn wait_any<A: Await + ?Sized>(
     awaited: &[(&A, u64)],
     deadline: &mut Deadline,
@@ -126,8 +126,8 @@ pub(crate) fn look_to_wait<M: Memory, P: Peers>(
     Ok((control, version))
 }
 
-/// [`Await::announce`] for a slot. [`Failure::Deadlock`] if this very thread has it locked,
-/// so that nobody else could change it.
+/// [`Await::announce`] for a slot. [`Failure::Deadlock`] if this thread itself has it locked, so
+/// that nobody else could change it.
 pub(crate) fn announce<M: Memory, P: Peers>(
     memory: &M,
     peers: &P,

@@ -2,8 +2,8 @@
 
 #![allow(unsafe_code)]
 
-/// Lets `read` overwrite the bytes of `elements`, then makes each of them a
-/// `bool` again: 0 is false, anything else true. Also when `read` panics.
+/// Lets `read` overwrite the bytes of `elements`, then makes each of them a `bool` again, even if
+/// `read` panics: 0 is false, anything else true.
 pub(crate) fn with_bool_bytes<R>(elements: &mut [bool], read: impl FnOnce(&mut [u8]) -> R) -> R {
     struct Normalize {
         at: *mut u8,
@@ -11,8 +11,8 @@ pub(crate) fn with_bool_bytes<R>(elements: &mut [bool], read: impl FnOnce(&mut [
     }
     impl Normalize {
         fn bytes(&mut self) -> &mut [u8] {
-            // SAFETY: `at` and `len` come from a live, exclusive `&mut [bool]` that is not
-            // used while this exists; a bool is one initialised byte, and so is a u8.
+            // SAFETY: `at` and `len` come from a live, exclusive `&mut [bool]` that is not used
+            // while this exists. A bool is one initialised byte, and so is a u8.
             unsafe { std::slice::from_raw_parts_mut(self.at, self.len) }
         }
     }

@@ -1,4 +1,4 @@
-//! Values whose type is known only at run time: what tools read, print and parse.
+//! Values whose type is known only at run time, which tools read, print and parse.
 
 use std::alloc::Layout;
 use std::fmt;
@@ -71,7 +71,7 @@ scalars!(
     F64(f64)
 );
 
-/// The integers, for the arms of a match that treats them all alike.
+/// The integer arms of a match, for code that treats all integers alike.
 macro_rules! each_integer {
     ($($variant:ident $t:ty),*; $scalar:expr, $x:ident => $integer:expr; $($other:tt)*) => {
         match $scalar { $(Scalar::$variant($x) => $integer,)* $($other)* }
@@ -82,9 +82,9 @@ macro_rules! each_integer {
 }
 
 impl Scalar {
-    /// Reads a scalar of this type, strictly: integers in decimal or `0x`, floats also
-    /// as `nan`, `inf` and `-inf`, `true` and `false`. A number that the type cannot
-    /// hold is refused, never cut.
+    /// Parses a scalar of this type, strictly: integers in decimal or `0x`, floats also as `nan`,
+    /// `inf` and `-inf`, `true` and `false`. A number that the type cannot hold is refused, never
+    /// truncated.
     pub fn parse(text: &str, of: ScalarType) -> Result<Scalar, ParseScalarError> {
         let refuse = |why| ParseScalarError { text: text.to_owned(), of, why };
         match of {
@@ -94,7 +94,7 @@ impl Scalar {
                 _ => Err(refuse(Refused::NotOne)),
             },
             ScalarType::F32 => parse_float(text).map_err(refuse).and_then(|x| {
-                // Parsed as what it will be: through f64 it would be rounded twice.
+                // Parsed directly as f32: through f64 it would be rounded twice.
                 let narrow: f32 = text.parse().unwrap_or(x as f32);
                 let fits = narrow.is_finite() || !x.is_finite();
                 fits.then_some(Scalar::F32(narrow)).ok_or(refuse(Refused::OutOfRange))
@@ -107,16 +107,15 @@ impl Scalar {
         }
     }
 
-    /// This integer as a scalar of an integer type; `None` if it does not fit, or the
-    /// type is no integer.
+    /// This integer as a scalar of an integer type; `None` if it does not fit, or the type is not
+    /// an integer type.
     pub fn from_integer(x: i128, of: ScalarType) -> Option<Scalar> {
         let mut scalar = Scalar::zero(of);
         each_integer!(&mut scalar, slot => *slot = x.try_into().ok()?; _ => return None);
         Some(scalar)
     }
 
-    /// The sum; `None` where an integer type cannot hold it, the types differ, or it is
-    /// of no number.
+    /// The sum; `None` if an integer type cannot hold it, the types differ, or they are `bool`.
     pub fn checked_add(self, other: Scalar) -> Option<Scalar> {
         match (self, other) {
             (Scalar::F32(a), Scalar::F32(b)) => Some(Scalar::F32(a + b)),
@@ -128,15 +127,15 @@ impl Scalar {
         }
     }
 
-    /// The value of an integer, whatever its width.
+    /// The value of an integer of any width.
     pub fn integer(self) -> Option<i128> {
         each_integer!(self, x => Some(x.into()); _ => None)
     }
 }
 
 impl ScalarType {
-    /// The smallest and the largest value of an integer type, `f32`'s and `f64`'s
-    /// finite ones, or the two of `bool`, as they are written.
+    /// The smallest and the largest value of the type, as text: the finite ones for `f32` and
+    /// `f64`, both values for `bool`.
     pub fn range(self) -> (String, String) {
         match self {
             ScalarType::Bool => ("false".into(), "true".into()),
@@ -178,7 +177,7 @@ fn parse_float(text: &str) -> Result<f64, Refused> {
         "-inf" | "-Infinity" => return Ok(f64::NEG_INFINITY),
         _ => {}
     }
-    // What is left must be digits: `f64::from_str` would take "infinity" and "+1".
+    // The rest must be digits: `f64::from_str` would also take "infinity" and "+1".
     let numeric = text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
     match text.parse::<f64>() {
         Ok(x) if numeric && !text.starts_with('+') => {
@@ -193,8 +192,8 @@ fn parse_float(text: &str) -> Result<f64, Refused> {
 }
 
 impl fmt::Display for Scalar {
-    /// What [`Scalar::parse`] reads back as the same bits (a NaN as some NaN): floats
-    /// with the fewest digits that do.
+    /// Text that [`Scalar::parse`] reads back as the same bits (a NaN as some NaN). Floats have the
+    /// fewest digits that do.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Scalar::Bool(x) => x.fmt(f),
@@ -229,13 +228,14 @@ impl fmt::Display for ParseScalarError {
             (Refused::OutOfRange, _) => {
                 write!(f, "{text:?} is out of range: {of} is {low} to {high}")
             }
-            (_, ScalarType::Bool) => write!(f, "{text:?} is no bool: write true or false"),
+            (_, ScalarType::Bool) => write!(f, "{text:?} is not a bool: write true or false"),
             (_, ScalarType::F32 | ScalarType::F64) => {
-                write!(f, "{text:?} is no {of}: write a decimal number, nan, inf or -inf")
+                write!(f, "{text:?} is not a valid {of}: write a decimal number, nan, inf or -inf")
             }
             _ => write!(
                 f,
-                "{text:?} is no {of}: write an integer from {low} to {high}, or 0x and hex digits"
+                "{text:?} is not a valid {of}: write an integer from {low} to {high}, or 0x and \
+                 hex digits"
             ),
         }
     }
@@ -259,7 +259,7 @@ pub struct Elements {
 }
 
 impl Elements {
-    /// So many zeros (or `false`s).
+    /// `len` zeros (or `false`s).
     pub fn zeros(scalar_type: ScalarType, len: usize) -> Elements {
         Elements::try_zeros(scalar_type, len).unwrap_or_else(|none| none.abort())
     }
@@ -268,12 +268,12 @@ impl Elements {
         Ok(Elements { scalar_type, bytes: zeros(len * scalar_type.size())? })
     }
 
-    /// The elements that these little-endian bytes are; `None` if a part of one is left over.
+    /// The elements in these little-endian bytes; `None` if there is an incomplete one at the end.
     pub fn from_bytes(scalar_type: ScalarType, bytes: Vec<u8>) -> Option<Elements> {
         bytes.len().is_multiple_of(scalar_type.size()).then_some(Elements { scalar_type, bytes })
     }
 
-    /// Elements of this type; `None` if one of them is of another.
+    /// Elements of this type; `None` if one of them has another type.
     pub fn from_scalars(
         scalar_type: ScalarType,
         scalars: impl IntoIterator<Item = Scalar>,
@@ -288,22 +288,22 @@ impl Elements {
         Some(Elements { scalar_type, bytes })
     }
 
-    /// The type of each.
+    /// The type of each element.
     pub fn scalar_type(&self) -> ScalarType {
         self.scalar_type
     }
 
-    /// How many there are.
+    /// The number of elements.
     pub fn len(&self) -> usize {
         self.bytes.len() / self.scalar_type.size()
     }
 
-    /// Whether there are none.
+    /// Whether there are no elements.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// One of them; `None` beyond the end.
+    /// One element; `None` beyond the end.
     pub fn get(&self, index: usize) -> Option<Scalar> {
         let size = self.scalar_type.size();
         let bytes = self.bytes.get(index.checked_mul(size)?..)?.get(..size)?;
@@ -312,7 +312,7 @@ impl Elements {
         Some(Scalar::from_bits(u64::from_le_bytes(word), self.scalar_type))
     }
 
-    /// Replaces one of them. Panics beyond the end, or if the type is another.
+    /// Replaces one element. Panics beyond the end, or if the type differs.
     pub fn set(&mut self, index: usize, scalar: Scalar) {
         assert_eq!(scalar.scalar_type(), self.scalar_type, "elements have one type");
         let size = self.scalar_type.size();
@@ -320,12 +320,12 @@ impl Elements {
         self.bytes[index * size..(index + 1) * size].copy_from_slice(&bytes[..size]);
     }
 
-    /// Each in turn.
+    /// The elements, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Scalar> + '_ {
         (0..self.len()).map(|i| self.get(i).unwrap_or(Scalar::zero(self.scalar_type)))
     }
 
-    /// All of them as `T`, if that is their type.
+    /// All elements as `T`, if that is their type.
     pub fn to_vec<T: Element>(&self) -> Option<Vec<T>> {
         self.iter().map(Scalar::get).collect()
     }
@@ -423,7 +423,7 @@ impl From<String> for Data {
     }
 }
 
-/// Why some data is no content of a slot.
+/// Why some data cannot be the content of a slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ContentError {
     Type { asked: SlotType },
@@ -431,7 +431,7 @@ pub(crate) enum ContentError {
     TooLong { capacity: usize, length: usize },
 }
 
-/// There is no memory for so many bytes.
+/// There is not enough memory for this many bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NoMemory {
     pub(crate) need: usize,
@@ -445,15 +445,15 @@ impl NoMemory {
     }
 }
 
-/// So many zeros, which take no memory before they are used.
+/// `len` zeros, which take no memory until they are used.
 pub(crate) fn zeros(len: usize) -> Result<Vec<u8>, NoMemory> {
     bytemuck::allocation::try_zeroed_vec(len).map_err(|()| NoMemory { need: len })
 }
 
-/// Bytes of the length word that a text's area begins with.
+/// Bytes of the length word at the start of a text's area.
 pub(crate) const TEXT_LEN: usize = 8;
 
-/// A text's area: its length, then its bytes.
+/// The content of a text's area: its length, then its bytes.
 pub(crate) fn text_content(text: &[u8], capacity: usize) -> Result<Vec<u8>, ContentError> {
     if text.len() > capacity {
         return Err(ContentError::TooLong { capacity, length: text.len() });
@@ -465,7 +465,7 @@ pub(crate) fn text_content(text: &[u8], capacity: usize) -> Result<Vec<u8>, Cont
 }
 
 impl Data {
-    /// The bytes that this is in a slot of this type.
+    /// The bytes of this data in a slot of this type.
     pub(crate) fn to_content(&self, slot_type: &SlotType) -> Result<Vec<u8>, ContentError> {
         match (self, slot_type) {
             (Data::Scalar(x), SlotType::Value(t)) if x.scalar_type() == *t => {
@@ -484,7 +484,7 @@ impl Data {
                 text_content(text.as_bytes(), *capacity)
             }
             (Data::Bytes(bytes), SlotType::Bytes(capacity)) => text_content(bytes, *capacity),
-            // What a `Vec<u8>` or `b"..."` becomes.
+            // A `Vec<u8>` or `b"..."` becomes this.
             (Data::Array(bytes), SlotType::Bytes(capacity))
                 if bytes.scalar_type == ScalarType::U8 =>
             {
@@ -494,7 +494,7 @@ impl Data {
         }
     }
 
-    /// The smallest type that holds it.
+    /// The smallest type that can hold this data.
     fn slot_type(&self) -> SlotType {
         match self {
             Data::Scalar(x) => SlotType::Value(x.scalar_type()),

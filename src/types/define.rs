@@ -1,14 +1,15 @@
-//! How a slot is defined: [`Define`], and what can be its first content.
+//! How a slot is defined: [`Define`], and what its first content can be.
 
 use std::marker::PhantomData;
 
 use crate::types::data::{Data, Elements, Scalar};
 use crate::types::dtype::Element;
 
-/// How a slot is defined. The first definer's settings stand; a later one's are ignored.
+/// How a slot is defined. The settings of the first definition stand; those of later ones are
+/// ignored.
 ///
-/// `T` is what the first content is of: the element type of a value or array, which is
-/// inferred; [`Data`] for texts, bytes, and slots whose type is known only at run time.
+/// `T` is the type of the first content: the element type of a value or array, which is inferred;
+/// [`Data`] for texts, bytes, and slots whose type is known only at run time.
 ///
 /// ```
 /// use slotfile::{Define, Store};
@@ -49,7 +50,7 @@ impl<T> Default for Define<T> {
 }
 
 impl<T> Define<T> {
-    /// Zero (or false, or empty) at first; two areas.
+    /// Starts with zero (or false, or empty), and two areas.
     pub fn new() -> Define<T> {
         Define {
             initial: None,
@@ -61,40 +62,40 @@ impl<T> Define<T> {
         }
     }
 
-    /// The first content. It is there before the name is: nobody ever sees another.
+    /// The first content. It is stored before the name appears, so nobody ever sees anything else.
     pub fn initial(mut self, content: impl Initial<T>) -> Define<T> {
         self.initial = Some(content.into_data());
         self
     }
 
-    /// How many areas the slot has: 2, 4 or 8. More cost memory, and let readers of
-    /// large slots finish beside a writer without pause. Values have none, buffers one.
+    /// How many areas the slot has: 2, 4 or 8. More areas cost memory, and let readers of large
+    /// slots finish beside a writer that never pauses. Values have no areas, buffers one.
     pub fn areas(mut self, areas: usize) -> Define<T> {
         self.areas = areas;
         self
     }
 
-    /// What the slot is for, to show to people. It stays with the slot, and with its copies.
+    /// What the slot is for, to show to people. It stays with the slot and its copies.
     pub fn doc(mut self, doc: impl Into<String>) -> Define<T> {
         self.doc = doc.into();
         self
     }
 
-    /// The unit of measure of its numbers, to show to people: `m/s`.
+    /// The unit of measure of its numbers, to show to people, such as `m/s`.
     pub fn unit(mut self, unit: impl Into<String>) -> Define<T> {
         self.unit = unit.into();
         self
     }
 
-    /// [`Error::Exists`](crate::Error::Exists) if the slot is there already.
+    /// If true, [`Error::Exists`](crate::Error::Exists) if the slot already exists.
     pub fn create_new(mut self, yes: bool) -> Define<T> {
         self.create_new = yes;
         self
     }
 }
 
-/// What can be the first content of a slot of `T`: a `T`, or a vector, array or slice of
-/// them; of [`Data`], that itself, a text, a [`Scalar`] or [`Elements`].
+/// What can be the first content of a slot of `T`: a `T`, or a vector, array or slice of `T`s. For
+/// [`Data`]: a [`Data`], a text, a [`Scalar`] or [`Elements`].
 pub trait Initial<T> {
     #[doc(hidden)]
     fn into_data(self) -> Data;

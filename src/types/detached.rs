@@ -1,9 +1,9 @@
-//! What has become of the file of an open store.
+//! What has happened to the file of an open store.
 
 use std::fmt;
 
-/// How the file of an open store has become one that its path does not lead to. What is stored
-/// in it is not found by those who open that path.
+/// Why the path of an open store no longer leads to its file. What is stored in that file cannot be
+/// found through the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Detached {
@@ -13,20 +13,18 @@ pub enum Detached {
     Moved,
     /// Its path leads to another file.
     Replaced,
-    /// It was left behind by a compaction, which makes the store anew in a new file: this one is
-    /// kept by a mount of the file alone.
+    /// It was left behind by a compaction, which writes the store to a new file. This one still
+    /// exists because it is mounted by itself.
     Compacted,
 }
 
 impl fmt::Display for Detached {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
-            Detached::Deleted => "deleted: the file that is open has no name any more",
+            Detached::Deleted => "deleted: the open file has no name any more",
             Detached::Moved => "moved: the path leads to nothing",
-            Detached::Replaced => {
-                "replaced: the path leads to another file than the one that is open"
-            }
-            Detached::Compacted => "compacted: the store goes on in a new file, without this one",
+            Detached::Replaced => "replaced: the path leads to a file other than the open one",
+            Detached::Compacted => "compacted: the store is now in a new file, not in this one",
         })
     }
 }

@@ -1,12 +1,12 @@
-//! The types a slot can have: eleven scalars, shapes of up to four dimensions,
-//! and what the command line and `Display` call them.
+//! The types a slot can have: eleven scalars, shapes of up to four dimensions, and their names on
+//! the command line and in `Display`.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::types::bool_bytes::with_bool_bytes;
 
-/// The type of one scalar, as it stands in the file.
+/// The type of one scalar, with its number in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum ScalarType {
@@ -35,7 +35,7 @@ pub enum ScalarType {
 }
 
 impl ScalarType {
-    /// All of them, in the order of their numbers in the file.
+    /// All scalar types, in the order of their numbers in the file.
     pub const ALL: [ScalarType; 11] = [
         ScalarType::Bool,
         ScalarType::I8,
@@ -50,7 +50,7 @@ impl ScalarType {
         ScalarType::F64,
     ];
 
-    /// Bytes one of them takes in an array.
+    /// Bytes of one element in an array.
     pub const fn size(self) -> usize {
         match self {
             ScalarType::Bool | ScalarType::I8 | ScalarType::U8 => 1,
@@ -60,7 +60,7 @@ impl ScalarType {
         }
     }
 
-    /// The name in Rust, in the command line and in messages: `u64`.
+    /// The name in Rust, on the command line and in messages, such as `u64`.
     pub const fn name(self) -> &'static str {
         match self {
             ScalarType::Bool => "bool",
@@ -77,7 +77,7 @@ impl ScalarType {
         }
     }
 
-    /// The type of this number in a file; `None` if there is none.
+    /// The type with this number in a file; `None` if there is none.
     pub(crate) fn from_code(code: u8) -> Option<ScalarType> {
         Self::ALL.get(usize::from(code).checked_sub(1)?).copied()
     }
@@ -125,8 +125,8 @@ impl Shape {
         &self.dims[..self.rank as usize]
     }
 
-    /// Number of elements. 0 only for a shape that is not valid: a dimension
-    /// is 0, or the product is too large (no store can define it).
+    /// Number of elements. 0 only for a shape that is not valid: a dimension is 0, or the product
+    /// is too large (no store can define it).
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
         self.dims().iter().try_fold(1usize, |n, d| n.checked_mul(*d)).unwrap_or(0)
@@ -136,8 +136,8 @@ impl Shape {
         Shape::new(self.dims()).is_some()
     }
 
-    /// The row-major position of these indices; `None` if one is out of range
-    /// or there are not as many as dimensions.
+    /// The row-major position of these indices; `None` if one is out of range or their number is
+    /// not that of the dimensions.
     pub fn position(&self, indices: &[usize]) -> Option<usize> {
         if indices.len() != self.rank as usize {
             return None;
@@ -168,7 +168,7 @@ impl From<usize> for Shape {
 }
 
 impl<const N: usize> From<[usize; N]> for Shape {
-    /// Whether the dimensions are valid is checked when the slot is defined.
+    /// The dimensions are checked when the slot is defined.
     fn from(dims: [usize; N]) -> Shape {
         const { assert!(N >= 1 && N <= Shape::MAX_DIMS, "a shape has one to four dimensions") };
         let mut all = [0; Shape::MAX_DIMS];
@@ -177,8 +177,8 @@ impl<const N: usize> From<[usize; N]> for Shape {
     }
 }
 
-/// The type of a slot, as `define` takes it and `ls` shows it: `u64`, `f64[6]`,
-/// `f32[480,640]`, `text[64]`, `bytes[4096]`, `buffer:f32[480,640]`.
+/// The type of a slot, as `define` takes it and `ls` shows it: `u64`, `f64[6]`, `f32[480,640]`,
+/// `text[64]`, `bytes[4096]`, `buffer:f32[480,640]`.
 ///
 /// ```
 /// use slotfile::{ScalarType, SlotType};
@@ -191,25 +191,24 @@ impl<const N: usize> From<[usize; N]> for Shape {
 pub enum SlotType {
     /// One scalar.
     Value(ScalarType),
-    /// Many scalars.
+    /// An array of scalars.
     Array(ScalarType, Shape),
-    /// UTF-8 text of at most so many bytes.
+    /// UTF-8 text of at most this many bytes.
     Text(usize),
-    /// At most so many bytes.
+    /// At most this many bytes.
     Bytes(usize),
-    /// Raw memory of many scalars.
+    /// An array of scalars in raw memory.
     Buffer(ScalarType, Shape),
 }
 
 impl SlotType {
-    /// Whether every number in it is one that a store can define.
+    /// Whether a store can define this type.
     pub(crate) fn is_valid(&self) -> bool {
         self.content_len().is_some()
     }
 
-    /// Bytes of one area: the elements, or a text's length word and its capacity.
-    /// `None` if that is more than a slot can hold: 32 GiB, as a stale range counts
-    /// words in 32 bits.
+    /// Bytes of one area: the elements, or a text's length word and its capacity. `None` if that is
+    /// more than a slot can hold: 32 GiB, as a stale range counts words in 32 bits.
     #[inline]
     pub(crate) fn content_len(&self) -> Option<usize> {
         const MOST: usize = 8 * u32::MAX as usize;
@@ -275,7 +274,7 @@ impl FromStr for SlotType {
     }
 }
 
-/// An error says what is wrong, or what may have been meant.
+/// A parser's error says what is wrong, or what was probably meant.
 const TOO_LARGE: &str = "it is too large: a slot holds at most 32 GiB";
 
 fn parse_type(text: &str) -> Result<SlotType, String> {
@@ -327,7 +326,7 @@ fn all_types() -> String {
     )
 }
 
-/// What may be meant by a name that other languages have for it.
+/// What was probably meant by a name that other languages use.
 fn meant(name: &str) -> String {
     let lower = name.to_lowercase();
     let ours = match lower.as_str() {
@@ -365,18 +364,18 @@ fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// A Rust type that a slot can hold: `bool`, the integers of 8 to 64 bits, `f32`, `f64`.
+/// A Rust type that a slot can hold: `bool`, integers of 8 to 64 bits, `f32`, `f64`.
 ///
-/// Sealed: the file knows these eleven and no others.
+/// Sealed: the format has these eleven types and no others.
 pub trait Element:
     sealed::Sealed + Copy + PartialEq + fmt::Debug + Default + Send + Sync + 'static
 {
-    /// What the file calls it.
+    /// The type in the file.
     const TYPE: ScalarType;
 }
 
-/// An [`Element`] that is a number: all but `bool`. Arithmetic wraps around at
-/// the ends of an integer's range, as in std's atomics.
+/// An [`Element`] that is a number: all but `bool`. Integer arithmetic wraps around, as in std's
+/// atomics.
 pub trait Number: Element {
     #[doc(hidden)]
     fn add(self, other: Self) -> Self;
@@ -400,13 +399,13 @@ pub trait Bits:
 
 pub(crate) mod sealed {
     pub trait Sealed: Sized {
-        /// Its bit pattern, zero-extended: what a value's cell holds.
+        /// Its bit pattern, zero-extended, as stored in a value's cell.
         fn to_bits(self) -> u64;
-        /// The scalar of this bit pattern; bits that do not belong to it are ignored.
+        /// The scalar with this bit pattern; bits beyond its size are ignored.
         fn from_bits(bits: u64) -> Self;
         /// The elements as bytes.
         fn bytes(elements: &[Self]) -> &[u8];
-        /// Lets `read` overwrite the bytes of the elements. Any bytes will do.
+        /// Lets `read` overwrite the bytes of the elements. Any bytes are valid.
         fn with_bytes<R>(elements: &mut [Self], read: impl FnOnce(&mut [u8]) -> R) -> R;
     }
 }
@@ -509,12 +508,12 @@ macro_rules! floats {
             fn sub(self, other: $t) -> $t {
                 self - other
             }
-            /// As `f64::min`: a NaN loses against a number.
+            /// Like `f64::min`: of a NaN and a number, the number.
             #[inline]
             fn least(self, other: $t) -> $t {
                 self.min(other)
             }
-            /// As `f64::max`: a NaN loses against a number.
+            /// Like `f64::max`: of a NaN and a number, the number.
             #[inline]
             fn greatest(self, other: $t) -> $t {
                 self.max(other)

@@ -1,10 +1,9 @@
-//! Patterns of slot names: `*` any run of characters, `/` too; `?` one character;
-//! `[...]` a set, with ranges, and `!` or `^` first for all others; `\` escapes.
+//! Patterns of slot names. `*` matches any run of characters, also `/`; `?` one character; `[...]`
+//! a set, with ranges, and its complement if it begins with `!` or `^`; `\` escapes.
 //!
-//! The crates there are read paths: in them `**`, `{` or `/` have meanings of their own,
-//! or `?` is one byte.
+//! Existing crates match paths: in them `**`, `{` or `/` have special meanings, or `?` is one byte.
 
-/// A pattern that can be matched.
+/// A parsed pattern.
 #[derive(Debug)]
 pub(crate) struct Glob {
     parts: Vec<Part>,
@@ -19,9 +18,9 @@ enum Part {
 }
 
 impl Glob {
-    /// An error is a message that says what is wrong with the pattern.
+    /// The error is a message that says what is wrong with the pattern.
     pub(crate) fn new(pattern: &str) -> Result<Glob, String> {
-        let wrong = |why: &str| format!("{pattern:?} is no pattern: {why}");
+        let wrong = |why: &str| format!("{pattern:?} is not a pattern: {why}");
         let mut parts = Vec::new();
         let mut chars = pattern.chars();
         while let Some(c) = chars.next() {
@@ -42,8 +41,8 @@ impl Glob {
     pub(crate) fn matches(&self, name: &str) -> bool {
         let name: Vec<char> = name.chars().collect();
         let (mut part, mut at) = (0, 0);
-        // Where to go on when the match fails: the last `*`, one character longer.
-        // Earlier ones need no second try, so this takes at most pattern x name steps.
+        // Where to go on after a mismatch: the last `*`, one character longer. Earlier ones need no
+        // second try, so this takes at most pattern x name steps.
         let mut retry: Option<(usize, usize)> = None;
         loop {
             match self.parts.get(part) {
@@ -84,7 +83,7 @@ impl Part {
     }
 }
 
-/// What follows a `[`; `None` if its `]` is missing. A `]` that comes first stands for itself.
+/// Parses what follows a `[`; `None` if its `]` is missing. A `]` at the start stands for itself.
 fn set(chars: &mut std::str::Chars<'_>) -> Option<Part> {
     let mut ranges = Vec::new();
     let mut c = chars.next()?;

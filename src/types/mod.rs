@@ -1,5 +1,5 @@
-//! Plain values of the public interface: what a slot can hold and how it is defined. No
-//! memory, no files, no system calls.
+//! Plain values of the public interface: what a slot can hold and how it is defined. No memory,
+//! files or system calls.
 //!
 //! May use: nothing. Begin with `dtype.rs`: the scalar types, shapes and slot types.
 

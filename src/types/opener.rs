@@ -2,33 +2,34 @@
 
 use std::fmt;
 
-/// A process that has a store open, or holds a lock of it.
+/// A process that has a store open, or holds one of its locks.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub struct AttachedProcess {
-    /// Its number, in its own PID namespace.
+    /// Its process ID, in its own PID namespace.
     pub pid: u32,
     /// The name of its program.
     pub command: String,
-    /// Whether `pid` still stands for it, here.
+    /// Whether `pid` still identifies the process here.
     pub state: ProcessState,
 }
 
-/// What can be told of a process by its number.
+/// What its process ID tells about a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum ProcessState {
-    /// It runs, and its number means the same here: verified with `/proc`.
+    /// It is running, and its process ID means the same here: verified with `/proc`.
     Running,
-    /// It was killed, or has crashed, and runs no more: the kernel takes its memory apart, and
-    /// writes its core dump before, if it is to have one. Its locks are free when that is done.
+    /// It was killed or has crashed, and no longer runs. The kernel writes its core dump, if any,
+    /// and frees its memory; then its locks are free.
     Dying,
-    /// It has ended, and still counts as there: a process that it started has its locks.
+    /// It has ended, but still counts as attached: a process that it started holds its locks.
     Ended,
-    /// It lives in another PID namespace, as that of a container: here, its number is
-    /// nobody's, or another process's.
+    /// It lives in another PID namespace, such as a container's. Here, its process ID belongs to
+    /// nobody or to another process.
     Elsewhere,
-    /// It could not be told: there is no `/proc`, or a store of format 1.0 keeps too little.
+    /// Its state is unknown: there is no `/proc`, or the store has format 1.0, which records too
+    /// little.
     Unknown,
 }
 
@@ -46,7 +47,7 @@ impl fmt::Display for ProcessState {
 }
 
 impl fmt::Display for AttachedProcess {
-    /// `pid 12 ("name")`, and what is to be known about that number.
+    /// `pid 12 ("name")`, and what is known about that process ID.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let AttachedProcess { pid, command, state } = self;
         write!(f, "pid {pid} ({command:?})")?;

@@ -12,8 +12,8 @@ use super::{Folder, SLOTFILE};
 fn one_is_no() {
     let f = Folder::with_store();
     f.ok(&["define", "F", "a", "u8"]);
-    f.fails(1, &["create", "F"], &["F", "there already"]);
-    f.fails(1, &["define", "--new", "F", "a", "u8"], &["F", "\"a\"", "there already"]);
+    f.fails(1, &["create", "F"], &["F", "already exists"]);
+    f.fails(1, &["define", "--new", "F", "a", "u8"], &["F", "\"a\"", "already exists"]);
     assert_eq!(f.run(&["cas", "F", "a", "1", "2"]).code, 1);
 }
 

@@ -211,7 +211,7 @@ fn what_a_transaction_has_locked_is_refused_to_its_own_thread() {
         .unwrap();
     assert_eq!((s.a.load(), s.b.load()), (2, 9));
     let nested = s.store.transaction(|_| s.store.transaction(|_| Ok::<_, Error>(())));
-    assert!(nested.unwrap_err().to_string().contains("inside of another"));
+    assert!(nested.unwrap_err().to_string().contains("inside another"));
     s.store.transaction(|_| Ok::<_, Error>(())).unwrap();
 }
 

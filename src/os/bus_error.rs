@@ -1,5 +1,5 @@
-//! SIGBUS: what a process gets where a page of a mapping is not to be had. The kernel says
-//! neither why, nor in which file.
+//! SIGBUS: the signal a process gets if a page of a mapping is not available. The kernel does not
+//! say why, or in which file.
 
 #![allow(unsafe_code)]
 
@@ -15,27 +15,27 @@ use crate::os::descriptor::file_id;
 use crate::os::store_file::StoreFile;
 use crate::os::sys::check;
 
-/// Why a part of an open store was not to be had, see
+/// Why a part of an open store was not available, see
 /// [`exit_on_bus_error`](crate::exit_on_bus_error).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BusError {
-    /// The file ends before it: somebody has truncated it.
+    /// The file ends before it: it was truncated.
     Truncated,
     /// The disk cannot read it.
     Unreadable,
-    /// It can be read: the disk had no block for what was to be written there.
+    /// It can be read, but the disk had no block for what was to be written there.
     NoBlock,
-    /// It cannot be told, or is of no store.
+    /// The reason is unknown, or the address is not in a store.
     Unknown,
 }
 
 const ALL: [BusError; 4] =
     [BusError::Truncated, BusError::Unreadable, BusError::NoBlock, BusError::Unknown];
 
-/// One store's mapping, for the handler to find.
+/// One store's mapping, which the handler looks up.
 struct Mapping {
-    /// Its address; 0: none; 1: about to be.
+    /// Its address; 0: unused; 1: being set.
     start: AtomicUsize,
     len: AtomicU64,
     fd: AtomicI32,
@@ -53,8 +53,8 @@ static MAPPINGS: [Mapping; 64] = [const {
     }
 }; 64];
 
-/// Keeps a mapping among those that the handler knows. Of more than there is room for, it cannot
-/// tell what is wrong.
+/// Keeps a mapping in the handler's list. The handler knows nothing of mappings that the list has
+/// no room for.
 #[derive(Debug)]
 pub(crate) struct Noted(Option<usize>);
 
@@ -62,7 +62,7 @@ impl Noted {
     pub(crate) fn new(start: usize, len: u64, file: &StoreFile) -> Noted {
         let fd = file.own().as_raw_fd();
         let Some(id) = file_id(fd) else { return Noted(None) };
-        // Relaxed: what an entry says is published by its address, below.
+        // Relaxed: an entry is published by its address, below.
         let free = |one: &Mapping| one.start.compare_exchange(0, 1, Relaxed, Relaxed).is_ok();
         let at = MAPPINGS.iter().position(free);
         if let Some(at) = at {
@@ -71,7 +71,7 @@ impl Noted {
             one.fd.store(fd, Relaxed);
             one.device.store(id.device, Relaxed);
             one.inode.store(id.inode, Relaxed);
-            // Release: who finds the address finds the rest.
+            // Release: a thread that finds the address finds the rest.
             one.start.store(start, Release);
         }
         Noted(at)
@@ -79,7 +79,7 @@ impl Noted {
 
     pub(crate) fn has_grown(&self, len: u64) {
         if let Some(at) = self.0 {
-            // Relaxed: a number by itself.
+            // Relaxed: a single number.
             MAPPINGS[at].len.store(len, Relaxed);
         }
     }
@@ -88,16 +88,16 @@ impl Noted {
 impl Drop for Noted {
     fn drop(&mut self) {
         if let Some(at) = self.0 {
-            // Relaxed: what it says is not needed any more.
+            // Relaxed: the entry is no longer needed.
             MAPPINGS[at].start.store(0, Relaxed);
         }
     }
 }
 
-/// What is wrong with the page at this address. Calls only what a signal handler may.
+/// What is wrong with the page at this address. Calls only what a signal handler may call.
 fn why(address: usize) -> BusError {
     for one in &MAPPINGS {
-        // Acquire: the rest is what belongs to it.
+        // Acquire: the other fields belong to this address.
         let start = one.start.load(Acquire);
         let offset = address.wrapping_sub(start) as u64;
         if start > 1 && offset < one.len.load(Relaxed) {
@@ -111,38 +111,38 @@ impl Mapping {
     fn why(&self, offset: u64) -> BusError {
         let fd = self.fd.load(Relaxed);
         let mut found = std::mem::MaybeUninit::<libc::stat>::uninit();
-        // SAFETY: fstat fills the struct that it is given, which lives on this stack.
+        // SAFETY: fstat fills the struct, which is on this stack.
         if unsafe { libc::fstat(fd, found.as_mut_ptr()) } != 0 {
             return BusError::Unknown;
         }
-        // SAFETY: the call has succeeded, and so filled it.
+        // SAFETY: the call succeeded, and so filled it.
         let found = unsafe { found.assume_init() };
         if (found.st_dev, found.st_ino) != (self.device.load(Relaxed), self.inode.load(Relaxed)) {
-            return BusError::Unknown; // the program has closed it, and another has its number
+            return BusError::Unknown; // the program has closed it, and another file has its number
         }
         if found.st_size.cast_unsigned() <= offset {
             return BusError::Truncated;
         }
         let mut byte = 0u8;
-        // SAFETY: pread fills the one byte that it is given, which lives on this stack.
+        // SAFETY: pread fills one byte, which is on this stack.
         match unsafe { libc::pread(fd, (&raw mut byte).cast(), 1, offset.cast_signed()) } {
             1 => BusError::NoBlock,
-            0 => BusError::Truncated, // meanwhile
+            0 => BusError::Truncated, // truncated meanwhile
             _ => BusError::Unreadable,
         }
     }
 }
 
-/// What to say of each of them, and how to end.
+/// The message for each of them, and the exit code.
 static ON_BUS_ERROR: OnceLock<([String; ALL.len()], i32)> = OnceLock::new();
 
 extern "C" fn handler(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
     if let Some((lines, code)) = ON_BUS_ERROR.get() {
-        // SAFETY: the kernel hands over what it knows of the signal, which is a SIGBUS.
+        // SAFETY: the kernel passes valid information on the signal, which is a SIGBUS.
         let address = unsafe { (*info).si_addr() };
         let line = &lines[why(address.addr()) as usize];
-        // SAFETY: write and _exit may be called in a signal handler; the line is never
-        // changed once it is set.
+        // SAFETY: write and _exit may be called in a signal handler; the line never changes once it
+        // is set.
         unsafe {
             libc::write(libc::STDERR_FILENO, line.as_ptr().cast(), line.len());
             libc::_exit(*code);
@@ -150,8 +150,8 @@ extern "C" fn handler(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::
     }
 }
 
-/// Has the process write a line to standard error and exit with `code` where it would be
-/// killed by SIGBUS. Only the first call counts.
+/// Makes the process write a line to standard error and exit with `code` instead of being killed by
+/// SIGBUS. Only the first call counts.
 pub(crate) fn exit_with(line: impl Fn(BusError) -> String, code: i32) -> io::Result<()> {
     if ON_BUS_ERROR.set((ALL.map(line), code)).is_err() {
         return Ok(());
@@ -161,7 +161,7 @@ pub(crate) fn exit_with(line: impl Fn(BusError) -> String, code: i32) -> io::Res
     action.sa_flags = libc::SA_SIGINFO;
     type Handler = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
     action.sa_sigaction = handler as Handler as libc::sighandler_t;
-    // SAFETY: the handler is a function of this program, and calls only what a handler may.
+    // SAFETY: the handler is a function of this program, and calls only what a handler may call.
     check(unsafe { libc::sigaction(libc::SIGBUS, &action, std::ptr::null_mut()) })?;
     Ok(())
 }

@@ -1,14 +1,14 @@
-//! The descriptors of a store's file: whether a number still stands for what it stood for,
-//! and what keeps the locks that were set through it.
+//! The descriptors of a store's file: whether a number still refers to the same file, and what
+//! keeps the locks that were set through it.
 //!
-//! A program may close descriptors that it does not know (`close_range`, a daemonizing
-//! helper), and its next file gets the number. So a description is told from all others by
-//! its file, and by a read lock on a byte that nobody else locks: only the description that
-//! has that lock finds no other in its way.
+//! A program may close descriptors that it does not know (`close_range`, a daemonizing helper), and
+//! the next file it opens gets the number. So a description is identified by its file, and by a
+//! read lock on a byte that nobody else locks: only the description that has that lock finds no
+//! other lock in its way.
 //!
-//! A byte lock lasts as long as its description, and a mapping keeps that: an **anchor** is a
-//! page of it that cannot be touched, and that the children of forks do not get. So the
-//! locks of a process last until its address space ends, whatever is closed, and no longer.
+//! A byte lock lasts as long as its description, and a mapping keeps that alive. An **anchor** is a
+//! page of such a mapping, which cannot be accessed and which forked children do not get. So the
+//! locks of a process last exactly until its address space ends, whatever it closes.
 
 #![allow(unsafe_code)]
 
@@ -20,43 +20,43 @@ use std::os::fd::{BorrowedFd, FromRawFd, RawFd};
 
 use crate::os::sys::{self, ByteLock, check, uninterrupted};
 
-/// A file, as the kernel numbers it.
+/// A file, as the kernel identifies it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileId {
     pub(crate) device: u64,
     pub(crate) inode: u64,
 }
 
-/// A number that never stands for anything: what is done through it fails with EBADF.
+/// A number that is never open: calls with it fail with EBADF.
 pub(crate) const NEVER: RawFd = RawFd::MAX;
 
 /// Bytes of an anchor.
 const ANCHOR: usize = 4096;
 
-/// Which file the number stands for; `None`: for none.
+/// The file that the number refers to; `None` if it is not open.
 pub(crate) fn file_id(fd: RawFd) -> Option<FileId> {
     let mut found = std::mem::MaybeUninit::<libc::stat>::uninit();
-    // SAFETY: fstat fills the struct that it is given, which lives on this stack.
+    // SAFETY: fstat fills the struct, which is on this stack.
     check(unsafe { libc::fstat(fd, found.as_mut_ptr()) }).ok()?;
-    // SAFETY: the call has succeeded, and so filled it.
+    // SAFETY: the call succeeded, and so filled it.
     let found = unsafe { found.assume_init() };
     Some(FileId { device: found.st_dev, inode: found.st_ino })
 }
 
-/// Whether the number stands for the open file description that has the lock on this marker.
-/// Where that cannot be told, it is taken for another.
+/// Whether the number refers to the open file description that holds the lock on this marker. False
+/// if that cannot be determined.
 pub(crate) fn is_ours(fd: RawFd, file: FileId, marker: u64) -> bool {
     if file_id(fd) != Some(file) {
         return false;
     }
-    // SAFETY: the number is open, as `file_id` has found a file behind it.
+    // SAFETY: the number is open, as `file_id` has found its file.
     let fd = unsafe { BorrowedFd::borrow_raw(fd) };
     sys::byte_is_locked(fd, marker).is_ok_and(|by_another| !by_another)
 }
 
-/// Locks a byte that nobody else does; returns which.
+/// Locks a byte that nobody else locks; returns which.
 pub(crate) fn set_marker(fd: RawFd) -> io::Result<u64> {
-    // Behind the bytes of the format, which begin at 2^62; 61 bits of chance.
+    // Beyond the bytes of the format, which begin at 2^62; 61 random bits.
     let marker = 3 << 61 | sys::random() >> 3;
     // SAFETY: the caller's number is open.
     let fd = unsafe { BorrowedFd::borrow_raw(fd) };
@@ -66,10 +66,9 @@ pub(crate) fn set_marker(fd: RawFd) -> io::Result<u64> {
     }
 }
 
-/// Maps an anchor of this description; returns its address. No fork may run meanwhile.
+/// Maps an anchor of this description; returns its address. No fork may happen meanwhile.
 pub(crate) fn anchor(fd: RawFd) -> io::Result<usize> {
-    // SAFETY: a new mapping at an address that the kernel chooses; nothing can be done
-    // through it.
+    // SAFETY: a new mapping at an address that the kernel chooses; it allows no access.
     let at = unsafe {
         libc::mmap(std::ptr::null_mut(), ANCHOR, libc::PROT_NONE, libc::MAP_SHARED, fd, 0)
     };
@@ -84,23 +83,23 @@ pub(crate) fn anchor(fd: RawFd) -> io::Result<usize> {
     Ok(at as usize)
 }
 
-/// Unmaps what [`anchor`] has mapped; 0: nothing.
+/// Unmaps what [`anchor`] mapped; does nothing for 0.
 pub(crate) fn release_anchor(at: usize) {
     if at != 0 {
-        // SAFETY: `anchor` has mapped this page, nobody refers into it, and it is unmapped
-        // once: its owner forgets it.
+        // SAFETY: `anchor` mapped this page, nothing refers to it, and it is unmapped once, as its
+        // owner forgets it.
         unsafe { libc::munmap(at as *mut libc::c_void, ANCHOR) };
     }
 }
 
-/// Where the kernel tells which file an anchor is of, by its present name.
+/// The path in /proc at which the kernel shows the current name of an anchor's file.
 pub(crate) fn anchored_file(at: usize) -> String {
     format!("/proc/self/map_files/{at:x}-{:x}", at + ANCHOR)
 }
 
-/// Opens the file behind a number again: another description, without locks. By its own
-/// name in /proc, or by `path` where that is not to be had and the same file is there. With
-/// as many descriptors open as there may be, the old number is closed first. Allocates nothing.
+/// Opens the file of a number again, with a new description that has no locks. Opens it by its own
+/// name in /proc, or by `path` if that fails and the same file is there. If no more descriptors may
+/// be open, the old number is closed first. Allocates nothing.
 pub(crate) fn open_again(
     fd: RawFd,
     file: FileId,
@@ -129,17 +128,17 @@ pub(crate) fn open_again(
 fn open(path: &CStr, writable: bool) -> io::Result<RawFd> {
     let access = if writable { libc::O_RDWR } else { libc::O_RDONLY };
     let flags = access | libc::O_NONBLOCK | libc::O_CLOEXEC;
-    // SAFETY: the path is a string that ends with NUL, and outlives the call.
+    // SAFETY: the path ends with NUL, and outlives the call.
     uninterrupted(|| unsafe { libc::open(path.as_ptr(), flags) })
 }
 
-/// Makes `to` stand for what `from` stands for, which is closed.
+/// Makes `to` refer to what `from` refers to, and closes `from`.
 pub(crate) fn renumber(from: RawFd, to: RawFd) -> io::Result<()> {
     if from == to {
         return Ok(());
     }
-    // SAFETY: dup3 touches no memory; `from` is open and the caller's own, and so is what
-    // `to` stands for, if anything.
+    // SAFETY: dup3 touches no memory. `from` is open and the caller's own, and so is the descriptor
+    // `to`, if it is open.
     let moved = uninterrupted(|| unsafe { libc::dup3(from, to, libc::O_CLOEXEC) });
     close(from);
     moved.map(|_| ())
@@ -147,13 +146,13 @@ pub(crate) fn renumber(from: RawFd, to: RawFd) -> io::Result<()> {
 
 /// Closes a number of the caller's own.
 pub(crate) fn close(fd: RawFd) {
-    // SAFETY: it is the caller's own, and not used again.
+    // SAFETY: it is the caller's own, and is not used again.
     unsafe { libc::close(fd) };
 }
 
-/// A number as a file that is never closed by being dropped.
+/// A number as a file that dropping does not close.
 pub(crate) fn as_file(fd: RawFd) -> ManuallyDrop<File> {
-    // SAFETY: it is not -1. It may stand for something else by the time it is used, which
-    // is what its owner looks at first.
+    // SAFETY: it is not -1. It may refer to something else by the time it is used; its owner checks
+    // that first.
     ManuallyDrop::new(unsafe { File::from_raw_fd(fd) })
 }

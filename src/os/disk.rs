@@ -1,6 +1,6 @@
-//! The disk, as syncing and recovery see it. In what ships it is the store's file; in their
-//! tests (`tests/power/`) a simulated one, which loses, tears and reorders what was written.
-//! Both run the same functions.
+//! The disk, as syncing and recovery see it. In production it is the store's file. In the tests
+//! (`tests/power/`) it is simulated, and loses, tears and reorders writes. Both run the same
+//! functions.
 
 use std::fs::File;
 use std::io;
@@ -9,80 +9,80 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::os::sys;
 
-/// Bytes of a file, from an offset on: an offset and a length.
+/// A range of bytes in a file: offset and length.
 pub(crate) type Range = (u64, u64);
 
-/// Where a store's checkpoint is read and written. Whatever is provided here is what a file
-/// does; the simulation has its own of each.
+/// Where a store's checkpoint is read and written. The provided methods work on a file; the
+/// simulation has its own version of each.
 pub(crate) trait Disk: std::fmt::Debug + Send + Sync {
     fn file(&self) -> &File;
 
-    /// Bytes of the file.
+    /// Length of the file in bytes.
     fn length(&self) -> io::Result<u64> {
         Ok(self.file().metadata()?.len())
     }
 
-    /// Fills `out`. `UnexpectedEof` if the file ends before.
+    /// Fills `out`. `UnexpectedEof` if the file ends before that.
     fn read(&self, at: u64, out: &mut [u8]) -> io::Result<()> {
         self.file().read_exact_at(out, at)
     }
 
-    /// Writes all of it; each page at once.
+    /// Writes all of `data`, each page in one write.
     fn write(&self, at: u64, data: &[u8]) -> io::Result<()> {
         sys::write_at(self.file(), data, at)
     }
 
-    /// Allocates blocks, and makes the file longer if it ends before.
+    /// Allocates blocks, and extends the file if it ends before the end of the range.
     fn allocate(&self, at: u64, len: u64) -> io::Result<()> {
         sys::allocate(self.file(), at, len)
     }
 
-    /// Gives blocks back: the range reads as zeros.
+    /// Frees blocks: the range reads as zeros.
     fn punch(&self, at: u64, len: u64) -> io::Result<()> {
         sys::punch(self.file(), at, len)
     }
 
-    /// Makes the range zeros in blocks of its own, without reading what is there. Calls `progress`
-    /// now and then, if it takes long.
+    /// Fills the range with zeros in blocks of its own, without reading what is there. Calls
+    /// `progress` now and then if it takes long.
     fn zero(&self, at: u64, len: u64, progress: &mut dyn FnMut()) -> io::Result<()> {
         sys::zero(self.file(), at, len, progress)
     }
 
-    /// Gives what stands in the range blocks of its own, where it shares them with a copy of
-    /// the file. Holes stay holes. Calls `progress` now and then.
+    /// Gives the data in the range blocks of its own if it shares them with a copy of the file.
+    /// Holes stay holes. Calls `progress` now and then.
     fn unshare(&self, at: u64, len: u64, progress: &mut dyn FnMut()) -> io::Result<()> {
         sys::unshare_data(self.file(), at, len, progress)
     }
 
-    /// Starts writing these ranges to the device, then waits until they are there: in its cache,
-    /// from where the next flush makes them lasting. Calls `progress` after each.
+    /// Starts writing these ranges to the device, then waits until they are in its cache. The next
+    /// flush makes them durable. Calls `progress` after each range.
     fn write_out(&self, ranges: &[Range], progress: &mut dyn FnMut()) -> io::Result<()> {
         sys::write_out(self.file(), ranges, progress)
     }
 
-    /// Whether [`Disk::write_out`] of some ranges, then [`Disk::flush`] of another one, makes
-    /// all of them lasting.
+    /// Whether [`Disk::write_out`] of some ranges, then [`Disk::flush`] of another one, makes all
+    /// of them durable.
     fn flushes_ranges(&self) -> bool {
         false
     }
 
-    /// Makes this range lasting, and all that was written out before, with the length and the
+    /// Makes this range durable, and all that was written out before, with the length and the
     /// extents of the file that are needed to read it.
     fn flush(&self, _range: Range) -> io::Result<()> {
         self.flush_all()
     }
 
-    /// After a write that failed: has the kernel write what it still has to, and forget the pages
-    /// of these ranges that it takes for clean, among them those that it could not write. Also
-    /// what is left to be told of old errors is taken up here.
+    /// Cleans up after a write that failed: makes the kernel write what it still has to, and forget
+    /// the pages of these ranges that it considers clean, including those that it could not write.
+    /// It also collects errors that are still to be reported.
     ///
-    /// Where ext4 could not write a page whose blocks were never written before, it does not note
-    /// that they are in use when the page is written again, and succeeds (`EXT4_IO_END_FAILED`):
-    /// until the page is forgotten, what is written there is lost when the file system is mounted
-    /// anew.
+    /// If ext4 could not write a page whose blocks were never written before, and the page is
+    /// written again with success, it does not record that they are in use (`EXT4_IO_END_FAILED`).
+    /// Until the page is forgotten, what is written there is lost when the file system is mounted
+    /// again.
     fn forget(&self, ranges: &[Range]) {
-        // Twice: the first may end at an error before all is written. No more than the pages,
-        // where that can be: what the file system notes of them may find no room.
+        // Twice: the first may stop at an error before all is written. Only the pages, if possible:
+        // the file system may have no room to record their extents.
         for _ in 0..2 {
             let _ = match self.flushes_ranges() {
                 true => self.write_out(ranges, &mut || ()),
@@ -95,7 +95,7 @@ pub(crate) trait Disk: std::fmt::Debug + Send + Sync {
         let _ = ranges.first().map(|range| self.flush(*range));
     }
 
-    /// Makes the whole file lasting.
+    /// Makes the whole file durable.
     fn flush_all(&self) -> io::Result<()> {
         self.file().sync_data()
     }
@@ -107,15 +107,15 @@ impl Disk for File {
     }
 }
 
-/// Reads what stands close behind what was read last in larger pieces: a call for each small
-/// unit of a large store takes longer than all that is done with them. For who reads what nobody
-/// writes meanwhile.
+/// Reads data that lies close behind the last read in larger pieces: one call for each small unit
+/// of a large store takes longer than all the work on the units. Only for data that nobody writes
+/// meanwhile.
 #[derive(Debug)]
 pub(crate) struct ReadAhead<'a> {
     disk: &'a dyn Disk,
-    /// The first piece, and each that is far from the one before; and the longest.
+    /// The length of the first piece, and of each that is far from the one before; and the longest.
     pieces: (usize, usize),
-    /// Where it begins, and the bytes from there on.
+    /// Its offset, and the bytes from there on.
     piece: Mutex<(u64, Vec<u8>)>,
 }
 
@@ -124,7 +124,7 @@ impl<'a> ReadAhead<'a> {
         ReadAhead { disk, pieces: (8 << 10, 256 << 10), piece: Mutex::default() }
     }
 
-    /// For who reads pieces of this length, and nothing between them.
+    /// For reading pieces of this length, and nothing between them.
     pub(crate) fn of_pieces(disk: &'a dyn Disk, len: usize) -> ReadAhead<'a> {
         ReadAhead { disk, pieces: (len, len), piece: Mutex::default() }
     }
@@ -151,7 +151,7 @@ impl Disk for ReadAhead<'_> {
             bytes.resize(len, 0);
             *start = at;
             if self.disk.read(at, bytes).is_err() {
-                bytes.clear(); // what was asked for may be there all the same
+                bytes.clear(); // what was asked for may be readable all the same
             }
         }
         match have(*start, bytes) {
@@ -162,14 +162,14 @@ impl Disk for ReadAhead<'_> {
     }
 }
 
-/// Whether an error of reading says that this place of the disk cannot be read, now or ever:
-/// an error of the medium, a checksum of the file system that is wrong.
+/// Whether a read error says that this part of the disk cannot be read, now or ever: an error of
+/// the medium, or a wrong checksum of the file system.
 pub(crate) fn is_unreadable(error: &io::Error) -> bool {
     let codes = [libc::EIO, libc::EBADMSG, libc::EUCLEAN, libc::ENODATA];
     error.raw_os_error().is_some_and(|code| codes.contains(&code))
 }
 
-/// Fills `out`. What the disk cannot read is asked for once more, as the error may pass.
+/// Fills `out`. Tries once more if the disk cannot read it, as the error may be temporary.
 pub(crate) fn read(disk: &dyn Disk, at: u64, out: &mut [u8]) -> io::Result<()> {
     match disk.read(at, out) {
         Err(error) if is_unreadable(&error) => disk.read(at, out),
@@ -177,7 +177,7 @@ pub(crate) fn read(disk: &dyn Disk, at: u64, out: &mut [u8]) -> io::Result<()> {
     }
 }
 
-/// Fills `out`; false if the file ends before, or cannot be read there.
+/// Fills `out`; false if the file ends before that, or cannot be read there.
 pub(crate) fn read_if_there(disk: &dyn Disk, at: u64, out: &mut [u8]) -> io::Result<bool> {
     match read(disk, at, out) {
         Ok(()) => Ok(true),
@@ -194,7 +194,7 @@ mod tests {
 
     use super::*;
 
-    /// A disk that counts how often it is read.
+    /// A disk that counts reads.
     #[derive(Debug)]
     struct Counting(File, AtomicUsize);
 
@@ -246,7 +246,7 @@ mod tests {
                 let kind = read.as_ref().err().map(io::Error::kind);
                 match expected {
                     Some(expected) => prop_assert!(read.is_ok() && out == expected),
-                    // Of nothing it is not asked where.
+                    // An empty range may be anywhere.
                     None if len == 0 => prop_assert!(read.is_ok()),
                     None => prop_assert_eq!(kind, Some(io::ErrorKind::UnexpectedEof)),
                 }

@@ -1,4 +1,4 @@
-//! What stands at a path where a store should be, in words.
+//! Describes what is at a path where a store should be.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::FileTypeExt;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result, link_to_nowhere};
 
-/// The error that there is something of this name already.
+/// The error that something with this name already exists.
 pub(crate) fn exists(path: &Path) -> Error {
     let is_file = fs::metadata(path).is_ok_and(|there| there.is_file());
     let found = match dangling_link(path) {
@@ -17,14 +17,14 @@ pub(crate) fn exists(path: &Path) -> Error {
     Error::Exists { path: path.to_owned(), slot: None, found }
 }
 
-/// Where a symbolic link leads, if that is not there.
+/// The target of a symbolic link, if it does not exist.
 pub(crate) fn dangling_link(path: &Path) -> Option<PathBuf> {
     let target = fs::read_link(path).ok()?;
     let nowhere = !fs::exists(path).unwrap_or(true);
     nowhere.then_some(target)
 }
 
-/// An error unless it is a regular file.
+/// An error if it is not a regular file.
 pub(crate) fn check_kind(path: &Path, metadata: &Metadata) -> Result<()> {
     match metadata.is_file() {
         true => Ok(()),

@@ -1,4 +1,4 @@
-//! The names of files in their folders.
+//! File names in their folders.
 
 use std::fs::File;
 use std::io;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::os::location;
 use crate::os::sys;
 
-/// A name in the same folder that nobody uses.
+/// An unused name in the same folder.
 pub(crate) fn unused_name(path: &Path) -> io::Result<PathBuf> {
     Ok(folder_of(path).join(format!(".slotfile-{}", hex(random()))))
 }
@@ -28,8 +28,8 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// Makes a new name, too, survive a power cut. A folder that may be written but not read
-/// cannot be opened for that.
+/// Makes a new name survive a power cut. Skips a folder that may be written but not read: it cannot
+/// be opened.
 pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     match File::open(folder) {
         Ok(folder) => folder.sync_all(),
@@ -38,22 +38,22 @@ pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// What came of putting a store in the place of another.
+/// The result of replacing one store by another.
 pub(crate) enum Replaced {
-    /// It is there, for good, and the old one is gone.
+    /// Replaced durably, and the old store is gone.
     Done,
-    /// It is there. The old one has its name now, and could not be removed.
+    /// Replaced. The old store now has the new one's former name, and could not be removed.
     OldStays(io::Error),
-    /// It is there, and the old one is gone, but a power cut may undo it.
+    /// Replaced, and the old store is gone, but a power cut may undo it.
     NotForGood(io::Error),
-    /// The old one has another place by now, or more than one: nothing was done.
+    /// The old store has been moved, or has more than one name: nothing was done.
     Elsewhere,
-    /// The same, but the two have changed places, and could not change back.
+    /// The same, but the two have exchanged names, and could not exchange them back.
     Exchanged(io::Error),
 }
 
-/// Puts one store in the place of another, which is open as `file`; `then` runs as soon as it is
-/// there. Nothing was done where this is an error.
+/// Replaces one store, which is open as `file`, by another; runs `then` as soon as the new one is
+/// in place. On an error, nothing was done.
 pub(crate) fn replace(
     new: &Path,
     old: &Path,
@@ -64,7 +64,7 @@ pub(crate) fn replace(
         let (there, open) = (std::fs::symlink_metadata(path)?, file.metadata()?);
         Ok(location::id(&there) == location::id(&open) && open.nlink() == 1)
     };
-    // They change places, so that nothing is lost if it was another file after all.
+    // They exchange names, so nothing is lost if it was another file after all.
     let removed = match sys::exchange(new, old) {
         Ok(()) => match is_it(new) {
             Ok(true) => {
@@ -78,7 +78,7 @@ pub(crate) fn replace(
                 };
             }
         },
-        // Some file systems cannot.
+        // Some file systems cannot exchange names.
         Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => {
             if !is_it(old)? {
                 return Ok(Replaced::Elsewhere);

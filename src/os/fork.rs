@@ -1,13 +1,12 @@
 //! What a fork does to open stores.
 //!
-//! A lock on a byte belongs to the open file description, which a forked child
-//! shares with its parent: it would keep the parent's locks alive after the
-//! parent's death, and could drop them by unlocking. So, in the child, every
-//! descriptor of a store is made to stand for a new description before anything
-//! else runs, and what belongs to the process (mutexes, the list of its own
-//! entries) is made anew when it is next asked for.
+//! A byte lock belongs to the open file description, which a forked child shares with its parent.
+//! The child would keep the parent's locks alive after the parent's death, and could drop them by
+//! unlocking. So in the child, before anything else runs, every descriptor of a store is made to
+//! refer to a new description. What belongs to the process (mutexes, the list of its own entries)
+//! is created again when it is next used.
 
-#![allow(unsafe_code)] // of one attribute, see `AT_LOAD`
+#![allow(unsafe_code)] // for one attribute, see `AT_LOAD`
 
 use std::ffi::CString;
 use std::io;
@@ -20,7 +19,7 @@ use std::time::Duration;
 use crate::os::descriptor::{self, FileId};
 use crate::os::sys::{self, ByteLock};
 
-/// How many forks lie between this process and the one that loaded the library.
+/// The number of forks between this process and the one that loaded the library.
 #[inline]
 pub(crate) fn generation() -> u64 {
     // Relaxed: it changes only in a child that has no other thread yet.
@@ -29,8 +28,8 @@ pub(crate) fn generation() -> u64 {
 
 static GENERATION: AtomicU64 = AtomicU64::new(0);
 
-/// A value of which every process has its own: the child of a fork makes one from
-/// its parent's, whose locks another thread may have held at that moment.
+/// A value that every process has its own of: the child of a fork makes one from its parent's,
+/// whose locks another thread may have held at that moment.
 #[derive(Debug)]
 pub(crate) struct PerProcess<T> {
     generation: u64,
@@ -53,7 +52,7 @@ impl<T> PerProcess<T> {
         let mut at = self;
         while at.generation != generation() {
             at = at.next.get().unwrap_or_else(|| {
-                // A fork in the middle would leave its child waiting for us for ever.
+                // A fork meanwhile would leave its child waiting for us forever.
                 let _quiet = Quiet::begin();
                 at.next.get_or_init(|| Box::new(PerProcess::new(renew(&at.value))))
             });
@@ -62,22 +61,22 @@ impl<T> PerProcess<T> {
     }
 }
 
-/// What the handlers know of one descriptor of a store. Each has an entry for as long as
-/// its [`StoreFile`](crate::os::store_file::StoreFile) lives.
+/// What the handlers know of one descriptor of a store. Each descriptor has an entry as long as its
+/// [`StoreFile`](crate::os::store_file::StoreFile) lives.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    /// The number; `UNUSED`, or `LOST` where it stands for something that is not ours.
+    /// The number; `UNUSED`, or `LOST` if it refers to something that is not ours.
     fd: AtomicI32,
     device: AtomicU64,
     inode: AtomicU64,
     writable: AtomicBool,
-    /// The byte that tells its description from all others.
+    /// The byte that identifies its description.
     marker: AtomicU64,
-    /// The address of what keeps its locks; 0: nothing.
+    /// The address of its anchor, which keeps its locks; 0: none.
     anchor: AtomicUsize,
     /// The byte to read-lock in a child; `NO_BYTE` while there is none.
     common_byte: AtomicU64,
-    /// Where the file was opened. Locked under `Quiet` only, so that a child finds it free.
+    /// The path at which the file was opened. Locked under `Quiet` only, so a child finds it free.
     path: Mutex<Option<CString>>,
 }
 
@@ -99,8 +98,8 @@ impl Entry {
         }
     }
 
-    /// An entry for this open descriptor, which it is to close. Sets its marker, and
-    /// anchors it.
+    /// An entry for this open descriptor, which the entry will close. Sets its marker and anchors
+    /// it.
     pub(crate) fn register(
         quiet: &Quiet,
         fd: RawFd,
@@ -120,14 +119,14 @@ impl Entry {
         Ok(entry)
     }
 
-    /// Sets this description's marker, and anchors it.
+    /// Sets this description's marker and anchors it.
     fn hold(&self, fd: RawFd) -> io::Result<()> {
         self.marker.store(descriptor::set_marker(fd)?, Ordering::Relaxed);
         self.anchor.store(descriptor::anchor(fd)?, Ordering::Relaxed);
         Ok(())
     }
 
-    /// One that is not in use.
+    /// An unused entry.
     fn free() -> &'static Entry {
         let mut block = &ENTRIES;
         loop {
@@ -139,19 +138,19 @@ impl Entry {
         }
     }
 
-    /// Has [`lock_common`](Entry::lock_common) lock this byte, which the children of forks do.
+    /// Makes [`lock_common`](Entry::lock_common) lock this byte, also in forked children.
     pub(crate) fn note_common(&self, _: &Quiet, byte: u64) {
         self.common_byte.store(byte, Ordering::Relaxed);
     }
 
-    /// Read-locks the common byte, if there is one yet. False: another's lock is in the way.
+    /// Read-locks the common byte, if it is set. False if another lock is in the way.
     pub(crate) fn lock_common(&self, _: &Quiet) -> io::Result<bool> {
         let Some(byte) = self.common_byte() else { return Ok(true) };
         let file = descriptor::as_file(self.fd.load(Ordering::Relaxed));
         sys::set_byte_lock(file.as_fd(), ByteLock::Read, byte)
     }
 
-    /// The byte that was noted.
+    /// The common byte, if it is set.
     pub(crate) fn common_byte(&self) -> Option<u64> {
         Some(self.common_byte.load(Ordering::Relaxed)).filter(|byte| *byte != NO_BYTE)
     }
@@ -163,14 +162,14 @@ impl Entry {
         }
     }
 
-    /// Whether the number stands for the same file still.
+    /// Whether the number still refers to the same file.
     pub(crate) fn is_open(&self) -> bool {
         let fd = self.fd.load(Ordering::Relaxed);
         fd >= 0 && descriptor::file_id(fd) == Some(self.file())
     }
 
-    /// Whether the number stands for the same description still. Never again, once it stands
-    /// for another one of the same file.
+    /// Whether the number still refers to the same description. Once it refers to another one of
+    /// the same file, never again.
     pub(crate) fn is_ours(&self) -> bool {
         let fd = self.fd.load(Ordering::Relaxed);
         if fd < 0 {
@@ -183,13 +182,13 @@ impl Entry {
         ours
     }
 
-    /// The name by which the kernel knows the file.
+    /// The kernel's current name of the file.
     pub(crate) fn anchored_file(&self) -> Option<String> {
         let anchor = self.anchor.load(Ordering::Relaxed);
         (anchor != 0).then(|| descriptor::anchored_file(anchor))
     }
 
-    /// Closes the descriptor, if it is ours, and lets go of all its locks.
+    /// Closes the descriptor, if it is ours, and releases all its locks.
     pub(crate) fn close(&self, _: &Quiet) {
         if self.is_ours() {
             descriptor::close(self.fd.load(Ordering::Relaxed));
@@ -199,12 +198,12 @@ impl Entry {
         self.fd.store(UNUSED, Ordering::Relaxed);
     }
 
-    /// In the child of a fork: makes the number stand for a description of the child's own,
-    /// without unlocking what the parent has locked through the old one. A number that is not
-    /// ours any more is left alone. Where there is no new description to be had, the number is
-    /// closed: nothing done through it could be taken for done.
+    /// In the child of a fork: makes the number refer to a description of the child's own, without
+    /// unlocking what the parent has locked through the old one. A number that is no longer ours is
+    /// left alone. If no new description can be opened, the number is closed, so that nothing done
+    /// through it can seem to succeed.
     fn renew_in_child(&self) {
-        // The parent's anchor is not mapped here.
+        // The parent's anchor is not mapped in the child.
         self.anchor.store(0, Ordering::Relaxed);
         if !self.is_ours() {
             return self.fd.store(LOST, Ordering::Relaxed);
@@ -216,10 +215,10 @@ impl Entry {
         let new = descriptor::open_again(fd, self.file(), writable, path);
         let renewed = new.and_then(|new| {
             descriptor::renumber(new, fd)?;
-            // As one that never had any: the parent's locks are not this one's.
+            // As for a new descriptor: the parent's locks are not the child's.
             self.hold(fd)?;
-            // Where it fails, this process does not count as attached, as one whose
-            // kernel has no memory for locks; it is told by its first own lock.
+            // On failure, this process does not count as attached, as if its kernel had no memory
+            // for locks. Its first own lock reports that.
             let quiet = ManuallyDrop::new(Quiet);
             let _ = self.lock_common(&quiet);
             Ok(())
@@ -231,11 +230,9 @@ impl Entry {
     }
 }
 
-// Relaxed, in all of the entries: they change under `Quiet`, or in a child that has no other
-// thread yet.
+// Relaxed, in all entries: they change under `Quiet`, or in a child that has no other thread yet.
 
-/// The entries in use, in blocks that are never given back: a handler may walk them
-/// at any moment.
+/// The entries, in blocks that are never freed: a handler may walk them at any moment.
 struct Block {
     entries: [Entry; 64],
     next: OnceLock<Box<Block>>,
@@ -249,8 +246,8 @@ impl Block {
 
 static ENTRIES: Block = Block::new();
 
-/// While one exists, no fork of this process runs. A spinning lock, since the child
-/// must be able to open it from the handler; it is held for a system call or two.
+/// While one exists, this process does not fork. A spinlock, since the child must be able to
+/// release it in the handler; it is held for a system call or two.
 pub(crate) struct Quiet;
 
 static FORKING: AtomicBool = AtomicBool::new(false);
@@ -258,10 +255,10 @@ static FORKING: AtomicBool = AtomicBool::new(false);
 impl Quiet {
     pub(crate) fn begin() -> Quiet {
         let mut tries = 0u32;
-        // Acquire and release (in drop): the entries are seen as the last holder left them.
+        // Acquire, and release in drop: the entries are seen as the last holder left them.
         while FORKING.swap(true, Ordering::Acquire) {
             tries += 1;
-            // Who has it may be of a lower priority, and comes to run only if we sleep.
+            // The holder may have a lower priority, and runs only if we sleep.
             match tries {
                 ..100 => std::thread::yield_now(),
                 _ => std::thread::sleep(Duration::from_micros(50)),
@@ -277,17 +274,16 @@ impl Drop for Quiet {
     }
 }
 
-/// When the program is loaded, or the library that this is a part of: before there is a thread
-/// that could be in the middle of its first opening while another one forks. (Not in Miri, which
-/// has no forks.)
+/// Runs when the program is loaded, or the library that contains this: before a thread can be in
+/// the middle of its first opening while another one forks. (Not in Miri, which has no forks.)
 #[cfg(not(miri))]
 #[used]
-// SAFETY: in this section stand addresses of functions that are run at loading. This one asks the
-// C library alone, which is there before.
+// SAFETY: this section holds addresses of functions that run at loading. This function uses only
+// the C library, which is loaded before.
 #[unsafe(link_section = ".init_array")]
 static AT_LOAD: extern "C" fn() = watch_forks;
 
-/// 0: forks are watched; else the system's number for why they are not.
+/// 0: forks are watched; otherwise the error number that says why not.
 static WATCHED: AtomicI32 = AtomicI32::new(NOT_YET);
 const NOT_YET: i32 = -1;
 
@@ -299,7 +295,7 @@ extern "C" fn watch_forks() {
 }
 
 fn check_watched(_: &Quiet) -> io::Result<()> {
-    // Where nothing of this is run at loading, it is late, but not too late for most.
+    // If nothing ran at loading, this is late, but not too late for most.
     if WATCHED.load(Ordering::Relaxed) == NOT_YET {
         watch_forks();
     }
@@ -317,8 +313,7 @@ extern "C" fn after_fork_in_parent() {
     drop(Quiet);
 }
 
-/// Allocates nothing and takes no lock: other threads of the parent may have been
-/// anywhere.
+/// Allocates nothing and takes no lock: other threads of the parent may have been anywhere.
 extern "C" fn after_fork_in_child() {
     GENERATION.fetch_add(1, Ordering::Relaxed);
     let mut block = Some(&ENTRIES);
@@ -335,24 +330,24 @@ mod tests {
     use super::*;
     use std::process::Command;
 
-    /// Forks; how the child has ended in which `f` runs.
+    /// Forks, runs `f` in the child, and returns the child's status.
     fn in_a_child(f: impl FnOnce()) -> i32 {
-        // SAFETY: the child calls what may be called there, and ends at once.
+        // SAFETY: the child calls only what it may, and ends at once.
         let child = unsafe { libc::fork() };
         if child == 0 {
-            // SAFETY: numbers. The alarm ends a child that waits for ever.
+            // SAFETY: takes only numbers. The alarm ends a child that waits forever.
             unsafe { libc::alarm(10) };
             f();
             // SAFETY: it does not return.
             unsafe { libc::_exit(0) }
         }
         let mut status = 0;
-        // SAFETY: fills the number on this stack.
+        // SAFETY: fills the number, which is on this stack.
         assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
         status
     }
 
-    /// A fork while another thread opens a store that is open.
+    /// A fork while another thread opens a store that is already open.
     #[test]
     #[cfg_attr(miri, ignore = "it has no forks")]
     fn a_fork_while_a_path_is_noted_leaves_a_child_that_can_open() {
@@ -371,7 +366,7 @@ mod tests {
     fn a_fork_beside_the_first_opening_leaves_a_child_that_can_open() {
         const ROLE: &str = "SLOTFILE_FIRST_OPENING";
         if std::env::var_os(ROLE).is_none() {
-            // In a process that has opened nothing.
+            // In a process that has opened nothing yet.
             let mut first = Command::new(std::env::current_exe().unwrap());
             first.args([
                 "--exact",

@@ -5,45 +5,45 @@
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
-/// A word to sleep on, and what it is expected to be.
+/// A word to sleep on, and its expected value.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Word {
     pub(crate) at: *const AtomicU32,
     pub(crate) expected: u32,
 }
 
-/// On so many words at once the kernel lets a thread sleep.
+/// The most words on which the kernel lets a thread sleep at once.
 pub(crate) const MOST_WORDS: usize = 128;
 
-/// How long to sleep before looking again where the kernel cannot wait for what is awaited.
+/// How long to sleep before looking again if the kernel cannot wait for the event.
 pub(crate) const SHORT_SLEEP: Duration = Duration::from_millis(1);
 
-/// Sleeps while `word` is `expected`, at most `limit`; whether it ended before. May return
-/// early. A waker wakes those of whose `bits` it has one.
+/// Sleeps while `word` is `expected`, at most `limit`; true if it ended before that. May return
+/// early. A wake-up reaches the sleepers that share a bit with it.
 pub(crate) fn wait(word: *const AtomicU32, expected: u32, bits: u32, limit: Duration) -> bool {
     let until = time_in(limit);
     let wait = libc::FUTEX_WAIT_BITSET;
     let second: *const AtomicU32 = std::ptr::null();
-    // SAFETY: the kernel reads the word at this address itself, and returns EFAULT where
-    // nothing is mapped; `until` lives on this stack. Without FUTEX_PRIVATE_FLAG, which
-    // would hide the waiter from other processes. The time is on the monotonic clock.
+    // SAFETY: the kernel reads the word at this address itself, and returns EFAULT if nothing is
+    // mapped there; `until` is on this stack. Without FUTEX_PRIVATE_FLAG, which would hide the
+    // waiter from other processes. The time is on the monotonic clock.
     let slept = unsafe {
         libc::syscall(libc::SYS_futex, word, wait, expected, &raw const until, second, bits) >= 0
     };
     slept || std::io::Error::last_os_error().raw_os_error() != Some(libc::ETIMEDOUT)
 }
 
-/// Wakes at most `most` threads that sleep on `word` and have one of `bits`; whether there was
-/// one. A thread that sleeps on several words has all bits.
+/// Wakes at most `most` threads that sleep on `word` with one of `bits`; true if there was one. A
+/// thread that sleeps on several words has all bits.
 pub(crate) fn wake(word: *const AtomicU32, bits: u32, most: i32) -> bool {
     let none: *const libc::timespec = std::ptr::null();
     let second: *const AtomicU32 = std::ptr::null();
     let wake = libc::FUTEX_WAKE_BITSET;
-    // SAFETY: the kernel uses the address only to find who sleeps there.
+    // SAFETY: the kernel uses the address only to find the sleepers.
     unsafe { libc::syscall(libc::SYS_futex, word, wake, most, none, second, bits) > 0 }
 }
 
-/// The monotonic clock, so long from now.
+/// The time on the monotonic clock after `limit`.
 fn time_in(limit: Duration) -> libc::timespec {
     let mut until = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: fills the struct on this stack.
@@ -55,9 +55,9 @@ fn time_in(limit: Duration) -> libc::timespec {
     until
 }
 
-/// Sleeps while all these words, [`MOST_WORDS`] or fewer, are as expected, at most `limit`.
-/// May return early; on kernels before 5.16, always after [`SHORT_SLEEP`]. `bits` as for
-/// [`wait`], if it is one word.
+/// Sleeps while all these words, at most [`MOST_WORDS`], are as expected, at most `limit`. May
+/// return early; on kernels before 5.16, always after [`SHORT_SLEEP`]. `bits` is as for [`wait`] if
+/// there is one word.
 pub(crate) fn wait_any(words: &[Word], bits: u32, limit: Duration) {
     if let [word] = words {
         wait(word.at, word.expected, bits, limit);
@@ -66,8 +66,8 @@ pub(crate) fn wait_any(words: &[Word], bits: u32, limit: Duration) {
     let waiters: Vec<Waiter> = words.iter().map(Waiter::new).collect();
     let until = time_in(limit);
     let (first, count, clock) = (waiters.as_ptr(), waiters.len(), libc::CLOCK_MONOTONIC);
-    // SAFETY: the kernel reads the words at these addresses itself, and returns EFAULT where
-    // nothing is mapped; list and time live until it returns.
+    // SAFETY: the kernel reads the words at these addresses itself, and returns EFAULT if nothing
+    // is mapped there; list and time live until it returns.
     let slept = unsafe {
         libc::syscall(libc::SYS_futex_waitv, first, count, 0, &raw const until, clock) >= 0
     };

@@ -1,4 +1,4 @@
-//! Where an open store's file is to be found, and whether it still is.
+//! Where an open store's file is, and whether it is still there.
 
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -8,18 +8,18 @@ use std::time::Duration;
 
 use crate::types::detached::Detached;
 
-/// How often who waits for changes looks whether the file is still what its path leads to.
+/// How often a waiter checks whether its path still leads to the file.
 pub(crate) const LOOK_FOR_FILE: Duration = Duration::from_secs(1);
 
-/// The path by which a store was opened, so that it means the same wherever this process is.
+/// The path by which a store was opened, in a form that does not depend on the working folder.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Location {
     path: PathBuf,
-    /// The root folder that it begins at.
+    /// The root folder at which it begins.
     root: Option<(u64, u64)>,
 }
 
-/// What tells a file from all others that there are at the same time.
+/// Identifies a file among all that exist at the same time.
 pub(crate) fn id(file: &Metadata) -> (u64, u64) {
     (file.dev(), file.ino())
 }
@@ -29,10 +29,10 @@ fn root() -> Option<(u64, u64)> {
 }
 
 impl Location {
-    /// That of a path, as of now. `None`: it cannot be told.
+    /// The current location of a path; `None` if it cannot be determined.
     pub(crate) fn of(path: &Path) -> Option<Location> {
         let mut path = std::path::absolute(path).ok()?;
-        // The path of an open descriptor is another file's as soon as that is closed.
+        // The path of an open descriptor leads to another file as soon as that is closed.
         if path.starts_with("/proc") || path.starts_with("/dev/fd") {
             path = fs::canonicalize(path).ok()?;
         }
@@ -43,12 +43,13 @@ impl Location {
         &self.path
     }
 
-    /// Whether the path no longer leads to this open file. `None` also where it cannot be told.
+    /// How the path no longer leads to this open file; `None` if it does, or if that cannot be
+    /// determined.
     pub(crate) fn detached(&self, file: &File) -> Option<Detached> {
         let open = file.metadata().ok()?;
         let deleted = (open.nlink() == 0).then_some(Detached::Deleted);
         if self.root.is_none() || root() != self.root {
-            return deleted; // in another root, the path is another one
+            return deleted; // in another root, the path means another file
         }
         match fs::metadata(&self.path) {
             Ok(there) if id(&there) == id(&open) => deleted,
@@ -60,7 +61,7 @@ impl Location {
         }
     }
 
-    /// The file's own name, without links, which leads to this open file.
+    /// The file's own path, without links, if it leads to this open file.
     pub(crate) fn resolve(&self, file: &File) -> io::Result<Result<PathBuf, Detached>> {
         if let Some(how) = self.detached(file) {
             return Ok(Err(how));

@@ -1,5 +1,5 @@
-//! Processes that have a store open, to show to people: what they have noted of themselves in
-//! the process table, and what this system says of them now.
+//! Processes that have a store open, to show to people: what they recorded of themselves in the
+//! process table, and what this system says of them now.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -7,10 +7,10 @@ use std::path::PathBuf;
 
 use crate::types::opener::{AttachedProcess, ProcessState};
 
-/// The processes other than this one that have a file open, as far as this one may look.
+/// The other processes that have a file open, as far as this one may see them.
 pub(crate) fn having_open(file: (u64, u64)) -> Vec<AttachedProcess> {
     let has_it = |folder: &std::path::Path| {
-        // What is mapped is open, too, though its descriptor may be closed.
+        // A mapped file is open, too, though its descriptor may be closed.
         ["fd", "map_files"].iter().any(|links| {
             let links = fs::read_dir(folder.join(links)).into_iter().flatten().flatten();
             let mut files = links.filter_map(|link| fs::metadata(link.path()).ok());
@@ -35,19 +35,19 @@ pub(crate) fn having_open(file: (u64, u64)) -> Vec<AttachedProcess> {
     found
 }
 
-/// What tells a process from all others of this boot, as it stands in the process table.
-/// Zeros stand for what was not known.
+/// Identifies a process among all of this boot, as recorded in the process table. Zeros stand for
+/// unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) pid: u32,
     /// Inode number of its PID namespace.
     pub(crate) namespace: u32,
-    /// When it began, in the kernel's ticks since the boot.
+    /// When it started, in the kernel's ticks since the boot.
     pub(crate) began: u64,
 }
 
 impl Identity {
-    /// This process's.
+    /// The identity of this process.
     pub(crate) fn own() -> Identity {
         let pid = std::process::id();
         let namespace = fs::metadata("/proc/self/ns/pid").ok();
@@ -56,14 +56,14 @@ impl Identity {
         Identity { pid, namespace, began }
     }
 
-    /// Whether it certainly runs no more of its program. Cheaper than [`Identity::state`] of
-    /// one that does.
+    /// Whether it certainly no longer runs its program. Cheaper than [`Identity::state`] for a
+    /// process that does.
     pub(crate) fn is_dying(self) -> bool {
         stat(&self.pid.to_string()).is_some_and(|stat| stat.flags & PAST_ITS_PROGRAM != 0)
             && self.state() == ProcessState::Dying
     }
 
-    /// What this system says of it now.
+    /// What this system says of the process now.
     pub(crate) fn state(self) -> ProcessState {
         let own = Identity::own();
         if self.namespace == 0 || own.namespace == 0 || self.began == 0 {
@@ -72,7 +72,7 @@ impl Identity {
         if self.namespace != own.namespace {
             return ProcessState::Elsewhere;
         }
-        // A /proc of another namespace numbers processes in its own way.
+        // A /proc of another namespace has other process IDs.
         if fs::read_link("/proc/self").ok() != Some(PathBuf::from(own.pid.to_string())) {
             return ProcessState::Unknown;
         }
@@ -85,7 +85,7 @@ impl Identity {
                 ProcessState::Unknown
             }
             Some(_) => ProcessState::Ended,
-            // Hidden from us (hidepid), it is there all the same.
+            // It exists, but is hidden from us (hidepid).
             None if fs::exists(format!("/proc/{}", self.pid)).is_ok_and(|there| there) => {
                 ProcessState::Unknown
             }
@@ -95,39 +95,39 @@ impl Identity {
     }
 }
 
-/// Whether /proc shows only some processes: then one that is not there may live. The first
-/// process of a namespace is always there.
+/// Whether /proc shows only some processes: then one that it does not show may be alive. The first
+/// process of a namespace always exists.
 fn is_hiding() -> bool {
     !fs::exists("/proc/1").is_ok_and(|there| there)
 }
 
-/// Whether a process may be in another time namespace than this one: then each of them reads
-/// another beginning of it.
+/// Whether a process may be in another time namespace than this one: then the two see different
+/// start times.
 fn may_have_another_clock(pid: u32) -> bool {
     let clock = |of: &str| fs::read_link(format!("/proc/{of}/ns/time"));
     match (clock("self"), clock(&pid.to_string())) {
         (Ok(own), Ok(there)) => own != there,
-        // Before Linux 5.6 there are none.
+        // Before Linux 5.6 there are no time namespaces.
         (Err(error), _) => error.kind() != std::io::ErrorKind::NotFound,
         (_, Err(_)) => true,
     }
 }
 
 struct Stat {
-    /// Dead, though its parent has not yet asked for its exit code.
+    /// Dead, but its parent has not yet collected its exit code.
     ended: bool,
     began: u64,
     flags: u64,
 }
 
-/// Flags of a thread that runs no more code of its program (linux/sched.h): PF_EXITING,
-/// PF_POSTCOREDUMP, PF_DUMPCORE.
+/// Flags of a thread that no longer runs its program (linux/sched.h): PF_EXITING, PF_POSTCOREDUMP,
+/// PF_DUMPCORE.
 const PAST_ITS_PROGRAM: u64 = 0x4 | 0x8 | 0x200;
 
-/// What stands in a file like /proc/PID/stat: see proc_pid_stat(5).
+/// The content of a file like /proc/PID/stat: see proc_pid_stat(5).
 fn stat(of: &str) -> Option<Stat> {
     let text = fs::read(format!("/proc/{of}/stat")).ok()?;
-    // The program's name, in parentheses, may hold any byte.
+    // The program's name, in parentheses, may contain any byte.
     let after_name = text.iter().rposition(|byte| *byte == b')')? + 1;
     let text = str::from_utf8(&text[after_name..]).ok()?;
     let fields: Vec<&str> = text.split_ascii_whitespace().collect();
@@ -137,7 +137,8 @@ fn stat(of: &str) -> Option<Stat> {
     Some(Stat { ended, began: number(22)?, flags: number(9)? })
 }
 
-/// Whether all threads of a process are past its program, so that none can start another one.
+/// Whether all threads of a process have left their program, so that none can start another
+/// process.
 fn is_dying(pid: u32) -> bool {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
     let past = |thread: String| {
@@ -165,7 +166,7 @@ mod tests {
             return;
         }
         assert_eq!(own.state(), ProcessState::Running);
-        // Another one that had the same number, before.
+        // An earlier process with the same ID.
         let before = Identity { began: own.began - 1, ..own };
         assert_eq!(before.state(), ProcessState::Ended);
         let elsewhere = Identity { namespace: own.namespace ^ 1, ..own };

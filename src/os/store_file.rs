@@ -1,4 +1,4 @@
-//! A store's file: an open descriptor, looked at before each use.
+//! A store's file: an open descriptor, checked before each use.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -16,44 +16,44 @@ use crate::os::fork::{Entry, Quiet};
 
 /// A store's file, through which it is read, written and locked.
 ///
-/// Each use as a [`File`] looks first whether the number still stands for this file. One that
-/// does not, since the program has closed it, is left alone, and the file is opened anew; where
-/// that cannot be, all that is done fails with EBADF, which `Error::io` explains. Locks are set
-/// through [`own`](StoreFile::own), which looks at the description, too.
+/// Each use as a [`File`] first checks whether the number still refers to this file. If the program
+/// has closed it, the number is left alone and the file is opened again. If that fails, all calls
+/// fail with EBADF, which `Error::io` explains. Locks are set through [`own`](StoreFile::own),
+/// which also checks the description.
 #[derive(Debug)]
 pub(crate) struct StoreFile {
     first: Opened,
     writable: bool,
     path: Option<PathBuf>,
-    /// Stands for nothing, ever.
+    /// Never refers to anything.
     nothing: ManuallyDrop<File>,
 }
 
 /// A description of the file, and the one that was opened when this one was lost.
 #[derive(Debug)]
 struct Opened {
-    /// Closed by the entry.
+    /// Closed by its entry.
     file: ManuallyDrop<File>,
     entry: &'static Entry,
     next: OnceLock<Box<Opened>>,
 }
 
 impl StoreFile {
-    /// The file that `open` opens; at `path`, if it has one.
+    /// The file that `open` opens, at `path` if it has one.
     pub(crate) fn open(
         writable: bool,
         path: Option<&Path>,
         open: impl FnOnce() -> io::Result<File>,
     ) -> io::Result<StoreFile> {
-        // The folder may be another one later.
+        // The working folder may change later.
         let path = path.and_then(|path| std::path::absolute(path).ok());
         let quiet = Quiet::begin();
         let first = Opened::new(&quiet, open()?, writable, path.as_deref())?;
         Ok(StoreFile { first, writable, path, nothing: descriptor::as_file(NEVER) })
     }
 
-    /// Read-locks this byte, in the children of forks too, and whenever the file is opened
-    /// anew. False: another's lock is in the way.
+    /// Read-locks this byte, also in forked children and whenever the file is opened again. False
+    /// if another lock is in the way.
     pub(crate) fn lock_common(&self, byte: u64) -> io::Result<bool> {
         let own = self.own().as_raw_fd();
         let quiet = Quiet::begin();
@@ -63,18 +63,18 @@ impl StoreFile {
         opened.ok_or_else(lost)?.entry.lock_common(&quiet)
     }
 
-    /// How many times the program has closed the descriptor, and it was opened anew. The locks
-    /// that were set through the lost ones last as long as this.
+    /// How often the program closed the descriptor and the file was opened again. Locks set through
+    /// the lost ones last as long as this.
     pub(crate) fn times_lost(&self) -> usize {
         self.opened().count() - 1
     }
 
-    /// The file, through a description on which nobody but this sets locks.
+    /// The file, through a description on which only this sets locks.
     pub(crate) fn own(&self) -> &File {
         self.find(|entry| entry.is_ours())
     }
 
-    /// A second description of the same file, without any lock.
+    /// A second description of the same file, without locks.
     pub(crate) fn open_apart(&self) -> io::Result<File> {
         let file = self.own();
         let by_number = format!("/proc/self/fd/{}", file.as_raw_fd());
@@ -97,8 +97,8 @@ impl StoreFile {
         std::iter::successors(Some(&self.first), |opened| opened.next.get().map(|next| &**next))
     }
 
-    /// The first description that will do. (A thread may have descriptors of its own,
-    /// `unshare(CLONE_FILES)`: what is lost to one is not to others.)
+    /// The first description that `will_do`. (A thread may have descriptors of its own, see
+    /// `unshare(CLONE_FILES)`: those lost to one thread are not lost to others.)
     fn find(&self, will_do: impl Fn(&Entry) -> bool) -> &File {
         let found = || self.opened().find(|opened| will_do(opened.entry));
         match found() {
@@ -109,7 +109,7 @@ impl StoreFile {
 
     #[cold]
     fn open_anew<'a>(&'a self, found: impl Fn() -> Option<&'a Opened>) -> &'a File {
-        // Others of this process may be at it.
+        // Other threads of this process may be opening it.
         let quiet = Quiet::begin();
         if let Some(opened) = found() {
             return &opened.file;
@@ -136,13 +136,13 @@ impl StoreFile {
         }
     }
 
-    /// Opens the file where it is now, or was: never another one.
+    /// Opens the file where it is now, or was: never another file.
     fn reopen(&self) -> io::Result<File> {
         let file = self.first.entry.file();
         let mut failed = io::Error::from_raw_os_error(libc::EBADF);
         for opened in self.opened() {
             let Some(link) = opened.entry.anchored_file() else { continue };
-            // By name first: to follow the link itself takes privileges.
+            // By name first: following the link itself takes privileges.
             let path = std::fs::read_link(&link).unwrap_or_else(|_| link.clone().into());
             match open_same(self.options(), &path, file)
                 .or_else(|e| open_same(self.options(), Path::new(&link), file).map_err(|_| e))
@@ -158,7 +158,7 @@ impl StoreFile {
     }
 }
 
-/// Opens the file at `path`, if it is this one.
+/// Opens the file at `path` if it is this one.
 fn open_same(options: std::fs::OpenOptions, path: &Path, wanted: FileId) -> io::Result<File> {
     let file = options.open(path)?;
     if descriptor::file_id(file.as_raw_fd()) == Some(wanted) {

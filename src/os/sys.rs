@@ -1,5 +1,5 @@
-//! Every call of the C library, behind safe functions. Each may be called in the
-//! child of a fork unless it says that it allocates.
+//! All calls of the C library, behind safe functions. Each may be called in the child of a fork
+//! unless its comment says that it allocates.
 
 #![allow(unsafe_code)]
 
@@ -11,7 +11,7 @@ pub(crate) fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-/// Repeats a call for as long as a signal interrupts it.
+/// Repeats a call while signals interrupt it.
 pub(crate) fn uninterrupted(mut call: impl FnMut() -> libc::c_int) -> io::Result<libc::c_int> {
     loop {
         match check(call()) {
@@ -21,10 +21,10 @@ pub(crate) fn uninterrupted(mut call: impl FnMut() -> libc::c_int) -> io::Result
     }
 }
 
-/// Allocates the blocks of this range, and makes the file longer if it ends before.
+/// Allocates the blocks of this range, and extends the file if it ends before the range's end.
 ///
-/// Where the file may not become that long (`RLIMIT_FSIZE`), the call itself would
-/// raise SIGXFSZ; here that is the error `EFBIG`, and nothing else.
+/// If the file would become longer than `RLIMIT_FSIZE`, the system call would raise SIGXFSZ; this
+/// returns the error `EFBIG` instead.
 pub(crate) fn allocate(file: &File, offset: u64, len: u64) -> io::Result<()> {
     let too_large = || io::Error::from_raw_os_error(libc::EFBIG);
     let end = offset.checked_add(len).ok_or_else(too_large)?;
@@ -33,9 +33,9 @@ pub(crate) fn allocate(file: &File, offset: u64, len: u64) -> io::Result<()> {
     }
     let offset = libc::off_t::try_from(offset).map_err(|_| too_large())?;
     let len = libc::off_t::try_from(len).map_err(|_| too_large())?;
-    // SAFETY: fallocate touches no memory of ours; the descriptor is open, as `file` is.
+    // SAFETY: fallocate touches no memory of ours; the descriptor is open while `file` is.
     match uninterrupted(|| unsafe { libc::fallocate(file.as_raw_fd(), 0, offset, len) }) {
-        // A sandbox refuses the call: the file itself may be written.
+        // A sandbox refuses the call, though the file itself may be written.
         Err(e) if e.raw_os_error() == Some(libc::EPERM) => {
             return Err(io::Error::from_raw_os_error(libc::ENOSYS));
         }
@@ -44,27 +44,27 @@ pub(crate) fn allocate(file: &File, offset: u64, len: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// How long a file of this process may become.
+/// The longest that a file of this process may be.
 pub(crate) fn file_size_limit() -> u64 {
     soft_limit(libc::RLIMIT_FSIZE)
 }
 
-/// How many addresses this process may use.
+/// How much address space this process may use.
 pub(crate) fn address_limit() -> u64 {
     soft_limit(libc::RLIMIT_AS)
 }
 
 fn soft_limit(resource: libc::__rlimit_resource_t) -> u64 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: getrlimit fills the struct that it is given, which lives on this stack.
+    // SAFETY: getrlimit fills the struct, which is on this stack.
     match check(unsafe { libc::getrlimit(resource, &mut limit) }) {
         Ok(_) => limit.rlim_cur,
         Err(_) => u64::MAX,
     }
 }
 
-/// Copies what is in `from` to `to`, which is empty, and leaves the holes out. In place of a page
-/// that the disk cannot read, writes what nothing is.
+/// Copies `from` to the empty file `to`, without the holes. Replaces each page that the disk cannot
+/// read by bytes that are never valid.
 pub(crate) fn copy_data(from: &File, to: &File) -> io::Result<()> {
     use std::os::unix::fs::FileExt;
     let len = from.metadata()?.len();
@@ -91,8 +91,8 @@ pub(crate) fn copy_data(from: &File, to: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads page by page; in place of one that cannot be read: bytes that are neither zeros, which
-/// may mean something, nor right by any CRC.
+/// Reads page by page. Replaces a page that cannot be read by bytes that are neither zeros, which
+/// may mean something, nor valid under any CRC.
 fn read_pages(from: &File, out: &mut [u8], at: u64) -> io::Result<()> {
     use std::os::unix::fs::FileExt;
     for (page, out) in out.chunks_mut(4096).enumerate() {
@@ -104,10 +104,10 @@ fn read_pages(from: &File, out: &mut [u8], at: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Where data, or a hole, begins at or after `from`; `None`: there is none.
+/// Where the first data, or hole, at or after `from` begins; `None` if there is none.
 fn seek(file: &File, from: u64, what: libc::c_int) -> io::Result<Option<u64>> {
-    // SAFETY: lseek touches no memory of ours. (It moves the descriptor's position, which
-    // nothing here uses.)
+    // SAFETY: lseek touches no memory of ours. (It moves the descriptor's position, which nothing
+    // here uses.)
     let found = unsafe { libc::lseek(file.as_raw_fd(), from.cast_signed(), what) };
     match u64::try_from(found) {
         Ok(found) => Ok(Some(found)),
@@ -118,17 +118,17 @@ fn seek(file: &File, from: u64, what: libc::c_int) -> io::Result<Option<u64>> {
     }
 }
 
-/// Gives the blocks of this range back; it reads as zeros. The file stays as long.
+/// Frees the blocks of this range, which then reads as zeros. The file keeps its length.
 pub(crate) fn punch(file: &File, offset: u64, len: u64) -> io::Result<()> {
     let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
     let (offset, len) = (offset.cast_signed(), len.cast_signed());
-    // SAFETY: fallocate touches no memory of ours; the descriptor is open, as `file` is.
+    // SAFETY: fallocate touches no memory of ours; the descriptor is open while `file` is.
     uninterrupted(|| unsafe { libc::fallocate(file.as_raw_fd(), mode, offset, len) })?;
     Ok(())
 }
 
-/// Starts writing these ranges to the device, then waits until they are there (in its
-/// cache: what makes them lasting is the next flush). `progress` is called after each.
+/// Starts writing these ranges to the device, then waits until they are in its cache; the next
+/// flush makes them durable. Calls `progress` after each range.
 pub(crate) fn write_out(
     file: &File,
     ranges: &[(u64, u64)],
@@ -144,7 +144,7 @@ pub(crate) fn write_out(
                 libc::sync_file_range(file.as_raw_fd(), offset, len, flags)
             });
             match result {
-                // A sandbox without the call: the whole file, then.
+                // A sandbox without the call: the whole file instead.
                 Err(e) if matches!(e.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
                     return file.sync_data();
                 }
@@ -156,17 +156,16 @@ pub(crate) fn write_out(
     Ok(())
 }
 
-/// Has the kernel forget the pages of this range that need not be written; who reads them next
-/// reads the disk.
+/// Makes the kernel forget the clean pages of this range; the next read goes to the disk.
 pub(crate) fn forget_clean_pages(file: &File, (offset, len): (u64, u64)) {
     let (offset, len, dont_need) = (offset as i64, len as i64, libc::POSIX_FADV_DONTNEED);
-    // SAFETY: posix_fadvise touches no memory of ours. Where it is refused, nothing is lost.
+    // SAFETY: posix_fadvise touches no memory of ours. If it is refused, nothing is lost.
     unsafe { libc::posix_fadvise(file.as_raw_fd(), offset, len, dont_need) };
 }
 
-/// Makes this range zeros in blocks of its own, without reading what is there: a block that
-/// cannot be read can be used again after it. Where the file system cannot, writes zeros, and calls
-/// `progress` after each page.
+/// Fills this range with zeros in blocks of its own, without reading what is there: afterwards a
+/// block that could not be read is usable again. If the file system cannot do that, writes zeros,
+/// and calls `progress` after each page.
 pub(crate) fn zero(
     file: &File,
     offset: u64,
@@ -175,14 +174,14 @@ pub(crate) fn zero(
 ) -> io::Result<()> {
     let mode = libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE;
     let (at, count) = (offset.cast_signed(), len.cast_signed());
-    // SAFETY: fallocate touches no memory of ours; the descriptor is open, as `file` is.
+    // SAFETY: fallocate touches no memory of ours; the descriptor is open while `file` is.
     match uninterrupted(|| unsafe { libc::fallocate(file.as_raw_fd(), mode, at, count) }) {
         Ok(_) => return Ok(()),
         Err(e) if matches!(e.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EINVAL)) => {}
         Err(error) => return Err(error),
     }
     // Page by page: a longer write makes the kernel keep longer pieces of the file together, and
-    // write all of such a piece back when a byte of it changes.
+    // write back a whole piece when one byte of it changes.
     for at in (offset..offset + len).step_by(4096) {
         write_at(file, &[0; 4096][..(offset + len - at).min(4096) as usize], at)?;
         progress();
@@ -190,8 +189,8 @@ pub(crate) fn zero(
     Ok(())
 }
 
-/// Writes all of `data`. Beyond what a file of this process may have (`RLIMIT_FSIZE`), the
-/// call itself would raise SIGXFSZ; here that is the error `EFBIG`, and nothing else.
+/// Writes all of `data`. Beyond `RLIMIT_FSIZE`, the system call would raise SIGXFSZ; this returns
+/// the error `EFBIG` instead.
 pub(crate) fn write_at(file: &File, data: &[u8], offset: u64) -> io::Result<()> {
     if offset + data.len() as u64 > file_size_limit() {
         return Err(io::Error::from_raw_os_error(libc::EFBIG));
@@ -199,46 +198,46 @@ pub(crate) fn write_at(file: &File, data: &[u8], offset: u64) -> io::Result<()> 
     std::os::unix::fs::FileExt::write_all_at(file, data, offset)
 }
 
-/// The kind of file system that a file is on, as statfs(2) numbers them.
+/// The type of the file system of a file, as statfs(2) numbers them.
 pub(crate) fn file_system(file: &File) -> io::Result<i64> {
     Ok(statfs(file)?.f_type)
 }
 
-/// The number of the file system that a file is on, or, on btrfs, of the subvolume.
+/// The ID of the file system of a file or, on btrfs, of the subvolume.
 pub(crate) fn file_system_id(file: &File) -> io::Result<u64> {
     let id = statfs(file)?.f_fsid;
-    // SAFETY: it is two numbers of 32 bits, which the library gives no name; any bits are a u64.
+    // SAFETY: it is two 32-bit numbers, which the library gives no names; any bits are a valid u64.
     Ok(unsafe { std::mem::transmute::<libc::fsid_t, u64>(id) })
 }
 
 fn statfs(file: &File) -> io::Result<libc::statfs> {
     let mut found = std::mem::MaybeUninit::<libc::statfs>::uninit();
-    // SAFETY: fstatfs fills the struct that it is given, which lives on this stack.
+    // SAFETY: fstatfs fills the struct, which is on this stack.
     uninterrupted(|| unsafe { libc::fstatfs(file.as_raw_fd(), found.as_mut_ptr()) })?;
-    // SAFETY: the call has succeeded, and so filled it.
+    // SAFETY: the call succeeded, and so filled it.
     Ok(unsafe { found.assume_init() })
 }
 
-/// Where the kernel shows the file system of this file, below /sys/fs: `ext4/sda1`. Since
-/// Linux 6.9, and not of every kind.
+/// The directory of this file's file system below /sys/fs, such as `ext4/sda1`. Since Linux 6.9,
+/// and not for every type.
 pub(crate) fn name_in_sysfs(file: &File) -> io::Result<String> {
     const FS_IOC_GETFSSYSFSPATH: libc::c_ulong = 0x8081_1501; // linux/fs.h
     // A length, then the name.
     let mut found = [0u8; 129];
-    // SAFETY: the call fills the 129 bytes that it is given, which live on this stack.
+    // SAFETY: the call fills the 129 bytes, which are on this stack.
     check(unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_GETFSSYSFSPATH as _, &mut found) })?;
     let name = found[1..].get(..found[0].into()).unwrap_or_default();
     let name = std::str::from_utf8(name).unwrap_or_default().trim_end_matches('\0');
     if name.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(name.to_owned()) }
 }
 
-/// The UUID of the btrfs that this file is on.
+/// The UUID of the btrfs file system of this file.
 pub(crate) fn btrfs_uuid(file: &File) -> io::Result<String> {
     const BTRFS_IOC_FS_INFO: libc::c_ulong = 0x8400_941f; // linux/btrfs.h
     let mut found = [0u64; 128];
-    // SAFETY: the call fills the 1,024 bytes that it is given, which live on this stack.
+    // SAFETY: the call fills the 1,024 bytes, which are on this stack.
     check(unsafe { libc::ioctl(file.as_raw_fd(), BTRFS_IOC_FS_INFO as _, &mut found) })?;
-    // After two words.
+    // It comes after two words.
     let bytes = [found[2].to_le_bytes(), found[3].to_le_bytes()].concat();
     let hex = |part: std::ops::Range<usize>| -> String {
         bytes[part].iter().map(|byte| format!("{byte:02x}")).collect()
@@ -246,28 +245,28 @@ pub(crate) fn btrfs_uuid(file: &File) -> io::Result<String> {
     Ok([hex(0..4), hex(4..6), hex(6..8), hex(8..10), hex(10..16)].join("-"))
 }
 
-/// The number that tells an inode from earlier ones with the same number.
+/// The number that distinguishes an inode from earlier ones with the same inode number.
 pub(crate) fn inode_generation(file: &File) -> io::Result<u32> {
     const FS_IOC_GETVERSION: libc::c_ulong =
         0x7601 | 2 << 30 | (size_of::<libc::c_long>() as libc::c_ulong) << 16; // linux/fs.h
-    // The kernel fills an `int`, whatever the number of the call says.
+    // The kernel fills an `int`, although the number of the call says `long`.
     let mut found: libc::c_long = 0;
-    // SAFETY: the call fills the number that it is given, which lives on this stack.
+    // SAFETY: the call fills the number, which is on this stack.
     check(unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_GETVERSION as _, &mut found) })?;
     Ok(found as u32)
 }
 
-/// Commands of fcntl(2), and the hint that says of writes to a file that nothing is known.
+/// Commands of fcntl(2), and the write hint that means that nothing is known.
 const F_GET_RW_HINT: libc::c_int = 1035;
 const F_SET_RW_HINT: libc::c_int = 1036;
 const RWH_WRITE_LIFE_NONE: u64 = 1;
 
-/// Sets a mark on the inode in memory. It is the hint for how long what is written will live,
-/// with the value that changes nothing: the kernel keeps it as long as that inode is in memory,
-/// and writes it nowhere. Only the owner may (Linux 4.13).
+/// Marks the inode in memory. The mark is the hint for the lifetime of written data, with the value
+/// that changes nothing. The kernel keeps it as long as the inode is in memory, and writes it
+/// nowhere. Only the owner may set it (Linux 4.13).
 pub(crate) fn mark(file: &File) -> io::Result<()> {
     let hint = RWH_WRITE_LIFE_NONE;
-    // SAFETY: the call reads the number that it is given, which lives on this stack.
+    // SAFETY: the call reads the number, which is on this stack.
     check(unsafe { libc::fcntl(file.as_raw_fd(), F_SET_RW_HINT, &hint) })?;
     Ok(())
 }
@@ -275,18 +274,18 @@ pub(crate) fn mark(file: &File) -> io::Result<()> {
 /// Whether the inode in memory has the mark.
 pub(crate) fn is_marked(file: &File) -> bool {
     let mut hint = 0u64;
-    // SAFETY: the call fills the number that it is given, which lives on this stack.
+    // SAFETY: the call fills the number, which is on this stack.
     let result = unsafe { libc::fcntl(file.as_raw_fd(), F_GET_RW_HINT, &mut hint) };
     result == 0 && hint == RWH_WRITE_LIFE_NONE
 }
 
 const FS_NOCOW_FL: libc::c_int = 0x0080_0000; // linux/fs.h
 
-/// Asks btrfs to write this empty file in place: it would lose what `fallocate` promises
-/// if it wrote each change elsewhere.
+/// Asks btrfs to write this empty file in place. If it wrote each change elsewhere, what
+/// `fallocate` promises would be lost.
 pub(crate) fn write_in_place(file: &File) -> io::Result<()> {
     let flags = attributes(file)? | FS_NOCOW_FL;
-    // SAFETY: the call reads the number that it is given, which lives on this stack.
+    // SAFETY: the call reads the number, which is on this stack.
     check(unsafe { libc::ioctl(file.as_raw_fd(), libc::FS_IOC_SETFLAGS, &flags) })?;
     Ok(())
 }
@@ -298,15 +297,15 @@ pub(crate) fn is_written_in_place(file: &File) -> io::Result<bool> {
 
 fn attributes(file: &File) -> io::Result<libc::c_int> {
     let mut flags: libc::c_int = 0;
-    // SAFETY: the call fills the number that it is given, which lives on this stack.
+    // SAFETY: the call fills the number, which is on this stack.
     check(unsafe { libc::ioctl(file.as_raw_fd(), libc::FS_IOC_GETFLAGS, &mut flags) })?;
     Ok(flags)
 }
 
-/// Where the file shares its blocks with another one, as far as the file system says: offsets
-/// and lengths.
+/// Where the file shares blocks with another one, as far as the file system says: offsets and
+/// lengths.
 pub(crate) fn shared_ranges(file: &File) -> io::Result<Vec<(u64, u64)>> {
-    // linux/fiemap.h: a head of four words, then extents of seven.
+    // linux/fiemap.h: a header of four words, then extents of seven.
     const FS_IOC_FIEMAP: libc::c_ulong = 0xc020_660b;
     const FIEMAP_EXTENT_LAST: u64 = 1;
     const FIEMAP_EXTENT_SHARED: u64 = 0x2000;
@@ -315,8 +314,8 @@ pub(crate) fn shared_ranges(file: &File) -> io::Result<Vec<(u64, u64)>> {
     loop {
         let mut map = [0u64; 4 + 7 * EXTENTS];
         (map[0], map[1], map[3]) = (at, u64::MAX - at, EXTENTS as u64);
-        // SAFETY: the call fills the head, and as many extents as the head says there is
-        // room for; all of it lives on this stack.
+        // SAFETY: the call fills the header, and at most as many extents as the header has room
+        // for; all of it is on this stack.
         check(unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_FIEMAP as _, &mut map) })?;
         let found = (map[2] >> 32) as usize; // after 32 bits of flags
         let mut last = found == 0;
@@ -334,7 +333,7 @@ pub(crate) fn shared_ranges(file: &File) -> io::Result<Vec<(u64, u64)>> {
     }
 }
 
-/// Gives a range blocks of its own by writing it again, as it is. Nobody else writes to it.
+/// Gives a range blocks of its own by writing its content again. Nobody else may be writing to it.
 pub(crate) fn write_again(file: &File, offset: u64, len: u64) -> io::Result<()> {
     // Page by page, as in `zero`.
     let mut page = [0; 4096];
@@ -346,16 +345,16 @@ pub(crate) fn write_again(file: &File, offset: u64, len: u64) -> io::Result<()> 
     Ok(())
 }
 
-/// Gives a file blocks of its own where it shares them with a copy, as xfs and btrfs make
-/// them: otherwise the first write to each would have to find room. Holes stay holes: the
-/// call itself would allocate them (xfs).
+/// Gives a file blocks of its own where it shares them with a copy, as xfs and btrfs make them.
+/// Otherwise the first write to each would have to find room. Holes stay holes, which the system
+/// call by itself would allocate (xfs).
 pub(crate) fn unshare_data(
     file: &File,
     offset: u64,
     len: u64,
     progress: &mut dyn FnMut(),
 ) -> io::Result<()> {
-    /// Bytes of one call, which may take long.
+    /// Bytes per call, each of which may take long.
     const PART: u64 = 16 << 20;
     let end = offset + len;
     let mut at = offset;
@@ -363,12 +362,12 @@ pub(crate) fn unshare_data(
         let to = seek(file, from, libc::SEEK_HOLE)?.unwrap_or(end).min(end).min(from + PART);
         let (start, count) = (from.cast_signed(), (to - from).cast_signed());
         let mode = libc::FALLOC_FL_UNSHARE_RANGE;
-        // SAFETY: fallocate touches no memory of ours; the descriptor is open, as `file` is.
+        // SAFETY: fallocate touches no memory of ours; the descriptor is open while `file` is.
         match uninterrupted(|| unsafe { libc::fallocate(file.as_raw_fd(), mode, start, count) }) {
             Ok(_) => progress(),
-            // Most file systems share no blocks, and know nothing of it.
+            // Most file systems share no blocks, and do not have this call.
             Err(e) if matches!(e.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EINVAL)) => break,
-            // What cannot be read stays shared: who writes there is told if there is no room.
+            // What cannot be read stays shared: a later write there fails if there is no room.
             Err(e) if e.raw_os_error() == Some(libc::EIO) => progress(),
             Err(error) => return Err(error),
         }
@@ -380,20 +379,20 @@ pub(crate) fn unshare_data(
 /// Nanoseconds since boot, sleep included.
 pub(crate) fn since_boot() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: clock_gettime fills the struct that it is given, which lives on this stack.
+    // SAFETY: clock_gettime fills the struct, which is on this stack.
     let _ = unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut time) };
     time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
 }
 
-/// A number that nobody can guess; without allocating.
+/// A number that nobody can guess. Allocates nothing.
 pub(crate) fn random() -> u64 {
     let mut number = [0_u8; 8];
-    // SAFETY: getrandom fills the bytes that it is given, which live on this stack.
+    // SAFETY: getrandom fills the bytes, which are on this stack.
     let filled = unsafe { libc::getrandom(number.as_mut_ptr().cast(), number.len(), 0) };
     if filled == 8 {
         return u64::from_le_bytes(number);
     }
-    // Where a sandbox refuses the call: of this moment and this process.
+    // A sandbox refuses the call: made from the time and the process ID.
     let seed = since_boot() ^ u64::from(std::process::id()) << 40;
     seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
@@ -417,16 +416,16 @@ fn flock(kind: ByteLock, byte: u64) -> libc::flock {
         l_whence: libc::SEEK_SET as libc::c_short,
         l_start: byte.cast_signed(),
         l_len: 1,
-        // Open-file-description locks demand 0 here.
+        // Open-file-description locks require 0 here.
         l_pid: 0,
     }
 }
 
-/// Sets this open file description's lock on one byte, in one step, without waiting.
-/// False if somebody else's lock is in the way; the old lock stays, then.
+/// Sets this open file description's lock on one byte, in one step, without waiting. False if
+/// another lock is in the way; then the old lock stays.
 pub(crate) fn set_byte_lock(fd: BorrowedFd<'_>, kind: ByteLock, byte: u64) -> io::Result<bool> {
     let lock = flock(kind, byte);
-    // SAFETY: F_OFD_SETLK reads a `flock`, which lives on this stack.
+    // SAFETY: F_OFD_SETLK reads a `flock`, which is on this stack.
     let result = uninterrupted(|| unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_SETLK, &lock) });
     match result {
         Ok(_) => Ok(true),
@@ -438,12 +437,12 @@ pub(crate) fn set_byte_lock(fd: BorrowedFd<'_>, kind: ByteLock, byte: u64) -> io
 /// Whether another open file description holds any lock on this byte.
 pub(crate) fn byte_is_locked(fd: BorrowedFd<'_>, byte: u64) -> io::Result<bool> {
     let mut lock = flock(ByteLock::Write, byte);
-    // SAFETY: F_OFD_GETLK reads and fills a `flock`, which lives on this stack.
+    // SAFETY: F_OFD_GETLK reads and fills a `flock`, which is on this stack.
     uninterrupted(|| unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_GETLK, &mut lock) })?;
     Ok(lock.l_type != libc::F_UNLCK as libc::c_short)
 }
 
-/// Takes the lock of the whole file (the open lock) if nobody has it, without waiting.
+/// Takes the lock of the whole file (the open lock) if it is free, without waiting.
 pub(crate) fn try_lock_file(file: &File) -> io::Result<bool> {
     loop {
         match fs2::FileExt::try_lock_exclusive(file) {
@@ -457,7 +456,7 @@ pub(crate) fn try_lock_file(file: &File) -> io::Result<bool> {
     }
 }
 
-/// Lets go of the lock of the whole file.
+/// Releases the lock of the whole file.
 pub(crate) fn unlock_file(file: &File) -> io::Result<()> {
     loop {
         match fs2::FileExt::unlock(file) {
@@ -475,11 +474,11 @@ pub(crate) fn inheritable(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// A file without a name, in memory; in a sandbox that refuses the call, where files in
-/// memory usually are. Allocates.
+/// A nameless file in memory or, if a sandbox refuses the call, in the usual folder for files in
+/// memory. Allocates.
 pub(crate) fn memory_file(name: &std::ffi::CStr) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
-    // SAFETY: the name is a string that ends with NUL, and outlives the call.
+    // SAFETY: the name ends with NUL, and outlives the call.
     match check(unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) }) {
         // SAFETY: the descriptor is new, open, and nobody else's.
         Ok(fd) => Ok(unsafe { File::from_raw_fd(fd) }),
@@ -492,7 +491,7 @@ pub(crate) fn memory_file(name: &std::ffi::CStr) -> io::Result<File> {
     }
 }
 
-/// Gives a file another name, unless that is taken. Allocates.
+/// Renames a file, unless the new name is taken. Allocates.
 pub(crate) fn rename_new(from: &std::path::Path, to: &std::path::Path) -> io::Result<()> {
     rename_with(from, to, libc::RENAME_NOREPLACE)
 }
@@ -500,7 +499,7 @@ pub(crate) fn rename_new(from: &std::path::Path, to: &std::path::Path) -> io::Re
 /// Gives a nameless file (`O_TMPFILE`) this name; fails if the name is taken. Allocates.
 pub(crate) fn link(file: &File, path: &std::ffi::CStr) -> io::Result<()> {
     let own = proc_path(file.as_raw_fd());
-    // SAFETY: both paths are strings that end with NUL, and outlive the call.
+    // SAFETY: both paths end with NUL, and outlive the call.
     check(unsafe {
         libc::linkat(
             libc::AT_FDCWD,
@@ -513,7 +512,7 @@ pub(crate) fn link(file: &File, path: &std::ffi::CStr) -> io::Result<()> {
     Ok(())
 }
 
-/// Gives each of two files the other one's name, in one step. Allocates.
+/// Exchanges the names of two files, in one step. Allocates.
 pub(crate) fn exchange(one: &std::path::Path, other: &std::path::Path) -> io::Result<()> {
     rename_with(one, other, libc::RENAME_EXCHANGE)
 }
@@ -526,7 +525,7 @@ fn rename_with(
     use std::os::unix::ffi::OsStrExt;
     let name = |path: &std::path::Path| std::ffi::CString::new(path.as_os_str().as_bytes());
     let (from, to, here) = (name(from)?, name(to)?, libc::AT_FDCWD);
-    // SAFETY: both paths are strings that end with NUL, and outlive the call.
+    // SAFETY: both paths end with NUL, and outlive the call.
     let result = unsafe {
         libc::syscall(libc::SYS_renameat2, here, from.as_ptr(), here, to.as_ptr(), flags)
     };
@@ -542,21 +541,21 @@ pub(crate) fn proc_path(fd: RawFd) -> [u8; 32] {
     path
 }
 
-/// Has this run when this process ends by `exit`, or returns from `main`.
+/// Registers a function that runs when this process ends by `exit`, or returns from `main`.
 pub(crate) fn at_exit(f: extern "C" fn()) -> io::Result<()> {
-    // SAFETY: the function is one of this program, and stays for as long as it runs (or, in a
-    // library that is unloaded, is run and forgotten then).
+    // SAFETY: the function is part of this program, and exists as long as it runs (or, in a library
+    // that is unloaded, is called and forgotten then).
     if unsafe { libc::atexit(f) } == 0 { Ok(()) } else { Err(io::ErrorKind::OutOfMemory.into()) }
 }
 
-/// Has these run around every fork of this process: before it, after it in the
+/// Registers functions that run around every fork of this process: before it, after it in the
 /// parent, and after it in the child.
 pub(crate) fn at_fork(
     before: extern "C" fn(),
     in_parent: extern "C" fn(),
     in_child: extern "C" fn(),
 ) -> io::Result<()> {
-    // SAFETY: the handlers are functions of this program; they stay for as long as it runs.
+    // SAFETY: the handlers are functions of this program, and exist as long as it runs.
     let error = unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) };
     if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
 }

@@ -1,4 +1,4 @@
-//! The date, to show to people. Nothing is decided by it.
+//! The date, to show to people. No decision depends on it.
 
 /// Seconds since 1970.
 pub(crate) fn seconds_since_1970() -> u64 {

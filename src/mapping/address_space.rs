@@ -1,5 +1,5 @@
-//! The addresses of a mapping: reserved beyond the end of the file, never all that there are,
-//! and made more in place as the file grows.
+//! The addresses of a mapping. They are reserved beyond the end of the file, but never all that are
+//! left, and extended in place as the file grows.
 
 #![allow(unsafe_code)]
 
@@ -17,32 +17,32 @@ use crate::os::sys::{address_limit, random, uninterrupted};
 #[derive(Debug)]
 pub(crate) struct Reserved {
     start: *mut u8,
-    /// Bytes that are mapped: whole pages. Changes under [`Quiet`], so that the child of a
-    /// fork has what it says.
+    /// Bytes that are mapped: whole pages. Changes under [`Quiet`], so that it is right in the
+    /// child of a fork.
     len: AtomicUsize,
-    /// What unmaps it, where it is all that the file can ever use. `None`: it may grow.
+    /// The owner of the mapping if it covers all that the file can ever use; `None` if it may grow.
     whole: Option<MmapRaw>,
 }
 
-// SAFETY: an address of shared memory, which any thread may use; the length is atomic.
+// SAFETY: an address of shared memory, which any thread may use, and an atomic length.
 unsafe impl Send for Reserved {}
 // SAFETY: as above.
 unsafe impl Sync for Reserved {}
 
-/// Mappings are as long as a multiple of this, of which every page is a part.
+/// The length of a mapping is a multiple of this, which is itself a multiple of every page size.
 const STEP: u64 = 64 << 10;
-/// One mapping takes no more than this part of the addresses that are left.
+/// One mapping takes at most this fraction of the addresses that are left.
 const SHARE: u64 = 64;
-/// Addresses of a process, where nothing limits them: those of most processors.
+/// The address space of a process without a limit, on most processors.
 const ALL: u64 = 1 << 47;
-/// Where mappings are made of which nothing is known, if nothing is there: far from what
-/// programs, their heaps and their stacks have, and from each other.
+/// Where to map if nothing is known of the address space: far from where programs have their code,
+/// heaps and stacks, and far apart.
 const FAR: std::ops::Range<u64> = (16 << 40)..(64 << 40);
 
 impl Reserved {
-    /// Maps the file from its beginning on: `len` bytes, and up to `most` that it may grow to,
-    /// as far as that is a fair share of the addresses. Where there are not so many, half as
-    /// many, and so on.
+    /// Maps `len` bytes from the beginning of the file, and reserves up to `most`, to which it may
+    /// grow, within a fair share of the addresses. If there are not as many, tries half as many,
+    /// and so on.
     pub(crate) fn new(file: &File, writable: bool, len: u64, most: u64) -> io::Result<Reserved> {
         let mut reserve = most.min(share()).max(len);
         if reserve >= most
@@ -65,15 +65,15 @@ impl Reserved {
         self.start
     }
 
-    /// How many bytes are mapped.
+    /// The number of bytes that are mapped.
     #[inline]
     pub(crate) fn len(&self) -> u64 {
-        // Relaxed: it only grows; who sees an old length asks for more, which is there.
+        // Relaxed: it only grows. A thread that sees an old length asks for more, which succeeds.
         self.len.load(Ordering::Relaxed) as u64
     }
 
-    /// Maps the file up to `end` at least, where it stands; false if other things have the
-    /// addresses behind it, or a limit is reached.
+    /// Extends the mapping in place to at least `end`; false if other mappings occupy the addresses
+    /// behind it, or a limit is reached.
     #[cold]
     pub(crate) fn grow(&self, end: u64, most: u64) -> bool {
         let wanted = end.saturating_add(share()).min(most.max(end));
@@ -88,23 +88,23 @@ impl Reserved {
         }
         let Some(new) = new.checked_next_multiple_of(STEP) else { return false };
         let (Ok(len), Ok(new)) = (usize::try_from(len), usize::try_from(new)) else { return false };
-        // SAFETY: `start` and `len` are this mapping's, as it stands. Without MREMAP_MAYMOVE
-        // it stays there, and nothing else is unmapped.
+        // SAFETY: `start` and `len` are those of this mapping now. Without MREMAP_MAYMOVE it stays
+        // in place, and nothing else is unmapped.
         let at = unsafe { libc::mremap(self.start.cast(), len, new, 0) };
         if at == libc::MAP_FAILED {
             return false;
         }
-        // Relaxed: the mapping is the kernel's to show to other threads.
+        // Relaxed: the kernel makes the mapping visible to other threads.
         self.len.store(new, Ordering::Relaxed);
         true
     }
 
-    /// As `fdatasync`, of this range of the file alone, which is mapped.
+    /// Like `fdatasync`, but only for this range of the file, which is mapped.
     pub(crate) fn flush_range(&self, offset: u64, len: u64) -> io::Result<()> {
         assert!(offset + len <= self.len(), "only what is mapped can be flushed");
         let from = offset / STEP * STEP;
         let (at, len) = (self.start.wrapping_add(from as usize), (offset + len - from) as usize);
-        // SAFETY: the range lies within the mapping, and msync changes nothing of it.
+        // SAFETY: the range is within the mapping, and msync does not change it.
         uninterrupted(|| unsafe { libc::msync(at.cast(), len, libc::MS_SYNC) }).map(|_| ())
     }
 }
@@ -112,13 +112,13 @@ impl Reserved {
 impl Drop for Reserved {
     fn drop(&mut self) {
         if self.whole.is_none() {
-            // SAFETY: it is mapped, and whoever refers into it keeps this.
+            // SAFETY: it is mapped, and whoever refers into it keeps this value alive.
             unsafe { libc::munmap(self.start.cast(), self.len.load(Ordering::Relaxed)) };
         }
     }
 }
 
-/// How many bytes to map for so many.
+/// How many bytes to map for this length.
 fn whole_steps(len: u64) -> io::Result<usize> {
     let steps = len.max(1).checked_next_multiple_of(STEP).and_then(|len| len.try_into().ok());
     steps.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))
@@ -133,13 +133,13 @@ fn map_whole(file: &File, writable: bool, len: u64) -> io::Result<Reserved> {
     Ok(Reserved { start: raw.as_mut_ptr(), len: AtomicUsize::new(len), whole: Some(raw) })
 }
 
-/// A mapping that may grow, at `place` if nothing is there.
+/// A mapping that may grow, at `place` if that is free.
 fn map(file: &File, writable: bool, len: u64, place: usize) -> io::Result<Reserved> {
     let len = whole_steps(len)?;
     let access = if writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
     let fd = file.as_raw_fd();
-    // SAFETY: a new mapping; `place` is a wish, in whose stead the kernel takes another one
-    // where anything is.
+    // SAFETY: a new mapping; `place` is a hint, and the kernel chooses another place if that is
+    // taken.
     let at = unsafe { libc::mmap(place as *mut _, len, access, libc::MAP_SHARED, fd, 0) };
     if at == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
@@ -158,8 +158,8 @@ fn addresses_in_use() -> u64 {
     pages.unwrap_or(0).saturating_mul(4096)
 }
 
-/// A place with room to grow: in the middle of the largest part of the addresses in which
-/// nothing is. Where that cannot be told, or less than half of `most` is there, somewhere far.
+/// A place with room to grow: the middle of the largest unused part of the address space. If that
+/// is unknown, or is less than half of `most`, a place far away.
 fn room_for(most: u64) -> usize {
     let text = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
     let mapped = text.lines().filter_map(|line| {
@@ -177,7 +177,7 @@ fn room_for(most: u64) -> usize {
     let far = FAR.start + random() % (FAR.end - FAR.start);
     let middle = largest.start + (largest.end - largest.start) / 2;
     let place = if largest.end - middle >= most / 2 { middle } else { far };
-    // As the kernel's large pages are.
+    // Aligned like the kernel's large pages.
     (place >> 21 << 21) as usize
 }
 
@@ -187,7 +187,7 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    /// A file of 64 MiB, mapped in part, where there is room behind it.
+    /// A file of 64 MiB, mapped in part, with room behind the mapping.
     fn mapped_in_part() -> (File, Reserved) {
         let file = tempfile::tempfile().unwrap();
         file.set_len(64 * MIB).unwrap();
@@ -201,7 +201,7 @@ mod tests {
         let start = mapped.as_mut_ptr();
         assert!(mapped.grow(64 * MIB, 64 * MIB));
         assert_eq!((mapped.as_mut_ptr(), mapped.len()), (start, 64 * MIB));
-        // SAFETY: the last byte of what is mapped, and of the file.
+        // SAFETY: the last byte of both the mapping and the file.
         unsafe { start.add(64 * (1 << 20) - 1).write_volatile(7) };
         mapped.flush_range(64 * MIB - 1, 1).unwrap();
         let mut last = [0];

@@ -1,10 +1,10 @@
-//! A scalar's 16-byte cell: value and control word, changed together by one
-//! 128-bit compare-exchange, read one after the other by two 64-bit loads.
+//! A scalar's 16-byte cell: value and control word. One 128-bit compare-exchange changes both; two
+//! 64-bit loads read one after the other.
 //!
-//! A 128-bit atomic load would cost four times as much, and faults on a read-only
-//! mapping where it is made of a compare-exchange. Two loads of half the size are
-//! not defined for Rust's atomics, so they are one routine of inline assembly; Miri,
-//! which knows no assembly, loads all 128 bits.
+//! A 128-bit atomic load would cost four times as much, and where it is made of a compare-exchange
+//! it faults on a read-only mapping. Rust's atomics do not define two loads of half the size, so
+//! these are one routine of inline assembly. Miri does not support assembly, and loads all 128
+//! bits.
 
 #![allow(unsafe_code)]
 
@@ -16,7 +16,7 @@ use portable_atomic::AtomicU128;
 use crate::mapping::map::{KeepsMapped, Map, Region};
 use crate::protocol::{Cell, Control};
 
-/// Whether this processor has what a cell needs.
+/// Whether this processor supports cells.
 pub(crate) fn is_supported() -> bool {
     AtomicU128::is_lock_free()
 }
@@ -37,7 +37,7 @@ impl<K: KeepsMapped> CellRegion<K> {
         &self.0
     }
 
-    /// The same, kept by another of those who keep this mapping.
+    /// The same region, kept mapped by another keeper of this mapping.
     #[inline]
     pub(crate) fn kept_by<L: KeepsMapped>(&self, keeper: L) -> CellRegion<L> {
         CellRegion(self.0.kept_by(keeper))
@@ -48,24 +48,24 @@ impl<K: KeepsMapped> CellRegion<K> {
         self.0.as_mut_ptr().cast()
     }
 
-    /// Control word, then value, both acquired.
+    /// Loads the control word, then the value, both with acquire.
     #[inline]
     pub(crate) fn load(&self) -> Cell {
-        // SAFETY: the pointer is 16-aligned, as `new` has checked, and valid for as long as
-        // `self.0` lives; all that changes a cell does so by `swap`.
+        // SAFETY: the pointer is 16-aligned, as `new` has checked, and valid as long as `self.0`
+        // lives; only `swap` changes a cell.
         unsafe { load(self.ptr()) }
     }
 
-    /// Replaces value and control word if they are `old`, else returns what they are (relaxed).
+    /// Replaces value and control word if they are `old`, else returns the current ones (relaxed).
     #[inline]
     pub(crate) fn swap(&self, old: Cell, new: Cell, order: Ordering) -> Result<(), Cell> {
-        // SAFETY: the pointer is 16-aligned, as `new` has checked, and valid for as long as
-        // `self.0` lives; all that changes a cell does so by this very operation.
+        // SAFETY: the pointer is 16-aligned, as `new` has checked, and valid as long as `self.0`
+        // lives; only this operation changes a cell.
         unsafe { swap(self.ptr(), old, new, order) }
     }
 
-    /// Replaces the control word if it is `old`, else returns what it is. The value stays as it
-    /// is: it changes only together with the control word.
+    /// Replaces the control word if it is `old`, else returns the current one. The value stays: it
+    /// changes only together with the control word.
     #[inline(never)]
     pub(crate) fn swap_control(
         &self,
@@ -86,16 +86,16 @@ impl<K: KeepsMapped> CellRegion<K> {
     }
 }
 
-/// The control word of the slot, of either form, that is so many bytes from the start of this
-/// part of the mapping, acquired.
+/// The control word of the slot at this byte offset in this part of the mapping, whatever its form.
+/// Acquires.
 #[inline]
 pub(crate) fn control_at<K: KeepsMapped>(region: &Region<K>, offset: u64) -> Control {
     assert!(offset.is_multiple_of(16) && offset + 16 <= region.len(), "a slot lies within it");
     let cell = region.as_mut_ptr().wrapping_add(offset as usize).cast::<u128>();
     assert!(cell.is_aligned(), "the part starts at a multiple of 16");
-    // SAFETY: the pointer is 16-aligned and valid for as long as `region` lives: both have been
-    // checked. A scalar is changed by nothing but `swap`; of any other slot the control word is
-    // an atomic of the very size that is loaded, and its value is used by nobody.
+    // SAFETY: the pointer is 16-aligned and valid as long as `region` lives: both were checked.
+    // Only `swap` changes a scalar. Of any other slot the control word is an atomic of the size
+    // that is loaded, and nobody uses the value.
     unsafe { load(cell) }.control
 }
 
@@ -107,35 +107,35 @@ fn unpack(bits: u128) -> Cell {
     Cell { value: bits as u64, control: Control::from_bits((bits >> 64) as u64) }
 }
 
-/// Replaces both words of the cell if they are `old`, else returns what they are.
+/// Replaces both words of the cell if they are `old`, else returns the current ones.
 ///
 /// # Safety
 ///
-/// `cell` is valid and 16-aligned, and changed by nothing but this function.
+/// `cell` is valid and 16-aligned, and only this function changes it.
 #[inline]
 unsafe fn swap(cell: *mut u128, old: Cell, new: Cell, order: Ordering) -> Result<(), Cell> {
-    // SAFETY: promised by the caller.
+    // SAFETY: the caller promises it.
     let cell = unsafe { AtomicU128::from_ptr(cell) };
-    // Relaxed on failure: nothing is read through what is found, and for what is decided by it
-    // it is enough that it is one value of the cell.
+    // Relaxed on failure: nothing is read through the result, and for what it decides it only has
+    // to be one of the cell's values.
     cell.compare_exchange(pack(old), pack(new), order, Ordering::Relaxed)
         .map(|_| ())
         .map_err(unpack)
 }
 
-/// Control word, then value, both acquired.
+/// Loads the control word, then the value, both with acquire.
 ///
 /// # Safety
 ///
-/// `cell` is valid and 16-aligned, and changed by nothing but [`swap`].
+/// `cell` is valid and 16-aligned, and only [`swap`] changes it.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 #[inline]
 unsafe fn load(cell: *mut u128) -> Cell {
     let (value, control): (u64, u64);
-    // SAFETY: reads the 16 bytes that the caller promises. Two aligned 8-byte loads are
-    // atomic on x86-64, and are not reordered with each other, nor with what comes after
-    // them: each is an acquire. The compiler moves no access to memory across the
-    // assembly, as it must assume that it touches any.
+    // SAFETY: reads the 16 bytes that the caller promises. Two aligned 8-byte loads are atomic on
+    // x86-64, and are not reordered with each other or with what comes after them: each is an
+    // acquire. The compiler moves no memory access across the assembly, as it must assume that it
+    // touches any memory.
     unsafe {
         std::arch::asm!(
             "mov {control}, qword ptr [{cell} + 8]",
@@ -149,17 +149,16 @@ unsafe fn load(cell: *mut u128) -> Cell {
     Cell { value, control: Control::from_bits(control) }
 }
 
-/// Control word, then value, both acquired.
+/// Loads the control word, then the value, both with acquire.
 ///
 /// # Safety
 ///
-/// `cell` is valid and 16-aligned, and changed by nothing but [`swap`].
+/// `cell` is valid and 16-aligned, and only [`swap`] changes it.
 #[cfg(all(target_arch = "aarch64", not(miri)))]
 #[inline]
 unsafe fn load(cell: *mut u128) -> Cell {
     let (value, control): (u64, u64);
-    // SAFETY: reads the 16 bytes that the caller promises. `ldar` is an atomic load that
-    // acquires.
+    // SAFETY: reads the 16 bytes that the caller promises. `ldar` is an atomic load with acquire.
     unsafe {
         std::arch::asm!(
             "add {scratch}, {cell}, #8",
@@ -175,14 +174,14 @@ unsafe fn load(cell: *mut u128) -> Cell {
     Cell { value, control: Control::from_bits(control) }
 }
 
-/// Control word and value, both acquired, in one.
+/// Loads control word and value together, with acquire.
 ///
 /// # Safety
 ///
-/// `cell` is valid and 16-aligned, and changed by nothing but [`swap`].
+/// `cell` is valid and 16-aligned, and only [`swap`] changes it.
 #[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
 unsafe fn load(cell: *mut u128) -> Cell {
-    // SAFETY: promised by the caller.
+    // SAFETY: the caller promises it.
     unpack(unsafe { AtomicU128::from_ptr(cell) }.load(Ordering::Acquire))
 }
 
@@ -191,13 +190,12 @@ mod tests {
     use super::*;
     use std::sync::atomic::AtomicU64;
 
-    /// The real form of what loom sees as one small word: value and control word change
-    /// together, none is lost, and a value is never older than the control word read
-    /// before it.
+    /// The real form of what loom sees as one small word. Value and control word change together,
+    /// no change is lost, and a value is never older than the control word read before it.
     #[test]
     fn value_and_control_word_change_together() {
         const ADDS: u64 = if cfg!(miri) { 200 } else { 200_000 };
-        // Memory of our own in place of a mapping, so that Miri can run this, too.
+        // Ordinary memory instead of a mapping, so that Miri can run this, too.
         let (shared, done) = (AtomicU128::new(0), AtomicU64::new(0));
         let cell = || shared.as_ptr();
         let add = || {

@@ -1,13 +1,12 @@
-//! Race-free copies between the mapping, which other processes write at any
-//! time, and private memory.
+//! Race-free copies between private memory and the mapping, which other processes may write at any
+//! time.
 //!
-//! The mapping is only ever touched as relaxed atomic 64-bit words, or by assembly that
-//! does the same faster; so that a concurrent writer is a race of atomics, which is
-//! defined, and never of plain memory, which is not. Whether what was copied is whole is
-//! for the protocol to say.
+//! The mapping is accessed only as relaxed atomic 64-bit words, or by assembly that does the same
+//! faster. So a concurrent writer is a race of atomics, which is defined, never one of plain
+//! memory, which is not. The protocol decides whether a copy is whole.
 //!
 //! A buffer's elements are atomics of their own size ([`Atomic`]): racing atomics of different
-//! sizes on the same bytes are not defined. Where many are copied, the assembly tears none.
+//! sizes on the same bytes are not defined. When many are copied, the assembly tears none.
 
 #![allow(unsafe_code)]
 
@@ -21,7 +20,7 @@ pub(crate) const WORD: usize = 8;
 
 /// Fills `out` with the bytes from `skip` bytes after the start of `words`.
 ///
-/// Panics if the words end before.
+/// Panics if the words end before that.
 #[inline]
 pub(crate) fn read(words: &[AtomicU64], skip: usize, out: &mut [u8]) {
     if out.is_empty() {
@@ -41,7 +40,7 @@ pub(crate) fn read(words: &[AtomicU64], skip: usize, out: &mut [u8]) {
     let (body, tail) = out.split_at_mut(whole * WORD);
     let (chunks, _) = body.as_chunks_mut::<WORD>();
     let from = &words[at..at + whole];
-    // SAFETY: both are `whole` words long, and do not overlap: one is private.
+    // SAFETY: both are `whole` words long, and do not overlap, as one is private.
     let done = unsafe { bulk(from.as_ptr().cast(), chunks.as_mut_ptr().cast(), whole) };
     for (chunk, word) in chunks[done..].iter_mut().zip(&from[done..]) {
         *chunk = word.load(Relaxed).to_le_bytes();
@@ -52,11 +51,11 @@ pub(crate) fn read(words: &[AtomicU64], skip: usize, out: &mut [u8]) {
     }
 }
 
-/// Stores `data` from `skip` bytes after the start of `words`. The bytes beside
-/// it in its first and last word are stored again as they were: the caller
-/// holds the lock under which nobody else writes them.
+/// Stores `data` from `skip` bytes after the start of `words`. Stores the bytes beside it in its
+/// first and last word again as they were: the caller holds the lock under which nobody else writes
+/// them.
 ///
-/// Panics if the words end before.
+/// Panics if the words end before that.
 #[inline]
 pub(crate) fn write(words: &[AtomicU64], skip: usize, data: &[u8]) {
     if data.is_empty() {
@@ -75,8 +74,8 @@ pub(crate) fn write(words: &[AtomicU64], skip: usize, data: &[u8]) {
     let (chunks, tail) = data.as_chunks::<WORD>();
     let whole = chunks.len();
     let to = &words[at..at + whole];
-    // SAFETY: both are `whole` words long, and do not overlap: one is private. Atomics may
-    // be written through a shared reference.
+    // SAFETY: both are `whole` words long, and do not overlap, as one is private. Atomics may be
+    // written through a shared reference.
     let done = unsafe { bulk(chunks.as_ptr().cast(), to.as_ptr().cast_mut().cast(), whole) };
     for (chunk, word) in chunks[done..].iter().zip(&to[done..]) {
         word.store(u64::from_le_bytes(*chunk), Relaxed);
@@ -92,41 +91,41 @@ fn merge(word: &AtomicU64, lead: usize, data: &[u8]) {
     word.store(u64::from_le_bytes(bytes), Relaxed);
 }
 
-/// Copies the words of `from` to `to`, which are as many.
+/// Copies the words of `from` to `to`, which has the same length.
 #[inline]
 pub(crate) fn copy(from: &[AtomicU64], to: &[AtomicU64]) {
     assert_eq!(from.len(), to.len(), "a copy has one length");
-    // SAFETY: both are so many words long. Did they overlap, which words are copied twice
-    // would be unknown, but none beside them. Atomics may be written through a shared
-    // reference.
+    // SAFETY: both are this many words long. If they overlapped, it would be unknown which words
+    // are copied twice, but no words beside them would change. Atomics may be written through a
+    // shared reference.
     let done = unsafe { bulk(from.as_ptr().cast(), to.as_ptr().cast_mut().cast(), from.len()) };
     for (to, from) in to[done..].iter().zip(&from[done..]) {
         to.store(from.load(Relaxed), Relaxed);
     }
 }
 
-/// From so many words on, the processor's own loop is as fast as any: it needs some time to
-/// get going.
+/// From this many words on, the processor's own string copy is as fast as any; it takes some time
+/// to start.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 const STRING: usize = 1024;
 /// Words of one AVX register.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 const VECTOR: usize = 4;
 
-/// Copies the first of so many words, most of them or none; returns how many.
+/// Copies the first words, most of them or none; returns how many.
 ///
 /// # Safety
 ///
-/// `from` and `to` are valid for so many words. What is shared of them is aligned to 8, and
-/// what others do with it meanwhile is done by atomics, or by this.
+/// `from` and `to` are valid for this many words. The shared side is aligned to 8, and other
+/// threads access it only by atomics, or by this function.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 #[inline]
 unsafe fn bulk(from: *const u8, to: *mut u8, words: usize) -> usize {
     if words >= STRING {
-        // SAFETY: touches the words that the caller promises, and no others. The compiler
-        // must assume that it touches any memory, and moves no access across it. Its stores
-        // come before all later ones (Intel's manual, volume 3A, "Fast-String Operation and
-        // Out-of-Order Stores"); `lfence` keeps later loads behind its own.
+        // SAFETY: touches the words that the caller promises, and no others. The compiler must
+        // assume that it touches any memory, and moves no access across it. Its stores come before
+        // all later ones (Intel's manual, volume 3A, "Fast-String Operation and Out-of-Order
+        // Stores"); `lfence` keeps later loads behind its own.
         unsafe {
             std::arch::asm!(
                 "rep movsb",
@@ -139,16 +138,16 @@ unsafe fn bulk(from: *const u8, to: *mut u8, words: usize) -> usize {
         }
         return words;
     }
-    // SAFETY: as the caller promises.
+    // SAFETY: the caller promises it.
     unsafe { bulk_of_elements(from, to, words) }
 }
 
-/// The same where what is shared are elements of 1, 2, 4 or 8 bytes, aligned to their size,
-/// each of which is copied whole.
+/// Like [`bulk`], if the shared side consists of elements of 1, 2, 4 or 8 bytes, aligned to their
+/// size. Copies each element whole.
 ///
 /// # Safety
 ///
-/// As of [`bulk`], but for that alignment.
+/// As for [`bulk`], except for that alignment.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 #[inline]
 unsafe fn bulk_of_elements(from: *const u8, to: *mut u8, words: usize) -> usize {
@@ -156,23 +155,23 @@ unsafe fn bulk_of_elements(from: *const u8, to: *mut u8, words: usize) -> usize 
     if vectors == 0 || !std::arch::is_x86_feature_detected!("avx") {
         return 0;
     }
-    // SAFETY: the caller promises so many words, and the processor has AVX.
+    // SAFETY: the caller promises this many words, and the processor has AVX.
     unsafe { copy_vectors(from, to, vectors) };
     vectors * VECTOR
 }
 
-/// Copies so many times 32 bytes, at least once: as fast as memcpy does, where words take
+/// Copies `vectors` times 32 bytes, at least once: as fast as memcpy, while a loop over words takes
 /// five times as long.
 ///
 /// # Safety
 ///
-/// As of [`bulk_of_elements`]; and the processor has AVX.
+/// As for [`bulk_of_elements`]; and the processor has AVX.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 #[target_feature(enable = "avx")]
 unsafe fn copy_vectors(from: *const u8, to: *mut u8, vectors: usize) {
-    // SAFETY: as in `bulk`. Loads are not reordered with loads on x86-64, nor stores with
-    // stores. Where 32 bytes are loaded or stored in parts, each part is whole words or elements
-    // of the shared side: those are aligned, and so cross no border of a cache line.
+    // SAFETY: as in `bulk`. On x86-64, loads are not reordered with loads, nor stores with stores.
+    // If 32 bytes are loaded or stored in parts, each part consists of whole words or elements of
+    // the shared side: those are aligned, and so cross no cache line border.
     unsafe {
         std::arch::asm!(
             "cmp rdx, 4",
@@ -202,7 +201,7 @@ unsafe fn copy_vectors(from: *const u8, to: *mut u8, vectors: usize) {
             "dec rdx",
             "jnz 4b",
             "5:",
-            // What is not AVX is slow while the upper halves are in use.
+            // Instructions other than AVX are slow while the upper halves are in use.
             "vzeroupper",
             inout("rsi") from => _,
             inout("rdi") to => _,
@@ -213,11 +212,11 @@ unsafe fn copy_vectors(from: *const u8, to: *mut u8, vectors: usize) {
     }
 }
 
-/// Nothing: the portable form is the loops.
+/// Copies nothing: the portable form is the callers' loops.
 ///
 /// # Safety
 ///
-/// None is needed.
+/// There are no requirements.
 #[cfg(not(all(target_arch = "x86_64", not(miri))))]
 #[inline]
 unsafe fn bulk(_: *const u8, _: *mut u8, _: usize) -> usize {
@@ -231,7 +230,7 @@ use bulk as bulk_of_elements;
 ///
 /// # Safety
 ///
-/// It has the size of its integer, is aligned to it, and any bytes are a value of it.
+/// It has the size of its integer, is aligned to that size, and any bytes are a valid value.
 pub(crate) unsafe trait Atomic {
     fn load(&self, order: Ordering) -> u64;
     fn store(&self, value: u64, order: Ordering);
@@ -246,7 +245,7 @@ pub(crate) unsafe trait Atomic {
 
 macro_rules! atomics {
     ($($atomic:ty: $integer:ty;)*) => {$(
-        // SAFETY: std says so of its atomic integers.
+        // SAFETY: std guarantees this for its atomic integers.
         unsafe impl Atomic for $atomic {
             #[inline]
             fn load(&self, order: Ordering) -> u64 {
@@ -279,11 +278,11 @@ atomics! {
     AtomicU64: u64;
 }
 
-/// Fills `out` with as many of the elements as it has room for.
+/// Fills `out` with as many elements as fit.
 pub(crate) fn read_elements<A: Atomic>(elements: &[A], out: &mut [u8]) {
     let size = size_of::<A>();
     let words = out.len().min(size_of_val(elements)) / WORD;
-    // SAFETY: both are at least that long, and do not overlap: one is private.
+    // SAFETY: both are at least that long, and do not overlap, as one is private.
     let done =
         WORD * unsafe { bulk_of_elements(elements.as_ptr().cast(), out.as_mut_ptr(), words) };
     let elements = &elements[done / size..];
@@ -292,12 +291,12 @@ pub(crate) fn read_elements<A: Atomic>(elements: &[A], out: &mut [u8]) {
     }
 }
 
-/// Stores as many of the elements as `data` holds.
+/// Stores as many elements as `data` holds.
 pub(crate) fn write_elements<A: Atomic>(elements: &[A], data: &[u8]) {
     let size = size_of::<A>();
     let words = data.len().min(size_of_val(elements)) / WORD;
     let to = elements.as_ptr().cast_mut().cast();
-    // SAFETY: both are at least that long, and do not overlap: one is private. Atomics may be
+    // SAFETY: both are at least that long, and do not overlap, as one is private. Atomics may be
     // written through a shared reference.
     let done = WORD * unsafe { bulk_of_elements(data.as_ptr(), to, words) };
     let elements = &elements[done / size..];
@@ -314,11 +313,11 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Whatever the offset and length, a write changes its bytes and no others.
+        /// A write changes its bytes and no others, whatever the offset and length.
         #[test]
         fn a_write_changes_its_bytes_and_no_others(
             skip in 0usize..40,
-            // Short ones, and some that are long enough for each of the loops.
+            // Short ones, and some long enough for each of the loops.
             data in prop_oneof![
                 proptest::collection::vec(any::<u8>(), 0..60),
                 proptest::collection::vec(any::<u8>(), 60..1_200),
@@ -336,7 +335,7 @@ mod tests {
             let mut part = vec![0; data.len()];
             read(&words, skip, &mut part);
             prop_assert_eq!(part, data);
-            // A part of it, copied elsewhere.
+            // A part of it is copied elsewhere.
             let (from, len) = (skip / WORD, WORDS / 2);
             let other: Vec<AtomicU64> = (0..WORDS).map(|_| AtomicU64::new(0)).collect();
             copy(&words[from..from + len], &other[1..1 + len]);

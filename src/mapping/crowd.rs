@@ -1,4 +1,4 @@
-//! How often those look who wait for one lock, if they are many.
+//! How long the waiters for one lock sleep if they are many.
 
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
@@ -7,10 +7,10 @@ use std::time::Duration;
 use crate::os::fork::PerProcess;
 use crate::protocol::{LONGEST_SLEEP, Sleepers};
 
-/// How many threads of this process sleep for the locks whose places share a count.
+/// How many threads of this process sleep for the locks that share this count.
 struct Count {
     sleepers: AtomicU32,
-    /// Counts all who ever have.
+    /// Counts the calls of [`longest_sleep`].
     ticket: AtomicU32,
 }
 
@@ -26,12 +26,12 @@ fn count(place: usize) -> &'static Count {
     &COUNTED.get(|_| none())[(place >> 4 ^ place >> 10) % COUNTS]
 }
 
-/// Runs `f`, which sleeps for the lock at this place, if it is for the lock that it sleeps.
+/// Runs `f`, which sleeps, and counts it as a sleeper if it sleeps for the lock at this place.
 pub(crate) fn sleep<R>(place: usize, who: Sleepers, f: impl FnOnce() -> R) -> R {
     if who == Sleepers::CHANGE {
         return f();
     }
-    // Relaxed, here and below: numbers, of which nothing depends but how long to sleep.
+    // Relaxed, here and below: the numbers decide only how long to sleep.
     let sleepers = &count(place).sleepers;
     sleepers.fetch_add(1, Relaxed);
     let result = f();
@@ -39,9 +39,9 @@ pub(crate) fn sleep<R>(place: usize, who: Sleepers, f: impl FnOnce() -> R) -> R 
     result
 }
 
-/// How long the next of those who wait for the lock at this place may sleep. Whoever wakes looks
-/// whether the owner lives: one of them in each millisecond is often enough. So of many, each has
-/// another time.
+/// How long the next waiter for the lock at this place may sleep. A waiter that wakes up checks
+/// whether the owner is alive. One check in each millisecond is enough, so many waiters get
+/// different times.
 pub(crate) fn longest_sleep(place: usize) -> Duration {
     let count = count(place);
     let number = count.sleepers.load(Relaxed).min(MOST);
@@ -49,7 +49,7 @@ pub(crate) fn longest_sleep(place: usize) -> Duration {
     LONGEST_SLEEP + Duration::from_millis(u64::from(ticket % (number + 1)))
 }
 
-/// Nobody sleeps longer than as many milliseconds, and the shortest sleep.
+/// The most milliseconds that are added to the shortest sleep.
 const MOST: u32 = 1000;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! A buffer's elements: each an atomic of its own size in the mapping, and no protocol over
-//! them all.
+//! A buffer's elements. Each is an atomic of its own size in the mapping; no protocol covers them
+//! all.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
@@ -10,11 +10,11 @@ use crate::mapping::map::{KeepsMapped, Map, Region};
 use crate::mapping::slot_memory::SlotMemory;
 use crate::types::dtype::ScalarType;
 
-/// The elements of one buffer, as their bits, zero-extended.
+/// The elements of one buffer, as zero-extended bits.
 #[derive(Clone, Debug)]
 pub(crate) struct ElementRegion<K: KeepsMapped = Arc<Map>> {
     region: Region<K>,
-    /// Bytes of an element: 1, 2, 4 or 8.
+    /// Bytes per element: 1, 2, 4 or 8.
     size: usize,
     len: usize,
 }
@@ -44,7 +44,7 @@ macro_rules! with_atomics {
 }
 
 impl<K: KeepsMapped> ElementRegion<K> {
-    /// Those of a buffer's slot.
+    /// The elements of a buffer's slot.
     pub(crate) fn new(slot: &SlotMemory<K>, of: ScalarType, len: usize) -> Self {
         let areas = slot.areas();
         let region = slot.region().part(areas.first, areas.words);
@@ -56,7 +56,7 @@ impl<K: KeepsMapped> ElementRegion<K> {
         &self.region.atomics()[..self.len]
     }
 
-    /// Where the first one is in this process's memory.
+    /// The address of the first element in this process.
     pub(crate) fn as_mut_ptr(&self) -> *mut u8 {
         self.region.as_mut_ptr()
     }
@@ -64,13 +64,12 @@ impl<K: KeepsMapped> ElementRegion<K> {
     /// One element.
     #[inline]
     pub(crate) fn load(&self, at: usize) -> u64 {
-        // Acquire: who sees an element sees all that was done before it was stored.
+        // Acquire: a thread that sees an element sees all that was done before it was stored.
         with_atomics!(self, elements => Atomic::load(&elements[at], Acquire))
     }
 
-    /// Replaces one element by `f` of it, atomically; `f` may run more than once. Where `f`
-    /// has nothing to store, nothing changes. Returns the element before, in `Ok` if it was
-    /// replaced.
+    /// Replaces one element by `f` of it, atomically; `f` may run more than once. If `f` returns
+    /// `None`, nothing changes. Returns the previous element, in `Ok` if it was replaced.
     #[inline]
     pub(crate) fn update(
         &self,
@@ -82,8 +81,8 @@ impl<K: KeepsMapped> ElementRegion<K> {
             let mut seen = Atomic::load(element, Acquire);
             loop {
                 let Some(new) = f(seen) else { return Err(seen) };
-                // Acquire and release: an update comes after what it replaces, and brings
-                // along all that its thread did before.
+                // Acquire and release: an update comes after the one it replaces, and publishes all
+                // that its thread did before.
                 match Atomic::compare_exchange(element, seen, new, AcqRel, Acquire) {
                     Ok(before) => return Ok(before),
                     Err(now) => seen = now,
@@ -92,18 +91,18 @@ impl<K: KeepsMapped> ElementRegion<K> {
         })
     }
 
-    /// Fills `out` with the elements from byte `at` on: each whole, all of them as they come.
+    /// Fills `out` with the elements from byte `at` on: each whole, but not all of one instant.
     pub(crate) fn read(&self, at: usize, out: &mut [u8]) {
         let start = at / self.size;
         with_atomics!(self, elements => copy::read_elements(&elements[start..], out));
-        // Acquire: as `load`, for all of them.
+        // Acquire: as in `load`, for all of them.
         fence(Acquire);
     }
 
-    /// Makes all of them zero, one after the other.
+    /// Sets all elements to zero, one after the other.
     pub(crate) fn clear(&self) {
         with_atomics!(self, elements => for element in elements {
-            // Release: as `update`.
+            // Release: as in `update`.
             Atomic::store(element, Default::default(), Release);
         });
     }
@@ -111,7 +110,7 @@ impl<K: KeepsMapped> ElementRegion<K> {
     /// Stores the elements from byte `at` on, one after the other.
     pub(crate) fn write(&self, at: usize, data: &[u8]) {
         let start = at / self.size;
-        // Release: who sees one of them sees all that was done before.
+        // Release: a thread that sees one of them sees all that was done before.
         fence(Release);
         with_atomics!(self, elements => copy::write_elements(&elements[start..], data));
     }

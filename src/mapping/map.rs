@@ -1,5 +1,5 @@
-//! The mapping of the file, and bounds-checked access to parts of it. The mapping never
-//! moves and never shrinks; a growing file makes more of it usable.
+//! The mapping of the file, and bounds-checked access to parts of it. The mapping never moves and
+//! never shrinks; as the file grows, more of it becomes usable.
 
 #![allow(unsafe_code)]
 
@@ -22,32 +22,32 @@ use crate::protocol::{self, CONTROL, Control, Sleepers};
 pub(crate) struct Map {
     raw: Reserved,
     noted: Noted,
-    /// How much of it there will ever be.
+    /// The length that the file will never exceed.
     most: u64,
     file: StoreFile,
-    /// How long the file is known to be, at least.
+    /// A lower bound of the file's length.
     known: AtomicU64,
-    /// Where the store's bell is; a store of format 1.0 has none.
+    /// The offset of the store's bell; a store of format 1.0 has none.
     bell: Option<u64>,
 }
 
-/// Why a part of the file cannot be had.
+/// Why a part of the file is not available.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unmapped {
-    /// The file ends before.
+    /// The file ends before that part.
     BeyondFile { have: u64 },
-    /// The file is long enough, but so many addresses could not be reserved.
+    /// The file is long enough, but not enough addresses could be reserved.
     BeyondReservation { reserved: u64 },
-    /// Nobody can tell, by this error number.
+    /// Unknown: asking the kernel failed with this error number.
     Unknown(i32),
 }
 
 impl Map {
     /// Maps the file, which may grow to `most` bytes, see [`Reserved::new`].
     ///
-    /// The file is mapped through an open file description of its own. A mapping keeps
-    /// its description open, in the children of forks too, and byte locks last as long as
-    /// theirs: a child would keep the locks of a parent that was killed.
+    /// The file is mapped through an open file description of its own. A mapping keeps its
+    /// description open, also in forked children, and byte locks last as long as their description:
+    /// a child would keep the locks of a parent that was killed.
     pub(crate) fn new(file: StoreFile, writable: bool, most: u64) -> io::Result<Map> {
         let len = file.metadata()?.len();
         let raw = Reserved::new(&file.open_apart()?, writable, len, most)?;
@@ -55,7 +55,7 @@ impl Map {
         Ok(Map { raw, noted, most, file, known: AtomicU64::new(len), bell: None })
     }
 
-    /// It is of a store that has a bell, in the word at this offset, or none.
+    /// Sets the offset of the store's bell, if it has one.
     pub(crate) fn set_bell(&mut self, offset: Option<u64>) {
         self.bell = offset.filter(|at| self.part(*at, WORD as u64).is_ok());
     }
@@ -63,9 +63,9 @@ impl Map {
     /// The store's bell: see [`protocol::Bell`].
     pub(crate) fn bell(&self) -> Option<&AtomicU32> {
         let word = self.raw.as_mut_ptr().wrapping_add(self.bell? as usize).cast::<AtomicU32>();
-        // SAFETY: `set_bell` has checked that it lies within mapping and file, and `part` that it
-        // is aligned; it is mapped as long as `self` lives. All that changes it are atomics of
-        // this size, of which only a writable mapping has callers.
+        // SAFETY: `set_bell` has checked that it is within mapping and file, and `part` that it is
+        // aligned; it is mapped as long as `self` lives. Only atomics of this size change it, and
+        // their callers have a writable mapping.
         Some(unsafe { &*word })
     }
 
@@ -78,8 +78,8 @@ impl Map {
         Region::of(Arc::clone(self), offset, len)
     }
 
-    /// Has the processor fetch what stands there, if anything does, while it does other things
-    /// (x86-64; others fetch it when it is read).
+    /// Makes the processor fetch this part of the file into its cache, if it exists, in the
+    /// background (x86-64; other processors fetch it when it is read).
     #[inline]
     pub(crate) fn fetch(&self, offset: u64) {
         #[cfg(all(target_arch = "x86_64", not(miri)))]
@@ -93,14 +93,14 @@ impl Map {
         let _ = offset;
     }
 
-    /// Where the words of this part begin, and how many they are.
+    /// The address of the first word of this part, and the number of words.
     #[inline]
     fn part(&self, offset: u64, len: u64) -> Result<(*mut u8, usize), Unmapped> {
         assert!(offset.is_multiple_of(WORD as u64), "a region starts on a word");
-        // Rounded up; a length so great that it cannot be ends nowhere in the file.
+        // Rounded up; an impossibly great length ends beyond the file.
         let words = len.div_ceil(WORD as u64);
         let end = offset.saturating_add(words.saturating_mul(WORD as u64));
-        // Relaxed: a file only grows; who sees an old length asks the kernel.
+        // Relaxed: a file only grows; a thread that sees an old length asks the kernel.
         if end > self.known.load(Ordering::Relaxed) {
             self.look_at_length(end)?;
         }
@@ -122,10 +122,10 @@ impl Map {
     }
 }
 
-/// File systems on which a flush of a range commits what was written out before, as their
-/// sources say and as `tests/power/run.sh` has seen (numbers from linux/magic.h). On any other
-/// one the whole file is flushed: on overlayfs both calls see the upper file's pages nowhere; on
-/// btrfs the extents of what was written out may be noted later; of others nobody knows.
+/// File systems on which flushing a range also commits what was written out before, according to
+/// their sources and to what `tests/power/run.sh` has seen (numbers from linux/magic.h). On all
+/// others the whole file is flushed. On overlayfs neither call finds the upper file's pages; on
+/// btrfs the extents of what was written out may be recorded later; others are unknown.
 const FLUSHES_RANGES: [i64; 2] = [
     0xef53,      // ext4
     0x5846_5342, // xfs
@@ -144,12 +144,12 @@ impl Disk for Map {
         sys::file_system(&self.file).is_ok_and(|kind| FLUSHES_RANGES.contains(&kind))
     }
 
-    /// Nothing else of the file is written out: what is mapped may be much.
+    /// Writes out nothing else of the file: the mapping may be large.
     fn flush(&self, (offset, len): Range) -> io::Result<()> {
         if offset + len > self.raw.len() {
             return self.flush_all();
         }
-        // `msync` is to the kernel an `fdatasync` of this range (mm/msync.c).
+        // To the kernel, `msync` is an `fdatasync` of this range (mm/msync.c).
         match self.raw.flush_range(offset, len) {
             // A sandbox without the call.
             Err(e) if matches!(e.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
@@ -160,18 +160,18 @@ impl Disk for Map {
     }
 }
 
-/// What a mapping lives at least as long as.
+/// Something that keeps a mapping alive.
 ///
 /// # Safety
 ///
-/// While a value of this type exists and is not changed, the mapping that it has returned
-/// stays mapped, and it and its clones go on to return that one.
+/// While a value of this type exists unchanged, the mapping that it has returned stays mapped, and
+/// the value and its clones keep returning the same mapping.
 pub(crate) unsafe trait KeepsMapped: Clone {
     fn map(&self) -> &Map;
 }
 
-// SAFETY: it is one of those that keep the map, as its clones are, which has its memory mapped
-// until it is dropped.
+// SAFETY: it is one of the references that keep the map alive, and so are its clones; the map's
+// memory stays mapped until the map is dropped.
 unsafe impl KeepsMapped for Arc<Map> {
     #[inline]
     fn map(&self) -> &Map {
@@ -179,7 +179,7 @@ unsafe impl KeepsMapped for Arc<Map> {
     }
 }
 
-// SAFETY: what is borrowed is neither dropped nor replaced; for the rest as above.
+// SAFETY: a borrowed map is neither dropped nor replaced; otherwise as above.
 unsafe impl KeepsMapped for &Map {
     #[inline]
     fn map(&self) -> &Map {
@@ -187,8 +187,8 @@ unsafe impl KeepsMapped for &Map {
     }
 }
 
-// SAFETY: while it exists nobody can change or drop what it shares, and nothing in there
-// changes `map` behind a reference; for the rest as above.
+// SAFETY: while it exists nobody can change or drop what it shares, and nothing in it changes `map`
+// behind a reference; otherwise as above.
 unsafe impl<T> KeepsMapped for Arc<WithMap<T>> {
     #[inline]
     fn map(&self) -> &Map {
@@ -196,7 +196,7 @@ unsafe impl<T> KeepsMapped for Arc<WithMap<T>> {
     }
 }
 
-/// Something with the mapping that it uses: who shares it needs no more to have both.
+/// A value with the mapping that it uses, so that one shared pointer keeps both.
 #[derive(Debug)]
 pub(crate) struct WithMap<T> {
     // Dropped in this order.
@@ -219,17 +219,17 @@ impl<T> std::ops::Deref for WithMap<T> {
     }
 }
 
-/// A part of the mapping, in words; has beside it what keeps it mapped.
+/// A part of the mapping, in words, with what keeps it mapped.
 #[derive(Clone, Debug)]
 pub(crate) struct Region<K: KeepsMapped = Arc<Map>> {
-    /// So many words from here on lie within the mapping of `keeper`, which never changes.
+    /// From here on, `words` words are within the mapping of `keeper`, which never changes.
     start: *mut u8,
     words: usize,
     keeper: K,
 }
 
-// SAFETY: `start` is an address in memory that all processes share; all that is done through it
-// may be done by any thread. Whether `keeper` may go to another one, `K` says.
+// SAFETY: `start` is an address in memory that all processes share; whatever is done through it,
+// any thread may do. `K` decides whether `keeper` may go to another thread.
 unsafe impl<K: KeepsMapped + Send> Send for Region<K> {}
 // SAFETY: as above.
 unsafe impl<K: KeepsMapped + Sync> Sync for Region<K> {}
@@ -242,7 +242,7 @@ impl<K: KeepsMapped> Region<K> {
         Ok(Region { start, words, keeper })
     }
 
-    /// The same part, kept by another of those who keep this mapping.
+    /// The same part, kept mapped by another keeper of this mapping.
     #[inline]
     pub(crate) fn kept_by<L: KeepsMapped>(&self, keeper: L) -> Region<L> {
         assert!(std::ptr::eq(self.keeper.map(), keeper.map()), "it is of another mapping");
@@ -260,37 +260,36 @@ impl<K: KeepsMapped> Region<K> {
         &self.keeper
     }
 
-    /// Where in the file it is.
+    /// Its offset in the file.
     #[inline]
     pub(crate) fn offset(&self) -> u64 {
         (self.start.addr() - self.keeper.map().raw.as_mut_ptr().addr()) as u64
     }
 
-    /// How many bytes it has.
+    /// Its length in bytes.
     #[inline]
     pub(crate) fn len(&self) -> u64 {
         (self.words * WORD) as u64
     }
 
-    /// All its words. Atomics, since other processes write them at any time.
+    /// All its words. They are atomics, since other processes write them at any time.
     #[inline]
     pub(crate) fn words(&self) -> &[AtomicU64] {
-        // SAFETY: `Map::part` has checked that start and length lie within the mapping and
-        // the file, and `keeper` keeps it mapped. A word is aligned, since the mapping
-        // starts on a page and the offset is a multiple of 8. Everything that touches
-        // these bytes does so by atomics of this size (cells: see cell.rs). On a
-        // read-only mapping only loads are done: the handles refuse all else.
+        // SAFETY: `Map::part` has checked that start and length are within the mapping and the
+        // file, and `keeper` keeps it mapped. A word is aligned, since the mapping starts on a page
+        // and the offset is a multiple of 8. Everything accesses these bytes by atomics of this
+        // size (cells: see cell.rs). A read-only mapping is only read: the handles refuse all else.
         unsafe { std::slice::from_raw_parts(self.start.cast::<AtomicU64>(), self.words) }
     }
 
     /// All its bytes as atomics of another size: a buffer's elements.
     #[inline]
     pub(crate) fn atomics<A: Atomic>(&self) -> &[A] {
-        // SAFETY: start and length lie within the mapping and the file, and `keeper` keeps it
-        // mapped, as in `words`. `A` is aligned, as its size divides a word's, and any bytes
-        // are a value of it. A buffer's type, which every handle checks, says of which size
-        // its elements are; all code of this crate touches them by atomics of that size,
-        // once the slot is published. What users do through `as_ptr` is theirs to answer for.
+        // SAFETY: start and length are within the mapping and the file, and `keeper` keeps it
+        // mapped, as in `words`. `A` is aligned, as its size divides a word's, and any bytes are a
+        // valid `A`. A buffer's type, which every handle checks, gives the size of its elements;
+        // once the slot is published, all code of this crate accesses them by atomics of that size.
+        // What users do through `as_ptr` is their responsibility.
         unsafe {
             std::slice::from_raw_parts(self.start.cast::<A>(), self.words * WORD / size_of::<A>())
         }
@@ -318,7 +317,7 @@ impl<K: KeepsMapped> Region<K> {
         copy::write(&self.words()[word..], skip, data);
     }
 
-    /// Where it begins in this process's memory.
+    /// Its address in this process.
     #[inline]
     pub(crate) fn as_mut_ptr(&self) -> *mut u8 {
         self.start
@@ -336,22 +335,22 @@ impl<K: KeepsMapped> Region<K> {
         (&raw const self.words()[CONTROL]).cast()
     }
 
-    /// What to sleep on while the control word is `seen`. It is to be used while this lives.
+    /// What to sleep on while the control word is `seen`. Use it only while this value lives.
     pub(crate) fn futex_word(&self, seen: Control) -> futex::Word {
         futex::Word { at: self.futex(), expected: seen.futex_word() }
     }
 
-    /// Tells it from all others that this process has.
+    /// Identifies it among all regions of this process.
     pub(crate) fn place(&self) -> usize {
         self.start.addr()
     }
 
-    /// Tells the bell of its store from those of others.
+    /// Identifies the bell of its store.
     pub(crate) fn bell_address(&self) -> usize {
         self.keeper.map().bell().map_or(0, |bell| std::ptr::from_ref(bell).addr())
     }
 
-    /// A part of it, from word `from` on.
+    /// The part of it that begins at word `from`.
     pub(crate) fn part(&self, from: usize, words: usize) -> Region<K> {
         let fits = from.checked_add(words).is_some_and(|end| end <= self.words);
         assert!(fits, "a part lies within the whole");
@@ -361,7 +360,7 @@ impl<K: KeepsMapped> Region<K> {
 }
 
 impl<T> Region<Arc<WithMap<T>>> {
-    /// The same part, which keeps the mapping alone.
+    /// The same part, which keeps only the mapping alive.
     pub(crate) fn of_map(&self) -> Region {
         self.kept_by(Arc::clone(&self.keeper.map))
     }

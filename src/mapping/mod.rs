@@ -1,6 +1,6 @@
-//! The shared memory: the mapping of the file, bounds-checked access to it, race-free copies,
-//! and the cell. Other processes write it at any time, so nothing here makes a reference to
-//! its bytes.
+//! The shared memory: the mapping of the file, bounds-checked access to it, race-free copies, and
+//! the cell. Other processes write it at any time, so nothing here makes a plain reference to its
+//! bytes.
 //!
 //! May use: `types`, `os`, `protocol`. Begin with `map.rs`, then `cell.rs`.
 

@@ -1,4 +1,4 @@
-//! A slot's memory, of whatever form: a scalar's cell, areas, or a lock of the store alone.
+//! A slot's memory, of any form: a scalar's cell, areas, or only a lock of the store.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,13 +13,13 @@ use crate::protocol::{
     self, Areas, CONTROL, Cell, Control, Form, Memory, REMOVED, Sleepers, VALUE,
 };
 
-/// How long a waiter spins before it sleeps: about what a sleep and a wake-up cost.
+/// How long a waiter spins before it sleeps: about the cost of a sleep and a wake-up.
 pub(crate) const SPIN: Duration = Duration::from_micros(50);
 
-/// A part of the mapping that begins with a control word, and what stands behind that.
+/// A part of the mapping that begins with a control word, and what follows it.
 ///
-/// A scalar's control word changes only together with its value. That is all in which the forms
-/// differ here.
+/// A scalar's control word changes only together with its value. The forms differ here in nothing
+/// else.
 #[derive(Clone, Debug)]
 pub(crate) struct SlotMemory<K: KeepsMapped = Arc<Map>> {
     start: CellRegion<K>,
@@ -42,7 +42,7 @@ impl<K: KeepsMapped> SlotMemory<K> {
         self.start.region()
     }
 
-    /// Its areas. A scalar has none, and is not asked.
+    /// Its areas. Must not be called for a scalar, which has none.
     #[inline]
     pub(crate) fn areas(&self) -> &Areas {
         match &self.form {
@@ -51,7 +51,7 @@ impl<K: KeepsMapped> SlotMemory<K> {
         }
     }
 
-    /// The same, kept by another of those who keep this mapping.
+    /// The same slot, kept mapped by another keeper of this mapping.
     #[inline]
     pub(crate) fn kept_by<L: KeepsMapped>(&self, keeper: L) -> SlotMemory<L> {
         SlotMemory { start: self.start.kept_by(keeper), form: self.form }
@@ -60,7 +60,7 @@ impl<K: KeepsMapped> SlotMemory<K> {
     /// Whether the slot has been removed.
     #[inline]
     pub(crate) fn is_removed(&self) -> bool {
-        // Acquire: whoever sees that a name was given anew, sees that its last slot was removed.
+        // Acquire: a thread that sees a name reused sees that its last slot was removed.
         self.control(Ordering::Acquire).owner() == REMOVED
     }
 
@@ -86,7 +86,7 @@ impl<K: KeepsMapped> Memory for SlotMemory<K> {
         self.region().store(word, value, order);
     }
 
-    /// A scalar's is acquired, whatever `order` is.
+    /// A scalar's is always acquired, whatever `order` is.
     #[inline]
     fn control(&self, order: Ordering) -> Control {
         match self.is_scalar() {
@@ -166,7 +166,7 @@ impl<K: KeepsMapped> Memory for SlotMemory<K> {
     }
 
     fn has_lock_bit(&self) -> bool {
-        // Both came with format 1.1.
+        // L and the bell both came with format 1.1.
         self.region().keeper().map().bell().is_some()
     }
 
@@ -175,7 +175,7 @@ impl<K: KeepsMapped> Memory for SlotMemory<K> {
     }
 }
 
-/// Spins while `same`, for a short while; whether it ended before the time did.
+/// Spins for a short time while `same`; true if `same` ended before the time did.
 fn spin(same: impl Fn() -> bool) -> bool {
     let start = Instant::now();
     loop {

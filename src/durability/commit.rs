@@ -1,5 +1,5 @@
-//! The commit of a sync: what the record in use says, the copies of what has changed since,
-//! the record that names them, and the one flush that makes both last.
+//! The commit of a sync. It starts from what the record in use says, copies what has changed since,
+//! and writes the record that names the copies. One flush makes both durable.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -21,10 +21,10 @@ use crate::os::sys;
 use crate::os::time::seconds_since_1970;
 use crate::protocol::{Control, Deadline, Form};
 
-/// Bytes that the whole file is written out by.
+/// How many bytes of the whole file are written out at a time.
 const PART: u64 = 16 << 20;
 
-/// The whole file, in parts.
+/// A length, such as that of the whole file, in parts.
 pub(crate) fn parts(len: u64) -> impl Iterator<Item = Range> {
     (0..len.div_ceil(PART)).map(move |i| (i * PART, PART.min(len - i * PART)))
 }
@@ -37,13 +37,13 @@ pub(crate) fn flush(attachment: &Attachment) -> std::io::Result<()> {
     disk.flush_all()
 }
 
-/// Makes nothing of what a sync that failed has left in the kernel's memory stand in the way of the
-/// next one. Of the live area nothing is forgotten: it may be nowhere else.
+/// Drops what a failed sync has left in the kernel's memory, so that it cannot hinder the next one.
+/// Never drops the live area: it may exist nowhere else.
 pub(crate) fn forget(attachment: &Attachment) -> Result<()> {
     let regions = &attachment.header.regions;
     let mut parts = vec![(regions.mark, regions.runs)];
     directory::each(attachment, |descriptor| {
-        // Where its places cannot be, loading says so.
+        // If its places are impossible, loading reports that.
         if checkpoint::check_places(&descriptor, &attachment.header).is_some() {
             let copies = descriptor.copies;
             parts.push((copies, copies + checkpoint::copies_len(&descriptor)));
@@ -77,44 +77,44 @@ fn acked(attachment: &Attachment) -> Option<u64> {
     (is_one && attachment.live.load(live::ACKED + 1, Relaxed) == !epoch).then_some(epoch)
 }
 
-/// Notes an acknowledged epoch. Under the sync lock, or before anybody is attached.
+/// Notes an acknowledged epoch. Under the sync lock, or before any process is attached.
 pub(crate) fn store_acked(attachment: &Attachment, epoch: u64) {
-    // Release: in this order, whenever the process is killed. Between the two there is no
+    // Release: in this order, whenever the process is killed. Between the two stores there is no
     // acknowledged epoch, and the next sync reads the records as opening does.
     attachment.live.store(live::ACKED + 1, !epoch, Release);
     attachment.live.store(live::ACKED, epoch, Release);
 }
 
-/// What the syncing process remembers, in private memory, of the record in use.
+/// What the syncing process remembers, in private memory, about the record in use.
 #[derive(Debug)]
 pub(crate) struct Tracked {
     /// The record in use.
     record: Record,
     /// Which of the two it is.
     number: u64,
-    /// There is none of the acknowledged epoch: this is an older one, counted as that.
+    /// No record has the acknowledged epoch: this older one stands in for it.
     is_missing: bool,
-    /// Bytes that are allocated for either of the two.
+    /// Bytes that are allocated for each of the two records.
     room: u64,
     /// Lines of the directory that `slots` covers.
     lines: u32,
-    /// So many pages of the directory, from the first one on, are full and in the record.
+    /// How many pages of the directory, from the first one on, are full and in the record.
     full_pages: usize,
     slots: Slots,
-    /// Where each of them is copied to.
+    /// Where each slot is copied to.
     places: Vec<SlotPlace>,
-    /// Those of them that are buffers, with their elements.
+    /// The slots that are buffers, with their elements.
     buffers: Vec<(usize, ElementRegion)>,
     pages: Vec<Unit>,
-    /// By number; `None` for those that no slot is in.
+    /// By number; `None` for units without a slot.
     units: Vec<Option<Unit>>,
-    /// So many there can be in a file as long as it was seen to be.
+    /// How many units fit into the file, at the length last seen.
     most_units: u64,
 }
 
 impl Tracked {
-    /// Writes what has changed, and the record that names it. All of it costs what has changed,
-    /// but for one look at each slot.
+    /// Writes what has changed, and the record that names it. The cost depends only on what has
+    /// changed, plus one look at each slot.
     pub(crate) fn sync(&mut self, attachment: &Attachment, deadline: &mut Deadline) -> Result<()> {
         let began = sys::since_boot();
         let mut writer = Writer::new(attachment, self.record.epoch + 1);
@@ -123,7 +123,7 @@ impl Tracked {
         written.sort_unstable();
         written.dedup();
         written.retain(|number| self.unit(*number).written.is_some());
-        // Relaxed: a date to show to people, and a time.
+        // Relaxed: a date for display, and a time.
         let never_dated = attachment.live.load(live::LAST_SYNC + 1, Relaxed) == 0;
         if !written.is_empty() || self.is_missing {
             self.commit(attachment, &written)?;
@@ -135,7 +135,7 @@ impl Tracked {
         Ok(())
     }
 
-    /// Writes the record that names these copies, and makes both last.
+    /// Writes the record that names these copies, and makes both durable.
     fn commit(&mut self, attachment: &Attachment, written: &[u64]) -> Result<()> {
         let cannot = |e| cannot_sync(attachment, e);
         let (disk, regions) = (attachment.disk(), &attachment.header.regions);
@@ -164,8 +164,8 @@ impl Tracked {
             }
             self.room = room;
         }
-        // Copies and record may reach the disk in any order: a record is whole only with all
-        // copies that it names, and nothing is acknowledged before the flush.
+        // Copies and record may reach the disk in any order. A record is valid only with all copies
+        // that it names, and nothing is acknowledged before the flush.
         if planted!(MarkEarly) {
             checkpoint::write_mark(disk, regions, record.epoch).map_err(cannot)?;
         }
@@ -194,7 +194,7 @@ impl Tracked {
         Ok(())
     }
 
-    /// The unit of this number, or page of the directory.
+    /// The unit, or the page of the directory, with this number.
     fn unit(&self, number: u64) -> &Unit {
         match number & DIRECTORY {
             0 => self.units[number as usize].as_ref().expect("it was written"),
@@ -209,7 +209,7 @@ impl Tracked {
         }
     }
 
-    /// Whether this is still the record in use: nobody else has synced since.
+    /// Whether this is still the record in use: no other process has synced since.
     pub(crate) fn is_of(&self, attachment: &Attachment) -> bool {
         acked(attachment) == Some(self.record.epoch)
     }
@@ -220,7 +220,7 @@ impl Tracked {
             .map_err(|e| cannot_sync(attachment, e))
     }
 
-    /// How many slots are not what the record in use says.
+    /// How many slots differ from the record in use.
     pub(crate) fn count_unsynced(&mut self, attachment: &Attachment) -> Result<u64> {
         self.extend(attachment, directory::count(attachment)?, &[])?;
         let mut changed: BTreeSet<usize> = self.slots.changed(attachment).collect();
@@ -232,8 +232,8 @@ impl Tracked {
         Ok(changed.len() as u64)
     }
 
-    /// What the record in use says: the acknowledged one; where the live header has none,
-    /// the one that opening would choose.
+    /// What the record in use says. That is the acknowledged record, or, if the live header has
+    /// none, the one that opening would choose.
     pub(crate) fn load(attachment: &Attachment) -> Result<Tracked> {
         let (disk, regions) = (attachment.disk(), &attachment.header.regions);
         let cannot = |e| cannot_sync(attachment, e);
@@ -256,12 +256,12 @@ impl Tracked {
         };
         let acknowledged = Some(found[chosen].1.epoch) == acked;
         if !acknowledged && attachment.writable && !planted!(LoadsWithoutFlush) {
-            // It may never have reached the disk; what it names must, before it is built on.
+            // It may never have reached the disk. What it names must, before a sync builds on it.
             flush(attachment).map_err(cannot)?;
         }
         let (number, mut record) = found.swap_remove(chosen);
-        // Others know the acknowledged one, which cannot be read, by its number: the next one gets
-        // another.
+        // The acknowledged record cannot be read, but others know it by its number. The next record
+        // gets another number.
         let missing = acked.filter(|acked| *acked > record.epoch && !planted!(NumberTwice));
         record.epoch = missing.unwrap_or(record.epoch);
         let lines = record.lines;
@@ -269,7 +269,7 @@ impl Tracked {
             record,
             number,
             is_missing: missing.is_some(),
-            // As much as a new store has.
+            // As much as in a new store.
             room: GRANULE,
             lines: 0,
             full_pages: 0,
@@ -291,9 +291,9 @@ impl Tracked {
         Ok(tracked)
     }
 
-    /// Reads the copies of the directory's pages. Which pages are what their copies are: what is
-    /// on those was checked when they were made, and need not be checked anew, which would take
-    /// most of the time that loading takes.
+    /// Reads the copies of the directory's pages. Returns which pages equal their copies. Their
+    /// lines were checked when the copies were made. Checking them again would take most of the
+    /// loading time.
     fn load_pages(&mut self, attachment: &Attachment) -> Result<Vec<bool>> {
         let Tracked { record, pages, .. } = self;
         let (directory, disk) = (&attachment.directory, attachment.disk());
@@ -319,10 +319,10 @@ impl Tracked {
         Ok(checked)
     }
 
-    /// Reads of each copy in use what it adds to the sum, and which versions it is of. Slots whose
-    /// copy is not to be had count as never synced: they are written anew. So do all, if the copies
-    /// are not those that the record was made of: the disk has lost a write, and one that it has
-    /// not may be right or wrong.
+    /// Reads from each copy in use what it adds to the sum, and which versions it has. Slots
+    /// without an available copy count as never synced: they are written anew. If the copies are
+    /// not those that the record was made of, all slots are written anew. The disk has then lost a
+    /// write, and any copy may be wrong.
     fn load_units(&mut self, attachment: &Attachment) -> Result<()> {
         let Tracked { units, slots, places, .. } = self;
         let seen = &mut slots.seen;
@@ -347,14 +347,15 @@ impl Tracked {
             unit.share = mix(head.unit, head.epoch, head.crc);
             for i in &unit.slots {
                 let tag = match places[*i].small_at.map(usize::from) {
-                    // Not there: defined since.
+                    // Not there: it was defined since.
                     Some(at) => data
                         .get(at..at + 8)
                         .and_then(|b| <[u8; 8]>::try_from(b).ok())
                         .map(|bits| tag_of(Control::from_bits(u64::from_le_bytes(bits)))),
                     None => Some(head.tag),
                 };
-                // The newest of a large slot's units: what it was when the record was made.
+                // The newest of a large slot's units says what the slot was when the record was
+                // made.
                 if let Some(tag) = tag
                     && (seen[*i] == UNKNOWN || seen[*i] < tag)
                 {
@@ -371,13 +372,13 @@ impl Tracked {
             self.slots.seen.fill(UNKNOWN);
             self.pages.iter_mut().for_each(|page| page.used = 0);
         }
-        // Not the record's own: the part of a copy that is not to be had is not known.
+        // Not the record's own sum: the share of an unavailable copy is not known.
         self.record.sum = sum;
         self.slots.are_known();
         Ok(())
     }
 
-    /// Takes up the descriptors up to line `lines`.
+    /// Adds the descriptors up to line `lines`.
     fn extend(&mut self, attachment: &Attachment, lines: u32, checked: &[bool]) -> Result<()> {
         if lines < self.lines {
             let what = format!("its directory had {} lines, but has {lines} now", self.lines);
@@ -401,8 +402,8 @@ impl Tracked {
         checkpoint::check_places(outline, &attachment.header).ok_or_else(damaged)?;
         let end = outline.first_unit + count;
         if self.units.len() < end as usize {
-            // Each takes two pages of the file, at least: a number that is only damaged must not
-            // be taken for so many.
+            // Each unit takes at least two pages of the file. A damaged number must not be taken
+            // for that many units.
             if end > self.most_units {
                 let len = attachment.disk().length().map_err(|e| cannot_sync(attachment, e))?;
                 self.most_units = len / (2 * PAGE);
@@ -435,7 +436,7 @@ impl Tracked {
         Ok(())
     }
 
-    /// The unit at this place, which has the slot of this number in it; `None`: it is elsewhere.
+    /// The unit at this place, to which this slot is added. `None`: the unit has another place.
     #[inline]
     fn unit_of(&mut self, place: Place, number: usize) -> Option<&mut Unit> {
         let unit = self.units[place.unit as usize].get_or_insert_with(|| Unit::new(place));
@@ -458,7 +459,7 @@ impl Tracked {
         self.write_pages(attachment, writer)
     }
 
-    /// Whether anything is not what the record in use says.
+    /// Whether anything differs from the record in use.
     pub(crate) fn has_changed(&self, attachment: &Attachment) -> Result<bool> {
         if directory::count(attachment)? != self.lines || self.slots.have_changed(attachment) {
             return Ok(true);
@@ -471,7 +472,7 @@ impl Tracked {
         Ok(false)
     }
 
-    /// Copies the buffers, as they stand. Whether one has changed its version does not say.
+    /// Copies the buffers as they stand. Their versions do not say whether they changed.
     fn copy_buffers(&mut self, writer: &mut Writer<'_>) -> Result<()> {
         for (number, elements) in &self.buffers {
             let units = &mut self.units[self.places[*number].large_units()];
@@ -481,7 +482,7 @@ impl Tracked {
         Ok(())
     }
 
-    /// Whether a buffer's content is not what its copies in use are.
+    /// Whether a buffer's content differs from its copies in use.
     fn buffer_differs(
         &self,
         attachment: &Attachment,
@@ -501,7 +502,7 @@ impl Tracked {
         Ok(false)
     }
 
-    /// Writes the pages of the directory that have lines which the record in use has not.
+    /// Writes the pages of the directory with lines that the record in use lacks.
     fn write_pages(&mut self, attachment: &Attachment, writer: &mut Writer<'_>) -> Result<()> {
         let all = self.lines as usize * LINE;
         for (number, unit) in self.pages.iter_mut().enumerate().skip(self.full_pages) {
@@ -519,7 +520,7 @@ impl Tracked {
     }
 }
 
-/// Adds the pages of the directory that are in use with so many lines.
+/// Adds the pages of the directory that this many lines use.
 fn extend_pages(pages: &mut Vec<Unit>, attachment: &Attachment, lines: u32) {
     let new = pages.len()..checkpoint::pages(lines);
     pages.extend(new.map(|n| Unit::new(Place::of_page(&attachment.header.regions, n as u64))));

@@ -1,9 +1,9 @@
-//! Which boot and which mount of its file system the live area is of.
+//! Which boot, and which mount of its file system, the live area belongs to.
 //!
-//! Its pages in memory are the ones that processes have written for as long as the machine
-//! runs on and the file system stays mounted. Both are compared with what was noted when the
-//! live area was last put into order. What cannot be read is unknown, which is neither the
-//! same nor another: then nothing is thrown away.
+//! The live area's pages in memory are those that processes wrote, as long as the machine keeps
+//! running and the file system stays mounted. Both are compared with what was noted when the live
+//! area was last put in order. What cannot be read is unknown, which means neither the same nor
+//! another: then nothing is thrown away.
 
 use std::fs::{File, Metadata};
 use std::io;
@@ -17,33 +17,33 @@ use crate::format::layout::live;
 use crate::os::sys;
 
 /// As the words of the live header: the boot (two words), the device, the inode, its birth, the
-/// mount of its file system, 1, the inode's generation. 0 is unknown, but for the seventh.
+/// mount of its file system, 1, the inode's generation. 0 means unknown, except in the seventh.
 pub(crate) type Identity = [u64; 8];
 
 const DEVICE: usize = 2;
 const INODE: usize = 3;
 const BIRTH: usize = 4;
 const MOUNT: usize = 5;
-/// 1 if the others are an identity; stored last of all.
+/// 1 if the other words are an identity; stored last.
 const VALID: usize = 6;
 const GENERATION: usize = 7;
 
-/// That of a store which is being restored.
+/// The identity of a store that is being restored.
 const RESTORING: Identity = [0; 8];
 
-/// What can be said of the live area.
+/// What is known of the live area.
 pub(crate) enum Verdict {
-    /// It is as processes have left it.
+    /// It is as processes left it.
     Same,
-    /// It is of another boot, another mount, or another file: nobody knows what of it was lost.
+    /// It belongs to another boot, mount or file: nobody knows what of it was lost.
     Another,
-    /// Why it cannot be told whether the machine was restarted.
+    /// Nobody can tell whether the machine was restarted; the reason.
     UnknownBoot(io::Error),
-    /// Why it cannot be told whether the file system was mounted anew, in this boot.
+    /// Nobody can tell whether the file system was mounted anew in this boot; the reason.
     UnknownMount(String),
 }
 
-/// The identity of an open file, as of now; an error where the boot is not known.
+/// The current identity of an open file; an error if the boot is not known.
 pub(crate) fn now(file: &File) -> io::Result<Identity> {
     let boot = boot_id()?;
     let metadata = file.metadata()?;
@@ -63,7 +63,7 @@ pub(crate) fn now(file: &File) -> io::Result<Identity> {
     ])
 }
 
-/// Compares what was noted with what is. Under the open lock.
+/// Compares what was noted with the present. Under the open lock.
 pub(crate) fn judge(attachment: &Attachment) -> io::Result<Verdict> {
     let file: &File = attachment.map.file();
     let noted = noted(attachment);
@@ -77,7 +77,7 @@ pub(crate) fn judge(attachment: &Attachment) -> io::Result<Verdict> {
     {
         return Ok(Verdict::Another);
     }
-    // The inode is still the one in memory that it was then, and so all pages are there.
+    // The inode is still the same one in memory, so all its pages are there.
     if sys::is_marked(file) {
         return Ok(Verdict::Same);
     }
@@ -103,8 +103,8 @@ fn is_file(noted: &Identity, file: &File, metadata: &Metadata) -> io::Result<boo
         // A file that was removed and copied back may have the same inode number.
         && same(noted[BIRTH], birth(metadata))
         && (noted[GENERATION] == 0 || same(noted[GENERATION], generation(file)))
-        // An overlay has another number each time it is mounted, as when a container is
-        // restarted, while the file system beneath stays mounted.
+        // An overlay gets another number each time it is mounted, for instance when a container
+        // restarts, while the file system beneath stays mounted.
         && (noted[DEVICE] == metadata.dev() || on_overlayfs(file)?))
 }
 
@@ -113,34 +113,33 @@ fn noted(attachment: &Attachment) -> Identity {
     std::array::from_fn(|i| attachment.live.load(live::IDENTITY + i, Relaxed))
 }
 
-/// Whether the file is not the one of which the identity was noted: it is a copy.
+/// Whether the identity was noted for another file: this one is a copy.
 pub(crate) fn is_of_another_file(attachment: &Attachment) -> bool {
     let (noted, file) = (noted(attachment), attachment.map.file());
     let same = file.metadata().and_then(|metadata| is_file(&noted, file, &metadata));
     noted[VALID] == 1 && matches!(same, Ok(false))
 }
 
-/// Notes that the live area is whole in this boot. Last of all, so that whoever is
-/// interrupted before restores again.
+/// Notes that the live area is intact in this boot. This comes last: a process that is interrupted
+/// before it restores again.
 pub(crate) fn store(attachment: &Attachment, identity: &Identity) {
     for i in [0, 1, DEVICE, INODE, BIRTH, MOUNT, GENERATION, VALID] {
         // Stores of version 1.0 have no generation.
         let known = i != GENERATION || attachment.header.minor > 0;
-        // Release: until the last is stored it is nobody's identity.
+        // Release: until the last word is stored, this is not an identity.
         attachment.live.store(live::IDENTITY + i, if known { identity[i] } else { 0 }, Release);
     }
 }
 
-/// Notes that the live area is not whole. Whether that was noted before.
+/// Notes that the live area is not intact. Returns whether that was noted before.
 pub(crate) fn store_restoring(attachment: &Attachment) -> bool {
     let before = noted(attachment) == RESTORING;
     store(attachment, &RESTORING);
     before
 }
 
-/// Notes in the inode in memory, and nowhere else, that the live area is whole: as long as
-/// that inode stays there, nothing else needs to be known. Where it cannot be, all else is
-/// compared.
+/// Notes only in the in-memory inode that the live area is intact. While that inode stays in
+/// memory, nothing else needs to be known. If it cannot be marked, all else is compared.
 pub(crate) fn mark(file: &File) {
     let _ = sys::mark(file);
 }
@@ -148,7 +147,7 @@ pub(crate) fn mark(file: &File) {
 pub(crate) const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 fn boot_id() -> io::Result<u128> {
-    // By one call: half of the time of `read_to_string`, which counts in opening a store.
+    // In one call: `read_to_string` takes twice as long, which matters when opening a store.
     let (file, mut text) = (File::open(BOOT_ID)?, [0; 64]);
     let len = loop {
         match file.read_at(&mut text, 0) {
@@ -161,15 +160,15 @@ fn boot_id() -> io::Result<u128> {
         .map_err(|_| io::Error::new(io::ErrorKind::NotFound, "it holds no boot id"))
 }
 
-/// In nanoseconds since 1970; 0: the file system does not say.
+/// In nanoseconds since 1970; 0 if the file system does not say.
 fn birth(metadata: &Metadata) -> u64 {
     let born = metadata.created().ok();
     let since = born.and_then(|born| born.duration_since(std::time::UNIX_EPOCH).ok());
     since.map_or(0, |since| since.as_nanos() as u64)
 }
 
-/// The number that tells an inode from earlier ones with the same number, plus 2^32; 0: the
-/// file system does not say.
+/// The number that distinguishes an inode from earlier ones with the same number, plus 2^32; 0 if
+/// the file system does not say.
 fn generation(file: &File) -> u64 {
     sys::inode_generation(file).map_or(0, |generation| 1 << 32 | u64::from(generation))
 }
@@ -179,19 +178,19 @@ enum Mount {
     Known(u64),
     /// This kind of file system has none.
     Nowhere,
-    /// It has one, which this process cannot see.
+    /// It has one, but this process cannot see it.
     Hidden(String),
 }
 
-/// The inode number of the folder that the kernel shows of a mounted file system: one that
-/// was shut down and mounted again has a new one, while all else is the same.
+/// The inode number of the folder in which the kernel shows a mounted file system. A file system
+/// that was unmounted and mounted again has a new one, while all else stays the same.
 ///
-/// On btrfs, mixed with the number of the subvolume: a snapshot has files with the same inode
-/// number, birth and generation, and it may get the device number of a subvolume that was deleted.
+/// On btrfs, mixed with the subvolume's number: a snapshot has files with the same inode number,
+/// birth and generation, and it may get the device number of a deleted subvolume.
 ///
-/// Of a file system without such a folder, that of its device, which is new when it was away.
-/// Of an overlay, that of the file system which its upper layer is on, where that can be seen;
-/// in a container it cannot.
+/// A file system without such a folder has that of its device, which is new if the device was away.
+/// An overlay has that of the file system with its upper layer, if that can be seen; in a container
+/// it cannot.
 fn mount_of(file: &File, device: u64) -> Mount {
     if on_overlayfs(file).unwrap_or(false) {
         let upper = upper_layer(file).and_then(|upper| File::open(upper).ok());
@@ -217,7 +216,7 @@ fn mount_of_layer(file: &File, device: u64) -> Mount {
     };
     match std::fs::metadata(&folder).and_then(|folder| Ok((folder.ino(), subvolume?))) {
         Ok((mount, 0)) => Mount::Known(mount),
-        // Times an odd number, so that no two of the small numbers that both are make the same.
+        // Times an odd number, so that no two pairs of small numbers give the same result.
         Ok((mount, subvolume)) => {
             Mount::Known(mount.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ subvolume)
         }
@@ -232,8 +231,8 @@ const XFS: i64 = 0x5846_5342;
 const F2FS: i64 = 0xf2f5_2010;
 pub(crate) const BTRFS: i64 = 0x9123_683e;
 
-/// The folder of a mounted file system; an error if that cannot be told; `None` if there is
-/// none.
+/// The folder of a mounted file system; an error if that cannot be told; `None` if it has no
+/// folder.
 fn folder_in_sysfs(file: &File, device: u64) -> Option<Result<PathBuf, String>> {
     let folder = Path::new("/sys/fs");
     if let Ok(name) = sys::name_in_sysfs(file) {
@@ -244,7 +243,7 @@ fn folder_in_sysfs(file: &File, device: u64) -> Option<Result<PathBuf, String>> 
         Ok(kind) => kind,
         Err(error) => return Some(Err(format!("its file system is not known: {error}"))),
     };
-    // Of a 32-bit number with its highest bit set, some systems show the sign.
+    // Some systems sign-extend a 32-bit number with its highest bit set.
     let kind = match i64::from(kind as u32) {
         EXT4 => "ext4",
         XFS => "xfs",
@@ -272,10 +271,10 @@ pub(crate) fn on_overlayfs(file: &File) -> io::Result<bool> {
     Ok(sys::file_system(file)? == OVERLAYFS)
 }
 
-/// The upper layer of the overlay that this file is on, as it was named when it was mounted.
+/// The upper layer of the overlay that this file is on, under the name given when it was mounted.
 fn upper_layer(file: &File) -> Option<PathBuf> {
-    // By the number of the mount. That of the device is another one's where the layers are on
-    // several file systems: a file has the one that its layer has.
+    // Search by the number of the mount. The device number may be that of another mount if the
+    // layers are on several file systems: a file has the device number of its layer.
     let known = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd())).ok()?;
     let mount = known.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim();
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;

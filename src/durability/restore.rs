@@ -1,7 +1,7 @@
-//! Putting back what a commit record names.
+//! Puts back what a commit record names.
 //!
-//! Nothing of the live area is read: it is made zeros first, in blocks of its own. So a sector
-//! of it that cannot be read does no harm, nor does one that is shared with a copy of the file.
+//! Nothing of the live area is read. It is first made zeros, in blocks of its own. So a sector of
+//! it that cannot be read does no harm, nor does one that is shared with a copy of the file.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -18,11 +18,11 @@ use crate::format::layout::{
 use crate::mutant::planted;
 use crate::protocol::{Areas, CONTROL, DRAFT, Form, STALE, VALUE};
 
-/// A record to return to, which is whole, and the directory that it names.
+/// An intact record to return to, and the directory that it names.
 pub(crate) struct Restore<'a> {
     attachment: &'a Attachment,
     record: &'a Record,
-    /// Which of the two it is.
+    /// Which of the two records it is.
     number: Option<u64>,
     directory: Directory,
 }
@@ -38,7 +38,7 @@ impl<'a> Restore<'a> {
         self.directory.slots.iter().map(|(_, descriptor)| descriptor)
     }
 
-    /// Gives all that stays as it is blocks of its own, before anything is written: headers,
+    /// Before anything is written, gives everything that stays as it is blocks of its own: headers,
     /// records, copies.
     pub(crate) fn unshare(&self) -> Result<()> {
         let Restore { attachment, .. } = self;
@@ -55,7 +55,7 @@ impl<'a> Restore<'a> {
         Ok(())
     }
 
-    /// Puts back directory, slots, index, ends. `tried_before`: an earlier attempt has failed.
+    /// Puts back directory, slots, index and ends. `tried_before`: an earlier attempt has failed.
     pub(crate) fn put_back(&self, tried_before: bool) -> Result<()> {
         let Restore { attachment, record, number, directory } = self;
         let (disk, regions) = (attachment.disk(), &attachment.header.regions);
@@ -73,12 +73,12 @@ impl<'a> Restore<'a> {
                 .map_err(|e| e.of_slot(&descriptor.name))?;
         }
         clear_beyond(attachment, &ends)?;
-        // Locks, and whatever else belonged to those who were there before.
+        // Locks, and whatever else belonged to earlier processes.
         for lock in [live::DIRECTORY_LOCK, live::SYNC_LOCK] {
             attachment.live.store(lock + CONTROL, 0, Relaxed);
         }
         attachment.live.store(live::LAST_SYNC, 0, Relaxed);
-        // A sync that has failed is no more: what it was to save is gone.
+        // A failed sync no longer matters: what it was to save is gone.
         for word in [live::FAILED_SYNC, live::FAILED_SYNC + 1] {
             attachment.live.store(word, 0, Relaxed);
         }
@@ -92,32 +92,32 @@ impl<'a> Restore<'a> {
         if tried_before && !planted!(RestoreTrustsTheCache) {
             write_again(attachment, record, *number)?;
         }
-        // All of it, also what was not written just now: of a copied file nothing is on the
-        // disk yet. On an error the next opener does all of it again.
+        // Everything, not only what was just written: nothing of a copied file may be on the disk
+        // yet. After an error the next opener does all of it again.
         if !planted!(NoFlushInRestore) {
             commit::flush(attachment).map_err(fail)?;
         }
         if tried_before && !planted!(BelievesASecondRestore) {
-            // What could not be written then may not be there now, though it was written again:
-            // see `Disk::forget`.
+            // What could not be written in that attempt may still be missing, though it was written
+            // again: see `Disk::forget`.
             commit::forget(attachment)?;
             copies::check_whole(attachment, record)?;
         }
-        // The mark may be damaged, or have been lost with the power.
+        // The mark may be damaged, or a power cut may have lost it.
         if attachment.header.flags & FLAG_NO_CHECKPOINT == 0 {
             checkpoint::write_mark(disk, regions, record.epoch).map_err(fail)?;
         }
         Ok(())
     }
 
-    /// Makes zeros of the process table, the index, the directory and the live slots, in blocks
-    /// of their own.
+    /// Makes the process table, the index, the directory and the live slots zeros, in blocks of
+    /// their own.
     fn clear(&self) -> Result<()> {
         let Restore { attachment, record, .. } = self;
         let regions = &attachment.header.regions;
         allocator::allocate(attachment, 0, regions.table)?;
         let directory_end = regions.directory + u64::from(record.lines) * LINE as u64;
-        // A granule at least, as in a new store.
+        // At least one granule, as in a new store.
         let structure = (regions.table, directory_end + 1);
         let slots = self.descriptors().map(|d| (d.live, d.live + d.live_len()));
         let disk = attachment.disk();
@@ -139,9 +139,9 @@ impl<'a> Restore<'a> {
     }
 }
 
-/// Writes what the restored state was made of once more, as it is. An earlier attempt has
-/// failed, perhaps in its fsync: then the kernel takes pages of a copied file for clean
-/// that have never reached the disk, and another fsync alone would leave them out.
+/// Writes the data behind the restored state once more, unchanged. An earlier attempt has failed,
+/// perhaps in its fsync. The kernel then takes pages of a copied file for clean that never reached
+/// the disk, and another fsync alone would leave them out.
 fn write_again(attachment: &Attachment, record: &Record, number: Option<u64>) -> Result<()> {
     let (disk, regions) = (attachment.disk(), &attachment.header.regions);
     let fail = |e| cannot_restore(attachment, e);
@@ -158,8 +158,8 @@ fn write_again(attachment: &Attachment, record: &Record, number: Option<u64>) ->
     })
 }
 
-/// Makes the space beyond the ends what it is in a new store: zeros. Slots that were
-/// defined after the sync have left their bytes there.
+/// Makes the space beyond the ends zeros, as in a new store. Slots defined after the sync have left
+/// their bytes there.
 fn clear_beyond(attachment: &Attachment, ends: &Ends) -> Result<()> {
     if planted!(LeavesWhatIsBeyond) {
         return Ok(());
@@ -217,7 +217,7 @@ fn restore_slot(
         return Ok(());
     }
     let Form::Areas(areas) = descriptor.form() else { unreachable!("a scalar is small") };
-    // First the heads: the newest says of which version the whole is, and so where it goes.
+    // First the heads: the newest says which version the slot has, and so where its content goes.
     let mut tag: Tag = 0;
     for part in 0..checkpoint::large_units(descriptor) {
         let place = Place::of_large(descriptor, part);
@@ -236,7 +236,7 @@ fn restore_slot(
     Ok(())
 }
 
-/// Writes the control word of a slot at rest; all but its current area is stale.
+/// Writes the control word of a slot at rest. All areas but the current one are stale.
 fn settle(region: &crate::mapping::map::Region, areas: Option<&Areas>, tag: Tag) {
     // A buffer has one area, which is never stale.
     if let Some(areas) = areas.filter(|areas| areas.count > 1) {

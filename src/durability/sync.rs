@@ -1,5 +1,5 @@
-//! Making the state survive a power cut: whose turn it is, and what this process remembers
-//! from one sync to the next.
+//! Makes the state survive a power cut: which process syncs, and what it remembers from one sync to
+//! the next.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
@@ -23,7 +23,7 @@ use crate::protocol::{self, Deadline, FREE, Form, Held, Memory, Owner, Peers};
 pub(crate) struct Syncer {
     /// `None`: nothing is known, or no longer.
     tracked: PerProcess<Mutex<Option<Tracked>>>,
-    /// The last one of this process has failed.
+    /// Whether the last sync of this process failed.
     failed: AtomicBool,
 }
 
@@ -31,16 +31,16 @@ pub(crate) struct Syncer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Turn {
     Wait,
-    /// Nothing is done if another one is at it, or was within this time.
+    /// Does nothing if another sync is in progress, or began within this time.
     SkipIfWithin(Duration),
 }
 
-/// What became of a sync that has not failed.
+/// The outcome of a sync that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Synced {
     /// All that was committed before is synced.
     Done,
-    /// Another one was not long ago, or this process is at it: nothing was done.
+    /// A sync began recently, or another thread of this process is syncing: nothing was done.
     Recently,
     /// Another process has the lock: nothing was done.
     Busy,
@@ -56,7 +56,7 @@ impl Syncer {
         Tracked::load(attachment)?.count_unsynced(attachment)
     }
 
-    /// Syncs the store. Where that fails, the live header says so until one has succeeded.
+    /// Syncs the store. If that fails, the live header says so until a sync succeeds.
     pub(crate) fn sync(
         &self,
         attachment: &Attachment,
@@ -68,13 +68,14 @@ impl Syncer {
             let what = "it was created without checkpoints, so it cannot be synced".into();
             return Err(Error::Invalid { path: attachment.path.clone(), slot: None, what });
         }
-        // All of it is written through our own description, or one that is opened anew.
+        // All writes go through our own file description, or one that is opened anew.
         attachment.map.file().own();
         let result = self.take_turn(attachment, deadline, turn);
         match &result {
             Ok(Synced::Done) => note_failure(attachment, None),
             Ok(Synced::Recently | Synced::Busy) => {}
-            // Who waited in vain is told; whoever has the lock may be about to sync all of it.
+            // The caller that waited in vain is told. The lock's holder may be about to sync all of
+            // it.
             Err(Error::LockTimeout { .. }) => {}
             Err(error) => note_failure(attachment, Some(errno(error))),
         }
@@ -91,18 +92,18 @@ impl Syncer {
         let lock = attachment.lock(live::SYNC_LOCK);
         let (mut tracked, held) = match turn {
             Turn::Wait => {
-                // The lock first, as it knows of a time-out. Whoever has the mutex without it does
-                // not wait for it.
+                // The lock first, as it supports a time-out. A thread that has the mutex without
+                // the lock does not wait for the lock.
                 let held = protocol::lock(&lock, attachment, Form::Lock, deadline)
                     .map_err(|f| directory::explain(attachment, "the sync lock", f, deadline))?;
                 (tracked.lock().unwrap_or_else(PoisonError::into_inner), held)
             }
             Turn::SkipIfWithin(period) => {
                 let Ok(tracked) = tracked.try_lock() else { return Ok(Synced::Recently) };
-                // Nothing is written where nothing has changed, not even the lock: each write
-                // to the file goes to the disk, in time.
+                // If nothing has changed, nothing is written, not even the lock: each write to the
+                // file goes to the disk in time.
                 let known = tracked.as_ref().filter(|known| known.is_of(attachment));
-                // Where that cannot be told, syncing says why.
+                // If that cannot be told, the sync says why.
                 let is_idle = |known: &Tracked| matches!(known.has_changed(attachment), Ok(false));
                 if was_within(attachment, period) {
                     return Ok(Synced::Recently);
@@ -110,7 +111,7 @@ impl Syncer {
                 if known.is_some_and(is_idle) {
                     return Ok(Synced::Done);
                 }
-                // Who can have no lock at all is told why.
+                // A process that cannot lock at all is told why.
                 attachment.me()?;
                 let free = protocol::try_lock(&lock, attachment);
                 let Some(held) = free.or_else(|| lock_of_the_dead(&lock, attachment)) else {
@@ -123,7 +124,7 @@ impl Syncer {
             }
         };
         attachment.set_syncing(true);
-        // Relaxed: whoever syncs has the lock of `tracked`. Not every store notes a failure.
+        // Relaxed: a thread that syncs has the lock of `tracked`. Not every store notes a failure.
         let failed = self.failed.load(Relaxed) || failure(attachment).is_some();
         let ready = match failed && !planted!(WritesAgainWhatFailed) {
             true => commit::forget(attachment),
@@ -143,8 +144,8 @@ fn write(
     attachment: &Attachment,
     deadline: &mut Deadline,
 ) -> Result<()> {
-    // Known again only when all has gone well: after an error, what was written is not what
-    // the record says.
+    // Remembered again only if all has gone well: after an error, what was written is not what the
+    // record says.
     let known = tracked.take().filter(|known| known.is_of(attachment));
     let mut known = known.map_or_else(|| Tracked::load(attachment), Ok)?;
     let synced = known.sync(attachment, deadline);
@@ -153,14 +154,14 @@ fn write(
         return synced;
     }
     synced?;
-    // Not flushed, and after the acknowledgement: if it is there, so is the record. Under
-    // the lock: an older sync's mark must not follow a newer one's.
+    // Not flushed, and after the acknowledgement: if the mark is there, so is the record. Under the
+    // lock: an older sync's mark must not follow a newer one's.
     let marked = known.write_mark(attachment);
     *tracked = Some(known);
     marked
 }
 
-/// The lock, if whoever has it is dead.
+/// The lock, if its holder is dead.
 fn lock_of_the_dead<'a>(
     lock: &'a SlotMemory,
     attachment: &'a Attachment,
@@ -173,14 +174,14 @@ fn lock_of_the_dead<'a>(
 
 /// Whether a sync that found something to write began within this time.
 fn was_within(attachment: &Attachment, period: Duration) -> bool {
-    // Relaxed: a time; whoever syncs too early does so in vain.
+    // Relaxed: a time; a process that syncs too early only does needless work.
     let last = attachment.live.load(live::LAST_SYNC, Relaxed);
-    // A time to come is another boot's, or of a container with a clock of its own.
+    // A time in the future comes from another boot, or from a container with a clock of its own.
     let since = sys::since_boot().checked_sub(last).map(Duration::from_nanos);
     since.is_some_and(|since| since < period)
 }
 
-/// The number that the system has for an error, or for what comes close.
+/// The system's number for an error, or for the closest one.
 fn errno(error: &Error) -> i32 {
     match error {
         Error::Io { source, .. }
@@ -194,10 +195,10 @@ fn errno(error: &Error) -> i32 {
     }
 }
 
-/// Notes for all who ask that a sync has failed, by the system's number for that; `None`: none
-/// has, since one has succeeded.
+/// Notes for all readers that a sync has failed with this error number. `None`: a sync has
+/// succeeded, so none counts as failed.
 fn note_failure(attachment: &Attachment, errno: Option<i32>) {
-    // Relaxed: to show to people.
+    // Relaxed: for display.
     let word = |number: usize| attachment.live.load(live::FAILED_SYNC + number, Relaxed);
     if attachment.header.minor == 0 || errno.is_none() && word(0) == 0 {
         return; // nothing is written where nothing changes
@@ -207,26 +208,26 @@ fn note_failure(attachment: &Attachment, errno: Option<i32>) {
     attachment.live.store(live::FAILED_SYNC + 1, when, Relaxed);
 }
 
-/// Notes that nobody is left to be told of this error.
+/// Notes an error that no caller is left to receive.
 pub(crate) fn note_unheard(attachment: &Attachment, error: &Error) {
     note_failure(attachment, Some(errno(error)));
 }
 
-/// The last sync that failed, by the system's number for that, and when; `None`: none did since
-/// one has succeeded.
+/// The last failed sync: the system's error number, and when. `None`: a sync has succeeded since,
+/// or none has failed.
 pub(crate) fn failure(attachment: &Attachment) -> Option<(i32, u64)> {
     if attachment.header.minor == 0 {
         return None;
     }
-    // Relaxed: to show to people. The words may be anything, in a damaged file.
+    // Relaxed: for display. In a damaged file the words may be anything.
     let errno = attachment.live.load(live::FAILED_SYNC, Relaxed);
     let when = attachment.live.load(live::FAILED_SYNC + 1, Relaxed);
     (errno != 0).then(|| (i32::try_from(errno).unwrap_or(libc::EIO), when))
 }
 
-/// What changes for as long as whoever has the sync lock gets on.
+/// Values that change as long as the holder of the sync lock makes progress.
 pub(crate) fn progress(attachment: &Attachment) -> (u64, u64, Owner) {
-    // Relaxed: nothing but a change means anything.
+    // Relaxed: only a change means anything.
     let word = |number: usize| attachment.live.load(number, Relaxed);
     let steps = if attachment.header.minor == 0 { 0 } else { word(live::SYNC_PROGRESS) };
     (steps, word(live::ACKED), holder(attachment))
@@ -236,7 +237,7 @@ fn holder(attachment: &Attachment) -> Owner {
     attachment.lock(live::SYNC_LOCK).control(Relaxed).owner()
 }
 
-/// The error of waiting in vain for whoever has the sync lock.
+/// The error of waiting in vain for the holder of the sync lock.
 pub(crate) fn stuck(attachment: &Attachment, waited: Duration) -> Error {
     let error = Error::LockTimeout {
         path: attachment.path.clone(),
@@ -255,8 +256,8 @@ mod tests {
     use super::*;
     use crate::Store;
 
-    /// One thread waits for the sync lock without end; another one of the same process, for a
-    /// moment only.
+    /// One thread waits for the sync lock without a limit. Another thread of the same process waits
+    /// only for a moment.
     #[test]
     fn a_sync_with_a_time_out_does_not_wait_behind_one_without() {
         let folder = tempfile::tempdir().unwrap();

@@ -16,13 +16,13 @@ pub(crate) fn cannot_restore(attachment: &Attachment, error: io::Error) -> Error
 /// The record to return to.
 pub(crate) struct Chosen {
     pub(crate) record: Record,
-    /// Which of the two it is; `None`: neither, of a store without checkpoints.
+    /// Which of the two it is. `None`: neither, in a store without checkpoints.
     pub(crate) number: Option<u64>,
     /// Whether there is, or may have been, a newer one.
     pub(crate) newer_dropped: bool,
 }
 
-/// The newest record that is whole.
+/// The newest intact record.
 pub(crate) fn choose(attachment: &Attachment) -> Result<Chosen> {
     let (disk, regions) = (attachment.disk(), &attachment.header.regions);
     let fail = |e| cannot_restore(attachment, e);
@@ -40,7 +40,7 @@ pub(crate) fn choose(attachment: &Attachment) -> Result<Chosen> {
         return Err(corrupt("both of its commit records are damaged or cannot be read"));
     }
     let mark = Mark::read(disk, regions).map_err(fail)?;
-    // What is wrong with the newest one, which is the one that is wanted.
+    // What is wrong with the newest record, which is the wanted one.
     let mut damage = None;
     for (place, (number, record)) in records.into_iter().enumerate() {
         let whole = match planted!(RestoresTheNewest) {
@@ -64,19 +64,19 @@ pub(crate) fn choose(attachment: &Attachment) -> Result<Chosen> {
             Err(error) => return Err(error),
         }
     }
-    Err(damage.unwrap_or_else(|| corrupt("none of its commit records is whole")))
+    Err(damage.unwrap_or_else(|| corrupt("none of its commit records is intact")))
 }
 
-/// Why this record must be refused although it is whole: a newer one was acknowledged, or
+/// Returns why this record must be refused although it is intact: a newer one was acknowledged, or
 /// nobody can tell.
 fn may_return_to(epoch: u64, newer_dropped: bool, mark: Mark) -> std::result::Result<(), String> {
     match mark {
         Mark::Of(acknowledged) if acknowledged > epoch => Err(format!(
-            "sync {acknowledged} was acknowledged, but the newest that is whole is {epoch}"
+            "sync {acknowledged} was acknowledged, but the newest intact sync is {epoch}"
         )),
         Mark::Damaged if newer_dropped && !planted!(DamagedMarkIsNone) => Err(format!(
-            "the mark of the last sync is damaged too, so that nobody can tell whether that was \
-             sync {epoch}, the newest that is whole"
+            "the mark of the last sync is damaged too, so nobody can tell whether that was sync \
+             {epoch}, the newest intact one"
         )),
         _ => Ok(()),
     }
@@ -90,8 +90,8 @@ pub(crate) fn with_more(mut error: Error, more: &str) -> Error {
     error
 }
 
-/// `Corrupt`, or `Truncated`, unless every copy that the record names is right, and they are the ones that
-/// it was made of.
+/// `Corrupt` or `Truncated` unless every copy that the record names is intact, and they are the
+/// copies that it was made of.
 pub(crate) fn check_whole(attachment: &Attachment, record: &Record) -> Result<()> {
     let mut sum = 0u64;
     each_copy(attachment, record, |place, choice| {
@@ -115,8 +115,8 @@ pub(crate) fn read_copy(
     place.read(attachment.disk(), choice).map_err(|why| missing(attachment, place, choice, why))
 }
 
-/// The error that it is to the user that a copy is not to be had: `Corrupt` or `Truncated`, but
-/// where nothing is known of the copy.
+/// The user's error for a copy that is not available. `Corrupt` or `Truncated`, unless the failure
+/// says nothing about the copy.
 pub(crate) fn missing(
     attachment: &Attachment,
     place: &Place,
@@ -149,7 +149,7 @@ pub(crate) struct Directory {
     pub(crate) slots: Vec<(u32, Descriptor)>,
 }
 
-/// Reads the directory that a record names, and checks all of it.
+/// Reads and checks the whole directory that a record names.
 pub(crate) fn directory_of(attachment: &Attachment, record: &Record) -> Result<Directory> {
     let corrupt = |what: &str| Error::corrupt(&attachment.path, what);
     let header = &attachment.header;
@@ -162,7 +162,7 @@ pub(crate) fn directory_of(attachment: &Attachment, record: &Record) -> Result<D
         lines.extend_from_slice(&read_copy(attachment, &place, choice)?.1);
     }
     if lines.len() != record.lines as usize * LINE {
-        return Err(corrupt("the checkpoint of the directory has another length"));
+        return Err(corrupt("the checkpoint of the directory has the wrong length"));
     }
     let mut slots = Vec::new();
     let mut at = 0;
@@ -183,7 +183,7 @@ pub(crate) fn directory_of(attachment: &Attachment, record: &Record) -> Result<D
     Ok(Directory { lines, slots })
 }
 
-/// Calls `f` with the place of each copy that the record names, and which one it is.
+/// Calls `f` with the place of each copy that the record names, and which copy it is.
 pub(crate) fn each_copy(
     attachment: &Attachment,
     record: &Record,

@@ -194,7 +194,7 @@ impl Counterpart {
         let len = u64::from_le_bytes(len);
         let damaged = |what| Err(Error::corrupt(&from.path, what).of_slot(&self.name));
         if len > capacity as u64 {
-            damaged(format!("its length is {len}, and its capacity {capacity}; store it anew"))
+            damaged(format!("its length is {len}, but its capacity is {capacity}; store it anew"))
         } else if is_text && !is_utf8(&self.to, area, len as usize) {
             damaged("it is not UTF-8; store it anew".to_owned())
         } else {

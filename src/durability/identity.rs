@@ -87,7 +87,7 @@ pub(crate) fn judge(attachment: &Attachment) -> io::Result<Verdict> {
     Ok(match (noted[MOUNT], mount_of(file, metadata.dev())) {
         (0, Mount::Known(_)) if on_overlayfs(file)? => Verdict::Same, // see `mount_of`
         (0, Mount::Known(_)) => {
-            Verdict::UnknownMount("who used it last could not look into /sys".into())
+            Verdict::UnknownMount("the process that last used it could not read /sys".into())
         }
         (noted, Mount::Known(mount)) if noted == mount => Verdict::Same,
         (_, Mount::Known(_)) => Verdict::Another,

@@ -1,8 +1,8 @@
 //! What opening finds of an earlier boot, and what it does about it.
 //!
-//! The live area is the truth for as long as the machine has not been restarted: pages in
-//! memory survive any process. After a restart, or in a copied file, nobody knows which of
-//! its pages reached the disk; then the checkpoint is the truth, and is put back whole.
+//! Until the machine is restarted, the live area is the truth: pages in memory survive any process.
+//! After a restart, or in a copied file, nobody knows which of its pages reached the disk. Then the
+//! checkpoint is the truth, and all of it is put back.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -23,39 +23,40 @@ use crate::mutant::planted;
 use crate::os::disk;
 use crate::os::time::seconds_since_1970;
 
-/// What opening a store found and did, see [`Store::recovery`](crate::Store::recovery).
+/// What opening a store found and did; see [`Store::recovery`](crate::Store::recovery).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Recovery {
     /// The store is new.
     Created,
-    /// Others have it open: nothing was looked at.
+    /// Other processes have it open: nothing was checked.
     Joined,
-    /// Nobody had it open, and the machine has not been restarted: all is as it was left.
-    /// What processes had left half-done when they died was settled.
+    /// No process had it open, and the machine has not been restarted: all is as it was left. What
+    /// dying processes had left half-done was recovered.
     Resumed,
     /// The machine was restarted, or the file was copied: the store is as of its last sync.
     Restored {
-        /// Which sync it was; they are counted.
+        /// The number of that sync; syncs are counted.
         epoch: u64,
-        /// Whether there was a newer sync that had not been completed, or may have been: what
-        /// is left of it, or of an older one, cannot be told.
+        /// Whether there was, or may have been, a newer sync that was not completed. Nobody can
+        /// tell whether the remains are of such a sync or of an older one.
         newer_dropped: bool,
     },
-    /// As [`Restored`](Recovery::Restored), but this opener may only read: what it sees is
-    /// a private copy, in which nothing will ever change.
+    /// Like [`Restored`](Recovery::Restored), but this opener may only read. It sees a private
+    /// copy, in which nothing will ever change.
     Frozen {
-        /// Which sync it was.
+        /// The number of that sync.
         epoch: u64,
-        /// As of [`Restored`](Recovery::Restored).
+        /// As in [`Restored`](Recovery::Restored).
         newer_dropped: bool,
     },
     /// The machine was restarted, and the store keeps no checkpoints: it is empty.
     Emptied,
 }
 
-/// Puts the store into order. Nobody else is attached, and the open lock is held, or nobody
-/// else can know of the file. `trusted`: that its file system stays mounted needs no proof.
+/// Puts the store in order. No other process is attached. The open lock is held, or no other
+/// process can know of the file. `trusted`: the caller vouches that the file system has stayed
+/// mounted.
 pub(crate) fn recover(attachment: &Attachment, trusted: bool) -> Result<Recovery> {
     if is_needed(attachment, trusted)? && !planted!(TrustsTheLiveArea) {
         return restore(attachment);
@@ -70,7 +71,7 @@ pub(crate) fn recover(attachment: &Attachment, trusted: bool) -> Result<Recovery
 
 /// Restores the last sync, and notes that the live area is whole again.
 pub(crate) fn restore(attachment: &Attachment) -> Result<Recovery> {
-    // Before anything is changed: it may not be known.
+    // Before anything is changed, because this may fail.
     let identity = identity::now(attachment.map.file());
     let identity = identity.map_err(|e| unknown_boot(&attachment.path, e))?;
     let recovery = restore_last_sync(attachment)?;
@@ -79,13 +80,13 @@ pub(crate) fn restore(attachment: &Attachment) -> Result<Recovery> {
     Ok(recovery)
 }
 
-/// Makes the live area what the last sync was. That it is whole again is not noted.
+/// Makes the live area what it was at the last sync. Does not note that it is intact again.
 pub(crate) fn restore_last_sync(attachment: &Attachment) -> Result<Recovery> {
     if !is_live_header_readable(attachment)? {
         if attachment.header.flags & FLAG_NO_CHECKPOINT != 0 {
             return Err(Error::corrupt(&attachment.path, "the disk cannot read its live header"));
         }
-        // Without it nothing of the live area can be found: it is as one that was lost.
+        // Without it nothing of the live area can be found: treat the live area as lost.
         let live_header = attachment.header.regions.live_header;
         let zeroed = attachment.disk().zero(live_header, GRANULE, &mut || {});
         zeroed.map_err(|e| cannot_restore(attachment, e))?;
@@ -99,7 +100,7 @@ pub(crate) fn restore_last_sync(attachment: &Attachment) -> Result<Recovery> {
         put_back(attachment, &chosen)?;
         Recovery::Restored { epoch: chosen.record.epoch, newer_dropped: chosen.newer_dropped }
     };
-    // To show to people.
+    // For display.
     let epoch = match recovery {
         Recovery::Restored { epoch, .. } => epoch,
         _ => 0,
@@ -109,11 +110,11 @@ pub(crate) fn restore_last_sync(attachment: &Attachment) -> Result<Recovery> {
     Ok(recovery)
 }
 
-/// Puts back what this record names, which is whole.
+/// Puts back what this intact record names.
 fn put_back(attachment: &Attachment, chosen: &Chosen) -> Result<()> {
     let restore = Restore::new(attachment, chosen)?;
     restore.unshare()?;
-    // Until the end nobody must take the live area for whole.
+    // Until the end nobody must take the live area for intact.
     let tried_before = identity::store_restoring(attachment);
     if planted!(IdentityFirst)
         && let Ok(identity) = identity::now(attachment.map.file())
@@ -123,8 +124,8 @@ fn put_back(attachment: &Attachment, chosen: &Chosen) -> Result<()> {
     restore.put_back(tried_before)
 }
 
-/// Whether opening must restore, before it may even read. An error if nobody can tell, and
-/// restoring would lose something.
+/// Whether opening must restore, before it may even read. An error if nobody can tell and restoring
+/// would lose something.
 pub(crate) fn is_needed(attachment: &Attachment, trusted: bool) -> Result<bool> {
     if !is_live_header_readable(attachment)? {
         return Ok(true);
@@ -139,15 +140,15 @@ pub(crate) fn is_needed(attachment: &Attachment, trusted: bool) -> Result<bool> 
         Verdict::UnknownMount(why) => Err(Error::Unsupported {
             path: path.clone(),
             what: format!(
-                "it was changed after its last sync, and whether its file system was mounted anew \
-                 since cannot be told ({why}); open it where /sys is there, or, if the file \
+                "it was changed after its last sync, and nobody can tell whether its file system \
+                 was mounted anew since ({why}); open it where /sys is mounted, or, if the file \
                  system has stayed mounted, with any_file_system(true) (--any-file-system)"
             ),
         }),
     }
 }
 
-/// Whether the live area has nothing that the last sync has not: to restore that loses nothing.
+/// Whether the last sync has all that the live area has: restoring it loses nothing.
 fn is_synced(attachment: &Attachment) -> bool {
     match attachment.header.flags & FLAG_NO_CHECKPOINT {
         0 => Tracked::load(attachment).and_then(|mut last| last.count_unsynced(attachment)),
@@ -156,27 +157,28 @@ fn is_synced(attachment: &Attachment) -> bool {
     .is_ok_and(|unsynced| unsynced == 0)
 }
 
-/// The boot must be known to tell whether the machine was restarted.
+/// The error if the boot is not known: then nobody can tell whether the machine was restarted.
 fn unknown_boot(path: &Path, error: io::Error) -> Error {
     let remedy = match error.raw_os_error() {
         Some(libc::EMFILE | libc::ENFILE) => "close some files, and try again",
         _ => "open it where /proc is mounted",
     };
     let what = format!(
-        "whether the machine was restarted cannot be told ({}: {error}); {remedy}",
+        "nobody can tell whether the machine was restarted ({}: {error}); {remedy}",
         identity::BOOT_ID
     );
     Error::Unsupported { path: path.to_owned(), what }
 }
 
-/// Whether the live header can be read. Asked before it is touched, which would end the process.
+/// Whether the live header can be read. Asked before it is touched: a failed access would end the
+/// process.
 fn is_live_header_readable(attachment: &Attachment) -> Result<bool> {
     let at = attachment.header.regions.live_header;
     disk::read_if_there(attachment.disk(), at, &mut [0; PAGE as usize])
         .map_err(|e| cannot_restore(attachment, e))
 }
 
-/// Tells whoever has copied a file while it was written how that is done.
+/// If the file is a copy, adds how to copy a store that is in use.
 fn advise(attachment: &Attachment, error: Error) -> Error {
     if identity::is_of_another_file(attachment) {
         return with_more(error, "copy a store that is in use with `slotfile copy`");

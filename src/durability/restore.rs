@@ -196,8 +196,9 @@ fn restore_slot(
         let data = unit.as_ref().map_or(&[][..], |(_, data)| data);
         let at = (descriptor.place - UNIT_HEAD) as usize;
         let entry = data.get(at..at + checkpoint::entry_len(descriptor) as usize);
-        let entry = entry
-            .ok_or_else(|| Error::corrupt(&attachment.path, "its checkpoint ends before it"))?;
+        let entry = entry.ok_or_else(|| {
+            Error::corrupt(&attachment.path, "its checkpoint is too short to hold it")
+        })?;
         let (control, content) = entry.split_at(8);
         let control = u64::from_le_bytes(control.try_into().unwrap_or_default());
         let tag = tag_of(crate::protocol::Control::from_bits(control));

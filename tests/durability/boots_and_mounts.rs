@@ -155,7 +155,7 @@ fn row_34_without_sys_nothing_is_thrown_away() {
         assert!(os::mount("tmpfs", Path::new("tmpfs"), Path::new("/sys"), 0, ""));
         resumes(&options(), &path);
         os::unmark(&path);
-        is_refused(&path, ["/sys", "where /sys is there"]);
+        is_refused(&path, ["/sys", "where /sys is mounted"]);
         resumes(options().any_file_system(true), &path);
         // Where everything was synced, to restore it loses nothing.
         options().open(&path).unwrap().sync().unwrap();
@@ -168,7 +168,7 @@ fn row_34_without_sys_nothing_is_thrown_away() {
         options().open(&path).unwrap().value::<u64>("value").unwrap().store(6).unwrap();
         os::unmark(&path);
         assert!(os::unmount(Path::new("/sys")));
-        is_refused(&path, ["could not look into /sys", "--any-file-system"]);
+        is_refused(&path, ["could not read /sys", "--any-file-system"]);
         resumes(options().any_file_system(true), &path);
     });
 }

@@ -266,7 +266,7 @@ fn row_30_without_any_commit_record_a_sync_names_the_way_out() {
     let store = open(&path).unwrap();
     let error = store.sync().unwrap_err();
     assert!(matches!(error, Error::Corrupt { .. }), "{error:?}");
-    assert!(error.to_string().contains("save that now, with `slotfile copy`"), "{error}");
+    assert!(error.to_string().contains("save them now with `slotfile copy`"), "{error}");
     let saved = folder.path().join("saved");
     store.copy_to(&saved).unwrap();
     let saved = open(&saved).unwrap();

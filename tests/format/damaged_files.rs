@@ -517,7 +517,8 @@ fn row_31_many_locks_of_nobody_are_reported_in_time() {
     let raw = Raw::open(&path);
     (0..MANY).for_each(|line| raw.set_word(raw.control(line), control(7, 0)));
     let check = check_in_time(&path);
-    let odd = check.problems.iter().filter(|problem| problem.what.contains("nobody is that"));
+    let odd =
+        check.problems.iter().filter(|problem| problem.what.contains("no process is that owner"));
     assert_eq!(odd.count() as u64, MANY);
 }
 

@@ -1,4 +1,4 @@
-//! Holding what is in memory against what the last sync saved.
+//! Compares what is in memory with what the last sync saved.
 
 use std::ops::Range;
 use std::sync::atomic::Ordering::Acquire;
@@ -23,7 +23,8 @@ const NAMED: usize = 5;
 pub(super) fn compare(attachment: &Attachment, record: &Record, check: &mut Check) -> Result<()> {
     let count = directory::count(attachment).unwrap_or(0);
     if count < record.lines {
-        let what = format!("the directory has {count} lines, and the last sync {}", record.lines);
+        let what =
+            format!("the directory has {count} lines, but the last sync saved {}", record.lines);
         check.note(None, what);
     }
     let mut comparison =
@@ -45,7 +46,7 @@ pub(super) fn compare(attachment: &Attachment, record: &Record, check: &mut Chec
         if lines[bytes.clone()] != saved.lines[bytes] {
             check.note(Some(&descriptor.name), "its descriptor is not what the last sync saved");
         }
-        // Those that overlap, which is noted, could take far more than there is.
+        // Slots that overlap, which has been noted, could add up to far more than the file.
         let left = room.checked_sub(descriptor.content_len);
         whole &= left.is_some() && comparison.compare_slot(descriptor, check)?;
         room = left.unwrap_or(room);
@@ -54,7 +55,7 @@ pub(super) fn compare(attachment: &Attachment, record: &Record, check: &mut Chec
         let what = format!("the copies of sync {} are not those that it was made of", record.epoch);
         check.note(None, what);
     }
-    // A damaged directory has been noted.
+    // A damaged directory has already been noted.
     let since = directory::each_between(attachment, record.lines, count, |descriptor| {
         let memory = directory::memory(attachment, &descriptor)?;
         if !memory.is_removed() {
@@ -72,7 +73,7 @@ pub(super) fn compare(attachment: &Attachment, record: &Record, check: &mut Chec
     Ok(())
 }
 
-/// Says this of these slots: how many they are, and the names of the first of them.
+/// The message, with the number of slots and the names of the first of them.
 pub(super) fn list(what: &str, names: &[String]) -> String {
     let slots = if names.len() == 1 { "slot" } else { "slots" };
     let named: Vec<String> = names.iter().take(NAMED).map(|name| format!("{name:?}")).collect();
@@ -83,9 +84,9 @@ pub(super) fn list(what: &str, names: &[String]) -> String {
 struct Comparison<'a> {
     attachment: &'a Attachment,
     record: &'a Record,
-    /// Over all copies that were read.
+    /// The sum over all copies that were read.
     sum: u64,
-    /// Slots that are not what they were.
+    /// Slots that have changed since the last sync.
     changed: Vec<String>,
     /// The number of the small unit that was read last, and its data.
     small: Option<(u64, Option<Vec<u8>>)>,
@@ -100,10 +101,10 @@ impl Comparison<'_> {
             let Some(data) = self.small_unit(descriptor, check)? else { return Ok(false) };
             let at = (descriptor.place - UNIT_HEAD) as usize;
             let Some((tag, copy)) = unit::small_entry(&data, at, descriptor.content_len) else {
-                check.note(name, "its checkpoint ends before it");
+                check.note(name, "its checkpoint is too short to hold it");
                 return Ok(false);
             };
-            // What cannot be reached has been noted.
+            // A slot that cannot be reached has already been noted.
             if let Ok(memory) = memory
                 && self.has_version(&memory, tag, descriptor, check)
                 && unit::is_spoiled(self.attachment, &memory, tag, 0, copy)
@@ -117,7 +118,7 @@ impl Comparison<'_> {
             .map(|place| (place, self.record.units.get(place.unit as usize)))
             .collect();
         let disk = self.attachment.disk();
-        // The newest of the heads says which version all of it is of. One that cannot be read is
+        // The newest of the heads says which version the slot has. A head that cannot be read is
         // noted below.
         let heads = parts.iter().filter_map(|(place, choice)| place.read_head(disk, *choice).ok());
         let tag = heads.map(|head| head.tag).max().unwrap_or(0);
@@ -150,8 +151,8 @@ impl Comparison<'_> {
         Ok(whole)
     }
 
-    /// Whether the slot has the version of its copy. One that has a later version, or none that
-    /// can follow, is noted.
+    /// Whether the slot has the version of its copy. Notes a slot with a later version, and one
+    /// whose version cannot follow the copy's.
     fn has_version(
         &mut self,
         memory: &SlotMemory,
@@ -167,7 +168,7 @@ impl Comparison<'_> {
         let ahead = (now >> 1).wrapping_sub(tag >> 1) & ((1 << 47) - 1);
         if ahead >= 1 << 46 || tag & 1 == 1 {
             let what = format!(
-                "its control word says version {}{}, and the last sync saved the later version {}{}",
+                "its control word says version {}{}, but the last sync saved the later version {}{}",
                 now >> 1,
                 if now & 1 == 1 { ", removed" } else { "" },
                 tag >> 1,
@@ -180,7 +181,7 @@ impl Comparison<'_> {
         false
     }
 
-    /// The data of the small unit that the slot is in; `None` if it is damaged.
+    /// The data of the small unit that holds the slot; `None` if it is damaged.
     fn small_unit(&mut self, of: &Descriptor, check: &mut Check) -> Result<Option<Vec<u8>>> {
         if self.small.as_ref().is_none_or(|(unit, _)| *unit != of.first_unit) {
             let choice = self.record.units.get(of.first_unit as usize);
@@ -190,7 +191,7 @@ impl Comparison<'_> {
         Ok(self.small.as_ref().and_then(|(_, data)| data.clone()))
     }
 
-    /// The data of a copy; `None` if it is damaged, which is noted.
+    /// The data of a copy. `None` if it is damaged, which is noted.
     fn read(
         &mut self,
         place: &Place,
@@ -222,8 +223,8 @@ fn elements(descriptor: &Descriptor, memory: &SlotMemory) -> Option<ElementRegio
     is_there.then(|| consistent_copy::elements(descriptor, memory)).flatten()
 }
 
-/// Whether others did not let all areas of an array be seen at rest. What each holds outside of its
-/// stale range must be what the current one has there: the next updates will take it for that.
+/// Whether other processes kept an array's areas from being seen at rest. Outside its stale range,
+/// each area must hold what the current one holds there: the next updates rely on it.
 pub(super) fn is_busy(memory: &impl Memory, descriptor: &Descriptor, check: &mut Check) -> bool {
     let agree = areas_agree(memory, descriptor);
     if agree == Some(false) {
@@ -235,7 +236,7 @@ pub(super) fn is_busy(memory: &impl Memory, descriptor: &Descriptor, check: &mut
 fn areas_agree(memory: &impl Memory, descriptor: &Descriptor) -> Option<bool> {
     let Form::Areas(areas) = descriptor.form() else { return Some(true) };
     let len = descriptor.content_len as usize;
-    // Acquire: what it says of the areas is looked at next.
+    // Acquire: what it says of the areas is read next.
     let before = memory.control(Acquire);
     if before.owner() == REMOVED {
         return Some(true);
@@ -259,7 +260,7 @@ fn areas_agree(memory: &impl Memory, descriptor: &Descriptor) -> Option<bool> {
     (memory.control(Acquire) == before).then_some(agree)
 }
 
-/// The words of an area that are not stale. A range that does not fit counts as all of it.
+/// The words of an area that are not stale. A range that does not fit counts as the whole area.
 fn words_outside(stale: &Range<usize>, words: usize) -> impl Iterator<Item = usize> {
     let fits = stale.start < stale.end && stale.end <= words;
     let stale = match fits {

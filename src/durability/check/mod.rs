@@ -31,7 +31,7 @@ pub struct Check {
 /// Something that is wrong with a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The slot it concerns, if it concerns one.
+    /// The slot that it concerns, if any.
     pub slot: Option<String>,
     /// What was expected and what was found.
     pub what: String,
@@ -72,7 +72,7 @@ pub(crate) fn check(
     }
     if structure.steps_left == 0 {
         let what =
-            "whether the index leads to each slot: far more stands there than there are slots";
+            "whether the index leads to each slot: it has far more entries than there are slots";
         check.unverified.push(what.into());
     }
     if !structure.busy.is_empty() {
@@ -95,7 +95,7 @@ impl Check {
         self.problems.push(Problem { slot: slot.map(str::to_owned), what: what.into() });
     }
 
-    /// Notes what an error says of a damaged file; any other ends the check.
+    /// Notes what an error says of a damaged file. Any other error ends the check.
     fn note_error(&mut self, error: Error) -> Result<()> {
         let slot = match &error {
             Error::Corrupt { slot, .. } => slot.clone(),
@@ -106,7 +106,7 @@ impl Check {
     }
 }
 
-/// What a damaged file says; any other error ends the check.
+/// What an error says of a damaged file. Any other error ends the check.
 fn error_text(error: Error) -> Result<String> {
     match error {
         Error::Corrupt { what, .. } => Ok(what),
@@ -117,39 +117,39 @@ fn error_text(error: Error) -> Result<String> {
     }
 }
 
-/// What is collected of all slots, to be held against each other.
+/// What is collected from all slots, to be compared.
 struct Structure<'a> {
     attachment: &'a Attachment,
     taken: Taken,
-    /// From, to, of which slot.
+    /// Start, end, and the slot's name.
     ranges: Vec<(u64, u64, String)>,
-    /// The slots that are not removed, by name.
+    /// The slots that have not been removed, by name.
     there: HashMap<String, SlotMemory>,
-    /// Locks that name an owner that nobody is, as far as one look says.
+    /// Locks that name an owner which, at one look, no process was.
     odd: Vec<OddLock>,
-    /// Slots that others did not let be seen whole.
+    /// Slots that other processes kept from being seen at rest.
     busy: Vec<(Descriptor, SlotMemory)>,
-    /// Bytes of the slots whose contents were looked at, and of the file.
+    /// Bytes of the slots whose contents were looked at. Then of the file.
     contents: u64,
     length: u64,
-    /// How many more entries of the index are looked at. An index of rubbish has each name
-    /// looked for in all of it.
+    /// How many more entries of the index may be looked at. In an index full of rubbish, each name
+    /// is looked for in all of it.
     steps_left: u64,
 }
 
-/// A lock, of which slot, and its control word.
+/// A lock: whose it is, and its control word.
 struct OddLock {
     slot: Option<String>,
     memory: SlotMemory,
     control: Control,
 }
 
-/// How often, at most, what others may be in the middle of is looked at again: all of it after one
-/// pause, as in a damaged file it may be many slots.
+/// How often, at most, to look again at what others may be in the middle of. One pause for all of
+/// it: in a damaged file it may be many slots.
 const LOOKS: usize = 10;
 
-/// For each entry of the index, so many are looked at in all. (Where all is well, it is one or two
-/// for each slot.)
+/// How many looks there may be in total for each entry of the index. (In an intact store it takes
+/// one or two per slot.)
 const STEPS: u64 = 64;
 
 impl<'a> Structure<'a> {
@@ -176,7 +176,7 @@ impl<'a> Structure<'a> {
             Ok(()) => {
                 if let Some((from, len, _)) = checkpoint::copies_of(descriptor) {
                     let copies = (from, from + len, descriptor.name.clone());
-                    // A small unit is many slots'.
+                    // Many slots share a small unit.
                     let shared = checkpoint::is_small(descriptor)
                         && self.taken.ends().small_copies == descriptor.copies;
                     self.ranges.extend((!shared).then_some(copies));
@@ -203,8 +203,8 @@ impl<'a> Structure<'a> {
         }
     }
 
-    /// Whether the file has room for this slot beside those that were looked at. If not, some of them
-    /// overlap, which is a problem of its own: to look at all of them could take for ever.
+    /// Whether the file has room for this slot beside those already looked at. If not, some of them
+    /// overlap, which is reported separately. Looking at all of them could take forever.
     fn has_room_for(&mut self, descriptor: &Descriptor) -> bool {
         let contents = self.contents.saturating_add(descriptor.live_len());
         if contents > self.length {
@@ -226,7 +226,7 @@ impl<'a> Structure<'a> {
         let name = descriptor.name.as_str();
         let found = directory::find_by_index(self.attachment, name, &mut self.steps_left);
         let leads = matches!(found, Ok(Some(ref found)) if found.entry.live() == descriptor.live);
-        // Removed meanwhile: its name may be another slot's by now.
+        // It may have been removed meanwhile; its name may be another slot's by now.
         if !leads && self.steps_left > 0 && !memory.is_removed() {
             check.note(Some(name), "the index does not lead to it");
         }
@@ -235,7 +235,7 @@ impl<'a> Structure<'a> {
         }
     }
 
-    /// Whether the ends of the allocation have all slots before them.
+    /// Whether all slots lie before the allocation ends.
     fn check_ends(&self, check: &mut Check) -> Result<()> {
         let (attachment, disk) = (self.attachment, self.attachment.disk());
         let ends = match allocator::ends(attachment) {
@@ -251,7 +251,7 @@ impl<'a> Structure<'a> {
         if ends.live.max(ends.copies) > len || ends.runs > len.next_multiple_of(RUN) {
             check.note(
                 None,
-                format!("the file has {len} bytes, and the allocation ends at {ends:?}"),
+                format!("the file has {len} bytes, but the allocation ends at {ends:?}"),
             );
         }
         Ok(())
@@ -264,28 +264,28 @@ impl<'a> Structure<'a> {
         }
     }
 
-    /// Whether a control word can be one of a slot's.
+    /// Whether a slot can have this control word.
     fn check_lock(&mut self, name: Option<&str>, memory: &SlotMemory, check: &mut Check) {
         let control = memory.control(Acquire);
         let owner = control.owner();
         if control.is_read_lock() {
             let reader = control.reader();
             if !(1..=TABLE_ENTRIES).contains(&reader) {
-                check.note(name, format!("its lock names reader {reader}, and there is none"));
+                check.note(name, format!("its lock names reader {reader}, which cannot exist"));
             }
             return; // whoever wants the slot may take it away
         }
         if owner > TABLE_ENTRIES && owner != REMOVED {
-            check.note(name, format!("its lock names owner {owner}, and there is none"));
+            check.note(name, format!("its lock names owner {owner}, which cannot exist"));
         } else if control.in_transaction() && owner == protocol::FREE {
-            check.note(name, "it is in a transaction of nobody");
+            check.note(name, "it is in a transaction, but has no owner");
         } else if owner != protocol::FREE && owner != REMOVED {
             let odd = OddLock { slot: name.map(str::to_owned), memory: memory.clone(), control };
             self.odd.extend(odd.is_odd(self.attachment).then_some(odd));
         }
     }
 
-    /// Looks again at what others may be in the middle of.
+    /// Looks again at what other processes may be in the middle of.
     fn look_again(&mut self, check: &mut Check) {
         for _ in 0..LOOKS {
             if self.odd.is_empty() && self.busy.is_empty() {
@@ -297,22 +297,24 @@ impl<'a> Structure<'a> {
         }
         for OddLock { slot, control, .. } in &self.odd {
             let owner = control.owner();
-            check
-                .note(slot.as_deref(), format!("its lock names owner {owner}, and nobody is that"));
+            check.note(
+                slot.as_deref(),
+                format!("its lock names owner {owner}, but no process is that owner"),
+            );
         }
     }
 }
 
 impl OddLock {
-    /// Whoever has a lock has an entry. Between one look and the next its holder may have let go of
-    /// both, and taken them again.
+    /// A lock's holder has an entry. Between two looks it may have released both and taken them
+    /// again.
     fn is_odd(&self, attachment: &Attachment) -> bool {
         let free = attachment.is_free(self.control.owner());
         free && self.memory.control(Acquire) == self.control
     }
 }
 
-/// Lets whoever is in the middle of something get on; a fuzzer has nobody beside it.
+/// Lets other processes continue. A fuzzer has none.
 fn pause() {
     if !cfg!(fuzzing) {
         std::thread::sleep(Duration::from_millis(1));
@@ -331,7 +333,7 @@ fn check_stale_ranges(descriptor: &Descriptor, memory: &impl Memory, check: &mut
     }
 }
 
-/// Whether the content of a text, or of bytes, is one.
+/// Whether the content of a text, or of bytes, is valid.
 fn check_text(
     attachment: &Attachment,
     descriptor: &Descriptor,
@@ -350,21 +352,21 @@ fn check_text(
         .ok()
         .filter(|len| *len <= capacity)
     {
-        None => Some(format!("its length is {len}, and its capacity {capacity}")),
+        None => Some(format!("its length is {len}, but its capacity is {capacity}")),
         Some(len) if is_text && !is_utf8(len) => Some("it is not UTF-8".into()),
         Some(_) => None,
     };
     let mut wrong = None;
     let mut len = [0; TEXT_LEN];
     if capacity <= AT_ONCE {
-        // Which ends, beside whatever writer.
+        // This read ends even if writers never pause.
         let mut content = vec![0; TEXT_LEN + capacity];
         protocol::read_bytes(memory, attachment, areas, 0, &mut content);
         let text = content.split_off(TEXT_LEN);
         len.copy_from_slice(&content);
         wrong = problem(u64::from_le_bytes(len), &|len| std::str::from_utf8(&text[..len]).is_ok());
     } else {
-        // There may be more than there is memory for.
+        // The content may be larger than memory.
         protocol::read(memory, attachment, areas, |memory, area| {
             memory.read(area, 0, &mut len);
             wrong = problem(u64::from_le_bytes(len), &|len| is_utf8(memory, area, len));
@@ -375,16 +377,16 @@ fn check_text(
     }
 }
 
-/// Bytes of a text that are looked at all at once.
+/// Bytes of a text that are checked at once.
 const AT_ONCE: usize = 1 << 20;
 
-/// Whether the first so many bytes of an area are text, part by part.
+/// Whether the first `len` bytes of an area's text are UTF-8. Reads them in parts.
 pub(crate) fn is_utf8(memory: &impl Memory, area: usize, len: usize) -> bool {
     const PART: usize = 64 << 10;
     let mut part = Vec::new();
     let mut at = 0;
     while at < len {
-        // Behind what is left of a character that the last part has begun.
+        // Append to the beginning of a character that the last part ended in.
         let (begun, more) = (part.len(), PART.min(len - at));
         part.resize(begun + more, 0);
         memory.read(area, TEXT_LEN + at, &mut part[begun..]);
@@ -401,7 +403,7 @@ pub(crate) fn is_utf8(memory: &impl Memory, area: usize, len: usize) -> bool {
 
 fn check_overlaps(mut ranges: Vec<(u64, u64, String)>, check: &mut Check) {
     ranges.sort();
-    // Of those before, the one that reaches furthest.
+    // Of the ranges before, the one that reaches furthest.
     let mut furthest: Option<(u64, &str)> = None;
     for (start, end, name) in &ranges {
         if let Some((before, first)) = furthest
@@ -419,12 +421,12 @@ fn check_table(attachment: &Attachment, check: &mut Check) {
     for (entry, word) in attachment.strange_words() {
         check.note(
             None,
-            format!("entry {entry} of the process table says {word}, which is nothing"),
+            format!("entry {entry} of the process table says {word}, which is not a state"),
         );
     }
 }
 
-/// Looks at the checkpoint, and holds the slots against it.
+/// Checks the checkpoint, and compares the slots with it.
 fn check_checkpoint(
     attachment: &Attachment,
     timeout: Option<Duration>,
@@ -432,7 +434,7 @@ fn check_checkpoint(
 ) -> Result<()> {
     let lock = attachment.lock(live::SYNC_LOCK);
     let mut deadline = Deadline::new(timeout);
-    // A sync would write over the copies that were in use before the last one.
+    // A sync would overwrite the copies that were in use before the last one.
     let held = match attachment.writable {
         true => protocol::lock(&lock, attachment, Form::Lock, &mut deadline).ok(),
         false => None,
@@ -453,21 +455,22 @@ fn check_checkpoint(
     Ok(())
 }
 
-/// How often a checkpoint is read anew that a sync has replaced meanwhile.
+/// How often to read a checkpoint anew if a sync has replaced it meanwhile.
 const TRIES: usize = 3;
 
 fn check_record(attachment: &Attachment, acked: u64, check: &mut Check) -> Result<()> {
     let (disk, regions) = (attachment.disk(), &attachment.header.regions);
     let cannot = |e| Error::io(&attachment.path, "cannot read the checkpoint", e);
-    // Relaxed: a sync that was killed, or is, between the two has stored that of the next one.
+    // Relaxed: a sync that stands or was killed between its two stores has stored the next one's
+    // complement.
     let complement = attachment.live.load(live::ACKED + 1, Relaxed);
     if complement != !acked && complement != !(acked.wrapping_add(1)) {
-        let what = format!("the last sync is {acked}, and its complement {complement:#x}");
+        let what = format!("the last sync is {acked}, but its complement is {complement:#x}");
         check.note(None, what);
     }
     let is_mark_damaged =
         || Mark::read(disk, regions).map(|mark| mark == Mark::Damaged).map_err(cannot);
-    // Twice: who only reads has no lock, and may meet it half-written.
+    // Twice: a read-only process has no lock, and may see the mark half-written.
     if is_mark_damaged()? && is_mark_damaged()? {
         check.note(None, "the mark of the last sync is damaged; the next sync writes it anew");
     }
@@ -477,6 +480,6 @@ fn check_record(attachment: &Attachment, acked: u64, check: &mut Check) -> Resul
             return contents::compare(attachment, &record, check);
         }
     }
-    check.note(None, format!("there is no whole commit record of sync {acked}, the last one"));
+    check.note(None, format!("there is no intact commit record of the last sync, {acked}"));
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! What the sources promise: their layout, and the compiler that they need.
+//! What the sources promise: their layout, the compiler that they need, and what the pages say of them.
 
 mod architecture;
 mod minimum_rust;
+mod pages;

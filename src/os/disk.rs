@@ -76,13 +76,12 @@ pub(crate) trait Disk: std::fmt::Debug + Send + Sync {
     /// the pages of these ranges that it considers clean, including those that it could not write.
     /// It also collects errors that are still to be reported.
     ///
-    /// If ext4 could not write a page whose blocks were never written before, and the page is
-    /// written again with success, it does not record that they are in use (`EXT4_IO_END_FAILED`).
-    /// Until the page is forgotten, what is written there is lost when the file system is mounted
-    /// again.
+    /// ext4 may fail to write a page whose blocks were never written before. If the page is written
+    /// again with success, ext4 does not record that they are in use (`EXT4_IO_END_FAILED`). Until
+    /// the page is forgotten, what is written there is lost when the file system is mounted again.
     fn forget(&self, ranges: &[Range]) {
         // Twice: the first may stop at an error before all is written. Only the pages, if possible:
-        // the file system may have no room to record their extents.
+        // the file system may have no room for its records of them.
         for _ in 0..2 {
             let _ = match self.flushes_ranges() {
                 true => self.write_out(ranges, &mut || ()),

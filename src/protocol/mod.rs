@@ -304,8 +304,8 @@ impl From<Error> for Failure {
     }
 }
 
-/// The longest sleep of a waiter for a lock: the most that a wake-up costs which is lost because
-/// its process died.
+/// The longest sleep of a waiter for a lock. If a process dies before a wake-up that it owed, this
+/// is the most that the loss costs.
 pub(crate) const LONGEST_SLEEP: Duration = Duration::from_millis(20);
 
 /// How long to wait for a lock. The clock is first read when a wait is necessary.

@@ -7,7 +7,7 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Detached {
-    /// It has no name any more.
+    /// It no longer has a name.
     Deleted,
     /// It has another name, if any, and its path leads to nothing.
     Moved,
@@ -21,7 +21,7 @@ pub enum Detached {
 impl fmt::Display for Detached {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
-            Detached::Deleted => "deleted: the open file has no name any more",
+            Detached::Deleted => "deleted: the open file no longer has a name",
             Detached::Moved => "moved: the path leads to nothing",
             Detached::Replaced => "replaced: the path leads to a file other than the open one",
             Detached::Compacted => "compacted: the store is now in a new file, not in this one",

@@ -48,7 +48,7 @@ pub(crate) enum Replaced {
     NotForGood(io::Error),
     /// The old store has been moved, or has more than one name: nothing was done.
     Elsewhere,
-    /// The same, but the two have exchanged names, and could not exchange them back.
+    /// Like `Elsewhere`, but the two have exchanged names, and could not exchange them back.
     Exchanged(io::Error),
 }
 

@@ -28,8 +28,8 @@ pub(crate) fn generation() -> u64 {
 
 static GENERATION: AtomicU64 = AtomicU64::new(0);
 
-/// A value of which each process has its own. The child of a fork makes one from its parent's, whose
-/// locks another thread may have held at that moment.
+/// A value of which each process has its own. The child of a fork makes one from its parent's,
+/// whose locks another thread may have held at that moment.
 #[derive(Debug)]
 pub(crate) struct PerProcess<T> {
     generation: u64,

@@ -44,7 +44,7 @@ pub(crate) trait Bell {
     /// Replaces it if it is `old`, else returns its current value (relaxed).
     #[track_caller]
     fn swap(&self, old: u32, new: u32, order: std::sync::atomic::Ordering) -> Result<(), u32>;
-    /// Wakes all who sleep on it.
+    /// Wakes all that sleep on it.
     fn wake(&self);
 }
 

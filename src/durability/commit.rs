@@ -249,8 +249,9 @@ impl Tracked {
         let chosen = chosen.filter(|_| !planted!(BuildsOnTheNewest));
         let newest = || (!found.is_empty()).then_some(0);
         let Some(chosen) = chosen.or_else(newest) else {
-            let what = "both of its commit records are damaged, so it cannot be synced; its contents \
-                        last until the machine is restarted: save them now with `slotfile copy`";
+            let what = "both of its commit records are damaged, so it cannot be synced; its \
+                        contents last until the machine is restarted: save them now with \
+                        `slotfile copy`";
             return Err(Error::corrupt(&attachment.path, what));
         };
         let acknowledged = Some(found[chosen].1.epoch) == acked;

@@ -35,7 +35,7 @@ const OPEN_TO_DEFINITIONS: usize = 3;
 /// cut waits for nobody.
 const SHORTEST_TRY: Duration = Duration::from_secs(1);
 
-/// Copies slots: a sync, or a copy of the store.
+/// A copier of slots: a sync, or a copy of the store.
 pub(crate) trait Copier {
     fn slots(&mut self) -> &mut Slots;
 
@@ -46,7 +46,7 @@ pub(crate) trait Copier {
     fn settle_copies(&mut self, lines: u32, deadline: &mut Deadline) -> Result<Settled>;
 }
 
-/// How a try to copy all slots as of one instant went.
+/// The outcome of one try to copy all slots as of one instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Settled {
     Done,
@@ -153,8 +153,8 @@ pub(crate) struct Slots {
     copied: Vec<usize>,
 }
 
-/// Their memories. Of many slots nearly none has changed, and of those only the control word is
-/// touched. So this holds no more than it takes to reach that word.
+/// Their memories. Nearly all of many slots have not changed, and of such a slot only the control
+/// word is touched. So this holds no more than it takes to reach that word.
 #[derive(Debug, Default)]
 pub(crate) struct Memories {
     extents: Vec<Extent>,

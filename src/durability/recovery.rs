@@ -32,7 +32,7 @@ pub enum Recovery {
     /// Other processes have it open: nothing was checked.
     Joined,
     /// No process had it open, and the machine has not been restarted: all is as it was left. What
-    /// dying processes had left half-done was recovered.
+    /// dead processes left half-done was recovered.
     Resumed,
     /// The machine was restarted, or the file was copied: the store is as of its last sync.
     Restored {
@@ -69,7 +69,7 @@ pub(crate) fn recover(attachment: &Attachment, trusted: bool) -> Result<Recovery
     Ok(Recovery::Resumed)
 }
 
-/// Restores the last sync, and notes that the live area is whole again.
+/// Restores the last sync, and notes that the live area is intact again.
 pub(crate) fn restore(attachment: &Attachment) -> Result<Recovery> {
     // Before anything is changed, because this may fail.
     let identity = identity::now(attachment.map.file());

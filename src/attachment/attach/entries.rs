@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::format::layout::TABLE_ENTRIES;
 
-/// The entries whose bytes this process has locked. It never probes its own byte: that would
-/// silently turn its write lock into a read lock.
+/// The entries whose bytes this process has locked. It never probes these bytes: that would
+/// silently turn a write lock into a read lock.
 ///
 /// A program may close our descriptor. The locks set through it then stay, and cannot be released
 /// one by one. Such an entry is **kept** when it is given back: it is **spare**, for the next

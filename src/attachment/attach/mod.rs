@@ -91,7 +91,7 @@ struct Process {
     handed_on: AtomicBool,
     /// When it last searched the whole table, in nanoseconds since boot.
     looked_through: AtomicU64,
-    /// When it last asked whether a process is dying, for every 64th entry.
+    /// When it last asked whether a process is dying, by entry modulo 64.
     asked_who_dies: [AtomicU64; 64],
     /// Whether a recovery has locked an entry's claim byte instead of its own byte.
     shares_claim: AtomicBool,
@@ -414,8 +414,8 @@ impl Attachment {
             || sys::byte_is_locked(file.as_fd(), entry_byte(entry)).unwrap_or(true)
     }
 
-    /// Sets every word of the table without a live process to FREE, after `settle`, if there are
-    /// any. `settle` recovers all slots. No other process is attached.
+    /// Sets every word of the table that has no live process to FREE. If there is such a word,
+    /// first calls `settle`, which recovers all slots. No other process is attached.
     pub(crate) fn reset_table(&self, settle: impl FnOnce() -> Result<()>) -> Result<()> {
         // Relaxed: the open lock, which is held, orders it.
         let words = self.table.words().iter().step_by(TABLE_ENTRY_LEN as usize / 8);

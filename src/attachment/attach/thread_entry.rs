@@ -81,7 +81,7 @@ impl Drop for ThreadEntry {
 }
 
 thread_local! {
-    static LEASES: RefCell<Vec<ThreadEntry>> = const { RefCell::new(Vec::new()) };
+    static ENTRIES: RefCell<Vec<ThreadEntry>> = const { RefCell::new(Vec::new()) };
     /// The entry that was asked for last: the attachment's id, the generation, the owner. It is
     /// nearly always the next one asked for, too.
     static LAST: Cell<Option<(u64, u64, Owner)>> = const { Cell::new(None) };
@@ -124,11 +124,11 @@ pub(super) fn has_given_up() {
 /// Gives back the lent entries of this thread, which holds no lock.
 #[cold]
 fn end_loans() {
-    let ended = LEASES.try_with(|leases| {
-        let mut leases = leases.try_borrow_mut().ok()?;
-        let kept = leases.extract_if(.., |l| l.lent && !l.in_transaction && l.locks.is_empty());
+    let ended = ENTRIES.try_with(|entries| {
+        let mut entries = entries.try_borrow_mut().ok()?;
+        let kept = entries.extract_if(.., |l| l.lent && !l.in_transaction && l.locks.is_empty());
         let ended: Vec<ThreadEntry> = kept.collect();
-        if !leases.iter().any(|lease| lease.lent) {
+        if !entries.iter().any(|entry| entry.lent) {
             HELD.set(HELD.get() + NONE_LENT);
         }
         Some(ended)
@@ -168,7 +168,7 @@ pub(super) fn owner(attachment: &Attachment) -> Option<Owner> {
 
 #[cold]
 fn other_owner(attachment: &Attachment) -> Option<Owner> {
-    existing_lease(attachment, remember)
+    existing_entry(attachment, remember)
 }
 
 /// The same; claims an entry if the thread has none yet.
@@ -182,44 +182,44 @@ pub(super) fn owner_or_claim(attachment: &Attachment) -> Result<Owner> {
 
 #[cold]
 fn claim(attachment: &Attachment) -> Result<Owner> {
-    with_lease(attachment, |lease| Ok(remember(lease)))
+    with_entry(attachment, |entry| Ok(remember(entry)))
 }
 
-fn remember(lease: &mut ThreadEntry) -> Owner {
-    LAST.set(Some((lease.id, lease.generation, lease.owner)));
-    lease.owner
+fn remember(entry: &mut ThreadEntry) -> Owner {
+    LAST.set(Some((entry.id, entry.generation, entry.owner)));
+    entry.owner
 }
 
 /// Whether this entry is the current process's, in this store.
-fn is_of(lease: &ThreadEntry, attachment: &Attachment) -> bool {
-    lease.id == attachment.id && lease.generation == fork::generation()
+fn is_of(entry: &ThreadEntry, attachment: &Attachment) -> bool {
+    entry.id == attachment.id && entry.generation == fork::generation()
 }
 
 /// Runs `f` on the calling thread's entry, if it has one.
-fn existing_lease<R>(attachment: &Attachment, f: impl FnOnce(&mut ThreadEntry) -> R) -> Option<R> {
-    LEASES
-        .try_with(|leases| leases.borrow_mut().iter_mut().find(|l| is_of(l, attachment)).map(f))
+fn existing_entry<R>(attachment: &Attachment, f: impl FnOnce(&mut ThreadEntry) -> R) -> Option<R> {
+    ENTRIES
+        .try_with(|entries| entries.borrow_mut().iter_mut().find(|l| is_of(l, attachment)).map(f))
         .ok()?
 }
 
 /// Runs `f` on the calling thread's entry; claims one if it has none yet.
-fn with_lease<R>(
+fn with_entry<R>(
     attachment: &Attachment,
     f: impl FnOnce(&mut ThreadEntry) -> Result<R>,
 ) -> Result<R> {
-    let result = LEASES.try_with(|leases| {
-        let mut leases = leases.borrow_mut();
-        if let Some(lease) = leases.iter_mut().find(|l| is_of(l, attachment)) {
-            return f(lease);
+    let result = ENTRIES.try_with(|entries| {
+        let mut entries = entries.borrow_mut();
+        if let Some(entry) = entries.iter_mut().find(|l| is_of(l, attachment)) {
+            return f(entry);
         }
         // Drop the entries of closed stores and of the process that this one was forked from.
-        leases.retain(|l| l.attachment.strong_count() > 0 && l.generation == fork::generation());
+        entries.retain(|l| l.attachment.strong_count() > 0 && l.generation == fork::generation());
         let owner = attachment.claim()?;
         let lent = owner > FIRST_LENT;
         if lent {
             HELD.set(HELD.get() % NONE_LENT);
         }
-        leases.push(ThreadEntry {
+        entries.push(ThreadEntry {
             attachment: attachment.this.clone(),
             id: attachment.id,
             generation: fork::generation(),
@@ -228,7 +228,7 @@ fn with_lease<R>(
             in_transaction: false,
             lent,
         });
-        f(leases.last_mut().expect("just pushed"))
+        f(entries.last_mut().expect("just pushed"))
     });
     result.unwrap_or_else(|_| {
         Err(Error::Invalid {
@@ -241,7 +241,7 @@ fn with_lease<R>(
 
 /// Whether this thread is ending and can no longer have an entry.
 pub(crate) fn thread_is_ending() -> bool {
-    LEASES.try_with(|_| ()).is_err()
+    ENTRIES.try_with(|_| ()).is_err()
 }
 
 impl Attachment {
@@ -265,7 +265,7 @@ impl Attachment {
 
     /// Notes that this thread takes a lock that it holds once more; false if it does not hold it.
     pub(crate) fn reenter(&self, slot: u64) -> bool {
-        existing_lease(self, |lease| lease.kept(slot).map(|lock| lock.depth += 1).is_some())
+        existing_entry(self, |entry| entry.kept(slot).map(|lock| lock.depth += 1).is_some())
             .unwrap_or(false)
     }
 
@@ -277,15 +277,15 @@ impl Attachment {
 
     /// How many times this thread has taken the slot's lock.
     pub(crate) fn lock_depth(&self, slot: u64) -> usize {
-        existing_lease(self, |lease| lease.kept(slot).map_or(0, |lock| lock.times())).unwrap_or(0)
+        existing_entry(self, |entry| entry.kept(slot).map_or(0, |lock| lock.times())).unwrap_or(0)
     }
 
     fn keep(&self, lock: KeptLock) {
-        existing_lease(self, |lease| match lease.kept(lock.slot) {
+        existing_entry(self, |entry| match entry.kept(lock.slot) {
             // This thread lost the lock and has just taken it anew.
             Some(lost) => *lost = lock,
             None => {
-                lease.locks.push(lock);
+                entry.locks.push(lock);
                 // Relaxed, here and below: it is read when no other thread has the store.
                 self.kept_locks.fetch_add(1, Ordering::Relaxed);
             }
@@ -298,12 +298,12 @@ impl Attachment {
         has: impl FnOnce(&KeptLock) -> bool,
         give_up: impl FnOnce(&mut KeptLock),
     ) -> Option<usize> {
-        existing_lease(self, |lease| {
-            let lock = lease.kept(slot).filter(|lock| has(lock))?;
+        existing_entry(self, |entry| {
+            let lock = entry.kept(slot).filter(|lock| has(lock))?;
             give_up(lock);
             let left = lock.times();
             if left == 0 {
-                lease.locks.retain(|lock| lock.slot != slot);
+                entry.locks.retain(|lock| lock.slot != slot);
                 self.kept_locks.fetch_sub(1, Ordering::Relaxed);
             }
             Some(left)
@@ -312,15 +312,15 @@ impl Attachment {
 
     /// Whether this thread holds the slot's lock beyond one call and is not inside an update of it.
     pub(crate) fn is_guarded(&self, slot: u64) -> bool {
-        existing_lease(self, |lease| lease.kept(slot).is_some_and(|lock| lock.update.is_none()))
+        existing_entry(self, |entry| entry.kept(slot).is_some_and(|lock| lock.update.is_none()))
             .unwrap_or(false)
     }
 
     /// Begins an update under the lock that this thread holds. `None` if it does not hold it, or is
     /// already inside an update of the slot.
     pub(crate) fn begin_under_guard(&self, slot: u64) -> Option<Number> {
-        existing_lease(self, |lease| {
-            let lock = lease.kept(slot).filter(|lock| lock.update.is_none())?;
+        existing_entry(self, |entry| {
+            let lock = entry.kept(slot).filter(|lock| lock.update.is_none())?;
             lock.update = Some(next_number());
             lock.update
         })?
@@ -328,22 +328,22 @@ impl Attachment {
 
     /// Whether this update still holds the lock under which it began.
     pub(crate) fn is_under_guard(&self, slot: u64, update: Number) -> bool {
-        existing_lease(self, |lease| lease.update_of(slot, update).is_some()).unwrap_or(false)
+        existing_entry(self, |entry| entry.update_of(slot, update).is_some()).unwrap_or(false)
     }
 
     /// Ends the update under a lock that this thread holds.
     pub(crate) fn end_under_guard(&self, slot: u64, update: Number) {
-        existing_lease(self, |lease| lease.update_of(slot, update).map(|lock| lock.update = None));
+        existing_entry(self, |entry| entry.update_of(slot, update).map(|lock| lock.update = None));
     }
 
     /// Notes that this thread begins a transaction; false if it is already inside one.
     pub(crate) fn begin_transaction(&self) -> Result<bool> {
-        with_lease(self, |lease| Ok(!std::mem::replace(&mut lease.in_transaction, true)))
+        with_entry(self, |entry| Ok(!std::mem::replace(&mut entry.in_transaction, true)))
     }
 
     /// The transaction is over and holds no slot's lock.
     pub(crate) fn end_transaction(&self) {
-        existing_lease(self, |lease| lease.in_transaction = false);
+        existing_entry(self, |entry| entry.in_transaction = false);
         has_given_up();
     }
 }

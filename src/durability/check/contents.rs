@@ -168,7 +168,8 @@ impl Comparison<'_> {
         let ahead = (now >> 1).wrapping_sub(tag >> 1) & ((1 << 47) - 1);
         if ahead >= 1 << 46 || tag & 1 == 1 {
             let what = format!(
-                "its control word says version {}{}, but the last sync saved the later version {}{}",
+                "its control word says version {}{}, but the last sync saved the later \
+                 version {}{}",
                 now >> 1,
                 if now & 1 == 1 { ", removed" } else { "" },
                 tag >> 1,

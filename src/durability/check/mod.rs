@@ -129,7 +129,7 @@ struct Structure<'a> {
     odd: Vec<OddLock>,
     /// Slots that other processes kept from being seen at rest.
     busy: Vec<(Descriptor, SlotMemory)>,
-    /// Bytes of the slots whose contents were looked at. Then of the file.
+    /// Bytes of the slots whose contents were looked at, then of the file.
     contents: u64,
     length: u64,
     /// How many more entries of the index may be looked at. In an index full of rubbish, each name
@@ -137,7 +137,7 @@ struct Structure<'a> {
     steps_left: u64,
 }
 
-/// A lock: whose it is, and its control word.
+/// A lock, its slot if it is one's, and its control word.
 struct OddLock {
     slot: Option<String>,
     memory: SlotMemory,

@@ -289,7 +289,7 @@ pub(crate) fn unshare(attachment: &Attachment) -> Result<()> {
         let len = len.min(end.saturating_sub(at));
         let unshare = || {
             attachment.disk().unshare(at, len, &mut || attachment.note_progress())?;
-            // btrfs does not unshare by that call.
+            // On btrfs that call may leave blocks shared.
             let shared = sys::shared_ranges(file)?.iter().any(|(from, _)| *from == at);
             if shared { sys::write_again(file, at, len) } else { Ok(()) }
         };

@@ -1,4 +1,4 @@
-//! Copies many slots as of one instant, while other processes write them.
+//! Copies many slots as of one instant (a consistent cut), while other processes write them.
 //!
 //! It works like live migration. It copies what changed, by the readers' protocol, then copies
 //! again what changed meanwhile. In later passes it locks the few slots that keep changing, without

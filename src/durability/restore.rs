@@ -206,13 +206,13 @@ fn restore_slot(
             Form::Areas(areas) => {
                 let content = &content[..descriptor.content_len as usize];
                 region.write(areas.of(tag >> 1), 0, content);
-                settle(region, Some(&areas), tag);
+                store_at_rest(region, Some(&areas), tag);
             }
             Form::Scalar | Form::Lock => {
                 let value = u64::from_le_bytes(content.try_into().unwrap_or_default());
                 region.store(VALUE, value, Relaxed);
                 region.store(DRAFT, 0, Relaxed);
-                settle(region, None, tag);
+                store_at_rest(region, None, tag);
             }
         }
         return Ok(());
@@ -233,12 +233,12 @@ fn restore_slot(
         let at = (part * crate::format::layout::LARGE_UNIT) as usize;
         region.write(areas.of(tag >> 1), at, &data);
     }
-    settle(region, Some(&areas), tag);
+    store_at_rest(region, Some(&areas), tag);
     Ok(())
 }
 
 /// Writes the control word of a slot at rest. All areas but the current one are stale.
-fn settle(region: &crate::mapping::map::Region, areas: Option<&Areas>, tag: Tag) {
+fn store_at_rest(region: &crate::mapping::map::Region, areas: Option<&Areas>, tag: Tag) {
     // A buffer has one area, which is never stale.
     if let Some(areas) = areas.filter(|areas| areas.count > 1) {
         for area in 0..areas.count as usize {

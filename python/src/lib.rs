@@ -2,27 +2,12 @@
 //!
 //! What people see is in `slotfile/__init__.py`, and typed in `slotfile/_native.pyi`.
 
-mod array;
-mod block;
-mod blocking;
-mod buffer;
-mod data;
-mod error;
-mod heap;
-mod key;
-mod lock;
-mod numbers;
-mod of_thread;
-mod rlock;
-mod scalar;
-mod shared;
-mod slot;
+mod convert;
+mod multiprocessing;
+mod runtime;
+mod slots;
 mod store;
-mod synchronized;
-mod text;
 mod transaction;
-mod update;
-mod value;
 mod watch;
 
 use pyo3::prelude::*;
@@ -32,35 +17,35 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 mod _native {
     #[pymodule_export]
-    use super::array::Array;
+    use super::multiprocessing::heap::{Arena, forked};
     #[pymodule_export]
-    use super::block::{Block, allocate};
+    use super::multiprocessing::rlock::RLock;
     #[pymodule_export]
-    use super::buffer::Buffer;
+    use super::multiprocessing::shared_block::{Block, allocate};
     #[pymodule_export]
-    use super::heap::{Arena, forked};
-    #[pymodule_export]
-    use super::lock::Lock;
-    #[pymodule_export]
-    use super::rlock::RLock;
-    #[pymodule_export]
-    use super::shared::{before_fork, leave_all};
-    #[pymodule_export]
-    use super::slot::{Slot, reopen_slot, wait_any};
-    #[pymodule_export]
-    use super::store::{Store, open, reopen, temporary};
-    #[pymodule_export]
-    use super::synchronized::{
+    use super::multiprocessing::synchronized::{
         Synchronized, SynchronizedArray, SynchronizedBase, SynchronizedString,
     };
     #[pymodule_export]
-    use super::text::{Bytes, Text};
+    use super::runtime::opened::{before_fork, leave_all};
+    #[pymodule_export]
+    use super::slots::array::Array;
+    #[pymodule_export]
+    use super::slots::buffer::Buffer;
+    #[pymodule_export]
+    use super::slots::lock::Lock;
+    #[pymodule_export]
+    use super::slots::slot::{Slot, wait_any};
+    #[pymodule_export]
+    use super::slots::text::{Bytes, Text};
+    #[pymodule_export]
+    use super::slots::update::Update;
+    #[pymodule_export]
+    use super::slots::value::Value;
+    #[pymodule_export]
+    use super::store::{Store, open, reopen, reopen_slot, temporary};
     #[pymodule_export]
     use super::transaction::Transaction;
-    #[pymodule_export]
-    use super::update::Update;
-    #[pymodule_export]
-    use super::value::Value;
     #[pymodule_export]
     use super::watch::Watch;
 }

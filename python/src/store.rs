@@ -7,17 +7,17 @@ use std::time::{Duration, UNIX_EPOCH};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
-use slotfile::{Error, SyncPoint, OpenOptions, Recovery, ScalarType, Shape, SlotType};
+use slotfile::{Error, OpenOptions, Recovery, ScalarType, Shape, SlotType, SyncPoint};
 
-use crate::array::Array;
-use crate::blocking::{SLICE, patiently, seconds};
-use crate::buffer::Buffer;
-use crate::error::to_py;
-use crate::shared::{Options, Shared};
-use crate::slot::Slot;
-use crate::text::{Bytes, Text};
+use crate::convert::error::to_py;
+use crate::runtime::gil::{SLICE, patiently, seconds};
+use crate::runtime::opened::{Options, Shared};
+use crate::slots::array::Array;
+use crate::slots::buffer::Buffer;
+use crate::slots::slot::Slot;
+use crate::slots::text::{Bytes, Text};
+use crate::slots::value::Value;
 use crate::transaction::{self, Transaction};
-use crate::value::Value;
 use crate::watch::Watch;
 
 /// An open store: one file of named, typed slots, shared by any number of processes. Made
@@ -539,4 +539,14 @@ fn dimensions(shape: &Bound<'_, PyAny>) -> PyResult<Shape> {
         shape.repr()?,
         Shape::MAX_DIMS
     )))
+}
+
+/// A pickled handle's slot.
+#[pyfunction]
+pub(crate) fn reopen_slot<'py>(
+    py: Python<'py>,
+    options: &Bound<'py, PyAny>,
+    name: &str,
+) -> PyResult<Bound<'py, PyAny>> {
+    Store::reopen(py, Options::unpickled(options)?)?.slot(py, name)
 }

@@ -6,12 +6,12 @@ use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use crate::blocking::patiently;
-use crate::data;
-use crate::error::to_py;
-use crate::of_thread::OfThread;
-use crate::shared::Shared;
-use crate::slot::Slot;
+use crate::convert::data;
+use crate::convert::error::to_py;
+use crate::runtime::gil::patiently;
+use crate::runtime::opened::Shared;
+use crate::runtime::thread_bound::ThreadBound;
+use crate::slots::slot::Slot;
 
 /// An update of several slots that happens all at once or not at all, see
 /// `Store.transaction`.
@@ -19,12 +19,12 @@ use crate::slot::Slot;
 pub(crate) struct Transaction {
     shared: Arc<Shared>,
     slots: Vec<Py<Slot>>,
-    begun: OfThread<slotfile::Transaction>,
+    begun: ThreadBound<slotfile::Transaction>,
 }
 
 impl Transaction {
     pub(crate) fn new(shared: &Arc<Shared>, slots: Vec<Py<Slot>>) -> Transaction {
-        Transaction { shared: Arc::clone(shared), slots, begun: OfThread::none() }
+        Transaction { shared: Arc::clone(shared), slots, begun: ThreadBound::none() }
     }
 
     /// KeyError unless the slot was named when it was begun.

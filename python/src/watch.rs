@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 
-use crate::blocking::in_slices;
-use crate::data;
-use crate::error::to_py;
-use crate::shared::Shared;
+use crate::convert::data;
+use crate::convert::error::to_py;
+use crate::runtime::gil::in_slices;
+use crate::runtime::opened::Shared;
 
 /// The changes of all slots that match, one after the other, see `Store.watch`.
 #[pyclass(frozen, module = "slotfile")]

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use pyo3::prelude::*;
 use slotfile::{Array, Buffer, Element, Error, Slot, Store, Value};
 
-use crate::error::to_py;
-use crate::of_thread::Mine;
+use crate::convert::error::to_py;
+use crate::runtime::thread_bound::Owned;
 
 /// How long to wait until signals are looked at.
 pub(crate) const SLICE: Duration = Duration::from_millis(50);
@@ -73,7 +73,7 @@ impl Waiting<'_> {
         match call(handle) {
             Ok(done) => Ok(done),
             Err(Error::LockTimeout { .. }) => {
-                let done = self.detached(handle, |handle| call(handle).map(Mine::new))?;
+                let done = self.detached(handle, |handle| call(handle).map(Owned::new))?;
                 Ok(done.take().unwrap_or_else(|_| unreachable!("made by this thread")))
             }
             Err(error) => Err(to_py(error)),

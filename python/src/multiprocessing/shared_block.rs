@@ -8,10 +8,10 @@ use pyo3::prelude::*;
 use pyo3::types::PyMemoryView;
 use slotfile::{Data, Define, Elements, Error, RawBuffer, ScalarType, Shape, SlotType};
 
-use crate::blocking::patiently;
-use crate::error::to_py;
-use crate::heap::{Arena, Heap, Piece};
-use crate::rlock::RLock;
+use crate::convert::error::to_py;
+use crate::multiprocessing::heap::{Arena, Heap, Piece};
+use crate::multiprocessing::rlock::RLock;
+use crate::runtime::gil::patiently;
 use crate::store::Store;
 
 /// Memory of a shared ctypes object, and its lock. Exports a writable buffer, which keeps it.

@@ -24,24 +24,24 @@ fn this_thread() -> u64 {
 }
 
 /// A value that only the thread that made it uses and drops.
-pub(crate) struct Mine<T> {
+pub(crate) struct Owned<T> {
     thread: u64,
     value: std::mem::ManuallyDrop<T>,
 }
 
 // SAFETY: the value is only given out to the thread that made it, and only dropped by it.
-unsafe impl<T> Send for Mine<T> {}
+unsafe impl<T> Send for Owned<T> {}
 
-impl<T> Mine<T> {
-    pub(crate) fn new(value: T) -> Mine<T> {
-        Mine { thread: this_thread(), value: std::mem::ManuallyDrop::new(value) }
+impl<T> Owned<T> {
+    pub(crate) fn new(value: T) -> Owned<T> {
+        Owned { thread: this_thread(), value: std::mem::ManuallyDrop::new(value) }
     }
 
     fn get(&mut self) -> Option<&mut T> {
         (self.thread == this_thread()).then(|| &mut *self.value)
     }
 
-    pub(crate) fn take(mut self) -> Result<T, Mine<T>> {
+    pub(crate) fn take(mut self) -> Result<T, Owned<T>> {
         if self.thread != this_thread() {
             return Err(self);
         }
@@ -52,7 +52,7 @@ impl<T> Mine<T> {
     }
 }
 
-impl<T> Drop for Mine<T> {
+impl<T> Drop for Owned<T> {
     fn drop(&mut self) {
         // Another's is left as it is: a lock ends with its thread.
         if self.thread == this_thread() {
@@ -63,14 +63,14 @@ impl<T> Drop for Mine<T> {
 }
 
 /// A value that one thread sets, uses and takes back, or none.
-pub(crate) struct OfThread<T>(Mutex<Option<Mine<T>>>);
+pub(crate) struct ThreadBound<T>(Mutex<Option<Owned<T>>>);
 
-impl<T> OfThread<T> {
-    pub(crate) fn none() -> OfThread<T> {
-        OfThread(Mutex::new(None))
+impl<T> ThreadBound<T> {
+    pub(crate) fn none() -> ThreadBound<T> {
+        ThreadBound(Mutex::new(None))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Mine<T>>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Owned<T>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -80,7 +80,7 @@ impl<T> OfThread<T> {
             // The other's stays; `new` is dropped.
             return Err(PyRuntimeError::new_err("this very object is in use already"));
         }
-        *held = Some(Mine::new(new));
+        *held = Some(Owned::new(new));
         Ok(())
     }
 

@@ -2,19 +2,20 @@
 
 use std::sync::Arc;
 
-use numpy::{PyArrayDescr, PyArrayDescrMethods, PyArrayDyn, PyArrayMethods, PyUntypedArrayMethods};
+use numpy::{PyArrayDescr, PyArrayDyn, PyArrayMethods, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use slotfile::{Array as Typed, Define, ScalarType, Shape};
 
-use crate::blocking::patiently;
-use crate::error::to_py;
-use crate::key::Key;
-use crate::scalar::{Operation, Scalar, any_of, any_scalar, on_any, sum_overflows};
-use crate::shared::Shared;
-use crate::slot::Slot;
-use crate::update::{AnyUpdate, Update};
+use crate::convert::error::to_py;
+use crate::convert::key::Key;
+use crate::convert::ndarray::{filled_with, fresh};
+use crate::convert::scalar::{Operation, Scalar, any_of, any_scalar, on_any, sum_overflows};
+use crate::runtime::gil::patiently;
+use crate::runtime::opened::Shared;
+use crate::slots::slot::Slot;
+use crate::slots::update::{AnyUpdate, Update};
 
 any_scalar!(AnyArray(Typed));
 
@@ -50,45 +51,6 @@ macro_rules! on {
 
 /// Arrays of this many bytes are copied with the interpreter lock released.
 const LARGE: usize = 256 << 10;
-
-/// A new numpy array of this shape, which `fill` fills.
-pub(crate) fn fresh<'py, T: Scalar>(
-    py: Python<'py>,
-    shape: &[usize],
-    fill: impl FnOnce(&mut [T]),
-) -> Bound<'py, PyArrayDyn<T>> {
-    let len = shape.iter().product::<usize>();
-    // SAFETY: it is C-contiguous, and nobody else knows of it yet. Its memory was allocated
-    // by numpy, so that it holds some bytes, whichever; any are a number, and those of bools
-    // are made zero before they are looked at.
-    unsafe {
-        let array = PyArrayDyn::<T>::new(py, shape, false);
-        if T::TYPE == ScalarType::Bool {
-            array.data().write_bytes(0, len);
-        }
-        fill(std::slice::from_raw_parts_mut(array.data(), len));
-        array
-    }
-}
-
-/// The elements of an array that was made by [`fresh`], which others know by now.
-pub(crate) fn elements<'a, T: Scalar>(array: &'a Bound<'_, PyArrayDyn<T>>) -> PyResult<&'a [T]> {
-    // They may have set its `dtype` or `strides`.
-    if !array.dtype().is_equiv_to(&T::dtype(array.py())) || !array.is_c_contiguous() {
-        return Err(PyValueError::new_err("the array's layout was changed meanwhile"));
-    }
-    // SAFETY: contiguous, and of this type, so that it has so many bytes. Those of bools may be
-    // any, by a view of the same memory: they are made bools before they are looked at as such.
-    // Another thread that changes it meanwhile would do so without the interpreter lock, as
-    // numpy may: then it is torn, as for numpy.
-    unsafe {
-        if T::TYPE == ScalarType::Bool {
-            let bytes = std::slice::from_raw_parts_mut(array.data().cast::<u8>(), array.len());
-            bytes.iter_mut().for_each(|byte| *byte = u8::from(*byte != 0));
-        }
-        Ok(std::slice::from_raw_parts(array.data(), array.len()))
-    }
-}
 
 impl Array {
     /// Opens the array, or defines it.
@@ -152,17 +114,6 @@ impl Array {
         let position = Key::element(index, self.dims())?;
         on!(self, array => typed(self, array, operation, position, n))
     }
-}
-
-/// Elements of this shape with this content, converted and broadcast as by numpy.
-pub(crate) fn filled_with<T: Scalar>(
-    py: Python<'_>,
-    shape: &[usize],
-    content: &Bound<'_, PyAny>,
-) -> PyResult<Vec<T>> {
-    let array = PyArrayDyn::<T>::zeros(py, shape, false);
-    array.set_item(py.Ellipsis(), content)?;
-    Ok(elements(&array)?.to_vec())
 }
 
 /// A short form of an array's content.

@@ -6,9 +6,9 @@ use pyo3::exceptions::PyAssertionError;
 use pyo3::prelude::*;
 use slotfile::{Error, RawBuffer};
 
-use crate::block::Block;
-use crate::blocking::SLICE;
-use crate::error::to_py;
+use crate::convert::error::to_py;
+use crate::multiprocessing::shared_block::Block;
+use crate::runtime::gil::SLICE;
 
 /// The lock of a shared object: as `multiprocessing.RLock`, but free as soon as its holder's
 /// process or thread has ended.
@@ -74,7 +74,8 @@ impl RLock {
     /// `timeout` seconds (None: waits for ever). The thread that has it takes it once more.
     #[pyo3(signature = (block=true, timeout=None))]
     fn acquire(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<bool> {
-        let timeout = if block { crate::blocking::seconds(timeout)? } else { Some(Duration::ZERO) };
+        let timeout =
+            if block { crate::runtime::gil::seconds(timeout)? } else { Some(Duration::ZERO) };
         self.take(py, timeout)
     }
 

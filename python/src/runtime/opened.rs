@@ -9,8 +9,8 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use slotfile::Error;
 
-use crate::blocking::patiently;
-use crate::error::to_py;
+use crate::convert::error::to_py;
+use crate::runtime::gil::patiently;
 
 /// A store as `slotfile.open` opened it.
 pub(crate) struct Shared {

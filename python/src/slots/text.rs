@@ -6,10 +6,10 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 use slotfile::{Data, Define};
 
-use crate::blocking::patiently;
-use crate::error::to_py;
-use crate::shared::Shared;
-use crate::slot::Slot;
+use crate::convert::error::to_py;
+use crate::runtime::gil::patiently;
+use crate::runtime::opened::Shared;
+use crate::slots::slot::Slot;
 
 /// A slot of text, up to a capacity in bytes of UTF-8.
 ///

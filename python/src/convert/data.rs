@@ -5,8 +5,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 use slotfile::{Data, Elements, SlotType};
 
-use crate::array::{filled_with, fresh};
-use crate::scalar::{Scalar, each_type};
+use crate::convert::ndarray::{filled_with, fresh};
+use crate::convert::scalar::{Scalar, each_type};
 
 /// The content as Python has it; of a slot of this type.
 pub(crate) fn to_py<'py>(

@@ -5,10 +5,10 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use slotfile::OwnedGuard;
 
-use crate::blocking::patiently;
-use crate::error::is_timeout;
-use crate::of_thread::OfThread;
-use crate::slot::Slot;
+use crate::convert::error::is_timeout;
+use crate::runtime::gil::patiently;
+use crate::runtime::thread_bound::ThreadBound;
+use crate::slots::slot::Slot;
 
 /// A slot's lock, see `Slot.lock`. It belongs to the thread that took it.
 ///
@@ -21,12 +21,12 @@ use crate::slot::Slot;
 pub(crate) struct Lock {
     slot: Py<Slot>,
     timeout: Option<Duration>,
-    held: OfThread<OwnedGuard>,
+    held: ThreadBound<OwnedGuard>,
 }
 
 impl Lock {
     pub(crate) fn new(slot: Py<Slot>, timeout: Option<Duration>) -> Lock {
-        Lock { slot, timeout, held: OfThread::none() }
+        Lock { slot, timeout, held: ThreadBound::none() }
     }
 
     fn take(&self, py: Python<'_>, timeout: Option<Duration>) -> PyResult<()> {
@@ -50,7 +50,7 @@ impl Lock {
         let timeout = match (blocking, timeout) {
             (false, _) => Some(Duration::ZERO),
             (true, -1.0) => self.timeout,
-            (true, seconds) => crate::blocking::seconds(Some(seconds))?,
+            (true, seconds) => crate::runtime::gil::seconds(Some(seconds))?,
         };
         match self.take(py, timeout) {
             Ok(()) => Ok(true),

@@ -14,7 +14,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use slotfile::{Data, Define, Error, OpenOptions, RawBuffer, ScalarType, SlotType};
 
-use crate::error::to_py;
+use crate::convert::error::to_py;
 
 /// Slots are of so many bytes times a power of two, and are used again.
 const SMALLEST: usize = 64;

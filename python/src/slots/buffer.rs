@@ -10,13 +10,13 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyMemoryView, PyTuple};
 use slotfile::{Buffer as Typed, Define, ScalarType, Shape};
 
-use crate::array::filled_with;
-use crate::blocking::patiently;
-use crate::error::to_py;
-use crate::key::Key;
-use crate::scalar::{Operation, Scalar, any_of, any_scalar, on_any, sum_overflows};
-use crate::shared::Shared;
-use crate::slot::Slot;
+use crate::convert::error::to_py;
+use crate::convert::key::Key;
+use crate::convert::ndarray::filled_with;
+use crate::convert::scalar::{Operation, Scalar, any_of, any_scalar, on_any, sum_overflows};
+use crate::runtime::gil::patiently;
+use crate::runtime::opened::Shared;
+use crate::slots::slot::Slot;
 
 any_scalar!(AnyBuffer(Typed));
 
@@ -413,7 +413,7 @@ impl Buffer {
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         let (this, py) = (slf.get(), slf.py());
         let what = format!("{}[{}]", this.dtype(py), this.shape);
-        let content = || crate::array::shown(&view(slf)?);
+        let content = || crate::slots::array::shown(&view(slf)?);
         slf.as_super().get().describe(py, "Buffer", &what, content)
     }
 }

@@ -7,9 +7,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyList, PySlice};
 use slotfile::RawBuffer;
 
-use crate::block::{Block, scalar_named};
-use crate::numbers::Numbers;
-use crate::rlock::RLock;
+use crate::multiprocessing::numbers::Numbers;
+use crate::multiprocessing::rlock::RLock;
+use crate::multiprocessing::shared_block::{Block, scalar_named};
 
 /// A wrapper that takes a lock around every access to a ctypes object. See
 /// `multiprocessing.sharedctypes`.

@@ -4,11 +4,12 @@ use numpy::PyArrayDyn;
 use pyo3::prelude::*;
 use slotfile::ArrayUpdate;
 
-use crate::array::{AnyArray, Array, elements, fresh};
-use crate::blocking::patiently;
-use crate::error::to_py;
-use crate::of_thread::OfThread;
-use crate::scalar::{Scalar, any_scalar, on_any};
+use crate::convert::error::to_py;
+use crate::convert::ndarray::{elements, fresh};
+use crate::convert::scalar::{Scalar, any_scalar, on_any};
+use crate::runtime::gil::patiently;
+use crate::runtime::thread_bound::ThreadBound;
+use crate::slots::array::{AnyArray, Array};
 
 any_scalar!(AnyUpdate(Begun));
 
@@ -60,12 +61,12 @@ impl AnyUpdate {
 #[pyclass(frozen, module = "slotfile")]
 pub(crate) struct Update {
     array: Py<Array>,
-    begun: OfThread<AnyUpdate>,
+    begun: ThreadBound<AnyUpdate>,
 }
 
 impl Update {
     pub(crate) fn new(array: Py<Array>) -> Update {
-        Update { array, begun: OfThread::none() }
+        Update { array, begun: ThreadBound::none() }
     }
 }
 

@@ -6,10 +6,10 @@ use numpy::PyArrayDescr;
 use pyo3::prelude::*;
 use slotfile::{Define, ScalarType, Value as Typed};
 
-use crate::blocking::patiently;
-use crate::scalar::{Operation, Scalar, any_of, any_scalar, on_any, sum_overflows};
-use crate::shared::Shared;
-use crate::slot::Slot;
+use crate::convert::scalar::{Operation, Scalar, any_of, any_scalar, on_any, sum_overflows};
+use crate::runtime::gil::patiently;
+use crate::runtime::opened::Shared;
+use crate::slots::slot::Slot;
 
 any_scalar!(AnyValue(Typed));
 

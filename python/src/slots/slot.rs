@@ -6,11 +6,10 @@ use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 use slotfile::Awaitable;
 
-use crate::blocking::{in_slices, seconds};
-use crate::error::to_py;
-use crate::lock::Lock;
-use crate::shared::{Options, Shared};
-use crate::store::Store;
+use crate::convert::error::to_py;
+use crate::runtime::gil::{in_slices, seconds};
+use crate::runtime::opened::Shared;
+use crate::slots::lock::Lock;
 
 /// A slot of any kind: what `Value`, `Array`, `Text` and `Bytes` have in common.
 #[pyclass(frozen, subclass, weakref, module = "slotfile")]
@@ -146,16 +145,6 @@ pub(crate) fn wait_any(
         Ok((!changed.is_empty()).then_some(changed))
     })?;
     Ok(changed.unwrap_or_default())
-}
-
-/// A pickled handle's slot.
-#[pyfunction]
-pub(crate) fn reopen_slot<'py>(
-    py: Python<'py>,
-    options: &Bound<'py, PyAny>,
-    name: &str,
-) -> PyResult<Bound<'py, PyAny>> {
-    Store::reopen(py, Options::unpickled(options)?)?.slot(py, name)
 }
 
 /// A `timeout` argument: left out, None, or seconds.

@@ -1,0 +1,8 @@
+//! Between Python and Rust: errors, numbers, numpy arrays, contents, keys. Uses none of the other
+//! folders.
+
+pub(crate) mod data;
+pub(crate) mod error;
+pub(crate) mod key;
+pub(crate) mod ndarray;
+pub(crate) mod scalar;

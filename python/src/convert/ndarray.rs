@@ -1,0 +1,58 @@
+//! Numpy arrays that this module makes, and their elements.
+
+use numpy::{PyArrayDescrMethods, PyArrayDyn, PyArrayMethods, PyUntypedArrayMethods};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use slotfile::ScalarType;
+
+use crate::convert::scalar::Scalar;
+
+/// A new numpy array of this shape, which `fill` fills.
+pub(crate) fn fresh<'py, T: Scalar>(
+    py: Python<'py>,
+    shape: &[usize],
+    fill: impl FnOnce(&mut [T]),
+) -> Bound<'py, PyArrayDyn<T>> {
+    let len = shape.iter().product::<usize>();
+    // SAFETY: it is C-contiguous, and nobody else knows of it yet. Its memory was allocated
+    // by numpy, so that it holds some bytes, whichever; any are a number, and those of bools
+    // are made zero before they are looked at.
+    unsafe {
+        let array = PyArrayDyn::<T>::new(py, shape, false);
+        if T::TYPE == ScalarType::Bool {
+            array.data().write_bytes(0, len);
+        }
+        fill(std::slice::from_raw_parts_mut(array.data(), len));
+        array
+    }
+}
+
+/// The elements of an array that was made by [`fresh`], which others know by now.
+pub(crate) fn elements<'a, T: Scalar>(array: &'a Bound<'_, PyArrayDyn<T>>) -> PyResult<&'a [T]> {
+    // They may have set its `dtype` or `strides`.
+    if !array.dtype().is_equiv_to(&T::dtype(array.py())) || !array.is_c_contiguous() {
+        return Err(PyValueError::new_err("the array's layout was changed meanwhile"));
+    }
+    // SAFETY: contiguous, and of this type, so that it has so many bytes. Those of bools may be
+    // any, by a view of the same memory: they are made bools before they are looked at as such.
+    // Another thread that changes it meanwhile would do so without the interpreter lock, as
+    // numpy may: then it is torn, as for numpy.
+    unsafe {
+        if T::TYPE == ScalarType::Bool {
+            let bytes = std::slice::from_raw_parts_mut(array.data().cast::<u8>(), array.len());
+            bytes.iter_mut().for_each(|byte| *byte = u8::from(*byte != 0));
+        }
+        Ok(std::slice::from_raw_parts(array.data(), array.len()))
+    }
+}
+
+/// Elements of this shape with this content, converted and broadcast as by numpy.
+pub(crate) fn filled_with<T: Scalar>(
+    py: Python<'_>,
+    shape: &[usize],
+    content: &Bound<'_, PyAny>,
+) -> PyResult<Vec<T>> {
+    let array = PyArrayDyn::<T>::zeros(py, shape, false);
+    array.set_item(py.Ellipsis(), content)?;
+    Ok(elements(&array)?.to_vec())
+}

@@ -22,13 +22,13 @@
 //! - [`Array`]: many scalars, in up to four dimensions; whole, in ranges, by element
 //! - [`Text`] and [`Bytes`]: a capacity and a current length
 //! - [`Buffer`]: raw memory of many scalars, each an atomic, for zero-copy views
-//! - [`Slot`]: any of them, by its type at run time: what tools use
+//! - [`Slot`]: any of them, with its type known only at run time; for tools
 //! - [`Store::transaction`]: several slots updated at once, or not at all
 //! - [`Store::snapshot`]: several slots as they were at one instant
 //! - [`Guard`]: a slot's lock, for longer sections
-//! - [`Value::wait_until`], [`Value::wait_for_change`], [`Store::wait_any`]: asleep until others
-//!   change a slot; [`Watch`]: all whose names match. With the feature `tokio` each of them has
-//!   an `async` form that takes no thread
+//! - [`Value::wait_until`], [`Value::wait_for_change`], [`Store::wait_any`]: sleep until others
+//!   change a slot; [`Watch`]: all slots whose names match. With the feature `tokio` each has an
+//!   `async` form that takes no thread
 //! - [`Error`]: one type, which names the file, the slot and the remedy
 //!
 //! # What it promises
@@ -36,31 +36,31 @@
 //! - **Readers never wait and never see a torn value**, even beside a writer that was
 //!   stopped or killed in the middle.
 //! - **`kill -9` at any instruction** loses nothing that was committed, leaves nothing
-//!   half-done, and no lock for longer than 50 ms (for those who cannot see it in their
-//!   `/proc`: when the kernel has taken its memory apart, and written its core dump).
+//!   half-done, and holds no lock for longer than 50 ms. (A process that cannot see the killed
+//!   one in its `/proc` waits until the kernel has freed its memory and written its core dump.)
 //! - **Types are checked**: a slot opened as another type, length or shape is an error
-//!   that says what was asked and what is there.
-//! - **A power cut** returns the last sync, never a mix, never an older state in silence.
+//!   that says what was asked for and what is there.
+//! - **A power cut** returns the last sync, never a mix, and never silently an older state.
 //! - **A full disk is an error** when a slot is defined, never a signal later.
 //!
 //! # What it is not
 //!
 //! A cache with eviction, a database with queries, a network service, or a place for
-//! secrets shared with hostile writers: a process that may write the file can spoil its
-//! content or truncate it, though it can never make this library read or write outside
-//! of the mapping. It needs Linux on x86-64 or aarch64, and a local file system.
+//! secrets shared with hostile writers. A process that may write the file can spoil its
+//! content or truncate it, but it can never make this library read or write outside
+//! the mapping. The library needs Linux on x86-64 or aarch64, and a local file system.
 //!
 //! # What lasts
 //!
 //! Killed processes lose nothing. A restart of the machine, or a power cut, returns the last
-//! sync ([`Store::sync`]; by default one runs every second while something changes, and when
-//! the last process leaves): all slots as they were at one instant.
+//! sync: all slots as they were at one instant. [`Store::sync`] runs one. By default one also runs
+//! every second while something changes, and when the last process leaves.
 //! [`Store::recovery`] says what opening found.
 //!
 //! # Memory ordering
 //!
-//! Every load acquires, every update is acquire-release: who sees a slot's new content
-//! sees all that its writer did before. There are no `Ordering` arguments.
+//! Every load acquires, every update is acquire-release: a thread that sees a slot's new content
+//! also sees all that its writer did before. There are no `Ordering` arguments.
 
 mod attachment;
 mod directory;

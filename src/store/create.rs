@@ -33,7 +33,7 @@ pub(crate) struct Creation {
     /// Permission bits, whatever the umask.
     pub(crate) mode: u32,
     pub(crate) checkpoint: bool,
-    /// Also on file systems that are known not to do.
+    /// Also on file systems that are known not to work.
     pub(crate) any_file_system: bool,
     /// In a file without a name.
     pub(crate) in_memory: bool,
@@ -50,7 +50,7 @@ pub(crate) fn temporary(creation: Creation) -> Result<SharedSession> {
     Ok(Session::new(attachment, Recovery::Created))
 }
 
-/// Why no store can be made; as it is where the system has run out of something.
+/// Explains that /proc is missing; returns the error unchanged if the system ran out of something.
 fn cannot_tell_boot(error: io::Error) -> io::Error {
     if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)) {
         return error;
@@ -78,7 +78,7 @@ pub(crate) fn creation_error(path: &Path, creation: Creation, error: io::Error) 
         Some(libc::EOPNOTSUPP | libc::ENOSYS) => {
             Error::Unsupported { path, what: allocator::no_fallocate(&error) }
         }
-        // Not the store itself is missing, but the folder it should be in.
+        // The folder is missing, not the store.
         Some(libc::ENOENT) => {
             Error::Io { path, doing: "cannot create it in its folder", source: error }
         }
@@ -86,14 +86,14 @@ pub(crate) fn creation_error(path: &Path, creation: Creation, error: io::Error) 
     }
 }
 
-/// Creates a store without a name, fills it, and gives it its name. An error of the
-/// kind `AlreadyExists` if the name is taken; `InvalidInput` if the sizes do not fit.
+/// Creates a file without a name, fills it, then gives it its name. The error is of kind
+/// `AlreadyExists` if the name is taken, `InvalidInput` if the sizes do not fit.
 pub(crate) fn create(path: &Path, creation: Creation) -> io::Result<()> {
     create_filled(path, |file| fill(file, creation), creation.mode)
 }
 
-/// Creates a store that `content` fills before it has its name. `Exists` if that is taken;
-/// on any other error there is nothing of that name. Errors speak of `shown`.
+/// Creates a store that `content` fills before it has its name. `Exists` if the name is taken;
+/// after any other error, nothing has that name. Errors name the store `shown`.
 pub(crate) fn create_with(
     path: &Path,
     shown: &Path,
@@ -138,7 +138,7 @@ fn create_filled(
     mut fill: impl FnMut(&File) -> io::Result<()>,
     mode: u32,
 ) -> io::Result<()> {
-    // A name with a NUL in it: not `InvalidInput`, which stands for sizes that do not fit.
+    // A NUL in the name is EINVAL, since `InvalidInput` means sizes that do not fit.
     let name = CString::new(path.as_os_str().as_bytes())
         .map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
     let folder = folder_of(path);
@@ -155,8 +155,8 @@ fn create_filled(
         })
     });
     match nameless {
-        // Some file systems, and sandboxes, have no nameless files, or do not name them: fill
-        // one of a name that nobody uses, and give it its own.
+        // Some file systems and sandboxes have no nameless files, or cannot name them. There, fill
+        // a file with an unused name, then give it its own.
         Err(e)
             if matches!(e.raw_os_error(), Some(libc::EISDIR | libc::EINVAL)) || is_refused(&e) =>
         {
@@ -176,7 +176,7 @@ fn create_filled(
     }
 }
 
-/// Whether a call is none that this system does, or lets us do.
+/// Whether this system does not have a call, or forbids it.
 fn is_refused(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::EPERM))
 }
@@ -191,7 +191,7 @@ pub(crate) fn fill(file: &File, creation: Creation) -> io::Result<()> {
     }
     match kind {
         identity::BTRFS => sys::write_in_place(file)?,
-        // It may be on one: no other file system knows of that.
+        // Below it may be btrfs; other file systems refuse, which does not matter.
         identity::OVERLAYFS => drop(sys::write_in_place(file)),
         _ => {}
     }
@@ -200,8 +200,8 @@ pub(crate) fn fill(file: &File, creation: Creation) -> io::Result<()> {
     }
     file.set_permissions(Permissions::from_mode(creation.mode | 0o600))?; // to open it again
     file.set_len(regions.runs)?;
-    // Header, live header, table, index, and the first lines of the directory; only
-    // allocated, never filled, so that the kernel keeps them in small pages.
+    // Header, live header, table, index, and the first records of the directory. Only allocated,
+    // not filled, so that the kernel keeps them in small pages.
     let allocated = regions.directory + GRANULE;
     sys::allocate(file, 0, allocated)?;
     let header = Header {
@@ -230,7 +230,7 @@ pub(crate) fn fill(file: &File, creation: Creation) -> io::Result<()> {
     word(live::ACKED + 1, &(!epoch).to_le_bytes())?;
     match identity::now(file) {
         Ok(identity) => word(live::IDENTITY, bytemuck::bytes_of(&identity))?,
-        // A file without a name is hardly ever opened again; then it is empty.
+        // A file without a name is hardly ever opened again; if it is, it counts as empty.
         Err(_) if creation.in_memory => {}
         Err(error) => return Err(cannot_tell_boot(error)),
     }

@@ -1,4 +1,4 @@
-//! A store's file: its header, read and checked, and its mapping.
+//! A store's file: reading and checking its header, and mapping it.
 
 use std::fs::File;
 use std::io;
@@ -42,7 +42,7 @@ fn read_header(path: &Path, file: &File) -> Result<Header> {
     if len < HEADER_LEN {
         return Err(Error::Truncated { path: path.to_owned(), have, need: HEADER_LEN as u64 });
     }
-    // The version comes before the CRC: another version may keep that elsewhere.
+    // The version is checked before the CRC, which another version may keep elsewhere.
     let version =
         |at: usize| u32::from_le_bytes([page[at], page[at + 1], page[at + 2], page[at + 3]]);
     let found = (version(8), version(12));
@@ -64,14 +64,14 @@ fn read_header(path: &Path, file: &File) -> Result<Header> {
     Ok(header)
 }
 
-/// The error of a file that can be read and is no store.
+/// The error of a file that can be read but is not a store.
 pub(crate) fn not_a_store(path: &Path) -> Option<Error> {
     let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).ok()?;
     read_header(path, &file).err().filter(|error| matches!(error, Error::NotAStore { .. }))
 }
 
-/// Reads from the beginning of the file as much as there is: those of /proc and /sys tell another
-/// length than they have.
+/// Reads from the start of the file, up to its end. (Files of /proc and /sys report a wrong length,
+/// so it is not asked for.)
 fn read_up_to(file: &File, out: &mut [u8]) -> io::Result<usize> {
     let mut len = 0;
     while len < out.len() {
@@ -85,7 +85,7 @@ fn read_up_to(file: &File, out: &mut [u8]) -> io::Result<usize> {
     Ok(len)
 }
 
-/// The same file, opened again: other locks, perhaps other rights.
+/// Opens the same file again, with locks of its own and perhaps other rights.
 pub(crate) fn again(file: &File, writable: bool) -> io::Result<File> {
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     File::options().read(true).write(writable).open(path)

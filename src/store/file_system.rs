@@ -7,7 +7,7 @@ use crate::durability::identity;
 use crate::error::{Error, Result};
 use crate::os::sys;
 
-/// Numbers of file systems, from linux/magic.h and statfs(2).
+/// File system magic numbers, from linux/magic.h and statfs(2).
 const UNSUITABLE: [(i64, &str); 12] = [
     (0x6969, "NFS"),
     (0x517b, "SMB"),
@@ -23,9 +23,9 @@ const UNSUITABLE: [(i64, &str); 12] = [
     (0x7461_636f, "OCFS2"),
 ];
 
-/// Why a file system of this kind will not do; `None` if it will.
+/// Why a file system of this kind is not suitable; `None` if it is.
 pub(crate) fn unsuitable(kind: i64) -> Option<String> {
-    // Of a 32-bit number with its highest bit set, some systems show the sign.
+    // Some systems sign-extend a 32-bit number whose highest bit is set.
     let name = UNSUITABLE.iter().find(|(known, _)| *known as u32 == kind as u32)?.1;
     Some(format!(
         "it is on {name}, where machines or mounts may see differing contents and locks; put it \
@@ -34,11 +34,11 @@ pub(crate) fn unsuitable(kind: i64) -> Option<String> {
     ))
 }
 
-/// Whether btrfs writes each change of the file to another place; false where it cannot be asked.
+/// Whether btrfs writes each change of the file to another place; false if it cannot be asked.
 pub(crate) fn is_moved_by_writes(file: &File) -> bool {
     let is_asked = match sys::file_system(file) {
         Ok(identity::BTRFS) => true,
-        // Below it may be btrfs: that takes the wish, and leaves a file that is not empty as it is.
+        // Below it may be btrfs, which accepts this call but does not change a file with content.
         Ok(identity::OVERLAYFS) => sys::write_in_place(file).is_ok(),
         _ => false,
     };
@@ -49,7 +49,7 @@ pub(crate) fn on_overlayfs(path: &Path) -> bool {
     File::open(path).and_then(|file| identity::on_overlayfs(&file)).unwrap_or(false)
 }
 
-/// Refuses a file on a file system where a store would not hold what it promises.
+/// Refuses a file system on which a store could not keep its promises.
 pub(crate) fn check_file_system(path: &Path, file: &File, writable: bool) -> Result<()> {
     let kind = sys::file_system(file).map_err(|e| Error::io(path, "cannot look at it", e))?;
     let unsupported = |what| Err(Error::Unsupported { path: path.to_owned(), what });
@@ -62,8 +62,8 @@ pub(crate) fn check_file_system(path: &Path, file: &File, writable: bool) -> Res
                     `slotfile copy`, or open it with any_file_system(true) (--any-file-system)";
         return unsupported(what.into());
     }
-    // Opened only to read, a file of the lower layer is looked at for ever, though a writer
-    // has long got a copy of it in the upper one.
+    // Opened read-only, a file stays that of the lower layer for ever, even after a writer has got
+    // a copy of it in the upper one.
     let stale = kind == identity::OVERLAYFS
         && !writable
         && File::options().read(true).write(true).open(path).is_err();

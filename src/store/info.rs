@@ -1,4 +1,4 @@
-//! What a store tells of itself.
+//! [`Store::info`]: limits, usage, syncs and attached processes.
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -37,7 +37,7 @@ impl Store {
         let (defined, runs) = allocator::usage(attachment);
         let keeps_checkpoints = attachment.header.flags & FLAG_NO_CHECKPOINT == 0;
         let word = |at: usize| attachment.live.load(at, Ordering::Relaxed);
-        // Both come from the file, which may hold any number.
+        // Both numbers come from the file and may be anything.
         let event = |epoch: u64, secs: u64| {
             let at = UNIX_EPOCH.checked_add(Duration::from_secs(secs)).filter(|_| secs != 0)?;
             Some(SyncPoint { epoch, at })
@@ -72,17 +72,17 @@ impl Store {
     }
 }
 
-/// What [`Store::info`] tells.
+/// The result of [`Store::info`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Info {
-    /// Where the store is, as it was opened.
+    /// The path by which it was opened.
     pub path: PathBuf,
-    /// Its format's version, major and minor.
+    /// The version of its format, major and minor.
     pub format: (u32, u32),
     /// Bytes of the file, holes included.
     pub size: u64,
-    /// Bytes of disk that it takes.
+    /// Bytes of disk that it uses.
     pub allocated: u64,
     /// Bytes that it can grow to.
     pub max_size: u64,
@@ -94,19 +94,19 @@ pub struct Info {
     pub max_slots: u64,
     /// Bytes that it can still grow by.
     pub free: u64,
-    /// The last sync, since the machine was started.
+    /// The last sync since the machine was started.
     pub last_sync: Option<SyncPoint>,
-    /// The last time that the store was put back to a sync, since the machine was started.
+    /// The last time that the store was restored to a sync, since the machine was started.
     pub last_recovery: Option<SyncPoint>,
     /// Slots that have changed since the last sync; `None`: the store keeps no checkpoints.
     pub unsynced: Option<u64>,
-    /// The processes that have taken locks in it and still have it open. (One that only
-    /// reads, or only updates values, does not stand there.)
+    /// The processes that have taken locks in it and still have it open. (A process that only
+    /// reads, or only updates values, is not listed.)
     pub open_by: Vec<AttachedProcess>,
-    /// How the file is not what its path leads to any more, see [`Store::is_detached`].
+    /// Why its path no longer leads to the file, see [`Store::is_detached`].
     pub detached: Option<Detached>,
-    /// The last sync, of any process, that failed, unless one has succeeded since: what has
-    /// changed since [`last_sync`](Info::last_sync) would not survive a power cut.
+    /// The last sync of any process that failed, unless one has succeeded since. Changes since
+    /// [`last_sync`](Info::last_sync) would then not survive a power cut.
     pub failed_sync: Option<FailedSync>,
 }
 
@@ -114,7 +114,7 @@ pub struct Info {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FailedSync {
-    /// The system's number of the error; where it was none of the system's, one that comes close.
+    /// The system's error number; for an error of this library, the closest one.
     pub errno: i32,
     /// When, by the clock of this machine.
     pub at: SystemTime,
@@ -131,10 +131,10 @@ impl std::fmt::Display for FailedSync {
     }
 }
 
-/// A sync, or a return to one.
+/// A sync, or a recovery to one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SyncPoint {
-    /// Which sync: they are counted.
+    /// The number of the sync.
     pub epoch: u64,
     /// When, by the clock of this machine.
     pub at: SystemTime,

@@ -1,4 +1,4 @@
-//! What keeps a store in order: checking it, copying it, compacting it.
+//! Maintenance of a store: checking, copying, compacting.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -23,11 +23,11 @@ use crate::types::detached::Detached;
 impl Store {
     /// Verifies everything that can be: the directory and its index, that no two slots
     /// overlap, lock words and stale ranges, the process table, and every checksum of the
-    /// checkpoint. Others may go on meanwhile.
+    /// checkpoint. Others may use the store meanwhile.
     ///
     /// # Errors
     ///
-    /// Only where the file cannot be read at all: what is wrong is in the result.
+    /// Only if the file cannot be read at all. Problems found are in the result.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -40,7 +40,7 @@ impl Store {
         self.check_with(|_| {})
     }
 
-    /// The same; `progress` is told how many bytes have been verified.
+    /// As [`check`](Store::check); `progress` is told how many bytes have been verified.
     ///
     /// # Errors
     ///
@@ -56,13 +56,14 @@ impl Store {
         Ok(check)
     }
 
-    /// Makes a consistent copy of the store, as it is at one instant, while others go on.
-    /// It has the same limits and versions, and not the space of removed slots.
+    /// Makes a consistent copy of the store, as it is at one instant, while others use it.
+    /// The copy has the same limits and versions, without the space of removed slots.
     ///
     /// # Errors
     ///
-    /// [`Error::Exists`] if there is something at `path`; [`Error::Invalid`] if it is this store; [`Error::NoSpace`];
-    /// [`Error::KeepsChanging`]; [`Error::Corrupt`]. Nothing is left at `path` then.
+    /// [`Error::Exists`] if `path` exists; [`Error::Invalid`] if it is this store;
+    /// [`Error::NoSpace`]; [`Error::KeepsChanging`]; [`Error::Corrupt`]. An error leaves nothing
+    /// at `path`.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -77,7 +78,7 @@ impl Store {
         self.copy_with(path, |_| {})
     }
 
-    /// The same; `progress` is told how many bytes have been copied.
+    /// As [`copy_to`](Store::copy_to); `progress` is told how many bytes have been copied.
     ///
     /// # Errors
     ///
@@ -93,7 +94,7 @@ impl Store {
         self.copy_shown_as(path, path, progress)
     }
 
-    /// The same; errors speak of `shown` where they mean the copy.
+    /// The same; errors name the copy `shown`.
     fn copy_shown_as(&self, path: &Path, shown: &Path, progress: impl FnMut(u64)) -> Result<()> {
         let progress = std::cell::RefCell::new(progress);
         let header = &self.attachment().header;
@@ -123,20 +124,20 @@ impl Store {
         })
     }
 
-    /// Gives back the space of removed slots, and their part of `max_slots`: makes the store
-    /// anew, without them, and puts that in its place. Nobody else may have it open, nor
-    /// this program any other handle of it: others are waited for as long as for a lock, and
-    /// those who open it meanwhile wait.
+    /// Frees the space of removed slots, and their share of `max_slots`: writes a new file without
+    /// them and puts it in the place of the old one. No other process may have the store open, and
+    /// this program no other handle of it. Other processes are waited for as long as for a lock;
+    /// those that open the store meanwhile wait.
     ///
     /// Symbolic links lead to the new file, as they did to the old one. A container that has the
-    /// file itself mounted keeps the old one, and is refused it with [`Error::Detached`].
+    /// file itself mounted keeps the old file; opening it there is [`Error::Detached`].
     ///
     /// # Errors
     ///
     /// [`Error::InUse`] if somebody has it open; [`Error::Detached`] if its path does not lead to
     /// it; [`Error::Unsupported`] if it has several names (hard links) or none, or is mounted
-    /// itself; else as [`copy_to`](Store::copy_to). The store stays as it was; or it was compacted,
-    /// and the error says what could not be done after that.
+    /// itself; else as [`copy_to`](Store::copy_to). Either the store is unchanged, or it was
+    /// compacted and the error says which later step failed.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -151,7 +152,7 @@ impl Store {
         self.compact_with(|_| {})
     }
 
-    /// The same; `progress` is told how many bytes have been copied.
+    /// As [`compact`](Store::compact); `progress` is told how many bytes have been copied.
     ///
     /// # Errors
     ///
@@ -169,7 +170,7 @@ impl Store {
         let left_undone = match registry::withhold(&self.session) {
             Some(withheld) => {
                 let left_undone = self.replace_by_compact_one(&location, progress)?;
-                // The old file is nobody's any more: nobody is to be given it.
+                // The old file is no longer in use: do not share its session again.
                 std::mem::forget(withheld);
                 left_undone
             }
@@ -182,7 +183,7 @@ impl Store {
             }
         };
         let mut options = self.options();
-        // The old file is nobody's any more, so there is no need to sync it.
+        // The old file is no longer in use: it need not be synced.
         self.session.leave_unsynced();
         drop(self);
         if let Some(error) = left_undone {
@@ -196,8 +197,8 @@ impl Store {
         Error::Unsupported { path: self.path().to_owned(), what }
     }
 
-    /// Waits until nobody else has the store open; then makes it anew, in its place. Returns what
-    /// could not be done after that.
+    /// Waits until nobody else has the store open, then replaces it by a compact copy. Returns the
+    /// error of a step after that.
     fn replace_by_compact_one(
         &self,
         location: &Location,
@@ -283,7 +284,7 @@ impl Store {
             }
             Err(error) => cannot(error),
         };
-        // Under this name may be another file by now.
+        // This name may belong to another file by now.
         if std::fs::metadata(&new).is_ok_and(|there| location::id(&there) == made) {
             let _ = std::fs::remove_file(&new);
         }
@@ -291,7 +292,7 @@ impl Store {
     }
 }
 
-/// Gives the new file the owner of the old one, where that is somebody else.
+/// Gives the new file the owner of the old one, if they differ.
 fn take_over_owner(old: &Attachment, new: &Path) -> std::io::Result<()> {
     let (old, there) = (old.map.file().metadata()?, std::fs::metadata(new)?);
     if (old.uid(), old.gid()) == (there.uid(), there.gid()) {

@@ -1,4 +1,4 @@
-//! The [`Store`](crate::Store): how it is created, opened, kept in order and left.
+//! The [`Store`](crate::Store): how it is created, opened, maintained and left.
 //!
 //! May use: `types`, `error`, `os`, `protocol`, `mapping`, `format`, `attachment`, `directory`,
 //! `durability`. Begin with `store.rs`, then `open.rs`.

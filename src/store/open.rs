@@ -1,7 +1,7 @@
-//! What opening a store decides and does, up to the mapping.
+//! Opening a store, up to the mapping.
 //!
-//! The open lock (`fs2`'s lock of the whole file) is held only while deciding. Whether anybody has
-//! the store open is told by the common byte.
+//! The open lock (`fs2`'s lock of the whole file) is held only while opening. The lock on the
+//! common byte tells whether anybody has the store open.
 
 use std::fs::File;
 use std::io;
@@ -34,27 +34,27 @@ pub(crate) struct Request<'a> {
     pub(crate) writable: bool,
     /// How to create it if it is not there.
     pub(crate) create: Option<Creation>,
-    /// Whether it must not be there.
+    /// Whether it is an error if the file exists.
     pub(crate) must_be_new: bool,
     /// Whether it has just been created.
     pub(crate) created: bool,
-    /// Also on file systems that are known not to do.
+    /// Also on file systems that are known not to work.
     pub(crate) any_file_system: bool,
     /// How long to wait for the open lock.
     pub(crate) timeout: Option<Duration>,
 }
 
-/// Opens the store, or creates it. Also says where its file is to be found, if it is anywhere.
+/// Opens the store, or creates it. Also returns the location of its file, if it has one.
 pub(crate) fn open(mut request: Request<'_>) -> Result<(SharedSession, Option<Location>)> {
     let path = request.path;
-    // Before it is opened: from then on the path may lead to another file.
+    // Before the open: after it, the path may lead to another file.
     let location = Location::of(path);
     loop {
         let creation = match request.create {
             Some(creation) if request.must_be_new => creation,
             create => match (open_existing(&request), create) {
                 (Ok(Some(session)), _) => {
-                    // A store that is in memory alone has none.
+                    // A store in memory has no location.
                     let is_there = |_: &Location| session.attachment().has_name();
                     return Ok((Arc::clone(&session), location.filter(is_there)));
                 }
@@ -71,7 +71,7 @@ pub(crate) fn open(mut request: Request<'_>) -> Result<(SharedSession, Option<Lo
         match create(path, creation) {
             // From here on it is opened like any other: somebody may already have it open.
             Ok(()) => {
-                // Where that fails, the store stays: others may have opened it by now.
+                // If the sync fails, the store stays: others may have opened it by now.
                 let what = "the store was created, but its folder cannot be synced: a power cut \
                             may take it away";
                 sync_folder(folder_of(path)).map_err(|e| Error::io(path, what, e))?;
@@ -88,7 +88,7 @@ pub(crate) fn open(mut request: Request<'_>) -> Result<(SharedSession, Option<Lo
     }
 }
 
-/// Lets go of the open lock; an error if this program has closed its descriptor meanwhile.
+/// Releases the open lock; an error if this program has closed its descriptor meanwhile.
 fn unlock(attachment: &Attachment) -> Result<()> {
     let path = &attachment.path;
     sys::unlock_file(attachment.map.file())
@@ -96,12 +96,12 @@ fn unlock(attachment: &Attachment) -> Result<()> {
     if attachment.tells_if_alone() {
         return Ok(());
     }
-    // The open lock is that of the description that was lost.
+    // The open lock belonged to the lost file description.
     let why = io::Error::other("this program has closed its descriptor meanwhile");
     Err(Error::io(path, "cannot open it", why))
 }
 
-/// Opens the file that is there. `None`: it was replaced meanwhile.
+/// Opens an existing file. `None`: it was replaced meanwhile.
 fn open_existing(request: &Request<'_>) -> Result<Option<SharedSession>> {
     let Request { path, writable, .. } = *request;
     let cannot_open = |e| Error::io(path, "cannot open it", e);
@@ -114,14 +114,14 @@ fn open_existing(request: &Request<'_>) -> Result<Option<SharedSession>> {
     })?;
     check_kind(path, &metadata)?;
     if !writable && on_overlayfs(path) {
-        // Opening it for writing copies it up, so that we see what writers see.
+        // Opening it for writing copies it up: then we see what writers see.
         let _ = File::options().read(true).write(true).open(path);
     }
     let file = StoreFile::open(writable, Some(path), || {
         // Without O_NONBLOCK, a pipe that has taken the file's place would hang us.
         File::options().read(true).write(writable).custom_flags(libc::O_NONBLOCK).open(path)
     })
-    // Files of /proc cannot be mapped, not even for a lock: what they are is the better answer.
+    // Files of /proc cannot be mapped, not even for a lock. "Not a store" is the better error.
     .map_err(|e| not_a_store(path).unwrap_or_else(|| cannot_open(e)))?;
     let metadata = file.metadata().map_err(cannot_open)?;
     check_kind(path, &metadata)?;
@@ -130,20 +130,20 @@ fn open_existing(request: &Request<'_>) -> Result<Option<SharedSession>> {
     }
     let key = (metadata.dev(), metadata.ino(), writable);
     let start = Instant::now();
-    // When the holder of the open lock was last seen to get on.
+    // When the holder of the open lock last made progress.
     let (mut progress, mut since) = (None, start);
     let mut pause = Duration::from_micros(50);
     loop {
         if let Some(session) = registry::find(key) {
             return Ok(Some(session));
         }
-        // Closing the file lets go, too.
+        // Closing the file also releases this lock.
         if sys::try_lock_file(&file).map_err(|e| Error::io(path, "cannot lock the file", e))? {
             // Another thread of this process may have been faster.
             if let Some(session) = registry::find(key) {
                 return Ok(Some(session));
             }
-            // Replaced while we waited: what the path names now is what is wanted.
+            // If it was replaced while we waited, open the file that the path names now.
             let now = std::fs::metadata(path).map_err(cannot_open)?;
             if (now.dev(), now.ino()) != (key.0, key.1) {
                 return Ok(None);
@@ -154,7 +154,7 @@ fn open_existing(request: &Request<'_>) -> Result<Option<SharedSession>> {
                 recovery = Recovery::Created;
             }
             let session = Session::new(attachment, recovery);
-            // Before the lock is let go of, which keeps this process's other threads out, too.
+            // Before the unlock: the lock also keeps this process's other threads out.
             registry::insert(key, &session);
             let unlocked = unlock(session.attachment());
             unlocked.inspect_err(|_| registry::remove(key))?;
@@ -175,16 +175,15 @@ fn open_existing(request: &Request<'_>) -> Result<Option<SharedSession>> {
     }
 }
 
-/// The word that the holder of the open lock changes as it gets on; `None`: it has none.
+/// The word that the holder of the open lock changes as it makes progress; `None`: not there.
 fn read_progress(file: &File) -> Option<u64> {
     let mut word = [0; 8];
     file.read_exact_at(&mut word, PROGRESS_AT).ok()?;
     Some(u64::from_le_bytes(word))
 }
 
-/// Checks the header, maps the file, and joins those who have it open; or, where there
-/// are none, puts it into order. Under the open lock, or before anybody else can know of
-/// the file.
+/// Checks the header, maps the file, and joins the processes that have it open. If there are
+/// none, recovers the store. Under the open lock, or before anybody else can know of the file.
 fn attach(request: &Request<'_>, file: StoreFile) -> Result<(Arc<Attachment>, Recovery)> {
     let Request { path, writable, any_file_system: trusted, .. } = *request;
     let attachment = map(path.to_owned(), file, writable)?;

@@ -1,4 +1,4 @@
-//! The stores that this process has open: opening one twice shares one attachment.
+//! The stores that this process has open. Opening one twice shares one attachment.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -10,50 +10,48 @@ use crate::os::fork::{PerProcess, Quiet};
 use crate::os::sys;
 use crate::store::session::{LONGEST_SYNC, SharedSession, WeakSession};
 
-/// Which file, and how it is open: a read-only attachment has no use for writers.
+/// Device, inode, and whether it is open for writing. Writers cannot share a read-only attachment.
 pub(crate) type Key = (u64, u64, bool);
 type Registry = Mutex<BTreeMap<Key, WeakSession>>;
 
 fn registry() -> &'static Registry {
     static REGISTRY: PerProcess<Registry> = PerProcess::at_load(Mutex::new(BTreeMap::new()));
     REGISTRY.get(|parents| {
-        // Where another thread of the parent was at it, a store may be attached twice,
-        // which works as well.
+        // If another thread of the parent held it, a store may be attached twice, which works too.
         let known = parents.try_lock().map(|known| known.clone());
         Mutex::new(known.unwrap_or_default())
     })
 }
 
-/// The one of this key, if this process has it open.
+/// The session of this key, if this process has it open.
 pub(crate) fn find(key: Key) -> Option<SharedSession> {
     let mut known = lock();
     known.retain(|_, session| session.strong_count() > 0);
     known.get(&key).and_then(Weak::upgrade)
 }
 
-/// From now on, other openers of this process are given this one.
+/// From now on, other openers in this process share this session.
 pub(crate) fn insert(key: Key, session: &SharedSession) {
     lock().insert(key, Arc::downgrade(session));
 }
 
-/// They are not any more.
+/// Undoes [`insert`].
 pub(crate) fn remove(key: Key) {
     lock().remove(&key);
 }
 
-/// Those that are open, until this is dropped. Not for long: whatever store a thread of this
-/// process opens, it waits for this.
+/// Locks the registry. Keep it only briefly: a thread that opens any store waits for it.
 fn lock() -> MutexGuard<'static, BTreeMap<Key, WeakSession>> {
     registry().lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Has all stores that are still open when this process ends left then: those in statics, in
-/// what was leaked, and in whatever else `exit` does not drop.
+/// Leaves all stores that are still open when this process ends: those in statics, leaked, or held
+/// by anything else that `exit` does not drop.
 pub(crate) fn leave_at_exit() {
     static ASKED_FOR: AtomicBool = AtomicBool::new(false);
-    // A fork in the middle would leave its child without.
+    // A fork in the middle would leave its child without the handler.
     let _quiet = Quiet::begin();
-    // Relaxed: under `Quiet`. Where it cannot be had, they are synced in the background only.
+    // Relaxed: under `Quiet`. If no handler can be set, they are synced only in the background.
     if !ASKED_FOR.swap(true, Ordering::Relaxed) {
         drop(sys::at_exit(leave_all));
     }
@@ -61,7 +59,7 @@ pub(crate) fn leave_at_exit() {
 
 extern "C" fn leave_all() {
     let left = std::panic::catch_unwind(|| {
-        // Not waited for without end: another thread may be in the middle of it for ever.
+        // The wait is bounded: another thread may have ended while it held the lock.
         let open = (0..1000).find_map(|_| {
             let open = registry().try_lock().ok();
             if open.is_none() {
@@ -69,18 +67,17 @@ extern "C" fn leave_all() {
             }
             open.map(|open| open.values().filter_map(Weak::upgrade).collect::<Vec<_>>())
         });
-        // Nobody is left to tell of an error: the live header does.
+        // Nobody is left to receive an error: it is noted in the live header.
         for session in open.into_iter().flatten() {
             let _ = session.leave_at_exit(Some(LONGEST_SYNC));
         }
     });
-    // A panic has been shown; this process ends in any case.
+    // A panic has been printed, and this process ends in any case.
     drop(left);
 }
 
-/// Takes a session from those that other openers of this process are given, for as long as it
-/// is to be replaced: they open the file themselves, and wait for the open lock. `None`: others
-/// have it already.
+/// Stops sharing a session while its file is replaced: other openers in this process open the file
+/// themselves, and wait for the open lock. `None`: others share it already.
 pub(crate) fn withhold(session: &SharedSession) -> Option<Withheld<'_>> {
     let mut known = lock();
     if Arc::strong_count(session) > 1 {
@@ -101,7 +98,7 @@ impl Drop for Withheld<'_> {
         let Ok(metadata) = attachment.map.file().metadata() else { return };
         let key = (metadata.dev(), metadata.ino(), attachment.writable);
         let mut known = lock();
-        // Where another thread has opened it meanwhile, that session is shared.
+        // If another thread has opened it meanwhile, that session stays shared.
         if known.get(&key).is_none_or(|other| other.strong_count() == 0) {
             known.insert(key, Arc::downgrade(self.session));
         }

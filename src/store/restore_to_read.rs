@@ -1,5 +1,4 @@
-//! Restoring a store for an opener that only reads: in the file itself, or else in a copy of it
-//! in memory.
+//! Restoring a store for a read-only opener: in the file, or else in a copy in memory.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -14,8 +13,8 @@ use crate::store::file::{again, map};
 use crate::store::file_system::is_moved_by_writes;
 use crate::types::detached::Detached;
 
-/// For an opener that only reads, of a store that must be restored first: restores it
-/// underneath; where that cannot be, restores a copy of it in memory.
+/// Restores a store that a read-only opener needs restored: first tries the file itself; if that
+/// fails, restores a copy of it in memory.
 pub(crate) fn restore_to_read(attachment: Arc<Attachment>) -> Result<(Arc<Attachment>, Recovery)> {
     let (reading, recovery) = match restore_underneath(&attachment) {
         Ok(recovery) => (attachment, recovery),
@@ -28,7 +27,7 @@ pub(crate) fn restore_to_read(attachment: Arc<Attachment>) -> Result<(Arc<Attach
 }
 
 fn restore_underneath(attachment: &Attachment) -> Result<Recovery> {
-    // As a file, not as one that is looked at, and opened anew: that must not be within an opening.
+    // As a plain `File`: a `StoreFile` may be reopened, which must not happen during an open.
     let (path, below): (_, &File) = (&attachment.path, attachment.map.file());
     if is_moved_by_writes(below) {
         let what = "it is not written in place".into();
@@ -37,7 +36,7 @@ fn restore_underneath(attachment: &Attachment) -> Result<Recovery> {
     let file = StoreFile::open(true, Some(path), || again(below, true))
         .map_err(|e| Error::io(path, "cannot open it for writing", e))?;
     let writing = map(path.clone(), file, true)?;
-    // That it must be restored is known, and why.
+    // The caller has already found that it must be restored.
     let recovery = writing.with_progress(|| recovery::restore(&writing))?;
     refuse_superseded(&writing, recovery)?;
     Ok(recovery)
@@ -61,8 +60,8 @@ fn restore_a_copy(attachment: &Attachment) -> Result<(Arc<Attachment>, Recovery)
     Ok((map(path.clone(), file.map_err(cannot)?, false)?, recovery))
 }
 
-/// Refuses the file that a compaction has left behind, and that is kept by a mount of it alone.
-/// What was restored of a copy of it is a store of its own.
+/// Refuses a file that a compaction replaced and that only a mount of it keeps. A copy that was
+/// restored from it is a store of its own.
 pub(crate) fn refuse_superseded(attachment: &Attachment, recovery: Recovery) -> Result<()> {
     match recovery {
         Recovery::Joined | Recovery::Resumed if attachment.is_superseded() => {

@@ -16,10 +16,10 @@ use crate::types::dtype::{Bits, Element, Number, Shape, SlotType};
 
 /// A slot of many scalars of one type, in one to four dimensions.
 ///
-/// A whole array, a range or an element is read as it was at one instant, never torn,
-/// and never waiting for a writer. An update is all or nothing: for readers, and for
-/// whoever is killed in the middle of it. Elements lie in row-major order; ranges are
-/// of positions in that order.
+/// A read of the array, a range or an element returns it as it was at one instant: it is never
+/// torn, and never waits for a writer. An update is all or nothing, for readers and even
+/// if its process is killed in the middle. Elements are in row-major order; a range is a range of
+/// positions in that order.
 ///
 /// ```
 /// let store = slotfile::Store::temporary()?;
@@ -71,13 +71,13 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// As [`value`](Store::value); [`Error::Type`] also if the shape is another, and
-    /// [`Error::Invalid`] if no array can have it.
+    /// As [`value`](Store::value); [`Error::Type`] also if the array has another shape, and
+    /// [`Error::Invalid`] if no array can have this shape.
     pub fn array<T: Element>(&self, name: &str, shape: impl Into<Shape>) -> Result<Array<T>> {
         self.array_with(name, shape, Define::new())
     }
 
-    /// The same, with settings for the case that it is not there.
+    /// As [`array`](Store::array), with settings for a new slot.
     ///
     /// # Errors
     ///
@@ -109,19 +109,19 @@ impl<T: Element> Array<T> {
         self.shape.len()
     }
 
-    /// All elements, as of one instant. Never waits.
+    /// Returns all elements, as of one instant. Never waits.
     pub fn load(&self) -> Vec<T> {
         self.load_versioned().0
     }
 
-    /// All elements, and the version they are of.
+    /// Returns all elements and their version.
     pub fn load_versioned(&self) -> (Vec<T>, u64) {
         let mut elements = vec![T::default(); self.len()];
         let version = self.read(0, &mut elements);
         (elements, version)
     }
 
-    /// All elements, into `out`; returns the version they are of. Allocates nothing.
+    /// Copies all elements into `out`; returns their version. Allocates nothing.
     ///
     /// # Panics
     ///
@@ -131,11 +131,11 @@ impl<T: Element> Array<T> {
         self.read(0, out)
     }
 
-    /// The elements at these positions, as of one instant.
+    /// Returns the elements at these positions, as of one instant.
     ///
     /// # Errors
     ///
-    /// [`Error::Index`] if the array ends before.
+    /// [`Error::Index`] if the range does not fit into the array.
     pub fn load_range(&self, range: impl RangeBounds<usize>) -> Result<Vec<T>> {
         let range = self.positions(range)?;
         let mut elements = vec![T::default(); range.len()];
@@ -143,20 +143,20 @@ impl<T: Element> Array<T> {
         Ok(elements)
     }
 
-    /// One element.
+    /// Returns one element.
     ///
     /// # Errors
     ///
-    /// [`Error::Index`] if there is none.
+    /// [`Error::Index`] if it does not exist.
     pub fn get(&self, index: impl ArrayIndex) -> Result<T> {
         let mut element = [T::default()];
         self.read(self.position(index)?, &mut element);
         Ok(element[0])
     }
 
-    /// Waits until `condition` holds of the elements, at most `timeout` (`None`: for ever);
-    /// returns them, `None` when the time is over. `condition` is asked about the elements
-    /// at first, and after each change (of several changes at once only the last).
+    /// Waits until `condition` is true of the elements, for at most `timeout` (`None`: for ever).
+    /// Returns them, or `None` on time-out. `condition` is called at once, then after each
+    /// change (once for several changes that come together).
     ///
     /// # Errors
     ///
@@ -170,11 +170,11 @@ impl<T: Element> Array<T> {
         self.handle.wait_until(timeout, load, |elements| condition(elements))
     }
 
-    /// Replaces all elements, at once.
+    /// Replaces all elements at once.
     ///
     /// # Errors
     ///
-    /// [`Error::Length`] unless there are as many as the array has. As all updates:
+    /// [`Error::Length`] if the number of elements differs from the array's. As for all updates:
     /// [`Error::LockTimeout`], [`Error::Deadlock`] inside another update of this array,
     /// [`Error::Removed`], [`Error::ReadOnly`], [`Error::TooManyProcesses`].
     pub fn store(&self, elements: &[T]) -> Result<()> {
@@ -182,11 +182,11 @@ impl<T: Element> Array<T> {
         self.write(0, elements)
     }
 
-    /// Replaces the elements at these positions, at once.
+    /// Replaces the elements at these positions at once.
     ///
     /// # Errors
     ///
-    /// [`Error::Index`] if the array ends before; else as [`store`](Array::store).
+    /// [`Error::Index`] if the range does not fit into the array; else as [`store`](Array::store).
     pub fn store_range(&self, range: impl RangeBounds<usize>, elements: &[T]) -> Result<()> {
         let range = self.positions(range)?;
         self.check_length(range.len(), elements.len())?;
@@ -197,12 +197,12 @@ impl<T: Element> Array<T> {
     ///
     /// # Errors
     ///
-    /// [`Error::Index`] if there is none; else as [`store`](Array::store).
+    /// [`Error::Index`] if it does not exist; else as [`store`](Array::store).
     pub fn set(&self, index: impl ArrayIndex, element: T) -> Result<()> {
         self.write(self.position(index)?, &[element])
     }
 
-    /// Replaces one element; returns the one before.
+    /// Replaces one element; returns the old one.
     ///
     /// # Errors
     ///
@@ -211,8 +211,8 @@ impl<T: Element> Array<T> {
         self.update_element(index, |_| element)
     }
 
-    /// Replaces one element if it is `current`, bit by bit. The inner result is `Ok` with
-    /// the element before if it was replaced, else `Err` with the element there.
+    /// Replaces one element if it equals `current` bit by bit. The inner result is `Ok` with
+    /// the old element if it was replaced, else `Err` with the present one.
     ///
     /// # Errors
     ///
@@ -226,7 +226,7 @@ impl<T: Element> Array<T> {
         self.try_update_element(index, |now| (now.to_bits() == current.to_bits()).then_some(new))
     }
 
-    /// Replaces one element by `f` of it; returns the one before. `f` runs once.
+    /// Replaces one element by `f` of it; returns the old one. `f` runs once.
     ///
     /// # Errors
     ///
@@ -239,8 +239,8 @@ impl<T: Element> Array<T> {
         })
     }
 
-    /// Replaces one element by `f` of it, or leaves it where that is `None`. The inner
-    /// result holds the element before: `Ok` if it was replaced. `f` runs once.
+    /// Replaces one element by `f` of it, or leaves it if `f` returns `None`. The inner
+    /// result holds the old element, in `Ok` if it was replaced. `f` runs once.
     ///
     /// # Errors
     ///
@@ -261,8 +261,8 @@ impl<T: Element> Array<T> {
     }
 
     /// Changes the elements, all or nothing: `f` works on a private copy, which replaces
-    /// them at once when it returns. A panic inside undoes it; so does a kill. `f` runs
-    /// once, under the slot's lock: another update of this array inside it is
+    /// them at once when `f` returns. A panic inside `f` undoes the update; so does a kill. `f`
+    /// runs once, under the slot's lock: another update of this array inside it is
     /// [`Error::Deadlock`].
     ///
     /// # Errors
@@ -272,11 +272,12 @@ impl<T: Element> Array<T> {
         self.update_range(.., f)
     }
 
-    /// The same for the elements at these positions only; costs the range, not the array.
+    /// As [`update`](Array::update), for the elements at these positions only. Its cost depends on
+    /// the range, not on the array.
     ///
     /// # Errors
     ///
-    /// [`Error::Index`] if the array ends before; else as [`store`](Array::store).
+    /// [`Error::Index`] if the range does not fit into the array; else as [`store`](Array::store).
     pub fn update_range<R>(
         &self,
         range: impl RangeBounds<usize>,
@@ -286,9 +287,8 @@ impl<T: Element> Array<T> {
         self.edit(range.start, &mut vec![T::default(); range.len()], f)
     }
 
-    /// Begins an update that is committed by a call of its own, for bindings to other
-    /// languages: as [`update`](Array::update), without a closure. Until it is committed,
-    /// or dropped, the slot's lock is held.
+    /// Begins an update that a later call commits: [`update`](Array::update) without a closure, for
+    /// bindings to other languages. The slot's lock is held until it is committed or dropped.
     ///
     /// # Errors
     ///
@@ -363,8 +363,7 @@ impl<T: Element> Array<T> {
     }
 }
 
-/// An update of an array that is under way, see [`Array::begin_update`]. Dropped, it has
-/// changed nothing.
+/// An update of an array in progress, see [`Array::begin_update`]. Dropping it changes nothing.
 #[derive(Debug)]
 #[must_use = "an update that is not committed changes nothing"]
 pub struct ArrayUpdate<T: Element> {
@@ -373,14 +372,14 @@ pub struct ArrayUpdate<T: Element> {
 }
 
 impl<T: Element> ArrayUpdate<T> {
-    /// The elements, as they are until it is committed.
+    /// Returns the elements as they are until the commit.
     pub fn load(&self) -> Vec<T> {
         let mut elements = vec![T::default(); self.array.len()];
         self.load_into(&mut elements);
         elements
     }
 
-    /// The same, into `out`.
+    /// Copies the elements, as they are until the commit, into `out`.
     ///
     /// # Panics
     ///
@@ -390,7 +389,7 @@ impl<T: Element> ArrayUpdate<T> {
         self.array.read_locked(self.lock.version(), 0, out);
     }
 
-    /// Replaces all elements, at once, and lets go of the lock.
+    /// Replaces all elements at once, and releases the lock.
     ///
     /// # Errors
     ///
@@ -407,7 +406,8 @@ impl<T: Element> Sealed for Array<T> {
     }
 }
 
-/// The positions that a range means, of so many; as it is written if it does not fit.
+/// The positions that a range means, of so many; an error with the range as written if it does
+/// not fit.
 pub(crate) fn positions(
     range: &impl RangeBounds<usize>,
     len: usize,
@@ -429,7 +429,7 @@ pub(crate) fn positions(
 }
 
 impl<T: Number> Array<T> {
-    /// Adds to one element, wrapping around; returns the element before.
+    /// Adds to one element, wrapping around; returns the old element.
     ///
     /// # Errors
     ///
@@ -438,7 +438,7 @@ impl<T: Number> Array<T> {
         self.update_element(index, |x| x.add(n))
     }
 
-    /// Subtracts from one element, wrapping around; returns the element before.
+    /// Subtracts from one element, wrapping around; returns the old element.
     ///
     /// # Errors
     ///
@@ -447,7 +447,7 @@ impl<T: Number> Array<T> {
         self.update_element(index, |x| x.sub(n))
     }
 
-    /// Replaces one element by `n` if that is less; returns the element before.
+    /// Replaces one element by `n` if that is less; returns the old element.
     ///
     /// # Errors
     ///
@@ -456,7 +456,7 @@ impl<T: Number> Array<T> {
         self.update_element(index, |x| x.least(n))
     }
 
-    /// Replaces one element by `n` if that is greater; returns the element before.
+    /// Replaces one element by `n` if that is greater; returns the old element.
     ///
     /// # Errors
     ///
@@ -467,7 +467,7 @@ impl<T: Number> Array<T> {
 }
 
 impl<T: Bits> Array<T> {
-    /// Bitwise "and" of one element; returns the element before.
+    /// Bitwise "and" of one element; returns the old element.
     ///
     /// # Errors
     ///
@@ -476,7 +476,7 @@ impl<T: Bits> Array<T> {
         self.update_element(index, |x| x & bits)
     }
 
-    /// Bitwise "or" of one element; returns the element before.
+    /// Bitwise "or" of one element; returns the old element.
     ///
     /// # Errors
     ///
@@ -485,7 +485,7 @@ impl<T: Bits> Array<T> {
         self.update_element(index, |x| x | bits)
     }
 
-    /// Bitwise "exclusive or" of one element; returns the element before.
+    /// Bitwise "exclusive or" of one element; returns the old element.
     ///
     /// # Errors
     ///

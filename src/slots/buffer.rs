@@ -1,4 +1,4 @@
-//! [`Buffer`]: raw memory of many scalars, at an address that stays.
+//! [`Buffer`]: raw memory of many scalars, at a fixed address.
 
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -18,13 +18,13 @@ use crate::types::dtype::{Bits, Element, Number, Shape, SlotType};
 /// many processes update at the same time.
 ///
 /// Each element is an atomic: loads acquire, updates are acquire-release, none is lost. The
-/// buffer as a whole has no protocol: what is loaded of several elements may be of several
-/// moments, and a writer that is killed leaves what it had stored by then. Its
-/// [`lock`](Buffer::lock) keeps out only those who take it, and its version moves only with
-/// [`notify`](Buffer::notify). A sync takes a buffer as it stands, with all that was stored
-/// before; it finds what has changed by comparing, and so costs the size of the buffer.
+/// buffer as a whole has no protocol: several elements may be loaded at different
+/// moments, and a killed writer leaves what it had stored by then. Its
+/// [`lock`](Buffer::lock) excludes only others that take it, and its version changes only with
+/// [`notify`](Buffer::notify). A sync saves a buffer as it finds it, with all that was stored
+/// before the sync. It finds changes by comparing, so its cost depends on the buffer's size.
 ///
-/// For values that must be whole, take an [`Array`](crate::Array).
+/// For contents that must be consistent as a whole, use an [`Array`](crate::Array).
 ///
 /// ```
 /// let store = slotfile::Store::temporary()?;
@@ -55,7 +55,7 @@ impl Store {
         self.buffer_with(name, shape, Define::new())
     }
 
-    /// The same, with settings for the case that it is not there.
+    /// As [`buffer`](Store::buffer), with settings for a new slot.
     ///
     /// # Errors
     ///
@@ -88,11 +88,11 @@ impl<T: Element> Buffer<T> {
         self.shape.len()
     }
 
-    /// One element.
+    /// Returns one element.
     ///
     /// # Errors
     ///
-    /// [`Error::Index`] if there is none.
+    /// [`Error::Index`] if it does not exist.
     #[inline]
     pub fn get(&self, index: impl ArrayIndex) -> Result<T> {
         Ok(T::from_bits(self.elements.load(self.position(index)?)))
@@ -102,13 +102,13 @@ impl<T: Element> Buffer<T> {
     ///
     /// # Errors
     ///
-    /// [`Error::Index`] if there is none; [`Error::Removed`], [`Error::ReadOnly`].
+    /// [`Error::Index`] if it does not exist; [`Error::Removed`], [`Error::ReadOnly`].
     #[inline]
     pub fn set(&self, index: impl ArrayIndex, element: T) -> Result<()> {
         self.fetch(index, |_| element).map(|_| ())
     }
 
-    /// Replaces one element; returns the one before.
+    /// Replaces one element; returns the old one.
     ///
     /// # Errors
     ///
@@ -117,8 +117,8 @@ impl<T: Element> Buffer<T> {
         self.fetch(index, |_| element)
     }
 
-    /// Replaces one element if it is `current`, bit by bit. The inner result is `Ok` with
-    /// the element before if it was replaced, else `Err` with the element there.
+    /// Replaces one element if it equals `current` bit by bit. The inner result is `Ok` with
+    /// the old element if it was replaced, else `Err` with the present one.
     ///
     /// # Errors
     ///
@@ -132,20 +132,20 @@ impl<T: Element> Buffer<T> {
         self.replace(index, |now| (now.to_bits() == current.to_bits()).then_some(new))
     }
 
-    /// All elements: each whole, all of them as they come. What others store meanwhile may
-    /// be there in part.
+    /// Returns all elements. Each is whole, but they are loaded one after the other: what others
+    /// store meanwhile may be included in part.
     pub fn load(&self) -> Vec<T> {
         self.load_versioned().0
     }
 
-    /// The same, and the version there was before the first of them was loaded.
+    /// As [`load`](Buffer::load), with the version from before the first element was loaded.
     pub fn load_versioned(&self) -> (Vec<T>, u64) {
         let mut elements = vec![T::default(); self.len()];
         let version = self.load_into(&mut elements);
         (elements, version)
     }
 
-    /// All elements as in [`load`](Buffer::load), into `out`; returns the version there was
+    /// Copies all elements into `out`, as [`load`](Buffer::load); returns the version from
     /// before. Allocates nothing.
     ///
     /// # Panics
@@ -158,9 +158,9 @@ impl<T: Element> Buffer<T> {
         version
     }
 
-    /// Waits until `condition` holds of the elements, at most `timeout` (`None`: for ever);
-    /// returns them, `None` when the time is over. `condition` is asked about the elements
-    /// at first, and after each [`notify`](Buffer::notify) (of several at once only the last).
+    /// Waits until `condition` is true of the elements, for at most `timeout` (`None`: for ever).
+    /// Returns them, or `None` on time-out. `condition` is called at once, then after each
+    /// [`notify`](Buffer::notify) (once for several that come together).
     ///
     /// # Errors
     ///
@@ -175,11 +175,11 @@ impl<T: Element> Buffer<T> {
     }
 
     /// Replaces all elements, one after the other: others may see some of them before the
-    /// rest, and may store between. The version stays: [`notify`](Buffer::notify) moves it.
+    /// rest, and may store in between. The version stays; [`notify`](Buffer::notify) changes it.
     ///
     /// # Errors
     ///
-    /// [`Error::Length`] unless there are as many as the buffer has; else as
+    /// [`Error::Length`] if the number of elements differs from the buffer's; else as
     /// [`set`](Buffer::set).
     pub fn store(&self, elements: &[T]) -> Result<()> {
         let (expected, found) = (self.len(), elements.len());
@@ -192,9 +192,9 @@ impl<T: Element> Buffer<T> {
         Ok(())
     }
 
-    /// Says that the content has changed: moves the version on by one and wakes those who
-    /// wait for that. Who sees the new version sees all that this thread stored before.
-    /// Waits for the lock, if somebody else has it.
+    /// Announces a change: increases the version by one and wakes the threads that wait for it.
+    /// A thread that sees the new version sees all that this thread stored before.
+    /// Waits for the lock if another thread has it.
     ///
     /// # Errors
     ///
@@ -207,20 +207,19 @@ impl<T: Element> Buffer<T> {
     /// stays what it is, and the memory is there, for as long as any handle of this store
     /// exists in this process, whether the slot is removed or not.
     ///
-    /// To use it is `unsafe`, for this is memory that other threads and processes use at
-    /// the same time:
+    /// Using it is `unsafe`: other threads and processes use this memory at the same time.
     ///
     /// - Atomics of the element's size (for `f32` and `f64`: of its bits) may always be
     ///   used, through [`AtomicU8::from_ptr`](std::sync::atomic::AtomicU8::from_ptr) and its
     ///   like; that is what this type does itself.
-    /// - Plain loads, and shared references, are right only while nobody stores; plain
-    ///   stores, and exclusive references, only while nobody loads or stores. A program has
-    ///   to arrange that, for instance by the [`lock`](Buffer::lock). A sync loads at any
+    /// - Plain loads and shared references are sound only while nobody stores; plain
+    ///   stores and exclusive references, only while nobody loads or stores. The program has
+    ///   to ensure that, for instance by the [`lock`](Buffer::lock). A sync may load at any
     ///   time: what it finds half-stored, a power cut returns half-stored.
     /// - A `bool` is the byte 0 or 1.
     /// - In a store that was opened read-only, a store is a SIGSEGV.
     pub fn as_ptr(&self) -> *mut T {
-        // What is stored through it is to be synced by this process, too.
+        // This process must also sync what is stored through the pointer.
         self.handle.session().keep_syncing();
         self.elements.as_mut_ptr().cast()
     }
@@ -264,7 +263,7 @@ impl<T: Element> Sealed for Buffer<T> {
 }
 
 impl<T: Number> Buffer<T> {
-    /// Adds to one element, wrapping around; returns the element before.
+    /// Adds to one element, wrapping around; returns the old element.
     ///
     /// # Errors
     ///
@@ -274,7 +273,7 @@ impl<T: Number> Buffer<T> {
         self.fetch(index, |x| x.add(n))
     }
 
-    /// Subtracts from one element, wrapping around; returns the element before.
+    /// Subtracts from one element, wrapping around; returns the old element.
     ///
     /// # Errors
     ///
@@ -283,7 +282,7 @@ impl<T: Number> Buffer<T> {
         self.fetch(index, |x| x.sub(n))
     }
 
-    /// Replaces one element by `n` if that is less; returns the element before.
+    /// Replaces one element by `n` if that is less; returns the old element.
     ///
     /// # Errors
     ///
@@ -292,7 +291,7 @@ impl<T: Number> Buffer<T> {
         self.fetch(index, |x| x.least(n))
     }
 
-    /// Replaces one element by `n` if that is greater; returns the element before.
+    /// Replaces one element by `n` if that is greater; returns the old element.
     ///
     /// # Errors
     ///
@@ -303,7 +302,7 @@ impl<T: Number> Buffer<T> {
 }
 
 impl<T: Bits> Buffer<T> {
-    /// Bitwise "and" of one element; returns the element before.
+    /// Bitwise "and" of one element; returns the old element.
     ///
     /// # Errors
     ///
@@ -312,7 +311,7 @@ impl<T: Bits> Buffer<T> {
         self.fetch(index, |x| x & bits)
     }
 
-    /// Bitwise "or" of one element; returns the element before.
+    /// Bitwise "or" of one element; returns the old element.
     ///
     /// # Errors
     ///
@@ -321,7 +320,7 @@ impl<T: Bits> Buffer<T> {
         self.fetch(index, |x| x | bits)
     }
 
-    /// Bitwise "exclusive or" of one element; returns the element before.
+    /// Bitwise "exclusive or" of one element; returns the old element.
     ///
     /// # Errors
     ///

@@ -1,5 +1,5 @@
-//! Guards: a slot's lock for longer sections than one update; and updates that are begun by
-//! one call and committed by another.
+//! Guards: a slot's lock for longer sections than one update. Also updates that one call begins
+//! and another commits.
 
 use std::marker::PhantomData;
 use std::os::fd::OwnedFd;
@@ -11,10 +11,10 @@ use crate::protocol::{self, Held, RawLock};
 use crate::slots::handle::{Handle, RawUpdate, UpdateLock};
 use crate::store::session::SharedSession;
 
-/// A slot's lock, held until dropped. The holder's own updates go through; everybody
-/// else's wait; reads never do. In the child of a fork it is inert.
+/// A slot's lock, held until dropped. The holder can update the slot; everybody else's updates
+/// wait; reads never wait. In the child of a fork it is inert.
 ///
-/// `!Send`, as std's guards.
+/// `!Send`, like std's guards.
 ///
 /// ```
 /// let store = slotfile::Store::temporary()?;
@@ -38,8 +38,8 @@ pub struct Guard<'a> {
 }
 
 impl Guard<'_> {
-    /// A descriptor that child processes inherit. While it is open in any process, all
-    /// locks that this process holds in this store outlive it.
+    /// Returns a descriptor that child processes inherit. While any process has it open, all
+    /// locks that this process holds in this store stay held, even after this process has ended.
     ///
     /// # Errors
     ///
@@ -48,7 +48,7 @@ impl Guard<'_> {
         self.attachment.inheritable()
     }
 
-    /// Without its references, see [`Handle::resume_guard`].
+    /// The guard without its references, see [`Handle::resume_guard`].
     pub(crate) fn into_raw(mut self) -> Option<RawGuard> {
         let held = self.held.take()?.into_raw();
         Some(RawGuard { held, number: self.number })
@@ -60,10 +60,10 @@ impl Drop for Guard<'_> {
         let Some(mut held) = self.held.take() else { return };
         match self.attachment.remove_guard(self.slot, self.number) {
             Some(0) => held.follow_updates(),
-            // It was taken without a guard, too.
+            // This thread also holds it without a guard.
             Some(_) => std::mem::forget(held),
-            // Of a fork's parent, or of a thread whose entry is gone, or lost: what there is to
-            // let go of is that very lock.
+            // Of a fork's parent, or of a thread whose entry is gone or lost: only this very lock
+            // is released.
             None => {}
         }
     }
@@ -93,7 +93,7 @@ impl Handle {
         Ok(self.guard(held, number))
     }
 
-    /// The guard of this very slot that `raw` was made of.
+    /// The guard of this slot that `raw` came from.
     pub(crate) fn resume_guard(&self, raw: RawGuard) -> Guard<'_> {
         let RawGuard { held, number } = raw;
         self.guard(held.resume(&self.memory, self.attachment()), number)
@@ -130,12 +130,12 @@ impl OwnedUpdate {
         self.raw.take().map(|raw| self.handle.resume_update(raw))
     }
 
-    /// The version whose area is current while the lock is held.
+    /// The version of the current area, while the lock is held.
     pub(crate) fn version(&self) -> u64 {
         self.raw.as_ref().map_or(0, RawUpdate::version)
     }
 
-    /// Replaces the bytes from `at` on, and lets go of the lock.
+    /// Replaces the bytes from `at` on, and releases the lock.
     pub(crate) fn commit(mut self, at: usize, data: &[u8]) -> Result<()> {
         let handle = self.handle.clone();
         if let Some(raw) = self.raw.take() {
@@ -155,21 +155,21 @@ impl Drop for OwnedUpdate {
 macro_rules! lock_methods {
     () => {
         /// Waits for the slot's lock and holds it until the guard is dropped, for sections
-        /// longer than one update. Reads go on; so do this thread's own updates.
+        /// longer than one update. Meanwhile others can read, and this thread can also update.
         ///
         /// # Errors
         ///
         /// [`Error::LockTimeout`](crate::Error::LockTimeout), with the holder's process
-        /// number; [`Error::Deadlock`](crate::Error::Deadlock) if this thread has it
-        /// already; [`Error::Removed`](crate::Error::Removed),
+        /// id; [`Error::Deadlock`](crate::Error::Deadlock) if this thread already has
+        /// the lock; [`Error::Removed`](crate::Error::Removed),
         /// [`Error::ReadOnly`](crate::Error::ReadOnly),
         /// [`Error::TooManyProcesses`](crate::Error::TooManyProcesses).
         pub fn lock(&self) -> crate::error::Result<crate::slots::guard::Guard<'_>> {
             self.handle.lock()
         }
 
-        /// The same slot with another time-out for every wait for a lock than its store's;
-        /// `None`: for ever.
+        /// The same slot with its own lock time-out, in place of its store's; `None`: waits for
+        /// ever.
         #[must_use]
         pub fn with_lock_timeout(mut self, timeout: Option<std::time::Duration>) -> Self {
             self.handle.set_lock_timeout(timeout);

@@ -1,4 +1,4 @@
-//! What all handles have in common: a slot's memory, its descriptor, its store.
+//! What all handles share: a slot's memory, its descriptor, its store.
 
 use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;
@@ -17,12 +17,12 @@ use crate::types::data::NoMemory;
 use crate::types::define::Define;
 use crate::types::dtype::{ScalarType, SlotType};
 
-/// One slot's memory. It keeps the session, and with that all else: so a handle is one count of
-/// references.
+/// One slot's memory. It keeps the session, which keeps all else, so a handle has a single
+/// reference count.
 #[derive(Clone, Debug)]
 pub struct Handle {
     pub(crate) memory: SlotMemory<SharedSession>,
-    /// The descriptor's first line.
+    /// The descriptor's first directory record.
     pub(crate) line: u32,
     lock_timeout: Option<Duration>,
 }
@@ -49,7 +49,7 @@ impl Store {
         Ok(self.handle(found))
     }
 
-    /// The value of this name, if it is there with this type: what is opened again and again.
+    /// The value of this name, if it exists with this type. Fast, since values are opened often.
     pub(crate) fn find_value(&self, name: &str, of: ScalarType) -> Option<Handle> {
         let found = directory::find(self.attachment(), name).ok()??;
         let is_of = found.entry.opens_as(&SlotType::Value(of));
@@ -66,7 +66,7 @@ impl Store {
         }
     }
 
-    /// Defines the slot, unless somebody else has just done it; whether it is new.
+    /// Defines the slot, unless somebody else has just done it. Also returns whether it is new.
     #[cold]
     fn define_slot(
         &self,
@@ -124,7 +124,7 @@ impl Store {
         directory::define(attachment, &mut deadline, &definition)
     }
 
-    /// The handle of a slot that was found.
+    /// A handle for a slot that was found.
     #[inline]
     pub(crate) fn handle(&self, found: Found<'_>) -> Handle {
         Handle {
@@ -134,10 +134,10 @@ impl Store {
         }
     }
 
-    /// `NotFound`, with the name that comes closest.
+    /// `NotFound`, with the closest name.
     pub(crate) fn not_found(&self, name: &str) -> Error {
         let mut closest: Option<(usize, String)> = None;
-        // A damaged directory does not keep the slot from not being there.
+        // Errors are ignored: with a damaged directory, the slot is not found either.
         let _ = directory::each(self.attachment(), |descriptor| {
             if !directory::memory(self.attachment(), &descriptor)?.is_removed()
                 && let Some(slips) = slips_between(name, &descriptor.name)
@@ -155,8 +155,8 @@ impl Store {
         }
     }
 
-    /// Removes the slot: its name is free at once, and may be defined anew with any
-    /// type. Through old handles `load` returns the last value; updates and locks fail
+    /// Removes the slot. Its name is free at once, and may be defined again with any
+    /// type. Through old handles, `load` returns the last value; updates and locks fail
     /// with [`Error::Removed`].
     ///
     /// # Errors
@@ -183,8 +183,8 @@ impl Store {
     }
 }
 
-/// How many slips of the hand lie between two names: characters put in, left out, changed, or
-/// two exchanged. Capital letters are none. `None`: too many for it to be one name.
+/// How many typing errors lie between two names: characters inserted, left out, changed, or two
+/// exchanged. Case is ignored. `None`: too many for them to be meant as one name.
 fn slips_between(a: &str, b: &str) -> Option<usize> {
     let (a, b) = (a.to_lowercase(), b.to_lowercase());
     let (shorter, longer) = (a.chars().count(), b.chars().count());
@@ -215,7 +215,7 @@ impl Handle {
         &self.descriptor().name
     }
 
-    /// Where the slot is in the file, which tells it from all others of its store.
+    /// The slot's offset in the file, which identifies it within its store.
     #[inline]
     pub(crate) fn place(&self) -> u64 {
         self.memory.region().offset()
@@ -246,7 +246,7 @@ impl Handle {
         Error::OutOfMemory { path, slot, need: none.need }
     }
 
-    /// The version that counts, see [`protocol`].
+    /// The slot's effective version, see [`protocol`].
     pub(crate) fn version(&self) -> u64 {
         protocol::effective_version(&self.memory, self.attachment())
     }
@@ -260,7 +260,7 @@ impl Handle {
         self.attachment().is_guarded(self.place())
     }
 
-    /// The slot's lock, for one update: waits for it, or goes on under this thread's own
+    /// Locks the slot for one update: waits for the lock, or continues under this thread's own
     /// guard.
     #[inline]
     pub(crate) fn lock_for_update(&self) -> Result<UpdateLock<'_>> {
@@ -290,7 +290,7 @@ impl Handle {
         self.finish(lock, |held| held.commit(self.memory.areas(), at, data))
     }
 
-    /// Moves the version on, under the lock: of a buffer, whose content is not committed.
+    /// Increases the version of a buffer, whose content is not committed, under the lock.
     pub(crate) fn notify(&self, lock: UpdateLock<'_>) -> Result<u64> {
         self.finish(lock, Held::notify)
     }
@@ -303,7 +303,7 @@ impl Handle {
     ) -> Result<u64> {
         let UpdateLock { held, busy } = lock;
         if busy.as_ref().is_some_and(|busy| !busy.is_still_guarded()) {
-            // The guard was dropped inside the update, and with it the lock.
+            // The guard was dropped inside the update, which released the lock.
             return Err(self.not_committed(Failure::Evicted));
         }
         commit(held).map_err(|failure| self.not_committed(failure))
@@ -314,12 +314,12 @@ impl Handle {
         self.explain(failure, &self.deadline())
     }
 
-    /// The error of a slot that was removed.
+    /// The error for a slot that was removed.
     pub(crate) fn removed(&self) -> Error {
         self.explain(Failure::Removed, &self.deadline())
     }
 
-    /// The lock of an update of this very slot that `raw` was made of.
+    /// The update lock of this slot that `raw` came from.
     pub(crate) fn resume_update(&self, raw: RawUpdate) -> UpdateLock<'_> {
         let attachment = self.attachment();
         let slot = self.place();
@@ -327,8 +327,8 @@ impl Handle {
         UpdateLock { held: raw.held.resume(&self.memory, attachment), busy }
     }
 
-    /// The same, to store under it: an error if it is not held any more. (Where its thread ends,
-    /// its entry may be gone before it is.)
+    /// The same, to store under it: an error if the lock is no longer held. (When a thread ends,
+    /// its entry may be gone before its update is.)
     pub(crate) fn resume_held_update(&self, raw: RawUpdate) -> Result<UpdateLock<'_>> {
         let is_held = raw.held.is_held(&self.memory, self.attachment());
         let lock = self.resume_update(raw);
@@ -343,19 +343,19 @@ impl Handle {
     }
 }
 
-/// A slot's lock for the time of one update.
+/// A slot's lock for the duration of one update.
 pub(crate) struct UpdateLock<'a> {
     held: Held<'a, SlotMemory<SharedSession>, Attachment>,
     busy: Option<Busy<'a>>,
 }
 
 impl UpdateLock<'_> {
-    /// The version whose area is current while the lock is held.
+    /// The version of the current area, while the lock is held.
     pub(crate) fn version(&self) -> u64 {
         self.held.version()
     }
 
-    /// Without its references, see [`Handle::resume_update`].
+    /// The lock without its references, see [`Handle::resume_update`].
     pub(crate) fn into_raw(self) -> RawUpdate {
         let held = self.held.into_raw();
         let busy = self.busy.map(|busy| {
@@ -380,7 +380,7 @@ impl RawUpdate {
     }
 }
 
-/// Marks an update under this thread's own guard, for as long as it exists.
+/// Marks an update under this thread's own guard while it exists.
 struct Busy<'a> {
     attachment: &'a Attachment,
     slot: u64,
@@ -388,14 +388,14 @@ struct Busy<'a> {
 }
 
 impl Busy<'_> {
-    /// `None`, if the thread has no guard, or is in an update under it.
+    /// `None` if the thread has no guard, or is already in an update under it.
     fn begin(attachment: &Attachment, slot: u64) -> Option<Busy<'_>> {
         let number = attachment.begin_under_guard(slot)?;
         Some(Busy { attachment, slot, number })
     }
 
-    /// Whether the guard that was there at the beginning still is. One that was taken
-    /// anew meanwhile does not know of this update.
+    /// Whether the guard from the beginning still exists. A guard taken again meanwhile does not
+    /// know of this update.
     fn is_still_guarded(&self) -> bool {
         self.attachment.is_under_guard(self.slot, self.number)
     }
@@ -408,21 +408,21 @@ impl Drop for Busy<'_> {
 }
 
 thread_local! {
-    /// The scalars whose update this thread is inside of. A second update inside would make the
-    /// outer one lose for ever. (Never dropped: thread-locals of others may update as they are
-    /// dropped, after all that are. Whoever leaves the last but one update frees the memory.)
+    /// The scalars that this thread is in the middle of updating. A second update inside would
+    /// make the outer one lose for ever. (Never dropped: other thread-locals may still update when
+    /// they are dropped later. The end of the last but one update frees the memory.)
     static UPDATING: RefCell<ManuallyDrop<Vec<SlotIdentity>>> =
         const { RefCell::new(ManuallyDrop::new(Vec::new())) };
-    /// The outermost of them, which most are.
+    /// The outermost of them; most updates have no other.
     static OUTERMOST: Cell<SlotIdentity> = const { Cell::new((0, 0)) };
-    /// How many they are: all that most updates have to look at.
+    /// How many there are: most updates look at nothing else.
     static UPDATES: Cell<usize> = const { Cell::new(0) };
 }
 
 /// The session's address and the slot's offset.
 type SlotIdentity = (usize, u64);
 
-/// Marks an update of a scalar by a closure of the user's, for as long as it exists.
+/// Marks an update of a scalar by a user's closure while it exists.
 pub(crate) struct Updating;
 
 impl Drop for Updating {
@@ -453,10 +453,10 @@ pub(crate) fn is_updating(session: &Session, place: u64) -> bool {
     }
 }
 
-/// Those of a value.
+/// Operations on a value.
 impl Handle {
     /// Replaces the value, see [`protocol::update_scalar`]. `f` is not the user's, or runs
-    /// inside of [`Handle::begin_update`].
+    /// inside [`Handle::begin_update`].
     #[inline]
     pub(crate) fn replace(
         &self,
@@ -469,7 +469,7 @@ impl Handle {
         }
     }
 
-    /// The same, where somebody holds the slot's lock.
+    /// The same, when somebody holds the slot's lock.
     #[cold]
     #[inline(never)]
     fn replace_locked(
@@ -491,7 +491,7 @@ impl Handle {
         }
     }
 
-    /// Begins an update by a closure of the user's.
+    /// Begins an update by a user's closure.
     pub(crate) fn begin_update(&self) -> Result<Updating> {
         self.check_not_updating()?;
         let this = identity(self.session(), self.place());
@@ -512,8 +512,8 @@ macro_rules! common_methods {
             self.handle.name()
         }
 
-        /// A counter that grows with every update of the slot, modulo 2^47. (It grows,
-        /// too, when the lock of a process that died is taken away.)
+        /// A counter that grows with every update of the slot, modulo 2^47. (It also grows
+        /// when the lock of a dead process is recovered.)
         pub fn version(&self) -> u64 {
             self.handle.version()
         }
@@ -523,23 +523,23 @@ macro_rules! common_methods {
             self.handle.is_removed()
         }
 
-        /// Waits until the slot has another version than `seen`, at most `timeout` (`None`:
-        /// for ever); returns the version that is there then, `None` when the time is over.
+        /// Waits until the slot's version differs from `seen`, for at most `timeout` (`None`:
+        /// for ever). Returns the new version, or `None` on time-out.
         ///
-        /// `seen` is the version of what the caller knows: of an earlier call, or of
-        /// `load_versioned`. So no change is missed: one that came before the call ends it
+        /// `seen` is the last version that the caller knows, from an earlier call or from
+        /// `load_versioned`. So no change is missed: if one came before the call, it returns
         /// at once. Of several changes only the last may be seen. Spins for a moment, then
-        /// sleeps, and is woken from whatever process; on a store opened read-only it looks
-        /// every millisecond at first, every 50 ms at last.
+        /// sleeps until a change in any process wakes it. On a store opened read-only it polls,
+        /// at first every millisecond, in the end every 50 ms.
         ///
         /// # Errors
         ///
         /// [`Error::Removed`](crate::Error::Removed) if the slot is, or becomes, removed;
-        /// [`Error::Deadlock`](crate::Error::Deadlock) if it is this thread itself that
-        /// keeps others from changing the slot, by its lock;
+        /// [`Error::Deadlock`](crate::Error::Deadlock) if this thread's own lock
+        /// keeps others from changing the slot;
         /// [`Error::Detached`](crate::Error::Detached) if the store's file was deleted, moved or
-        /// replaced, so that others' changes go elsewhere: it is looked at each second without a
-        /// change.
+        /// replaced, so that others' changes go to another file. This is checked after each second
+        /// without a change.
         pub fn wait_for_change(
             &self,
             seen: u64,

@@ -1,4 +1,4 @@
-//! [`OwnedGuard`]: a slot's lock for those who cannot borrow.
+//! [`OwnedGuard`]: a slot's lock for code that cannot borrow the slot.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -7,24 +7,24 @@ use crate::error::Result;
 use crate::slots::guard::RawGuard;
 use crate::slots::slot::Slot;
 
-/// As [`Guard`](crate::Guard), but it shares its slot's handle in place of borrowing it: for
-/// bindings to other languages. From [`Slot::lock_owned`].
+/// A [`Guard`](crate::Guard) that shares its slot's handle instead of borrowing it, for bindings to
+/// other languages. From [`Slot::lock_owned`].
 #[derive(Debug)]
 #[must_use = "the lock is let go as soon as the guard is dropped"]
 pub struct OwnedGuard {
     slot: Arc<Slot>,
     /// `None` only while it is dropped.
     raw: Option<RawGuard>,
-    /// As a `Guard`: a lock belongs to its thread.
+    /// A lock belongs to its thread.
     not_send: PhantomData<*const ()>,
 }
 
 impl Slot {
-    /// As [`lock`](Slot::lock), with a guard that keeps the handle.
+    /// As [`lock`](Slot::lock), with a guard that shares the handle.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As [`lock`](Slot::lock).
     ///
     /// ```
     /// use std::sync::Arc;

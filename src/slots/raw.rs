@@ -12,11 +12,11 @@ use crate::slots::slot::Slot;
 use crate::store::session::{SharedSession, SlotElements};
 
 /// A buffer's memory and its lock, without types and guards: for bindings to other
-/// languages, which have both of their own.
+/// languages, which have their own.
 ///
-/// The lock is the slot's, as [`Buffer::lock`](crate::Buffer::lock) takes it. Here a thread
-/// may take it again while it has it, and lets go of it by a call; it belongs to the thread
-/// all the same, and is free when that ends. In the child of a fork it is not held.
+/// The lock is the slot's, the one that [`Buffer::lock`](crate::Buffer::lock) takes. Here it is
+/// recursive, and released by a call. It still belongs to its thread, and is free when the thread
+/// ends. In the child of a fork it is not held.
 ///
 /// ```
 /// use slotfile::{Define, SlotType, Store};
@@ -48,7 +48,7 @@ impl Slot {
 impl RawBuffer {
     /// The first byte, see [`Buffer::as_ptr`](crate::Buffer::as_ptr).
     pub fn as_ptr(&self) -> *mut u8 {
-        // What is stored through it is to be synced by this process, too.
+        // This process must also sync what is stored through the pointer.
         self.handle.session().keep_syncing();
         self.elements.as_mut_ptr()
     }
@@ -64,12 +64,12 @@ impl RawBuffer {
         self.handle.name()
     }
 
-    /// Makes all of it zero.
+    /// Sets all bytes to zero.
     pub fn clear(&self) {
         self.elements.clear();
     }
 
-    /// Whether anybody has the lock, at this moment.
+    /// Whether anybody has the lock at this moment.
     pub fn is_locked(&self) -> bool {
         self.handle.memory.control(Relaxed).owner() != FREE
     }
@@ -78,13 +78,13 @@ impl RawBuffer {
         self.handle.place()
     }
 
-    /// How many times this thread has the lock.
+    /// How many times this thread has taken the lock.
     pub fn depth(&self) -> usize {
         self.handle.attachment().lock_depth(self.slot())
     }
 
-    /// Takes the lock, once more if this thread has it; false if somebody else has. Never
-    /// waits, nor looks whether the holder is alive.
+    /// Takes the lock, again if this thread already has it; false if another thread has it. Never
+    /// waits, and does not check whether the holder is alive.
     ///
     /// # Errors
     ///
@@ -102,12 +102,13 @@ impl RawBuffer {
         Ok(attachment.reenter(self.slot()))
     }
 
-    /// Takes the lock, once more if this thread has it. Waits this long at most; `None`: for
-    /// ever.
+    /// Takes the lock, again if this thread already has it. Waits for at most `timeout`; `None`:
+    /// for ever.
     ///
     /// # Errors
     ///
-    /// [`Error::LockTimeout`](crate::Error::LockTimeout), [`Error::Removed`](crate::Error::Removed), [`Error::ReadOnly`](crate::Error::ReadOnly),
+    /// [`Error::LockTimeout`](crate::Error::LockTimeout),
+    /// [`Error::Removed`](crate::Error::Removed), [`Error::ReadOnly`](crate::Error::ReadOnly),
     /// [`Error::TooManyProcesses`](crate::Error::TooManyProcesses).
     pub fn acquire(&self, timeout: Option<Duration>) -> Result<()> {
         self.handle.check_writable()?;
@@ -122,14 +123,14 @@ impl RawBuffer {
         Ok(())
     }
 
-    /// From now on the lock is held by the thread's note alone.
+    /// From now on only the thread's note records that the lock is held.
     fn keep(&self, held: Held<'_, SlotMemory<SharedSession>, Attachment>) {
         std::mem::forget(held);
         self.handle.attachment().enter(self.slot());
     }
 
-    /// Lets go of the lock, once; false if this thread has not taken it here. (A
-    /// [`Guard`](crate::Guard) of the same buffer keeps it all the same.)
+    /// Releases the lock once; false if this thread has not taken it here. (A
+    /// [`Guard`](crate::Guard) of the same buffer still keeps it.)
     pub fn release(&self) -> bool {
         let attachment = self.handle.attachment();
         match attachment.leave(self.slot()) {
@@ -140,7 +141,7 @@ impl RawBuffer {
         true
     }
 
-    /// Runs `f` under the lock, if that is free at this moment or this thread's already. `f`
+    /// Runs `f` under the lock, if the lock is free at this moment or already this thread's. `f`
     /// must not use the slot.
     #[inline]
     pub fn try_with<R>(&self, f: impl FnOnce() -> R) -> Option<R> {

@@ -20,7 +20,7 @@ use crate::types::data::{ContentError, Data, Elements, Scalar};
 use crate::types::define::Define;
 use crate::types::dtype::{Element, ScalarType, Shape, SlotType};
 
-/// A slot by its run-time type: what tools use that work on any store.
+/// A slot whose type is known only at run time, for tools that work on any store.
 ///
 /// ```
 /// use slotfile::{Data, Define, Scalar, Store};
@@ -48,7 +48,7 @@ pub(crate) enum Kind {
 }
 
 impl Store {
-    /// All slots, in the order of their definition.
+    /// Returns all slots, in the order of their definition.
     ///
     /// # Errors
     ///
@@ -71,11 +71,11 @@ impl Store {
         Ok(slots)
     }
 
-    /// The slot of this name, whatever its type.
+    /// Opens the slot of this name, whatever its type.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`], with the name that comes closest; [`Error::Corrupt`].
+    /// [`Error::NotFound`], with the closest name; [`Error::Corrupt`].
     pub fn slot(&self, name: &str) -> Result<Slot> {
         let found = directory::find(self.attachment(), name)?;
         Ok(Slot::new(self.handle(found.ok_or_else(|| self.not_found(name))?)))
@@ -86,7 +86,7 @@ impl Store {
     /// # Errors
     ///
     /// As [`Store::value`]; [`Error::Exists`] with
-    /// [`Define::create_new`] if it is there.
+    /// [`Define::create_new`] if it exists.
     pub fn define(&self, name: &str, slot_type: &SlotType, define: Define<Data>) -> Result<Slot> {
         Ok(Slot::new(self.open_slot(name, slot_type, define)?))
     }
@@ -157,22 +157,22 @@ impl Slot {
         &self.handle.descriptor().slot_type
     }
 
-    /// What it is for, if its definer said so.
+    /// What it is for, if its definition says so.
     pub fn doc(&self) -> Option<&str> {
         non_empty(&self.handle.descriptor().doc)
     }
 
-    /// The unit of measure of its numbers, if its definer said so.
+    /// The unit of measure of its numbers, if its definition says so.
     pub fn unit(&self) -> Option<&str> {
         non_empty(&self.handle.descriptor().unit)
     }
 
-    /// How many areas it has; 0 for a value, 1 for a buffer.
+    /// How many areas it has: 0 for a value, 1 for a buffer.
     pub fn areas(&self) -> usize {
         self.handle.descriptor().areas.into()
     }
 
-    /// Bytes of its content: one area.
+    /// Bytes of its content, that is, of one area.
     pub fn size(&self) -> usize {
         self.handle.descriptor().content_len as usize
     }
@@ -191,7 +191,7 @@ impl Slot {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As [`Value::wait_for_change`].
     pub fn wait_for_change(&self, seen: u64, timeout: Option<Duration>) -> Result<Option<u64>> {
         self.handle.wait_for_change(seen, timeout)
     }
@@ -200,12 +200,12 @@ impl Slot {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As [`Value::lock`].
     pub fn lock(&self) -> Result<Guard<'_>> {
         self.handle.lock()
     }
 
-    /// The guard of this very slot that `raw` was made of.
+    /// The guard of this slot that `raw` came from.
     pub(crate) fn resume_guard(&self, raw: RawGuard) -> Guard<'_> {
         self.handle.resume_guard(raw)
     }
@@ -217,9 +217,9 @@ impl Slot {
         self
     }
 
-    /// Waits until `condition` holds of the content, at most `timeout` (`None`: for ever);
-    /// returns it, `None` when the time is over. `condition` is asked about the content
-    /// at first, and after each change (of several changes at once only the last).
+    /// Waits until `condition` is true of the content, for at most `timeout` (`None`: for ever).
+    /// Returns it, or `None` on time-out. `condition` is called at once, then after each
+    /// change (once for several changes that come together).
     ///
     /// # Errors
     ///
@@ -237,7 +237,7 @@ impl Slot {
     ///
     /// # Errors
     ///
-    /// [`Error::Type`], [`Error::Length`] or [`Error::TooLong`] where it does not fit;
+    /// [`Error::Type`], [`Error::Length`] or [`Error::TooLong`] if it does not fit;
     /// else as [`Array::store`](crate::Array::store).
     pub fn store(&self, content: impl Into<Data>) -> Result<()> {
         let content =
@@ -245,18 +245,18 @@ impl Slot {
         self.commit(0, &content)
     }
 
-    /// Replaces some elements from a position on.
+    /// Replaces elements from the position `start` on.
     ///
     /// # Errors
     ///
-    /// [`Error::Type`] for elements of another type; [`Error::Index`] if the array ends
-    /// before; [`Error::Invalid`] for a text or bytes; else as
+    /// [`Error::Type`] for elements of another type; [`Error::Index`] if they do not fit into the
+    /// array; [`Error::Invalid`] for a text or bytes; else as
     /// [`Array::store`](crate::Array::store).
     pub fn store_range(&self, start: usize, elements: &Elements) -> Result<()> {
         let end = start.saturating_add(elements.len());
         let range = self.positions(start..end)?;
         self.update_range(range, |there| {
-            *there = elements.clone(); // its type and number are checked as any closure's
+            *there = elements.clone(); // type and number are checked, as for any closure
             Ok(())
         })
     }
@@ -265,14 +265,14 @@ impl Slot {
     /// at once when it returns `Ok`. An error or a panic undoes it. `f` may run more than
     /// once.
     ///
-    /// Of a buffer, those elements that `f` has changed are stored one after the other, under
-    /// its lock, and its version moves on; who updates elements without the lock may come in
-    /// between, but if the buffer, or the range of it, is a single element.
+    /// For a buffer, the elements that `f` has changed are stored one after the other, under
+    /// its lock, and its version increases. Updates without the lock may come in between, unless
+    /// the buffer, or the range of it, is a single element.
     ///
     /// # Errors
     ///
-    /// What `f` returns; [`Error::Type`], [`Error::Length`] or [`Error::TooLong`] if what
-    /// it leaves does not fit; else as [`Array::store`](crate::Array::store).
+    /// What `f` returns; [`Error::Type`], [`Error::Length`] or [`Error::TooLong`] if the
+    /// new content does not fit; else as [`Array::store`](crate::Array::store).
     pub fn update<R, E: From<Error>>(
         &self,
         mut f: impl FnMut(&mut Data) -> Result<R, E>,
@@ -312,8 +312,8 @@ impl Slot {
         }
     }
 
-    /// The same for some elements of an array (or the only one of a value); costs the
-    /// range, not the array.
+    /// As [`update`](Slot::update), for some elements of an array (or the only one of a value).
+    /// Its cost depends on the range, not on the array.
     ///
     /// # Errors
     ///
@@ -407,7 +407,7 @@ impl Slot {
         positions(&range, shape.len()).map_err(|index| Error::Index { path, slot, index, shape })
     }
 
-    /// Whether a closure has left as many elements of the same type as it was given.
+    /// Checks that a closure has left as many elements of the same type as it was given.
     pub(crate) fn check_elements(
         &self,
         of: ScalarType,
@@ -449,8 +449,8 @@ impl Sealed for Slot {
     }
 }
 
-/// Stores those elements that differ, of a single one only if it still is what it was
-/// before; false if it was not.
+/// Stores the elements that differ. A single element is stored only if it has not changed
+/// meanwhile; false if it has.
 fn replace_elements(
     memory: &SlotElements,
     start: usize,
@@ -459,7 +459,7 @@ fn replace_elements(
 ) -> bool {
     let mut changed = before.iter().zip(after.iter()).enumerate().map(|(i, (old, new))| {
         let (old, new) = (old.to_bits(), new.to_bits());
-        // Of a bool any byte but 0 is true.
+        // For a bool, any byte but 0 is true.
         let bits = |now| Scalar::from_bits(now, before.scalar_type()).to_bits();
         let still = |now| before.len() > 1 || bits(now) == old;
         old == new || memory.update(start + i, |now| still(now).then_some(new)).is_ok()

@@ -9,19 +9,20 @@ use crate::slots::text::{beginning_of_text, into_text};
 use crate::types::data::{Data, Elements, NoMemory, Scalar};
 
 impl Slot {
-    /// The content, as of one instant; a buffer's as it comes, see
+    /// Returns the content as of one instant, except for a buffer, see
     /// [`Buffer`](crate::Buffer). Never waits.
     pub fn load(&self) -> Data {
         self.load_versioned().0
     }
 
-    /// The content, and the version it is of.
+    /// Returns the content and its version.
     pub fn load_versioned(&self) -> (Data, u64) {
         self.read_all().unwrap_or_else(|none| none.abort())
     }
 
-    /// The same, where there may be no memory for it: a damaged file may claim to have more than
-    /// there is. (`load`, as all that allocates in Rust, ends the program then.)
+    /// As [`load_versioned`](Slot::load_versioned), but returns an error if there is not enough
+    /// memory: a damaged file may claim any size. (`load` then ends the program, like any failed
+    /// allocation in Rust.)
     ///
     /// ```
     /// # let store = slotfile::Store::temporary()?;
@@ -60,8 +61,8 @@ impl Slot {
         })
     }
 
-    /// The beginning of the content, to show to people: the first `most` elements, or bytes in
-    /// whole characters, and how many there are in all. No more than that is read.
+    /// Returns the beginning of the content, to show to people, and its whole length. The beginning
+    /// is `most` elements, or at most so many bytes in whole characters. No more than that is read.
     ///
     /// ```
     /// # use slotfile::{Define, Store};
@@ -88,18 +89,19 @@ impl Slot {
         }
     }
 
-    /// Some elements of an array, by their positions in row-major order, as of one
-    /// instant; of a value, its only one; of a buffer, as they come.
+    /// Returns some elements of an array, by their positions in row-major order, as of one
+    /// instant. A value has one element. A buffer's elements are loaded one after the other.
     ///
     /// # Errors
     ///
-    /// [`Error::Index`](crate::Error::Index) if it ends before; [`Error::Invalid`](crate::Error::Invalid) for a text or bytes;
+    /// [`Error::Index`](crate::Error::Index) if the range does not fit;
+    /// [`Error::Invalid`](crate::Error::Invalid) for a text or bytes;
     /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
     pub fn load_range(&self, range: impl RangeBounds<usize>) -> Result<Elements> {
         Ok(self.load_range_versioned(range)?.0)
     }
 
-    /// The same, and the version they are of.
+    /// As [`load_range`](Slot::load_range), with the version.
     ///
     /// # Errors
     ///
@@ -138,7 +140,7 @@ impl Slot {
         })
     }
 
-    /// The content that is there.
+    /// The content of a sample.
     pub(crate) fn content_at(&self, sample: Sample) -> Result<Data, NoMemory> {
         Ok(match (&self.kind, sample) {
             (Kind::Value(scalar_type), Sample::Scalar(bits)) => {

@@ -43,7 +43,7 @@ pub struct Bytes {
     pub(crate) content: Content,
 }
 
-/// A length word and as many bytes, in an area for at most `capacity`.
+/// A length word and that many bytes, in an area for at most `capacity`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Content {
     pub(crate) capacity: usize,
@@ -62,7 +62,7 @@ impl Content {
         read.map(|()| (bytes, version))
     }
 
-    /// The same; the error is the user's.
+    /// The same, with the public error type.
     fn try_load(&self, handle: &Handle) -> Result<(Vec<u8>, u64)> {
         self.load(handle).map_err(|none| handle.no_memory(none))
     }
@@ -74,8 +74,8 @@ impl Content {
         Ok(bytes)
     }
 
-    /// Copies one area's bytes. The length may be torn, or damaged: it is cut to the
-    /// capacity, and what is torn is read again.
+    /// Copies one area's bytes. The length may be torn or damaged: it is limited to the capacity,
+    /// and a torn read is repeated.
     pub(crate) fn read(
         &self,
         memory: &impl Memory,
@@ -98,7 +98,7 @@ impl Content {
         len.min(self.capacity)
     }
 
-    /// As much as there is of the first `most` bytes, and how many there are in all.
+    /// At most the first `most` bytes, and how many there are in all.
     pub(crate) fn load_beginning(&self, handle: &Handle, most: usize) -> (Vec<u8>, usize) {
         let (mut bytes, mut all) = (Vec::new(), 0);
         protocol::read(
@@ -114,7 +114,7 @@ impl Content {
         (bytes, all)
     }
 
-    /// The area that holds these bytes.
+    /// The content of an area that holds these bytes.
     pub(crate) fn of_bytes(&self, handle: &Handle, bytes: &[u8]) -> Result<Vec<u8>> {
         text_content(bytes, self.capacity).map_err(|content_error| {
             let slot_type = &handle.descriptor().slot_type;
@@ -131,18 +131,18 @@ impl Content {
 }
 
 impl Store {
-    /// Opens the text of this name, or defines it, empty, for at most `capacity` bytes. One
-    /// that is there may have more.
+    /// Opens the text of this name, or defines it, empty, for at most `capacity` bytes. An
+    /// existing text may have a larger capacity.
     ///
     /// # Errors
     ///
-    /// As [`value`](Store::value); [`Error::Type`](crate::Error::Type) also if the
-    /// capacity there is less.
+    /// As [`value`](Store::value); [`Error::Type`](crate::Error::Type) also if its
+    /// capacity is smaller.
     pub fn text(&self, name: &str, capacity: usize) -> Result<Text> {
         self.text_with(name, capacity, Define::new())
     }
 
-    /// The same, with settings for the case that it is not there.
+    /// As [`text`](Store::text), with settings for a new slot.
     ///
     /// # Errors
     ///
@@ -152,8 +152,8 @@ impl Store {
         Ok(Text { handle, content })
     }
 
-    /// Opens the bytes of this name, or defines them, none, at most `capacity`. The slot
-    /// that is there may have room for more.
+    /// Opens the bytes of this name, or defines them, empty, for at most `capacity` bytes. An
+    /// existing slot may have a larger capacity.
     ///
     /// # Errors
     ///
@@ -162,7 +162,7 @@ impl Store {
         self.bytes_with(name, capacity, Define::new())
     }
 
-    /// The same, with settings for the case that it is not there.
+    /// As [`bytes`](Store::bytes), with settings for a new slot.
     ///
     /// # Errors
     ///
@@ -193,19 +193,19 @@ impl Text {
         self.content.capacity
     }
 
-    /// The text, as of one instant. Never waits. What is not UTF-8 (only a damaged file
-    /// has it) is replaced by U+FFFD.
+    /// Returns the text as of one instant. Never waits. Bytes that are not UTF-8, which only a
+    /// damaged file has, are replaced by U+FFFD.
     pub fn load(&self) -> String {
         self.load_versioned().0
     }
 
-    /// The text, and the version it is of.
+    /// Returns the text and its version.
     pub fn load_versioned(&self) -> (String, u64) {
         let (bytes, version) = self.content.load(&self.handle).unwrap_or_else(|no| no.abort());
         (into_text(bytes), version)
     }
 
-    /// The same, where there may be no memory for it.
+    /// As [`load_versioned`](Text::load_versioned), but an error if there is not enough memory.
     ///
     /// # Errors
     ///
@@ -215,9 +215,9 @@ impl Text {
         Ok((into_text(bytes), version))
     }
 
-    /// Waits until `condition` holds of the text, at most `timeout` (`None`: for ever);
-    /// returns it, `None` when the time is over. `condition` is asked about the text
-    /// at first, and after each change (of several changes at once only the last).
+    /// Waits until `condition` is true of the text, for at most `timeout` (`None`: for ever).
+    /// Returns it, or `None` on time-out. `condition` is called at once, then after each
+    /// change (once for several changes that come together).
     ///
     /// # Errors
     ///
@@ -231,11 +231,11 @@ impl Text {
         self.handle.wait_until(timeout, load, |text| condition(text))
     }
 
-    /// Replaces the text, at once.
+    /// Replaces the text at once.
     ///
     /// # Errors
     ///
-    /// [`Error::TooLong`](crate::Error::TooLong) if it is longer than the capacity: it is
+    /// [`Error::TooLong`](crate::Error::TooLong) if it is longer than the capacity; it is
     /// never cut. Else as [`Array::store`](crate::Array::store).
     pub fn store(&self, text: &str) -> Result<()> {
         self.content.store(&self.handle, text.as_bytes())
@@ -254,7 +254,7 @@ impl Sealed for Bytes {
     }
 }
 
-/// The whole characters that a text begins with.
+/// The leading whole characters of a text.
 pub(crate) fn beginning_of_text(mut bytes: Vec<u8>) -> String {
     if let Err(error) = std::str::from_utf8(&bytes)
         && error.error_len().is_none()
@@ -264,7 +264,7 @@ pub(crate) fn beginning_of_text(mut bytes: Vec<u8>) -> String {
     into_text(bytes)
 }
 
-/// Lossily, without a copy where nothing is lost.
+/// Lossy conversion, without a copy if nothing is lost.
 pub(crate) fn into_text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
 }
@@ -278,17 +278,17 @@ impl Bytes {
         self.content.capacity
     }
 
-    /// The bytes, as of one instant. Never waits.
+    /// Returns the bytes as of one instant. Never waits.
     pub fn load(&self) -> Vec<u8> {
         self.load_versioned().0
     }
 
-    /// The bytes, and the version they are of.
+    /// Returns the bytes and their version.
     pub fn load_versioned(&self) -> (Vec<u8>, u64) {
         self.content.load(&self.handle).unwrap_or_else(|no| no.abort())
     }
 
-    /// The same, where there may be no memory for it.
+    /// As [`load_versioned`](Bytes::load_versioned), but an error if there is not enough memory.
     ///
     /// # Errors
     ///
@@ -297,9 +297,9 @@ impl Bytes {
         self.content.try_load(&self.handle)
     }
 
-    /// Waits until `condition` holds of the bytes, at most `timeout` (`None`: for ever);
-    /// returns them, `None` when the time is over. `condition` is asked about the bytes
-    /// at first, and after each change (of several changes at once only the last).
+    /// Waits until `condition` is true of the bytes, for at most `timeout` (`None`: for ever).
+    /// Returns them, or `None` on time-out. `condition` is called at once, then after each
+    /// change (once for several changes that come together).
     ///
     /// # Errors
     ///
@@ -313,7 +313,7 @@ impl Bytes {
         self.handle.wait_until(timeout, load, |bytes| condition(bytes))
     }
 
-    /// Replaces the bytes, at once.
+    /// Replaces the bytes at once.
     ///
     /// # Errors
     ///

@@ -15,7 +15,7 @@ use crate::types::dtype::{Bits, Element, Number, SlotType};
 /// A slot of one scalar, with the operations of std's atomics.
 ///
 /// Every load acquires, every update is acquire-release. Reads never wait; updates are
-/// lock-free, but while somebody holds the slot's [`lock`](Value::lock).
+/// lock-free, except while somebody holds the slot's [`lock`](Value::lock).
 ///
 /// ```
 /// let store = slotfile::Store::temporary()?;
@@ -37,8 +37,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::Type`](crate::Error::Type) if it is there with another type;
-    /// [`Error::BadName`](crate::Error::BadName). Where it is not there:
+    /// [`Error::Type`](crate::Error::Type) if it has another type;
+    /// [`Error::BadName`](crate::Error::BadName). If it does not exist:
     /// [`Error::Full`](crate::Error::Full), [`Error::NoSpace`](crate::Error::NoSpace),
     /// [`Error::ReadOnly`](crate::Error::ReadOnly), or
     /// [`Error::NotFound`](crate::Error::NotFound) if this opener defines nothing.
@@ -49,7 +49,7 @@ impl Store {
         }
     }
 
-    /// The same, with settings for the case that it is not there.
+    /// As [`value`](Store::value), with settings for a new slot.
     ///
     /// # Errors
     ///
@@ -64,22 +64,22 @@ impl<T: Element> Value<T> {
     common_methods!();
     lock_methods!();
 
-    /// The value. Never waits.
+    /// Returns the value. Never waits.
     #[inline]
     pub fn load(&self) -> T {
         T::from_bits(protocol::load_scalar(&self.handle.memory, self.handle.attachment()))
     }
 
-    /// The value, and the version it is of.
+    /// Returns the value and its version.
     pub fn load_versioned(&self) -> (T, u64) {
         let (bits, version) =
             protocol::load_scalar_versioned(&self.handle.memory, self.handle.attachment());
         (T::from_bits(bits), version)
     }
 
-    /// Waits until `condition` holds of the value, at most `timeout` (`None`: for ever);
-    /// returns it, `None` when the time is over. `condition` is asked about the value
-    /// at first, and after each change (of several changes at once only the last).
+    /// Waits until `condition` is true of the value, for at most `timeout` (`None`: for ever).
+    /// Returns it, or `None` on time-out. `condition` is called at once, then after each
+    /// change (once for several changes that come together).
     ///
     /// # Errors
     ///
@@ -110,15 +110,15 @@ impl<T: Element> Value<T> {
     ///
     /// # Errors
     ///
-    /// As all updates: [`Error::Removed`](crate::Error::Removed),
-    /// [`Error::ReadOnly`](crate::Error::ReadOnly); and where somebody holds the lock,
+    /// As for all updates: [`Error::Removed`](crate::Error::Removed),
+    /// [`Error::ReadOnly`](crate::Error::ReadOnly); and if somebody holds the lock,
     /// [`Error::LockTimeout`](crate::Error::LockTimeout) or
     /// [`Error::Deadlock`](crate::Error::Deadlock).
     pub fn store(&self, new: T) -> Result<()> {
         self.fetch(|_| new).map(|_| ())
     }
 
-    /// Replaces the value; returns the one before.
+    /// Replaces the value; returns the old one.
     ///
     /// # Errors
     ///
@@ -127,9 +127,9 @@ impl<T: Element> Value<T> {
         self.fetch(|_| new)
     }
 
-    /// Replaces the value if it is `current`, bit by bit (so a NaN equals itself, and 0.0
-    /// is not -0.0). The inner result is `Ok` with the value before if it was replaced,
-    /// else `Err` with the value there.
+    /// Replaces the value if it equals `current` bit by bit (so a NaN equals itself, and 0.0
+    /// is not -0.0). The inner result is `Ok` with the old value if it was replaced,
+    /// else `Err` with the present one.
     ///
     /// # Errors
     ///
@@ -139,9 +139,9 @@ impl<T: Element> Value<T> {
         self.replace(|now| (now.to_bits() == current.to_bits()).then_some(new))
     }
 
-    /// Replaces the value by `f` of it; returns the one before. `f` may run more than
-    /// once, when others update the value meanwhile; another update of this value inside
-    /// it is [`Error::Deadlock`](crate::Error::Deadlock).
+    /// Replaces the value by `f` of it; returns the old one. `f` runs again if others update the
+    /// value meanwhile. Another update of this value inside `f` is
+    /// [`Error::Deadlock`](crate::Error::Deadlock).
     ///
     /// # Errors
     ///
@@ -151,8 +151,8 @@ impl<T: Element> Value<T> {
         self.replace(|now| Some(f(now))).map(either)
     }
 
-    /// Replaces the value by `f` of it, or leaves it where that is `None`. The inner
-    /// result holds the value before: `Ok` if it was replaced. `f` as in
+    /// Replaces the value by `f` of it, or leaves it if `f` returns `None`. The inner
+    /// result holds the old value, in `Ok` if it was replaced. For `f`, see
     /// [`update`](Value::update).
     ///
     /// # Errors
@@ -163,7 +163,7 @@ impl<T: Element> Value<T> {
         self.replace(f)
     }
 
-    /// Replaces the value by `f` of it, which is not the user's.
+    /// Replaces the value by `f` of it. `f` is not the user's.
     #[inline]
     fn fetch(&self, f: impl Fn(T) -> T) -> Result<T> {
         self.handle.check_not_updating()?;
@@ -185,14 +185,14 @@ impl<T: Element> Sealed for Value<T> {
     }
 }
 
-/// The value, replaced or not.
+/// The old value, replaced or not.
 fn either<T>(result: Result<T, T>) -> T {
     let (Ok(value) | Err(value)) = result;
     value
 }
 
 impl<T: Number> Value<T> {
-    /// Adds, wrapping around; returns the value before.
+    /// Adds, wrapping around; returns the old value.
     ///
     /// # Errors
     ///
@@ -202,7 +202,7 @@ impl<T: Number> Value<T> {
         self.fetch(|x| x.add(n))
     }
 
-    /// Subtracts, wrapping around; returns the value before.
+    /// Subtracts, wrapping around; returns the old value.
     ///
     /// # Errors
     ///
@@ -211,8 +211,8 @@ impl<T: Number> Value<T> {
         self.fetch(|x| x.sub(n))
     }
 
-    /// Replaces the value by `n` if that is less; returns the value before. Of a NaN and
-    /// a number the number stays, as in `f64::min`.
+    /// Replaces the value by `n` if that is less; returns the old value. Between a NaN and
+    /// a number, the number stays, as in `f64::min`.
     ///
     /// # Errors
     ///
@@ -221,8 +221,8 @@ impl<T: Number> Value<T> {
         self.fetch(|x| x.least(n))
     }
 
-    /// Replaces the value by `n` if that is greater; returns the value before. Of a NaN
-    /// and a number the number stays, as in `f64::max`.
+    /// Replaces the value by `n` if that is greater; returns the old value. Between a NaN
+    /// and a number, the number stays, as in `f64::max`.
     ///
     /// # Errors
     ///
@@ -233,7 +233,7 @@ impl<T: Number> Value<T> {
 }
 
 impl<T: Bits> Value<T> {
-    /// Bitwise "and"; returns the value before.
+    /// Bitwise "and"; returns the old value.
     ///
     /// # Errors
     ///
@@ -242,7 +242,7 @@ impl<T: Bits> Value<T> {
         self.fetch(|x| x & bits)
     }
 
-    /// Bitwise "or"; returns the value before.
+    /// Bitwise "or"; returns the old value.
     ///
     /// # Errors
     ///
@@ -251,7 +251,7 @@ impl<T: Bits> Value<T> {
         self.fetch(|x| x | bits)
     }
 
-    /// Bitwise "exclusive or"; returns the value before.
+    /// Bitwise "exclusive or"; returns the old value.
     ///
     /// # Errors
     ///
@@ -260,7 +260,7 @@ impl<T: Bits> Value<T> {
         self.fetch(|x| x ^ bits)
     }
 
-    /// Bitwise "not and"; returns the value before.
+    /// Bitwise "not and"; returns the old value.
     ///
     /// # Errors
     ///

@@ -1,5 +1,5 @@
-//! Waiting until slots change: by spinning first, then asleep in the kernel, where whoever
-//! changes one of them wakes us, from any process.
+//! Waiting until slots change: first spins, then sleeps in the kernel until a process that changes
+//! one of them wakes us.
 
 use std::time::{Duration, Instant};
 
@@ -29,17 +29,17 @@ pub(crate) mod sealed {
 
 /// A slot that can be waited for.
 pub(crate) trait Awaited: Await + Send + Sync {
-    /// What its waiters sleep on, which keeps the mapping, but not the store open; `None` if
-    /// they cannot be woken, as nobody may know of them.
+    /// What its waiters sleep on. It keeps the mapping, but not the store open. `None` if they
+    /// cannot be woken, because they may not announce themselves.
     fn futex(&self) -> Option<Region>;
-    /// The store that it is of.
+    /// The session of its store.
     fn session(&self) -> &Session;
-    /// The error that a failure to wait for it is to the user.
+    /// The user's error for a failure to wait for it.
     fn explain(&self, failure: Failure) -> crate::error::Error;
-    /// Tells it from all else that can be waited for in this process.
+    /// Identifies it among all that can be waited for in this process.
     #[cfg(feature = "tokio")]
     fn key(&self) -> (usize, u64);
-    /// Itself, for another thread to keep.
+    /// A copy for another thread to keep.
     #[cfg(feature = "tokio")]
     fn share(&self) -> std::sync::Arc<dyn Awaited>;
 }
@@ -82,15 +82,15 @@ impl Awaited for Handle {
 enum WaitsOn {
     /// On the control word of the one slot that it waits for.
     Slot(Region),
-    /// On the bells of the stores of the slots, each with what it was last.
+    /// On the bells of the slots' stores, each with its last value.
     Bells(Vec<(Region, u32)>),
-    /// Nowhere: it looks now and then, as nobody can wake it.
+    /// Nowhere: it polls, because nobody can wake it.
     Polls,
 }
 
-/// How long a sleep may be: a part of the time that was waited already, but within limits. So
-/// who waits for long costs nearly nothing, and a wake-up that is lost with the process that owed
-/// it costs no more than that part.
+/// How long a sleep may be: a fraction of the time waited so far, within limits. So a long wait
+/// costs almost nothing, and if the process that should wake us dies, that fraction is all that
+/// is lost.
 pub(crate) struct Growing {
     begun: Option<Instant>,
     part: u32,
@@ -99,14 +99,14 @@ pub(crate) struct Growing {
 }
 
 impl Growing {
-    /// For who is woken, but for the one case that the process dies which is about to do it.
+    /// For a waiter that is woken, unless the process that is about to wake it dies.
     pub(crate) const WOKEN: Growing = Growing {
         begun: None,
         part: 4,
         least: Duration::from_millis(20),
         most: Duration::from_secs(1),
     };
-    /// For who must look.
+    /// For a waiter that must poll.
     pub(crate) const LOOKS: Growing = Growing {
         begun: None,
         part: 8,
@@ -119,7 +119,7 @@ impl Growing {
         self.begun.get_or_insert_with(Instant::now).elapsed()
     }
 
-    /// From now on, it waits for something new.
+    /// Starts a new wait.
     #[cfg(feature = "tokio")]
     pub(crate) fn begin_again(&mut self) {
         self.begun = None;
@@ -136,7 +136,7 @@ pub(crate) struct Sleeper {
     waits_on: WaitsOn,
     sleeps: Growing,
     spins: bool,
-    /// It has slept, and waits for so many that to look at all takes long.
+    /// It waits for so many slots that looking at all of them takes long.
     is_slow: bool,
     has_slept: bool,
 }
@@ -156,8 +156,8 @@ impl Sleeper {
     }
 }
 
-/// The bells of the stores that these are of, each once; `None` if one has none, or they are
-/// too many.
+/// The bells of the stores of these regions, each once; `None` if one has none, or there are too
+/// many.
 pub(crate) fn bells(mut regions: Vec<Region>) -> Option<Vec<(Region, u32)>> {
     regions.sort_by_key(Region::bell_address);
     regions.dedup_by_key(|region| region.bell_address());
@@ -173,7 +173,7 @@ pub(crate) fn listen(bells: &mut [(Region, u32)]) {
     }
 }
 
-/// What to sleep on until it is rung.
+/// The futex word to sleep on until the bell is rung.
 pub(crate) fn bell_word((region, heard): &(Region, u32)) -> Option<futex::Word> {
     Some(futex::Word { at: region.keeper().bell()?, expected: *heard })
 }
@@ -188,12 +188,12 @@ impl Pause for Sleeper {
     }
 
     fn again(&mut self, crowded: bool, limit: Duration) -> bool {
-        // Once: who was woken for nothing goes to sleep again at once. Not where others wait:
-        // they would all be woken at once, and spin one after the other.
+        // Once: a waiter that was woken for nothing goes to sleep again at once. Not if others
+        // wait: they would all be woken at once, and spin one after the other.
         if self.spins {
             std::hint::spin_loop();
             self.spins = !crowded && self.sleeps.waited() < SPIN;
-            // Once more, having listened.
+            // Looks once more, after listening.
             return self.spins || !matches!(self.waits_on, WaitsOn::Slot(_));
         }
         let polls = matches!(self.waits_on, WaitsOn::Polls);
@@ -209,7 +209,7 @@ impl Pause for Sleeper {
         match &self.waits_on {
             WaitsOn::Slot(region) => futex::wait_any(&[region.futex_word(seen[0])], bits, longest),
             WaitsOn::Bells(bells) => {
-                // Woken for others' changes, it does not look all the time.
+                // Other slots' changes also wake it; it must not look all the time.
                 if self.is_slow && self.has_slept {
                     std::thread::sleep(SHORT_SLEEP.min(limit));
                 }
@@ -222,8 +222,8 @@ impl Pause for Sleeper {
     }
 }
 
-/// Waits until one of these has another version than the one beside it, at most `timeout`;
-/// the positions of those that have.
+/// Waits until the version of one of these differs from the one beside it, for at most `timeout`.
+/// Returns the positions of those that differ.
 fn wait_any(awaited: &[(&dyn Awaited, u64)], timeout: Option<Duration>) -> Result<Vec<usize>> {
     wait_any_with(awaited, &mut Deadline::new(timeout))
 }
@@ -244,8 +244,8 @@ fn wait_any_with(awaited: &[(&dyn Awaited, u64)], deadline: &mut Deadline) -> Re
     }
 }
 
-/// [`Error::Detached`](crate::Error::Detached) if one of these stores is, so that others' changes
-/// go elsewhere.
+/// [`Error::Detached`](crate::Error::Detached) if one of these stores is: others' changes then go
+/// to another file.
 pub(crate) fn check_attached<'a>(sessions: impl Iterator<Item = &'a Session>) -> Result<()> {
     let mut looked_at: Vec<*const Session> = Vec::new();
     for session in sessions {
@@ -258,23 +258,24 @@ pub(crate) fn check_attached<'a>(sessions: impl Iterator<Item = &'a Session>) ->
 }
 
 impl Store {
-    /// Waits until one of these slots has another version than the one beside it, which is
-    /// the one that was seen; at most `timeout` (`None`: for ever). Returns the positions of
-    /// those that have; none when the time is over. They may be of any kinds, and of several
-    /// stores. No change is missed: one that came before the call ends it at once.
+    /// Waits until the version of one of these slots differs from the one beside it, which is
+    /// the last one seen; for at most `timeout` (`None`: for ever). Returns the positions of
+    /// those that differ, none on time-out. The slots may be of any kinds, and of several
+    /// stores. No change is missed: if one came before the call, it returns at once.
     ///
-    /// It sleeps until whoever changes one of them wakes this thread. If that process is killed
-    /// between the two, it takes up to a quarter of the time waited so far, a second at most. In
-    /// a store opened read-only, and several slots of one of format 1.0, are looked at now and
-    /// then: every millisecond at first, every 50 ms at last. Slots of several stores need Linux 5.16
-    /// to be slept on.
+    /// The thread sleeps until a process that changes one of the slots wakes it. If that process
+    /// is killed between change and wake-up, this takes up to a quarter of the time waited so far,
+    /// but at most a second. The thread polls instead in a store opened read-only, for several
+    /// slots of a store of format 1.0, and for slots of several stores before Linux 5.16: at first
+    /// every millisecond, in the end every 50 ms.
     ///
     /// # Errors
     ///
     /// [`Error::Removed`](crate::Error::Removed) if one of them is, or becomes, removed;
     /// [`Error::Deadlock`](crate::Error::Deadlock) if this thread has one of them locked;
-    /// [`Error::Detached`](crate::Error::Detached) if a store's file was deleted, moved or replaced,
-    /// so that others' changes go elsewhere: it is looked at each second without a change.
+    /// [`Error::Detached`](crate::Error::Detached) if a store's file was deleted, moved or
+    /// replaced, so that others' changes go to another file. This is checked after each second
+    /// without a change.
     ///
     /// ```
     /// use std::time::Duration;
@@ -298,7 +299,7 @@ impl Store {
 }
 
 impl Handle {
-    /// Waits until the slot has another version than `seen`, which is returned.
+    /// Waits until the slot's version differs from `seen`; returns the new version.
     pub(crate) fn wait_for_change(
         &self,
         seen: u64,
@@ -308,7 +309,7 @@ impl Handle {
         Ok((!changed.is_empty()).then(|| self.version()))
     }
 
-    /// Waits until `condition` holds of the content that `load` has loaded with its version.
+    /// Waits until `condition` is true of the content; `load` loads it with its version.
     pub(crate) fn wait_until<T>(
         &self,
         timeout: Option<Duration>,
@@ -322,7 +323,7 @@ impl Handle {
             if condition(&content) {
                 return Ok(Some(content));
             }
-            // Looked at in each round: changes may come faster than the time goes.
+            // Checked in each round: changes may keep coming past the deadline.
             if deadline.is_over() {
                 return Ok(None);
             }

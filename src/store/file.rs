@@ -52,7 +52,7 @@ fn read_header(path: &Path, file: &File) -> Result<Header> {
     let corrupt = |what: &str| Error::corrupt(path, what);
     let header = Header::from_page(&page).ok_or_else(|| corrupt("the header's CRC is wrong"))?;
     if header.flags & !FLAG_NO_CHECKPOINT != 0 {
-        return Err(corrupt("the header has flags that there are none of"));
+        return Err(corrupt("the header sets unknown flags"));
     }
     if Regions::new(header.max_slots, header.max_size) != Some(header.regions) {
         return Err(corrupt("the header's regions do not follow from its sizes"));

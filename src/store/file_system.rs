@@ -57,9 +57,10 @@ pub(crate) fn check_file_system(path: &Path, file: &File, writable: bool) -> Res
         return unsupported(what);
     }
     if writable && is_moved_by_writes(file) {
-        let what = "btrfs writes each change of it to another place, as of every copy that `cp` \
-                    makes, and on a full disk whoever changes it would be killed; make it anew by \
-                    `slotfile copy`, or open it with any_file_system(true) (--any-file-system)";
+        let what = "btrfs writes each change of it to another place, as it does for every copy \
+                    that `cp` makes, and on a full disk a process that changes it would be killed; \
+                    make it anew by `slotfile copy`, or open it with any_file_system(true) \
+                    (--any-file-system)";
         return unsupported(what.into());
     }
     // Opened read-only, a file stays that of the lower layer for ever, even after a writer has got

@@ -1,4 +1,4 @@
-//! An open store as a whole: the attachment, its syncs in the background, and leaving.
+//! An open store as a whole: the attachment, the background syncs, and leaving.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,8 +19,8 @@ use crate::os::thread::{self, Thread};
 use crate::protocol::{Deadline, Owner};
 use crate::types::detached::Detached;
 
-/// What all handles of one store share in this process. Whoever drops the last one leaves
-/// the store, which syncs.
+/// What all handles of one store share in this process. Dropping the last one leaves the store,
+/// which syncs it.
 #[derive(Debug)]
 pub(crate) struct Session {
     attachment: Arc<Attachment>,
@@ -28,31 +28,31 @@ pub(crate) struct Session {
     syncer: Arc<Syncer>,
     /// The shortest period that any opener asked for, in nanoseconds; `NEVER` if none did.
     period: Arc<AtomicU64>,
-    /// The process whose background thread runs: after a fork, the child has none.
+    /// The fork generation of the process whose background thread runs: a child has none at first.
     generation: AtomicU64,
     background: PerProcess<Background>,
-    /// By which paths this process has opened it.
+    /// The paths by which this process has opened it.
     locations: PerProcess<Mutex<Vec<Arc<Location>>>>,
 }
 
-/// A session, and the mapping: all that a store or a handle has to keep.
+/// A session and the mapping: all that a store or a handle has to keep.
 pub(crate) type SharedSession = Arc<WithMap<Session>>;
 pub(crate) type WeakSession = Weak<WithMap<Session>>;
 /// The elements of a buffer, which its handle keeps.
 pub(crate) type SlotElements = ElementRegion<SharedSession>;
 
 const NEVER: u64 = u64::MAX;
-/// Not in the background, but when it is left.
+/// Syncs only when the store is left, not in the background.
 const ONLY_WHEN_LEFT: u64 = NEVER - 1;
 /// The shortest period of background syncs. (A look at 65,536 slots takes a quarter of it.)
 const SHORTEST_PERIOD: Duration = Duration::from_millis(1);
-/// How long a background sync tries, however long its period is: it keeps others from syncing
-/// meanwhile, and who closes the store waits for it.
+/// How long a background sync tries, whatever its period: meanwhile it keeps others from syncing,
+/// and a thread that closes the store waits for it.
 pub(crate) const LONGEST_SYNC: Duration = Duration::from_secs(5);
-/// How long whoever has the sync lock may stand still before it is taken for stopped: ten
-/// periods, within these.
+/// How long the holder of the sync lock may make no progress before it counts as stopped: ten
+/// periods, within these limits.
 const STUCK: Range<Duration> = Duration::from_secs(1)..Duration::from_secs(10);
-/// The same in a store of format 1.0, which does not show its progress.
+/// The same in a store of format 1.0, in which a sync does not show its progress.
 const STUCK_UNSEEN: Duration = Duration::from_secs(60);
 
 /// The background thread of one process, and how it is woken. The child of a fork has its
@@ -61,11 +61,11 @@ const STUCK_UNSEEN: Duration = Duration::from_secs(60);
 struct Background {
     bell: Arc<Bell>,
     thread: Mutex<Option<Thread>>,
-    /// When it was last tried to start the thread, in vain, since boot; 0: it was not in vain.
+    /// When starting the thread last failed, since boot; 0: it did not fail.
     failed: AtomicU64,
 }
 
-/// Wakes the background thread, to end or to look at the period again.
+/// Wakes the background thread, to end it or to have it read the period again.
 #[derive(Debug, Default)]
 struct Bell {
     rung: Mutex<()>,
@@ -76,9 +76,9 @@ struct Bell {
 /// What the background thread has seen of its syncs.
 #[derive(Debug, Default)]
 struct Watched {
-    /// Somebody has been told that they fail.
+    /// A caller has been told that syncs fail.
     told: bool,
-    /// Another process has the sync lock: what it had got done, and since when that is so.
+    /// Another process has the sync lock: its progress, and when that was first seen.
     busy: Option<((u64, u64, Owner), Instant)>,
 }
 
@@ -97,13 +97,13 @@ impl Watched {
             }
             Err(error) => Some(error),
         };
-        // Once, until it has succeeded: whoever is told of it and goes on means to.
+        // Reported once, until a sync succeeds: a caller that goes on after that means to.
         if error.is_some() && !std::mem::replace(&mut self.told, true) {
             attachment.tell_of_failed_sync(error);
         }
     }
 
-    /// The error, if whoever has the sync lock has not got on for long: it was stopped.
+    /// The error, if the holder of the sync lock has made no progress for long: it was stopped.
     fn look_at_holder(&mut self, attachment: &Attachment, period: Duration) -> Option<Error> {
         let progress = sync::progress(attachment);
         match self.busy {
@@ -123,7 +123,7 @@ impl Watched {
     }
 }
 
-/// Syncs, and then, if nobody else is attached, once more what others have changed since:
+/// Syncs. Then, if nobody else is attached, syncs again what others have changed since: this time,
 /// nobody can come in between.
 fn sync_to_leave(
     syncer: &Syncer,
@@ -136,8 +136,8 @@ fn sync_to_leave(
     attachment.if_alone(|| syncer.sync(attachment, &mut deadline, Turn::Wait).map(|_| ()))
 }
 
-/// Runs `sync` here, or in another thread where this one is ending: it can have no entry of the
-/// process table any more. (`exit`, too, ends its thread's locals before all else.)
+/// Runs `sync` here, or in another thread if this one is ending: an ending thread can no longer
+/// have an entry of the process table. (`exit`, too, drops its thread's locals before all else.)
 fn in_a_lasting_thread(
     attachment: &Attachment,
     sync: impl FnOnce() -> Result<()> + Send,
@@ -180,15 +180,15 @@ impl Session {
         &self.attachment
     }
 
-    /// An error unless the store may be written, or if a sync in the background has failed. All
-    /// that writes comes through here.
+    /// An error if the store may not be written, or if a background sync has failed. Every write
+    /// comes through here.
     #[inline]
     pub(crate) fn check_writable(&self) -> Result<()> {
         self.keep_syncing();
         self.attachment.check_takes_writes()
     }
 
-    /// It was opened by this path, too.
+    /// Notes a path by which it was opened.
     pub(crate) fn note_location(&self, location: Location) -> Arc<Location> {
         let mut locations = self.locations();
         if let Some(known) = locations.iter().find(|known| ***known == location) {
@@ -200,13 +200,13 @@ impl Session {
 
     pub(crate) fn locations(&self) -> MutexGuard<'_, Vec<Arc<Location>>> {
         let locations = self.locations.get(|parents| {
-            // Where another thread of the parent was at it, the child does not know its paths.
+            // If another thread of the parent held the lock, the child does not know the paths.
             Mutex::new(parents.try_lock().map(|known| known.clone()).unwrap_or_default())
         });
         locations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How its file has become one that none of these paths leads to: nobody finds it by them.
+    /// Why none of these paths leads to its file any more; `None` if one does, or may.
     pub(crate) fn detached(&self) -> Option<Detached> {
         if self.attachment.is_superseded() {
             return Some(Detached::Compacted);
@@ -217,7 +217,7 @@ impl Session {
         each.collect::<Option<Vec<_>>>()?.first().copied()
     }
 
-    /// An error if it has.
+    /// An error if it is detached.
     pub(crate) fn check_attached(&self) -> Result<()> {
         let Some(how) = self.detached() else { return Ok(()) };
         Err(Error::Detached { path: self.attachment.path.clone(), how })
@@ -227,7 +227,7 @@ impl Session {
         self.background.get(|_| Background::default())
     }
 
-    /// Syncs now. An error leaves the last sync as it was.
+    /// Syncs now. On error, the last sync stays as it was.
     pub(crate) fn sync(&self, deadline: &mut Deadline) -> Result<()> {
         self.syncer.sync(&self.attachment, deadline, Turn::Wait)?;
         self.attachment.tell_of_failed_sync(None);
@@ -251,14 +251,14 @@ impl Session {
             None if self.lacks_thread() => {}
             None => return,
         }
-        // Not for long: where another process syncs, that one does it.
+        // Bounded: if another process is syncing, that sync will do.
         let turn = Turn::SkipIfWithin(Duration::ZERO);
         let mut deadline = Deadline::new(Some(LONGEST_SYNC));
         if let Err(error) = self.syncer.sync(&self.attachment, &mut deadline, turn) {
             self.attachment.tell_of_failed_sync(Some(error));
         }
         bell.reset();
-        // Release: who starts the next thread sees the bell as it was left.
+        // Release: the thread that starts the next one sees the bell as it was left.
         self.generation.store(NEVER, Ordering::Release);
     }
 
@@ -266,7 +266,7 @@ impl Session {
         self.attachment.writable && self.attachment.header.flags & FLAG_NO_CHECKPOINT == 0
     }
 
-    /// Has the store synced in the background at least this often, and when it is left.
+    /// Has the store synced at least this often in the background, and when it is left.
     pub(crate) fn sync_every(&self, period: Option<Duration>) {
         let Some(period) = period else { return };
         if !self.can_sync() {
@@ -277,7 +277,7 @@ impl Session {
         // Relaxed: the thread sees it when it next wakes.
         let before = self.period.fetch_min(nanos, Ordering::Relaxed);
         if before >= ONLY_WHEN_LEFT {
-            // Until now, there was no thread to be.
+            // Until now, no thread was wanted.
             self.generation.store(NEVER, Ordering::Relaxed);
         } else if before > nanos {
             self.background().bell.ring.notify_all();
@@ -285,17 +285,17 @@ impl Session {
         self.keep_syncing();
     }
 
-    /// Starts this process's background thread, if it is to have one and has none: the
-    /// children of forks have none until they first write.
+    /// Starts this process's background thread if it should have one and has none. A forked child
+    /// has none until it first writes.
     #[inline]
     pub(crate) fn keep_syncing(&self) {
-        // Relaxed: whoever is the first to change it starts the thread.
+        // Relaxed: the first thread to change it starts the background thread.
         if self.generation.load(Ordering::Relaxed) != fork::generation() {
             self.start();
         }
     }
 
-    /// Whether this process was to have a thread, and could have none.
+    /// Whether this process could not start a thread that it should have.
     fn lacks_thread(&self) -> bool {
         // Relaxed: a time.
         self.background().failed.load(Ordering::Relaxed) != 0
@@ -304,7 +304,7 @@ impl Session {
     #[cold]
     fn start(&self) {
         let (now, background) = (fork::generation(), self.background());
-        // Relaxed: times. One in vain is enough for a period: it costs more than a write.
+        // Relaxed: times. One failed attempt in a period is enough: it costs more than a write.
         let period = self.period.load(Ordering::Relaxed);
         let failed = background.failed.load(Ordering::Relaxed);
         if failed != 0 && sys::since_boot().saturating_sub(failed) < period {
@@ -313,12 +313,12 @@ impl Session {
         if self.generation.swap(now, Ordering::Relaxed) == now || period >= ONLY_WHEN_LEFT {
             return;
         }
-        // Not the session: the thread could be the last to drop it, and leave the store
-        // after whoever closed it has gone on, or ended the process.
+        // Not the session: the thread could be the last to drop it, and would then leave the store
+        // after the caller of `close` has gone on or ended the process.
         let (weak, syncer) = (Arc::downgrade(&self.attachment), Arc::clone(&self.syncer));
         let (shared_period, bell) = (Arc::clone(&self.period), Arc::clone(&background.bell));
         let run = move || {
-            // Who was told that there is no thread is not told of it again.
+            // A caller that was told that there is no thread is not told again.
             let mut watched = Watched { told: failed != 0, busy: None };
             // Acquire: as in `wait`.
             while !bell.ended.load(Ordering::Acquire) {
@@ -336,7 +336,7 @@ impl Session {
                 background.failed.store(0, Ordering::Relaxed);
             }
             Err(error) => {
-                // It is told as a sync that has failed, and tried again by a later write.
+                // Reported as a failed sync; a later write tries again.
                 let error = cannot_start(&self.attachment, error);
                 sync::note_unheard(&self.attachment, &error);
                 if failed == 0 {
@@ -351,9 +351,9 @@ impl Session {
 
 impl Bell {
     fn end(&self) {
-        // Release: who sees it comes after all that was done before.
+        // Release: a thread that sees it also sees all that was done before.
         self.ended.store(true, Ordering::Release);
-        // Under the mutex, so that it does not ring between a look and a sleep.
+        // Under the mutex, so that it cannot ring between the thread's check and its sleep.
         let _rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
         self.ring.notify_all();
     }
@@ -382,8 +382,8 @@ impl Session {
         self.period.load(Ordering::Relaxed) != NEVER && self.can_sync()
     }
 
-    /// Ends the background thread, and syncs, if this session is to. Whatever is written later
-    /// is synced when it is dropped.
+    /// Ends the background thread, and syncs if this session should. What is written later is
+    /// synced when the session is dropped.
     pub(crate) fn leave(&self, timeout: Option<Duration>) -> Result<()> {
         let Background { bell, thread, .. } = self.background();
         let thread = thread.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -398,13 +398,13 @@ impl Session {
         in_a_lasting_thread(attachment, || sync_to_leave(syncer, attachment, timeout))
     }
 
-    /// Syncs what this process has changed, while others of its handles go on.
+    /// Syncs if this session should, while other handles of this process go on.
     pub(crate) fn sync_if_it_is_to(&self, deadline: &mut Deadline) -> Result<()> {
         if self.syncs() { self.sync(deadline) } else { Ok(()) }
     }
 
-    /// As [`Session::leave`], where the process ends. What a fork has copied is its parent's to
-    /// leave, until the child writes; where the parent has gone without, it is the child's.
+    /// As [`Session::leave`], when the process ends. The copy in a forked child is left to the
+    /// parent until the child writes. If nobody else has the store open any more, the child syncs.
     pub(crate) fn leave_at_exit(&self, timeout: Option<Duration>) -> Result<()> {
         let is_ours = self.generation.load(Ordering::Relaxed) == fork::generation();
         if is_ours || self.lacks_thread() {
@@ -423,7 +423,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // Nobody is left to tell of an error: the live header does.
+        // Nobody is left to receive an error: it is noted in the live header.
         let _ = self.leave(Some(LONGEST_SYNC));
     }
 }

@@ -18,12 +18,13 @@ use crate::types::detached::Detached;
 
 /// An open store: one file of named, typed slots, shared by any number of processes.
 ///
-/// Cheap to clone, and may be sent to and used from any thread. Slots are opened, or
+/// Cheap to clone, and usable from any thread. Slots are opened, or
 /// defined, by [`value`](Store::value), [`array`](Store::array), [`text`](Store::text),
-/// [`bytes`](Store::bytes) and [`buffer`](Store::buffer); their handles keep the store open. A handle that
-/// crossed a fork just works; where the child may not open the file itself, as after `setuid`, it
-/// reads and updates scalars, and what takes a lock, or syncs, is an error that says so. The same
-/// holds where a program has closed the store's descriptor and its file is not where it was.
+/// [`bytes`](Store::bytes) and [`buffer`](Store::buffer); their handles keep the store open.
+///
+/// A handle works after a fork, too. If the child may not open the file itself, as after `setuid`,
+/// it can read everything and update scalars; taking a lock, or syncing, is an error that says so.
+/// The same holds if a program has closed the store's descriptor and its file has moved.
 ///
 /// ```
 /// # let folder = tempfile::tempdir().unwrap();
@@ -40,14 +41,14 @@ use crate::types::detached::Detached;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Store {
-    /// Whoever drops the last one leaves.
+    /// Dropping the last one leaves the store.
     pub(crate) session: SharedSession,
     pub(crate) settings: Settings,
-    /// Where its file is to be found; `None`: it has no name, or that could not be told.
+    /// The location of its file; `None`: it has no name, or the location could not be found.
     pub(crate) location: Option<Arc<Location>>,
 }
 
-/// What each opener has for itself.
+/// The settings of one opener.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
     pub(crate) define: bool,
@@ -55,7 +56,7 @@ pub(crate) struct Settings {
     pub(crate) sync_every: Option<Duration>,
 }
 
-/// How to open a store, as [`std::fs::OpenOptions`].
+/// How to open a store, in the style of [`std::fs::OpenOptions`].
 ///
 /// ```
 /// # let folder = tempfile::tempdir().unwrap();
@@ -85,7 +86,7 @@ impl Default for OpenOptions {
 }
 
 impl OpenOptions {
-    /// For reading and writing a store that is there.
+    /// For reading and writing an existing store.
     pub fn new() -> OpenOptions {
         OpenOptions {
             read_only: false,
@@ -107,26 +108,26 @@ impl OpenOptions {
         }
     }
 
-    /// Only to read: whatever would change the store is [`Error::ReadOnly`]. Needs no
-    /// permission to write the file.
+    /// Opens it only for reading: any change is [`Error::ReadOnly`]. Needs no permission to write
+    /// the file.
     pub fn read_only(&mut self, yes: bool) -> &mut Self {
         self.read_only = yes;
         self
     }
 
-    /// Creates the store if it is not there.
+    /// Creates the store if it does not exist.
     pub fn create(&mut self, yes: bool) -> &mut Self {
         self.create = yes;
         self
     }
 
-    /// Creates the store; [`Error::Exists`] if it is there already.
+    /// Creates the store; [`Error::Exists`] if it exists already.
     pub fn create_new(&mut self, yes: bool) -> &mut Self {
         self.create_new = yes;
         self
     }
 
-    /// Whether opening a slot that is not there defines it (the default). Otherwise it
+    /// Whether opening a slot that does not exist defines it (the default). Otherwise it
     /// is [`Error::NotFound`], with the closest name in the message.
     pub fn define(&mut self, yes: bool) -> &mut Self {
         self.settings.define = yes;
@@ -134,57 +135,57 @@ impl OpenOptions {
     }
 
     /// How long to wait for a lock before [`Error::LockTimeout`]: 5 seconds unless set;
-    /// `None`: for ever. Bounds opening, too, where it starts anew for as long as another
-    /// process gets on with a long restore, sync or compaction. Reads never wait.
+    /// `None`: for ever. Also limits opening; there, the time starts again whenever another process
+    /// makes progress with a long restore, sync or compaction. Reads never wait.
     pub fn lock_timeout(&mut self, timeout: Option<Duration>) -> &mut Self {
         self.settings.lock_timeout = timeout;
         self
     }
 
     /// How often to sync in the background while something changes: every second unless
-    /// set; `None`: never, nor when this opener leaves. One process at a time does it for
-    /// all; the shortest period that any asked for counts, but none shorter than a
-    /// millisecond. Nothing is written while nothing changes. [`Duration::MAX`]: only when this
-    /// opener leaves, without a thread.
+    /// set. `None`: never, not even when this opener leaves. [`Duration::MAX`]: only when this
+    /// opener leaves, without a thread. One process at a time syncs for all. The shortest period
+    /// that any opener asked for counts, but at least a millisecond. Nothing is written while
+    /// nothing changes.
     ///
-    /// A sync that fails is told by the next call that writes, [`Error::NotSynced`]; so is that no
-    /// thread could be started to sync in, which later writes try again.
+    /// If a sync fails, the next call that writes returns [`Error::NotSynced`]. So it does if no
+    /// thread could be started to sync in; later writes try again.
     pub fn sync_every(&mut self, period: Option<Duration>) -> &mut Self {
         self.settings.sync_every = period;
         self
     }
 
     /// How many slots the store can ever hold, removed ones included: 65,536 unless set.
-    /// Counts when the store is created.
+    /// Used only when the store is created.
     pub fn max_slots(&mut self, slots: u64) -> &mut Self {
         self.creation.max_slots = slots;
         self
     }
 
     /// How many bytes the file can grow to: 16 GiB unless set. Each process that opens it
-    /// reserves so many addresses, or a share of those that it has; disk is taken only as
-    /// slots are defined. Counts when the store is created.
+    /// reserves this much address space, or as large a share of its own as it can. Disk is used
+    /// only as slots are defined. Used only when the store is created.
     pub fn max_size(&mut self, bytes: u64) -> &mut Self {
         self.creation.max_size = bytes;
         self
     }
 
-    /// The permission bits of a new store, whatever the umask: 0600 unless set. Its owner must
-    /// be able to read and write it.
+    /// The permission bits of a new store, whatever the umask: 0600 unless set. They must let its
+    /// owner read and write it.
     pub fn mode(&mut self, mode: u32) -> &mut Self {
         self.creation.mode = mode;
         self
     }
 
-    /// Whether a new store keeps checkpoints, to survive power cuts (the default). It
-    /// takes half the space without.
+    /// Whether a new store keeps checkpoints, to survive power cuts (the default). Without them
+    /// it takes half the space.
     pub fn checkpoint(&mut self, yes: bool) -> &mut Self {
         self.creation.checkpoint = yes;
         self
     }
 
-    /// Whether to open it also on a file system that is known not to do: one of a network,
-    /// or of FUSE. There, other machines or mounts may see other contents and other locks.
+    /// Also opens on file systems that are known not to work: network file systems and FUSE.
+    /// There, other machines or mounts may see different contents and locks.
     pub fn any_file_system(&mut self, yes: bool) -> &mut Self {
         self.creation.any_file_system = yes;
         self
@@ -196,9 +197,9 @@ impl OpenOptions {
     ///
     /// [`Error::NotFound`], [`Error::Exists`], [`Error::PermissionDenied`];
     /// [`Error::NotAStore`], [`Error::Version`], [`Error::Truncated`] and
-    /// [`Error::Corrupt`] for a file that cannot be one of ours; [`Error::LockTimeout`]
+    /// [`Error::Corrupt`] for a file that is not a usable store; [`Error::LockTimeout`]
     /// if somebody kept the open lock; [`Error::NoSpace`] for a new store;
-    /// [`Error::Invalid`] for options that do not go together.
+    /// [`Error::Invalid`] for options that contradict each other.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Store> {
         let path = path.as_ref();
         let creating = self.create || self.create_new;
@@ -226,12 +227,12 @@ impl OpenOptions {
         Ok(Store { session, settings: self.settings, location })
     }
 
-    /// A store in memory, without a name, as [`Store::temporary`], with these limits and
-    /// settings. It keeps no checkpoints.
+    /// Creates a store in memory, without a name, as [`Store::temporary`] does, with these limits
+    /// and settings. It keeps no checkpoints.
     ///
     /// # Errors
     ///
-    /// [`Error::NoSpace`]; [`Error::Invalid`] for options that do not go together.
+    /// [`Error::NoSpace`]; [`Error::Invalid`] for options that contradict each other.
     ///
     /// ```
     /// let store = slotfile::OpenOptions::new().max_slots(16).open_temporary()?;
@@ -249,12 +250,12 @@ impl OpenOptions {
     }
 }
 
-/// The store's file, which children do not inherit. What is opened by the path
-/// `/proc/self/fd/N` of it is the same store, also where it has no name: so a
-/// [temporary](Store::temporary) one is shared with programs that are no forks.
+/// The descriptor of the store's file, which children do not inherit. Opening its path
+/// `/proc/self/fd/N` opens the same store, even one without a name. So a
+/// [temporary](Store::temporary) store can be shared with programs other than forks.
 ///
-/// To pass it on, open that path here, and pass that file. A descriptor of this very open
-/// file, which has the locks of this process, would keep them after its end.
+/// To pass it on, open that path here, and pass the new file. Do not pass a duplicate of this
+/// descriptor: it carries this process's locks, and would keep them after the process has ended.
 ///
 /// ```
 /// use slotfile::Store;
@@ -279,8 +280,8 @@ impl Store {
         self.session.attachment()
     }
 
-    /// The same store with another time-out for every wait for a lock, by this and by the
-    /// handles that are opened through it, see [`OpenOptions::lock_timeout`].
+    /// The same store with another lock time-out, for itself and for the handles opened through
+    /// it, see [`OpenOptions::lock_timeout`].
     ///
     /// ```
     /// use std::time::Duration;
@@ -295,7 +296,7 @@ impl Store {
         self
     }
 
-    /// What it takes to open it again in the same way.
+    /// Options that open it again in the same way.
     pub(crate) fn options(&self) -> OpenOptions {
         let mut options = OpenOptions::new();
         options.settings = self.settings;
@@ -308,17 +309,16 @@ impl Store {
         self.session.check_writable()
     }
 
-    /// Makes all that was committed before this call survive a power cut. The state of all
-    /// slots at one instant, not before this call, becomes the one that a power cut returns
-    /// to. Waits for another sync that is under way. Writers go on; one that changes a slot
-    /// again and again may wait for a moment.
+    /// Makes all that was committed before this call survive a power cut. A power cut then returns
+    /// the state of all slots at one instant during this call. Waits for another sync that is under
+    /// way. Writers go on; one that changes a slot again and again may wait for a moment.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] or [`Error::NoSpace`]: the last sync stays what a power cut returns to,
-    /// and the next one writes all of it again. [`Error::LockTimeout`];
-    /// [`Error::KeepsChanging`] if others change slots, or define them, faster than they can be
-    /// copied; [`Error::Detached`] if it was synced, but those who open its path do not find it;
+    /// [`Error::Io`] or [`Error::NoSpace`]: a power cut still returns the last sync,
+    /// and the next sync writes everything again. [`Error::LockTimeout`];
+    /// [`Error::KeepsChanging`] if others change or define slots faster than they can be
+    /// copied; [`Error::Detached`] if it was synced, but its path no longer leads to it;
     /// [`Error::Invalid`] for a store without checkpoints; [`Error::ReadOnly`].
     ///
     /// ```
@@ -333,13 +333,14 @@ impl Store {
         self.check_attached()
     }
 
-    /// Leaves the store, and says how that went: syncs as the last handle does that is dropped,
-    /// by the default options, of whose sync nobody hears. While there are other handles, it is
-    /// synced, and they go on. Without [`sync_every`](OpenOptions::sync_every) nothing is synced.
+    /// Leaves the store, and reports errors of the last sync. Dropping the last handle syncs too,
+    /// but cannot report an error. If there are other handles, the store is synced and they stay
+    /// usable. If [`sync_every`](OpenOptions::sync_every) is `None`, nothing is synced.
     ///
     /// # Errors
     ///
-    /// As [`sync`](Store::sync), but for a store without checkpoints, or opened read-only.
+    /// As [`sync`](Store::sync), except that a store without checkpoints, or opened read-only, is
+    /// not an error.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -362,12 +363,12 @@ impl Store {
         attached
     }
 
-    /// Whether the file is not what its path leads to any more: it was deleted, moved or
-    /// replaced, by `rm`, `mv`, an editor or a restored backup. This store goes on with the file
-    /// that it has, but those who open the path do not find what is stored in it.
-    /// [`Info::detached`](crate::Info::detached) says how.
+    /// Whether the store's path no longer leads to its file: the file was deleted, moved or
+    /// replaced, by `rm`, `mv`, an editor or a restored backup. This store keeps using its file,
+    /// but processes that open the path do not see what is stored in it.
+    /// [`Info::detached`](crate::Info::detached) says how it happened.
     ///
-    /// False also where it cannot be told, and for a [temporary](Store::temporary) store.
+    /// False if that cannot be found out, and for a [temporary](Store::temporary) store.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -382,7 +383,7 @@ impl Store {
         self.detached().is_some()
     }
 
-    /// How it is so.
+    /// How its path no longer leads to its file; `None` if it does, or if that is unknown.
     pub(crate) fn detached(&self) -> Option<Detached> {
         let attachment = self.attachment();
         match attachment.is_superseded() {
@@ -391,14 +392,14 @@ impl Store {
         }
     }
 
-    /// An error if it is.
+    /// An error if it is detached.
     fn check_attached(&self) -> Result<()> {
         let Some(how) = self.detached() else { return Ok(()) };
         Err(Error::Detached { path: self.path().to_owned(), how })
     }
 
-    /// Syncs what has changed, and ends this process's background thread, which the next
-    /// write starts again. For programs that fork, and mind to do so with a second thread.
+    /// Syncs what has changed, and ends this process's background thread; the next write starts it
+    /// again. For programs that must not have a second thread when they fork.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -413,7 +414,7 @@ impl Store {
         self.session.pause();
     }
 
-    /// What opening the store found and did (when this process first opened it).
+    /// What opening the store found and did, when this process first opened it.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -427,28 +428,28 @@ impl Store {
         self.session.recovery
     }
 
-    /// Opens a store that is there. See [`OpenOptions::open`] for the errors.
+    /// Opens an existing store. See [`OpenOptions::open`] for the errors.
     pub fn open(path: impl AsRef<Path>) -> Result<Store> {
         OpenOptions::new().open(path)
     }
 
-    /// Opens a store that is there, only to read.
+    /// Opens an existing store for reading only.
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<Store> {
         OpenOptions::new().read_only(true).open(path)
     }
 
-    /// Opens a store, and creates it if it is not there.
+    /// Opens a store, or creates it if it does not exist.
     pub fn open_or_create(path: impl AsRef<Path>) -> Result<Store> {
         OpenOptions::new().create(true).open(path)
     }
 
-    /// Creates a store; [`Error::Exists`] if it is there already.
+    /// Creates a store; [`Error::Exists`] if it exists already.
     pub fn create(path: impl AsRef<Path>) -> Result<Store> {
         OpenOptions::new().create_new(true).open(path)
     }
 
-    /// A store in memory, without a name, for tests: it is gone with its last handle, in
-    /// this process and the children it forks.
+    /// Creates a store in memory, without a name, for tests. It is gone with its last handle in
+    /// this process and the children that it forks.
     ///
     /// ```
     /// let store = slotfile::Store::temporary()?;
@@ -459,17 +460,17 @@ impl Store {
         OpenOptions::new().open_temporary()
     }
 
-    /// Where the store is, as it was opened (first, by this process).
+    /// The path by which this process first opened the store.
     pub fn path(&self) -> &Path {
         &self.attachment().path
     }
 }
 
-/// Has this process, where it would be killed by SIGBUS, write a line to standard error and
-/// exit with `code`. That happens when somebody truncates a file that is open, when the disk
-/// cannot read a part of it, or has no room for what is written. `line` makes the line, its end
-/// included, for each of these; it is called beforehand. For programs of their own, as
-/// command-line tools; only the first call counts.
+/// On SIGBUS, writes a line to standard error and exits with `code`, where the signal would have
+/// killed this process. SIGBUS comes when somebody truncates an open file, or when the disk cannot
+/// read a part of it or has no room for a write. `line` makes the line for each case, with its
+/// newline; it is called in advance. For whole programs, such as command-line tools, not for
+/// libraries. Only the first call counts.
 ///
 /// # Errors
 ///

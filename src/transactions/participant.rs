@@ -1,4 +1,4 @@
-//! A slot's part in a transaction: its lock, and what is to be changed of it.
+//! A slot's part in a transaction: its lock and its changes.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -14,16 +14,16 @@ use crate::slots::handle::{Handle, is_updating};
 use crate::store::store::Store;
 use crate::types::data::{NoMemory, zeros};
 
-/// A slot that takes part.
+/// A slot that takes part in a transaction.
 pub(crate) struct Part {
     pub(crate) line: u32,
-    /// Its memory, which the transaction's store keeps mapped: where in the file, how long.
+    /// Its memory, which the transaction's store keeps mapped: offset in the file, and length.
     pub(crate) place: u64,
     len: u64,
     form: Form,
-    /// `None`: it was used in an earlier run, and is about to be locked for the next.
+    /// `None`: it was used in an earlier run, and will be locked for the next.
     pub(crate) lock: Option<RawLock>,
-    /// Its number, if it is an update under this thread's own guard.
+    /// The number of the update under this thread's own guard, if it is one.
     under_guard: Option<Number>,
     draft: Draft,
 }
@@ -83,7 +83,7 @@ impl Part {
             self.lock = Some(held.into_raw());
             return Ok(true);
         }
-        // Relaxed: whoever it is, it is not acted upon but by locking.
+        // Relaxed: the owner is only acted upon by locking.
         match memory.control(Relaxed).owner() {
             REMOVED => Err(Failure::Removed),
             owner if attachment.is_me(owner) => self.go_on_under_guard(attachment).map(|()| true),
@@ -91,9 +91,10 @@ impl Part {
         }
     }
 
-    /// This thread has the lock already: through a guard, or else in a way that refuses.
+    /// Called when this thread already has the lock. Goes on under its guard; any other lock is an
+    /// error.
     fn go_on_under_guard(&mut self, attachment: &Attachment) -> Result<(), Failure> {
-        // From here on the guard's holder has no other updates of it.
+        // From here on, the guard's holder cannot update the slot otherwise.
         self.under_guard = attachment.begin_under_guard(self.place);
         if self.under_guard.is_none() {
             return Err(Failure::Deadlock);
@@ -103,12 +104,12 @@ impl Part {
         Ok(())
     }
 
-    /// Whether it has a lock of its own, which it could let go of.
+    /// Whether it has a lock of its own, which it could release.
     pub(crate) fn has_own_lock(&self) -> bool {
         self.lock.is_some() && self.under_guard.is_none()
     }
 
-    /// An update of a scalar that this is inside of would begin anew for ever.
+    /// An error if this thread is in an update of this scalar, which would then retry for ever.
     fn check_not_updating(&self, store: &Store) -> Result<(), Failure> {
         if is_updating(&store.session, self.place) { Err(Failure::Deadlock) } else { Ok(()) }
     }
@@ -126,7 +127,7 @@ impl Part {
         &attachment.known.descriptor(self.line).name
     }
 
-    /// Lets go of the lock, and forgets what was to be changed.
+    /// Releases the lock, and drops the changes.
     #[inline]
     pub(crate) fn release(&mut self, attachment: &Attachment) {
         self.draft = Draft::Nothing;
@@ -138,21 +139,21 @@ impl Part {
         }
     }
 
-    /// Who has taken its lock.
+    /// The owner that has taken its lock.
     pub(crate) fn owner(&self) -> Option<Owner> {
         self.lock.as_ref().map(RawLock::owner)
     }
 
-    /// Whether it still has the lock that it has taken, or the guard under which it is, if its
-    /// thread has its entry. (A guard that was dropped since took its lock with it.)
+    /// Whether it still has its lock, or the guard under which it runs, provided that its thread
+    /// still has its entry. (Dropping the guard releases its lock.)
     #[inline]
     pub(crate) fn is_held(&self, memory: &SlotMemory<&Map>, attachment: &Attachment) -> bool {
-        // Relaxed: it is this thread that has stored it, if it has the lock.
+        // Relaxed: if the lock is held, this thread has stored it.
         self.lock.as_ref().is_some_and(|lock| lock.is_at(memory.control(Relaxed)))
             && self.under_guard.is_none_or(|number| attachment.is_under_guard(self.place, number))
     }
 
-    /// Whether anything is to be changed.
+    /// Whether it has changes.
     #[inline]
     pub(crate) fn is_written(&self) -> bool {
         !matches!(self.draft, Draft::Nothing)
@@ -170,10 +171,10 @@ impl Part {
         }
     }
 
-    /// Copies what others would read.
+    /// Copies the committed content, which others read.
     fn read_committed(&self, map: &Map, at: usize, out: &mut [u8]) {
         let memory = self.memory(map);
-        // Relaxed, both: under the lock nothing changes.
+        // Both relaxed: nothing changes under the lock.
         match self.form {
             Form::Scalar | Form::Lock => {
                 let bits = memory.load(VALUE, Relaxed);
@@ -186,7 +187,7 @@ impl Part {
         }
     }
 
-    /// Copies what is there once this transaction is done.
+    /// Copies the content as this transaction will leave it.
     #[inline]
     pub(crate) fn read(&self, map: &Map, at: usize, out: &mut [u8]) {
         let (from, draft) = match &self.draft {
@@ -216,9 +217,9 @@ impl Part {
             self.draft = Draft::Bytes { at, data: new.to_vec() };
             return Ok(());
         };
-        // One range for all that is changed: what lies between is written as it is.
+        // One range for all changes: what lies in between is written unchanged.
         if at < from {
-            // And as much again, so that who goes backwards does not move all each time.
+            // And as much again, so that going backwards does not move everything each time.
             let begin = at.min(from.saturating_sub(data.len()));
             let mut before = match zeros(from - begin + data.len()) {
                 Ok(before) => before,

@@ -17,17 +17,17 @@ use crate::types::data::Data;
 use crate::types::dtype::Element;
 
 impl Store {
-    /// Reads several slots as they were at one instant: of a
-    /// [`transaction`](Store::transaction) all or nothing, and already while `f` runs. Never
-    /// waits for a writer, and keeps none waiting for longer than it takes to copy.
+    /// Reads several slots as they were at one instant. All of a
+    /// [`transaction`](Store::transaction) is seen, or nothing of it, even while `f` still runs.
+    /// Never waits for a writer, and keeps writers waiting only while it copies.
     ///
-    /// Where others have changed meanwhile what `f` has read, it **runs again** (then what
-    /// `f` called has returned [`Error::Conflict`], to be passed on with `?`): once more, and
-    /// from copies made at one instant, unless it goes on to slots that it had not read
-    /// before. Slots that were removed have their last content.
+    /// If others change meanwhile what `f` has read, a load returns [`Error::Conflict`], which `f`
+    /// passes on with `?`; then `f` **runs again**. The second run reads copies made at one instant
+    /// and is the last, unless it reads slots that it had not read before. Slots that were removed
+    /// have their last content.
     ///
-    /// For many slots, [`snapshot_of`](Store::snapshot_of) is faster: each load here looks
-    /// again at all slots loaded before.
+    /// For many slots, [`snapshot_of`](Store::snapshot_of) is faster: each load here checks
+    /// all slots loaded before.
     ///
     /// # Errors
     ///
@@ -51,8 +51,8 @@ impl Store {
         }
     }
 
-    /// The contents of all these slots as they were at one instant, and their versions, in
-    /// the order in which they are given. Never waits for a writer.
+    /// Returns the contents and versions of all these slots as they were at one instant, in the
+    /// order given. Never waits for a writer.
     ///
     /// # Errors
     ///
@@ -95,19 +95,19 @@ pub struct Snapshot<'s> {
     store: &'s Store,
     /// What it has read, all current at one instant.
     parts: Vec<Part<'s>>,
-    /// It is not: something was changed before the last part was read.
+    /// They are not all current at one instant: one changed before the last was read.
     lost: bool,
 }
 
 /// Some bytes of a slot.
 struct Part<'s> {
-    /// Where in the file the slot is.
+    /// The slot's offset in the file.
     place: u64,
     memory: SlotMemory<&'s Map>,
-    /// Of its content; of a scalar all eight of its bit pattern.
+    /// The range of its content; for a scalar, all eight bytes of its bit pattern.
     range: Range<usize>,
     version: u64,
-    /// `None`: read in this run, when it was handed on at once.
+    /// `None`: it was read in this run, and returned at once.
     copy: Option<Vec<u8>>,
 }
 
@@ -161,7 +161,7 @@ impl View for Snapshot<'_> {
         };
         let before = self.parts.iter().map(|part| (&part.memory, part.version));
         self.lost = !changed_since(attachment, before).is_empty();
-        // The same again: if it has changed, so has the part that is there.
+        // If the same was read before and has changed, that part shows it.
         if !self.parts.iter().any(|part| part.place == place && part.range == range) {
             self.parts.push(Part { place, memory, range, version, copy: None });
         }
@@ -178,21 +178,21 @@ impl fmt::Debug for Snapshot<'_> {
 /// # Errors
 ///
 /// All of these fail with [`Error::Invalid`] for a slot of another store, and with
-/// [`Error::Conflict`] where the closure is to run again; those with elements also as the
+/// [`Error::Conflict`] if the closure has to run again. Those for elements also fail as the
 /// handles' own methods do.
 impl Snapshot<'_> {
-    /// The content.
+    /// Returns the content.
     pub fn load<S: Transactional>(&mut self, slot: &S) -> Result<S::Content> {
         slot.load_from(self)
     }
 
-    /// One element of an array.
+    /// Returns one element of an array.
     pub fn get<T: Element>(&mut self, array: &Array<T>, index: impl ArrayIndex) -> Result<T> {
         let position = array.position(index)?;
         Ok(array.load_part_from(self, position..position + 1)?[0])
     }
 
-    /// The elements at these positions.
+    /// Returns the elements at these positions.
     ///
     /// ```
     /// let store = slotfile::Store::temporary()?;

@@ -21,28 +21,28 @@ use crate::transactions::transactional::{Ranged, Transactional};
 use crate::types::dtype::{Element, Number};
 
 impl Store {
-    /// Updates several slots at once: `f` works on private copies, which replace what the
-    /// slots hold all at one instant, when it returns `Ok`. Nobody ever sees some of it, not
-    /// after a kill and not after a power cut either. An error that `f` returns undoes all,
-    /// and so does a panic.
+    /// Updates several slots at once: `f` works on private copies, which replace the slots'
+    /// contents all at one instant when `f` returns `Ok`. Nobody ever sees only some of the
+    /// changes, not even after a kill or a power cut. If `f` returns an error or panics, nothing
+    /// has changed.
     ///
     /// What `f` has read still holds when its changes are made: each slot is locked at its
-    /// first use, and stays so until the end. Others' updates of it wait; reads never do.
-    /// Slots may be used in any order, in other transactions in another one: where that
-    /// would have two wait for each other, one lets go of its slots and **runs `f` again**
-    /// (then what `f` called has returned [`Error::Conflict`], to be passed on with `?`). So
+    /// first use, and stays locked until the end. Others' updates of it wait; reads never do.
+    /// Slots may be used in any order, and in different orders by different transactions. If two
+    /// transactions would wait for each other, one releases its slots and **runs `f` again**.
+    /// The call in `f` then returns [`Error::Conflict`], which `f` passes on with `?`. So
     /// `f` should do nothing that cannot be done twice.
     ///
-    /// A slot that this thread holds a [`Guard`](crate::Guard) of can take part.
+    /// A slot of which this thread holds a [`Guard`](crate::Guard) can take part.
     ///
     /// # Errors
     ///
-    /// What `f` returns. [`Error::LockTimeout`] if the slots were not to be had in time;
-    /// [`Error::Deadlock`] inside of another transaction of this thread on this store, or for
+    /// What `f` returns. [`Error::LockTimeout`] if the slots could not be locked in time;
+    /// [`Error::Deadlock`] inside another transaction of this thread on this store, or for
     /// a slot that it is in the middle of updating; [`Error::Invalid`] for a slot of another
     /// store; [`Error::Removed`], [`Error::ReadOnly`], [`Error::TooManyProcesses`];
-    /// [`Error::Evicted`] in a forked child, and where the guard of a slot that took part was
-    /// dropped inside of `f`.
+    /// [`Error::Evicted`] in a forked child, and if the guard of a slot that takes part was
+    /// dropped inside `f`.
     ///
     /// ```
     /// use slotfile::{Error, Store};
@@ -98,11 +98,10 @@ impl Store {
 }
 
 impl Store {
-    /// Begins a transaction that is committed by a call of its own, for bindings to other
-    /// languages: as [`transaction`](Store::transaction), without a closure. All these slots
-    /// are locked from the beginning, so that it never has to be run again. Another slot that
-    /// it uses later on is [`Error::Conflict`] where somebody else has it; then the transaction
-    /// cannot be committed any more.
+    /// Begins a transaction that a later call commits: [`transaction`](Store::transaction) without
+    /// a closure, for bindings to other languages. All these slots are locked from the beginning,
+    /// so it never has to run again. Using another slot later is [`Error::Conflict`] if somebody
+    /// else has it locked; then the transaction can no longer be committed.
     ///
     /// # Errors
     ///
@@ -135,24 +134,24 @@ impl Store {
 
 /// What the closure of [`Store::transaction`] works with. It reads its own writes.
 ///
-/// An array's element or range costs what it is long, not what the array is; several of
-/// one array what there is from the first to the last of them.
+/// The cost of an array's element or range depends on its own length, not on the array's. Several
+/// ranges of one array cost as much as one from the first to the last of them.
 pub struct Transaction {
     store: Store,
     /// The slots that it has used, in this run or an earlier one.
     parts: Vec<Part>,
-    /// Which of them is at which place in the file; `None`: they stand in that order.
+    /// The index of each by its place in the file; `None`: they are sorted by place.
     by_place: Option<BTreeMap<u64, usize>>,
-    /// Which was used last: mostly, it is the next one, too.
+    /// The one used last, which is often also the next.
     last: usize,
     deadline: Deadline,
-    /// The highest place of those slots of which it has locks of its own.
+    /// The highest place of the slots of which it has locks of its own.
     highest: Option<u64>,
-    /// The place of a slot that is held by others, who may be waiting for one that this has: it
-    /// must let go.
+    /// The place of a slot that another holds who may be waiting for one of ours: this transaction
+    /// must release its locks.
     lost: Option<u64>,
     fork_generation: u64,
-    /// Its locks are this thread's.
+    /// Its locks belong to this thread.
     not_send: PhantomData<*const ()>,
 }
 
@@ -163,7 +162,7 @@ impl Transaction {
         let mut deadline = Deadline::new(store.settings.lock_timeout);
         let first = loop {
             match attachment.begin_transaction() {
-                // Others' are soon free, as all that are lent.
+                // Entries are only borrowed: another's is soon free.
                 Err(Error::TooManyProcesses { .. }) if !deadline.is_over() => {
                     std::thread::sleep(std::time::Duration::from_millis(5));
                 }
@@ -186,17 +185,18 @@ impl Transaction {
         })
     }
 
-    /// Whether what it did was in vain, so that it is to be done again.
+    /// Whether it has to run again.
     fn is_lost(&self) -> bool {
         self.lost.is_some() && !self.is_of_parent()
     }
 
-    /// Whether it was begun before this process was forked off, by its parent.
+    /// Whether the parent of this process began it, before the fork.
     fn is_of_parent(&self) -> bool {
         self.fork_generation != fork::generation()
     }
 
-    /// Lets go of all slots, then locks them: first the one that others had, with nothing held.
+    /// Releases all slots, then locks them again: first the one that others had, while nothing is
+    /// held.
     fn begin_again(&mut self) -> Result<()> {
         let mut first = self.lost;
         loop {
@@ -204,13 +204,14 @@ impl Transaction {
             self.by_place = None;
             self.parts.sort_unstable_by_key(|part| part.place);
             let Some(held_by_others) = self.lock_all(first)? else { return Ok(()) };
-            // In the order of places every other time, or two could take turns for ever.
+            // Every other time, locks in the order of places. Otherwise two transactions could take
+            // turns for ever.
             first = first.is_none().then_some(held_by_others);
         }
     }
 
-    /// Locks all slots, `first` before the others. Returns one that others have, and this one
-    /// cannot wait for.
+    /// Locks all slots, `first` before the others. Returns one that others have and that this
+    /// transaction may not wait for.
     fn lock_all(&mut self, first: Option<u64>) -> Result<Option<u64>> {
         let first = first.and_then(|place| self.find(place));
         for at in first.into_iter().chain(0..self.parts.len()) {
@@ -233,7 +234,7 @@ impl Transaction {
         }
     }
 
-    /// The slot, locked, and the mapping that has its memory.
+    /// The slot, locked, and the mapping of its memory.
     #[inline]
     fn part(&mut self, slot: &Handle) -> Result<(&mut Part, &Map)> {
         slot.check_store(&self.store)?;
@@ -254,7 +255,7 @@ impl Transaction {
         Ok((&mut self.parts[self.last], &self.store.attachment().map))
     }
 
-    /// Locks a slot that has no part yet; which one it is then.
+    /// Locks a slot that has no part yet; returns the index of its part.
     fn join(&mut self, slot: &Handle) -> Result<usize> {
         let mut part = Part::new(slot);
         let locked = lock(&mut part, &self.store, &mut self.deadline, &mut self.highest)?;
@@ -280,7 +281,7 @@ impl Transaction {
 
     fn find(&self, place: u64) -> Option<usize> {
         match &self.by_place {
-            // Mostly, it comes after all of them.
+            // Usually it comes after all of them.
             None if self.parts.last().is_none_or(|last| last.place < place) => None,
             None => self.parts.binary_search_by_key(&place, |part| part.place).ok(),
             Some(by_place) => by_place.get(&place).copied(),
@@ -292,13 +293,13 @@ impl Transaction {
         Error::Conflict { path: self.store.path().to_owned(), slot: slot.to_owned() }
     }
 
-    /// Makes all changes at once: of a transaction that was begun by
+    /// Makes all changes at once, for a transaction begun by
     /// [`Store::begin_transaction`].
     ///
     /// # Errors
     ///
-    /// [`Error::Conflict`], if any of its calls has returned that: it has let go of what it had
-    /// done, so it is to be begun anew. [`Error::Evicted`]. Nothing has changed then.
+    /// [`Error::Conflict`] if any of its calls has returned that: its changes are dropped, so begin
+    /// a new one. [`Error::Evicted`]. In both cases nothing has changed.
     pub fn commit(mut self) -> Result<()> {
         let store = self.store.clone();
         let attachment = store.attachment();
@@ -329,12 +330,12 @@ impl Transaction {
             let name = &attachment.known.descriptor(first).name;
             directory::explain(attachment, name, failure, &self.deadline)
         })
-        // What was only read is let go after that, by `drop`.
+        // Slots that were only read are released after that, by `drop`.
     }
 }
 
 /// Locks one more slot of a transaction that has locks up to the place `highest`. False if others
-/// have it, and who waited for it could be waited for.
+/// have it, and waiting for it could make two wait for each other.
 #[inline]
 fn lock(
     part: &mut Part,
@@ -346,8 +347,8 @@ fn lock(
     let locked = match *highest {
         _ if part.try_lock(store).map_err(|why| explain(part, why, deadline))? => Ok(true),
         None => part.lock(store, deadline).map(|()| true),
-        // Everybody waits upwards only, so no transactions wait in a circle. One with guards, or
-        // other locks of its thread, may do: nobody waits for long who could let go.
+        // Everybody waits only upwards, so transactions never wait in a circle. With guards, or
+        // other locks of its thread, one may: a waiter that could release does not wait for long.
         Some(highest) if highest < part.place => {
             match deadline.at_most(LONGEST_SLEEP, |deadline| part.lock(store, deadline)) {
                 Err(Failure::Timeout(_)) if !deadline.is_over() => Ok(false),
@@ -397,11 +398,11 @@ impl fmt::Debug for Transaction {
 
 /// # Errors
 ///
-/// All of these fail as [`Store::transaction`] does, and with [`Error::Conflict`] where it is
-/// to run again. Those with elements or content also as the handles' own methods do; then
+/// All of these fail as [`Store::transaction`] does, and with [`Error::Conflict`] if it has
+/// to run again. Those for elements or content also fail as the handles' own methods do; then
 /// nothing of the slot has changed, and the transaction may go on.
 impl Transaction {
-    /// The content.
+    /// Returns the content.
     pub fn load<S: Transactional>(&mut self, slot: &S) -> Result<S::Content> {
         slot.load_from(self)
     }
@@ -434,12 +435,12 @@ impl Transaction {
         slot.update_in(self, f)
     }
 
-    /// Adds to a value, wrapping around; returns the value before.
+    /// Adds to a value, wrapping around; returns the old value.
     pub fn fetch_add<T: Number>(&mut self, value: &Value<T>, n: T) -> Result<T> {
         self.update(value, |x| std::mem::replace(x, x.add(n)))
     }
 
-    /// One element of an array.
+    /// Returns one element of an array.
     pub fn get<T: Element>(&mut self, array: &Array<T>, index: impl ArrayIndex) -> Result<T> {
         let position = array.position(index)?;
         Ok(array.load_part_from(self, position..position + 1)?[0])
@@ -456,7 +457,7 @@ impl Transaction {
         array.store_part_to(self, position..position + 1, &[element])
     }
 
-    /// Replaces one element of an array by `f` of it; returns the one before.
+    /// Replaces one element of an array by `f` of it; returns the old one.
     ///
     /// ```
     /// # use slotfile::{Error, Store};
@@ -480,7 +481,7 @@ impl Transaction {
         Ok(old)
     }
 
-    /// The elements at these positions.
+    /// Returns the elements at these positions.
     pub fn load_range<S: Ranged>(
         &mut self,
         slot: &S,

@@ -1,5 +1,5 @@
-//! What transactions and snapshots do with each kind of handle: how its content is read
-//! from, and written to, what they have of its slot in private memory.
+//! What transactions and snapshots do with each kind of handle: how its content is read from, and
+//! written to, their private copy of the slot.
 
 use std::ops::RangeBounds;
 
@@ -29,12 +29,12 @@ use sealed::{View, ViewMut};
 /// # Ok::<(), slotfile::Error>(())
 /// ```
 pub trait Transactional: sealed::Sealed {
-    /// What `load` returns: of a `Value<T>` a `T`, of an `Array<T>` a `Vec<T>`, of a text a
-    /// `String`, of bytes a `Vec<u8>`, of a [`Slot`] its [`Data`].
+    /// What `load` returns: a `T` for a `Value<T>`, a `Vec<T>` for an `Array<T>`, a `String` for a
+    /// text, a `Vec<u8>` for bytes, [`Data`] for a [`Slot`].
     type Content;
     /// What `store` takes: a `T`, a `&[T]`, a `&str`, a `&[u8]`, or [`Data`].
     type New<'a>;
-    /// What the closure of `update` is given to change: a `T`, a `[T]`, a `String`, a
+    /// What the closure of `update` changes: a `T`, a `[T]`, a `String`, a
     /// `Vec<u8>`, or [`Data`].
     type Draft: ?Sized;
 
@@ -50,14 +50,14 @@ pub trait Transactional: sealed::Sealed {
     ) -> Result<R>;
 }
 
-/// What has elements that can be named by their positions: [`Array`], and a [`Slot`] that is
-/// an array or a value. Sealed.
+/// Handles with elements at positions: [`Array`], and a [`Slot`] that is an array or a value.
+/// Sealed.
 pub trait Ranged: Transactional {
     /// What `load_range` returns: a `Vec<T>`, or [`Elements`].
     type Part;
     /// What `store_range` takes: a `&[T]`, or `&`[`Elements`].
     type NewPart<'a>;
-    /// What the closure of `update_range` is given to change: a `[T]`, or [`Elements`].
+    /// What the closure of `update_range` changes: a `[T]`, or [`Elements`].
     type PartDraft: ?Sized;
 
     #[doc(hidden)]
@@ -87,20 +87,20 @@ pub(crate) mod sealed {
 
     pub trait Sealed {}
 
-    /// The contents of slots as a transaction or a snapshot has them: bytes, from the
-    /// beginning of an area; of a scalar the eight of its bit pattern.
+    /// The contents of slots as a transaction or a snapshot sees them: bytes, from the
+    /// beginning of an area; for a scalar, the eight bytes of its bit pattern.
     pub trait View {
         fn read(&mut self, slot: &Handle, at: usize, out: &mut [u8]) -> Result<()>;
     }
 
-    /// The same, to be changed.
+    /// The same, writable.
     pub trait ViewMut: View {
         fn write(&mut self, slot: &Handle, at: usize, data: &[u8]) -> Result<()>;
     }
 }
 
 impl Handle {
-    /// Its memory, for as long as this store, whose slot it is, is borrowed.
+    /// Its memory, for as long as its store is borrowed.
     pub(crate) fn memory_in<'m>(&self, store: &'m Store) -> SlotMemory<&'m Map> {
         self.memory.kept_by(&*store.attachment().map)
     }
@@ -368,7 +368,7 @@ impl Ranged for Slot {
 }
 
 impl Slot {
-    /// The slot and what its elements are.
+    /// The slot and the type of its elements.
     fn elements(&self) -> Result<(&Handle, ScalarType)> {
         match &self.kind {
             Kind::Value(t) | Kind::Array(t, _) | Kind::Buffer(_, t, _) => {

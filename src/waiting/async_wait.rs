@@ -1,4 +1,4 @@
-//! Waiting in tasks: the `async` forms of what `wait.rs` and `watch.rs` do.
+//! Waiting in tasks: the `async` forms of the methods in `wait.rs` and `watch.rs`.
 
 use crate::error::Result;
 use crate::protocol::Failure;
@@ -15,8 +15,8 @@ use crate::types::dtype::Element;
 use crate::waiting::reactor::Registration;
 use crate::waiting::watch::{SlotChange, Watch};
 
-/// Waits until one of these has another version than the one beside it; the positions of
-/// those that have. An error is of the one at the position beside it.
+/// Waits until the version of one of these differs from the one beside it. Returns the positions
+/// of those that differ, or an error and its position.
 async fn wait_any(
     awaited: &[(&dyn Awaited, u64)],
 ) -> std::result::Result<Vec<usize>, (usize, Failure)> {
@@ -44,8 +44,8 @@ async fn wait_any(
 }
 
 impl Store {
-    /// As [`wait_any`](Store::wait_any), in a task. See
-    /// [`Value::wait_until_async`](crate::Value::wait_until_async) for time-outs.
+    /// As [`wait_any`](Store::wait_any), in a task. For time-outs, see
+    /// [`Value::wait_until_async`](crate::Value::wait_until_async).
     ///
     /// # Errors
     ///
@@ -80,13 +80,14 @@ async fn wait_until<T>(
 macro_rules! async_methods {
     ($([$($generics:tt)*] $handle:ty, $content:ty, $borrowed:ty, $borrow:expr;)*) => {$(
         impl $($generics)* $handle {
-            /// As `wait_until`, in a task, of any executor, and without a time-out: wrap it
-            /// into `tokio::time::timeout`, or whatever the executor has. May be dropped at
+            /// As `wait_until`, in a task, on any executor. It has no time-out: wrap it
+            /// in `tokio::time::timeout`, or the executor's equivalent. It may be dropped at
             /// any moment.
             ///
-            /// One thread of the process waits for all of its tasks, asleep on Linux 5.16 and
-            /// later. Where slots can only be looked at (see [`Store::wait_any`](crate::Store::wait_any)),
-            /// it does so every millisecond at first, every 50 ms at last.
+            /// One thread of the process waits for all of its tasks. On Linux 5.16 and later it
+            /// sleeps. Slots that can only be polled (see
+            /// [`Store::wait_any`](crate::Store::wait_any)) it polls at first every millisecond, in
+            /// the end every 50 ms.
             ///
             /// ```
             /// use std::time::Duration;
@@ -120,9 +121,10 @@ macro_rules! async_methods {
             ///
             /// # Errors
             ///
-            /// [`Error::Removed`](crate::Error::Removed) if the slot is, or becomes, removed; [`Error::Io`](crate::Error::Io) if the
-            /// process can have no thread more; [`Error::Detached`](crate::Error::Detached) if the
-            /// store's file was deleted, moved or replaced: it is looked at each second.
+            /// [`Error::Removed`](crate::Error::Removed) if the slot is, or becomes, removed;
+            /// [`Error::Io`](crate::Error::Io) if the process cannot start another thread;
+            /// [`Error::Detached`](crate::Error::Detached) if the store's file was deleted, moved
+            /// or replaced, which is checked every second.
             pub async fn wait_for_change_async(&self, seen: u64) -> Result<u64> {
                 wait_for_change(self.target().0, seen).await
             }
@@ -141,14 +143,15 @@ async_methods! {
 
 impl Watch {
     /// As [`next`](Watch::next), in a task; see
-    /// [`Value::wait_until_async`](crate::Value::wait_until_async). What a dropped one has
-    /// not returned, the next one does.
+    /// [`Value::wait_until_async`](crate::Value::wait_until_async). If it is dropped, the next call
+    /// returns what this one has not.
     ///
     /// # Errors
     ///
-    /// [`Error::Corrupt`](crate::Error::Corrupt) if the directory is damaged; [`Error::Io`](crate::Error::Io) if the process can have
-    /// no thread more; [`Error::Detached`](crate::Error::Detached) if the file was deleted, moved or
-    /// replaced: it is looked at each second.
+    /// [`Error::Corrupt`](crate::Error::Corrupt) if the directory is damaged;
+    /// [`Error::Io`](crate::Error::Io) if the process cannot start another thread;
+    /// [`Error::Detached`](crate::Error::Detached) if the file was deleted, moved or
+    /// replaced, which is checked every second.
     pub async fn next_async(&mut self) -> Result<SlotChange> {
         loop {
             if let Some(change) = self.find()? {
@@ -157,7 +160,7 @@ impl Watch {
             let definitions = self.definitions();
             let awaited = self.awaited(&definitions);
             match wait_any(&awaited).await {
-                // Removed: it is left out when the slots are gone through again.
+                // A removed slot is left out when the slots are scanned again.
                 Ok(_) | Err((_, Failure::Removed)) => {}
                 Err((at, failure)) => return Err(awaited[at].0.explain(failure)),
             }

@@ -1,4 +1,4 @@
-//! Waiting for many slots: those whose names match a pattern, and in `async` tasks.
+//! Waiting for all slots whose names match a pattern, and waiting in `async` tasks.
 //!
 //! May use: `types`, `error`, `os`, `protocol`, `mapping`, `format`, `attachment`, `directory`,
 //! `store`, `slots`. Begin with `watch.rs`.

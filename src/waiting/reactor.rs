@@ -1,6 +1,6 @@
-//! Waiting without a thread for each who waits: one thread of this process sleeps on the bells of
-//! all stores of whose slots its tasks await some, and wakes those whose slots have changed. When
-//! it wakes it looks once at each slot, however many tasks await it.
+//! Waiting without a thread for each task. One thread of this process sleeps on the bells of all
+//! stores with awaited slots, and wakes the tasks whose slots have changed. When it wakes, it looks
+//! once at each slot, however many tasks await it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -23,55 +23,55 @@ static REACTOR: PerProcess<Reactor> = PerProcess::at_load(Reactor::new());
 
 struct Reactor {
     state: Mutex<State>,
-    /// Changes with each task that comes: the thread sleeps on it, too.
+    /// Changes with each new task: the thread also sleeps on it.
     news: AtomicU32,
 }
 
 struct State {
     tasks: BTreeMap<u64, Task>,
-    /// Of those tasks that were not looked at yet.
+    /// The tasks that were not looked at yet.
     new: Vec<u64>,
     slots: BTreeMap<Key, AwaitedSlot>,
-    /// The stores of those slots that can be slept on, by the places of their bells: something
-    /// that keeps each mapped, and how many slots.
+    /// The stores of the slots that can be slept on, by the addresses of their bells: a region that
+    /// keeps each mapped, and the number of slots.
     stores: BTreeMap<usize, (Region, usize)>,
-    /// Slots that can only be looked at.
+    /// How many slots can only be polled.
     polled: usize,
-    /// Whether the stores are others than the thread has been told.
+    /// Whether the set of stores has changed since the thread was last told.
     has_moved: bool,
     next_id: u64,
     has_thread: bool,
 }
 
-/// Tells slots apart, see [`Awaited::key`].
+/// Identifies a slot, see [`Awaited::key`].
 type Key = (usize, u64);
 
-/// A slot that tasks await, all of them to have another version than this.
+/// A slot that tasks await. All of them wait for its version to differ from this one.
 struct AwaitedSlot {
     slot: Arc<dyn Awaited>,
     version: u64,
-    /// The place of its store's bell; `None`: it can only be looked at.
+    /// The address of its store's bell; `None`: the slot can only be polled.
     bell: Option<usize>,
     tasks: BTreeSet<u64>,
 }
 
-/// Who awaits slots, each to have another version than the one beside it.
+/// A task that waits until the version of one of these slots differs from the one beside it.
 struct Task {
     awaited: Vec<(Arc<dyn Awaited>, u64)>,
-    /// Dropped, unused, to wake it.
+    /// Nothing is sent: dropping it wakes the task.
     _wakes: oneshot::Sender<()>,
 }
 
-/// A task that is on the reactor's list, until it is woken or this is dropped.
+/// Keeps a task on the reactor's list until it is woken or this is dropped.
 pub(crate) struct Registration {
     id: u64,
-    /// Of the process whose reactor has it.
+    /// The fork generation of the process whose reactor has it.
     fork_generation: u64,
     woken: oneshot::Receiver<()>,
 }
 
 impl Registration {
-    /// An error if this process can have no thread more.
+    /// An error if this process cannot start another thread.
     pub(crate) fn new(awaited: Vec<(Arc<dyn Awaited>, u64)>) -> Result<Registration> {
         let fork_generation = fork::generation();
         let reactor = REACTOR.get(|_| Reactor::new());
@@ -87,25 +87,25 @@ impl Registration {
         state.tasks.insert(id, Task { awaited, _wakes: wakes });
         state.new.push(id);
         drop(state);
-        // Release: who sees the news finds the task.
+        // Release: a thread that sees the news finds the task.
         reactor.news.fetch_add(1, Ordering::Release);
         futex::wake(&raw const reactor.news, Sleepers::CHANGE.bits(), 1);
         Ok(Registration { id, fork_generation, woken })
     }
 
-    /// Until a slot may have changed.
+    /// Waits until a slot may have changed.
     pub(crate) async fn woken(&mut self) {
-        // That the other end was dropped is the message.
+        // The message is that the other end was dropped.
         let _ = (&mut self.woken).await;
     }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        // The reactor of a forked child has never heard of it.
+        // The reactor of a forked child does not know it.
         if self.fork_generation == fork::generation() {
             let task = REACTOR.get(|_| Reactor::new()).lock().remove(self.id);
-            // Not under the lock: it may be the last that keeps a store open.
+            // Not under the lock: it may be the last reference to a store.
             drop(task);
         }
     }
@@ -127,12 +127,12 @@ impl Reactor {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // A list, which is whole between any two of its changes.
+        // Poisoning is ignored: the lists are consistent between any two changes.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn run(&self) {
-        // Of the stores whose slots are awaited; `None`: one has none.
+        // The bells of the stores whose slots are awaited; `None`: one store has none.
         let mut stores: Option<Vec<(Region, u32)>> = Some(Vec::new());
         let mut sleeps = Growing::WOKEN;
         let mut last = 0;
@@ -143,7 +143,7 @@ impl Reactor {
                 drop(detached);
                 looked_for_files = Instant::now();
             }
-            // Acquire: the tasks that it tells of are on the list.
+            // Acquire: the tasks that it announces are on the list.
             let news = self.news.load(Ordering::Acquire);
             if std::mem::replace(&mut last, news) != news {
                 sleeps.begin_again();
@@ -186,8 +186,7 @@ enum WaitsOn {
     Again,
     /// Nobody awaits anything.
     Empty,
-    /// The stores that are awaited are others than before: a word of each; `None` if one can
-    /// only be looked at.
+    /// The set of awaited stores has changed: a region of each; `None` if a slot must be polled.
     Moved(Option<Vec<Region>>),
     /// The bells of the stores.
     Made,
@@ -212,7 +211,7 @@ impl State {
         Some(task)
     }
 
-    /// One more slot of the store with this bell.
+    /// Counts one more slot of the store with this bell.
     fn note_slot_of(&mut self, futex: Option<Region>) -> Option<usize> {
         let known = futex.map(|region| (region.bell_address(), region));
         if let Some((bell, region)) = known.filter(|(bell, _)| *bell != 0) {
@@ -259,8 +258,8 @@ impl State {
         true
     }
 
-    /// Takes those tasks off the list that await slots of a store whose file is not found any more:
-    /// woken without a change, they find that out.
+    /// Takes the tasks off the list that await slots of a detached store. Woken without a change,
+    /// they find that out.
     fn take_detached(&mut self) -> Vec<Task> {
         let mut stores = BTreeMap::new();
         let mut detached = BTreeSet::new();
@@ -274,13 +273,13 @@ impl State {
         detached.into_iter().filter_map(|id| self.remove(id)).collect()
     }
 
-    /// Takes those tasks off the list of which a slot has changed; they are woken when they
-    /// are dropped. (Not under the lock: they may be the last that keep a store open.)
+    /// Takes the tasks off the list whose slots have changed. Dropping them wakes them. (Not under
+    /// the lock: they may be the last references to a store.)
     fn look(&mut self) -> (Vec<Task>, WaitsOn) {
         let mut woken = Vec::new();
         for id in std::mem::take(&mut self.new) {
             if !self.add(id) {
-                woken.extend(self.remove(id)); // it looks by itself
+                woken.extend(self.remove(id)); // the task looks itself
             }
         }
         let mut changed = BTreeSet::new();
@@ -293,7 +292,7 @@ impl State {
                         is_announced &= announced.is_ok_and(|announced| announced.is_some());
                     }
                 }
-                _ => changed.extend(&entry.tasks), // removed, too: the task will find out
+                _ => changed.extend(&entry.tasks), // or removed: the task will find out
             }
         }
         for id in changed {

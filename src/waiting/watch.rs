@@ -1,4 +1,4 @@
-//! [`Watch`]: waiting for all slots whose names match, those that will be defined too.
+//! [`Watch`]: waiting for all slots whose names match, including those defined later.
 
 use std::sync::atomic::Ordering::Acquire;
 use std::time::Duration;
@@ -35,45 +35,45 @@ use crate::types::glob::Glob;
 pub struct Watch {
     store: Store,
     glob: Glob,
-    /// Lines of the directory that have been looked at.
+    /// How many directory records have been looked at.
     lines: u32,
     slots: Vec<Watched>,
-    /// Those that had changed when all were looked at last, the next one last. So one that
-    /// changes all the time does not hide the others, and all are looked at once for many changes.
+    /// The slots that had changed at the last scan, the next to return last. So a slot that changes
+    /// all the time does not hide the others, and one scan serves many changes.
     changed: Vec<usize>,
 }
 
 #[derive(Debug)]
 struct Watched {
     slot: Slot,
-    /// The last version that was returned; `None`: none was.
+    /// The last version that was returned, if any.
     seen: Option<u64>,
-    /// Its removal was told, or is not to be.
+    /// Its removal was reported, or need not be.
     is_gone: bool,
 }
 
-/// A slot as [`Watch::next`] found it.
+/// A changed slot, as [`Watch::next`] returns it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SlotChange {
     /// The slot.
     pub slot: Slot,
-    /// Its version: the last one there was. How far it is from the one before tells how many
-    /// were skipped.
+    /// Its latest version. The distance from the version returned before shows how many were
+    /// skipped.
     pub version: u64,
     /// The content of that version.
     pub content: Data,
-    /// Whether the slot was removed: the last that is told of it.
+    /// Whether the slot was removed; nothing more is reported of it then.
     pub removed: bool,
 }
 
 impl Store {
-    /// The slots whose names match, in the order of their definition. In a pattern `*` matches
-    /// any run of characters, `/` too; `?` one character; `[...]` a set; `\` escapes.
+    /// Returns the slots whose names match, in the order of their definition. In a pattern, `*`
+    /// matches any run of characters, including `/`; `?` one character; `[...]` a set; `\` escapes.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] for what is no pattern; [`Error::Corrupt`] if the directory is
+    /// [`Error::Invalid`] if the pattern is not valid; [`Error::Corrupt`] if the directory is
     /// damaged.
     ///
     /// ```
@@ -92,8 +92,7 @@ impl Store {
     }
 
     /// Watches all slots whose names match (see [`slots_matching`](Store::slots_matching)),
-    /// from now on, and those that will be defined. Slots that are removed leave it, which is
-    /// told once.
+    /// including those defined later. A removal is reported once.
     ///
     /// # Errors
     ///
@@ -119,7 +118,7 @@ impl Store {
 }
 
 impl Watch {
-    /// The same, but beginning with the present state of each slot.
+    /// The same watch, but it first returns the present state of each slot.
     pub fn with_present(mut self) -> Watch {
         for watched in &mut self.slots {
             watched.seen = None;
@@ -128,20 +127,20 @@ impl Watch {
         self
     }
 
-    /// Waits until a slot has a version that this has not returned yet, at most `timeout`
-    /// (`None`: for ever): of a slot that was there when the watch began, a later one than
-    /// it had then; of one that was defined since, any. That one was removed is told, too
-    /// ([`SlotChange::removed`]). `None` when the time is over.
+    /// Waits until a slot has a version that this has not returned yet, for at most `timeout`
+    /// (`None`: for ever). For a slot that existed when the watch began, that is any later version;
+    /// for a slot defined since, any version. Removals are returned too
+    /// ([`SlotChange::removed`]). `None` on time-out.
     ///
-    /// The last state of each slot is never missed; of those between some may be. It sleeps until
+    /// The last state of each slot is never missed; states in between may be. It sleeps until
     /// it is woken, as [`wait_any`](Store::wait_any); on a store opened read-only, or of format
-    /// 1.0, it looks now and then.
+    /// 1.0, it polls.
     ///
     /// # Errors
     ///
     /// [`Error::Corrupt`] if the directory is damaged; [`Error::Deadlock`] if this thread has
     /// one of the slots locked; [`Error::Detached`] if the file was deleted, moved or replaced, so
-    /// that others' changes go elsewhere: it is looked at each second without a change.
+    /// that others' changes go to another file. This is checked after each second without a change.
     pub fn next(&mut self, timeout: Option<Duration>) -> Result<Option<SlotChange>> {
         let mut deadline = Deadline::new(timeout);
         loop {
@@ -159,7 +158,7 @@ impl Watch {
                         return Ok(None);
                     }
                 }
-                // Removed: it is left out when the slots are gone through again.
+                // A removed slot is left out when the slots are scanned again.
                 Ok(_) | Err((_, Failure::Removed)) => {}
                 Err((at, failure)) => return Err(awaited[at].0.explain(failure)),
             }
@@ -173,7 +172,7 @@ impl Watch {
                 let Watched { slot, seen, is_gone } = &mut self.slots[at];
                 let removed = slot.is_removed();
                 *is_gone = removed;
-                // Of whose end nobody hears who has not heard of it before.
+                // The removal of a slot that was never reported is not reported either.
                 if removed && seen.is_none() || !removed && *seen == Some(slot.version()) {
                     continue;
                 }
@@ -207,14 +206,14 @@ impl Watch {
         Ok(())
     }
 
-    /// The definitions yet to come.
+    /// Waits for further definitions.
     pub(crate) fn definitions(&self) -> DefinitionWatch {
         let attachment = self.store.attachment();
         let lock = attachment.lock(live::DIRECTORY_LOCK);
         DefinitionWatch { store: self.store.clone(), lock, seen: self.lines }
     }
 
-    /// All that is waited for, each with what was seen of it.
+    /// All that is waited for, each with the version last seen.
     pub(crate) fn awaited<'a>(
         &'a self,
         definitions: &'a DefinitionWatch,
@@ -225,8 +224,8 @@ impl Watch {
     }
 }
 
-/// The count of the directory's lines, as something to wait for: whoever defines a slot has
-/// the directory's lock, and wakes who waits for that.
+/// The count of directory records, as something to wait for: defining a slot takes the
+/// directory's lock, and wakes those who wait for that lock.
 #[derive(Clone, Debug)]
 pub(crate) struct DefinitionWatch {
     store: Store,
@@ -245,16 +244,16 @@ impl DefinitionWatch {
 }
 
 impl Await for DefinitionWatch {
-    /// A damaged count is a change: who looks finds the damage.
+    /// A damaged count is a change: the next look finds the damage.
     fn look(&self) -> Result<(Control, u64), Failure> {
-        // Acquire: the count is looked at after it.
+        // Acquire: the count is read after it.
         Ok((self.lock.control(Acquire), self.count()))
     }
 
     fn announce(&self, seen: Control) -> Result<Option<Control>, Failure> {
         let announced = protocol::announce(&self.lock, self.attachment(), seen)?;
-        // A lock that came and went leaves no trace in the control word. But whoever takes it
-        // from now on finds W.
+        // A lock that was taken and released leaves no trace in the control word. But a thread that
+        // takes it from now on finds W.
         Ok(announced.filter(|_| self.count() == u64::from(self.seen)))
     }
 }
@@ -287,7 +286,7 @@ impl Awaited for DefinitionWatch {
 mod tests {
     use super::*;
 
-    /// What is defined between the look and W leaves no trace in the lock's control word.
+    /// A definition between the look and W leaves no trace in the lock's control word.
     #[test]
     fn a_definition_that_comes_before_w_is_not_slept_over() {
         let store = Store::temporary().unwrap();
@@ -298,7 +297,7 @@ mod tests {
         assert_eq!(count, same);
         store.value::<u8>("x").unwrap();
         assert!(definitions.announce(control).unwrap().is_none(), "asleep");
-        // Nor where nobody has cleared W, as nobody had set it; the version of the lock tells.
+        // Nor if nobody has cleared W, because nobody had set it: the lock's version has changed.
         let definitions = store.watch("*").unwrap().definitions();
         let (control, _) = definitions.look().unwrap();
         store.value::<u8>("y").unwrap();

@@ -105,6 +105,6 @@ for _kind in (Value, Array, Buffer, Text, Bytes):
 
 setattr(Transaction, "update", _transaction.update)
 
-# The interpreter may end without dropping what is still open.
+# The interpreter may end without dropping stores that are still open.
 _atexit.register(_leave_all)
 _os.register_at_fork(before=_before_fork)

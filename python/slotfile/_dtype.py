@@ -1,4 +1,4 @@
-"""What a slot's elements can be said to be: numpy's dtypes, ctypes types, array codes."""
+"""The ways to name the type of a slot's elements: numpy's dtypes, ctypes types, array codes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import typing
 
 import numpy as np
 
-# The library's names, by numpy's.
+# From numpy's names to the library's.
 _NAMES = {
     "bool": "bool",
     "int8": "i8",
@@ -25,7 +25,7 @@ _OWN_NAMES = set(_NAMES.values()) - {"bool", "i8", "u8"}
 
 
 def scalar_type(dtype: typing.Any) -> str:
-    """The library's name of a type, however it is said."""
+    """The library's name of a type, however it is given."""
     if isinstance(dtype, str):
         if dtype in ("i8", "u8"):
             kind = "int" if dtype == "i8" else "uint"

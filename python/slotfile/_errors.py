@@ -1,4 +1,4 @@
-"""The exceptions. Each is an `Error`, and the built-in exception that one would expect."""
+"""The exceptions. Each is an `Error`, and also the closest built-in exception."""
 
 
 class Error(Exception):
@@ -6,19 +6,19 @@ class Error(Exception):
 
 
 class NotFound(Error, KeyError):
-    """There is no such slot."""
+    """The slot does not exist."""
 
     __str__ = Exception.__str__  # a KeyError would show the message as a quoted key
 
 
 class FileNotFound(NotFound, FileNotFoundError):
-    """There is no such file."""
+    """The file does not exist."""
 
     __str__ = Exception.__str__
 
 
 class Exists(Error, FileExistsError):
-    """The file is there already, or the slot."""
+    """The file or the slot exists already."""
 
 
 class TypeMismatch(Error, TypeError):
@@ -26,27 +26,27 @@ class TypeMismatch(Error, TypeError):
 
 
 class Invalid(Error, ValueError):
-    """A name, a content or an option that is not possible."""
+    """A name, a content or an option is not valid."""
 
 
 class OutOfBounds(Error, IndexError):
-    """An index outside of the array."""
+    """An index is outside the array."""
 
 
 class LockTimeout(Error, TimeoutError):
-    """A lock was not to be had in time. It was not taken away from its holder."""
+    """A lock could not be acquired in time. Its holder still has it."""
 
 
 class Deadlock(Error):
-    """This thread holds the lock itself, and would wait for itself."""
+    """This thread already holds the lock, and would wait for itself."""
 
 
 class NotSynced(Error, OSError):
-    """A sync in the background has failed. The call that raises this has changed nothing."""
+    """A background sync has failed. The call that raises this has changed nothing."""
 
 
 class OutOfMemory(Error, MemoryError):
-    """There is no memory for the content of a slot."""
+    """There is not enough memory for the content of a slot."""
 
 
 class Detached(Error):
@@ -62,7 +62,7 @@ class Evicted(Error):
 
 
 class ReadOnly(Error, PermissionError):
-    """The store was opened to be read only."""
+    """The store was opened read-only."""
 
 
 class NotPermitted(Error, PermissionError):
@@ -70,12 +70,12 @@ class NotPermitted(Error, PermissionError):
 
 
 class Full(Error, OSError):
-    """No room: on the disk, in the store, or among the addresses of this process."""
+    """No room: on the disk, in the store, or in the address space of this process."""
 
 
 class Damaged(Error):
-    """The file is damaged, no store, or of another format."""
+    """The file is damaged, is not a store, or has another format."""
 
 
 class SystemFailure(Error, OSError):
-    """The operating system said no."""
+    """The operating system returned an error."""

@@ -287,7 +287,7 @@ def wait_any(slots: list[tuple[Slot, int]], timeout: float | None = None) -> lis
 def leave_all() -> None: ...
 def before_fork() -> None: ...
 
-# What slotfile.multiprocessing is made of.
+# The parts of slotfile.multiprocessing.
 
 _CT = TypeVar("_CT", bound=_CData)
 _N = TypeVar("_N")

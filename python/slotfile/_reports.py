@@ -1,4 +1,4 @@
-"""What a store tells of itself."""
+"""What a store reports about itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class Recovery(typing.NamedTuple):
     """What opening the store found and did.
 
     `what` is "created", "joined", "resumed", "restored", "frozen" or "emptied"; `epoch`
-    tells which sync it was put back to, if it was.
+    is the sync to which it was restored, if it was.
     """
 
     what: str
@@ -19,7 +19,7 @@ class Recovery(typing.NamedTuple):
 
 
 class SyncPoint(typing.NamedTuple):
-    """A sync, or a return to one: which, and when."""
+    """A sync, or a recovery to one: its number and its time."""
 
     epoch: int
     at: datetime.datetime
@@ -28,7 +28,7 @@ class SyncPoint(typing.NamedTuple):
 class AttachedProcess(typing.NamedTuple):
     """A process that has the store open.
 
-    `state` is "running", "dying" (killed, and being taken apart), "ended" (a process that it
+    `state` is "running", "dying" (killed, but not yet gone), "ended" (a process that it
     started has its locks), "elsewhere" (in another PID namespace, where `pid` is its number),
     or "unknown".
     """
@@ -59,9 +59,9 @@ class Info(typing.NamedTuple):
 
 
 class SlotChange(typing.NamedTuple):
-    """A slot as a watch found it. Versions that were skipped show how many changes were.
+    """A changed slot, as a watch returns it. Skipped versions show how many changes were missed.
 
-    `removed`: the slot was removed, with this last content.
+    `removed`: the slot was removed; this is its last content.
     """
 
     name: str
@@ -78,7 +78,7 @@ class Problem(typing.NamedTuple):
 
 
 class Check(typing.NamedTuple):
-    """What is wrong with a store, and what could not be verified."""
+    """The problems of a store, and what could not be verified."""
 
     problems: list[Problem]
     unverified: list[str]

@@ -13,7 +13,7 @@ from . import _native
 
 @contextlib.contextmanager
 def update(self: _native.Transaction, array: _native.Array) -> Iterator[npt.NDArray[typing.Any]]:
-    """Changes an array: the `with` block works on a copy, which is stored at its end.
+    """Changes an array: the `with` block works on a copy, which is stored at the block's end.
 
     >>> store = slotfile.temporary()
     >>> hits, pose = store.value("hits", int), store.array("pose", float, 3, initial=[1, 2, 3])

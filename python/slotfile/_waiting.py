@@ -1,7 +1,7 @@
 """Waiting for a slot's content, in a thread or in asyncio.
 
-These are methods of `Slot`. They are written in Python, so that the condition, which is the
-caller's, is called as from any other function.
+These are methods of `Slot`. They are written in Python, so that the caller's condition is called
+like any other function.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from . import _native
 def wait_until(
     self: typing.Any, condition: Callable[[typing.Any], object], timeout: float | None = None
 ) -> typing.Any:
-    """Waits until `condition` holds for the content; returns the content for which it did.
+    """Waits until `condition` is true of the content; returns that content.
 
-    None if it did not hold within `timeout` seconds. The condition is called with the content
-    as it is at first, and then after each change; of several at once only the last may be
-    seen. Other threads go on meanwhile; Ctrl-C ends it.
+    Returns None if that takes longer than `timeout` seconds. The condition is called with the
+    content at once, then after each change; of several changes only the last may be seen. Other
+    threads run meanwhile; Ctrl-C ends the wait.
 
     >>> hits = slotfile.temporary().value("hits", int, initial=11)
     >>> hits.wait_until(lambda hits: hits > 10, timeout=1.0)
@@ -43,7 +43,7 @@ def wait_until(
 async def wait_async(
     self: typing.Any, condition: Callable[[typing.Any], object], timeout: float | None = None
 ) -> typing.Any:
-    """As `wait_until`, for asyncio: other tasks go on meanwhile.
+    """As `wait_until`, for asyncio: other tasks run meanwhile.
 
     >>> import asyncio
     >>> hits = slotfile.temporary().value("hits", int, initial=11)
@@ -68,25 +68,25 @@ async def wait_async(
                     _watcher().forget(changed)
     except TimeoutError:
         if not limit.expired():
-            raise  # the condition's own
+            raise  # the condition raised it
         return None
 
 
 class _Watcher:
-    """One thread for all that this process awaits: it sleeps on all those slots at once."""
+    """One thread that sleeps on all slots that this process awaits."""
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
         self._awaited: dict[asyncio.Future[None], tuple[_native.Slot, int]] = {}
         self._running = False
-        # Another slot to sleep on, which changes when there are others to await.
+        # One more slot to sleep on, which changes when the set of awaited slots does.
         self._bell = _native.temporary().value("bell", "uint64")
 
     def add(self, changed: asyncio.Future[None], slot: _native.Slot, seen: int) -> None:
         with self._mutex:
             if not self._running:
                 threading.Thread(target=self._run, name="slotfile wait", daemon=True).start()
-                self._running = True  # where it cannot be started, the next one tries again
+                self._running = True  # if it cannot be started, the next call tries again
             self._awaited[changed] = (slot, seen)
         self._bell.add(1)
 
@@ -113,7 +113,7 @@ class _Watcher:
 
 
 def _changed(slots: list[tuple[_native.Slot, int]]) -> list[tuple[int, Exception | None]]:
-    """Waits until there are some that have changed, or cannot be waited for any more."""
+    """Waits until some have changed, or can no longer be waited for."""
     try:
         return [(at, None) for at in _native.wait_any(slots)]
     except Exception:

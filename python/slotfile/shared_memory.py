@@ -1,9 +1,9 @@
 """The standard library's `multiprocessing.shared_memory`, without its surprises.
 
-A block of shared memory is a file in `/dev/shm/slotfile-UID/`, and stays until somebody calls
-`unlink`: no process's end deletes it, whoever created it, and there is no resource tracker.
-A disk that is full is an OSError when the block is created, never a crash later. An array
-that still uses the memory after `close` keeps it.
+A block of shared memory is a file in `/dev/shm/slotfile-UID/`. It stays until somebody calls
+`unlink`: it outlives every process, its creator too, and there is no resource tracker.
+A full disk is an OSError when the block is created, never a crash later. An array
+that still uses the memory after `close` keeps it alive.
 
 >>> block = SharedMemory(create=True, size=10)
 >>> block.buf[0] = 7
@@ -24,10 +24,10 @@ __all__ = ["SharedMemory", "ShareableList"]
 
 
 class SharedMemory(_std.SharedMemory):
-    """A block of shared memory: a new one (`create=True`), or the one of this name.
+    """A block of shared memory: a new one (`create=True`), or the existing one of this name.
 
-    As the standard library's, see there. `track` is accepted, and means nothing: nothing is
-    ever deleted but by `unlink`.
+    Works like the standard library's. `track` is accepted and ignored: only `unlink` deletes a
+    block.
     """
 
     _track = False
@@ -60,7 +60,7 @@ class SharedMemory(_std.SharedMemory):
         self._buf = memoryview(self._mmap)
 
     def _open(self, size):
-        """A descriptor of the file: of the one that is there, or of a new one of this size."""
+        """A descriptor of the existing file, or of a new one of this size."""
         path = _path(self._name)
         if not self._flags & os.O_EXCL:
             try:
@@ -74,8 +74,8 @@ class SharedMemory(_std.SharedMemory):
             os.posix_fallocate(fd, 0, size)
             place = os.open(folder, os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                # Whole before it has its name: nobody ever sees half of it. (Without a
-                # descriptor of the folder, Python does not follow the link.)
+                # It gets its name only when it is complete: nobody ever sees half of it. (Without
+                # a descriptor of the folder, Python does not follow the link.)
                 os.link(f"/proc/self/fd/{fd}", file, dst_dir_fd=place)
             finally:
                 os.close(place)
@@ -85,9 +85,9 @@ class SharedMemory(_std.SharedMemory):
         return fd
 
     def close(self):
-        """Ends the use of the memory by this object. BufferError if something exports it still.
+        """Ends this object's use of the memory. BufferError if something still exports it.
 
-        An array of it that is left (numpy does not count as an export) stays valid.
+        A numpy array of it does not count as an export, and stays valid.
         """
         if self._buf is not None:
             self._buf.release()
@@ -103,13 +103,13 @@ class SharedMemory(_std.SharedMemory):
             self._fd = -1
 
     def unlink(self):
-        """Deletes the block: its name is free at once, its memory with its last user."""
+        """Deletes the block. Its name is free at once, its memory when its last user closes it."""
         if self._name:
             os.unlink(_path(self._name))
 
 
 class ShareableList(_std.ShareableList):
-    """The standard library's list in shared memory, see there.
+    """Works like the standard library's list in shared memory.
 
     >>> numbers = ShareableList([1, 2.5, "three"])
     >>> numbers[2] = "four"
@@ -118,7 +118,7 @@ class ShareableList(_std.ShareableList):
     >>> numbers.shm.unlink()
     """
 
-    # Its own code, but for one name that it looks up.
+    # The standard library's own code, with one global name replaced.
     __init__ = types.FunctionType(
         _std.ShareableList.__init__.__code__,
         {**vars(_std), "SharedMemory": SharedMemory},
@@ -129,7 +129,7 @@ class ShareableList(_std.ShareableList):
 
 
 def _path(name):
-    """The file of a block; its folder is there, and is this user's alone."""
+    """The file of a block. Creates its folder, and checks that it belongs to this user."""
     name = name.lstrip("/")
     if not name or "/" in name or name in (".", ".."):
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), name)

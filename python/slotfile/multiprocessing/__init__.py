@@ -1,13 +1,13 @@
 """The standard library's `multiprocessing`, with shared objects that can last.
 
-Everything is the standard library's own, but for `Value`, `Array`, `RawValue`, `RawArray` and
-the module `sharedctypes`: these live in slotfile stores. A program changes its import line
-and nothing else, and then
+Everything is the standard library's own, except for `Value`, `Array`, `RawValue`, `RawArray` and
+the module `sharedctypes`: these live in slotfile stores. A program changes only its import line.
+Then
 
-- a process that is killed inside `with value.get_lock():` does not hold up the others;
-- with `name=` the object lasts: it stands in a store (`store=`, or else the file that the
-  environment variable SLOTFILE_STORE names), where the next run and unrelated programs, the
-  command line tool too, find it as it was left.
+- a process that is killed inside `with value.get_lock():` does not block the others;
+- with `name=` the object lasts. It is kept in a store (`store=`, or else the file that the
+  environment variable SLOTFILE_STORE names). There the next run, unrelated programs and the
+  command line tool find it as it was left.
 
 >>> from slotfile.multiprocessing import Process, Value
 >>> def visit(counter):
@@ -22,7 +22,7 @@ and nothing else, and then
 >>> Value("i", 0, name="visits", store="state.slots").value  # as any other program would
 3
 
-Without a name they are gone with the last process that has them, as the standard library's.
+Objects without a name are gone with the last process that has them, as in the standard library.
 """
 
 import importlib
@@ -44,7 +44,7 @@ def __getattr__(name):
 
 class _StandardSubmodules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Makes `slotfile.multiprocessing.pool` another name of `multiprocessing.pool`, and so
-    on for every module that this package has not got itself."""
+    on for every module that this package does not have itself."""
 
     def find_spec(self, name, path, target=None):
         package, _, submodule = name.partition(f"{__name__}.")
@@ -62,5 +62,5 @@ class _StandardSubmodules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         sys.modules[name] = importlib.import_module(standard)
 
 
-# Last: what this package has itself is found before.
+# Last, so that this package's own modules are found first.
 sys.meta_path.append(_StandardSubmodules())

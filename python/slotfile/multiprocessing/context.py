@@ -6,7 +6,7 @@ __all__ = ()
 
 
 class BaseContext(_std.BaseContext):
-    """What all contexts here have in place of the standard library's."""
+    """The methods of all contexts that replace the standard library's."""
 
     def RawValue(self, typecode_or_type, *args, name=None, store=None):
         """Returns a shared object."""
@@ -51,8 +51,8 @@ class ForkServerContext(BaseContext, _std.ForkServerContext):
 
 
 class DefaultContext(BaseContext, _std.DefaultContext):
-    """The context of the start method that is set. It is the standard library's: setting it
-    there or here is the same."""
+    """The context of the current start method. The start method is shared with the standard
+    library: setting it there or here is the same."""
 
     def __init__(self):
         pass
@@ -77,7 +77,7 @@ _default_context = DefaultContext()
 
 
 def _own(context):
-    """The context here for one of the standard library's."""
+    """This package's context for one of the standard library's."""
     return _concrete_contexts[context._name]
 
 

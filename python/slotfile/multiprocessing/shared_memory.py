@@ -1,4 +1,4 @@
-"""`slotfile.shared_memory`, where programs look for it."""
+"""`slotfile.shared_memory`, under the name by which programs import it."""
 
 from ..shared_memory import SharedMemory, ShareableList
 

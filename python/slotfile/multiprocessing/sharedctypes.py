@@ -1,5 +1,5 @@
-"""Shared ctypes objects in slotfile stores, as the standard library's
-`multiprocessing.sharedctypes` has them in anonymous memory."""
+"""Shared ctypes objects in slotfile stores, in place of those in anonymous memory of the
+standard library's `multiprocessing.sharedctypes`."""
 
 import ctypes
 import os
@@ -64,8 +64,8 @@ def Value(typecode_or_type, *args, lock=True, ctx=None, name=None, store=None):
     """Returns a synchronized object in shared memory.
 
     With a `name` it is a buffer of the store (a path, or a `slotfile.Store`; else the file
-    that the environment variable SLOTFILE_STORE names): the one that is there, as it is, or
-    else a new one, with the content of `args`.
+    that the environment variable SLOTFILE_STORE names). An existing buffer is used as it is;
+    a new one gets the content of `args`.
 
     >>> counter = Value("i", 5)
     >>> with counter.get_lock():
@@ -77,7 +77,7 @@ def Value(typecode_or_type, *args, lock=True, ctx=None, name=None, store=None):
 
 
 def Array(typecode_or_type, size_or_initializer, *, lock=True, ctx=None, name=None, store=None):
-    """Returns a synchronized array in shared memory; `name` and `store` as of `Value`.
+    """Returns a synchronized array in shared memory; for `name` and `store`, see `Value`.
 
     >>> pose = Array("d", 6)
     >>> pose[1:3] = [0.5, 1.5]
@@ -88,7 +88,7 @@ def Array(typecode_or_type, size_or_initializer, *, lock=True, ctx=None, name=No
 
 
 def copy(obj):
-    """Returns a copy of a ctypes object, in shared memory of its own."""
+    """Returns a copy of a ctypes object, in its own shared memory."""
     new_obj = _new_value(type(obj))
     ctypes.pointer(new_obj)[0] = obj
     return new_obj
@@ -127,13 +127,13 @@ def _locked(obj, lock, ctx):
 
 
 def _lock_of(obj, ctx=None):
-    """The lock that an object has unless it is given one: its memory's own."""
+    """The default lock of an object: that of its memory, or a new one."""
     block = getattr(obj, "_wrapper", None)
     return block.lock if isinstance(block, Block) else (ctx or get_context()).RLock()
 
 
-# What numbers are to the store. Only the types themselves: of what derives from them, an
-# array has objects in place of numbers.
+# The store's types of numbers. Only these types themselves: an array of a derived type has objects
+# in place of numbers.
 _NUMBERS = {
     ctypes.c_bool: "bool",
     **{
@@ -150,7 +150,7 @@ _CHARACTERS = {ctypes.c_char: "u8", ctypes.c_wchar: f"u{8 * ctypes.sizeof(ctypes
 
 
 def _layout(type_):
-    """A ctypes type's elements and their shape, as a slot has them."""
+    """The element type and shape of a slot for a ctypes type."""
     if issubclass(type_, ctypes.Array):
         element, shape = _layout(type_._type_)
         return element, (type_._length_, *shape)
@@ -159,7 +159,7 @@ def _layout(type_):
 
 
 def _numbers(obj):
-    """Of which numbers an object consists, of how many, and where; None: of something else."""
+    """The type, count and address of the numbers in an object; None if it has anything else."""
     of, count = (obj._type_, obj._length_) if isinstance(obj, ctypes.Array) else (type(obj), 1)
     return (_NUMBERS[of], count, ctypes.addressof(obj)) if of in _NUMBERS else None
 
@@ -178,8 +178,8 @@ def _named(type_, initial, name, store):
     return rebuild_ctype(type_, block, None)
 
 
-# Pickling. As in the standard library, what has no name goes only to a process that is being
-# started, with the descriptor of its store. What has one goes anywhere.
+# Pickling. As in the standard library, an object without a name can only be sent to a process that
+# is being started, with the descriptor of its store. An object with a name can be sent anywhere.
 
 
 def _reduce_synchronized(self):

@@ -37,5 +37,5 @@ def scalar_type(dtype: typing.Any) -> str:
     found = np.dtype(dtype)
     name = _NAMES.get(found.name) if dtype is not None else None  # that is float64 to numpy
     if name is None or not found.isnative or found.shape != ():
-        raise ValueError(f"{dtype!r} is nothing that a slot can hold; it can hold {', '.join(_NAMES)}")
+        raise ValueError(f"a slot cannot hold {dtype!r}; it can hold {', '.join(_NAMES)}")
     return name

@@ -140,6 +140,6 @@ def _path(name):
         status = os.lstat(folder)
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
             raise PermissionError(
-                errno.EPERM, "somebody else has made what should be this user's folder", folder
+                errno.EPERM, "somebody else has created this user's folder", folder
             ) from None
     return os.path.join(folder, name)

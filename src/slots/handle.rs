@@ -86,7 +86,7 @@ impl Store {
         };
         if !slot_type.is_valid() {
             return Err(invalid(format!(
-                "{slot_type} is no type that a slot can have: a dimension or capacity is 0, or \
+                "a slot cannot have the type {slot_type}: a dimension or capacity is 0, or \
                  it is larger than 32 GiB"
             )));
         }

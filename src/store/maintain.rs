@@ -160,7 +160,7 @@ impl Store {
     pub fn compact_with(self, progress: impl FnMut(u64)) -> Result<Store> {
         self.check_writable()?;
         let Some(location) = self.location.clone() else {
-            return Err(self.cannot_compact("it has no name that a new file could be given"));
+            return Err(self.cannot_compact("it has no name for a new file to take over"));
         };
         if !self.attachment().tells_if_alone() {
             let why =
@@ -243,7 +243,7 @@ impl Store {
         let only_name = || match file.metadata().map_err(cannot)?.nlink() {
             1 => Ok(()),
             links => Err(self.cannot_compact(format!(
-                "it has {links} names (hard links), and all but {} would keep the old content; \
+                "it has {links} names (hard links), and all except {} would keep the old content; \
                  remove them, and link the new file",
                 old.display()
             ))),
@@ -260,7 +260,7 @@ impl Store {
         let failure = match replaced {
             Ok(Replaced::Done) => return Ok(None),
             Ok(Replaced::OldStays(error)) => {
-                let what = "the store was compacted; its old file, which has this name now, cannot \
+                let what = "the store was compacted, but its old file, now under this name, cannot \
                             be removed: do that by hand";
                 return Ok(Some(Error::io(&new, what, error)));
             }
@@ -270,15 +270,15 @@ impl Store {
                 return Ok(Some(Error::io(self.path(), what, error)));
             }
             Ok(Replaced::Exchanged(error)) => {
-                let what = "another file stands at the store's path by now; it has got this name, \
-                            and cannot be given back its own: do that by hand";
+                let what = "another file was put at the store's path meanwhile; it now has this \
+                            name, and cannot be renamed back: do that by hand";
                 return Err(Error::io(&new, what, error));
             }
             Ok(Replaced::Elsewhere) => {
                 only_name().err().unwrap_or_else(|| detached(Detached::Replaced))
             }
             Err(e) if matches!(e.raw_os_error(), Some(libc::EBUSY | libc::EXDEV)) => {
-                let what = "the file itself is mounted here, so that it cannot be replaced; do it \
+                let what = "the file itself is mounted here, so it cannot be replaced; compact it \
                             where its folder is";
                 self.cannot_compact(what)
             }

@@ -117,8 +117,8 @@ impl Handle {
     #[cold]
     fn of_another(&self, store: &Store) -> Error {
         let what = format!(
-            "it is a slot of another store, {}; open it through the store that the transaction \
-             or snapshot is of",
+            "it is a slot of another store, {}; open it through the store of the transaction \
+             or snapshot",
             self.attachment().path.display()
         );
         let (path, slot) = (store.path().to_owned(), Some(self.name().to_owned()));
@@ -382,7 +382,7 @@ impl Slot {
     pub(crate) fn transactional(&self) -> Result<&Handle> {
         match &self.kind {
             Kind::Buffer(..) => {
-                let what = "a buffer is raw memory, which has no part in transactions and \
+                let what = "a buffer is raw memory, and cannot take part in transactions and \
                             snapshots; use an array";
                 let (path, slot) = (self.path(), self.name().to_owned());
                 Err(Error::Invalid { path, slot: Some(slot), what: what.into() })

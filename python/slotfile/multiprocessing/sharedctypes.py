@@ -166,10 +166,10 @@ def _numbers(obj):
 
 def _named(type_, initial, name, store):
     if name is None:
-        raise TypeError("store= is where the object of a name= is; without a name it has no place")
+        raise TypeError("store= needs name=: only an object with a name is kept in a store")
     if store is None and (store := os.environ.get("SLOTFILE_STORE")) is None:
         raise ValueError(
-            f"which store has {name!r}? Say store=, or set the environment variable SLOTFILE_STORE"
+            f"which store has {name!r}? Pass store=, or set the environment variable SLOTFILE_STORE"
         )
     if not isinstance(store, Store):
         store = _open(store)

@@ -203,9 +203,9 @@ impl<T: Element> Buffer<T> {
         self.handle.notify(self.handle.lock_for_update()?).map(|_| ())
     }
 
-    /// The address of the first element; the others follow, packed, in row-major order. It
-    /// stays what it is, and the memory is there, for as long as any handle of this store
-    /// exists in this process, whether the slot is removed or not.
+    /// Returns the address of the first element; the others follow, packed, in row-major order. The
+    /// address stays the same, and the memory valid, for as long as any handle of this store
+    /// exists in this process, even if the slot is removed.
     ///
     /// Using it is `unsafe`: other threads and processes use this memory at the same time.
     ///

@@ -49,7 +49,7 @@ impl Store {
         Ok(self.handle(found))
     }
 
-    /// The value of this name, if it exists with this type. Fast, since values are opened often.
+    /// The value of this name, if it exists with this type; for values that are opened repeatedly.
     pub(crate) fn find_value(&self, name: &str, of: ScalarType) -> Option<Handle> {
         let found = directory::find(self.attachment(), name).ok()??;
         let is_of = found.entry.opens_as(&SlotType::Value(of));

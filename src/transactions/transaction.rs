@@ -147,8 +147,8 @@ pub struct Transaction {
     deadline: Deadline,
     /// The highest place of the slots of which it has locks of its own.
     highest: Option<u64>,
-    /// The place of a slot that another holds who may be waiting for one of ours: this transaction
-    /// must release its locks.
+    /// The place of a slot whose holder may be waiting for one of ours: this transaction must
+    /// release its locks.
     lost: Option<u64>,
     fork_generation: u64,
     /// Its locks belong to this thread.

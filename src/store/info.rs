@@ -125,7 +125,7 @@ impl std::fmt::Display for FailedSync {
         let error = std::io::Error::from_raw_os_error(self.errno);
         write!(
             f,
-            "the last sync failed: {error}; what has changed since the one before would not \
+            "the last sync failed: {error}; changes since the last successful sync would not \
              survive a power cut"
         )
     }

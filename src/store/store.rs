@@ -209,8 +209,7 @@ impl OpenOptions {
         }
         let mode = self.creation.mode;
         if creating && (mode & 0o600 != 0o600 || mode > 0o777) {
-            let what =
-                format!("mode {mode:o}: take 600 to 777, which let its owner read and write");
+            let what = format!("mode {mode:o}: use 600 to 777, which let its owner read and write");
             return Err(Error::Invalid { path: path.to_owned(), slot: None, what });
         }
         let (session, location) = open::open(Request {

@@ -154,6 +154,23 @@ fn the_command_line_has_no_circles() {
     assert_eq!(in_circles(modules), BTreeSet::new());
 }
 
+/// Nor do those of the Python module, nor those of the programs that compare slotfile with its peers.
+#[test]
+fn other_programs_have_no_circles() {
+    for folder in ["python/src", "benches/peers/src"] {
+        let mut modules = BTreeMap::<String, BTreeSet<String>>::new();
+        for path in sources(folder) {
+            let inner = relative(&path).replace(&format!("{folder}/"), "");
+            let module = inner.split('/').next().unwrap().trim_end_matches(".rs").to_owned();
+            let mut others = imports(&code(&path));
+            others.retain(|import| *import != module);
+            modules.entry(module).or_default().extend(others);
+        }
+        assert!(modules.len() > 5, "{folder}: {modules:?}");
+        assert_eq!(in_circles(modules), BTreeSet::new(), "{folder}");
+    }
+}
+
 /// Those modules that are in a circle of imports, or import one that is.
 fn in_circles(mut modules: BTreeMap<String, BTreeSet<String>>) -> BTreeSet<String> {
     loop {

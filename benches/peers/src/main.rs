@@ -10,11 +10,13 @@ mod contestants;
 mod curve;
 mod figure;
 mod measure;
+mod options;
 mod report;
 mod rounds;
 mod scene;
 mod shared;
 mod stats;
+mod task;
 mod work;
 
 use std::path::{Path, PathBuf};
@@ -24,8 +26,9 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 
 use crate::contestant::Contestant;
-use crate::rounds::Task;
+use crate::options::Options;
 use crate::scene::Scene;
+use crate::task::Task;
 use crate::work::Work;
 
 #[derive(Parser)]
@@ -35,44 +38,6 @@ struct Cli {
     options: Options,
     #[command(subcommand)]
     command: Option<Hidden>,
-}
-
-/// slotfile beside its peers: writes report.md, report.json and charts.
-#[derive(Args)]
-pub struct Options {
-    /// Only these works, by the names that --list shows
-    #[arg(long, value_delimiter = ',')]
-    works: Vec<String>,
-    /// Only these contestants
-    #[arg(long, value_delimiter = ',')]
-    contestants: Vec<String>,
-    /// How often everything is measured
-    #[arg(long, default_value_t = 7)]
-    rounds: usize,
-    /// Seconds of one measurement, about
-    #[arg(long, default_value_t = 0.25)]
-    seconds: f64,
-    /// Three short rounds at most: for a look, not for figures to keep
-    #[arg(long)]
-    quick: bool,
-    /// Also how the cost grows with slots, bytes, processes and stores
-    #[arg(long)]
-    curves: bool,
-    /// Only that
-    #[arg(long)]
-    only_curves: bool,
-    /// Where the report goes
-    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/report"))]
-    out: PathBuf,
-    /// The report goes into docs/performance.md instead, and what belongs to it beside that
-    #[arg(long, conflicts_with = "out")]
-    docs: bool,
-    /// Where the stores are made: on the disk that is to be measured [default: that of the program]
-    #[arg(long)]
-    on: Option<PathBuf>,
-    /// Shows the works and the contestants
-    #[arg(long)]
-    list: bool,
 }
 
 #[derive(Subcommand)]
@@ -105,7 +70,7 @@ fn main() -> Result<()> {
             let (who, work, scene) = place.find()?;
             work.partner(who, &scene)
         }
-        None => cli.options.run(),
+        None => run(&cli.options),
     }
 }
 
@@ -130,49 +95,39 @@ fn all_works() -> Vec<&'static dyn Work> {
     work::ALL.iter().copied().chain(curves).collect()
 }
 
-impl Options {
-    pub fn rounds(&self) -> usize {
-        if self.quick { self.rounds.min(3) } else { self.rounds }
+fn run(options: &Options) -> Result<()> {
+    if options.list {
+        let works = all_works();
+        works.iter().for_each(|w| println!("{:<16} {}", w.about().id, w.about().title));
+        contestants::ALL.iter().for_each(|who| println!("{}", who.name()));
+        return Ok(());
     }
+    if cfg!(debug_assertions) {
+        bail!("a debug build measures nothing: run it with --release");
+    }
+    let whos = choose("contestant", contestants::ALL, |c| c.name(), &options.contestants)?;
+    let report = rounds::run(options, tasks(options)?, &whos)?;
+    if options.docs {
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
+        return report.write(&docs.join("performance"), &docs.join("performance.md"));
+    }
+    report.write(&options.out, &options.out.join("report.md"))
+}
 
-    pub fn effort(&self) -> Duration {
-        Duration::from_secs_f64(if self.quick { 0.05 } else { self.seconds })
+/// What to do. A curve that is named is wanted.
+fn tasks(options: &Options) -> Result<Vec<Task>> {
+    let named = choose("work", &all_works(), |w| w.about().id, &options.works)?;
+    let is = |work: &dyn Work| named.iter().any(|named| named.about().id == work.about().id);
+    let mut tasks = Vec::new();
+    if !options.only_curves {
+        tasks.extend(work::ALL.iter().filter(|w| is(**w)).map(|work| Task::new(*work, 0)));
     }
-
-    fn run(self) -> Result<()> {
-        if self.list {
-            let works = all_works();
-            works.iter().for_each(|w| println!("{:<16} {}", w.about().id, w.about().title));
-            contestants::ALL.iter().for_each(|who| println!("{}", who.name()));
-            return Ok(());
+    if options.curves || options.only_curves || !options.works.is_empty() {
+        for curve in curve::ALL.iter().filter(|curve| is(**curve)) {
+            tasks.extend(curve.sizes().iter().map(|size| Task::new(*curve, *size)));
         }
-        if cfg!(debug_assertions) {
-            bail!("a debug build measures nothing: run it with --release");
-        }
-        let whos = choose("contestant", contestants::ALL, |c| c.name(), &self.contestants)?;
-        let report = rounds::run(&self, self.tasks()?, &whos)?;
-        if self.docs {
-            let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
-            return report.write(&docs.join("performance"), &docs.join("performance.md"));
-        }
-        report.write(&self.out, &self.out.join("report.md"))
     }
-
-    /// What to do. A curve that is named is wanted.
-    fn tasks(&self) -> Result<Vec<Task>> {
-        let named = choose("work", &all_works(), |w| w.about().id, &self.works)?;
-        let is = |work: &dyn Work| named.iter().any(|named| named.about().id == work.about().id);
-        let mut tasks = Vec::new();
-        if !self.only_curves {
-            tasks.extend(work::ALL.iter().filter(|w| is(**w)).map(|work| Task::new(*work, 0)));
-        }
-        if self.curves || self.only_curves || !self.works.is_empty() {
-            for curve in curve::ALL.iter().filter(|curve| is(**curve)) {
-                tasks.extend(curve.sizes().iter().map(|size| Task::new(*curve, *size)));
-            }
-        }
-        Ok(tasks)
-    }
+    Ok(tasks)
 }
 
 /// Those named, or all.

@@ -12,11 +12,11 @@ use serde::Serialize;
 
 use self::curve::Curve;
 pub use self::machine::Machine;
-use crate::Options;
 use crate::contestant::Contestant;
 use crate::figure::Unit;
-use crate::rounds::{Cell, Task};
+use crate::options::Options;
 use crate::stats::Summary;
+use crate::task::{Cell, Task};
 use crate::work::About;
 
 const LIMIT: &str = "limit";

@@ -1,50 +1,22 @@
 //! The rounds: in each, every contestant does every work once.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::Options;
 use crate::contestant::Contestant;
 use crate::measure::{self, Told};
+use crate::options::Options;
 use crate::report::{Machine, Report};
-use crate::scene::Outcome;
-use crate::stats::Summary;
-use crate::work::{About, Work};
-
-/// What the rounds of one contestant at one work came to.
-#[derive(Default)]
-pub struct Cell {
-    outcomes: Vec<Outcome>,
-    /// Why there are none; of the last one that failed.
-    pub absent: Option<String>,
-    /// What to know of them, and of how many.
-    pub notes: BTreeMap<String, usize>,
-    /// No more rounds.
-    done: bool,
-}
+use crate::task::{Cell, Task};
+use crate::work::About;
 
 /// One that takes longer than this is measured once.
 const LONG: Duration = Duration::from_secs(20);
 
 /// A curve has many points, and its form is what counts.
 const CURVE_ROUNDS: usize = 3;
-
-/// A work, at a size if it is measured at several.
-pub struct Task {
-    pub work: &'static dyn Work,
-    pub size: u64,
-    /// In the order of the contestants.
-    pub cells: Vec<Cell>,
-}
-
-impl Task {
-    pub fn new(work: &'static dyn Work, size: u64) -> Task {
-        Task { work, size, cells: Vec::new() }
-    }
-}
 
 pub fn run(
     options: &Options,
@@ -92,40 +64,5 @@ fn show(work: &About, told: &Told) -> String {
         }
         Told::NotOffered(reason) => format!("({reason})"),
         Told::Failed(reason) => format!("failed: {reason}"),
-    }
-}
-
-impl Cell {
-    fn take(&mut self, told: Told) {
-        match told {
-            Told::Done(outcome) => {
-                outcome.notes.iter().for_each(|note| self.note(note.clone()));
-                self.outcomes.push(outcome);
-            }
-            Told::NotOffered(reason) => {
-                self.absent = Some(reason);
-                self.done = true;
-            }
-            Told::Failed(reason) => {
-                self.absent = Some(format!("failed: {reason}"));
-                self.note(format!("failed: {reason}"));
-            }
-        }
-    }
-
-    /// Of one figure, if there are outcomes.
-    pub fn summary(&self, figure: usize) -> Option<Summary> {
-        let values: Vec<f64> = self.good().map(|outcome| outcome.figures[figure]).collect();
-        (!values.is_empty()).then(|| Summary::of(values))
-    }
-
-    /// The outcomes to use: those in doubt only if there are no others.
-    fn good(&self) -> impl Iterator<Item = &Outcome> {
-        let all_in_doubt = self.outcomes.iter().all(|outcome| outcome.doubtful);
-        self.outcomes.iter().filter(move |outcome| all_in_doubt || !outcome.doubtful)
-    }
-
-    fn note(&mut self, note: String) {
-        *self.notes.entry(note).or_default() += 1;
     }
 }

@@ -10,8 +10,8 @@ use serde::Serialize;
 use crate::contestant::Contestant;
 use crate::curve;
 use crate::figure::Unit;
-use crate::rounds::Task;
 use crate::stats::Summary;
+use crate::task::Task;
 
 #[derive(Serialize)]
 pub struct Curve {

@@ -1,0 +1,54 @@
+//! What is to be measured, and how.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+/// slotfile beside its peers: writes report.md, report.json and charts.
+#[derive(Args)]
+pub struct Options {
+    /// Only these works, by the names that --list shows
+    #[arg(long, value_delimiter = ',')]
+    pub works: Vec<String>,
+    /// Only these contestants
+    #[arg(long, value_delimiter = ',')]
+    pub contestants: Vec<String>,
+    /// How often everything is measured
+    #[arg(long, default_value_t = 7)]
+    pub rounds: usize,
+    /// Seconds of one measurement, about
+    #[arg(long, default_value_t = 0.25)]
+    pub seconds: f64,
+    /// Three short rounds at most: for a look, not for figures to keep
+    #[arg(long)]
+    pub quick: bool,
+    /// Also how the cost grows with slots, bytes, processes and stores
+    #[arg(long)]
+    pub curves: bool,
+    /// Only that
+    #[arg(long)]
+    pub only_curves: bool,
+    /// Where the report goes
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/report"))]
+    pub out: PathBuf,
+    /// The report goes into docs/performance.md instead, and what belongs to it beside that
+    #[arg(long, conflicts_with = "out")]
+    pub docs: bool,
+    /// Where the stores are made: on the disk that is to be measured [default: that of the program]
+    #[arg(long)]
+    pub on: Option<PathBuf>,
+    /// Shows the works and the contestants
+    #[arg(long)]
+    pub list: bool,
+}
+
+impl Options {
+    pub fn rounds(&self) -> usize {
+        if self.quick { self.rounds.min(3) } else { self.rounds }
+    }
+
+    pub fn effort(&self) -> Duration {
+        Duration::from_secs_f64(if self.quick { 0.05 } else { self.seconds })
+    }
+}

@@ -1,4 +1,4 @@
-//! Adding to a number: to which one, how much, and whether the sum fits.
+//! Adding to a number: which number, how much, and whether the sum fits.
 
 use std::ops::Range;
 
@@ -9,8 +9,8 @@ use crate::exit::Exit;
 use crate::index::Part;
 use crate::value::parse;
 
-/// The number that is added to: its type, and where it stands. An error is an exit code and a
-/// message, for who knows the file and the slot.
+/// The type and position of the number that is added to. An error is an exit code and a
+/// message; the caller adds the file and the slot.
 pub(crate) fn target(
     slot_type: &SlotType,
     index: Option<&str>,
@@ -40,7 +40,7 @@ pub(crate) fn target(
     }
 }
 
-/// What to say of a sum that the slot cannot hold.
+/// The message for a sum that the slot cannot hold.
 pub(crate) fn overflow(old: Scalar, step: &str, scalar: ScalarType) -> String {
     let (low, high) = scalar.range();
     format!("{old} and {step} overflow {scalar}, which is {low} to {high}; nothing was changed")
@@ -56,7 +56,7 @@ pub(crate) enum Step {
 impl Step {
     /// An error is a message that says what could be written.
     pub(crate) fn parse(text: &str, scalar: ScalarType) -> Result<Step, String> {
-        // A sign in front of an amount is no surprise, as it is in front of a value.
+        // A plus sign is allowed in front of an amount, unlike in front of a value.
         let unsigned = match text.strip_prefix('+') {
             Some(rest) if !rest.starts_with(['+', '-']) => rest,
             _ => text,
@@ -69,14 +69,14 @@ impl Step {
             None => (1, unsigned),
         };
         let magnitude = Scalar::parse(digits, ScalarType::U64).ok().and_then(Scalar::integer);
-        // A second sign would be taken as one of the digits.
+        // Without the guard, a second sign would be parsed as part of the digits.
         match magnitude {
             Some(magnitude) if !digits.starts_with('-') => Ok(Step::Integer(sign * magnitude)),
             _ if Scalar::parse(unsigned, ScalarType::F64).is_ok() => Err(format!(
                 "it is {scalar}, so it takes whole numbers of up to 64 bits, not {text}"
             )),
             _ => Err(format!(
-                "{} is nothing to add: write an integer of up to 64 bits, as 5, -5 or 0x10",
+                "{} is not a number to add: write an integer of up to 64 bits, such as 5, -5 or 0x10",
                 quoted(text)
             )),
         }

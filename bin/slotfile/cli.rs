@@ -1,4 +1,4 @@
-//! What can be written after `slotfile`.
+//! The command line as clap parses it: the verbs, their options and their help texts.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -13,12 +13,12 @@ use crate::words::Words;
     name = "slotfile",
     version,
     arg_required_else_help = true,
-    after_help = "Options stand before the file; after it all is data: `slotfile set state.slots t -5`.\n\n\
-        TYPE is a scalar (bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64), an array as f64[6] or\n\
-        f32[480,640], text[64], bytes[4096], or raw memory as buffer:u8[480,640].\n\n\
-        Exit codes: 0 done; 1 no (lost the compare, the time of --timeout is over, overflow, there\n\
-        already); 2 wrong usage; 3 damaged, or no store; 4 no lock in time (lock: 124); 5 another\n\
-        type; 6 no space; 7 not allowed, or I/O; 8 no such slot or file.\n\n\
+    after_help = "Options come before FILE. Every word after FILE is data: `slotfile set state.slots t -5`.\n\n\
+        TYPE is a scalar (bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64), an array such as f64[6] or\n\
+        f32[480,640], text[64], bytes[4096], or raw memory such as buffer:u8[480,640].\n\n\
+        Exit codes: 0 done; 1 no (compare lost, --timeout over, overflow, already exists); 2 wrong\n\
+        usage; 3 damaged, or not a store; 4 no lock in time (lock: 124); 5 wrong type; 6 no space;\n\
+        7 not allowed, or I/O error; 8 no such slot or file.\n\n\
         New here? `slotfile demo` shows all of it in a few seconds."
 )]
 pub(crate) struct Cli {
@@ -29,7 +29,7 @@ pub(crate) struct Cli {
 }
 
 #[derive(Args)]
-#[command(next_help_heading = "Options everywhere")]
+#[command(next_help_heading = "Options of every command")]
 pub(crate) struct Everywhere {
     /// Leave the sync to a later process
     #[arg(long, global = true)]
@@ -40,10 +40,10 @@ pub(crate) struct Everywhere {
     /// Change nothing
     #[arg(long, global = true)]
     pub(crate) read_only: bool,
-    /// Also on network file systems, which are refused otherwise
+    /// Also open on network file systems, which are refused otherwise
     #[arg(long, global = true)]
     pub(crate) any_file_system: bool,
-    /// Print no messages, only results; the exit code says the rest
+    /// Print only results, no messages; the exit code says the rest
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
     /// When to use colour
@@ -71,16 +71,16 @@ pub(crate) enum Verb {
     /// Make a new, empty store
     #[command(override_usage = "slotfile create [OPTIONS] FILE")]
     Create(Create),
-    /// Make a new slot; done if it is there already with this type
+    /// Define a slot; succeeds if it already exists with this type
     #[command(override_usage = "slotfile define [OPTIONS] FILE NAME TYPE [VALUE...]")]
     Define(Define),
     /// List the slots: name, type, version, value (shortened)
     #[command(
         override_usage = "slotfile ls [OPTIONS] FILE [GLOB]",
-        after_help = "In GLOB `*` matches any run of characters, `/` too, `?` one, `[...]` a set; `\\` escapes."
+        after_help = "In GLOB, `*` matches any characters, `/` too; `?` any one; `[...]` one of a set; `\\` escapes."
     )]
     Ls(Ls),
-    /// Print a slot's value, as `set FILE NAME -` reads it
+    /// Print a slot's value, in the form that `set FILE NAME -` reads
     #[command(override_usage = "slotfile get [OPTIONS] FILE NAME")]
     Get(Get),
     /// Replace a slot's value
@@ -89,25 +89,25 @@ pub(crate) enum Verb {
         after_help = VALUES
     )]
     Set(Set),
-    /// Add to a number, atomically (1 if N is left out), and print the new value
+    /// Add N (or 1) to a number atomically, and print the new value
     #[command(override_usage = "slotfile add [OPTIONS] FILE NAME [N]")]
     Add(Add),
-    /// Set NEW if the value is EXPECTED; otherwise print the value it has and exit with 1
+    /// Set NEW if the value is EXPECTED; otherwise print the current value and exit with 1
     #[command(override_usage = "slotfile cas [OPTIONS] FILE NAME EXPECTED NEW")]
     Cas(Words),
     /// Remove slots
     #[command(override_usage = "slotfile rm [OPTIONS] FILE NAME...")]
     Rm(Words),
-    /// Print a line each time a slot has a new version (those between are skipped)
+    /// Print a line each time a slot has a new version (some may be skipped)
     #[command(
         override_usage = "slotfile watch [OPTIONS] FILE [GLOB]",
-        after_help = "A line: name, version, value (shortened), or `removed`. Slots that are defined meanwhile are\n\
-            picked up, and their first state is a line, too.\n\
-            Exit code: 0 when --count lines are printed, or --timeout is over without a --count; 1 when it\n\
-            is over with fewer lines than that."
+        after_help = "A line has the name, the version and the value (shortened), or `removed`. Slots defined\n\
+            meanwhile are watched too: the first line of each is its first state.\n\
+            Exit code: 0 after --count lines, or at --timeout without --count; 1 at --timeout with fewer\n\
+            than --count lines."
     )]
     Watch(Watch),
-    /// Wait until a slot's value compares like this with VALUE; exit with 1 when the time is over
+    /// Wait until a slot's value satisfies OP VALUE; exit with 1 at --timeout
     #[command(
         override_usage = "slotfile wait [OPTIONS] FILE NAME OP VALUE",
         after_help = "OP is eq, ne, lt, le, gt or ge. Numbers compare as numbers, texts and bytes byte by byte."
@@ -116,10 +116,10 @@ pub(crate) enum Verb {
     /// Run a command while holding a slot's lock
     #[command(
         override_usage = "slotfile lock [OPTIONS] FILE NAME -- COMMAND...",
-        after_help = "The command inherits the lock: it lasts as long as the command, even if slotfile is killed.\n\
-            A slot that is not there is defined, as bool.\n\n\
-            Exit code: the command's (128 + the signal that killed it); 124: the lock was not to be had in\n\
-            time; 125: slotfile itself failed; 126: the command cannot be run; 127: there is no such command."
+        after_help = "The command inherits the lock, which lasts as long as the command, even if slotfile is killed.\n\
+            A slot that does not exist is defined as bool.\n\n\
+            Exit code: the command's (128 + the signal that killed it); 124: no lock in time; 125: slotfile\n\
+            itself failed; 126: the command cannot be run; 127: there is no such command."
     )]
     Lock(Lock),
     /// Make several changes at once, or none: `set`, `add` and `check` lines on standard input
@@ -128,22 +128,22 @@ pub(crate) enum Verb {
         after_help = TXN
     )]
     Txn(Words),
-    /// Show the store's format, its size, the room left and who has it open
+    /// Show the store's format, its size, the room left and the processes that have it open
     #[command(override_usage = "slotfile info [OPTIONS] FILE")]
     Info(Info),
     /// Make everything committed so far survive a power cut
     #[command(override_usage = "slotfile sync [OPTIONS] FILE")]
     Sync(Words),
-    /// Verify everything that can be verified, and say what could not; exit with 3 if something is wrong
+    /// Verify all that can be verified, and list what cannot; exit with 3 if something is wrong
     #[command(override_usage = "slotfile check [OPTIONS] FILE")]
     Check(Info),
-    /// Make a consistent copy of the store, while others go on using it
+    /// Make a consistent copy of the store while others use it
     #[command(override_usage = "slotfile copy [OPTIONS] FILE DEST")]
     Copy(Words),
-    /// Give back the space of removed slots; nobody else may have the store open
+    /// Reclaim the space of removed slots; no other process may have the store open
     #[command(override_usage = "slotfile compact [OPTIONS] FILE")]
     Compact(Words),
-    /// Show what this is for, with real processes, in a few seconds
+    /// Show what slotfile is for, with real processes, in a few seconds
     #[command(override_usage = "slotfile demo [OPTIONS] [FILE]")]
     Demo(Demo),
 }
@@ -154,29 +154,29 @@ const TXN: &str = "Each line is one of\n\n\
     \x20   check NAME OP VALUE                          all is undone unless it holds; OP is eq,\n\
     \x20                                                ne, lt, le, gt or ge\n\
     \x20   # comment\n\n\
-    quoted as in sh, and sees what the lines before it have done. A VALUE cannot be `-`: standard\n\
-    input has the lines. Exit code 1: a check did not hold, or a number would overflow; the message\n\
-    names the line, and nothing was changed.";
+    Words are quoted as in sh. A line sees what the lines before it have done. A VALUE cannot be `-`,\n\
+    since standard input has the lines. Exit code 1: a check did not hold, or a number would\n\
+    overflow; the message names the line, and nothing was changed.";
 
-const VALUES: &str = "An array takes as many VALUEs as it has elements, or as --index spans. Integers are decimal or\n\
-    0x and hex; floats also nan, inf, -inf; bool is true or false; text is one VALUE; bytes are hex.\n\
-    A lone `-` reads standard input: numbers by white space, text less one final newline.";
+const VALUES: &str = "An array takes one VALUE per element, or per element in --index. Integers are decimal, or 0x and\n\
+    hex; floats may be nan, inf, -inf; bool is true or false; text is one VALUE; bytes are hex.\n\
+    A lone `-` reads standard input: numbers between white space, text without its final newline.";
 
 #[derive(Args)]
 pub(crate) struct Create {
-    /// How many slots it can ever hold [default: 65536]
+    /// Maximum number of slots [default: 65536]
     #[arg(long, value_name = "N")]
     pub(crate) max_slots: Option<u64>,
-    /// How large the file can ever get, as 512M or 16G [default: 16G]
+    /// Maximum size of the file, such as 512M [default: 16G]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) max_size: Option<u64>,
-    /// The file's permissions, whatever the umask [default: 600]
+    /// Permissions of the file, regardless of the umask [default: 600]
     #[arg(long, value_name = "OCTAL", value_parser = mode)]
     pub(crate) mode: Option<u32>,
-    /// Half the disk space, but empty after a power cut
+    /// Keep no checkpoints: half the disk space, but empty after a power cut
     #[arg(long)]
     pub(crate) no_checkpoint: bool,
-    /// Done if the store is there already
+    /// Succeed if the store already exists
     #[arg(long)]
     pub(crate) if_missing: bool,
     #[command(flatten)]
@@ -185,19 +185,19 @@ pub(crate) struct Create {
 
 #[derive(Args)]
 pub(crate) struct Define {
-    /// Make the store too, if it is missing
+    /// Create the store if it is missing
     #[arg(long)]
     pub(crate) create: bool,
-    /// Exit with 1 if the slot is there already
+    /// Exit with 1 if the slot already exists
     #[arg(long)]
     pub(crate) new: bool,
-    /// Copies of an array: 2, 4 or 8; more of them help readers beside busy writers
+    /// Copies of an array: 2, 4 or 8; more copies help readers beside busy writers
     #[arg(long, value_name = "K")]
     pub(crate) areas: Option<usize>,
     /// What the slot is for, shown by `ls --long`
     #[arg(long, value_name = "TEXT")]
     pub(crate) doc: Option<String>,
-    /// What its numbers are measured in, as m/s
+    /// Unit of measure of its numbers, such as m/s
     #[arg(long)]
     pub(crate) unit: Option<String>,
     #[command(flatten)]
@@ -209,16 +209,16 @@ pub(crate) struct Ls {
     /// Show bytes, areas, units of measure and docs too
     #[arg(long, short)]
     pub(crate) long: bool,
-    /// An array of objects, values in full
+    /// Print a JSON array of objects, with values in full
     #[arg(long)]
     pub(crate) json: bool,
-    /// Only the names, as they are, one a line
+    /// Print only the names, unquoted, one per line
     #[arg(long, conflicts_with_all = ["json", "long"])]
     pub(crate) names: bool,
-    /// Leave out the line of titles
+    /// Leave out the header
     #[arg(long)]
     pub(crate) no_header: bool,
-    /// What they are sorted by
+    /// How to sort
     #[arg(long, value_name = "BY", default_value = "definition")]
     pub(crate) sort: Order,
     #[command(flatten)]
@@ -230,10 +230,10 @@ pub(crate) struct Get {
     /// Only these elements: I, I,J or A..B (B not included)
     #[arg(long, value_name = "INDEX", allow_negative_numbers = true)]
     pub(crate) index: Option<String>,
-    /// One object with name, type, version and value
+    /// Print a JSON object with name, type, version and value
     #[arg(long)]
     pub(crate) json: bool,
-    /// The little-endian bytes, nothing else
+    /// Print the little-endian bytes, nothing else
     #[arg(long, conflicts_with = "json")]
     pub(crate) raw: bool,
     #[command(flatten)]
@@ -257,7 +257,7 @@ pub(crate) struct Set {
 
 #[derive(Args)]
 pub(crate) struct Add {
-    /// Which element of an array: I or I,J
+    /// The element of an array: I or I,J
     #[arg(long, value_name = "INDEX", allow_negative_numbers = true)]
     pub(crate) index: Option<String>,
     #[command(flatten)]
@@ -266,16 +266,16 @@ pub(crate) struct Add {
 
 #[derive(Args)]
 pub(crate) struct Watch {
-    /// End after so many lines
+    /// End after N lines
     #[arg(long, value_name = "N")]
     pub(crate) count: Option<u64>,
-    /// End after so many seconds
+    /// End after S seconds
     #[arg(long, value_name = "S", value_parser = seconds, allow_negative_numbers = true)]
     pub(crate) timeout: Option<Duration>,
-    /// Print each slot as it is at first
+    /// First print each slot as it is now
     #[arg(long)]
     pub(crate) initial: bool,
-    /// An object a line, values in full
+    /// Print one JSON object per line, with values in full
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
@@ -284,7 +284,7 @@ pub(crate) struct Watch {
 
 #[derive(Args)]
 pub(crate) struct Wait {
-    /// Seconds to wait [default: for ever]
+    /// Seconds to wait [default: forever]
     #[arg(long, value_name = "S", value_parser = seconds, allow_negative_numbers = true)]
     pub(crate) timeout: Option<Duration>,
     #[command(flatten)]
@@ -293,7 +293,7 @@ pub(crate) struct Wait {
 
 #[derive(Args)]
 pub(crate) struct Lock {
-    /// Seconds to wait for the lock; then exit with 124 [default: that of --lock-timeout]
+    /// Seconds to wait for the lock; then exit with 124 [default: as --lock-timeout]
     #[arg(long, value_name = "S", value_parser = seconds, allow_negative_numbers = true)]
     pub(crate) timeout: Option<Duration>,
     #[command(flatten)]
@@ -302,7 +302,7 @@ pub(crate) struct Lock {
 
 #[derive(Args)]
 pub(crate) struct Info {
-    /// One object
+    /// Print a JSON object
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
@@ -326,7 +326,7 @@ pub(crate) enum Role {
 
 #[derive(Args)]
 pub(crate) struct Demo {
-    /// What the demo starts itself as
+    /// The role in which the demo starts its own executable again
     #[arg(long, hide = true)]
     pub(crate) worker: Option<Role>,
     #[arg(hide = true, trailing_var_arg = true)]
@@ -338,19 +338,21 @@ fn seconds(text: &str) -> Result<Duration, String> {
         return Ok(Duration::MAX);
     }
     let Ok(seconds) = text.parse::<f64>() else {
-        let refused = |_| "write seconds, as 0.5 or 10, or with units, as 500ms or 2m".to_owned();
+        let refused = |_| {
+            "write seconds, such as 0.5, or a number and a unit, such as 500ms or 2m".to_owned()
+        };
         return humantime::parse_duration(text).map_err(refused);
     };
     match seconds {
-        // As good as for ever.
+        // Too long for a `Duration`: as good as forever.
         0.0.. => Ok(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)),
-        _ => Err("a time is 0 or more".into()),
+        _ => Err("a time must be 0 or more".into()),
     }
 }
 
 /// `4096`, `64K`, `512M`, `16G`, `1T`: powers of 1,024.
 fn size(text: &str) -> Result<u64, String> {
-    let refused = "write bytes, or a number with K, M, G or T, as 512M";
+    let refused = "write bytes, or a number with K, M, G or T, such as 512M";
     let (digits, shift) = match text.char_indices().last() {
         Some((at, 'k' | 'K')) => (&text[..at], 10),
         Some((at, 'm' | 'M')) => (&text[..at], 20),
@@ -369,7 +371,7 @@ fn mode(text: &str) -> Result<u32, String> {
     let octal = !text.is_empty() && text.bytes().all(|b| (b'0'..=b'7').contains(&b));
     match u32::from_str_radix(text, 8) {
         Ok(mode) if octal && mode <= 0o777 => Ok(mode),
-        _ => Err("write three octal digits, as 640".into()),
+        _ => Err("write three octal digits, such as 640".into()),
     }
 }
 
@@ -410,8 +412,8 @@ mod tests {
         for (text, millis) in [("0.5", 500), ("10", 10_000), ("500ms", 500), ("2m 1s", 121_000)] {
             assert_eq!(seconds(text), Ok(Duration::from_millis(millis)), "{text}");
         }
-        for for_ever in ["inf", "1e300"] {
-            assert_eq!(seconds(for_ever), Ok(Duration::MAX));
+        for forever in ["inf", "1e300"] {
+            assert_eq!(seconds(forever), Ok(Duration::MAX));
         }
         for bad in ["", "-1", "nan", "-inf", "soon", "1 x"] {
             assert!(seconds(bad).is_err(), "{bad}");

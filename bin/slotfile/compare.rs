@@ -1,4 +1,4 @@
-//! `OP VALUE`: whether a slot's content compares like this with a word.
+//! `OP VALUE`: whether a slot's content satisfies a comparison.
 
 use std::cmp::Ordering;
 
@@ -7,7 +7,7 @@ use slotfile::{Data, Scalar, SlotType};
 use crate::exit::Exit;
 use crate::value;
 
-/// How to compare, in the words of test(1): a shell would take `<` and `>` for itself.
+/// The operators, named as in test(1), since a shell would take `<` and `>` for itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Comparison {
     Eq,
@@ -24,7 +24,7 @@ impl Comparison {
     /// An error is a message that says what could be written instead.
     pub(crate) fn parse(word: &str) -> Result<Comparison, String> {
         Self::ALL.into_iter().find(|op| op.word() == word).ok_or_else(|| {
-            format!("{} compares nothing; write eq, ne, lt, le, gt or ge", value::shown(word))
+            format!("{} is not an operator; write eq, ne, lt, le, gt or ge", value::shown(word))
         })
     }
 
@@ -39,9 +39,9 @@ impl Comparison {
         }
     }
 
-    /// Whether `content` compares like this with `with`, which is of the same type: numbers
-    /// as IEEE 754 has it (a NaN is neither equal, less nor greater, not even to itself;
-    /// 0.0 equals -0.0), false before true, texts and bytes byte by byte.
+    /// Whether the comparison of `content` with `with`, of the same type, holds. Numbers compare
+    /// as in IEEE 754 (a NaN is not equal, less or greater, even to itself; 0.0 equals -0.0),
+    /// false is before true, texts and bytes compare byte by byte.
     pub(crate) fn holds(self, content: &Data, with: &Data) -> bool {
         let order = match (content, with) {
             (Data::Scalar(a), Data::Scalar(b)) => a.partial_cmp(b),
@@ -60,18 +60,19 @@ impl Comparison {
     }
 }
 
-/// What a word stands for beside the content of a slot of this type. An error is an exit
-/// code and a message, for who knows the file and the slot.
+/// Parses the word that a slot of this type is compared with. An error is an exit code and a
+/// message; the caller adds the file and the slot.
 pub(crate) fn operand(word: &str, slot_type: &SlotType) -> Result<Data, (Exit, String)> {
     if let SlotType::Array(..) | SlotType::Buffer(..) = slot_type {
-        let what = format!("it is {slot_type}, and only single values, texts and bytes compare");
+        let what =
+            format!("it is {slot_type}, and only single values, texts and bytes can be compared");
         return Err((Exit::TYPE, what));
     }
     value::from_words([word].into_iter(), slot_type).map_err(|what| (Exit::USAGE, what))
 }
 
-/// Whether they are the same bits, so that 0.0 is not -0.0. All that print as `nan` are
-/// the same: what the command line shows, it must be able to name.
+/// Whether both have the same bits, so 0.0 is not -0.0. All NaNs are the same, since all print
+/// as `nan`: a value that the command line shows can also be given to it.
 pub(crate) fn same(a: &Data, b: &Data) -> bool {
     match (a, b) {
         (Data::Scalar(a), Data::Scalar(b)) => {

@@ -19,22 +19,22 @@ use crate::output::{Output, complain};
 pub(crate) struct Context {
     pub(crate) out: Output,
     pub(crate) everywhere: Everywhere,
-    /// What was changed, to be said if the output of it cannot be written.
+    /// What was changed; reported if its output cannot be written.
     pub(crate) changed: Option<String>,
-    /// What may have been meant, to be said behind why it could not be done.
+    /// What may have been meant; appended to the error message.
     pub(crate) hint: RefCell<Option<String>>,
-    /// The stores that are to be closed at the end, each with the exit code that it asks for, if
-    /// any, should that fail.
+    /// The stores to close at the end, each with the exit code for a failed close, if it has
+    /// one of its own.
     pub(crate) opened: RefCell<Vec<(Store, Option<Exit>)>>,
 }
 
 impl Context {
-    /// How the options say that a store is to be opened.
+    /// The options to open a store with, from the command line.
     pub(crate) fn options(&self) -> OpenOptions {
         let Everywhere { no_sync, lock_timeout, read_only, any_file_system, .. } = self.everywhere;
         let mut options = OpenOptions::new();
         options.read_only(read_only).any_file_system(any_file_system);
-        // A run is short: it needs no thread for that.
+        // A run is short, and syncs when it closes: it needs no background thread.
         options.sync_every((!no_sync).then_some(Duration::MAX));
         if lock_timeout.is_some() {
             options.lock_timeout(lock_timeout);
@@ -46,13 +46,13 @@ impl Context {
         Ok(self.open_with(file, &self.options(), Exit::DAMAGED)?)
     }
 
-    /// For the verbs that only look: they need no more than permission to read.
+    /// For the verbs that only read: permission to read is enough.
     pub(crate) fn open_to_read(&self, file: &Path) -> Result<Store, Failure> {
         Ok(self.open_with(file, self.options().read_only(true), Exit::DAMAGED)?)
     }
 
-    /// For the verbs that wait: whoever may write the file is woken by a change, others have
-    /// to look for it again and again.
+    /// For the verbs that wait. Opens for writing if allowed, since a process that may write is
+    /// woken by a change; others have to poll.
     pub(crate) fn open_to_wait(&self, file: &Path) -> Result<Store, Failure> {
         match self.open_with(file, &self.options(), Exit::DAMAGED) {
             Err(Error::PermissionDenied { .. } | Error::Io { .. }) => self.open_to_read(file),
@@ -60,8 +60,8 @@ impl Context {
         }
     }
 
-    /// Says what opening has found, if it is not what people expect. Should a part of the file
-    /// not be there while it is open, as it was truncated, the run ends with this code.
+    /// Opens a store, and prints what the recovery did, if it did anything. If the file is
+    /// truncated while it is open, the run ends with the exit code `truncated`.
     pub(crate) fn open_with(
         &self,
         file: &Path,
@@ -75,7 +75,7 @@ impl Context {
         )?;
         let store = options.open(file).inspect_err(|error| self.hint_at_order(file, error))?;
         let dropped = |newer_dropped: bool| match newer_dropped {
-            true => "; a newer one was not completed, or its record cannot be read",
+            true => "; a newer sync was not completed, or its record cannot be read",
             false => "",
         };
         match store.recovery() {
@@ -90,8 +90,8 @@ impl Context {
                 dropped(newer_dropped)
             )),
             Recovery::Emptied => self.note(&format!(
-                "{shown}: emptied, as a store made with --no-checkpoint is when the machine was \
-                 restarted, or the file copied: `slotfile copy` makes copies that keep their content"
+                "{shown}: emptied: it was made with --no-checkpoint, and the machine was \
+                 restarted, or the file copied; `slotfile copy` makes copies that keep their content"
             )),
             _ => {}
         }
@@ -100,12 +100,12 @@ impl Context {
         Ok(store)
     }
 
-    /// Leaves the stores that were opened: a sync that fails then is one of this run.
+    /// Closes the stores that were opened. A sync that fails then is a failure of this run.
     pub(crate) fn close(&self) -> Result<(), Failure> {
         for (store, exit) in self.opened.take() {
             let shown = store.path().display().to_string();
             store.close().map_err(|error| {
-                let what = "what was done is there, but would not survive a power cut";
+                let what = "the changes were made, but would not survive a power cut";
                 Failure::new(
                     exit.unwrap_or_else(|| Exit::from(&error)),
                     format!("{shown}: not synced: {what}: {error}"),
@@ -115,8 +115,7 @@ impl Context {
         Ok(())
     }
 
-    /// Makes a new store, or opens one with options that create. What is missing then is the
-    /// folder.
+    /// Opens with options that create, so that a file that is not found means a missing folder.
     pub(crate) fn open_new(&self, options: &OpenOptions, file: &Path) -> Result<Store, Failure> {
         self.open_with(file, options, Exit::DAMAGED).map_err(|error| no_folder(error, file))
     }
@@ -129,33 +128,32 @@ impl Context {
         let next = at.and_then(|at| words.get(at + 1)).map(Path::new);
         if let Some(next) = next.filter(|next| is_missing && next.is_file()) {
             let next = quoted(&next.to_string_lossy());
-            let hint = format!("FILE stands before all else, and {next} is a file");
+            let hint = format!("FILE comes first, and {next} is a file");
             *self.hint.borrow_mut() = Some(hint);
         }
     }
 
-    /// Shows how many bytes of a store's contents are done, where somebody is looking.
+    /// Shows how many bytes of a store's contents are done, if standard error is a terminal.
     pub(crate) fn progress(&self, done: &str, store: &Store) -> Result<Progress, Failure> {
         if self.everywhere.quiet {
             return Ok(Progress { bar: ProgressBar::hidden(), all: 0 });
         }
         let all = store.slots()?.iter().map(|slot| slot.size() as u64).sum();
-        // Drawn to standard error, and only if that is a terminal.
         let template = "{spinner} {bytes} of {total_bytes} {msg} ({bytes_per_sec})";
         let style = ProgressStyle::with_template(template);
         let bar = ProgressBar::new(all)
-            // Its own are no ASCII.
+            // The default ones are not ASCII.
             .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).tick_chars(r"|/-\ "))
             .with_message(done.to_owned());
-        // Goes on turning where nothing is counted, as while the disk writes. Where no thread is to
-        // be had for that, it stands still: the call itself would panic.
+        // Keeps turning while nothing is counted, as while the disk writes. That needs a thread;
+        // the call would panic without one, so try first.
         if !bar.is_hidden() && std::thread::Builder::new().spawn(|| ()).is_ok() {
             bar.enable_steady_tick(Duration::from_millis(200));
         }
         Ok(Progress { bar, all })
     }
 
-    /// A hint that is no result, for people.
+    /// A message for people, not a result.
     pub(crate) fn note(&self, message: &str) {
         if !self.everywhere.quiet {
             complain(message);
@@ -163,14 +161,14 @@ impl Context {
     }
 }
 
-/// How far long work has got; taken away when dropped.
+/// A progress bar, removed when dropped.
 pub(crate) struct Progress {
     bar: ProgressBar,
     all: u64,
 }
 
 impl Progress {
-    /// What changes meanwhile is done twice, and counted twice.
+    /// Bytes that change meanwhile are counted twice, so there may be more than `all`.
     pub(crate) fn set(&self, bytes: u64) {
         self.bar.set_position(bytes.min(self.all));
     }
@@ -182,18 +180,18 @@ impl Drop for Progress {
     }
 }
 
-/// The error of a new file: what is not there is its folder.
+/// The error of creating a file: "not found" means its folder.
 pub(crate) fn no_folder(error: Error, file: &Path) -> Failure {
     match error {
         Error::Io { source, .. } if source.kind() == ErrorKind::NotFound => {
-            let what = "its folder is not there; make that first, with `mkdir`";
+            let what = "its folder does not exist; create that first, with `mkdir`";
             Failure::new(Exit::ABSENT, format!("{}: {what}", file.display()))
         }
         error => error.into(),
     }
 }
 
-/// A value that this slot cannot take, or could not be read.
+/// The failure for a value that the slot cannot take, or that could not be read.
 pub(crate) fn refused(refused: Refused, file: &Path, slot: &str) -> Failure {
     match refused {
         Refused::Value(what) => Failure::of_slot(Exit::USAGE, file, slot, what),
@@ -206,16 +204,16 @@ fn cannot_be_had(why: BusError) -> &'static str {
     match why {
         BusError::Truncated => "the file was truncated while it was open: restore it from a copy",
         BusError::Unreadable => {
-            "the disk cannot read a part of the file (see `dmesg`): restart the machine, or mount \
-             its file system anew, so that the last sync is restored; or restore a copy"
+            "the disk cannot read a part of the file (see `dmesg`): restart the machine, or \
+             unmount and mount its file system, so that the last sync is restored; or restore a copy"
         }
         BusError::NoBlock => {
-            "the disk is full, and a part of the file has no block of its own, as in a file that \
-             was copied with `cp`: make room"
+            "the disk is full, and a part of the file has no block of its own, as after a copy \
+             with `cp`: make room"
         }
         _ => {
-            "a part of the file is not to be had: it was truncated, or the disk cannot read it (see \
-             `dmesg`), or is full"
+            "a part of the file cannot be accessed: it was truncated, or the disk cannot read it \
+             (see `dmesg`), or the disk is full"
         }
     }
 }

@@ -1,7 +1,7 @@
-//! What others have written, as it can be shown: whatever cannot be seen, or makes a terminal
-//! do something, such as turning the direction of what follows, is escaped.
+//! Makes untrusted text safe to show: characters that are invisible, or that a terminal acts on
+//! (such as those that reverse the direction of the text), are escaped.
 
-/// Characters that take no room though they count as letters or marks.
+/// Characters that are invisible although they count as letters or marks.
 const INVISIBLE: [(char, char); 10] = [
     ('\u{34f}', '\u{34f}'),
     ('\u{115f}', '\u{1160}'),
@@ -20,7 +20,7 @@ fn is_seen(c: char) -> bool {
     if c.is_ascii() {
         return !c.is_ascii_control();
     }
-    // Behind a letter, where a mark has something to stand on.
+    // After a letter, so that a combining mark has something to combine with.
     let escaped = ['a', c].iter().collect::<String>().escape_debug().count() > 2;
     !escaped && !INVISIBLE.iter().any(|(first, last)| (*first..=*last).contains(&c))
 }
@@ -49,7 +49,7 @@ pub(crate) fn name(name: &str) -> String {
         || name.ends_with(' ')
         || name.contains("  ")
         || name.contains(|c| !is_seen(c))
-        // A mark without a letter to stand on.
+        // A combining mark without a letter before it.
         || name.chars().next().is_some_and(|c| c.escape_debug().count() > 2);
     if misleads { quoted(name) } else { name.to_owned() }
 }

@@ -12,7 +12,7 @@ pub(crate) struct Exit(pub(crate) u8);
 
 impl Exit {
     pub(crate) const DONE: Exit = Exit(0);
-    /// It was done as asked, and the answer is no.
+    /// The run did what it was asked to, and the answer is no.
     pub(crate) const NO: Exit = Exit(1);
     pub(crate) const USAGE: Exit = Exit(2);
     pub(crate) const DAMAGED: Exit = Exit(3);
@@ -28,7 +28,7 @@ impl Exit {
     pub(crate) const NOT_EXECUTABLE: Exit = Exit(126);
     pub(crate) const NO_COMMAND: Exit = Exit(127);
 
-    /// The exit code of an answer that was printed: it is the same where nobody reads it.
+    /// This code, once its answer was printed; the same if the reader has closed the pipe.
     pub(crate) fn printed(self, written: io::Result<()>) -> Result<Exit, Failure> {
         match written {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(self),
@@ -66,7 +66,7 @@ impl From<&Error> for Exit {
     }
 }
 
-/// Why a run did not do what it was asked to.
+/// Why a run failed.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) exit: Exit,
@@ -75,12 +75,12 @@ pub(crate) struct Failure {
     pub(crate) cause: Cause,
 }
 
-/// What a message ends with depends on it.
+/// What a message ends with depends on this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
-    /// Words that are missing, or too many: what the verb takes is shown.
+    /// Words are missing, or there are too many: ends with the verb's usage.
     Words,
-    /// Standard output did not take all: what was changed all the same is said.
+    /// Standard output could not be written: ends with what was changed all the same.
     Output,
     Other,
 }
@@ -95,7 +95,7 @@ impl Failure {
         Failure { cause: Cause::Words, ..Failure::new(Exit::USAGE, message) }
     }
 
-    /// A failure that concerns one slot, in the words of the library's own messages.
+    /// A failure of one slot, with file and slot in front as in the library's messages.
     pub(crate) fn of_slot(exit: Exit, file: &Path, slot: &str, what: impl Display) -> Failure {
         Failure::new(exit, format!("{}: slot {slot:?}: {what}", file.display()))
     }
@@ -105,7 +105,7 @@ impl Failure {
         Failure { message: format!("line {number}: {}", self.message), ..self }
     }
 
-    /// An answer of no that needs no words.
+    /// A failure that the exit code alone explains.
     pub(crate) fn silent(exit: Exit) -> Failure {
         Failure::new(exit, "")
     }
@@ -117,11 +117,11 @@ impl From<Error> for Failure {
     }
 }
 
-/// Only writes to standard output use `?` on an `io::Error`; others say what they did.
+/// Only for writes to standard output: other I/O errors name the operation that failed.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Failure {
         match error.kind() {
-            // Who reads the output has seen enough: `slotfile ls F | head -1`.
+            // The reader has seen enough: `slotfile ls F | head -1`.
             io::ErrorKind::BrokenPipe => Failure::silent(Exit::DONE),
             _ => Failure {
                 cause: Cause::Output,

@@ -1,10 +1,10 @@
-//! `--index`: which elements of an array.
+//! `--index`: the elements of an array that a command is about.
 
 use std::ops::Range;
 
 use slotfile::{Shape, SlotType};
 
-/// Elements that stand side by side, and the type of a slot that would hold just them.
+/// Adjacent elements, and the type of a slot that would hold just them.
 #[derive(Debug)]
 pub(crate) struct Part {
     /// Row-major positions.
@@ -13,11 +13,11 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    /// `I`, `I,J` or `A..B`, as numpy reads them: each index picks along one dimension,
-    /// the last one may be a range, and dimensions not named are taken whole. So `3` is
-    /// row 3 of a matrix, and `2..4` its rows 2 and 3.
+    /// Parses `I`, `I,J` or `A..B` as numpy does: each index selects along one dimension, the
+    /// last may be a range, and dimensions not named are taken whole. So `3` is row 3 of a
+    /// matrix, and `2..4` its rows 2 and 3.
     ///
-    /// An error is a message that says what is wrong with it.
+    /// An error is a message that says what is wrong with the index.
     pub(crate) fn new(slot_type: &SlotType, index: &str) -> Result<Part, String> {
         let (SlotType::Array(scalar, shape) | SlotType::Buffer(scalar, shape)) = slot_type else {
             return Err(format!("it is {slot_type} and has no elements; leave --index out"));
@@ -36,14 +36,16 @@ impl Part {
         for (at, (text, dim)) in named.iter().zip(dims).enumerate() {
             let last = at + 1 == named.len();
             let bounds = bounds(text, last).ok_or_else(|| {
-                format!("--index {index} is no index; write I, I,J or A..B, counted from 0, B not included")
+                format!("--index {index} is not an index; write I, I,J or A..B, counted from 0, B not included")
             })?;
             if bounds.is_empty() {
-                return Err(format!("--index {index} spans nothing: A..B runs from A to before B"));
+                return Err(format!(
+                    "--index {index} selects nothing: A..B runs from A to before B"
+                ));
             }
             if bounds.end > *dim {
                 return Err(format!(
-                    "--index {index} is outside of {slot_type}, whose indices there are 0 to {}",
+                    "--index {index} is outside {slot_type}, whose indices there are 0 to {}",
                     dim - 1
                 ));
             }

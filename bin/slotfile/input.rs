@@ -1,5 +1,5 @@
-//! Where a value that is to be stored comes from: words, or standard input. Never more is read
-//! of that than shows that it is too much: it may have no end.
+//! Reads the value to store, from words or from standard input. Reading stops as soon as the
+//! input is known to be too long, since it may have no end.
 
 use std::io::{self, BufRead, BufReader, Read};
 
@@ -16,9 +16,9 @@ pub(crate) enum Form {
     Raw,
 }
 
-/// Why a value could not be had.
+/// Why a value could not be read.
 pub(crate) enum Refused {
-    /// It is no value for the slot; who knows file and slot puts them in front.
+    /// It is not a value for the slot; the caller adds the file and the slot.
     Value(String),
     /// Standard input could not be read.
     Input(Failure),
@@ -56,7 +56,7 @@ pub(crate) fn read(words: &[String], form: Form, slot_type: &SlotType) -> Result
     }
 }
 
-/// What stands in a text of words.
+/// The content that the words of a text make up.
 fn words_of(input: impl Read, slot_type: &SlotType) -> Result<Data, Refused> {
     match slot_type {
         SlotType::Value(scalar) => {
@@ -70,7 +70,7 @@ fn words_of(input: impl Read, slot_type: &SlotType) -> Result<Data, Refused> {
         SlotType::Array(scalar, shape) | SlotType::Buffer(scalar, shape) => {
             let scalars = Scalars::new(input, *scalar);
             let mut refused = None;
-            // One more than there is room for shows that there are too many.
+            // One more than fits, to see whether there are too many.
             let good = scalars.take(shape.len() + 1);
             let good = good.map_while(|scalar| scalar.map_err(|e| refused = Some(e)).ok());
             let elements = slotfile::Elements::from_scalars(*scalar, good);
@@ -87,7 +87,7 @@ fn words_of(input: impl Read, slot_type: &SlotType) -> Result<Data, Refused> {
             }
         }
         SlotType::Text(capacity) => {
-            // One final newline is not a part of it.
+            // One final newline is not part of it.
             let text = text(input, *capacity as u64 + 1, *capacity)?;
             let text = text.strip_suffix('\n').unwrap_or(&text);
             Ok(value::from_words([text].into_iter(), slot_type)?)
@@ -105,7 +105,7 @@ fn empty() -> Refused {
     Refused::Value("standard input was empty".into())
 }
 
-/// A text of so many bytes at most, for a slot of this capacity.
+/// A text of at most `most` bytes, for a slot of this capacity.
 fn text(input: impl Read, most: u64, capacity: usize) -> Result<String, Refused> {
     let mut bytes = Vec::new();
     input.take(most + 1).read_to_end(&mut bytes)?;
@@ -133,21 +133,21 @@ fn raw(input: impl Read, slot_type: &SlotType) -> Result<Data, Refused> {
 fn most_json(slot_type: &SlotType) -> u64 {
     let most = match slot_type {
         SlotType::Array(_, shape) | SlotType::Buffer(_, shape) => shape.len() as u64 * 200,
-        // A control character is six: \u0000.
+        // A control character takes six bytes: \u0000.
         SlotType::Text(capacity) | SlotType::Bytes(capacity) => *capacity as u64 * 6,
         _ => 0,
     };
     most + 100_000
 }
 
-/// The scalars that stand in a text, parted by white space.
+/// The scalars of a text, separated by white space.
 struct Scalars<R: Read> {
     input: BufReader<R>,
     of: ScalarType,
     at: usize,
 }
 
-/// Characters of a number: all digits of the smallest f64 are fewer.
+/// Maximum length of a number: the smallest f64 written in full is shorter.
 const LONGEST_WORD: usize = 1_100;
 
 impl<R: Read> Scalars<R> {
@@ -177,7 +177,10 @@ impl<R: Read> Scalars<R> {
                     }
                 }
                 if word.len() > LONGEST_WORD {
-                    let what = format!("more than {LONGEST_WORD} characters are no {}", self.of);
+                    let what = format!(
+                        "a word of more than {LONGEST_WORD} characters is not of type {}",
+                        self.of
+                    );
                     return Err(Refused::Value(what));
                 }
             }

@@ -1,8 +1,8 @@
 //! Contents of slots as JSON, and back.
 //!
-//! Integers in full; floats with the fewest digits that read back in the slot's width;
-//! what is no number as `"NaN"`, `"Infinity"`, `"-Infinity"`; arrays as nested lists,
-//! row-major, as numpy's `tolist`; bytes in base64.
+//! Integers are written in full; floats with the fewest digits that read back in the slot's
+//! width, or as `"NaN"`, `"Infinity"`, `"-Infinity"`; arrays as nested lists, row-major, as
+//! numpy's `tolist` does; bytes in base64.
 
 use std::io::{self, BufReader, Read, Write};
 
@@ -14,7 +14,7 @@ use slotfile::{Data, Elements, Scalar, ScalarType, SlotType};
 use crate::value::{elements, parse, shown, text, unknown, within};
 
 /// Writes the members that every slot has: `"name":...,"type":...,"version":...,"value":...`.
-/// It is written piece by piece: as a `serde_json::Value`, an array takes 32 times its size.
+/// Writes piece by piece, since an array as a `serde_json::Value` takes 32 times its size.
 pub(crate) fn write_slot(
     out: &mut impl Write,
     name: &str,
@@ -43,7 +43,7 @@ fn write_value(out: &mut impl Write, data: &Data, slot_type: &SlotType) -> io::R
     }
 }
 
-/// The elements from this position on that `dims` span; no dimensions: one element.
+/// Writes the elements that `dims` span from this position on; one if there are no `dims`.
 fn write_list(
     out: &mut impl Write,
     elements: &Elements,
@@ -109,7 +109,7 @@ fn content(value: Value, slot_type: &SlotType) -> Result<Data, String> {
 }
 
 fn of_value(value: Value, slot_type: &SlotType) -> Result<Data, String> {
-    let wanted = |what: &str| format!("{} is no {what}", shown(&value.to_string()));
+    let wanted = |what: &str| format!("{} is not a {what}", shown(&value.to_string()));
     match slot_type {
         SlotType::Value(scalar) => read_scalar(&value, *scalar).map(Data::Scalar),
         SlotType::Array(scalar, shape) | SlotType::Buffer(scalar, shape) => {
@@ -144,7 +144,7 @@ fn read_scalar(value: &Value, of: ScalarType) -> Result<Scalar, String> {
         {
             parse(name, of)
         }
-        other => Err(format!("{} is no {of}", shown(&other.to_string()))),
+        other => Err(format!("{} is not of type {of}", shown(&other.to_string()))),
     }
 }
 
@@ -155,7 +155,7 @@ fn flatten<'a>(value: &'a Value, dims: &[usize], into: &mut Vec<&'a Value>) -> R
         return Ok(());
     };
     let list =
-        value.as_array().ok_or_else(|| format!("{} is no list", shown(&value.to_string())))?;
+        value.as_array().ok_or_else(|| format!("{} is not a list", shown(&value.to_string())))?;
     if list.len() != *first {
         return Err(format!("{first} elements expected in a list, {} given", list.len()));
     }

@@ -1,4 +1,4 @@
-//! Slots and their values for people: a line each, what is long shortened.
+//! Slots and their values for people: one line each, long ones shortened.
 
 use slotfile::{Data, Elements, Slot, SlotType};
 
@@ -7,9 +7,9 @@ use crate::exit::Failure;
 use crate::output::Output;
 use crate::value;
 
-/// Characters that a value takes in the list, about.
+/// About how many characters a value takes in the list.
 const WIDTH: usize = 40;
-/// An element and its space take two characters or more.
+/// An element and its space take at least two characters.
 const MOST_ELEMENTS: usize = WIDTH / 2;
 
 /// The slots for people, a line each.
@@ -48,11 +48,11 @@ pub(crate) fn table(
     }
 }
 
-/// The value, or its beginning. Of what is large only the beginning is read.
+/// The value, or its beginning. Only the beginning of a large one is read.
 fn shortened(slot: &Slot) -> String {
     let most = match slot.slot_type() {
         SlotType::Array(..) | SlotType::Buffer(..) => MOST_ELEMENTS,
-        // A character has up to four.
+        // A character has up to four bytes.
         _ => 4 * WIDTH,
     };
     let (first, all) = slot.load_beginning(most);
@@ -70,7 +70,7 @@ pub(crate) fn shortened_data(data: &Data) -> String {
     beginning_of(data, all)
 }
 
-/// The same of what is the first of `all` elements or bytes.
+/// The same for content of which `first` is the beginning, out of `all` elements or bytes.
 fn beginning_of(first: &Data, all: usize) -> String {
     match first {
         Data::Scalar(scalar) => scalar.to_string(),
@@ -85,8 +85,7 @@ fn beginning_of(first: &Data, all: usize) -> String {
     }
 }
 
-/// As many of these elements, the first of `count`, as fit; if not all, an ellipsis and how
-/// many there are.
+/// As many of these first elements of `count` as fit; if not all, an ellipsis and the count.
 fn beginning(first: &Elements, count: usize) -> String {
     let words: Vec<String> = first.iter().take(MOST_ELEMENTS).map(|x| x.to_string()).collect();
     let all = words.join(" ");
@@ -97,7 +96,7 @@ fn beginning(first: &Elements, count: usize) -> String {
     let room = WIDTH.saturating_sub(end.chars().count());
     let mut line = String::new();
     for word in words {
-        // One is shown, however long it is.
+        // The first is shown however long it is.
         if !line.is_empty() && line.len() + word.len() + 1 > room {
             break;
         }
@@ -107,13 +106,13 @@ fn beginning(first: &Elements, count: usize) -> String {
     line + &end
 }
 
-/// A text as one line, without what a terminal would act on.
+/// A text on one line, safe to show.
 fn on_one_line(text: &str) -> String {
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
     visible(&words)
 }
 
-/// The beginning of a text of `all` bytes in quotes, with what a terminal would act on escaped.
+/// The beginning of a text of `all` bytes, in quotes and safe to show.
 fn quoted(text: &str, all: usize) -> String {
     let mut chars = text.chars();
     let start: String = chars.by_ref().take(WIDTH - 2).collect();

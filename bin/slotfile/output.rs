@@ -1,4 +1,4 @@
-//! Where results and complaints go.
+//! Standard output for results, standard error for messages.
 
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
@@ -45,7 +45,7 @@ impl Output {
         }
     }
 
-    /// Columns under a header; those whose header begins with `>` have numbers.
+    /// Columns under a header. A header that begins with `>` is that of a column of numbers.
     pub(crate) fn table(
         &mut self,
         header: &[&str],
@@ -53,7 +53,7 @@ impl Output {
         titles: bool,
     ) -> Result<(), Failure> {
         let mut table = Table::new();
-        // It would look at the terminal by itself: `--color` and NO_COLOR decide.
+        // `--color` and NO_COLOR decide; the table must not look at the terminal itself.
         table.force_no_tty();
         table.load_style(comfy_table::presets::NOTHING);
         if self.color {
@@ -88,13 +88,13 @@ impl Write for Output {
     }
 }
 
-/// Ends this process, quietly, as soon as nobody reads its output any more: for verbs that
-/// would find out only with the next line, which may never come.
+/// Ends this process quietly as soon as nobody reads its output any more. Without this, a verb
+/// that waits would find out only with its next line, which may never come.
 pub(crate) fn end_when_nobody_reads() {
-    // Where no thread is to be had, the next line finds it out.
+    // If no thread can be started, the next line finds out.
     let _ = std::thread::Builder::new().spawn(|| {
         let stdout = io::stdout();
-        // Asks for nothing: that the other end is gone is told anyhow.
+        // Asks for no event: that the other end is gone is reported anyway.
         let mut fds = [PollFd::new(&stdout, PollFlags::empty())];
         let told = loop {
             match poll(&mut fds, None) {
@@ -102,14 +102,14 @@ pub(crate) fn end_when_nobody_reads() {
                 told => break told,
             }
         };
-        // Where it cannot be asked, the next line finds out.
+        // If poll fails, the next line finds out.
         if told.is_ok() {
             std::process::exit(Exit::DONE.0.into());
         }
     });
 }
 
-/// One line on standard error. If nobody takes it, the exit code still says it.
+/// One line on standard error. If it cannot be written, the exit code still tells.
 pub(crate) fn complain(message: &str) {
     let _ = writeln!(io::stderr().lock(), "slotfile: {}", visible(message));
 }

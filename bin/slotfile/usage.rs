@@ -1,4 +1,4 @@
-//! What to say of a command line that cannot be understood.
+//! Messages about a command line that cannot be parsed.
 
 use std::io::{self, Write};
 
@@ -10,7 +10,7 @@ use crate::display::quoted;
 use crate::exit::Exit;
 use crate::output::complain;
 
-/// What other tools call it.
+/// Each verb, and what other tools call it.
 const OTHER_NAMES: [(&str, &[&str]); 15] = [
     ("create", &["init", "new", "make", "mk"]),
     ("define", &["def", "declare", "alloc"]),
@@ -29,7 +29,7 @@ const OTHER_NAMES: [(&str, &[&str]); 15] = [
     ("check", &["fsck", "verify", "validate", "test"]),
 ];
 
-/// How the verb of this run is used, on one line.
+/// The usage line of this run's verb.
 pub(crate) fn of_this_run() -> String {
     of(&verb_given().unwrap_or_default())
 }
@@ -42,7 +42,7 @@ fn of(verb: &str) -> String {
     }
 }
 
-/// Prints what clap has to say: help as it is, an error as one line.
+/// Prints clap's answer: help as it is, an error as one line.
 pub(crate) fn explain(error: &clap::Error) -> Exit {
     if !error.use_stderr() {
         return match Exit::DONE.printed(error.print().and_then(|()| io::stdout().flush())) {
@@ -65,13 +65,13 @@ pub(crate) fn explain(error: &clap::Error) -> Exit {
         _ => on_one_line(error),
     });
     match verb_given().as_deref() {
-        // The low numbers are those of the command that it runs.
+        // The low numbers belong to the command that `lock` runs.
         Some("lock") => Exit::LOCK_FAILED,
         _ => Exit::USAGE,
     }
 }
 
-/// The verb on the command line, where clap has not got so far.
+/// The verb on the command line, found without clap, which failed before it.
 fn verb_given() -> Option<String> {
     let words = std::env::args_os().skip(1).filter_map(|word| word.into_string().ok());
     words.into_iter().find(|word| Verb::has_subcommand(word))
@@ -85,7 +85,7 @@ fn no_command(word: &str) -> String {
         return format!("no command {}; write `slotfile --version`", quoted(word));
     }
     let alias = OTHER_NAMES.iter().find(|(_, names)| names.contains(&lower.as_str()));
-    // Far fewer slips than letters: else nearly every word is like `rm`.
+    // Far fewer slips than letters; otherwise nearly every word is close to `rm`.
     let slips = |verb: &&str| strsim::osa_distance(&lower, verb);
     let near =
         all().filter(|verb| slips(verb) <= verb.len().min(lower.len()) / 3).min_by_key(slips);
@@ -93,16 +93,16 @@ fn no_command(word: &str) -> String {
     match meant {
         Some(verb) => format!("no command {}; did you mean {verb:?}? {}", quoted(word), of(verb)),
         None if std::fs::exists(word).unwrap_or(false) => format!(
-            "{} is a file, and no command: the command stands first, as in `slotfile get FILE NAME`",
+            "{} is a file, not a command: the command comes first, as in `slotfile get FILE NAME`",
             quoted(word)
         ),
-        None => format!("no command {}; `slotfile help` lists those there are", quoted(word)),
+        None => format!("no command {}; `slotfile help` lists the commands", quoted(word)),
     }
 }
 
-/// What clap says, without the parts that do not help here.
+/// Clap's message, without the parts that do not help here.
 fn on_one_line(error: &clap::Error) -> String {
-    // Its advice for data that looks like an option would be wrong here: options stand first.
+    // Clap's advice for data that looks like an option is wrong here: options come first.
     let of_no_use = ["Usage:", "For more information", "tip: to pass"];
     let text = error.to_string();
     let said: Vec<String> = text
@@ -115,6 +115,6 @@ fn on_one_line(error: &clap::Error) -> String {
         })
         .filter(|paragraph| !paragraph.is_empty())
         .collect();
-    let line = format!("{}; --help shows what there is", said.join("; "));
+    let line = format!("{}; see --help", said.join("; "));
     line.trim_start_matches("error: ").to_owned()
 }

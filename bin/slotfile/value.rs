@@ -1,7 +1,7 @@
 //! Words of the command line as contents of slots, and back.
 //!
-//! An error is a message that says what is wrong with the words; who knows the file and
-//! the slot puts them in front.
+//! An error is a message that says what is wrong with the words; the caller adds the file and
+//! the slot.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -10,7 +10,7 @@ use slotfile::{Data, Elements, Scalar, ScalarType, SlotType};
 
 use crate::display::quoted;
 
-/// The content that these words are, for a slot of this type.
+/// Parses words as the content of a slot of this type.
 pub(crate) fn from_words<'a>(
     words: impl ExactSizeIterator<Item = &'a str>,
     slot_type: &SlotType,
@@ -39,11 +39,11 @@ pub(crate) fn from_words<'a>(
     }
 }
 
-/// The content that these bytes are: what `get --raw` writes.
+/// Parses bytes, as `get --raw` writes them.
 pub(crate) fn from_raw(bytes: Vec<u8>, slot_type: &SlotType) -> Result<Data, String> {
     let exactly = |expected: usize| match bytes.len() == expected {
         true => Ok(()),
-        // Not more is read than shows that it is too much.
+        // How many is unknown: reading stopped there.
         false if bytes.len() > expected => {
             Err(format!("{slot_type} takes exactly {expected} bytes, and more were given"))
         }
@@ -71,12 +71,12 @@ pub(crate) fn from_raw(bytes: Vec<u8>, slot_type: &SlotType) -> Result<Data, Str
     }
 }
 
-/// What to say of a content of which only so much was read as shows that it is too long.
+/// The message for content that is too long, and was not read to its end.
 pub(crate) fn more_than(capacity: usize) -> String {
     format!("it holds at most {capacity} bytes, and more were given; define a larger slot")
 }
 
-/// The bytes that `from_raw` reads, straight from where they are: an array can be large.
+/// Writes the bytes that `from_raw` reads, without a copy, since an array can be large.
 pub(crate) fn write_raw(out: &mut impl Write, data: &Data) -> io::Result<()> {
     match data {
         Data::Scalar(scalar) => out.write_all(one(*scalar).as_bytes()),
@@ -87,7 +87,7 @@ pub(crate) fn write_raw(out: &mut impl Write, data: &Data) -> io::Result<()> {
     }
 }
 
-/// What `set FILE NAME -` reads: of an array a line for each row.
+/// Writes what `set FILE NAME -` reads; an array has a line for each row.
 pub(crate) fn print(out: &mut impl Write, data: &Data, slot_type: &SlotType) -> io::Result<()> {
     match data {
         Data::Scalar(scalar) => writeln!(out, "{scalar}"),
@@ -106,7 +106,7 @@ pub(crate) fn print(out: &mut impl Write, data: &Data, slot_type: &SlotType) -> 
         }
         Data::Text(text) => writeln!(out, "{text}"),
         Data::Bytes(bytes) => {
-            // In parts: all of them may take twice the memory that there is.
+            // In chunks: the hex of all of them may not fit into memory.
             bytes.chunks(4096).try_for_each(|part| write!(out, "{}", to_hex(part)))?;
             writeln!(out)
         }
@@ -114,14 +114,14 @@ pub(crate) fn print(out: &mut impl Write, data: &Data, slot_type: &SlotType) -> 
     }
 }
 
-/// One scalar, as the elements of an array of one.
+/// One scalar as the elements of an array.
 pub(crate) fn one(scalar: Scalar) -> Elements {
     let mut elements = Elements::zeros(scalar.scalar_type(), 1);
     elements.set(0, scalar);
     elements
 }
 
-/// The elements that a content is, for a part of an array.
+/// The content for a part of an array, as elements.
 pub(crate) fn elements_of(content: Data) -> Result<Elements, String> {
     match content {
         Data::Scalar(scalar) => Ok(one(scalar)),
@@ -140,7 +140,7 @@ pub(crate) fn within(len: usize, capacity: usize) -> Result<(), String> {
     match len <= capacity {
         true => Ok(()),
         false => Err(format!(
-            "{len} bytes are too long, it holds at most {capacity}; shorten it, or define a larger slot"
+            "{len} bytes are too long: it holds at most {capacity}; shorten it, or define a larger slot"
         )),
     }
 }
@@ -173,7 +173,7 @@ pub(crate) fn unknown(slot_type: &SlotType) -> String {
     format!("{slot_type} is a type that this build of the command line does not know")
 }
 
-/// A word in a message: quoted, and cut if it is long.
+/// A word in a message: quoted, and shortened if it is long.
 pub(crate) fn shown(word: &str) -> String {
     match word.char_indices().nth(40) {
         Some((end, _)) => format!("{}...", quoted(&word[..end])),
@@ -196,7 +196,7 @@ fn only_one<'a>(
 
 fn raw_elements(scalar: ScalarType, bytes: Vec<u8>) -> Result<Elements, String> {
     if scalar == ScalarType::Bool && bytes.iter().any(|byte| *byte > 1) {
-        return Err("a bool is the byte 0 or 1, and there are others".into());
+        return Err("a bool is the byte 0 or 1, and other bytes were given".into());
     }
     Elements::from_bytes(scalar, bytes).ok_or_else(|| "a part of an element is left over".into())
 }

@@ -7,8 +7,8 @@ use clap::Args;
 
 use crate::exit::{Exit, Failure};
 
-/// The words from FILE on. They are all data, whatever they begin with; that is why they
-/// are one list for clap, and taken apart here.
+/// The words from FILE on. All are data, whatever they begin with, so clap sees one list, and
+/// they are told apart here.
 #[derive(Args)]
 pub(crate) struct Words {
     #[arg(value_name = "FILE", hide = true, required = true, trailing_var_arg = true)]
@@ -38,7 +38,7 @@ impl Reader {
             b"" => Err(Failure::of_words(format!("{what} is empty"))),
             b"-" => Err(Failure::new(
                 Exit::USAGE,
-                format!("`-` cannot be {what}: a store is a file; write ./- if it is named so"),
+                format!("`-` cannot be {what}: a store is a file; write ./- if that is its name"),
             )),
             _ => Ok(word.into()),
         }
@@ -64,7 +64,7 @@ impl Reader {
 
     /// Refuses what is left.
     pub(crate) fn end(self) -> Result<(), Failure> {
-        self.end_with("quote what has spaces")
+        self.end_with("quote a word that has spaces")
     }
 
     /// The same, with this advice.
@@ -72,9 +72,9 @@ impl Reader {
         let Some(word) = self.left.next() else {
             return Ok(());
         };
-        // `slotfile get FILE NAME --json`: easily written, and hard to see why it fails.
+        // `slotfile get FILE NAME --json` is an easy slip, and hard to see.
         let advice = match word.as_encoded_bytes().starts_with(b"-") {
-            true => "options stand before the file",
+            true => "options come before FILE",
             false => advice,
         };
         Err(Failure::of_words(format!("{word:?} is one word too many: {advice}")))

@@ -162,7 +162,7 @@ fn a_holder_in_another_pid_namespace_is_not_told_to_be_ended() {
 fn an_option_behind_the_name_is_no_command() {
     let f = Folder::with_store();
     let words = ["lock", "F", "job", "--timeout", "5", "--", "true"];
-    f.fails(125, &words, &["\"--timeout\" is no COMMAND", "options stand before the file"]);
+    f.fails(125, &words, &["\"--timeout\" is not a COMMAND", "options come before FILE"]);
     // Where it is meant so, it is one.
     f.fails(127, &["lock", "F", "job", "--", "--timeout"], &["cannot run \"--timeout\""]);
 }

@@ -36,7 +36,7 @@ fn what_removed_slots_take_is_given_back_by_compact() {
     says(&f.run(&["define", "it's F", "d", "u8"]), 6, &["created with more"], &["compact"]);
 }
 
-/// `ls` used to say "create it", and `create` "it is there already, open it".
+/// `ls` used to say "create it", and `create` "it already exists, open it".
 #[test]
 fn a_link_that_leads_nowhere_is_called_so() {
     let f = Folder::with_store();
@@ -163,7 +163,7 @@ fn the_right_verb_is_suggested_and_help_is_there() {
     }
     says(&f.run(&["frobnicate"]), 2, &["`slotfile help`"], &["did you mean"]);
     says(&f.run(&["version"]), 2, &["slotfile --version"], &[]);
-    says(&f.run(&["F", "get", "x"]), 2, &["\"F\" is a file", "command stands first"], &[]);
+    says(&f.run(&["F", "get", "x"]), 2, &["\"F\" is a file", "command comes first"], &[]);
     let help = f.ok(&["help"]);
     assert!(help.contains("\n  set ") && help.contains("\n  demo "), "{help}");
     assert_eq!(help, f.ok(&["--help"]));
@@ -195,7 +195,7 @@ fn words_that_are_missing_or_too_many_show_the_usage() {
         assert_eq!(f.run(words).code, 125, "{words:?}");
     }
     let swapped = f.run(&["get", "hits", "F"]);
-    says(&swapped, 8, &["hits: no such file", "FILE stands before all else, and \"F\" is"], &[]);
+    says(&swapped, 8, &["hits: no such file", "FILE comes first, and \"F\" is"], &[]);
 }
 
 #[test]
@@ -240,7 +240,7 @@ fn what_define_does_not_do_is_said() {
     let again = f.run(&[
         "define", "--doc", "B", "--unit", "m", "--areas", "8", "F", "d", "f64[2]", "7", "8",
     ]);
-    let said = ["\"d\" is there already", "value 0.0 0.0", "doc \"A\"", "no unit", "2 areas"];
+    let said = ["\"d\" already exists", "value 0.0 0.0", "doc \"A\"", "no unit", "2 areas"];
     says(&again, 0, &said, &[]);
     assert_eq!(f.run(&["-q", "define", "--unit", "m", "F", "d", "f64[2]"]).err, "");
     // What is as asked for is not worth a word.
@@ -256,7 +256,7 @@ fn a_store_that_was_emptied_names_the_way_to_copy() {
     fs::copy(f.path("F"), f.path("G")).unwrap();
     let emptied = f.run(&["ls", "G"]);
     assert!(
-        emptied.err.contains("or the file copied: `slotfile copy` makes copies"),
+        emptied.err.contains("or the file copied; `slotfile copy` makes copies"),
         "{emptied:?}"
     );
     f.ok(&["copy", "F", "H"]);
@@ -415,7 +415,7 @@ fn what_create_does_not_do_is_said() {
         "--no-checkpoint",
         "F",
     ];
-    let said = ["there already", "5 slots", "67108864 bytes", "mode 640", "checkpoints"];
+    let said = ["already exists", "5 slots", "67108864 bytes", "mode 640", "checkpoints"];
     says(&f.run(&other), 0, &said, &[]);
     f.ok(&["create", "--if-missing", "F"]);
     for mode in ["0", "400", "077"] {

@@ -113,7 +113,7 @@ fn row_41_a_sync_that_fails_at_the_end_is_the_exit_code() {
     assert_eq!(ended.status.code(), Some(6), "{said}");
     assert_eq!(ended.stdout, b"6\n");
     assert!(
-        said.contains("not synced: what was done is there") && said.lines().count() == 1,
+        said.contains("not synced: the changes were made") && said.lines().count() == 1,
         "{said}"
     );
     assert!(!said.contains("nothing was changed"), "{said}");

@@ -63,7 +63,7 @@ fn options_after_the_file_are_data() {
     f.ok(&["set", "F", "i", "-5", "-6"]);
     assert_eq!(f.ok(&["get", "F", "i"]), "-5 -6\n");
     assert_eq!(f.ok(&["get", "F", "--odd"]), "-3\n");
-    f.fails(2, &["get", "F", "t", "--json"], &["options stand before the file"]);
+    f.fails(2, &["get", "F", "t", "--json"], &["options come before FILE"]);
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub(super) fn run(context: &mut Context, words: Words) -> Result<Exit, Failure> 
     let mut found = None;
     let swapped = slot.update(|data| {
         if !same(data, &expected) {
-            // The error undoes the update: a lost compare leaves no new version.
+            // The error undoes the update, so that a lost compare makes no new version.
             found = Some(std::mem::replace(data, Data::Bytes(Vec::new())));
             return Err(Failure::silent(Exit::NO));
         }

@@ -9,7 +9,7 @@ pub(super) fn run(context: &mut Context, words: Words) -> Result<Exit, Failure> 
     let file = words.file()?;
     words.end()?;
     let store = context.open(&file)?;
-    context.opened.take(); // nobody else may have it
+    context.opened.take(); // compacting needs the only handle
     let progress = context.progress("copied", &store)?;
     store.compact_with(|bytes| progress.set(bytes))?;
     Ok(Exit::DONE)

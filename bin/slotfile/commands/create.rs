@@ -37,7 +37,7 @@ pub(super) fn run(context: &mut Context, args: Create) -> Result<Exit, Failure> 
     };
     if !ignored.is_empty() {
         context.note(&format!(
-            "{}: the store is there already and stays as it is, with {}",
+            "{}: the store already exists and is not changed, with {}",
             file.display(),
             ignored.join(", ")
         ));
@@ -45,7 +45,7 @@ pub(super) fn run(context: &mut Context, args: Create) -> Result<Exit, Failure> 
     Ok(Exit::DONE)
 }
 
-/// What was asked for, and the store has otherwise, as it was there already.
+/// What an existing store has in place of what was asked for.
 fn ignored(
     (max_slots, max_size, mode, no_checkpoint): (Option<u64>, Option<u64>, Option<u32>, bool),
     info: &Info,

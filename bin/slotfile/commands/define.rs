@@ -49,8 +49,8 @@ pub(super) fn run(context: &mut Context, args: Define) -> Result<Exit, Failure> 
     let ignored = ignored(&slot, initial, args.doc, args.unit, args.areas);
     if !ignored.is_empty() {
         context.note(&format!(
-            "{}: slot {name:?} is there already and stays as it is, with {}; `slotfile set` changes \
-             a value, the rest only `slotfile rm` and defining it anew",
+            "{}: slot {name:?} already exists and is not changed, with {}; `slotfile set` changes \
+             a value; for the rest, remove it with `slotfile rm` and define it again",
             file.display(),
             ignored.join(", ")
         ));
@@ -58,7 +58,7 @@ pub(super) fn run(context: &mut Context, args: Define) -> Result<Exit, Failure> 
     Ok(Exit::DONE)
 }
 
-/// What was asked for, and the slot has otherwise, as it was there already.
+/// What an existing slot has in place of what was asked for.
 fn ignored(
     slot: &Slot,
     value: Option<Data>,

@@ -40,7 +40,7 @@ pub(super) fn run(context: &mut Context, args: Get) -> Result<Exit, Failure> {
     Ok(Exit::DONE)
 }
 
-/// Some elements, and the version they are of.
+/// Some elements, and their version.
 fn load_part(slot: &Slot, part: &Part) -> Result<(Data, u64), Failure> {
     let (elements, version) = slot.load_range_versioned(part.range.clone())?;
     let data = match (&part.part_type, elements.get(0)) {

@@ -1,4 +1,4 @@
-//! `info`: what the store is, and who has it open.
+//! `info`: what the store is, and which processes have it open.
 
 use std::io::Write;
 
@@ -56,7 +56,7 @@ pub(super) fn run(context: &mut Context, args: Info) -> Result<Exit, Failure> {
     let used_up = info.max_slots.saturating_sub(info.definitions_left);
     let removed = match used_up.saturating_sub(info.slots) {
         0 => String::new(),
-        removed => format!("; {removed} removed ones count until `slotfile compact`"),
+        removed => format!("; {removed} removed slots count until `slotfile compact`"),
     };
     writeln!(
         out,
@@ -83,12 +83,12 @@ pub(super) fn run(context: &mut Context, args: Info) -> Result<Exit, Failure> {
         writeln!(out, "{title:10} {opener}")?;
     }
     if info.open_by.is_empty() {
-        writeln!(out, "open by    nobody who writes")?;
+        writeln!(out, "open by    no process that writes")?;
     }
     Ok(Exit::DONE)
 }
 
-/// An object with the date in seconds since 1970, which every language can read.
+/// An object with the time in seconds since 1970, which every language can read.
 fn event(event: slotfile::SyncPoint) -> serde_json::Value {
     let at = event.at.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     json!({ "sync": event.epoch, "time": at })

@@ -28,7 +28,7 @@ fn hold(context: &mut Context, args: Lock) -> Result<Exit, Failure> {
         Some(b"--") => _ = command.remove(0),
         // `slotfile lock FILE NAME --timeout 5 -- COMMAND`.
         Some([b'-', ..]) => {
-            let what = format!("{:?} is no COMMAND: options stand before the file", command[0]);
+            let what = format!("{:?} is not a COMMAND: options come before FILE", command[0]);
             return Err(Failure::of_words(what));
         }
         _ => {}
@@ -44,7 +44,7 @@ fn hold(context: &mut Context, args: Lock) -> Result<Exit, Failure> {
     let store = context.open_with(&file, &options, Exit::LOCK_FAILED).map_err(failed)?;
     let slot = slot_or_new(&store, &name)?;
     let guard = slot.lock().map_err(failed)?;
-    // From here on the command keeps the lock alive, should this process be killed.
+    // From here on the command keeps the lock, even if this process is killed.
     let inherited = guard.inheritable()?;
     let status = run_command(&command, &file);
     drop(inherited);
@@ -52,7 +52,7 @@ fn hold(context: &mut Context, args: Lock) -> Result<Exit, Failure> {
     status.map(exit_of)
 }
 
-/// A lock that was not to be had in time has an exit code of its own here.
+/// A lock timeout has an exit code of its own here.
 fn failed(error: Error) -> Failure {
     match error {
         Error::LockTimeout { .. } => Failure::new(Exit::LOCK_TIMEOUT, error),
@@ -66,7 +66,7 @@ fn slot_or_new(store: &Store, name: &str) -> Result<Slot, Failure> {
         found => return found.map_err(failed),
     }
     match store.define(name, &SlotType::Value(ScalarType::Bool), Define::new()) {
-        // Somebody else defined it just now, as something else: that can be locked too.
+        // Another process has just defined it with another type, which can be locked too.
         Err(Error::Type { .. }) => store.slot(name).map_err(failed),
         defined => defined.map_err(failed),
     }
@@ -84,7 +84,7 @@ fn run_command(words: &[OsString], file: &Path) -> Result<ExitStatus, Failure> {
     })
 }
 
-/// The command's own code, or what a shell makes of the signal that killed it.
+/// The command's own code, or 128 + the signal that killed it, as in a shell.
 fn exit_of(status: ExitStatus) -> Exit {
     let code = status.code().or(status.signal().map(|signal| 128 + signal));
     let code = code.and_then(|code| u8::try_from(code).ok());

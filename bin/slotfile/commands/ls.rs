@@ -15,7 +15,7 @@ pub(super) fn run(context: &mut Context, args: Ls) -> Result<Exit, Failure> {
     let mut words = args.words.read();
     let file = words.file()?;
     let pattern = words.optional()?;
-    words.end_with("ls takes one GLOB; quote it, or the shell makes words of it")?;
+    words.end_with("ls takes one GLOB; quote it, or the shell expands it")?;
 
     let store = context.open_to_read(&file)?;
     let mut slots = store.slots_matching(pattern.as_deref().unwrap_or("*"))?;
@@ -33,13 +33,13 @@ pub(super) fn run(context: &mut Context, args: Ls) -> Result<Exit, Failure> {
     }
     match pattern {
         _ if !slots.is_empty() => {}
-        // Easily written after the file, where it is a pattern.
+        // An option after FILE, where it is taken as a pattern, is an easy slip.
         Some(word) if word.starts_with('-') => context.note(&format!(
-            "{}: no slot matches {}; options stand before the file",
+            "{}: no slot matches {}; options come before FILE",
             file.display(),
             quoted(&word)
         )),
-        // A name, and no pattern: as `get` says it, with the name that comes close.
+        // A name, not a pattern: the same error as `get`, which suggests a similar name.
         Some(name) if !name.contains(['*', '?', '[', '\\']) => {
             store.slot(&name)?;
         }

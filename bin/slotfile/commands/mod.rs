@@ -28,7 +28,7 @@ use crate::exit::{Cause, Exit, Failure};
 use crate::output::Output;
 use crate::usage;
 
-/// Does what the command line says; complains if it could not.
+/// Does what the command line says; prints a message if that fails.
 pub(crate) fn run(cli: Cli) -> Exit {
     let out = Output::new(cli.everywhere.color);
     let mut context = Context {
@@ -39,12 +39,12 @@ pub(crate) fn run(cli: Cli) -> Exit {
         opened: RefCell::default(),
     };
     let mut done = dispatch(&mut context, cli.verb);
-    // What was printed before something failed is worth having too.
+    // What was printed before a failure is useful too.
     let flushed = context.out.flush();
     if let Err(failure) = context.close() {
         match done {
             Ok(_) => done = Err(failure),
-            // Of the same fault once is enough: that the file is gone.
+            // The same fault is reported once: for instance, that the file is gone.
             Err(ref told) if is_of(&failure, told) => {}
             Err(_) => context.note(&failure.message),
         }
@@ -68,7 +68,7 @@ pub(crate) fn run(cli: Cli) -> Exit {
     exit
 }
 
-/// Whether what is said of one failure ends with all that is said of the other.
+/// Whether the message of `failure` ends with that of `told`.
 fn is_of(failure: &Failure, told: &Failure) -> bool {
     !told.message.is_empty() && failure.message.ends_with(&told.message)
 }

@@ -12,12 +12,12 @@ pub(super) fn run(context: &mut Context, words: Words) -> Result<Exit, Failure> 
     let first = words.word("NAME")?;
     let mut names = words.rest()?;
     names.insert(0, first);
-    // One that is named twice is removed once.
+    // A name given twice is removed once.
     let mut named = HashSet::new();
     names.retain(|name| named.insert(name.clone()));
 
     let store = context.open(&file)?;
-    // A name that is not there is found before anything is removed.
+    // A missing name is reported before anything is removed.
     for name in &names {
         store.slot(name)?;
     }

@@ -15,7 +15,7 @@ use crate::index::Part;
 use crate::words::Words;
 use crate::{json, value};
 
-/// What is read of standard input, at most: what has no end is refused.
+/// Maximum length of standard input, so that an input without an end is refused.
 const LONGEST: u64 = 64 << 20;
 
 pub(super) fn run(context: &mut Context, words: Words) -> Result<Exit, Failure> {
@@ -23,7 +23,7 @@ pub(super) fn run(context: &mut Context, words: Words) -> Result<Exit, Failure> 
     let file = words.file()?;
     words.end()?;
 
-    // All that can be wrong with a line is found before anything is locked.
+    // A line that is wrong is found before anything is locked.
     let lines = lines(&standard_input()?)?;
     let store = context.open(&file)?;
     let mut slots = HashMap::new();
@@ -37,7 +37,7 @@ pub(super) fn run(context: &mut Context, words: Words) -> Result<Exit, Failure> 
     store.transaction(|tx| {
         for (line, (slot, action)) in &steps {
             let done = action.perform(tx, slot, &file);
-            // Conflicts are passed on too: the library sees for itself that it lost.
+            // Conflicts are passed on too: the library notices them by itself and tries again.
             done.map_err(|failure| failure.at_line(line.number))?;
         }
         Ok::<_, Failure>(())
@@ -45,7 +45,7 @@ pub(super) fn run(context: &mut Context, words: Words) -> Result<Exit, Failure> 
     Ok(Exit::DONE)
 }
 
-/// One thing to be done, and where it stands.
+/// A request and its line number.
 #[derive(Debug)]
 struct Line {
     number: usize,
@@ -60,7 +60,7 @@ enum Request {
     Check { name: String, how: Comparison, with: String },
 }
 
-/// What it comes to for its slot.
+/// A request, parsed for the type of its slot.
 enum Action {
     Set(Data),
     SetElements(Range<usize>, Elements),
@@ -68,8 +68,8 @@ enum Action {
     Check(Comparison, Data, String),
 }
 
-/// Takes the input apart as sh would: a quote that is not closed goes on in the next line,
-/// and so does a line that ends in a backslash.
+/// Splits the input as sh does: an open quote, or a backslash at the end of a line, continues in
+/// the next line.
 fn lines(input: &str) -> Result<Vec<Line>, Failure> {
     let mut lines = Vec::new();
     let (mut number, mut left) = (1, input);
@@ -88,12 +88,12 @@ fn lines(input: &str) -> Result<Vec<Line>, Failure> {
     Ok(lines)
 }
 
-/// The command that the text begins with, and how much of that it takes: up to the first newline
-/// that is neither quoted nor escaped. Not in quotes, a backslash takes the end of a line away.
+/// The first command of the text, and how many bytes it takes: up to the first newline that is
+/// neither quoted nor escaped. Outside quotes, a backslash removes the end of its line.
 fn command(text: &str) -> (String, usize) {
     let (mut command, mut from) = (String::new(), 0);
     let (mut quote, mut in_word) = (None, false);
-    // Every byte of interest is ASCII, and so no part of another character.
+    // Every byte of interest is ASCII, so it is never part of another character.
     let mut bytes = text.bytes().enumerate();
     while let Some((at, byte)) = bytes.next() {
         match (quote, byte) {
@@ -112,7 +112,7 @@ fn command(text: &str) -> (String, usize) {
             }
             (Some(b'"'), b'\\') => _ = bytes.next(),
             (None, b'\'' | b'"') => quote = Some(byte),
-            // Of a comment: it ends with its line.
+            // A comment, which ends with its line.
             (None, b'#') if !in_word => quote = Some(byte),
             (Some(opened), _) if opened == byte && opened != b'#' => quote = None,
             _ => {}
@@ -133,7 +133,7 @@ impl Request {
             "check" => "check NAME OP VALUE",
             _ => {
                 let verb = value::shown(&verb);
-                return Err(format!("{verb} is nothing to do; write set, add or check"));
+                return Err(format!("{verb} is not a command; write set, add or check"));
             }
         };
         let (index, json) = options(&verb, &mut rest)?;
@@ -141,7 +141,7 @@ impl Request {
             ("set", 2..) => {
                 let values = rest.split_off(1);
                 if values == ["-"] && !json {
-                    let what = "`-` would read standard input, and that has the lines; write the \
+                    let what = "`-` would read standard input, which has the lines; write the \
                                 value, or --json and \"-\" for a text of this one character";
                     return Err(what.into());
                 }
@@ -171,7 +171,7 @@ impl Request {
     }
 }
 
-/// Takes the options that stand before the name: `--index INDEX`, `--json`. `--` ends them.
+/// Takes the options before the name: `--index INDEX`, `--json`. `--` ends them.
 fn options(verb: &str, rest: &mut Vec<String>) -> Result<(Option<String>, bool), String> {
     let (mut index, mut json) = (None, false);
     while let Some(word) = rest.first() {
@@ -190,7 +190,7 @@ fn options(verb: &str, rest: &mut Vec<String>) -> Result<(Option<String>, bool),
             }
             word if word.starts_with("--") => {
                 return Err(format!(
-                    "{verb} has no option {}; a name that begins so stands behind `--`",
+                    "{verb} has no option {}; write `--` before a name that begins so",
                     value::shown(word)
                 ));
             }
@@ -200,7 +200,7 @@ fn options(verb: &str, rest: &mut Vec<String>) -> Result<(Option<String>, bool),
     Ok((index, json))
 }
 
-/// Finds the slot, and reads the line's values as its type has it.
+/// Finds the slot, and parses the line's values for its type.
 fn prepare(
     store: &Store,
     slots: &mut HashMap<String, Slot>,
@@ -285,7 +285,7 @@ fn standard_input() -> Result<String, Failure> {
     })?;
     let usage = |what: &str| Failure::new(Exit::USAGE, format!("standard input {what}"));
     if bytes.len() as u64 > LONGEST {
-        return Err(usage("has more than 64 MiB; make several transactions of it"));
+        return Err(usage("has more than 64 MiB; split it into several transactions"));
     }
     String::from_utf8(bytes).map_err(|_| usage("is not UTF-8"))
 }

@@ -1,4 +1,4 @@
-//! `wait`: until a slot's value compares like this with a word.
+//! `wait`: waits until a slot's value satisfies a comparison.
 
 use crate::cli::Wait;
 use crate::compare::{Comparison, operand};

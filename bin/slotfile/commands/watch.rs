@@ -1,4 +1,4 @@
-//! `watch`: a line each time a slot has a new version.
+//! `watch`: prints a line each time a slot has a new version.
 
 use std::io::Write;
 use std::time::{Instant, SystemTime};
@@ -16,9 +16,9 @@ pub(super) fn run(context: &mut Context, args: Watch) -> Result<Exit, Failure> {
     let mut words = args.words.read();
     let file = words.file()?;
     let pattern = words.optional()?;
-    words.end_with("watch takes one GLOB; quote it, or the shell makes words of it")?;
+    words.end_with("watch takes one GLOB; quote it, or the shell expands it")?;
     let pattern = pattern.as_deref().unwrap_or("*");
-    // A time that no clock can tell is for ever.
+    // A time beyond the clock's range is forever.
     let until = args.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let count = args.count.unwrap_or(u64::MAX);
 
@@ -29,13 +29,13 @@ pub(super) fn run(context: &mut Context, args: Watch) -> Result<Exit, Failure> {
     }
     if pattern.starts_with('-') && store.slots_matching(pattern)?.is_empty() {
         let (file, pattern) = (file.display(), display::quoted(pattern));
-        context.note(&format!("{file}: no slot matches {pattern}; options stand before the file"));
+        context.note(&format!("{file}: no slot matches {pattern}; options come before FILE"));
     }
     end_when_nobody_reads();
     let mut printed = 0;
     while printed < count {
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-        // Changes may come faster than they can be printed.
+        // Changes may come faster than they are printed, so that `next` never times out.
         let over = printed > 0 && left.is_some_and(|left| left.is_zero());
         let Some(change) = (if over { None } else { watch.next(left)? }) else {
             return Ok(if args.count.is_some() { Exit::NO } else { Exit::DONE });

@@ -1,8 +1,7 @@
-//! `demo`: what this is for, with real processes.
+//! `demo`: shows what slotfile is for, with real processes.
 //!
-//! The demo starts its own executable again as workers (`workers.rs`), which share one
-//! store, checks what they leave there, and says so. It can be run again and again on
-//! the same file.
+//! The demo starts its own executable again as workers (`workers.rs`) that share one store,
+//! checks what they leave there, and prints the result. It can be run again on the same file.
 
 mod slots;
 mod team;
@@ -21,7 +20,7 @@ use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::listing;
 
-/// How long reader, mirror and sampler are at work.
+/// How long the reader, the mirror and the sampler work.
 const WATCHED: Duration = Duration::from_secs(2);
 
 pub(super) fn run(context: &mut Context, args: Demo) -> Result<Exit, Failure> {
@@ -39,7 +38,7 @@ pub(super) fn run(context: &mut Context, args: Demo) -> Result<Exit, Failure> {
     let store = context.open_new(options.create(true), &file)?;
     refuse_a_store_in_use(&store, &file)?;
     let slots = Slots::open(&store)?;
-    // Two demos on one file would find each other's additions.
+    // Two demos on one file would count each other's additions.
     let running = store.value::<bool>(slots::RUNNING)?;
     let guard = running.lock()?;
 
@@ -53,22 +52,22 @@ pub(super) fn run(context: &mut Context, args: Demo) -> Result<Exit, Failure> {
     Ok(if show.wrong == 0 { Exit::DONE } else { Exit::NO })
 }
 
-/// The demo's slots have no place in a store that is there for something else.
+/// The demo's slots do not belong in a store that is used for something else.
 fn refuse_a_store_in_use(store: &Store, file: &Path) -> Result<(), Failure> {
     let slots = store.slots()?;
     if slots.is_empty() || slots.iter().any(|slot| slot.name() == slots::RUNS) {
         return Ok(());
     }
     let what = format!(
-        "{}: a store of {} slots, none of them the demo's; name a file that is not there, and it \
-         makes one",
+        "{}: a store of {} slots, none of them the demo's; name a file that does not exist, and \
+         the demo makes it",
         file.display(),
         slots.len()
     );
     Err(Failure::new(Exit::NO, what))
 }
 
-/// Prints, and counts what should not be.
+/// Prints, and counts the checks that failed.
 struct Show<'a> {
     context: &'a mut Context,
     wrong: u32,
@@ -90,7 +89,7 @@ impl Show<'_> {
         self.line(format_args!("\n{title}"))
     }
 
-    /// One fact that was checked.
+    /// Prints one fact that was checked.
     fn check(&mut self, holds: bool, fact: impl std::fmt::Display) -> Result<(), Failure> {
         let mark = match holds {
             true => self.context.out.bold("ok"),
@@ -149,7 +148,7 @@ fn ten_adders(show: &mut Show<'_>, file: &Path, slots: &Slots) -> Result<(), Fai
     let (counter, elements) = (slots.counter.load(), slots.elements.load());
     let mut adders =
         (0..ADDERS).map(|_| Worker::start(Role::Adder, file)).collect::<Result<Vec<_>, _>>()?;
-    // All are there before the first one begins.
+    // All have started before the first begins.
     let begun = Instant::now();
     for adder in &mut adders {
         adder.go()?;
@@ -165,7 +164,7 @@ fn ten_adders(show: &mut Show<'_>, file: &Path, slots: &Slots) -> Result<(), Fai
     let pairs: Vec<(u64, u64)> = elements.into_iter().zip(slots.elements.load()).collect();
     let exact = pairs.iter().filter(|(before, after)| is_exact(*before, *after));
     let exact = exact.count();
-    // They are alike, unless an earlier run was cut short.
+    // All elements are equal, unless an earlier run was interrupted.
     let (before, after) = pairs.first().copied().unwrap_or_default();
     show.check(exact == ELEMENTS, format_args!("{exact} elements   {}", sum(before, after)))?;
     show.line(format_args!("       in {took} ms"))
@@ -176,7 +175,7 @@ fn a_reader(show: &mut Show<'_>, written: &[u64], read: &[u64]) -> Result<(), Fa
     show.line(
         "   One process writes 4,096 equal numbers, again and again; another reads them all",
     )?;
-    show.line("   and looks whether they are equal. A mixture would be half an update.")?;
+    show.line("   and checks that they are equal. A mixture would be half an update.")?;
     let ([written], [reads, torn, backward, seen]) = (written, read) else {
         return show.check(false, "the reader said how many reads it checked");
     };
@@ -234,7 +233,7 @@ fn a_killed_writer(show: &mut Show<'_>, file: &Path, slots: &Slots) -> Result<()
 
     victim.kill()?;
     let killed = Instant::now();
-    // The next state is other than the one before, so that it can be told from it.
+    // The next state differs from the one before, to tell them apart.
     let next = before[0].wrapping_add(1);
     let mut found = Vec::new();
     slots.victim.update(|numbers| {
@@ -274,7 +273,7 @@ fn what_is_there(show: &mut Show<'_>, file: &Path, store: &Store) -> Result<(), 
     show.line(format_args!("   {me} add {file} {} 1", slots::COUNTER))
 }
 
-/// How this executable was, or can be, called from here.
+/// How this executable can be called from here.
 fn own_name() -> String {
     let called = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
     if called.components().count() == 1 {
@@ -286,7 +285,7 @@ fn own_name() -> String {
     shell_word(&relative.to_string_lossy())
 }
 
-/// A word that a shell reads as it is.
+/// A word, quoted for a shell if need be.
 fn shell_word(word: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "/._-+,@%=:".contains(c);
     match !word.is_empty() && word.chars().all(plain) {

@@ -6,7 +6,7 @@ use crate::exit::Failure;
 
 /// Processes that add.
 pub(super) const ADDERS: u64 = 10;
-/// What each of them adds to the counter and to each element, one by one.
+/// How often each of them adds 1 to the counter and to each element.
 pub(super) const ADDED_BY_EACH: u64 = 100;
 /// Elements that they add to.
 pub(super) const ELEMENTS: usize = 10;
@@ -19,7 +19,7 @@ pub(super) const RUNNING: &str = "demo/running";
 
 /// What the demo and all of its workers open.
 pub(super) struct Slots {
-    /// Runs that came to their end.
+    /// Runs that were completed.
     pub(super) runs: Value<u64>,
     pub(super) counter: Value<u64>,
     pub(super) elements: Array<u64>,
@@ -48,7 +48,7 @@ pub(super) struct Machine {
     pub(super) cpu: Array<f32>,
     /// Bytes: total, used, available.
     pub(super) memory: Array<u64>,
-    /// Averages of the load over 1, 5 and 15 minutes.
+    /// Load averages over 1, 5 and 15 minutes.
     pub(super) load: Array<f64>,
 }
 
@@ -63,7 +63,8 @@ impl Machine {
     }
 }
 
-/// An array whose length is this machine's affair: the file may come from another one.
+/// An array whose length depends on the machine. The file may come from another machine, so
+/// an array of another length is replaced.
 fn array_of_now<T: Element>(store: &Store, name: &str, len: usize) -> Result<Array<T>, Failure> {
     match store.array(name, len) {
         Err(Error::Type { .. }) => {

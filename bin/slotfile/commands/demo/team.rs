@@ -1,7 +1,7 @@
 //! Worker processes, seen from the demo: each is this executable, started again.
 //!
 //! They talk over pipes. A worker says `ready`, and begins when a line comes in on its
-//! standard input; when that is closed, it ends and says its figures. So none is left
+//! standard input. When that is closed, it prints its figures and ends, so that none is left
 //! behind if the demo itself is killed.
 
 use std::io::{BufRead, BufReader, Write};
@@ -13,7 +13,7 @@ use clap::ValueEnum;
 use crate::cli::Role;
 use crate::exit::{Exit, Failure};
 
-/// A worker that runs. Dropped, it is killed.
+/// A running worker, killed when dropped.
 pub(super) struct Worker {
     role: Role,
     child: Child,
@@ -56,7 +56,7 @@ impl Worker {
         }
     }
 
-    /// Waits until it has said just this.
+    /// Waits until it has said `word`.
     pub(super) fn wait_for(&mut self, word: &str) -> Result<(), Failure> {
         match self.line()? == word {
             true => Ok(()),
@@ -76,7 +76,7 @@ impl Worker {
         }
     }
 
-    /// SIGKILL: it gets no chance to tidy up.
+    /// SIGKILL: it gets no chance to clean up.
     pub(super) fn kill(&mut self) -> Result<(), Failure> {
         self.child
             .kill()
@@ -99,7 +99,7 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // Both do nothing if it has ended, and there is nobody to tell if they fail.
+        // Both do nothing if it has ended, and a failure cannot be reported here.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

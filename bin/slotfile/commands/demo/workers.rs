@@ -37,7 +37,7 @@ fn add(slots: &Slots) -> Result<(), Failure> {
         for element in 0..ELEMENTS {
             slots.elements.fetch_add(element, 1)?;
         }
-        // All would be done before the last has begun, otherwise.
+        // Without a pause, all would be done before the last has begun.
         thread::sleep(Duration::from_millis(1));
     }
     say(&ADDED_BY_EACH.to_string())
@@ -78,7 +78,7 @@ fn sample(store: &Store) -> Result<(), Failure> {
     system.refresh_cpu_usage();
     let machine = Machine::open(store, system.cpus().len().max(1))?;
     let mut samples = 0u64;
-    // The usage is that since the refresh before, so each round begins with a pause.
+    // The usage is that since the previous refresh, so each round begins with a pause.
     while !stop.load(Ordering::Relaxed) {
         thread::sleep(sysinfo::MINIMUM_CPU_UPDATE_INTERVAL);
         system.refresh_cpu_usage();
@@ -92,7 +92,7 @@ fn sample(store: &Store) -> Result<(), Failure> {
         machine.samples.fetch_add(1)?;
         samples += 1;
     }
-    // The demo opens the array by its length.
+    // The demo needs the array's length to open it.
     say(&format!("{samples} {}", system.cpus().len().max(1)))
 }
 
@@ -100,7 +100,7 @@ fn stop_half_way(slots: &Slots) -> Result<(), Failure> {
     slots.victim.update(|numbers| {
         let half = numbers.len() / 2;
         numbers[..half].fill(u64::MAX);
-        // SIGKILL comes while this waits. If the end of the input does, the demo is gone.
+        // SIGKILL comes while this waits. If the input ends instead, the demo is gone.
         let said = say("half");
         let _ = io::stdin().read_to_end(&mut Vec::new());
         drop(said);

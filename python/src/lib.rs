@@ -1,6 +1,6 @@
 //! The Python package `slotfile`: its native module, `slotfile._native`.
 //!
-//! What people see is in `slotfile/__init__.py`, and typed in `slotfile/_native.pyi`.
+//! The public names are in `slotfile/__init__.py`, their types in `slotfile/_native.pyi`.
 
 mod convert;
 mod multiprocessing;
@@ -12,8 +12,8 @@ mod watch;
 
 use pyo3::prelude::*;
 
-/// The interpreter lock is not what keeps this module sound: every class is immutable but for
-/// what stands under a mutex of its own.
+/// The module is sound without the interpreter lock: every class is immutable, except for state
+/// under a mutex of its own.
 #[pymodule(gil_used = false)]
 mod _native {
     #[pymodule_export]

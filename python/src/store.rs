@@ -23,8 +23,8 @@ use crate::watch::Watch;
 /// An open store: one file of named, typed slots, shared by any number of processes. Made
 /// by `slotfile.open` and `slotfile.temporary`.
 ///
-/// It is a mapping of names to slots, and closed at the end of a `with` block. Then its
-/// handles raise ValueError; views of its buffers stay valid.
+/// It is a mapping of names to slots. The end of a `with` block closes it: then its handles
+/// raise ValueError, while views of its buffers stay valid.
 ///
 /// >>> with slotfile.open("state.slots") as store:
 /// ...     hits = store.value("hits", "uint64")
@@ -39,12 +39,12 @@ pub(crate) struct Store {
 
 /// Opens a store.
 ///
-/// `mode` is "a": opens it, or creates it; "r+": opens it, and defines no slots that are not
-/// there; "r": opens it to be read only; "x": creates it, and fails if it is there.
+/// `mode` is "a": open the store, or create it; "r+": open it, and never define new slots;
+/// "r": open it read-only; "x": create it, and fail if it exists.
 ///
-/// `lock_timeout` is how many seconds to wait for a lock at most (None: for ever), and
-/// `sync_every` how often to sync in the background while something changes (None: never,
-/// nor when it is closed). The rest counts when the store is created.
+/// `lock_timeout` is the maximum wait for a lock, in seconds (None: forever). `sync_every` is
+/// the interval of the background sync, in seconds, while something changes (None: never, nor
+/// on closing). The other options apply when the store is created.
 ///
 /// >>> store = slotfile.open("state.slots")
 /// >>> store.recovery.what
@@ -77,7 +77,7 @@ pub(crate) fn open(
         .create(mode == "a")
         .create_new(mode == "x");
     if !matches!(mode, "a" | "r+" | "r" | "x") {
-        let text = format!("mode {mode:?}: it is \"a\", \"r+\", \"r\" or \"x\"");
+        let text = format!("mode {mode:?}: it must be \"a\", \"r+\", \"r\" or \"x\"");
         return Err(PyValueError::new_err(text));
     }
     let options = Options {
@@ -96,8 +96,8 @@ pub(crate) fn reopen(py: Python<'_>, options: &Bound<'_, PyAny>) -> PyResult<Sto
     Store::reopen(py, Options::unpickled(options)?)
 }
 
-/// A store in memory, without a name: it is gone with its last handle, in this process and
-/// the children it forks. For tests.
+/// An unnamed store in memory, for tests. It is gone with its last handle in this process and
+/// the children it forks.
 ///
 /// >>> slotfile.temporary().value("x", float, initial=0.5)
 /// <Value 'x': float64 = 0.5>
@@ -136,7 +136,7 @@ impl Store {
         Store::open(py, OpenOptions::new(), options)
     }
 
-    /// The slot of this name, whatever it is.
+    /// The slot of this name, of whatever kind.
     pub(crate) fn slot<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
         self.shared.check_open()?;
         let slot = self.shared.store().slot(name).map_err(to_py)?;
@@ -171,10 +171,10 @@ impl Store {
 
 #[pymethods]
 impl Store {
-    /// Opens the number of this name, or defines it: as `initial`, or zero.
+    /// Opens the number of this name, or defines it as `initial`, or zero.
     ///
     /// `dtype` is a numpy dtype or its name ("uint64"), a Python type (int, float, bool), a
-    /// ctypes type, or the code of the `array` module. TypeMismatch if the slot is there
+    /// ctypes type, or a type code of the `array` module. Raises TypeMismatch if the slot exists
     /// with another type.
     #[pyo3(signature = (name, dtype, initial=None))]
     fn value<'py>(
@@ -188,11 +188,11 @@ impl Store {
         Value::open(py, &self.shared, name, scalar_type(dtype)?, initial)
     }
 
-    /// Opens the array of this name, or defines it: with the content of `initial`, or all
-    /// zero. `shape` is a length, or one to four dimensions.
+    /// Opens the array of this name, or defines it with the content `initial`, or all zero.
+    /// `shape` is a length, or one to four dimensions.
     ///
-    /// With 4 or 8 `areas` in place of two, large arrays are read faster beside a writer
-    /// that never pauses.
+    /// With 4 or 8 `areas` instead of two, a large array is read faster beside a writer that
+    /// never pauses.
     #[pyo3(signature = (name, dtype, shape, initial=None, *, areas=2))]
     fn array<'py>(
         &self,
@@ -208,7 +208,7 @@ impl Store {
         Array::open(py, &self.shared, name, of, initial, areas)
     }
 
-    /// Opens the buffer of this name, or defines it: raw memory, for views without a copy.
+    /// Opens the buffer of this name, or defines it: raw memory for views without a copy.
     #[pyo3(signature = (name, dtype, shape, initial=None))]
     fn buffer<'py>(
         &self,
@@ -223,7 +223,7 @@ impl Store {
         Buffer::open(py, &self.shared, name, of, initial)
     }
 
-    /// Opens the text of this name, or defines it, for at most `capacity` bytes of UTF-8.
+    /// Opens the text of this name, or defines it for at most `capacity` bytes of UTF-8.
     #[pyo3(signature = (name, capacity, initial=None, *, areas=2))]
     fn text<'py>(
         &self,
@@ -237,7 +237,7 @@ impl Store {
         Text::open(py, &self.shared, name, capacity, initial, areas)
     }
 
-    /// Opens the bytes of this name, or defines them, for at most `capacity` bytes.
+    /// Opens the bytes of this name, or defines them for at most `capacity` bytes.
     #[pyo3(signature = (name, capacity, initial=None, *, areas=2))]
     fn bytes<'py>(
         &self,
@@ -272,8 +272,8 @@ impl Store {
         Ok(self.names()?.len())
     }
 
-    /// Removes the slot: its name is free at once. Through old handles the last content can
-    /// still be read; updates raise Removed.
+    /// Removes the slot: its name is free at once. Old handles can still read the last content;
+    /// their updates raise Removed.
     fn __delitem__(&self, py: Python<'_>, name: &str) -> PyResult<()> {
         self.shared.check_open()?;
         patiently(py, self.shared.options.lock_timeout)
@@ -285,12 +285,12 @@ impl Store {
         self.names()
     }
 
-    /// An update of these slots that happens all at once or not at all.
+    /// An atomic update of these slots: all of it happens, or nothing.
     ///
-    /// The `with` block reads and stores their contents by `tx[slot]`, or changes an array by
-    /// `tx.update(array)`. All of it is done at its end, at one instant; an exception undoes
-    /// it, and so does a kill. The block runs once: the slots are locked from its beginning,
-    /// in an order in which nobody waits in a circle. Reads never wait.
+    /// The `with` block reads and stores contents with `tx[slot]`, or changes an array with
+    /// `tx.update(array)`. All changes happen at one instant, at the end of the block; an
+    /// exception or a kill undoes them. The block runs once: the slots are locked from its
+    /// beginning, in an order that excludes deadlocks. Reads never wait.
     ///
     /// >>> store = slotfile.temporary()
     /// >>> a, b = store.value("a", int, initial=20), store.value("b", int)
@@ -305,7 +305,7 @@ impl Store {
         Ok(Transaction::new(&self.shared, slots))
     }
 
-    /// The contents of these slots as they were at one instant. Never waits.
+    /// The contents of these slots at one instant. Never waits.
     #[pyo3(signature = (*slots))]
     fn snapshot<'py>(
         &self,
@@ -316,12 +316,12 @@ impl Store {
         transaction::snapshot(py, &self.shared, &slots)
     }
 
-    /// The changes of all slots whose names match, one after the other, from now on; those of
-    /// slots that will be defined, too. Of several changes of a slot at once only the last may
-    /// be seen. It ends when `timeout` seconds have passed without a change (None: never).
+    /// Iterates over the changes, from now on, of all slots whose names match, including slots
+    /// defined later. Of several changes of one slot, only the last may be seen. It ends after
+    /// `timeout` seconds without a change (None: never).
     ///
-    /// In a pattern `*` matches any run of characters, `?` one, `[...]` a set. With `present`,
-    /// it begins with the content that each slot has now.
+    /// In a pattern, `*` matches any characters, `?` any one, `[...]` one of a set. With
+    /// `present`, it begins with the current content of each slot.
     ///
     /// >>> store = slotfile.temporary()
     /// >>> watch = store.watch("arm/*", timeout=0.5)
@@ -336,14 +336,14 @@ impl Store {
         Ok(Watch::new(&self.shared, watch, seconds(timeout)?))
     }
 
-    /// Makes all that was done until now survive a power cut. (By default, it is done every
+    /// Makes all changes until now survive a power cut. (By default, a sync happens every
     /// second while something changes.)
     fn sync(&self, py: Python<'_>) -> PyResult<()> {
         self.shared.check_open()?;
         self.shared.sync(py)
     }
 
-    /// What opening the store found and did, when this process first opened it.
+    /// What this process found and did when it first opened the store.
     #[getter]
     fn recovery<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let (what, epoch, newer_dropped) = match self.shared.store().recovery() {
@@ -358,7 +358,7 @@ impl Store {
         report(py, "Recovery", (what, epoch, newer_dropped))
     }
 
-    /// What the store is, and how full.
+    /// What the store is, and how full it is.
     fn info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.shared.check_open()?;
         let info = py.detach(|| self.shared.store().info()).map_err(to_py)?;
@@ -390,9 +390,9 @@ impl Store {
         py.import("slotfile._reports")?.getattr("Info")?.call((), Some(&fields))
     }
 
-    /// Whether the file is not what its path leads to any more: it was deleted, moved or
-    /// replaced. What is stored is then not found by those who open the path; `info().detached`
-    /// says more, and `sync` raises Detached.
+    /// Whether the path no longer leads to the open file, which was deleted, moved or replaced.
+    /// A process that opens the path then does not see what is stored here. `info().detached`
+    /// says more; `sync` raises Detached.
     fn is_detached(&self) -> PyResult<bool> {
         self.shared.check_open()?;
         Ok(self.shared.store().is_detached())
@@ -412,7 +412,7 @@ impl Store {
         report(py, "Check", (problems, check.unverified))
     }
 
-    /// Writes a consistent copy of the store to `path`, while others go on.
+    /// Writes a consistent copy of the store to `path`, while others use the store.
     fn copy_to(&self, py: Python<'_>, path: &Bound<'_, PyAny>) -> PyResult<()> {
         self.shared.check_open()?;
         let path = path_of(path)?;
@@ -420,20 +420,20 @@ impl Store {
         patiently(py, timeout).detached(self.shared.store(), |store| store.copy_to(&path))
     }
 
-    /// Where the store is; None: in memory.
+    /// The path of the store; None if it is in memory.
     #[getter]
     fn path(&self) -> Option<PathBuf> {
         self.shared.options.path.clone()
     }
 
-    /// Whether it was closed.
+    /// Whether the store is closed.
     #[getter]
     fn closed(&self) -> bool {
         self.shared.closed()
     }
 
-    /// Closes the store, and syncs. Its handles raise ValueError from now on. The file is
-    /// let go with the last handle and the last view.
+    /// Syncs and closes the store. Its handles raise ValueError from now on. The file stays
+    /// open until the last handle and the last view are gone.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         self.shared.close(py)
     }
@@ -471,8 +471,8 @@ impl Options {
     pub(crate) fn pickled<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let Some(path) = &self.path else {
             return Err(PyTypeError::new_err(
-                "a temporary store has no name by which another process could open it: only \
-                 the children that this one forks have it",
+                "a temporary store has no name, so another process cannot open it: only the \
+                 children that this process forks have it",
             ));
         };
         let seconds = |duration: Option<Duration>| duration.map(|d| d.as_secs_f64());
@@ -501,7 +501,7 @@ fn report<'py>(
     py.import("slotfile._reports")?.getattr(class)?.call1(fields)
 }
 
-/// The type of a slot's elements, however it is said.
+/// The type of a slot's elements, in any of its spellings.
 fn scalar_type(dtype: &Bound<'_, PyAny>) -> PyResult<ScalarType> {
     let name = dtype.py().import("slotfile._dtype")?.getattr("scalar_type")?.call1((dtype,))?;
     let name: &str = name.extract()?;
@@ -509,7 +509,7 @@ fn scalar_type(dtype: &Bound<'_, PyAny>) -> PyResult<ScalarType> {
     found.ok_or_else(|| PyValueError::new_err(format!("{name}: no such type")))
 }
 
-/// Whatever names a file to Python: str, bytes, os.PathLike.
+/// A path as Python takes it: str, bytes or os.PathLike.
 fn path_of(path: &Bound<'_, PyAny>) -> PyResult<PathBuf> {
     let path: PathBuf = path.py().import("os")?.call_method1("fsdecode", (path,))?.extract()?;
     if path.as_os_str().is_empty() {
@@ -518,11 +518,11 @@ fn path_of(path: &Bound<'_, PyAny>) -> PyResult<PathBuf> {
     Ok(path)
 }
 
-/// Seconds that are a setting: -1 is for ever to some, and no time at all to others.
+/// A setting in seconds. Refuses -1, which could mean forever or no time at all.
 fn setting(name: &str, setting: Option<f64>) -> PyResult<Option<Duration>> {
     match setting {
         Some(setting) if setting.is_nan() || setting < 0.0 => Err(PyValueError::new_err(format!(
-            "{name}={setting}: it is a number of seconds of at least 0, or None"
+            "{name}={setting}: it must be a number of seconds of at least 0, or None"
         ))),
         setting => seconds(setting),
     }

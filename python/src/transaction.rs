@@ -13,8 +13,7 @@ use crate::runtime::opened::Shared;
 use crate::runtime::thread_bound::ThreadBound;
 use crate::slots::slot::Slot;
 
-/// An update of several slots that happens all at once or not at all, see
-/// `Store.transaction`.
+/// An atomic update of several slots, see `Store.transaction`.
 #[pyclass(frozen, module = "slotfile")]
 pub(crate) struct Transaction {
     shared: Arc<Shared>,
@@ -27,13 +26,13 @@ impl Transaction {
         Transaction { shared: Arc::clone(shared), slots, begun: ThreadBound::none() }
     }
 
-    /// KeyError unless the slot was named when it was begun.
+    /// KeyError unless the slot was named when the transaction began.
     fn check_named(&self, slot: &Slot) -> PyResult<()> {
         if self.slots.iter().any(|named| named.get().slot.name() == slot.slot.name()) {
             return Ok(());
         }
         Err(PyKeyError::new_err(format!(
-            "slot {:?} takes no part in this transaction: name it when you begin it",
+            "slot {:?} is not part of this transaction: name it when you begin it",
             slot.slot.name()
         )))
     }
@@ -65,7 +64,7 @@ impl Transaction {
         }
     }
 
-    /// The content as this transaction has it: with what it has stored itself.
+    /// The content as this transaction sees it, including what it has stored itself.
     fn __getitem__<'py>(
         &self,
         py: Python<'py>,
@@ -77,7 +76,7 @@ impl Transaction {
         data::to_py(py, &content, slot.slot.slot_type())
     }
 
-    /// Stores it when the transaction is done.
+    /// Stores it at the end of the transaction.
     fn __setitem__(&self, slot: &Bound<'_, Slot>, new: &Bound<'_, PyAny>) -> PyResult<()> {
         let slot = slot.get();
         self.check_named(slot)?;
@@ -86,7 +85,7 @@ impl Transaction {
     }
 }
 
-/// The contents of these slots as they were at one instant.
+/// The contents of these slots at one instant.
 pub(crate) fn snapshot<'py>(
     py: Python<'py>,
     shared: &Shared,

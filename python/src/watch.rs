@@ -1,4 +1,4 @@
-//! `slotfile.Watch`: waiting for all slots whose names match a pattern.
+//! `slotfile.Watch`: waits for changes of all slots whose names match a pattern.
 
 use std::sync::{Arc, Mutex, TryLockError};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::convert::error::to_py;
 use crate::runtime::gil::in_slices;
 use crate::runtime::opened::Shared;
 
-/// The changes of all slots that match, one after the other, see `Store.watch`.
+/// An iterator over the changes of all slots that match, see `Store.watch`.
 #[pyclass(frozen, module = "slotfile")]
 pub(crate) struct Watch {
     shared: Arc<Shared>,
@@ -27,8 +27,8 @@ impl Watch {
         Watch { shared: Arc::clone(shared), watch: Mutex::new(watch), timeout }
     }
 
-    /// The next change, if there is one in time and no other thread waits for it. Never waits
-    /// for the mutex: in the child of a fork, nobody lets go of what a thread of its parent had.
+    /// The next change, if it comes in time and no other thread waits for it. Never waits for
+    /// the mutex: in the child of a fork, a mutex held by a thread of the parent stays locked.
     fn next(&self, slice: Duration) -> slotfile::Result<Option<slotfile::SlotChange>> {
         let mut watch = match self.watch.try_lock() {
             Ok(watch) => watch,

@@ -1,13 +1,13 @@
-//! Any bytes as a store: a fuzzer's input is a list of edits of a good store, after which
-//! everything there is to do with a store is done with it. Whatever happens must be an
-//! error or a result: no panic, no hang, no signal.
+//! Damaged stores: a fuzzer's input is a list of edits of a good store. After the edits,
+//! every operation is run on the store. Each must return a result or an error: no panic, no
+//! hang, no signal.
 //!
-//! The input: a byte of flags, then edits. An edit is a region, a kind with a length, an
-//! offset of two bytes, and its bytes. Checksums are then made right again or not, so that
-//! what lies behind them is reached, too.
+//! The input is a byte of flags, then edits. An edit is a region, a kind with a length, an
+//! offset of two bytes, and its bytes. Then the checksums are recomputed, or not, so that the
+//! code behind them is reached too.
 //!
-//! A fuzzer wants thousands of runs a second: it has copies and a compaction, which make new
-//! files, only of few inputs ([`run_quickly`]).
+//! A fuzzer wants thousands of runs a second, so copies and compactions, which make new files,
+//! are run for few inputs only ([`run_quickly`]).
 
 use std::cell::{OnceCell, RefCell};
 use std::path::{Path, PathBuf};
@@ -21,14 +21,14 @@ use super::place::Place;
 use super::raw::{self, CopyAt, Image, Raw};
 use super::subjects::Subject;
 
-/// A store that is edited, and a temporary folder to do it in.
+/// The store to edit, and its temporary folder.
 struct Setting {
     folder: tempfile::TempDir,
     subject: Subject,
     image: Image,
     /// The file that is there now.
     place: RefCell<Place>,
-    /// Where the edits go: from, to.
+    /// The regions that are edited: from, to.
     regions: Vec<(u64, u64)>,
     /// The copies that its newest record names.
     copies: Vec<CopyAt>,
@@ -59,14 +59,14 @@ fn setting(subject: Subject) -> Setting {
         regions.push((copy.head, copy.head + 64));
         regions.push((copy.data, copy.data + copy.len.min(512)));
     }
-    // So many bytes were allocated: the image has holes, which opening would fill each time.
+    // Allocate as many bytes: the image has holes, which each opening would fill.
     raw.set_word(raw::ENDS + 8 * 7, 0);
     let image = Image::of(&path);
     let place = RefCell::new(Place::new(&path, &image, &subject.options()));
     Setting { folder, subject, image, place, regions, copies }
 }
 
-/// Lines of the directory that each of the stores has, at least.
+/// The least number of directory records in the stores.
 const LINES: u64 = 8;
 
 impl Setting {
@@ -74,26 +74,26 @@ impl Setting {
         self.folder.path().join("state.slots")
     }
 
-    /// Puts the good store back.
+    /// Restores the good store.
     fn put(&self) {
         let mut place = self.place.borrow_mut();
         if !place.is_at(&self.path()) {
-            // Compaction has put another file there.
+            // Compaction has replaced the file.
             *place = Place::new(&self.path(), &self.image, &self.subject.options());
         }
         place.put(&self.image);
     }
 }
 
-/// What an input with these flags edits.
+/// The store that an input with these flags edits.
 fn subject_of(flags: usize) -> usize {
     flags / 16 % Subject::ALL.len()
 }
 
-/// Makes the store that an input describes, and calls `f` with its path, with that of another file
-/// in its folder, which is not there, and with the input's flags.
+/// Makes the store that an input describes, and calls `f` with its path, an unused path in the
+/// same folder, and the input's flags.
 pub fn with_store(input: &[u8], f: impl FnOnce(&Path, &Path, usize)) {
-    // Threads of a test harness each have stores of their own.
+    // Each thread of the test harness has its own stores.
     thread_local! {
         static SETTINGS: [OnceCell<Setting>; Subject::ALL.len()] =
             const { [const { OnceCell::new() }; Subject::ALL.len()] };
@@ -121,7 +121,7 @@ impl Setting {
         while !source.0.is_empty() {
             cut = edit(raw, &self.regions, &mut source).or(cut);
         }
-        // Where the header leads elsewhere, there is nothing to make right.
+        // If the header points elsewhere, no checksum is recomputed.
         if flags & 2 != 0 && raw.bytes(56, 96) == header {
             for line in 0..LINES {
                 raw.seal_line(line);
@@ -142,10 +142,10 @@ impl Setting {
     }
 }
 
-/// What is done beside opening, checking, reading and writing it.
+/// What is done besides opening, checking, reading and writing it.
 #[derive(Clone, Copy)]
 struct Whole {
-    /// Whether it is opened to read, before and after.
+    /// Whether it is also opened read-only, before and after.
     reader: bool,
     info: bool,
     copy: bool,
@@ -157,7 +157,7 @@ pub fn run(input: &[u8]) {
     run_with(input, Whole { reader: true, info: true, copy: true, compact: true });
 }
 
-/// The same, but of most inputs only what is cheap, by a number that the input gives.
+/// The same, but only cheap operations for most inputs, chosen by a number in the input.
 pub fn run_quickly(input: &[u8]) {
     let number = crc32fast::hash(input) % 256;
     let whole = Whole {
@@ -183,14 +183,14 @@ fn run_with(input: &[u8], whole: Whole) {
                 assert!(!message.contains('\n'), "{message}");
             }
         }
-        // Fuzzers run on machines that are busy: only what it takes itself counts.
+        // Fuzzers run on busy machines: only this thread's own time counts.
         let took =
             start.elapsed().saturating_sub(os::time_without_processor().saturating_sub(waited));
         assert!(took < Duration::from_secs(30), "it took {took:?}");
     });
 }
 
-/// Edits the file; or says where it is to be cut, when all else is done.
+/// Edits the file, or returns the length to truncate it to after all other edits.
 fn edit(raw: &Raw<Mapped>, regions: &[(u64, u64)], source: &mut Bytes<'_>) -> Option<u64> {
     let (from, to) = regions[source.below(regions.len())];
     let kind = source.below(256);
@@ -222,7 +222,7 @@ fn edit(raw: &Raw<Mapped>, regions: &[(u64, u64)], source: &mut Bytes<'_>) -> Op
     None
 }
 
-/// What `ls`, `get`, `info`, `check` and `copy` do.
+/// Does what `ls`, `get`, `info`, `check` and `copy` do.
 fn read(options: &OpenOptions, path: &Path, backup: &Path, whole: Whole) -> Result<(), Error> {
     let store = options.clone().read_only(true).open(path)?;
     look(&store, backup, whole)
@@ -252,7 +252,7 @@ fn look(store: &Store, backup: &Path, whole: Whole) -> Result<(), Error> {
     }
     match store.copy_to(backup) {
         Ok(()) => {
-            // What was copied is a store, whatever the first one was.
+            // A copy is a valid store, whatever the original was.
             let copy = OpenOptions::new().sync_every(None).open(backup);
             let checked = copy.and_then(|copy| copy.check());
             std::fs::remove_file(backup).unwrap();
@@ -266,7 +266,7 @@ fn look(store: &Store, backup: &Path, whole: Whole) -> Result<(), Error> {
     worst
 }
 
-/// What writes: stores, definitions, removals, a sync, compacting.
+/// The operations that write: stores, definitions, removals, a sync, compacting.
 fn write(options: &OpenOptions, path: &Path, backup: &Path, whole: Whole) -> Result<(), Error> {
     let store = options.open(path)?;
     look(&store, backup, whole).ok();

@@ -1,8 +1,8 @@
 //! Helpers of the tests: child processes, waiting, folders.
 //!
-//! A test that needs other processes starts itself again: it begins with
-//! `if let Some(role) = common::role() { ...; return }`, the child's part, and its own
-//! part calls [`Child::spawn`] with its name and a role.
+//! A test that needs other processes starts itself again. It begins with the child's part,
+//! `if let Some(role) = common::role() { ...; return }`; its own part calls [`Child::spawn`]
+//! with its name and a role.
 
 #![allow(dead_code, reason = "no test file uses all of it")]
 #![allow(unreachable_pub, reason = "a module of several test crates")]
@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// What this process was started to do, if it is a child of a test.
+/// The role of this process, if it is a child of a test.
 pub fn role() -> Option<String> {
     let role = std::env::var("SLOTFILE_ROLE").ok()?;
     os::die_with_parent();
@@ -51,23 +51,23 @@ pub fn rounds(short: usize, many: usize) -> usize {
     if long() { many } else { short }
 }
 
-/// A folder of its own for one test, removed with all that is in it.
+/// A folder for one test, removed with all its content.
 pub fn folder() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
 
-/// The same in memory, where there is such a file system: for tests that measure how soon a
-/// death is noticed, not how busy the disk is.
+/// The same in memory, if there is such a file system: for tests that measure how soon a
+/// death is noticed, which must not depend on the disk.
 pub fn folder_in_memory() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| folder())
 }
 
-/// A path for a store that is not there yet.
+/// A path for a store that does not exist yet.
 pub fn store_in(folder: &tempfile::TempDir) -> PathBuf {
     folder.path().join("state.slots")
 }
 
-/// Another process, which runs one part of a test. Killed when this is dropped.
+/// Another process that runs one part of a test. Killed when this is dropped.
 pub struct Child {
     process: std::process::Child,
 }
@@ -78,7 +78,7 @@ impl Child {
         Child::spawn_with(test, role, path, 0)
     }
 
-    /// The same, with a number for it to know.
+    /// The same, with a number for the child.
     pub fn spawn_with(test: &str, role: &str, path: &Path, number: u64) -> Child {
         Child::of(command(test, role, path).env("SLOTFILE_NUMBER", number.to_string()))
     }
@@ -114,14 +114,14 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // Both fail if it has ended already, which is as well.
+        // Both fail if it has already ended, which is fine.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// The command that starts the test of this name again; for those who put something
-/// before it, such as a limit.
+/// The command that starts the test of this name again, for tests that change it first, such
+/// as by a limit.
 pub fn command(test: &str, role: &str, path: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     let test = full_name(test);
@@ -134,10 +134,10 @@ pub fn command(test: &str, role: &str, path: &Path) -> Command {
     command
 }
 
-/// The name of a test with the modules that it is in: there must be just one of that name.
+/// The name of a test with its modules. There must be exactly one test of that name.
 fn full_name(test: &str) -> String {
     let is_it = |name: &str| name == test || name.ends_with(&format!("::{test}"));
-    // Children know their own: a sandbox may keep them from asking.
+    // A child is told its own: a sandbox may keep it from listing the tests.
     if let Some(own) = std::env::var("SLOTFILE_TEST").ok().filter(|own| is_it(own)) {
         return own;
     }
@@ -152,10 +152,10 @@ fn full_name(test: &str) -> String {
     }
 }
 
-/// Runs the test of this name again in a process of its own, and waits for it: true in
-/// that process, which has the test's part to do; false in this one. For tests that fork: the
-/// child of a fork has all stores open that the tests beside this one have open. And for those
-/// that count what a process has.
+/// Runs the test of this name again in a process of its own, and waits for it. Returns true in
+/// that process, which then does the test, and false in this one. For tests that fork, since
+/// the child of a fork inherits the open stores of the tests beside it, and for tests that
+/// count what a process has.
 pub fn apart(test: &str) -> bool {
     if role().is_some() {
         return true;
@@ -167,13 +167,13 @@ pub fn apart(test: &str) -> bool {
     false
 }
 
-/// The same for tests that trace their children: true if that is permitted.
+/// The same for tests that trace their children; false also if that is not permitted.
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub fn apart_to_trace(test: &str) -> bool {
     apart(test) && trace::is_permitted()
 }
 
-/// Waits until this holds; panics after half a minute, far more than any machine needs.
+/// Waits until the condition holds; panics after half a minute, far more than any machine needs.
 #[track_caller]
 pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -183,8 +183,8 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Sets a flag when it goes, also by a panic: threads that run until then do not keep a test
-/// that has failed from saying so.
+/// Sets a flag when dropped, also in a panic, so that threads that run until then do not keep a
+/// failed test from ending.
 pub struct Finally<'a>(pub &'a std::sync::atomic::AtomicBool);
 
 impl Drop for Finally<'_> {
@@ -193,14 +193,13 @@ impl Drop for Finally<'_> {
     }
 }
 
-/// The value in the middle.
+/// The median.
 pub fn median(times: &mut [Duration]) -> Duration {
     times.sort();
     times[times.len() / 2]
 }
 
-/// Runs `f`, which must end within this time: what it does must not hang, and the promise
-/// bounds how long it may take.
+/// Runs `f`, which must end within `limit`, a bound that the promises give.
 #[track_caller]
 pub fn within<R>(limit: Duration, what: &str, f: impl FnOnce() -> R) -> R {
     let start = Instant::now();
@@ -210,7 +209,7 @@ pub fn within<R>(limit: Duration, what: &str, f: impl FnOnce() -> R) -> R {
     result
 }
 
-/// The bytes that the format gives a scalar.
+/// The bytes of a scalar in the format.
 pub fn bytes_of(scalar: slotfile::Scalar) -> Vec<u8> {
     use slotfile::Scalar;
     match scalar {

@@ -1,6 +1,6 @@
-//! A store beside a plain map that says what must be in it: operations on both, compared
-//! after each. What the operations are comes from a source of choices: a random generator,
-//! or a fuzzer's bytes.
+//! A store beside a reference model, a plain map. Each operation is done to both, and they are
+//! compared after it. A source of choices picks the operations: a random generator, or a
+//! fuzzer's bytes.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,13 +10,13 @@ use slotfile::{Data, Define, Elements, Error, OpenOptions, Recovery, Scalar, Slo
 
 use super::raw::Raw;
 
-/// Where choices come from.
+/// The source of choices.
 pub trait Source {
     /// A number below `n`.
     fn below(&mut self, n: usize) -> usize;
 }
 
-/// A fuzzer's bytes; zeros when they have run out.
+/// A fuzzer's bytes, then zeros.
 #[derive(Debug)]
 pub struct Bytes<'a>(pub &'a [u8]);
 
@@ -34,12 +34,12 @@ impl Source for Bytes<'_> {
     }
 }
 
-/// What the store is to hold of one slot.
+/// What the store must hold for one slot.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Expected {
     pub slot_type: SlotType,
     pub data: Data,
-    /// `None`: whichever it is.
+    /// `None`: any.
     pub version: Option<u64>,
 }
 
@@ -61,7 +61,7 @@ pub enum Op {
     Restart,
     Copy,
     Compact,
-    /// Something that is refused, and changes nothing.
+    /// An operation that is refused, and changes nothing.
     Refused(usize),
 }
 
@@ -75,14 +75,14 @@ const TYPES: [&str; 11] = [
     "text[20]",
     "bytes[2000]",
     "bool[3,2]",
-    // The least that begins on a page, the most that shares a unit.
+    // The smallest that begins on a page, the largest that shares a checkpoint unit.
     "i32[1024]",
     "u8[1000]",
-    // Of one element, as no more are stored all or nothing.
+    // One element, since storing more is not atomic.
     "buffer:i32[1]",
 ];
 
-/// An operation that a child may be killed in, or any.
+/// An operation: one that a child may be killed in, or any.
 pub fn some_op(source: &mut impl Source, slots: &Slots, any: bool) -> Op {
     let kind = source.below(if any { 112 } else { 88 });
     let new = format!("slot{}", source.below(12));
@@ -119,7 +119,7 @@ fn some_data(slot_type: &SlotType, source: &mut impl Source) -> Data {
         SlotType::Array(t, shape) | SlotType::Buffer(t, shape) => {
             let len = shape.len() * t.size();
             let mut bytes = vec![0; len];
-            // Mostly zeros: of a large array some units stay what they were.
+            // Mostly zeros, so that some checkpoint units of a large array do not change.
             for _ in 0..3 {
                 let most = if t.size() == 1 { 2 } else { 64 };
                 bytes[source.below(len)] = source.below(most) as u8;
@@ -134,17 +134,17 @@ fn some_data(slot_type: &SlotType, source: &mut impl Source) -> Data {
     }
 }
 
-/// A store, and what must be in it.
+/// A store, and what it must hold.
 #[derive(Debug)]
 pub struct Model {
     path: PathBuf,
     store: Option<Store>,
     pub now: Slots,
-    /// What a restart returns to: one of these. Several, if somebody was killed in a sync.
+    /// The states that a restart may restore: several if a process was killed in a sync.
     pub synced: Vec<Slots>,
 }
 
-/// How many slots can be defined before the store must be compacted.
+/// How many slots can be defined before a compaction.
 const MAX_SLOTS: u64 = 48;
 
 pub fn open(path: &Path) -> Store {
@@ -172,7 +172,7 @@ impl Model {
         self.store = Some(open(&self.path));
     }
 
-    /// Does it to the store and to the map.
+    /// Does the operation to the store and to the map.
     pub fn apply(&mut self, op: &Op) {
         match op {
             Op::Restart => {
@@ -246,7 +246,7 @@ pub fn is_as_expected(there: &Slots, expected: &Slots) -> bool {
         && there.iter().zip(expected).all(|((a, x), (b, y))| a == b && same(x, y))
 }
 
-/// What the map is after it; `left` says how many slots can still be defined.
+/// Does the operation to the map; `left` is how many slots can still be defined.
 pub fn apply_to_map(op: &Op, slots: &mut Slots, left: &mut u64) {
     match op {
         Op::Define { name, slot_type, initial, .. } if !slots.contains_key(name) && *left > 0 => {
@@ -281,7 +281,7 @@ fn zero(slot_type: &SlotType) -> Data {
     }
 }
 
-/// What a content is with `n` added to an element; `None` where nothing can be added.
+/// A content with `n` added to an element; `None` if nothing can be added.
 fn added(data: &Data, index: usize, n: u8) -> Option<Data> {
     match data {
         Data::Scalar(Scalar::U8(x)) => Some(x.wrapping_add(n).into()),
@@ -301,7 +301,7 @@ fn added(data: &Data, index: usize, n: u8) -> Option<Data> {
     }
 }
 
-/// Does it to the store alone. For a child that is to be killed, too.
+/// Does the operation to the store alone, also in a child that will be killed.
 pub fn apply_to_store(op: &Op, store: &Store) {
     match op {
         Op::Define { name, slot_type, areas, initial } => {

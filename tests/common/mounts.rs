@@ -1,4 +1,4 @@
-//! File systems of a test's own, in files, mounted where nobody else sees them.
+//! File systems in files for one test, mounted where no other process sees them.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ pub fn with_own_mounts(f: impl FnOnce()) {
     .join();
 }
 
-/// A file system in a file, mounted where nobody else sees it.
+/// A file system in a file, mounted where no other process sees it.
 pub struct Disk {
     /// A folder that is not on it.
     pub beside: PathBuf,
@@ -28,8 +28,8 @@ pub struct Disk {
     pub at: PathBuf,
 }
 
-/// Runs `f` in a process of its own, beside a file system of this kind; says so where that cannot
-/// be.
+/// Runs `f` in a process of its own, with a file system of this kind; prints that it is skipped
+/// if that is impossible.
 pub fn on(kind: &str, f: impl FnOnce(&Disk)) {
     let folder = super::folder();
     with_own_mounts(|| {
@@ -40,7 +40,7 @@ pub fn on(kind: &str, f: impl FnOnce(&Disk)) {
 }
 
 impl Disk {
-    /// Makes it in this folder, and mounts it. `options` are those of its mkfs.
+    /// Makes it in this folder, and mounts it. `options` are for its mkfs.
     pub fn make(kind: &str, options: &[&str], beside: &Path) -> Option<Disk> {
         let [image, at] = [kind, "at"].map(|name| beside.join(name));
         File::create(&image).unwrap().set_len(400 << 20).unwrap();
@@ -71,7 +71,7 @@ impl Disk {
 }
 
 /// Mounts an overlay of the folder `lower` in that of `lower`, and of `upper` in that of `layers`;
-/// says so where that cannot be.
+/// prints that it is skipped if that is impossible.
 pub fn mount_overlay(lower: &Path, layers: &Path, at: &Path) -> bool {
     let (lower, [upper, work]) = (lower.join("lower"), ["upper", "work"].map(|n| layers.join(n)));
     for folder in [&lower, &upper, &work, &at.to_owned()] {

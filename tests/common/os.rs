@@ -1,5 +1,5 @@
-//! What the tests ask of the operating system that std does not offer: forks, signals,
-//! limits, mounts. Behind safe functions; with `trace`, the only unsafe code of the tests.
+//! Safe functions for what the tests need of the operating system and std does not offer:
+//! forks, signals, limits, mounts. With `trace`, the only unsafe code of the tests.
 
 #![allow(unsafe_code)]
 
@@ -14,10 +14,10 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Stores an element through a buffer's address, behind the library's back.
+/// Stores an element through a buffer's address, without the library.
 pub fn poke<T: slotfile::Element>(buffer: &slotfile::Buffer<T>, at: usize, element: T) {
     assert!(at < buffer.len());
-    // SAFETY: the element is there, and mapped for as long as the buffer's handle lives.
+    // SAFETY: the element exists, and is mapped for as long as the buffer's handle lives.
     unsafe { buffer.as_ptr().add(at).write_volatile(element) }
 }
 
@@ -27,26 +27,26 @@ pub struct Forked {
     reaped: bool,
 }
 
-/// Forks; the child runs `f` and exits with 0, or with 1 if it panicked. It never comes
-/// back into the test harness. Only where there is no other test in the process.
+/// Forks; the child runs `f` and exits with 0, or with 1 if it panicked. It never returns to
+/// the test harness. Only for a process without other tests.
 #[track_caller]
 pub fn fork(f: impl FnOnce()) -> Forked {
     must_be_apart();
     // SAFETY: the child has a copy of this one thread and of all memory. It runs `f`, which
-    // the tests keep to what works after a fork (glibc's malloc does; printing may not if
-    // another thread was at it, which only a failing test does), and ends by `_exit`.
+    // the tests limit to what works after a fork, and ends by `_exit`. (glibc's malloc works;
+    // printing may not if another thread was printing, which only a failing test does.)
     match unsafe { libc::fork() } {
         -1 => panic!("fork: {}", io::Error::last_os_error()),
         0 => {
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
-            // SAFETY: ends this process without running anything of the harness's.
+            // SAFETY: ends this process without running any code of the harness.
             unsafe { libc::_exit(i32::from(result.is_err())) }
         }
         pid => Forked { pid, reaped: false },
     }
 }
 
-/// Forks, and both go on from here: the child with `None`. It must end by
+/// Forks, and both processes continue from here, the child with `None`. The child must end by
 /// [`exit_at_once`].
 #[track_caller]
 pub fn fork_and_go_on() -> Option<Forked> {
@@ -59,8 +59,8 @@ pub fn fork_and_go_on() -> Option<Forked> {
     }
 }
 
-/// The child of a fork has the stores open that the tests beside this one have open. To those, it
-/// is somebody else.
+/// Panics unless the test runs apart: the child of a fork inherits the stores that other tests
+/// of the process have open, and would count as another process in them.
 #[track_caller]
 fn must_be_apart() {
     let apart = cfg!(fuzzing) || std::env::var_os("SLOTFILE_ROLE").is_some();
@@ -72,7 +72,7 @@ impl Forked {
         self.pid.cast_unsigned()
     }
 
-    /// Waits for its end; panics unless it ended well, and within a minute.
+    /// Waits for its end; panics unless it succeeded within a minute.
     #[track_caller]
     pub fn join(mut self) {
         let start = Instant::now();
@@ -96,8 +96,8 @@ impl Forked {
         signal(self.pid(), libc::SIGKILL);
     }
 
-    /// Waits until the killed child is gone; panics if it had ended by itself, which in a
-    /// victim means that it had failed.
+    /// Waits until the killed child is gone; panics if it had ended by itself, since a victim
+    /// that does has failed.
     #[track_caller]
     pub fn reap(mut self) {
         let status = self.wait();
@@ -123,9 +123,9 @@ impl Drop for Forked {
     }
 }
 
-/// Watches a child: the time of its death, which is when the kernel has taken it apart and
-/// closed its files. That comes after the kill, and on a virtual machine whose host has
-/// stopped a processor seconds after. Does not reap it.
+/// Watches a child, and returns the time of its death: when the kernel has torn it down and
+/// closed its files. That is after the kill, and seconds after it on a virtual machine whose
+/// host has stopped a processor. Does not reap it.
 pub fn death_of(pid: u32) -> std::thread::JoinHandle<Instant> {
     std::thread::spawn(move || {
         // SAFETY: all zeros is a valid `siginfo_t`, which waitid fills.
@@ -138,7 +138,7 @@ pub fn death_of(pid: u32) -> std::thread::JoinHandle<Instant> {
     })
 }
 
-/// Ends this process at once, as a crash would: no destructor runs.
+/// Ends this process at once, like a crash: no destructor runs.
 pub fn exit_at_once(code: i32) -> ! {
     // SAFETY: ends the process.
     unsafe { libc::_exit(code) }
@@ -150,7 +150,7 @@ pub fn signal(pid: u32, signal: libc::c_int) {
     assert_eq!(result, 0, "kill {pid}: {}", io::Error::last_os_error());
 }
 
-/// Stops a child of this process (SIGSTOP), and returns once it stands still.
+/// Stops a child of this process (SIGSTOP), and returns once it is stopped.
 pub fn stop(pid: u32) {
     signal(pid, libc::SIGSTOP);
     // SAFETY: a null status is allowed; WUNTRACED also reports a stop, without reaping.
@@ -171,16 +171,16 @@ pub fn nanoseconds() -> u64 {
     time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
 }
 
-/// For how long this thread was ready to run, and had no processor. (Zero where the kernel does
-/// not count that.)
+/// How long this thread was ready to run but had no processor. (Zero if the kernel does not
+/// count that.)
 pub fn time_without_processor() -> Duration {
     let counts = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     let waited = counts.split_ascii_whitespace().nth(1).and_then(|number| number.parse().ok());
     Duration::from_nanos(waited.unwrap_or(0))
 }
 
-/// Has the kernel kill this process when the thread that started it ends, so that an
-/// aborted test leaves nobody behind.
+/// Has the kernel kill this process when the thread that started it ends, so that an aborted
+/// test leaves no process behind.
 pub fn die_with_parent() {
     // SAFETY: prctl with this option takes a number and touches no memory.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
@@ -191,7 +191,7 @@ pub fn is_root() -> bool {
     unsafe { libc::geteuid() == 0 }
 }
 
-/// Makes this process another user's, for good.
+/// Makes this process another user's, permanently.
 pub fn become_user(id: u32) {
     // SAFETY: these take numbers and touch no memory.
     let failed = unsafe {
@@ -200,7 +200,7 @@ pub fn become_user(id: u32) {
     assert!(!failed, "setuid: {}", io::Error::last_os_error());
 }
 
-/// From now on this process can have no thread more, or can again. Root can always: it becomes
+/// Forbids this process to start threads, or allows it again. Root always may, so it becomes
 /// another user.
 pub fn have_no_more_threads(none: bool) {
     if is_root() {
@@ -209,9 +209,9 @@ pub fn have_no_more_threads(none: bool) {
     limit(libc::RLIMIT_NPROC, if none { 0 } else { u64::MAX });
 }
 
-/// Closes all descriptors of this process from this number on, whosever they are.
+/// Closes all descriptors of this process from this number on.
 pub fn close_all_from(first: u32) {
-    // SAFETY: touches no memory. What std believes to be open is the tests' to look after.
+    // SAFETY: touches no memory. The tests take care of descriptors that std believes open.
     let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
     assert_eq!(result, 0, "close_range: {}", io::Error::last_os_error());
 }
@@ -226,7 +226,7 @@ pub fn byte_is_locked(file: &std::fs::File, byte: i64) -> bool {
     byte_lock(file, libc::F_OFD_GETLK, libc::F_WRLCK, byte, 1) != libc::F_UNLCK
 }
 
-/// Read-locks so many bytes of the file, for as long as it is open.
+/// Read-locks this many bytes of the file, for as long as it is open.
 pub fn read_lock_bytes(file: &std::fs::File, first: i64, count: i64) {
     byte_lock(file, libc::F_OFD_SETLK, libc::F_RDLCK, first, count);
 }
@@ -263,7 +263,7 @@ pub fn limit(resource: libc::__rlimit_resource_t, bytes: u64) {
     assert!(!failed, "setrlimit: {}", io::Error::last_os_error());
 }
 
-/// From now on this process can have so many more bytes of memory mapped.
+/// Limits this process to mapping this many more bytes of memory.
 pub fn leave_addresses(bytes: u64) {
     let sizes = std::fs::read_to_string("/proc/self/statm").unwrap();
     let pages: u64 = sizes.split(' ').next().unwrap().parse().unwrap();
@@ -277,16 +277,16 @@ pub fn make_pipe_file(path: &Path) {
     assert_eq!(result, 0, "mkfifo: {}", io::Error::last_os_error());
 }
 
-/// Gives this process mounts of its own, for good: what it mounts, nobody else sees. False
-/// where it may not.
+/// Gives this process a mount namespace, permanently: no other process sees what it mounts.
+/// False if that is not permitted.
 pub fn have_own_mounts() -> bool {
     // SAFETY: takes a number and touches no memory.
     let apart = unsafe { libc::unshare(libc::CLONE_NEWNS) } == 0;
-    // Or what is mounted here would show in the namespace that it comes from.
+    // Otherwise, mounts would propagate to the original namespace.
     apart && mount("none", Path::new("none"), Path::new("/"), libc::MS_REC | libc::MS_PRIVATE, "")
 }
 
-/// As mount(2); false where this process may not.
+/// mount(2); false if that is not permitted.
 pub fn mount(kind: &str, source: &Path, at: &Path, flags: libc::c_ulong, options: &str) -> bool {
     let (source, at) = (c_string(source), c_string(at));
     let (kind, options) = (CString::new(kind).unwrap(), CString::new(options).unwrap());
@@ -298,24 +298,24 @@ pub fn mount(kind: &str, source: &Path, at: &Path, flags: libc::c_ulong, options
     result == 0
 }
 
-/// As umount(2); false where that cannot be.
+/// umount(2); false if that fails.
 pub fn unmount(at: &Path) -> bool {
     let at = c_string(at);
     // SAFETY: the path ends with NUL and outlives the call.
     unsafe { libc::umount2(at.as_ptr(), 0) == 0 }
 }
 
-/// Takes the mark off the file's inode in memory, as the kernel does when it needs that memory.
+/// Removes the mark from the file's inode in memory, as the kernel does when it needs that memory.
 pub fn unmark(path: &Path) {
     const F_SET_RW_HINT: libc::c_int = 1036;
     let (file, none) = (std::fs::File::open(path).unwrap(), 0u64);
-    // SAFETY: the call reads the number that it is given, which lives on this stack.
+    // SAFETY: the call reads its argument, which lives on this stack.
     let result = unsafe { libc::fcntl(file.as_raw_fd(), F_SET_RW_HINT, &none) };
     assert_eq!(result, 0, "fcntl: {}", io::Error::last_os_error());
 }
 
-/// From here on these system calls fail with `error` in this process and its children, for good.
-/// False where that may not be.
+/// Makes these system calls fail with `error` in this process and its children, permanently.
+/// False if that is not permitted.
 pub fn deny(calls: &[libc::c_long], error: i32) -> bool {
     let step = |code: u32, jt: usize, k: u32| libc::sock_filter {
         code: code as u16,
@@ -339,8 +339,7 @@ pub fn deny(calls: &[libc::c_long], error: i32) -> bool {
     }
 }
 
-/// So much memory of this process, in small pages, each of them in use: its end takes the
-/// kernel a while.
+/// Uses this much memory, in small pages, so that the kernel takes a while to end the process.
 pub fn use_much_memory(bytes: usize) {
     // SAFETY: a new mapping, which is never unmapped; the writes stay within it.
     unsafe {
@@ -353,14 +352,14 @@ pub fn use_much_memory(bytes: usize) {
     }
 }
 
-/// Has this process write a core dump where it would write one.
+/// Allows this process to write a core dump, if the machine is configured to.
 pub fn dump_core_at(folder: &Path) {
     std::env::set_current_dir(folder).unwrap();
     limit(libc::RLIMIT_CORE, u64::MAX);
 }
 
-/// Has the kernel keep in memory all that this process maps from here on. False where it may
-/// not.
+/// Has the kernel keep in memory all that this process maps from here on. False if that is not
+/// permitted.
 pub fn lock_memory() -> bool {
     // SAFETY: takes a number, and touches no memory.
     unsafe { libc::mlockall(libc::MCL_FUTURE) == 0 }
@@ -382,7 +381,7 @@ impl Mount {
 impl Drop for Mount {
     fn drop(&mut self) {
         let at = c_string(&self.at);
-        // SAFETY: the path ends with NUL and outlives the call. Detached, so that it goes
+        // SAFETY: the path ends with NUL and outlives the call. Detached, so that it is removed
         // even while a failing test still has a file open there.
         unsafe { libc::umount2(at.as_ptr(), libc::MNT_DETACH) };
     }
@@ -392,17 +391,17 @@ fn c_string(path: &Path) -> CString {
     CString::new(path.as_os_str().as_bytes()).unwrap()
 }
 
-/// A file, mapped: its bytes are read and written without calls. Those beyond the end that it had
-/// are not there. Whoever makes it shorter makes it as long again before it is used.
+/// A mapped file, read and written without system calls, up to the length that it had when it
+/// was mapped. A caller that makes it shorter restores its length before using this.
 pub struct Mapped(RefCell<memmap2::MmapMut>);
 
 impl Mapped {
     pub fn of(file: &File) -> Mapped {
-        // SAFETY: it is looked at through copies only, while nobody has the file open.
+        // SAFETY: it is accessed only through copies, while no process has the file open.
         Mapped(RefCell::new(unsafe { memmap2::MmapMut::map_mut(file) }.unwrap()))
     }
 
-    /// Gives these bytes to `f`, which may change them.
+    /// Passes these bytes to `f`, which may change them.
     pub fn with<R>(&self, range: Range<usize>, f: impl FnOnce(&mut [u8]) -> R) -> R {
         f(&mut self.0.borrow_mut()[range])
     }
@@ -432,7 +431,7 @@ impl super::raw::Storage for Mapped {
     }
 }
 
-/// The parts of a file that are no holes, in order.
+/// The parts of a file that are not holes, in order.
 pub fn data_ranges(file: &File) -> Vec<Range<u64>> {
     // SAFETY: lseek touches no memory.
     let seek = |from, to| unsafe { libc::lseek(file.as_raw_fd(), from, to) };
@@ -447,8 +446,8 @@ pub fn data_ranges(file: &File) -> Vec<Range<u64>> {
     }
 }
 
-/// Freezes the file system of this folder, so that who writes there waits, until this is dropped.
-/// `None` where that may not be.
+/// Freezes the file system of this folder, so that writes to it wait, until this is dropped.
+/// `None` if that is not permitted.
 pub fn freeze(folder: &Path) -> Option<Frozen> {
     const FIFREEZE: libc::c_ulong = 0xc004_5877; // linux/fs.h
     let folder = File::open(folder).unwrap();

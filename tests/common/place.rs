@@ -1,4 +1,4 @@
-//! A file that a store is put into, again and again, without being made anew.
+//! A file that a store is written into again and again, without creating a new file.
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
@@ -11,12 +11,12 @@ use super::raw::{self, Image, Raw};
 
 const PAGE: usize = 4096;
 
-/// The file. What opens it takes it for the store itself: it has an identity of its own.
+/// The file. It gets an identity of its own, so that opening it does not see a copy.
 pub struct Place {
     file: File,
     identity: Vec<u8>,
     pub raw: Raw<Mapped>,
-    /// How many times the store was put there.
+    /// How many times the store was written there.
     times: u32,
 }
 
@@ -32,7 +32,7 @@ impl Place {
         Place { file, identity, raw, times: 0 }
     }
 
-    /// Whether it is still what this path leads to.
+    /// Whether this path still leads to it.
     pub fn is_at(&self, path: &Path) -> bool {
         let inode = |metadata: std::fs::Metadata| metadata.ino();
         std::fs::metadata(path).is_ok_and(|at| inode(at) == inode(self.file.metadata().unwrap()))
@@ -42,9 +42,9 @@ impl Place {
         self.file.set_len(len).unwrap();
     }
 
-    /// Puts the store there: only what differs, as whoever had it has not changed much.
+    /// Writes the store there, only where it differs, since the last user has not changed much.
     pub fn put(&mut self, image: &Image) {
-        // From time to time all of it, so that it has its holes again.
+        // Now and then writes all of it, so that it has its holes again.
         if self.times.is_multiple_of(1_000) {
             self.cut(0);
         }
@@ -54,7 +54,7 @@ impl Place {
         let page_at = |at: u64| at as usize..at as usize + PAGE;
         let mut pages = image.pages.iter().peekable();
         for at in os::data_ranges(&self.file).into_iter().flat_map(|range| range.step_by(PAGE)) {
-            // Those that are holes now.
+            // The parts that are holes now.
             while let Some((at, page)) = pages.next_if(|(page, _)| *page < at) {
                 mapped.with(page_at(*at), |to| to.copy_from_slice(page));
             }

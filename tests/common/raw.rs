@@ -1,16 +1,16 @@
-//! Where things are in a store's file, for tests that damage it on purpose. Written from
-//! the format's description, not from the library's code.
+//! Positions in a store's file, for tests that damage it on purpose. Written from the format's
+//! description, not from the library's code.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// A store's file, as bytes; or those bytes in memory.
+/// A store's bytes, in a file or in memory.
 pub struct Raw<B: Storage = File> {
     file: B,
 }
 
-/// Where a store's bytes stand.
+/// Access to a store's bytes.
 pub trait Storage: FileExt {
     fn len(&self) -> u64;
 }
@@ -30,14 +30,14 @@ pub const DIRECTORY_LOCK: u64 = LIVE_HEADER + 8 * 24;
 pub const COUNT: u64 = LIVE_HEADER + 8 * 16;
 pub const ENDS: u64 = LIVE_HEADER + 8 * 40;
 
-/// What tells in which boot, and in which file, the live area was written.
+/// The fields that identify the boot and the file of the live area.
 pub const IDENTITY: u64 = LIVE_HEADER;
 pub const IDENTITY_LEN: usize = 64;
 
-/// Makes `to` a copy of the store `from` that is taken for the file itself: with an identity
-/// of its own. (Any other copy is restored from its checkpoint when it is opened.)
+/// Makes `to` a copy of the store `from` with an identity of its own, so that it is not seen as
+/// a copy. (Any other copy is restored from its checkpoint when it is opened.)
 pub fn copy(from: &Path, to: &Path) {
-    // Of an earlier copy to the same place: the file is the same, and so is its identity.
+    // After an earlier copy to the same place, the file is the same, and so is its identity.
     let known = to.with_extension("identity");
     let identity = std::fs::read(&known).ok().filter(|_| to.exists()).unwrap_or_else(|| {
         slotfile::OpenOptions::new().create_new(true).sync_every(None).open(to).unwrap();
@@ -109,17 +109,17 @@ impl<B: Storage> Raw<B> {
         self.word(96)
     }
 
-    /// Where the descriptor of this line is.
+    /// The position of the descriptor of this line.
     pub fn line(&self, line: u64) -> u64 {
         self.directory() + line * LINE
     }
 
-    /// Where the slot of this line is.
+    /// The position of the slot of this line.
     pub fn slot(&self, line: u64) -> u64 {
         self.word(self.line(line) + 48)
     }
 
-    /// Bytes of the slot of this line.
+    /// The size of the slot of this line, in bytes.
     pub fn live_len(&self, line: u64) -> u64 {
         let at = self.line(line);
         let (kind, scalar) = (self.bytes(at + 5, 1)[0], self.bytes(at + 6, 1)[0]);
@@ -136,12 +136,12 @@ impl<B: Storage> Raw<B> {
         (from + 16 + 8 * areas).next_multiple_of(of) - from + areas * content.next_multiple_of(of)
     }
 
-    /// Where the control word of the slot of this line is.
+    /// The position of the control word of the slot of this line.
     pub fn control(&self, line: u64) -> u64 {
         self.slot(line) + 8
     }
 
-    /// Where the control word of the first slot of this name is.
+    /// The position of the control word of the first slot of this name.
     pub fn control_of(&self, name: &str) -> u64 {
         let mut line = 0;
         loop {
@@ -154,13 +154,13 @@ impl<B: Storage> Raw<B> {
         }
     }
 
-    /// Makes the header's CRC right again.
+    /// Recomputes the header's CRC.
     pub fn seal_header(&self) {
         let crc = crc32fast::hash(&self.bytes(0, 4092));
         self.write(4092, &crc.to_le_bytes());
     }
 
-    /// Makes the CRC of a descriptor of one line right again.
+    /// Recomputes the CRC of a descriptor of one line.
     pub fn seal_line(&self, line: u64) {
         let at = self.line(line);
         let crc = crc32fast::hash(&self.bytes(at + 4, LINE as usize - 4));
@@ -168,13 +168,13 @@ impl<B: Storage> Raw<B> {
     }
 }
 
-/// The parts of the checkpoint that a header or a descriptor says where they are.
+/// The parts of the checkpoint that the header or a descriptor points to.
 impl<B: Storage> Raw<B> {
     pub fn mark(&self) -> u64 {
         self.word(112)
     }
 
-    /// Where commit record 0 or 1 is.
+    /// The position of commit record 0 or 1.
     pub fn record(&self, number: u64) -> u64 {
         self.word(120) + number * self.record_len()
     }
@@ -188,13 +188,13 @@ impl<B: Storage> Raw<B> {
         u64::from(self.word(self.record(1)) > self.word(self.record(0)))
     }
 
-    /// Bytes of a record: the head, then two bits for each page, then for each unit.
+    /// The bytes of a record: the head, then two bits for each page, then two for each unit.
     pub fn record_used(&self, number: u64) -> u64 {
         let at = self.record(number);
         64 + choices_len(self.word(at + 16)) + choices_len(self.word(at + 24))
     }
 
-    /// Where the copies that a record names are: of pages of the directory, then of units.
+    /// The positions of the copies that a record names: of directory pages, then of units.
     pub fn copies_in_use(&self, number: u64) -> Vec<CopyAt> {
         let at = self.record(number);
         let (pages, units) = (self.word(at + 16), self.word(at + 24));
@@ -243,7 +243,7 @@ impl<B: Storage> Raw<B> {
         found
     }
 
-    /// Makes the CRC of a commit record right again, if its numbers allow it.
+    /// Recomputes the CRC of a commit record, if its numbers allow it.
     pub fn seal_record(&self, number: u64) {
         let (at, len) = (self.record(number), self.record_used(number));
         if len <= self.record_len() {
@@ -255,7 +255,7 @@ impl<B: Storage> Raw<B> {
         }
     }
 
-    /// Makes the CRC of a copy right again.
+    /// Recomputes the CRC of a copy.
     pub fn seal_copy(&self, copy: &CopyAt) {
         let len = self.word(copy.head + 16);
         if len <= 65_536 && copy.data + len <= self.len() {
@@ -266,7 +266,7 @@ impl<B: Storage> Raw<B> {
         }
     }
 
-    /// Makes the store one of an earlier boot. Nobody has it open.
+    /// Makes the store one of an earlier boot. No process has it open.
     pub fn restart(&self) {
         self.write(IDENTITY, &[0x55; IDENTITY_LEN]);
     }
@@ -276,17 +276,17 @@ fn choices_len(choices: u64) -> u64 {
     choices.div_ceil(4).saturating_add(7) / 8 * 8
 }
 
-/// Where one copy is.
+/// The position of one copy.
 #[derive(Clone, Copy, Debug)]
 pub struct CopyAt {
-    /// The line of the (first) slot in it; `None`: a page of the directory.
+    /// The line of the first slot in it; `None` for a page of the directory.
     pub slot_line: Option<u64>,
     pub head: u64,
     pub data: u64,
     pub len: u64,
 }
 
-/// All of a file that is not zero: stores are sparse, and putting one back is quick.
+/// All of a file that is not zero: stores are sparse, so restoring one is quick.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
     pub len: u64,
@@ -302,7 +302,7 @@ impl Image {
         Image { len: bytes.len() as u64, pages }
     }
 
-    /// Makes the file what it was. The file itself stays, with its inode.
+    /// Restores the file's content. The file keeps its inode.
     pub fn put(&self, path: &Path) {
         let options = File::options().write(true).create(true).truncate(true).to_owned();
         let file = options.open(path).unwrap();
@@ -312,7 +312,7 @@ impl Image {
         }
     }
 
-    /// As few bytes: the length, then runs of what is not zero: offset, length, bytes.
+    /// Serializes compactly: the length, then the runs that are not zero: offset, length, bytes.
     pub fn to_runs(&self) -> Vec<u8> {
         let mut runs = self.len.to_le_bytes().to_vec();
         for (at, page) in &self.pages {
@@ -336,7 +336,7 @@ impl Image {
         runs
     }
 
-    /// The file of [`to_runs`](Image::to_runs).
+    /// The inverse of [`to_runs`](Image::to_runs).
     pub fn put_runs(runs: &[u8], path: &Path) {
         let word = |at: usize| u64::from_le_bytes(runs[at..at + 8].try_into().unwrap());
         let file = File::create(path).unwrap();

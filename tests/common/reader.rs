@@ -1,6 +1,6 @@
-//! A reader of stores, written from `docs/format.md` alone. It shares nothing with the library,
-//! so that each is a check on the other, and both on the page. It panics at whatever the page
-//! does not allow in a store that nobody has open.
+//! A reader of stores, written from `docs/format.md` alone. It shares no code with the library,
+//! so that each checks the other, and both check the page. It panics at anything that the page
+//! does not allow in a store that no process has open.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -11,25 +11,25 @@ pub struct Reader {
     bytes: Vec<u8>,
 }
 
-/// What a store says of one slot.
+/// One slot of a store.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Slot {
     pub name: String,
     pub doc: String,
     pub unit: String,
-    /// As `slotfile ls` writes it.
+    /// As `slotfile ls` shows it.
     pub slot_type: String,
     pub areas: u8,
     pub version: u64,
     pub removed: bool,
-    /// A value's or the elements' bytes; of a text, as many as it is long.
+    /// The bytes of the value or the elements; for a text, its current length of them.
     pub content: Vec<u8>,
 }
 
 struct Descriptor {
     kind: u8,
     areas: u64,
-    /// Bytes of the content.
+    /// The size of the content in bytes.
     len: u64,
     live: u64,
     first_unit: u64,
@@ -39,7 +39,7 @@ struct Descriptor {
     slot: Slot,
 }
 
-/// Where the regions are.
+/// The positions of the regions.
 struct Regions {
     index: u64,
     entries: u64,
@@ -115,7 +115,7 @@ impl Reader {
         assert_eq!(used.map(|at| from + at as u64), None, "{from} to {to} must be zero");
     }
 
-    /// The static header, and where it says that the regions are: where the page says.
+    /// Reads the static header, and checks that its regions are where the page puts them.
     fn regions(&self) -> Regions {
         assert_eq!(self.at(0, 8), b"SLOTFILE");
         assert_eq!(word(self.at(8, 4)), 1, "major version");
@@ -160,7 +160,7 @@ impl Reader {
         self.word(48) & 1 == 0
     }
 
-    /// All slots that were ever defined, as they are in the live area.
+    /// All slots that were ever defined, from the live area.
     pub fn live(&self) -> Vec<Slot> {
         let regions = self.regions();
         let count = word(self.at(LIVE_HEADER + 128, 4));
@@ -180,7 +180,7 @@ impl Reader {
         slots
     }
 
-    /// The line to which the index leads by this name, if its slot is not removed.
+    /// The line that the index finds for this name, if its slot is not removed.
     fn find(&self, regions: &Regions, name: &str, descriptors: &[Descriptor]) -> Option<u64> {
         let mut lines = BTreeMap::new();
         let mut next = 0;
@@ -234,7 +234,7 @@ impl Reader {
         slot
     }
 
-    /// Whether each slot is where it must be given space, and the ends are there, too.
+    /// Checks that each slot is where the allocation rules put it, and the ends too.
     fn check_ends(&self, regions: &Regions, descriptors: &[Descriptor]) {
         let (mut runs, mut live, mut copies) = (regions.runs, 0, 0);
         let (mut units, mut small, mut small_copies) = (0, 0, 0);
@@ -281,7 +281,7 @@ impl Reader {
         self.assert_zero(runs.min(file_end), file_end);
     }
 
-    /// The newest sync that is whole: its epoch, and all slots as they were then.
+    /// The newest intact sync: its epoch, and all slots as of then.
     pub fn checkpoint(&self) -> (u64, Vec<Slot>) {
         let regions = self.regions();
         let mut records: Vec<Record> = (0..2)
@@ -377,7 +377,7 @@ impl Reader {
         Some((slots, sum))
     }
 
-    /// The data of one copy, and the word of its head that tells a large slot's version.
+    /// The data of one copy, and the word of its head with a large slot's version.
     fn copy(
         &self,
         record: &Record,
@@ -424,8 +424,8 @@ fn content(kind: u8, area: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Space of one kind: behind the last of its kind, on a multiple of 64, if it fits that one's
-/// run, or if that run is the last; else at the start of a new run.
+/// Allocates space of one kind: after the last of its kind, on a multiple of 64, if it fits into
+/// that run, or if that run is the last; otherwise at the start of a new run.
 fn take(end: &mut u64, runs: &mut u64, len: impl Fn(u64) -> u64) -> u64 {
     let behind = up(*end, 64);
     let run_end = up(*end, RUN);
@@ -436,7 +436,7 @@ fn take(end: &mut u64, runs: &mut u64, len: impl Fn(u64) -> u64) -> u64 {
     at
 }
 
-/// The descriptors that these lines are.
+/// Parses these lines as descriptors.
 fn descriptors(lines: &[u8]) -> Vec<Descriptor> {
     let mut found = Vec::new();
     let mut rest = lines;

@@ -1,5 +1,5 @@
-//! All that a store holds, to compare; and the store of those tests that run one operation
-//! with a fault at every place.
+//! A store's whole content, for comparison, and the store of the tests that run one operation
+//! with a fault at every step.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,7 +9,7 @@ use slotfile::{Data, OpenOptions, Store};
 
 use super::raw::Raw;
 
-/// What the slots hold, by name.
+/// The contents of the slots, by name.
 #[derive(Clone, PartialEq, Default)]
 pub struct State(pub BTreeMap<String, Data>);
 
@@ -51,7 +51,7 @@ impl State {
     }
 }
 
-/// Syncs are only made when told, and a lock that is not to be had is an error soon.
+/// Options without a background sync and with a short lock timeout.
 pub fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.create(true).max_slots(2_000).max_size(256 << 20).sync_every(None);
@@ -63,7 +63,7 @@ pub fn open(path: &Path) -> Store {
     options().open(path).unwrap()
 }
 
-/// Makes the store one of an earlier boot, as a restart of the machine does. Nobody has it
+/// Makes the store one of an earlier boot, as a restart of the machine does. No process has it
 /// open.
 pub fn restart(path: &Path) {
     Raw::open(path).restart();

@@ -1,4 +1,4 @@
-//! The stores that damage is tried on: slots of each kind, in states that differ.
+//! The stores that the damage tests use: slots of each kind, in different states.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,16 +8,16 @@ use slotfile::{Define, OpenOptions, Store};
 use super::os;
 use super::raw::Raw;
 
-/// What was done to a store last.
+/// The last thing done to a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
     /// It was synced.
     Synced,
-    /// It was changed after a sync: contents, slots, and a name that was given anew.
+    /// It was changed after a sync: contents, slots, and a reused name.
     Changed,
     /// It keeps no checkpoints.
     WithoutCheckpoints,
-    /// Who had slots locked has died, in the middle of an update and of a transaction.
+    /// A process that held locks has died, in the middle of an update and of a transaction.
     HolderDied,
     /// It is of format 1.0.
     Older,
@@ -44,14 +44,14 @@ impl Subject {
         options
     }
 
-    /// Makes it. Nobody has it open afterwards.
+    /// Makes it. No process has it open afterwards.
     pub fn make(self, path: &Path) {
         let store = self.options().create_new(true).open(path).unwrap();
         define(&store);
         if self != Subject::Changed {
             store.remove("gone").unwrap();
         }
-        // Twice, so that each of the two copies of a slot, and both records, are of a sync.
+        // Synced twice, so that both copies of each slot, and both records, are of a sync.
         for n in 1..3 {
             update(&store, n);
             self.sync(&store);
@@ -73,7 +73,7 @@ impl Subject {
                 let raw = Raw::open(path);
                 raw.write(12, &[0]);
                 raw.seal_header();
-                // The words that 1.0 has not.
+                // The words that 1.0 does not have.
                 for word in [56, 80, 88, 96, 104] {
                     raw.set_word(super::raw::LIVE_HEADER + word, 0);
                 }
@@ -93,7 +93,8 @@ impl Subject {
     }
 }
 
-/// Slots of each kind, each of one line of the directory; of one name two, the first removed.
+/// Slots of each kind, each with one line of the directory; two have the same name, of which the
+/// first is removed.
 fn define(store: &Store) {
     store.value_with::<u64>("value", Define::new().initial(1_000u64)).unwrap();
     store.value::<bool>("again").unwrap();
@@ -109,7 +110,7 @@ fn define(store: &Store) {
     store.value_with::<u32>("again", Define::new().initial(5u32)).unwrap();
 }
 
-/// Updates what there is, so that areas have stale ranges.
+/// Updates the slots, so that areas have stale ranges.
 fn update(store: &Store, n: u8) {
     store.value::<u64>("value").unwrap().fetch_add(u64::from(n)).unwrap();
     store.array::<u16>("array", 20).unwrap().set(usize::from(n), 7).unwrap();
@@ -121,7 +122,7 @@ fn update(store: &Store, n: u8) {
     store.buffer::<u16>("buffer", [3, 20]).unwrap().set([1, 1], n.into()).unwrap();
 }
 
-/// A process dies inside of a transaction, while another thread of it is inside of an update.
+/// A process dies in a transaction while another of its threads is in an update.
 fn die_with_locks(store: &Store) {
     let array = store.array::<u16>("array", 20).unwrap();
     let large = store.array::<u32>("large", 300).unwrap();

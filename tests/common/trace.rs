@@ -1,7 +1,7 @@
-//! Running a child of this process one instruction, or one system call, at a time.
+//! Runs a child of this process one instruction, or one system call, at a time.
 //!
-//! The child prepares, calls [`mark`] right before the one operation that matters, and
-//! again right after it. In between it is the parent's: it decides how far the child gets.
+//! The child prepares, then calls [`mark`] right before the operation under test, and again
+//! right after it. In between, the parent decides how far the child gets.
 
 #![allow(unsafe_code)]
 
@@ -15,12 +15,12 @@ use slotfile::OpenOptions;
 
 use super::os;
 
-/// How a child ends that is not allowed to be traced.
+/// The exit code of a child that may not be traced.
 const NOT_PERMITTED: i32 = 77;
 
-/// In the child: the operation begins here, or has ended here.
+/// Marks the beginning or the end of the operation, in the child.
 pub fn mark() {
-    // SAFETY: raise touches no memory; whoever traces this process sees the signal first.
+    // SAFETY: raise touches no memory; the tracer of this process sees the signal first.
     unsafe { libc::raise(libc::SIGSTOP) };
 }
 
@@ -40,7 +40,7 @@ pub fn calls_of_a_sync(options: &OpenOptions, path: &Path, before: impl FnOnce()
     calls
 }
 
-/// Whether a process may trace its children here; says so if not.
+/// Whether a process may trace its children here; prints that the test is skipped if not.
 pub fn is_permitted() -> bool {
     stay_on_one_processor();
     let permitted = Traced::try_start(mark).is_some();
@@ -50,11 +50,11 @@ pub fn is_permitted() -> bool {
     permitted
 }
 
-/// Keeps this thread, and the children it starts from here on, on one processor: handing
-/// over between two is what most of the time goes into.
+/// Keeps this thread, and the children it starts from here on, on one processor, since handing
+/// over between two would take most of the time.
 fn stay_on_one_processor() {
     // SAFETY: the set is plain bits, so zeros are one of its values; the calls read it, or
-    // take numbers. Where they fail all is slower, and that is all.
+    // take numbers. If they fail, the test is only slower.
     unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
         if let Ok(processor) = usize::try_from(libc::sched_getcpu()) {
@@ -64,19 +64,19 @@ fn stay_on_one_processor() {
     }
 }
 
-/// A child made by fork, which stands still. Killed when this is dropped.
+/// A stopped child made by fork. Killed when this is dropped.
 pub struct Traced {
     pid: libc::pid_t,
     reaped: bool,
-    /// Standing inside a system call, before the kernel has done anything.
+    /// Stopped at the entry of a system call, before the kernel has done anything.
     in_call: bool,
     at_end: bool,
 }
 
-/// How many times children have gone on; and how many times they do before this process sleeps.
-/// Two that hand over to each other without a pause can keep their processor from all others, the
-/// kernel's own threads too: with Linux 6.18, for over a minute. While both sleep, others come to
-/// run.
+/// How many times children were resumed, and after how many times this process sleeps. Two
+/// processes that hand over to each other without a pause can starve all others on their
+/// processor, the kernel's own threads too: with Linux 6.18, for over a minute. While both
+/// sleep, others run.
 static TIMES: AtomicU64 = AtomicU64::new(0);
 const TIMES_WITHOUT_SLEEP: u64 = 1_000;
 const SLEEP: Duration = Duration::from_millis(1);
@@ -85,11 +85,11 @@ const SLEEP: Duration = Duration::from_millis(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Call {
     pub number: i64,
-    /// Of `mmap`: whether it maps a file.
+    /// For `mmap`: whether it maps a file.
     pub maps_file: bool,
 }
 
-/// What a child came to.
+/// Why a child stopped.
 enum Stop {
     Step,
     Call,
@@ -97,8 +97,8 @@ enum Stop {
 }
 
 impl Traced {
-    /// Forks; the child runs `f`, and stands at its first [`mark`] when this returns.
-    /// Whatever it does after its second mark is not waited for.
+    /// Forks; the child runs `f`, and has stopped at its first [`mark`] when this returns. What
+    /// it does after its second mark is not waited for.
     #[track_caller]
     pub fn start(f: impl FnOnce()) -> Traced {
         Traced::try_start(f).expect("tracing is permitted")
@@ -106,7 +106,7 @@ impl Traced {
 
     fn try_start(f: impl FnOnce()) -> Option<Traced> {
         // SAFETY: the child has a copy of this one thread and of all memory. It runs `f`,
-        // which the tests keep to what works after a fork, and ends by `_exit`.
+        // which the tests limit to what works after a fork, and ends by `_exit`.
         let pid = match unsafe { libc::fork() } {
             -1 => panic!("fork: {}", io::Error::last_os_error()),
             0 => {
@@ -129,7 +129,7 @@ impl Traced {
             libc::WIFSTOPPED(status) && libc::WSTOPSIG(status) == libc::SIGSTOP,
             "the child failed before its mark, with status {status:#x}"
         );
-        // System calls are told from other stops; and nobody stays behind if we die.
+        // Distinguish system calls from other stops; kill the child if this process dies.
         let options = libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_EXITKILL;
         child.request(libc::PTRACE_SETOPTIONS, options as usize);
         Some(child)
@@ -150,7 +150,7 @@ impl Traced {
         status
     }
 
-    /// Lets it run until it stops again.
+    /// Resumes it until it stops again.
     #[track_caller]
     fn go_on(&mut self, request: libc::c_uint) -> Stop {
         let mut signal = 0;
@@ -176,8 +176,8 @@ impl Traced {
         }
     }
 
-    /// Has it run this many instructions; fewer if it came to its second mark. Returns how
-    /// many it has run.
+    /// Runs this many instructions, or fewer if it reaches its second mark. Returns how many it
+    /// has run.
     #[track_caller]
     pub fn step(&mut self, instructions: u64) -> u64 {
         for done in 0..instructions {
@@ -188,8 +188,8 @@ impl Traced {
         instructions
     }
 
-    /// Has it run until so many of its system calls are done; fewer if it came to its
-    /// second mark. Returns how many.
+    /// Runs until this many of its system calls are done, or fewer if it reaches its second
+    /// mark. Returns how many.
     #[track_caller]
     pub fn skip_calls(&mut self, calls: u64) -> u64 {
         for done in 0..calls {
@@ -201,7 +201,7 @@ impl Traced {
         calls
     }
 
-    /// Has it run to its second mark.
+    /// Runs it to its second mark.
     #[track_caller]
     pub fn finish(&mut self) {
         self.in_call = false;
@@ -210,8 +210,7 @@ impl Traced {
         }
     }
 
-    /// Has it run to its next system call, and stand before it. `None`: it came to its
-    /// second mark.
+    /// Runs it to the entry of its next system call. `None`: it reached its second mark.
     #[track_caller]
     pub fn next_call(&mut self) -> Option<Call> {
         if self.in_call {
@@ -231,14 +230,14 @@ impl Traced {
         }
     }
 
-    /// Has the kernel do the system call before which it stands; it stands behind it then.
+    /// Lets the kernel do the system call at whose entry it is stopped; then it stops at its exit.
     #[track_caller]
     pub fn end_call(&mut self) {
         assert!(std::mem::take(&mut self.in_call), "it stands before a call");
         assert!(matches!(self.go_on(libc::PTRACE_SYSCALL), Stop::Call), "a call ends");
     }
 
-    /// Has the system call before which it stands fail with this error, with nothing done.
+    /// Makes the system call at whose entry it is stopped fail with this error, and do nothing.
     #[track_caller]
     pub fn fail_call(&mut self, error: i32) {
         let mut registers = self.registers();
@@ -250,7 +249,7 @@ impl Traced {
         self.set_registers(&mut registers);
     }
 
-    /// The second argument of the system call in which it stands.
+    /// The second argument of the system call in which it is stopped.
     pub fn second_argument(&self) -> u64 {
         self.registers().rsi
     }
@@ -285,8 +284,8 @@ impl Traced {
         assert_eq!(result, 0, "ptrace: {}", io::Error::last_os_error());
     }
 
-    /// Has it go on until it ends by itself, and stand there: it runs no more, and has all its
-    /// locks and files.
+    /// Runs it until it is about to end by itself, and stops it there: it runs no more code, but
+    /// still has all its locks and files.
     #[track_caller]
     pub fn begin_to_end(&mut self) {
         let options =
@@ -295,12 +294,12 @@ impl Traced {
         assert!(matches!(self.go_on(libc::PTRACE_CONT), Stop::Step), "it ends");
     }
 
-    /// Whether it has come to its second mark.
+    /// Whether it has reached its second mark.
     pub fn is_over(&self) -> bool {
         self.at_end
     }
 
-    /// Lets it go from its second mark on; returns the code that it exits with.
+    /// Lets it run freely from its second mark on; returns its exit code.
     #[track_caller]
     pub fn end(mut self) -> i32 {
         assert!(self.at_end, "it stands at its second mark");
@@ -310,7 +309,7 @@ impl Traced {
         libc::WEXITSTATUS(status)
     }
 
-    /// Kills it where it stands (SIGKILL), and returns when it is gone.
+    /// Kills it where it is stopped (SIGKILL), and returns when it is gone.
     pub fn kill(self) {}
 }
 
@@ -318,9 +317,9 @@ impl Drop for Traced {
     fn drop(&mut self) {
         if !self.reaped {
             os::signal(self.pid.cast_unsigned(), libc::SIGKILL);
-            // Where it has begun to end, that alone moves it no more.
-            // SAFETY: the request takes a number, and touches no memory of ours. It fails where
-            // the child does not stand any more.
+            // If it has begun to end, the kill alone does not resume it.
+            // SAFETY: the request takes a number, and touches no memory of ours. It fails if
+            // the child is not stopped any more.
             unsafe { libc::ptrace(libc::PTRACE_CONT, self.pid, null_mut::<u8>(), 0) };
             // There may be another stop to be seen first.
             while !self.reaped {

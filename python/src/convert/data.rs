@@ -8,7 +8,7 @@ use slotfile::{Data, Elements, SlotType};
 use crate::convert::ndarray::{filled_with, fresh};
 use crate::convert::scalar::{Scalar, each_type};
 
-/// The content as Python has it; of a slot of this type.
+/// The content of a slot of this type as a Python object.
 pub(crate) fn to_py<'py>(
     py: Python<'py>,
     data: &Data,
@@ -30,7 +30,7 @@ pub(crate) fn to_py<'py>(
     })
 }
 
-/// What a slot of this type is to hold.
+/// A Python object as the content of a slot of this type.
 pub(crate) fn from_py(object: &Bound<'_, PyAny>, slot_type: &SlotType) -> PyResult<Data> {
     Ok(match slot_type {
         SlotType::Value(of) => each_type!(of, T => Data::from(<T as Scalar>::from_py(object)?)),
@@ -45,5 +45,5 @@ pub(crate) fn from_py(object: &Bound<'_, PyAny>, slot_type: &SlotType) -> PyResu
 }
 
 fn no_content(slot_type: &SlotType) -> PyErr {
-    PyTypeError::new_err(format!("a {slot_type} takes no part in transactions and snapshots"))
+    PyTypeError::new_err(format!("a {slot_type} cannot take part in transactions and snapshots"))
 }

@@ -34,7 +34,7 @@ mod exceptions {
 pub(crate) fn to_py(error: Error) -> PyErr {
     use exceptions as py;
     let text = error.to_string();
-    // What an OSError's `errno` tells.
+    // The `errno` of the OSError.
     let code = error.source().and_then(|e| e.downcast_ref::<std::io::Error>()?.raw_os_error());
     match error {
         Error::NotFound { slot: None, .. } => py::FileNotFound::new_err(text),
@@ -78,7 +78,7 @@ pub(crate) fn to_py(error: Error) -> PyErr {
     }
 }
 
-/// Whether it is the exception of a lock that was not to be had in time.
+/// Whether it is the exception of a lock timeout.
 pub(crate) fn is_timeout(py: pyo3::Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<exceptions::LockTimeout>(py)
 }

@@ -1,11 +1,11 @@
-//! What an index names: an element, a block of elements side by side, or anything else that
-//! numpy understands.
+//! What an index names: an element, a block of adjacent elements, or anything else that numpy
+//! understands.
 
 use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyInt, PySlice, PyTuple};
 
-/// Where the elements are that a key names, in row-major order.
+/// The row-major position of the elements that a key names.
 #[derive(Debug)]
 pub(crate) enum Key {
     Element(usize),
@@ -13,7 +13,7 @@ pub(crate) enum Key {
         start: usize,
         shape: Vec<usize>,
     },
-    /// To be left to numpy.
+    /// Left to numpy.
     Other,
 }
 
@@ -50,7 +50,7 @@ impl Key {
         Ok(Key::Other)
     }
 
-    /// The `at`th of what lies side by side with these dimensions each.
+    /// The `at`th of adjacent blocks with these dimensions each.
     fn from(at: usize, inner: &[usize]) -> Key {
         if inner.is_empty() {
             return Key::Element(at);
@@ -58,7 +58,7 @@ impl Key {
         Key::Block { start: at * inner.iter().product::<usize>(), shape: inner.to_vec() }
     }
 
-    /// One element; IndexError or TypeError if it is something else.
+    /// The position of one element; IndexError or TypeError if the key names anything else.
     pub(crate) fn element(key: &Bound<'_, PyAny>, dims: &[usize]) -> PyResult<usize> {
         match Key::of(key, dims)? {
             Key::Element(position) => Ok(position),
@@ -71,7 +71,7 @@ impl Key {
     }
 }
 
-/// An index as numpy sees it: a bool is a mask.
+/// Whether numpy takes it as an index: a bool is a mask.
 fn is_integer(key: &Bound<'_, PyAny>) -> bool {
     key.is_instance_of::<PyInt>() && !key.is_instance_of::<PyBool>()
         // numpy's integers.
@@ -82,7 +82,9 @@ fn is_integer(key: &Bound<'_, PyAny>) -> bool {
 
 fn position(index: &Bound<'_, PyAny>, axis: usize, len: usize) -> PyResult<usize> {
     let outside = || {
-        PyIndexError::new_err(format!("index {index} is outside of axis {axis} with size {len}"))
+        PyIndexError::new_err(format!(
+            "index {index} is out of bounds for axis {axis} with size {len}"
+        ))
     };
     let at: isize = index.extract().map_err(|_| outside())?;
     let at = if at < 0 { at.checked_add_unsigned(len) } else { Some(at) };

@@ -7,16 +7,16 @@ use slotfile::ScalarType;
 
 use crate::convert::scalar::Scalar;
 
-/// A new numpy array of this shape, which `fill` fills.
+/// A new numpy array of this shape, filled by `fill`.
 pub(crate) fn fresh<'py, T: Scalar>(
     py: Python<'py>,
     shape: &[usize],
     fill: impl FnOnce(&mut [T]),
 ) -> Bound<'py, PyArrayDyn<T>> {
     let len = shape.iter().product::<usize>();
-    // SAFETY: it is C-contiguous, and nobody else knows of it yet. Its memory was allocated
-    // by numpy, so that it holds some bytes, whichever; any are a number, and those of bools
-    // are made zero before they are looked at.
+    // SAFETY: it is C-contiguous, and nothing else refers to it yet. numpy allocated its
+    // memory, which holds arbitrary bytes: any bytes are a number, and those of bools are
+    // zeroed before they are read.
     unsafe {
         let array = PyArrayDyn::<T>::new(py, shape, false);
         if T::TYPE == ScalarType::Bool {
@@ -27,15 +27,15 @@ pub(crate) fn fresh<'py, T: Scalar>(
     }
 }
 
-/// The elements of an array that was made by [`fresh`], which others know by now.
+/// The elements of an array made by [`fresh`], to which Python code may now refer.
 pub(crate) fn elements<'a, T: Scalar>(array: &'a Bound<'_, PyArrayDyn<T>>) -> PyResult<&'a [T]> {
-    // They may have set its `dtype` or `strides`.
+    // That code may have set its `dtype` or `strides`.
     if !array.dtype().is_equiv_to(&T::dtype(array.py())) || !array.is_c_contiguous() {
         return Err(PyValueError::new_err("the array's layout was changed meanwhile"));
     }
-    // SAFETY: contiguous, and of this type, so that it has so many bytes. Those of bools may be
-    // any, by a view of the same memory: they are made bools before they are looked at as such.
-    // Another thread that changes it meanwhile would do so without the interpreter lock, as
+    // SAFETY: it is contiguous and of this type, so it has this many bytes. Those of bools may
+    // be arbitrary, written through another view: they are made bools before they are read as
+    // such. Another thread could change it meanwhile only without the interpreter lock, as
     // numpy may: then it is torn, as for numpy.
     unsafe {
         if T::TYPE == ScalarType::Bool {
@@ -46,7 +46,7 @@ pub(crate) fn elements<'a, T: Scalar>(array: &'a Bound<'_, PyArrayDyn<T>>) -> Py
     }
 }
 
-/// Elements of this shape with this content, converted and broadcast as by numpy.
+/// Elements of this shape with this content, converted and broadcast as numpy does.
 pub(crate) fn filled_with<T: Scalar>(
     py: Python<'_>,
     shape: &[usize],

@@ -6,14 +6,14 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyFloat, PyInt};
 use slotfile::Element;
 
-/// A scalar type that has a Python form.
+/// A scalar type with a Python form.
 pub(crate) trait Scalar: Element + numpy::Element {
-    /// What can be added to one: beyond its own range, if that leads back into it.
+    /// What can be added: may be out of the type's range, if the sum is in it.
     type Addend: Copy + Send + Sync;
 
     fn to_py(self, py: Python<'_>) -> Bound<'_, PyAny>;
 
-    /// OverflowError if the type cannot hold it, TypeError if it is no number of its kind.
+    /// OverflowError if the type cannot hold it, TypeError if it is not a number of its kind.
     fn from_py(object: &Bound<'_, PyAny>) -> PyResult<Self>;
 
     /// The argument of `add`: 1 if it was left out.
@@ -25,13 +25,13 @@ pub(crate) trait Scalar: Element + numpy::Element {
     /// `None` if the type has no such operation.
     fn apply(self, operation: Operation, n: Self) -> Option<Self>;
 
-    /// As numpy calls it.
+    /// numpy's name.
     fn dtype(py: Python<'_>) -> Bound<'_, PyArrayDescr> {
         Self::get_dtype(py)
     }
 }
 
-/// What updates by another number: names as of the library's methods.
+/// The updates by another number, named as the library's methods.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Operation {
     Add,
@@ -141,7 +141,7 @@ macro_rules! floats {
                 match operation {
                     Operation::Add => Some(self + n),
                     Operation::Sub => Some(self - n),
-                    // Of a NaN and a number the number stays, as in the library.
+                    // Between a NaN and a number, the number stays, as in the library.
                     Operation::Min => Some(self.min(n)),
                     Operation::Max => Some(self.max(n)),
                     Operation::And | Operation::Or | Operation::Xor => None,
@@ -190,7 +190,7 @@ impl Scalar for bool {
     }
 }
 
-/// Says which number and which range, where it is the range that it does not fit.
+/// Names the number and the range if the error is that the number is out of range.
 #[cold]
 fn out_of_range<T: Scalar>(object: &Bound<'_, PyAny>, error: PyErr) -> PyErr {
     let py = object.py();
@@ -232,7 +232,7 @@ macro_rules! any_scalar {
 }
 pub(crate) use any_scalar;
 
-/// Runs an expression on what such an enum holds.
+/// Runs an expression on the value in such an enum.
 macro_rules! on_any {
     ($name:ident, $any:expr, $x:pat => $result:expr) => {
         match $any {
@@ -252,7 +252,7 @@ macro_rules! on_any {
 }
 pub(crate) use on_any;
 
-/// Makes such an enum of the type that is known only now, by an expression of `$t`.
+/// Makes such an enum for a type known only at run time, by an expression of `$t`.
 macro_rules! any_of {
     ($name:ident, $scalar_type:expr, $t:ident => $made:expr) => {
         any_of!(@each $name, $scalar_type, $t, $made;
@@ -270,7 +270,7 @@ macro_rules! any_of {
 }
 pub(crate) use any_of;
 
-/// Runs an expression of `$t`, the type that is known only now.
+/// Runs an expression of `$t`, a type known only at run time.
 macro_rules! each_type {
     ($scalar_type:expr, $t:ident => $result:expr) => {
         each_type!(@each $scalar_type, $t, $result;

@@ -1,9 +1,9 @@
-//! Where shared objects without a name live: stores in memory, and what is free in them.
+//! The heap of unnamed shared objects: stores in memory (arenas), and their free slots.
 //!
-//! Each process has a heap of its own, which the child of a fork begins anew: what a process
-//! allocated it frees, never its children, and what it did not free is gone when it and those
-//! who have it have ended. An object is a slot of a store in memory (an arena), so that it has
-//! a lock that is settled when its holder dies.
+//! Each process has its own heap; the child of a fork begins a new one. Only the process that
+//! allocated an object frees it, never its children. What it did not free is gone when it and
+//! all processes that have the object have ended. An object is a slot of an arena, so that its
+//! lock is recovered when the holder dies.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -16,19 +16,19 @@ use slotfile::{Data, Define, Error, OpenOptions, RawBuffer, ScalarType, SlotType
 
 use crate::convert::error::to_py;
 
-/// Slots are of so many bytes times a power of two, and are used again.
+/// Slots have this many bytes times a power of two, and are reused.
 const SMALLEST: usize = 64;
 const CLASSES: usize = 15;
-/// What is larger has an arena of its own, which goes when it is freed.
+/// A larger object has an arena of its own, dropped when the object is freed.
 const LARGEST: usize = SMALLEST << (CLASSES - 1);
-/// Slots of an arena that many objects share.
+/// Slots of an arena that objects share.
 const SLOTS: u64 = 1 << 14;
 
 /// What this process has allocated and freed.
 pub(crate) struct Heap {
     arena: Mutex<Option<Py<Arena>>>,
     free: [Mutex<Vec<Piece>>; CLASSES],
-    /// How many slots were ever defined: their names.
+    /// How many slots were ever defined; the next one's name.
     defined: AtomicU64,
 }
 
@@ -47,7 +47,7 @@ impl Piece {
         &self.arena
     }
 
-    /// Makes it as new, if nobody has its lock: a child may have it still.
+    /// Makes it as new, unless its lock is held: a child may still hold it.
     fn renew(&self) -> bool {
         if self.raw.acquire(Some(Duration::ZERO)).is_err() {
             return false;
@@ -59,18 +59,18 @@ impl Piece {
 
 static HEAP: AtomicPtr<Heap> = AtomicPtr::new(std::ptr::null_mut());
 
-/// The child of a fork has a heap of its own: another thread may have been at its parent's, and
-/// what that has freed meanwhile is not free for the child.
+/// Gives the child of a fork a heap of its own. Another thread may have been using the parent's,
+/// and what the parent frees from now on is not free for the child.
 #[pyfunction]
 pub(crate) fn forked() {
-    // Release: nothing is handed over; as `of_this_process` acquires it.
+    // Release: a null pointer publishes nothing; it pairs with the acquire in `of_this_process`.
     HEAP.store(std::ptr::null_mut(), Release);
 }
 
 impl Heap {
-    /// Never freed: objects refer to it for as long as there are any.
+    /// Never freed, since objects refer to it as long as they live.
     pub(crate) fn of_this_process() -> &'static Heap {
-        // Acquire: who finds the pointer finds the heap.
+        // Acquire: a thread that sees the pointer sees the heap.
         let mut heap = HEAP.load(Acquire);
         if heap.is_null() {
             let new = Box::into_raw(Box::new(Heap {
@@ -78,17 +78,17 @@ impl Heap {
                 free: [const { Mutex::new(Vec::new()) }; CLASSES],
                 defined: AtomicU64::new(0),
             }));
-            // Release: as above. Where another thread was faster, one empty heap is lost.
+            // Release: publishes the heap. If another thread was faster, one empty heap leaks.
             heap = match HEAP.compare_exchange(heap, new, AcqRel, Acquire) {
                 Ok(_) => new,
                 Err(other) => other,
             };
         }
-        // SAFETY: it came from a box that nobody ever drops.
+        // SAFETY: it came from a box that is never dropped.
         unsafe { &*heap }
     }
 
-    /// Memory of at least so many bytes, all zero.
+    /// Memory of at least this many bytes, all zero.
     pub(crate) fn take(&self, py: Python<'_>, size: usize) -> PyResult<Piece> {
         if size > LARGEST {
             let arena = Bound::new(py, Arena::new(py, 1, size as u64)?)?;
@@ -98,7 +98,7 @@ impl Heap {
         let free = &self.free[class(size)];
         let mut in_use = Vec::new();
         let renewed = loop {
-            // The mutex is let go of at once: an interpreter may run other code in between.
+            // The mutex is released at once: the interpreter may run other code in between.
             let Some(piece) = lock(free).pop() else { break None };
             if piece.renew() {
                 break Some(piece);
@@ -121,7 +121,7 @@ impl Heap {
             }
         }
         let arena = Bound::new(py, Arena::new(py, SLOTS, SLOTS * LARGEST as u64)?)?;
-        // The one before is dropped below, when the mutex is free again.
+        // The previous arena is dropped below, when the mutex is free again.
         let _before = lock(&self.arena).replace(arena.clone().unbind());
         self.define(py, &arena, size)?.map_err(to_py)
     }
@@ -132,7 +132,7 @@ impl Heap {
         arena: &Bound<'_, Arena>,
         size: usize,
     ) -> PyResult<slotfile::Result<Piece>> {
-        // Relaxed: a number is all it is.
+        // Relaxed: only the number matters.
         let name = self.defined.fetch_add(1, Relaxed).to_string();
         let store = &arena.get().store;
         let slot_type = SlotType::Buffer(ScalarType::U8, size.into());
@@ -143,9 +143,9 @@ impl Heap {
         }))
     }
 
-    /// Frees it, where it was allocated by this very process.
+    /// Frees it if this process allocated it.
     pub(crate) fn give_back(&self, piece: Piece) {
-        // Who has dropped the object cannot let go of its lock any more.
+        // After the object is dropped, its lock can no longer be released.
         while piece.raw.release() {}
         let of_this_process = std::ptr::eq(self, HEAP.load(Acquire));
         if of_this_process && piece.raw.len() <= LARGEST {
@@ -154,7 +154,7 @@ impl Heap {
     }
 }
 
-/// Which sizes are kept together: those of one power of two.
+/// The size class: a power of two.
 fn class(size: usize) -> usize {
     (size / SMALLEST).trailing_zeros() as usize
 }
@@ -163,7 +163,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A store in memory, from which objects have their slots.
+/// A store in memory whose slots are objects.
 #[pyclass(frozen, weakref, module = "slotfile._native")]
 pub(crate) struct Arena {
     store: slotfile::Store,
@@ -172,25 +172,25 @@ pub(crate) struct Arena {
 
 impl Arena {
     fn new(py: Python<'_>, slots: u64, bytes: u64) -> PyResult<Arena> {
-        /// What a store needs beside its slots, at most.
+        /// The most that a store needs beside its slots.
         const REST: u64 = 64 << 20;
         let create = || OpenOptions::new().max_slots(slots).max_size(bytes + REST).open_temporary();
         let store = py.detach(create).map_err(to_py)?;
         Ok(Arena { store, handed_over: OnceLock::new() })
     }
 
-    /// What another process has allocated here.
+    /// A slot that another process allocated here.
     pub(crate) fn open(&self, name: &str) -> PyResult<RawBuffer> {
         let slot = self.store.slot(name).map_err(to_py)?;
         slot.raw_buffer().ok_or_else(|| {
-            pyo3::exceptions::PyTypeError::new_err(format!("slot {name:?} is no buffer"))
+            pyo3::exceptions::PyTypeError::new_err(format!("slot {name:?} is not a buffer"))
         })
     }
 }
 
 #[pymethods]
 impl Arena {
-    /// The arena whose descriptor this process was given.
+    /// Opens the arena whose descriptor this process inherited.
     #[staticmethod]
     fn at(py: Python<'_>, fd: i32) -> PyResult<Arena> {
         let open = || OpenOptions::new().define(false).open(format!("/proc/self/fd/{fd}"));
@@ -198,8 +198,8 @@ impl Arena {
         Ok(Arena { store, handed_over: OnceLock::new() })
     }
 
-    /// A descriptor to give to a process that is started. Not the store's own: its locks
-    /// would last as long as the other process has it.
+    /// A descriptor for a child process. It is not the store's own, whose locks would last as
+    /// long as the child has it.
     fn fileno(&self) -> PyResult<i32> {
         if let Some(fd) = self.handed_over.get() {
             return Ok(fd.as_raw_fd());

@@ -1,4 +1,4 @@
-//! Numbers in shared memory, as ctypes has them.
+//! Numbers in shared memory, read and written as ctypes does.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
@@ -7,14 +7,14 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyFloat, PyInt};
 use slotfile::ScalarType;
 
-/// So many numbers of one type, one after the other.
+/// `len` numbers of one type, one after the other.
 pub(crate) struct Numbers {
     at: *mut u8,
     of: ScalarType,
     len: usize,
 }
 
-// SAFETY: it is accessed by atomics alone, which any thread may use.
+// SAFETY: it is accessed only by atomics, which any thread may use.
 unsafe impl Send for Numbers {}
 // SAFETY: as above.
 unsafe impl Sync for Numbers {}
@@ -51,7 +51,7 @@ macro_rules! on_atomic {
 impl Numbers {
     /// # Safety
     ///
-    /// There are so many numbers at this address, aligned, for as long as this exists.
+    /// There are `len` aligned numbers at this address for as long as this exists.
     pub(crate) unsafe fn new(at: *mut u8, of: ScalarType, len: usize) -> Numbers {
         Numbers { at, of, len }
     }
@@ -60,9 +60,9 @@ impl Numbers {
         self.len
     }
 
-    /// The bits of one. Relaxed, as is `store`: it is the lock that orders them.
+    /// The bits of one. Relaxed, as in `store`: the lock orders them.
     #[inline]
-    #[expect(clippy::useless_conversion, reason = "it is one for the smaller ones")]
+    #[expect(clippy::useless_conversion, reason = "the smaller types need it")]
     pub(crate) fn load(&self, index: usize) -> u64 {
         on_atomic!(self, index, number => number.load(Relaxed).into())
     }
@@ -72,7 +72,7 @@ impl Numbers {
         on_atomic!(self, index, number => number.store(bits as _, Relaxed));
     }
 
-    /// The position that an index means; `None`: there is none, or it is no plain index.
+    /// The position that an index means; `None` if out of bounds, or not a plain index.
     #[inline]
     pub(crate) fn position(&self, index: &Bound<'_, PyAny>) -> Option<usize> {
         let index: isize = index.cast_exact::<PyInt>().ok()?.extract().ok()?;
@@ -107,7 +107,7 @@ impl Numbers {
         }
     }
 
-    /// The bits that ctypes makes of an object, where that is simple; `None`: ask ctypes.
+    /// The bits that ctypes makes of an object, if that is simple; `None`: ask ctypes.
     #[inline]
     pub(crate) fn to_bits(&self, object: &Bound<'_, PyAny>) -> Option<u64> {
         match self.of {
@@ -116,7 +116,7 @@ impl Numbers {
                 Some((object.cast_exact::<PyFloat>().ok()?.value() as f32).to_bits().into())
             }
             ScalarType::F64 => Some(object.cast_exact::<PyFloat>().ok()?.value().to_bits()),
-            // ctypes takes the low bits, whatever the range.
+            // ctypes takes the low bits, and ignores the range.
             _ => Some(object.cast_exact::<PyInt>().ok()?.extract::<i64>().ok()?.cast_unsigned()),
         }
     }

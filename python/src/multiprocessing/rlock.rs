@@ -1,4 +1,4 @@
-//! `RLock`: the lock of a shared object, as `multiprocessing.RLock` is one.
+//! `RLock`: the lock of a shared object, like `multiprocessing.RLock`.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::convert::error::to_py;
 use crate::multiprocessing::shared_block::Block;
 use crate::runtime::gil::SLICE;
 
-/// The lock of a shared object: as `multiprocessing.RLock`, but free as soon as its holder's
+/// The lock of a shared object: like `multiprocessing.RLock`, but free as soon as the holding
 /// process or thread has ended.
 ///
 /// >>> from slotfile.multiprocessing import Value
@@ -25,12 +25,12 @@ pub(crate) struct RLock {
 }
 
 impl RLock {
-    /// The lock of a piece of memory, which it keeps.
+    /// The lock of a piece of memory, which it keeps alive.
     pub(crate) fn of(block: &Bound<'_, Block>) -> RLock {
         RLock { raw: block.get().raw().clone(), block: block.clone().unbind() }
     }
 
-    /// Whether it was to be had in time; `None`: waits for ever.
+    /// Whether it was acquired in time; `None` waits forever.
     #[inline]
     pub(crate) fn take(&self, py: Python<'_>, timeout: Option<Duration>) -> PyResult<bool> {
         match self.raw.try_acquire() {
@@ -40,7 +40,7 @@ impl RLock {
         }
     }
 
-    /// Waits for it with the interpreter lock released, and looks at signals.
+    /// Waits for it with the interpreter lock released, and handles signals.
     #[cold]
     fn wait(&self, py: Python<'_>, timeout: Option<Duration>) -> PyResult<bool> {
         let begun = Instant::now();
@@ -70,8 +70,8 @@ impl RLock {
 
 #[pymethods]
 impl RLock {
-    /// Takes the lock: True; False if it was not to be had at once (`block=False`) or within
-    /// `timeout` seconds (None: waits for ever). The thread that has it takes it once more.
+    /// Takes the lock. Returns True, or False if it is not free at once (`block=False`) or
+    /// within `timeout` seconds (None: forever). The holding thread can take it again.
     #[pyo3(signature = (block=true, timeout=None))]
     fn acquire(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<bool> {
         let timeout =
@@ -79,7 +79,7 @@ impl RLock {
         self.take(py, timeout)
     }
 
-    /// Lets go of it, once. AssertionError unless this thread has it.
+    /// Releases it once. AssertionError unless this thread holds it.
     fn release(&self) -> PyResult<()> {
         self.let_go()
     }
@@ -98,7 +98,7 @@ impl RLock {
         self.let_go()
     }
 
-    /// `multiprocessing.Condition` asks its lock's semaphore.
+    /// Used by `multiprocessing.Condition`, which asks its lock's semaphore.
     #[getter]
     fn _semlock<'py>(slf: &Bound<'py, Self>) -> Bound<'py, Self> {
         slf.clone()

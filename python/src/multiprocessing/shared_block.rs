@@ -14,7 +14,7 @@ use crate::multiprocessing::rlock::RLock;
 use crate::runtime::gil::patiently;
 use crate::store::Store;
 
-/// Memory of a shared ctypes object, and its lock. Exports a writable buffer, which keeps it.
+/// Memory of a shared ctypes object, and its lock. Exports a writable buffer that keeps it alive.
 #[pyclass(frozen, weakref, module = "slotfile._native")]
 pub(crate) struct Block {
     raw: RawBuffer,
@@ -23,9 +23,9 @@ pub(crate) struct Block {
 }
 
 enum Origin {
-    /// A piece of the heap of the process that made this object; it goes back there.
+    /// A piece of the heap of this process, which made the object; returned there when dropped.
     Heap(Option<Piece>, &'static Heap),
-    /// The same, of the process that started this one.
+    /// A piece of the heap of the process that started this one.
     Inherited(Py<Arena>, String),
     /// A slot of its own.
     Store(Py<Store>, SlotType),
@@ -36,20 +36,22 @@ impl Block {
         &self.raw
     }
 
-    /// Whether the memory holds these addresses.
+    /// Whether these addresses lie in the memory.
     pub(crate) fn contains(&self, address: usize, len: usize) -> bool {
         let start = self.raw.as_ptr().addr();
         start <= address && address - start <= self.len && len <= self.len - (address - start)
     }
 }
 
-/// The library's type of this name.
+/// The library's scalar type of this name.
 pub(crate) fn scalar_named(name: &str) -> PyResult<ScalarType> {
     let known = ScalarType::ALL.into_iter().find(|scalar_type| scalar_type.name() == name);
-    known.ok_or_else(|| PyValueError::new_err(format!("{name:?} is no type of a slot's elements")))
+    known.ok_or_else(|| {
+        PyValueError::new_err(format!("{name:?} is not a type of a slot's elements"))
+    })
 }
 
-/// Memory without a name, all zero, for this process and those that it starts.
+/// Unnamed memory, all zero, for this process and its children.
 #[pyfunction]
 pub(crate) fn allocate(py: Python<'_>, size: usize) -> PyResult<Block> {
     let heap = Heap::of_this_process();
@@ -69,7 +71,7 @@ impl Drop for Block {
 
 #[pymethods]
 impl Block {
-    /// The buffer of this name and type: the one that is there, or a new one of this content.
+    /// Opens the buffer of this name and type, or defines it with this content.
     #[staticmethod]
     fn named(
         store: &Bound<'_, Store>,
@@ -94,7 +96,7 @@ impl Block {
         shared.check_open()?;
         if shared.options.read_only {
             let path = shared.store().path().to_owned();
-            return Err(to_py(Error::ReadOnly { path })); // what is exported can be written
+            return Err(to_py(Error::ReadOnly { path })); // the exported buffer is writable
         }
         let slot = patiently(store.py(), shared.options.lock_timeout)
             .run(shared.store(), |store| store.define(name, &slot_type, define.clone()))?;
@@ -103,14 +105,14 @@ impl Block {
         Ok(Block { raw, len, origin: Origin::Store(store.clone().unbind(), slot_type) })
     }
 
-    /// What was allocated by the process that started this one.
+    /// A block that was allocated by the process that started this one.
     #[staticmethod]
     fn inherited(arena: &Bound<'_, Arena>, name: String, size: usize) -> PyResult<Block> {
         let raw = arena.get().open(&name)?;
         Ok(Block { raw, len: size, origin: Origin::Inherited(arena.clone().unbind(), name) })
     }
 
-    /// Its slot's name; None: it has none.
+    /// Its slot's name, or None.
     #[getter]
     fn name(&self) -> Option<&str> {
         match &self.origin {
@@ -125,14 +127,14 @@ impl Block {
         RLock::of(slf)
     }
 
-    /// As of the standard library's blocks.
+    /// As in the standard library's blocks.
     fn create_memoryview<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyMemoryView>> {
         PyMemoryView::from(slf.as_any())
     }
 
     /// # Safety
     ///
-    /// `view` is the interpreter's.
+    /// `view` comes from the interpreter.
     unsafe fn __getbuffer__(
         slf: Bound<'_, Self>,
         view: *mut ffi::Py_buffer,
@@ -140,8 +142,8 @@ impl Block {
     ) -> PyResult<()> {
         let this = slf.get();
         let (start, len) = (this.raw.as_ptr(), this.len.cast_signed());
-        // SAFETY: fills what the interpreter gave; notes this object in it, which keeps the
-        // memory there. What is done with it is Python's business, as of any shared memory.
+        // SAFETY: fills the interpreter's view, and refers in it to this object, which keeps
+        // the memory mapped. Accesses through it are Python's, as for any shared memory.
         match unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start.cast(), len, 0, flags) } {
             0 => Ok(()),
             _ => Err(PyErr::fetch(slf.py())),

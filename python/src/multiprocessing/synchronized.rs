@@ -20,8 +20,8 @@ pub(crate) struct SynchronizedBase {
     direct: Option<Direct>,
 }
 
-/// Where an object is of numbers in our memory and the lock is ours, neither ctypes nor the
-/// lock's methods are needed.
+/// The fast path, without ctypes and the lock's methods, for an object of numbers in our memory
+/// with a lock of ours.
 struct Direct {
     lock: RawBuffer,
     numbers: Numbers,
@@ -42,20 +42,20 @@ impl Direct {
             return Ok(None);
         }
         let offset = address - block.get().raw().as_ptr().addr();
-        // SAFETY: the block has this memory for as long as `lock` or the object is there, which
+        // SAFETY: the block has this memory for as long as `lock` or the object lives, which
         // are kept beside this.
         let numbers = unsafe { Numbers::new(block.get().raw().as_ptr().add(offset), of, len) };
         Ok(Some(Direct { lock: lock.get().raw.clone(), numbers }))
     }
 
-    /// `None` where the lock is not to be had at once.
+    /// `None` if the lock is not free at once.
     #[inline]
     fn load<'py>(&self, py: Python<'py>, position: usize) -> Option<Bound<'py, PyAny>> {
         let bits = self.lock.try_with(|| self.numbers.load(position))?;
         Some(self.numbers.to_py(py, bits))
     }
 
-    /// `None` also where ctypes must look at the object.
+    /// `None` also if ctypes must handle the object.
     #[inline]
     fn store(&self, position: usize, object: &Bound<'_, PyAny>) -> Option<()> {
         let bits = self.numbers.to_bits(object)?;
@@ -81,7 +81,7 @@ impl SynchronizedBase {
         Ok(SynchronizedBase { obj: obj.clone().unbind(), lock: lock.unbind(), direct })
     }
 
-    /// Lets ctypes do it, under the lock.
+    /// Runs it through ctypes, under the lock.
     #[cold]
     fn locked<'py, R>(
         &self,
@@ -282,7 +282,7 @@ impl SynchronizedArray {
 }
 
 impl Direct {
-    /// The elements, all of one moment; `None` where the lock is not to be had at once.
+    /// The elements, all of one moment; `None` if the lock is not free at once.
     fn load_slice<'py>(&self, slice: &Bound<'py, PySlice>) -> PyResult<Option<Bound<'py, PyList>>> {
         let range = slice.indices(self.numbers.len().cast_signed())?;
         let positions =
@@ -343,7 +343,7 @@ impl SynchronizedString {
     }
 }
 
-/// What all wrappers have in common.
+/// Access to the base that all wrappers share.
 trait Base {
     fn base(&self) -> &SynchronizedBase;
 }

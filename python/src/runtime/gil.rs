@@ -1,4 +1,4 @@
-//! Waiting for locks with the interpreter lock released, and Ctrl-C seen.
+//! Waits for locks with the interpreter lock released, and handles Ctrl-C meanwhile.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,10 +9,10 @@ use slotfile::{Array, Buffer, Element, Error, Slot, Store, Value};
 use crate::convert::error::to_py;
 use crate::runtime::thread_bound::Owned;
 
-/// How long to wait until signals are looked at.
+/// How long to wait between checks for signals.
 pub(crate) const SLICE: Duration = Duration::from_millis(50);
 
-/// What waits for locks only as long as it is told to.
+/// A handle whose lock timeout can be set.
 pub(crate) trait Patient: Clone + Send + Sync {
     fn patient(&self, timeout: Duration) -> Self;
 }
@@ -29,14 +29,14 @@ macro_rules! patient {
 
 patient!([] Store, [T: Element] Value<T>, [T: Element] Array<T>, [T: Element] Buffer<T>, [] slotfile::Text, [] slotfile::Bytes);
 
-/// The handle stays what it was: a slot of its own is made for each wait.
+/// The handle itself is not changed: each wait makes its own copy of it.
 impl Patient for Arc<Slot> {
     fn patient(&self, timeout: Duration) -> Self {
         Arc::new(Slot::clone(self).with_lock_timeout(Some(timeout)))
     }
 }
 
-/// For calls that may have to wait for a lock, this long at most.
+/// Runs calls that may have to wait for a lock, with a timeout.
 pub(crate) fn patiently(py: Python<'_>, timeout: Option<Duration>) -> Waiting<'_> {
     Waiting { py, timeout }
 }
@@ -47,9 +47,9 @@ pub(crate) struct Waiting<'py> {
 }
 
 impl Waiting<'_> {
-    /// Tries it once with the interpreter lock held, by a handle that does not wait. Where
-    /// the lock is not free, waits for it without: its holder may be another thread of this
-    /// very interpreter.
+    /// Tries once with the interpreter lock held, with a handle that does not wait. If the
+    /// slot's lock is not free, waits with the interpreter lock released, since the holder may
+    /// be another thread of this interpreter.
     #[inline]
     pub(crate) fn run<H: Patient, R: Send>(
         &self,
@@ -63,7 +63,7 @@ impl Waiting<'_> {
         }
     }
 
-    /// The same for what belongs to this thread.
+    /// The same for a result that belongs to this thread.
     #[inline]
     pub(crate) fn run_here<H: Patient, R>(
         &self,
@@ -80,7 +80,7 @@ impl Waiting<'_> {
         }
     }
 
-    /// The same for what always takes long.
+    /// The same for a call that always takes long: releases the interpreter lock at once.
     #[cold]
     pub(crate) fn detached<H: Patient, R: Send>(
         &self,
@@ -109,7 +109,7 @@ impl Waiting<'_> {
     }
 }
 
-/// Waits by `wait`, which is given how long at most, until it has something.
+/// Calls `wait` with how long it may wait, again and again until it returns something.
 pub(crate) fn in_slices<R>(
     py: Python<'_>,
     timeout: Option<Duration>,
@@ -128,13 +128,13 @@ pub(crate) fn in_slices<R>(
     }
 }
 
-/// A time-out in seconds, as Python's; `None`: for ever.
+/// A Python timeout in seconds; `None`: forever.
 pub(crate) fn seconds(timeout: Option<f64>) -> PyResult<Option<Duration>> {
     use pyo3::exceptions::PyValueError;
     let Some(seconds) = timeout else { return Ok(None) };
     if seconds.is_nan() {
         return Err(PyValueError::new_err("a time-out is a number of seconds, or None"));
     }
-    // One that is too long to be told is for ever; a negative one is over.
+    // Too long for a `Duration` is forever; a negative one has already passed.
     Ok(Duration::try_from_secs_f64(seconds.max(0.0)).ok())
 }

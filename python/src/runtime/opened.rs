@@ -1,4 +1,4 @@
-//! What all handles of one opened store share, and what happens to all stores at once.
+//! The state that all handles of an open store share, and what is done to all stores at once.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +14,7 @@ use crate::runtime::gil::patiently;
 
 /// A store as `slotfile.open` opened it.
 pub(crate) struct Shared {
-    /// Does not wait for locks; see [`patiently`]. `None` only while it is dropped.
+    /// Does not wait for locks; see [`patiently`]. `None` only while being dropped.
     store: Option<slotfile::Store>,
     pub(crate) options: Options,
     closed: AtomicBool,
@@ -23,7 +23,7 @@ pub(crate) struct Shared {
 /// How to open it again.
 #[derive(Clone)]
 pub(crate) struct Options {
-    /// Absolute; `None`: the store is in memory, and has none.
+    /// Absolute; `None` if the store is in memory.
     pub(crate) path: Option<PathBuf>,
     pub(crate) read_only: bool,
     pub(crate) define: bool,
@@ -44,16 +44,16 @@ impl Shared {
         shared
     }
 
-    /// ValueError once it was closed, as of closed files.
+    /// ValueError if it is closed, as for closed files.
     #[inline]
     pub(crate) fn check_open(&self) -> PyResult<()> {
-        // Relaxed: who closes a store while others use it cannot ask for more.
+        // Relaxed: closing a store while other threads use it has no stronger guarantee.
         if self.closed.load(Ordering::Relaxed) { Err(self.is_closed()) } else { Ok(()) }
     }
 
     #[cold]
     fn is_closed(&self) -> PyErr {
-        PyValueError::new_err(format!("{}: the store was closed", self.path()))
+        PyValueError::new_err(format!("{}: the store is closed", self.path()))
     }
 
     pub(crate) fn closed(&self) -> bool {
@@ -68,7 +68,7 @@ impl Shared {
         self.store.as_ref().expect("there until dropped")
     }
 
-    /// Closes it for all its handles, and syncs, as leaving it would.
+    /// Closes it for all its handles, and syncs as the last handle's drop does.
     pub(crate) fn close(&self, py: Python<'_>) -> PyResult<()> {
         match self.closed.swap(true, Ordering::Relaxed) {
             true => Ok(()),
@@ -76,14 +76,14 @@ impl Shared {
         }
     }
 
-    /// Syncs, as leaving it would.
+    /// Syncs as the last handle's drop does.
     fn sync_to_leave(&self, py: Python<'_>) -> PyResult<()> {
         let Options { path, read_only, sync_every, .. } = &self.options;
         if path.is_none() || *read_only || sync_every.is_none() {
             return Ok(());
         }
         self.sync_by(py, |store| match store.sync() {
-            Err(Error::Invalid { .. }) => Ok(()), // it keeps no checkpoints
+            Err(Error::Invalid { .. }) => Ok(()), // the store keeps no checkpoints
             result => result,
         })
     }
@@ -92,7 +92,7 @@ impl Shared {
         self.sync_by(py, slotfile::Store::sync)
     }
 
-    /// Not even tried with the interpreter lock held: a sync waits for the disk.
+    /// Always with the interpreter lock released, since a sync waits for the disk.
     fn sync_by(
         &self,
         py: Python<'_>,
@@ -104,7 +104,7 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        // Whoever drops the last handle leaves the store, and waits for a sync.
+        // Dropping the last handle leaves the store, which waits for a sync.
         let store = self.store.take();
         let timeout = self.options.lock_timeout;
         let closed = *self.closed.get_mut();
@@ -117,7 +117,7 @@ impl Drop for Shared {
                 }
             });
             match left {
-                // Who deletes the file of a store that is in use may mean to.
+                // The file of a store in use may be deleted on purpose.
                 Ok(()) | Err(Error::Detached { .. }) => {}
                 Err(error) => to_py(error).write_unraisable(py, None),
             }
@@ -125,8 +125,8 @@ impl Drop for Shared {
     }
 }
 
-/// Syncs all stores that are still open: the interpreter may end without dropping them. It
-/// does not close them, as threads that wait would say so just before they end with it.
+/// Syncs all stores that are still open, since the interpreter may end without dropping them.
+/// Does not close them: waiting threads would report that just before they end.
 #[pyfunction]
 pub(crate) fn leave_all(py: Python<'_>) {
     let open = std::mem::take(&mut *OPEN.lock().unwrap_or_else(PoisonError::into_inner));
@@ -140,7 +140,7 @@ pub(crate) fn leave_all(py: Python<'_>) {
     }
 }
 
-/// Ends all threads of this module before a fork: of a fork with threads CPython warns.
+/// Ends all threads of this module before a fork, since CPython warns of a fork with threads.
 #[pyfunction]
 pub(crate) fn before_fork(py: Python<'_>) {
     let open: Vec<_> = OPEN

@@ -1,4 +1,4 @@
-//! What belongs to one thread, in an object that may come to any.
+//! A value that belongs to one thread, in an object that any thread may reach.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +16,7 @@ fn this_thread() -> u64 {
     }
     NUMBER.with(|number| {
         if number.get() == 0 {
-            // Relaxed: a number is all it is.
+            // Relaxed: only the number matters.
             number.set(NEXT.fetch_add(1, Ordering::Relaxed));
         }
         number.get()
@@ -29,7 +29,7 @@ pub(crate) struct Owned<T> {
     value: std::mem::ManuallyDrop<T>,
 }
 
-// SAFETY: the value is only given out to the thread that made it, and only dropped by it.
+// SAFETY: only the thread that made the value reaches it, and drops it.
 unsafe impl<T> Send for Owned<T> {}
 
 impl<T> Owned<T> {
@@ -45,7 +45,7 @@ impl<T> Owned<T> {
         if self.thread != this_thread() {
             return Err(self);
         }
-        // SAFETY: `self` is forgotten, so that nobody takes or drops it again.
+        // SAFETY: `self` is forgotten, so that it is not taken or dropped again.
         let value = unsafe { std::mem::ManuallyDrop::take(&mut self.value) };
         std::mem::forget(self);
         Ok(value)
@@ -54,7 +54,7 @@ impl<T> Owned<T> {
 
 impl<T> Drop for Owned<T> {
     fn drop(&mut self) {
-        // Another's is left as it is: a lock ends with its thread.
+        // Another thread's is leaked: a lock ends with its thread.
         if self.thread == this_thread() {
             // SAFETY: it is dropped once, here.
             unsafe { std::mem::ManuallyDrop::drop(&mut self.value) };
@@ -62,7 +62,7 @@ impl<T> Drop for Owned<T> {
     }
 }
 
-/// A value that one thread sets, uses and takes back, or none.
+/// An optional value that one thread sets, uses and takes back.
 pub(crate) struct ThreadBound<T>(Mutex<Option<Owned<T>>>);
 
 impl<T> ThreadBound<T> {
@@ -77,8 +77,8 @@ impl<T> ThreadBound<T> {
     pub(crate) fn set(&self, new: T) -> PyResult<()> {
         let mut held = self.lock();
         if held.is_some() {
-            // The other's stays; `new` is dropped.
-            return Err(PyRuntimeError::new_err("this very object is in use already"));
+            // The value in use stays; `new` is dropped.
+            return Err(PyRuntimeError::new_err("this object is already in use"));
         }
         *held = Some(Owned::new(new));
         Ok(())

@@ -1,4 +1,4 @@
-//! `slotfile.Array`: many numbers of one type, in one to four dimensions.
+//! `slotfile.Array`: numbers of one type, in one to four dimensions.
 
 use std::sync::Arc;
 
@@ -19,10 +19,10 @@ use crate::slots::update::{AnyUpdate, Update};
 
 any_scalar!(AnyArray(Typed));
 
-/// A slot of many numbers, shared by all processes that open it.
+/// An array of numbers, shared by all processes that open it.
 ///
-/// What is read is a copy as of one instant, never torn, and reading never waits. What is
-/// written, an element, a slice or all of it, is there at once, or not at all.
+/// A read returns a copy as of one instant, never torn, and never waits. A write, of an
+/// element, a slice or the whole array, happens at one instant, or not at all.
 ///
 /// >>> store = slotfile.temporary()
 /// >>> pose = store.array("pose", float, 6)
@@ -49,7 +49,7 @@ macro_rules! on {
     }};
 }
 
-/// Arrays of this many bytes are copied with the interpreter lock released.
+/// Arrays of at least this many bytes are copied with the interpreter lock released.
 const LARGE: usize = 256 << 10;
 
 impl Array {
@@ -129,7 +129,7 @@ pub(crate) fn shown(content: &Bound<'_, PyAny>) -> PyResult<String> {
 #[pymethods]
 impl Array {
     /// A copy of the whole array, as of one instant. With `out`, a numpy array of this type
-    /// and shape, into that, which is returned.
+    /// and shape, copies into that and returns it.
     #[pyo3(signature = (*, out=None))]
     fn load<'py>(
         &self,
@@ -145,7 +145,7 @@ impl Array {
         }
     }
 
-    /// A copy of the whole array, and the version it is of.
+    /// A copy of the whole array, and its version.
     fn load_versioned<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, u64)> {
         fn typed<'py, T: Scalar>(
             py: Python<'py>,
@@ -165,7 +165,7 @@ impl Array {
         on!(self, array => Ok(typed(py, array, self.dims())))
     }
 
-    /// Replaces all elements, at once: as `array[...] = content`.
+    /// Replaces all elements atomically, as `array[...] = content` does.
     fn store(&self, content: &Bound<'_, PyAny>) -> PyResult<()> {
         fn typed<T: Scalar>(
             this: &Array,
@@ -180,8 +180,8 @@ impl Array {
     }
 
     /// A read-modify-write of the whole array. The `with` block works on a copy, a numpy
-    /// array; at its end the copy replaces the content, at once. An exception undoes it,
-    /// and so does a kill. Others' updates wait meanwhile; reads never do.
+    /// array, which replaces the content atomically at the end of the block. An exception or
+    /// a kill undoes it. Meanwhile, updates by others wait; reads never do.
     ///
     /// >>> a = slotfile.temporary().array("a", int, 3)
     /// >>> with a.update() as copy:
@@ -193,8 +193,8 @@ impl Array {
         Ok(Update::new(slf.clone().unbind()))
     }
 
-    /// Adds to one element, at once; returns the new one. OverflowError, and nothing
-    /// changed, if the type cannot hold it.
+    /// Adds to one element atomically; returns the new value. Raises OverflowError, and
+    /// changes nothing, if the type cannot hold the sum.
     #[pyo3(signature = (index, n=None, /))]
     fn add<'py>(
         &self,
@@ -220,7 +220,7 @@ impl Array {
         on!(self, array => typed(self, index.py(), array, position, n))
     }
 
-    /// Adds to one element, wrapping around at the ends of the range; returns the one before.
+    /// Adds to one element, wrapping around on overflow; returns the old value.
     fn fetch_add<'py>(
         &self,
         index: &Bound<'py, PyAny>,
@@ -229,7 +229,7 @@ impl Array {
         self.fetch(Operation::Add, index, n)
     }
 
-    /// Subtracts from one element, wrapping around; returns the one before.
+    /// Subtracts from one element, wrapping around on overflow; returns the old value.
     fn fetch_sub<'py>(
         &self,
         index: &Bound<'py, PyAny>,
@@ -238,7 +238,7 @@ impl Array {
         self.fetch(Operation::Sub, index, n)
     }
 
-    /// Replaces one element by `n` if that is less; returns the one before.
+    /// Replaces one element by `n` if that is less; returns the old value.
     fn fetch_min<'py>(
         &self,
         index: &Bound<'py, PyAny>,
@@ -247,7 +247,7 @@ impl Array {
         self.fetch(Operation::Min, index, n)
     }
 
-    /// Replaces one element by `n` if that is greater; returns the one before.
+    /// Replaces one element by `n` if that is greater; returns the old value.
     fn fetch_max<'py>(
         &self,
         index: &Bound<'py, PyAny>,
@@ -256,7 +256,7 @@ impl Array {
         self.fetch(Operation::Max, index, n)
     }
 
-    /// Bitwise "and" of one element; returns the one before.
+    /// Bitwise "and" of one element; returns the old value.
     fn fetch_and<'py>(
         &self,
         index: &Bound<'py, PyAny>,
@@ -265,7 +265,7 @@ impl Array {
         self.fetch(Operation::And, index, n)
     }
 
-    /// Bitwise "or" of one element; returns the one before.
+    /// Bitwise "or" of one element; returns the old value.
     fn fetch_or<'py>(
         &self,
         index: &Bound<'py, PyAny>,
@@ -274,7 +274,7 @@ impl Array {
         self.fetch(Operation::Or, index, n)
     }
 
-    /// Bitwise "exclusive or" of one element; returns the one before.
+    /// Bitwise "exclusive or" of one element; returns the old value.
     fn fetch_xor<'py>(
         &self,
         index: &Bound<'py, PyAny>,
@@ -283,7 +283,7 @@ impl Array {
         self.fetch(Operation::Xor, index, n)
     }
 
-    /// Replaces one element; returns the one before.
+    /// Replaces one element; returns the old value.
     fn swap<'py>(
         &self,
         index: &Bound<'py, PyAny>,
@@ -302,7 +302,7 @@ impl Array {
         on!(self, array => typed(self, array, position, new))
     }
 
-    /// Replaces one element by `new` if it is `expected`; returns whether it was.
+    /// Replaces one element by `new` if it is `expected`; returns whether it was replaced.
     fn compare_exchange(
         &self,
         index: &Bound<'_, PyAny>,
@@ -329,19 +329,19 @@ impl Array {
         PyTuple::new(py, self.dims())
     }
 
-    /// How many dimensions it has.
+    /// The number of dimensions.
     #[getter]
     fn ndim(&self) -> usize {
         self.dims().len()
     }
 
-    /// How many elements it has.
+    /// The number of elements.
     #[getter]
     fn size(&self) -> usize {
         self.shape.len()
     }
 
-    /// The type of the elements, as numpy has it.
+    /// The numpy dtype of the elements.
     #[getter]
     fn dtype<'py>(&self, py: Python<'py>) -> Bound<'py, PyArrayDescr> {
         fn typed<'py, T: Scalar>(py: Python<'py>, _: &Typed<T>) -> Bound<'py, PyArrayDescr> {
@@ -406,7 +406,7 @@ impl Array {
                 on!(self, array => block(self, array, (start, &shape), new))
             }
             Key::Other => {
-                // Before the lock is taken: what it does to become an array is its own affair.
+                // Before the lock is taken, since the conversion may run any Python code.
                 let new = py.import("numpy")?.getattr("asarray")?.call1((new, self.dtype(py)))?;
                 self.shared.check_open()?;
                 let (update, copy) = AnyUpdate::begin(py, self)?;
@@ -416,7 +416,7 @@ impl Array {
         }
     }
 
-    /// The elements, or the rows, of one copy, as of one instant.
+    /// Iterates over the elements, or the rows, of a copy as of one instant.
     fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let copy = self.load_versioned(py)?.0;
         let items = if self.ndim() == 1 { copy.call_method0("tolist")? } else { copy };
@@ -449,7 +449,7 @@ impl Array {
     }
 }
 
-/// Copies the array into a numpy array that was given.
+/// Copies the array into the caller's numpy array.
 fn load_into<T: Scalar>(array: &Typed<T>, out: &Bound<'_, PyAny>) -> PyResult<()> {
     let fits = out
         .cast::<PyArrayDyn<T>>()
@@ -457,7 +457,7 @@ fn load_into<T: Scalar>(array: &Typed<T>, out: &Bound<'_, PyAny>) -> PyResult<()
         .filter(|out| out.shape() == array.shape().dims() && out.is_c_contiguous());
     let Some(out) = fits else {
         let text = format!(
-            "`out` is to be a C-contiguous numpy array of {}[{}]",
+            "`out` must be a C-contiguous numpy array of {}[{}]",
             T::dtype(out.py()),
             array.shape()
         );

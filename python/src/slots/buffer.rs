@@ -1,4 +1,4 @@
-//! `slotfile.Buffer`: raw memory of many numbers, with live views of it.
+//! `slotfile.Buffer`: an array in raw memory, with live views of it.
 
 use std::ffi::{CStr, c_int, c_void};
 use std::sync::Arc;
@@ -23,10 +23,10 @@ any_scalar!(AnyBuffer(Typed));
 /// A slot of raw memory, for views without a copy, and for elements that many processes
 /// update at the same time.
 ///
-/// One element is loaded, stored and added to at once. What is made of the whole,
-/// `numpy.asarray(frame)` or `frame.buf`, is the live memory itself: others' changes show in
-/// it as they come, so several elements may be of several moments, and what is done through
-/// it (`view += 1`) is not atomic. For content that must be whole, take an `Array`.
+/// Loading, storing and adding to one element are atomic. A view of the whole,
+/// `numpy.asarray(frame)` or `frame.buf`, is the live memory itself: changes by others show
+/// up in it at any time, its elements may be of different moments, and operations on it
+/// (`view += 1`) are not atomic. For content that must be consistent, use an `Array`.
 ///
 /// >>> import numpy as np
 /// >>> store = slotfile.temporary()
@@ -43,7 +43,7 @@ pub(crate) struct Buffer {
     any: AnyBuffer,
     shared: Arc<Shared>,
     shape: Shape,
-    /// For exported views, in units of Python's: they refer to them for as long as they live.
+    /// Shape and strides in Python's units; exported views point to them as long as they live.
     dims: Vec<ffi::Py_ssize_t>,
     strides: Vec<ffi::Py_ssize_t>,
 }
@@ -55,7 +55,7 @@ macro_rules! on {
     }};
 }
 
-/// Replaces an element by `f` of it, atomically, or leaves it; the element before.
+/// Replaces an element by `f` of it, atomically, or leaves it; returns the old value.
 fn replace<T: Scalar>(
     buffer: &Typed<T>,
     position: usize,
@@ -136,26 +136,26 @@ fn view<'py>(slf: &Bound<'py, Buffer>) -> PyResult<Bound<'py, PyAny>> {
 
 #[pymethods]
 impl Buffer {
-    /// A copy of the whole as it comes, while others may store: see the class.
+    /// A copy of the whole, not of one instant if others store meanwhile: see the class.
     fn load<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         view(slf)?.call_method0("copy")
     }
 
-    /// The same, and the version before it was copied.
+    /// The same, and the version before the copy.
     fn load_versioned<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, u64)> {
         let this = slf.get();
         let version = on!(this, buffer => buffer.version());
         Ok((Self::load(slf)?, version))
     }
 
-    /// Says that the content is complete: moves the version on, and wakes who waits for it.
+    /// Says that the content is complete: increments the version, and wakes the waiting threads.
     fn notify(&self, py: Python<'_>) -> PyResult<()> {
         let waiting = patiently(py, self.shared.options.lock_timeout);
         on!(self, buffer => waiting.run(buffer, |buffer| buffer.notify()))
     }
 
-    /// Adds to one element, at once; returns the new one. OverflowError, and nothing
-    /// changed, if the type cannot hold it.
+    /// Adds to one element atomically; returns the new value. Raises OverflowError, and
+    /// changes nothing, if the type cannot hold the sum.
     #[pyo3(signature = (index, n=None, /))]
     fn add<'py>(
         &self,
@@ -178,7 +178,7 @@ impl Buffer {
         on!(self, buffer => typed(index.py(), buffer, position, n))
     }
 
-    /// Adds to one element, wrapping around at the ends of the range; returns the one before.
+    /// Adds to one element, wrapping around on overflow; returns the old value.
     fn fetch_add<'py>(
         &self,
         index: &Bound<'py, PyAny>,
@@ -187,7 +187,7 @@ impl Buffer {
         self.fetch(Operation::Add, index, n)
     }
 
-    /// Subtracts from one element, wrapping around; returns the one before.
+    /// Subtracts from one element, wrapping around on overflow; returns the old value.
     fn fetch_sub<'py>(
         &self,
         index: &Bound<'py, PyAny>,
@@ -196,7 +196,7 @@ impl Buffer {
         self.fetch(Operation::Sub, index, n)
     }
 
-    /// Replaces one element by `n` if that is less; returns the one before.
+    /// Replaces one element by `n` if that is less; returns the old value.
     fn fetch_min<'py>(
         &self,
         index: &Bound<'py, PyAny>,
@@ -205,7 +205,7 @@ impl Buffer {
         self.fetch(Operation::Min, index, n)
     }
 
-    /// Replaces one element by `n` if that is greater; returns the one before.
+    /// Replaces one element by `n` if that is greater; returns the old value.
     fn fetch_max<'py>(
         &self,
         index: &Bound<'py, PyAny>,
@@ -214,7 +214,7 @@ impl Buffer {
         self.fetch(Operation::Max, index, n)
     }
 
-    /// Bitwise "and" of one element; returns the one before.
+    /// Bitwise "and" of one element; returns the old value.
     fn fetch_and<'py>(
         &self,
         index: &Bound<'py, PyAny>,
@@ -223,7 +223,7 @@ impl Buffer {
         self.fetch(Operation::And, index, n)
     }
 
-    /// Bitwise "or" of one element; returns the one before.
+    /// Bitwise "or" of one element; returns the old value.
     fn fetch_or<'py>(
         &self,
         index: &Bound<'py, PyAny>,
@@ -232,7 +232,7 @@ impl Buffer {
         self.fetch(Operation::Or, index, n)
     }
 
-    /// Bitwise "exclusive or" of one element; returns the one before.
+    /// Bitwise "exclusive or" of one element; returns the old value.
     fn fetch_xor<'py>(
         &self,
         index: &Bound<'py, PyAny>,
@@ -241,7 +241,7 @@ impl Buffer {
         self.fetch(Operation::Xor, index, n)
     }
 
-    /// Replaces one element; returns the one before.
+    /// Replaces one element; returns the old value.
     fn swap<'py>(
         &self,
         index: &Bound<'py, PyAny>,
@@ -259,7 +259,7 @@ impl Buffer {
         on!(self, buffer => typed(buffer, position, new))
     }
 
-    /// Replaces one element by `new` if it is `expected`; returns whether it was.
+    /// Replaces one element by `new` if it is `expected`; returns whether it was replaced.
     fn compare_exchange(
         &self,
         index: &Bound<'_, PyAny>,
@@ -285,19 +285,19 @@ impl Buffer {
         PyTuple::new(py, self.shape.dims())
     }
 
-    /// How many dimensions it has.
+    /// The number of dimensions.
     #[getter]
     fn ndim(&self) -> usize {
         self.dims.len()
     }
 
-    /// How many elements it has.
+    /// The number of elements.
     #[getter]
     fn size(&self) -> usize {
         self.shape.len()
     }
 
-    /// The type of the elements, as numpy has it.
+    /// The numpy dtype of the elements.
     #[getter]
     fn dtype<'py>(&self, py: Python<'py>) -> Bound<'py, PyArrayDescr> {
         fn typed<'py, T: Scalar>(py: Python<'py>, _: &Typed<T>) -> Bound<'py, PyArrayDescr> {
@@ -306,7 +306,7 @@ impl Buffer {
         on_any!(AnyBuffer, &self.any, buffer => typed(py, buffer))
     }
 
-    /// The live memory, as a memoryview. It stays valid after the store was closed.
+    /// The live memory as a memoryview. It stays valid after the store is closed.
     #[getter]
     fn buf<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyMemoryView>> {
         PyMemoryView::from(slf)
@@ -369,7 +369,7 @@ impl Buffer {
 
     /// # Safety
     ///
-    /// Called by the interpreter, with a view to be filled.
+    /// Called by the interpreter, with a view to fill.
     unsafe fn __getbuffer__(
         slf: &Bound<'_, Self>,
         out: *mut ffi::Py_buffer,
@@ -383,8 +383,8 @@ impl Buffer {
         }
         let given = |asked: c_int| flags & asked == asked;
         let (format, size) = on_any!(AnyBuffer, &this.any, buffer => format_of(buffer));
-        // SAFETY: the interpreter's own, to be filled. What it points to lives as long as
-        // `obj` does, which it holds: the mapping is its handle's, the rest its own.
+        // SAFETY: the view is the interpreter's, to be filled. What it points to lives as long
+        // as `obj`, which it holds: the handle keeps the mapping, and `obj` owns the rest.
         unsafe {
             (*out).buf = this.address();
             (*out).len = (this.shape.len() * size) as ffi::Py_ssize_t;
@@ -418,7 +418,7 @@ impl Buffer {
     }
 }
 
-/// How the buffer protocol calls an element, and its size.
+/// The buffer protocol's format of an element, and its size.
 fn format_of<T: Scalar>(_: &Typed<T>) -> (&'static CStr, usize) {
     let format = match T::TYPE {
         ScalarType::Bool => c"?",

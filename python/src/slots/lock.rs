@@ -43,8 +43,8 @@ impl Lock {
 
 #[pymethods]
 impl Lock {
-    /// Takes the lock: True; False if it was not to be had in time. As
-    /// `threading.Lock.acquire`: a `timeout` of -1 is that which the lock was made with.
+    /// Takes the lock. Returns True, or False on timeout, as `threading.Lock.acquire` does. A
+    /// `timeout` of -1 means the one that the lock was made with.
     #[pyo3(signature = (blocking=true, timeout=-1.0), text_signature = "($self, blocking=True, timeout=-1.0)")]
     fn acquire(&self, py: Python<'_>, blocking: bool, timeout: f64) -> PyResult<bool> {
         let timeout = match (blocking, timeout) {
@@ -59,7 +59,7 @@ impl Lock {
         }
     }
 
-    /// Lets go of it. RuntimeError unless this thread has taken it.
+    /// Releases the lock. RuntimeError unless this thread holds it.
     fn release(&self) -> PyResult<()> {
         self.let_go()
     }

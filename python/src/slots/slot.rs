@@ -1,4 +1,4 @@
-//! `slotfile.Slot`: what all handles have in common.
+//! `slotfile.Slot`: the base class of all handles.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::runtime::gil::{in_slices, seconds};
 use crate::runtime::opened::Shared;
 use crate::slots::lock::Lock;
 
-/// A slot of any kind: what `Value`, `Array`, `Text` and `Bytes` have in common.
+/// A slot of any kind: the base class of `Value`, `Array`, `Buffer`, `Text` and `Bytes`.
 #[pyclass(frozen, subclass, weakref, module = "slotfile")]
 pub(crate) struct Slot {
     pub(crate) slot: Arc<slotfile::Slot>,
@@ -23,7 +23,7 @@ impl Slot {
         Slot { slot: Arc::new(slot), shared: Arc::clone(shared) }
     }
 
-    /// A `repr` that tells type and content.
+    /// A `repr` with type and content.
     pub(crate) fn describe(
         &self,
         py: Python<'_>,
@@ -71,10 +71,10 @@ impl Slot {
         Ok(self.slot.is_removed())
     }
 
-    /// The slot's lock, to be held by a `with` block. Others' updates wait meanwhile; the
-    /// holder's own go through; reads never wait. If the holder is killed, the others go on.
+    /// The slot's lock, for a `with` block. Meanwhile, updates by others wait, the holder's own
+    /// go through, and reads never wait. If the holder is killed, the others continue.
     ///
-    /// `timeout` is in seconds; None: for ever; if not given, as the store was opened.
+    /// `timeout` is in seconds, None for forever. The default is the store's `lock_timeout`.
     ///
     /// >>> store = slotfile.temporary()
     /// >>> hits = store.value("hits", int)
@@ -94,10 +94,10 @@ impl Slot {
         Ok(Lock::new(slf.clone().unbind(), timeout))
     }
 
-    /// Waits until the slot has another version than `seen` (if it is left out: than now);
-    /// returns the version that it has then, None if that took longer than `timeout` seconds.
-    /// `seen` is that of an earlier call or of `load_versioned`: so no change is missed, and of
-    /// several at once only the last may be seen. Other threads go on; Ctrl-C ends it.
+    /// Waits until the slot's version differs from `seen` (default: the current version).
+    /// Returns the new version, or None after `timeout` seconds. Pass the version from an
+    /// earlier call or from `load_versioned` as `seen`, so that no change is missed; of several
+    /// changes, only the last may be seen. Other threads run meanwhile; Ctrl-C ends the wait.
     ///
     /// >>> hits = slotfile.temporary().value("hits", int)
     /// >>> _, seen = hits.load_versioned()
@@ -126,8 +126,8 @@ impl Slot {
     }
 }
 
-/// Waits until one of these slots has another version than the one it is listed with; which
-/// ones, by their places in the list; none if the time is over.
+/// Waits until the version of one of these slots differs from the one it is listed with.
+/// Returns the positions of all that differ; none on timeout.
 #[pyfunction]
 #[pyo3(signature = (slots, timeout=None))]
 pub(crate) fn wait_any(
@@ -147,7 +147,7 @@ pub(crate) fn wait_any(
     Ok(changed.unwrap_or_default())
 }
 
-/// A `timeout` argument: left out, None, or seconds.
+/// A `timeout` argument: absent, None, or seconds.
 pub(crate) enum Timeout {
     OfStore,
     Seconds(Option<f64>),

@@ -89,7 +89,7 @@ impl Bytes {
 
 #[pymethods]
 impl Text {
-    /// The text, as of one instant. One that is longer than the capacity is refused.
+    /// The text, as of one instant. Setting a text longer than the capacity is an error.
     #[getter]
     fn value(&self) -> PyResult<String> {
         self.shared.check_open()?;
@@ -102,13 +102,13 @@ impl Text {
         patiently(py, self.shared.options.lock_timeout).run(&self.text, |text| text.store(new))
     }
 
-    /// The text, and the version it is of.
+    /// The text, and its version.
     fn load_versioned(&self) -> PyResult<(String, u64)> {
         self.shared.check_open()?;
         self.text.try_load_versioned().map_err(to_py)
     }
 
-    /// The most bytes of UTF-8 it can hold.
+    /// The maximum length in bytes of UTF-8.
     #[getter]
     fn capacity(&self) -> usize {
         self.text.capacity()
@@ -124,7 +124,7 @@ impl Text {
 
 #[pymethods]
 impl Bytes {
-    /// The bytes, as of one instant. More than the capacity are refused.
+    /// The bytes, as of one instant. Setting more than the capacity is an error.
     #[getter]
     fn value<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         self.shared.check_open()?;
@@ -137,14 +137,14 @@ impl Bytes {
         patiently(py, self.shared.options.lock_timeout).run(&self.bytes, |bytes| bytes.store(new))
     }
 
-    /// The bytes, and the version they are of.
+    /// The bytes, and their version.
     fn load_versioned<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyBytes>, u64)> {
         self.shared.check_open()?;
         let (bytes, version) = self.bytes.try_load_versioned().map_err(to_py)?;
         Ok((PyBytes::new(py, &bytes), version))
     }
 
-    /// The most bytes it can hold.
+    /// The maximum length in bytes.
     #[getter]
     fn capacity(&self) -> usize {
         self.bytes.capacity()

@@ -1,4 +1,4 @@
-//! `slotfile.Update`: a read-modify-write of a whole array by numpy, all or nothing.
+//! `slotfile.Update`: an atomic read-modify-write of a whole array with numpy.
 
 use numpy::PyArrayDyn;
 use pyo3::prelude::*;
@@ -13,7 +13,7 @@ use crate::slots::array::{AnyArray, Array};
 
 any_scalar!(AnyUpdate(Begun));
 
-/// An update under way, and the copy that it works on.
+/// An update in progress, and the copy that it works on.
 pub(crate) struct Begun<T: Scalar> {
     update: ArrayUpdate<T>,
     copy: Py<PyArrayDyn<T>>,

@@ -15,8 +15,8 @@ any_scalar!(AnyValue(Typed));
 
 /// A slot of one number, shared by all processes that open it.
 ///
-/// Reads never wait. Updates are atomic among all processes; they wait only while
-/// somebody holds the slot's `lock()`.
+/// Reads never wait. Updates are atomic among all processes; they wait only while another
+/// thread or process holds the slot's `lock()`.
 ///
 /// >>> store = slotfile.temporary()
 /// >>> hits = store.value("hits", "uint64")
@@ -99,8 +99,8 @@ impl Value {
 
 #[pymethods]
 impl Value {
-    /// The number. Reading it never waits. `x.value += 1` is two steps: `add` is one, and
-    /// `with x.lock():` makes one of several.
+    /// The number. Reading it never waits. `x.value += 1` is two steps: use `add` for one step,
+    /// or `with x.lock():` to make several steps one.
     #[getter]
     fn value<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         on!(self, value => Ok(value.load().to_py(py)))
@@ -119,8 +119,8 @@ impl Value {
         on!(self, value => typed(self, value, new))
     }
 
-    /// Adds to the number, at once; returns the new one. OverflowError, and nothing
-    /// changed, if the type cannot hold it.
+    /// Adds to the number atomically; returns the new value. Raises OverflowError, and changes
+    /// nothing, if the type cannot hold the sum.
     #[pyo3(signature = (n=None, /))]
     fn add<'py>(
         &self,
@@ -142,7 +142,7 @@ impl Value {
         on!(self, value => typed(self, py, value, n))
     }
 
-    /// Adds, wrapping around at the ends of the range; returns the number before.
+    /// Adds, wrapping around on overflow; returns the old value.
     fn fetch_add<'py>(
         &self,
         py: Python<'py>,
@@ -151,7 +151,7 @@ impl Value {
         self.fetch(py, Operation::Add, n)
     }
 
-    /// Subtracts, wrapping around at the ends of the range; returns the number before.
+    /// Subtracts, wrapping around on overflow; returns the old value.
     fn fetch_sub<'py>(
         &self,
         py: Python<'py>,
@@ -160,7 +160,7 @@ impl Value {
         self.fetch(py, Operation::Sub, n)
     }
 
-    /// Replaces the number by `n` if that is less; returns the number before.
+    /// Replaces the number by `n` if that is less; returns the old value.
     fn fetch_min<'py>(
         &self,
         py: Python<'py>,
@@ -169,7 +169,7 @@ impl Value {
         self.fetch(py, Operation::Min, n)
     }
 
-    /// Replaces the number by `n` if that is greater; returns the number before.
+    /// Replaces the number by `n` if that is greater; returns the old value.
     fn fetch_max<'py>(
         &self,
         py: Python<'py>,
@@ -178,7 +178,7 @@ impl Value {
         self.fetch(py, Operation::Max, n)
     }
 
-    /// Bitwise "and"; returns the number before.
+    /// Bitwise "and"; returns the old value.
     fn fetch_and<'py>(
         &self,
         py: Python<'py>,
@@ -187,12 +187,12 @@ impl Value {
         self.fetch(py, Operation::And, n)
     }
 
-    /// Bitwise "or"; returns the number before.
+    /// Bitwise "or"; returns the old value.
     fn fetch_or<'py>(&self, py: Python<'py>, n: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         self.fetch(py, Operation::Or, n)
     }
 
-    /// Bitwise "exclusive or"; returns the number before.
+    /// Bitwise "exclusive or"; returns the old value.
     fn fetch_xor<'py>(
         &self,
         py: Python<'py>,
@@ -201,7 +201,7 @@ impl Value {
         self.fetch(py, Operation::Xor, n)
     }
 
-    /// Replaces the number; returns the one before.
+    /// Replaces the number; returns the old value.
     fn swap<'py>(&self, new: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         fn typed<'py, T: Scalar>(
             this: &Value,
@@ -214,8 +214,8 @@ impl Value {
         on!(self, value => typed(self, value, new))
     }
 
-    /// Replaces the number by `new` if it is `expected`; returns whether it was. (Bit by
-    /// bit: nan is equal to itself, and 0.0 is not -0.0.)
+    /// Replaces the number by `new` if it is `expected`; returns whether it was replaced.
+    /// (Compares bits: nan is equal to itself, and 0.0 is not -0.0.)
     fn compare_exchange(
         &self,
         expected: &Bound<'_, PyAny>,
@@ -233,7 +233,7 @@ impl Value {
         on!(self, value => typed(self, value, expected, new))
     }
 
-    /// The number, and the version it is of.
+    /// The number, and its version.
     fn load_versioned<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, u64)> {
         on!(self, value => {
             let (x, version) = value.load_versioned();
@@ -241,7 +241,7 @@ impl Value {
         })
     }
 
-    /// The type of the number, as numpy has it.
+    /// The numpy dtype of the number.
     #[getter]
     fn dtype<'py>(&self, py: Python<'py>) -> Bound<'py, PyArrayDescr> {
         fn typed<'py, T: Scalar>(py: Python<'py>, _: &Typed<T>) -> Bound<'py, PyArrayDescr> {

@@ -43,12 +43,9 @@ impl From<&Error> for Exit {
         use Error::*;
         match error {
             Exists { .. } => Exit::NO,
-            BadName { .. }
-            | Invalid { .. }
-            | OutOfRange { .. }
-            | TooLong { .. }
-            | Length { .. }
-            | Index { .. } => Exit::USAGE,
+            BadName { .. } | Invalid { .. } | TooLong { .. } | Length { .. } | Index { .. } => {
+                Exit::USAGE
+            }
             NotAStore { .. } | Version { .. } | Corrupt { .. } | Truncated { .. } => Exit::DAMAGED,
             LockTimeout { .. }
             | InUse { .. }

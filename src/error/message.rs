@@ -231,9 +231,6 @@ impl fmt::Display for Error {
                 "{}: slot {slot:?}: index {index} is outside its shape [{shape}]",
                 path.display()
             ),
-            OutOfRange { path, slot, what } => {
-                write!(f, "{}: slot {slot:?}: {what}", path.display())
-            }
             BadName { path, name, why } => write!(
                 f,
                 "{}: {name:?} cannot name a slot: {why}; a name is 1 to 255 bytes of UTF-8 \

@@ -282,15 +282,6 @@ pub enum Error {
         /// The array's shape.
         shape: Shape,
     },
-    /// A number that the slot's type cannot hold.
-    OutOfRange {
-        /// The store.
-        path: PathBuf,
-        /// The slot.
-        slot: String,
-        /// What is wrong with which value, and the range.
-        what: String,
-    },
     /// Not a valid slot name.
     BadName {
         /// The store.

@@ -235,7 +235,7 @@ impl<T: Element> Buffer<T> {
 
     /// An error unless elements may be stored.
     fn check_usable(&self) -> Result<()> {
-        self.handle.check_writable()?;
+        self.handle.begin_write()?;
         match self.is_removed() {
             true => Err(self.handle.removed()),
             false => Ok(()),

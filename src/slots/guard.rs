@@ -85,7 +85,7 @@ impl std::fmt::Debug for Guard<'_> {
 impl Handle {
     pub(crate) fn lock(&self) -> Result<Guard<'_>> {
         let attachment = self.attachment();
-        self.check_writable()?;
+        self.begin_write()?;
         let mut deadline = self.deadline();
         let held = protocol::lock(&self.memory, attachment, self.memory.form(), &mut deadline)
             .map_err(|failure| self.explain(failure, &deadline))?;

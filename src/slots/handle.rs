@@ -173,7 +173,7 @@ impl Store {
     /// # Ok::<(), slotfile::Error>(())
     /// ```
     pub fn remove(&self, name: &str) -> Result<()> {
-        self.check_writable()?;
+        self.begin_write()?;
         let found = directory::find(self.attachment(), name)?;
         match self.handle(found.ok_or_else(|| self.not_found(name))?).remove() {
             // Somebody else was first.
@@ -221,10 +221,10 @@ impl Handle {
         self.memory.region().offset()
     }
 
-    /// An error unless the store may be written.
+    /// See [`Session::begin_write`].
     #[inline]
-    pub(crate) fn check_writable(&self) -> Result<()> {
-        self.session().check_writable()
+    pub(crate) fn begin_write(&self) -> Result<()> {
+        self.session().begin_write()
     }
 
     #[inline]
@@ -264,7 +264,7 @@ impl Handle {
     /// guard.
     #[inline]
     pub(crate) fn lock_for_update(&self) -> Result<UpdateLock<'_>> {
-        self.check_writable()?;
+        self.begin_write()?;
         let mut deadline = self.deadline();
         match protocol::lock(&self.memory, self.attachment(), self.memory.form(), &mut deadline) {
             Ok(held) => Ok(UpdateLock { held, busy: None }),
@@ -462,7 +462,7 @@ impl Handle {
         &self,
         mut f: impl FnMut(u64) -> Option<u64>,
     ) -> Result<std::result::Result<u64, u64>> {
-        self.check_writable()?;
+        self.begin_write()?;
         match protocol::update_scalar(&self.memory, &mut f) {
             Some(result) => Ok(result),
             None => self.replace_locked(f),

@@ -90,7 +90,7 @@ impl RawBuffer {
     ///
     /// [`Error::Removed`](crate::Error::Removed), [`Error::ReadOnly`](crate::Error::ReadOnly).
     pub fn try_acquire(&self) -> Result<bool> {
-        self.handle.check_writable()?;
+        self.handle.begin_write()?;
         let attachment = self.handle.attachment();
         if let Some(held) = protocol::try_lock(&self.handle.memory, attachment) {
             self.keep(held);
@@ -111,7 +111,7 @@ impl RawBuffer {
     /// [`Error::Removed`](crate::Error::Removed), [`Error::ReadOnly`](crate::Error::ReadOnly),
     /// [`Error::TooManyProcesses`](crate::Error::TooManyProcesses).
     pub fn acquire(&self, timeout: Option<Duration>) -> Result<()> {
-        self.handle.check_writable()?;
+        self.handle.begin_write()?;
         let memory = &self.handle.memory;
         let attachment = self.handle.attachment();
         let mut deadline = Deadline::new(timeout);

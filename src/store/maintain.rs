@@ -158,7 +158,7 @@ impl Store {
     ///
     /// As [`compact`](Store::compact).
     pub fn compact_with(self, progress: impl FnMut(u64)) -> Result<Store> {
-        self.check_writable()?;
+        self.begin_write()?;
         let Some(location) = self.location.clone() else {
             return Err(self.cannot_compact("it has no name for a new file to take over"));
         };

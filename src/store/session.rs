@@ -180,10 +180,10 @@ impl Session {
         &self.attachment
     }
 
-    /// An error if the store may not be written, or if a background sync has failed. Every write
-    /// comes through here.
+    /// Every write begins here: an error if the store may not be written, or if a background sync
+    /// has failed. The background syncs what this write changes.
     #[inline]
-    pub(crate) fn check_writable(&self) -> Result<()> {
+    pub(crate) fn begin_write(&self) -> Result<()> {
         self.keep_syncing();
         self.attachment.check_takes_writes()
     }

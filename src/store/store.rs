@@ -303,9 +303,9 @@ impl Store {
         options
     }
 
-    /// An error unless the store may be written.
-    pub(crate) fn check_writable(&self) -> Result<()> {
-        self.session.check_writable()
+    /// See [`Session::begin_write`](crate::store::session::Session::begin_write).
+    pub(crate) fn begin_write(&self) -> Result<()> {
+        self.session.begin_write()
     }
 
     /// Makes all that was committed before this call survive a power cut. A power cut then returns

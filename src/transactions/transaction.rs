@@ -157,7 +157,7 @@ pub struct Transaction {
 
 impl Transaction {
     fn begin(store: &Store) -> Result<Transaction> {
-        store.check_writable()?;
+        store.begin_write()?;
         let attachment = store.attachment();
         let mut deadline = Deadline::new(store.settings.lock_timeout);
         let first = loop {

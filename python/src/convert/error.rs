@@ -43,7 +43,6 @@ pub(crate) fn to_py(error: Error) -> PyErr {
         Error::Type { .. } => py::TypeMismatch::new_err(text),
         Error::BadName { .. }
         | Error::Invalid { .. }
-        | Error::OutOfRange { .. }
         | Error::TooLong { .. }
         | Error::Length { .. } => py::Invalid::new_err(text),
         Error::Index { .. } => py::OutOfBounds::new_err(text),

@@ -287,11 +287,11 @@ impl Attachment {
     /// An error unless the store may be written.
     #[inline]
     pub(crate) fn check_writable(&self) -> Result<()> {
-        if self.writable { Ok(()) } else { Err(self.is_read_only()) }
+        if self.writable { Ok(()) } else { Err(self.read_only_error()) }
     }
 
     #[cold]
-    fn is_read_only(&self) -> Error {
+    fn read_only_error(&self) -> Error {
         Error::ReadOnly { path: self.path.clone() }
     }
 

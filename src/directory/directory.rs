@@ -12,8 +12,7 @@ use crate::directory::allocator::{self, Definition};
 use crate::error::{Error, Result};
 use crate::format::checkpoint;
 use crate::format::layout::{
-    Descriptor, FLAG_NO_CHECKPOINT, GRANULE, LINE, MAX_LINES, Outline, PAGE, checked_texts,
-    hash_name, live,
+    Descriptor, GRANULE, LINE, MAX_LINES, Outline, PAGE, checked_texts, hash_name, live,
 };
 use crate::mapping::map::{Map, Region};
 use crate::mapping::slot_memory::SlotMemory;
@@ -423,7 +422,7 @@ pub(crate) fn define<'a>(
     if before.defined >= header.max_slots {
         return Err(full("max_slots", header.max_slots));
     }
-    let checkpoint = header.flags & FLAG_NO_CHECKPOINT == 0;
+    let checkpoint = header.has_checkpoint();
     let (descriptor, mut after) = allocator::place(definition, before, checkpoint);
     let lines = descriptor.encode();
     let next_count = count + descriptor.lines() as u32;
@@ -547,7 +546,7 @@ fn write_initial(region: &Region, descriptor: &Descriptor, initial: Option<&[u8]
         Form::Areas(areas) => {
             region.write(areas.first, 0, initial);
             for area in 1..areas.count as usize {
-                region.store(STALE + area, (areas.words as u64) << 32, Relaxed);
+                region.store(STALE + area, protocol::all_stale(areas.words), Relaxed);
             }
         }
         Form::Lock => {}

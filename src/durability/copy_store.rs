@@ -161,7 +161,7 @@ impl Counterpart {
                 }
                 for area in 0..to.count as usize {
                     // All of it: the content of the other areas means nothing.
-                    copy.store(STALE + area, (to.words as u64) << 32, Relaxed);
+                    copy.store(STALE + area, protocol::all_stale(to.words), Relaxed);
                 }
                 protocol::validate_read(memory, &from, version)
             }

@@ -18,7 +18,7 @@ use crate::durability::identity::{self, Verdict};
 use crate::durability::restore::Restore;
 use crate::error::{Error, Result};
 use crate::format::checkpoint::Record;
-use crate::format::layout::{FLAG_NO_CHECKPOINT, GRANULE, PAGE, live};
+use crate::format::layout::{GRANULE, PAGE, live};
 use crate::mutant::planted;
 use crate::os::disk;
 use crate::os::time::seconds_since_1970;
@@ -83,7 +83,7 @@ pub(crate) fn restore(attachment: &Attachment) -> Result<Recovery> {
 /// Makes the live area what it was at the last sync. Does not note that it is intact again.
 pub(crate) fn restore_last_sync(attachment: &Attachment) -> Result<Recovery> {
     if !is_live_header_readable(attachment)? {
-        if attachment.header.flags & FLAG_NO_CHECKPOINT != 0 {
+        if !attachment.header.has_checkpoint() {
             return Err(Error::corrupt(&attachment.path, "the disk cannot read its live header"));
         }
         // Without it nothing of the live area can be found: treat the live area as lost.
@@ -91,7 +91,7 @@ pub(crate) fn restore_last_sync(attachment: &Attachment) -> Result<Recovery> {
         let zeroed = attachment.disk().zero(live_header, GRANULE, &mut || {});
         zeroed.map_err(|e| cannot_restore(attachment, e))?;
     }
-    let recovery = if attachment.header.flags & FLAG_NO_CHECKPOINT != 0 {
+    let recovery = if !attachment.header.has_checkpoint() {
         let nothing = Chosen { record: Record::empty(), number: None, newer_dropped: false };
         put_back(attachment, &nothing)?;
         Recovery::Emptied
@@ -150,9 +150,9 @@ pub(crate) fn is_needed(attachment: &Attachment, trusted: bool) -> Result<bool> 
 
 /// Whether the last sync has all that the live area has: restoring it loses nothing.
 fn is_synced(attachment: &Attachment) -> bool {
-    match attachment.header.flags & FLAG_NO_CHECKPOINT {
-        0 => Tracked::load(attachment).and_then(|mut last| last.count_unsynced(attachment)),
-        _ => directory::count(attachment).map(u64::from),
+    match attachment.header.has_checkpoint() {
+        true => Tracked::load(attachment).and_then(|mut last| last.count_unsynced(attachment)),
+        false => directory::count(attachment).map(u64::from),
     }
     .is_ok_and(|unsynced| unsynced == 0)
 }

@@ -12,11 +12,9 @@ use crate::durability::commit;
 use crate::durability::copies::{self, Chosen, Directory, cannot_restore, each_copy, read_copy};
 use crate::error::{Error, Result};
 use crate::format::checkpoint::{self, Place, Record, Tag, control_of, tag_of};
-use crate::format::layout::{
-    Descriptor, Ends, FLAG_NO_CHECKPOINT, LINE, PAGE, RUN, SMALL_UNIT, UNIT_HEAD, live,
-};
+use crate::format::layout::{Descriptor, Ends, LINE, PAGE, RUN, SMALL_UNIT, UNIT_HEAD, live};
 use crate::mutant::planted;
-use crate::protocol::{Areas, CONTROL, DRAFT, Form, STALE, VALUE};
+use crate::protocol::{Areas, CONTROL, DRAFT, Form, STALE, VALUE, all_stale};
 
 /// An intact record to return to, and the directory that it names.
 pub(crate) struct Restore<'a> {
@@ -104,7 +102,7 @@ impl<'a> Restore<'a> {
             copies::check_whole(attachment, record)?;
         }
         // The mark may be damaged, or a power cut may have lost it.
-        if attachment.header.flags & FLAG_NO_CHECKPOINT == 0 {
+        if attachment.header.has_checkpoint() {
             checkpoint::write_mark(disk, regions, record.epoch).map_err(fail)?;
         }
         Ok(())
@@ -242,7 +240,7 @@ fn store_at_rest(region: &crate::mapping::map::Region, areas: Option<&Areas>, ta
     // A buffer has one area, which is never stale.
     if let Some(areas) = areas.filter(|areas| areas.count > 1) {
         for area in 0..areas.count as usize {
-            region.store(STALE + area, (areas.words as u64) << 32, Relaxed);
+            region.store(STALE + area, all_stale(areas.words), Relaxed);
         }
     }
     region.store(CONTROL, control_of(tag).bits(), Relaxed);

@@ -10,7 +10,7 @@ use crate::attachment::attach::Attachment;
 use crate::directory::directory;
 use crate::durability::commit::{self, Tracked};
 use crate::error::{Error, Result};
-use crate::format::layout::{FLAG_NO_CHECKPOINT, live};
+use crate::format::layout::live;
 use crate::mapping::slot_memory::SlotMemory;
 use crate::mutant::planted;
 use crate::os::fork::PerProcess;
@@ -64,7 +64,7 @@ impl Syncer {
         turn: Turn,
     ) -> Result<Synced> {
         attachment.check_writable()?;
-        if attachment.header.flags & FLAG_NO_CHECKPOINT != 0 {
+        if !attachment.header.has_checkpoint() {
             let what = "it was created without checkpoints, so it cannot be synced".into();
             return Err(Error::Invalid { path: attachment.path.clone(), slot: None, what });
         }

@@ -209,6 +209,12 @@ impl Regions {
 }
 
 impl Header {
+    /// Whether the store keeps a checkpoint, to which a power cut returns.
+    #[inline]
+    pub(crate) fn has_checkpoint(&self) -> bool {
+        self.flags & FLAG_NO_CHECKPOINT == 0
+    }
+
     /// The header's page, with its CRC in the last four bytes.
     pub(crate) fn to_page(self) -> Vec<u8> {
         let mut page = vec![0; HEADER_LEN];

@@ -51,6 +51,7 @@ pub(crate) use lock::{Held, RawLock, claim, lock, recover_dead_owner, remove, se
 pub(crate) use pieces::read_by_pieces;
 pub(crate) use scalar::{load_scalar, load_scalar_versioned, update_locked, update_scalar};
 pub(crate) use snapshot::{Sample, changed_since, snapshot};
+pub(crate) use stale::all_stale;
 pub(crate) use transaction::{Change, commit_all};
 pub(crate) use wait::{Await, Bell, Pause, announce, listen, look_to_wait, ring, wait_any};
 

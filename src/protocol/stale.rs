@@ -2,6 +2,11 @@
 
 use std::collections::BTreeMap;
 
+/// The stale word of an area of which nothing is known: all its words are stale.
+pub(crate) fn all_stale(words: usize) -> u64 {
+    Range { from: 0, to: words }.to_bits()
+}
+
 /// A half-open range of an area's words. In the file, `from` is the low half, `to` the high half; 0
 /// means none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

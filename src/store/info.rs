@@ -8,7 +8,7 @@ use crate::directory::allocator;
 use crate::directory::directory;
 use crate::durability::sync::{self, Syncer};
 use crate::error::{Error, Result};
-use crate::format::layout::{FLAG_NO_CHECKPOINT, live};
+use crate::format::layout::live;
 use crate::store::store::Store;
 use crate::types::detached::Detached;
 use crate::types::opener::AttachedProcess;
@@ -35,7 +35,7 @@ impl Store {
             Ok(())
         })?;
         let (defined, runs) = allocator::usage(attachment);
-        let keeps_checkpoints = attachment.header.flags & FLAG_NO_CHECKPOINT == 0;
+        let keeps_checkpoints = attachment.header.has_checkpoint();
         let word = |at: usize| attachment.live.load(at, Ordering::Relaxed);
         // Both numbers come from the file and may be anything.
         let event = |epoch: u64, secs: u64| {

@@ -10,7 +10,6 @@ use crate::durability::commit;
 use crate::durability::copy_store::duplicate;
 use crate::durability::sync::{Syncer, Turn};
 use crate::error::{Error, Result};
-use crate::format::layout::FLAG_NO_CHECKPOINT;
 use crate::os::folder::{self, Replaced};
 use crate::os::location::{self, Location};
 use crate::os::process;
@@ -108,7 +107,7 @@ impl Store {
             max_slots: header.max_slots,
             max_size: header.max_size,
             mode: metadata.mode() & 0o777,
-            checkpoint: header.flags & FLAG_NO_CHECKPOINT == 0,
+            checkpoint: header.has_checkpoint(),
             any_file_system: true,
             in_memory: false,
         };

@@ -9,7 +9,6 @@ use crate::attachment::attach::{Attachment, thread_is_ending};
 use crate::durability::recovery::Recovery;
 use crate::durability::sync::{self, Synced, Syncer, Turn};
 use crate::error::{Error, Result};
-use crate::format::layout::FLAG_NO_CHECKPOINT;
 use crate::mapping::element::ElementRegion;
 use crate::mapping::map::WithMap;
 use crate::os::fork::{self, PerProcess};
@@ -263,7 +262,7 @@ impl Session {
     }
 
     fn can_sync(&self) -> bool {
-        self.attachment.writable && self.attachment.header.flags & FLAG_NO_CHECKPOINT == 0
+        self.attachment.writable && self.attachment.header.has_checkpoint()
     }
 
     /// Has the store synced at least this often in the background, and when it is left.

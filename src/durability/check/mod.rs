@@ -12,7 +12,7 @@ use crate::directory::allocator;
 use crate::directory::directory;
 use crate::error::{Error, Result};
 use crate::format::checkpoint::{self, Mark, Record};
-use crate::format::layout::{Descriptor, FLAG_NO_CHECKPOINT, RUN, TABLE_ENTRIES, live};
+use crate::format::layout::{Descriptor, RUN, TABLE_ENTRIES, live};
 use crate::mapping::slot_memory::SlotMemory;
 use crate::protocol::{self, Control, Deadline, Form, Memory, REMOVED, STALE};
 use crate::types::data::TEXT_LEN;
@@ -80,7 +80,7 @@ pub(crate) fn check(
         let busy: Vec<String> = structure.busy.into_iter().map(|(slot, _)| slot.name).collect();
         check.unverified.push(contents::list(what, &busy));
     }
-    if attachment.header.flags & FLAG_NO_CHECKPOINT == 0 {
+    if attachment.header.has_checkpoint() {
         check_checkpoint(attachment, timeout, &mut check)?;
     } else if !structure.there.is_empty() {
         check

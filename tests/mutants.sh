@@ -36,8 +36,8 @@ mark-before-the-record|durability/commit.rs|planted!\(MarkEarly\)|true|processes
 identity-before-the-restore|durability/recovery.rs|planted!\(IdentityFirst\)|true|processes of_restoring
 acked-before-the-record|durability/commit.rs|(        disk\.write\(at, &bytes\))|store_acked(attachment, record.epoch);$1|processes of_sync
 idle-before-settling|protocol/transaction.rs|planted!\(IdleBeforeSettling\)|true|processes single_step::transaction
-committed-before-T-is-set|protocol/transaction.rs|(    if !changes\.iter\(\)\.all.*?\n    \}\n)(.*?)(    peers\.set_word\(me, Word::Committed, Release\);\n)|$2$3$1|processes single_step::transaction
-areas-filled-after-the-commit-point|protocol/transaction.rs|(    for \(held, change\) in &changes \{\n        match change \{\n            Change::Area.*?\n    \}\n)(.*?)(    peers\.set_word\(me, Word::Committed, Release\);\n)|$2$3$1|processes single_step::transaction
+committed-before-T-is-set|protocol/transaction.rs|(    if !changes\.iter\(\)\.all.*?\n    \}\n)(.*?)(    peers\.set_word\(me, TxnState::Committed, Release\);\n)|$2$3$1|processes single_step::transaction
+areas-filled-after-the-commit-point|protocol/transaction.rs|(    for \(held, change\) in &changes \{\n        match change \{\n            Change::Area.*?\n    \}\n)(.*?)(    peers\.set_word\(me, TxnState::Committed, Release\);\n)|$2$3$1|processes single_step::transaction
 leaving-does-not-sync|store/session.rs|syncer\.sync\(attachment, &mut deadline, Turn::Wait\)|Ok::<Synced, Error>(Synced::Done)|processes of_detach
 a-commit-does-not-wake|protocol/queue.rs|planted!\(ClearWithoutWake\)|true|promises a_change_wakes_who_sleeps
 who-sleeps-has-not-set-W|protocol/wait.rs|planted!\(SleepWithoutW\)|true|promises a_change_wakes_who_sleeps
@@ -57,7 +57,7 @@ a-file-is-looked-at-within-an-opening|store/restore_to_read.rs|\(_, &File\) = \(
 failures-in-the-background-are-not-told|store/session.rs|attachment\.tell_of_failed_sync\(error\)|drop(error)|durability heard_once
 nothing-is-left-at-exit|store/registry.rs|drop\(sys::at_exit\(leave_all\)\)|drop(leave_all)|durability wherever_it_is
 a-thread-that-ends-syncs-by-itself|store/session.rs|if !thread_is_ending\(\)|if !thread_is_ending() \x7c\x7c true|durability wherever_it_is
-the-lock-of-a-dead-syncer-is-left|durability/sync.rs|let recovered = owner != FREE|let recovered = owner != FREE \&\& owner == FREE|durability stopped_inside_a_sync
+the-lock-of-a-dead-syncer-is-left|durability/sync.rs|owner != FREE && protocol::recover_dead_owner|owner != FREE \&\& owner == FREE \&\& protocol::recover_dead_owner|durability stopped_inside_a_sync
 definitions-looked-at-before-W-is-set|waiting/watch.rs|announced\.filter\(.*?== u64::from\(self\.seen\)\)|announced|lib watch::
 locks-end-with-the-descriptor|os/fork.rs|descriptor::anchor\(fd\)\?|0|processes row_51_a_lock
 children-keep-the-anchor|os/descriptor.rs|libc::MADV_DONTFORK|libc::MADV_DOFORK|processes row_51_a_lock

@@ -1,5 +1,5 @@
-//! What several slots at once cost: `cargo bench --bench several`. Transactions that add to so
-//! many values, beside as many single additions; snapshots of so many, idle and beside writers.
+//! The cost of several slots at once: `cargo bench --bench several`. Transactions that add to n
+//! values, beside n single additions; snapshots of n values, idle and beside writers.
 
 #![allow(missing_docs, reason = "a program, not a library")]
 
@@ -45,7 +45,7 @@ fn main() {
             for _ in 0..ROUNDS {
                 let times = (100_000 / count).max(5);
                 whole.push(each(times, || drop(store.snapshot_of(slots).unwrap())));
-                // Each load looks at all before: not for thousands.
+                // Each load validates all before it, so not for thousands.
                 if count <= 64 {
                     closure.push(each(times, || sum(&store, &values[..count])));
                 }
@@ -94,7 +94,7 @@ fn sum(store: &Store, values: &[Value<u64>]) {
     std::hint::black_box(sum.unwrap());
 }
 
-/// Nanoseconds for one of so many.
+/// Nanoseconds for one of `n`.
 fn each(times: usize, mut f: impl FnMut()) -> f64 {
     let start = Instant::now();
     (0..times).for_each(|_| f());

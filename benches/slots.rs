@@ -1,5 +1,5 @@
-//! How fast the store is, each figure beside the bare limit of the machine, measured in
-//! the same run: `cargo bench`. Compare ratios, not nanoseconds.
+//! The speed of the store, each figure beside the bare limit of the machine, measured in the
+//! same run: `cargo bench`. Compare ratios, not nanoseconds.
 
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 
@@ -19,7 +19,7 @@ fn store(folder: &tempfile::TempDir) -> Store {
     OpenOptions::new().create(true).max_slots(200_000).sync_every(None).open(path).unwrap()
 }
 
-/// Without syncs: what they cost is measured in `benches/sync.rs`.
+/// Without syncs, whose cost `benches/sync.rs` measures.
 fn open(path: &Path) -> Store {
     OpenOptions::new().sync_every(None).open(path).unwrap()
 }
@@ -59,7 +59,7 @@ fn names(c: &mut Criterion) {
             store.value::<u64>(name).unwrap();
             map.insert(name.clone(), AtomicU64::new(0));
         }
-        // A prime stride, so that the caches do not see them in the order of definition.
+        // A prime stride, so that the caches do not see them in their order of definition.
         let at = |i: &mut usize| {
             *i = (*i + 7_919) % names.len();
             &names[*i]
@@ -76,7 +76,7 @@ fn names(c: &mut Criterion) {
     }
 }
 
-/// Both sides start at once, and do `count` each; the time until both are done.
+/// Starts both sides at once, with `count` each; returns the time until both are done.
 fn contended(count: u64, path: &Path, what: &str) -> Duration {
     let store = open(path);
     let gate = store.value::<u64>("gate").unwrap();
@@ -96,7 +96,7 @@ fn contended(count: u64, path: &Path, what: &str) -> Duration {
     time
 }
 
-/// This benchmark again, as the other process.
+/// Starts this benchmark again, as the other process.
 fn spawn(path: &Path, what: &str, count: u64) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .env("SLOTFILE_BENCH", format!("{what} {count}"))
@@ -130,7 +130,7 @@ fn contended_adds(c: &mut Criterion) {
     let store = store(&folder);
     let path = store.path().to_owned();
     let mut group = c.benchmark_group("add 1, two at once, none lost");
-    // Two adds an iteration: one of each side.
+    // Two adds per iteration, one of each side.
     group.throughput(Throughput::Elements(2)).sample_size(10);
     group.bench_function("limit: lock xadd, two threads", |b| {
         b.iter_custom(|count| {
@@ -224,7 +224,7 @@ criterion_group! {
 }
 criterion_main!(run_or_help);
 
-/// The benchmarks; or, in the process that [`spawn`] started, its share of the work.
+/// Runs the benchmarks, or, in the process that [`spawn`] started, its share of the work.
 fn run_or_help() {
     let Ok(work_line) = std::env::var("SLOTFILE_BENCH") else { return benches() };
     let (what, count) = work_line.split_once(' ').unwrap();

@@ -1,5 +1,5 @@
-//! What durability costs: `cargo bench --bench sync`. Each figure beside the bare limit of the
-//! disk, measured in the same run. A word behind `--` picks those lines that it begins.
+//! The cost of durability: `cargo bench --bench sync`. Each figure beside the bare limit of the
+//! disk, measured in the same run. A word after `--` selects the lines that begin with it.
 
 #![allow(missing_docs, reason = "a program, not a library")]
 
@@ -90,7 +90,7 @@ fn open(path: &Path) {
     println!("| open, after a power cut | {:?} |", time_to_open(path));
 }
 
-/// How long a writer waits at worst while much is synced.
+/// The longest wait of a writer during a large sync.
 fn wait(path: &Path) {
     let store = new_store(path);
     let large = store.array::<u8>("large", 100 << 20).unwrap();
@@ -128,7 +128,7 @@ fn time_to_open(path: &Path) -> Duration {
     start.elapsed()
 }
 
-/// Commits per second, and bytes written to the disk by each.
+/// Commits per second, and bytes that each writes to the disk.
 fn commits(folder: &Path, mut commit: impl FnMut(u64)) -> (f64, f64) {
     let written = disk_writes(folder);
     let start = Instant::now();
@@ -139,7 +139,7 @@ fn commits(folder: &Path, mut commit: impl FnMut(u64)) -> (f64, f64) {
     (rate, (disk_writes(folder) - written) as f64 / COMMITS as f64)
 }
 
-/// Bytes that the disk of this folder has been told to write, by its own count.
+/// Bytes written to the disk of this folder, by the disk's own count.
 fn disk_writes(folder: &Path) -> u64 {
     let dev = std::fs::metadata(folder).unwrap().dev();
     let (major, minor) = ((dev >> 8) & 0xfff, (dev & 0xff) | ((dev >> 12) & 0xfff00));

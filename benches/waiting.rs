@@ -1,6 +1,6 @@
-//! How long a change takes to reach who waits for it, in another process: `cargo bench --bench
-//! waiting`. Beside a bare futex, and a bare spinning loop, measured in the same run, by turns.
-//! Compare ratios, not nanoseconds. It needs two processors with nothing else to do.
+//! How long a change takes to reach a waiting process: `cargo bench --bench waiting`. Beside a
+//! bare futex and a bare spinning loop, measured in turns in the same run. Compare ratios, not
+//! nanoseconds. It needs two idle processors.
 
 #![allow(unsafe_code, reason = "the bare futex that it is compared with")]
 
@@ -36,7 +36,7 @@ impl Channel for Slotfile {
     }
 }
 
-/// A message, and a word to sleep on, which changes with it.
+/// A message, and a futex word that changes with it.
 struct Bare<'a> {
     message: &'a AtomicU64,
     word: &'a AtomicU32,
@@ -48,7 +48,7 @@ impl Channel for Bare<'_> {
         self.message.store(message, Ordering::Release);
         self.word.fetch_add(1, Ordering::Release);
         if self.sleeps {
-            // SAFETY: the kernel uses the address only to find who sleeps there.
+            // SAFETY: the kernel uses the address only to find the sleepers there.
             unsafe { libc::syscall(libc::SYS_futex, self.word, libc::FUTEX_WAKE, i32::MAX) };
         }
     }
@@ -62,7 +62,7 @@ impl Channel for Bare<'_> {
             }
             if self.sleeps {
                 let limit: *const libc::timespec = std::ptr::null();
-                // SAFETY: the kernel reads the word, which is mapped; null is no limit.
+                // SAFETY: the kernel reads the word, which is mapped; null means no time limit.
                 unsafe { libc::syscall(libc::SYS_futex, self.word, libc::FUTEX_WAIT, word, limit) };
             } else {
                 spin_loop();
@@ -96,8 +96,8 @@ fn nanos() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64
 }
 
-/// Back and forth as fast as it goes: nanoseconds each way. The median, as on a loaded machine
-/// the other one may stand still.
+/// Back and forth as fast as possible: nanoseconds each way. The median, since on a loaded
+/// machine the other process may be stopped.
 fn busy(there: &dyn Channel, back: &dyn Channel) -> u64 {
     let (end, mut last) = (nanos() + BUSY, back.receive(u64::MAX));
     let mut times = Vec::new();
@@ -117,16 +117,16 @@ fn median(mut times: Vec<u64>) -> u64 {
     times[times.len() / 2]
 }
 
-/// Long enough apart that the other one has fallen asleep: the message is the time, and the
-/// answer how long it took.
+/// With pauses long enough that the other process has fallen asleep. The message is the time,
+/// the answer how long it took.
 fn idle(there: &dyn Channel, back: &dyn Channel) -> u64 {
     let mut last = back.receive(u64::MAX);
     let times = (0..IDLE)
         .map(|n| {
             std::thread::sleep(Duration::from_millis(1));
             there.send(nanos());
-            // Not at once: where the other one is woken on this very processor, it would
-            // have to wait until this one has spun.
+            // Not at once: if the other process is woken on this processor, it would have to
+            // wait until this one stops spinning.
             std::thread::sleep(Duration::from_millis(1));
             last = back.receive(last);
             last - (n << 40)

@@ -1,10 +1,10 @@
-//! How many instructions the hot paths take, counted by valgrind:
+//! The number of instructions of the hot paths, counted by valgrind:
 //! `cargo run --release --manifest-path benches/instructions/Cargo.toml`. The counts do not depend
-//! on how busy the machine is, so that a path that has become longer can be told from noise; it
-//! fails the run. Where there is no valgrind, nothing is counted, and it says so.
+//! on the machine's load, so a path that has become longer differs from noise, and fails the run.
+//! Without valgrind, it says so and counts nothing.
 //!
-//! What they are compared with stands in `baseline.json`; after a change that is meant, `--renew`
-//! writes it anew. A package of its own, so that it is built in seconds.
+//! The counts are compared with `baseline.json`; after an intended change, `--renew` rewrites it.
+//! A package of its own, so that it is built in seconds.
 
 use std::hint::black_box;
 use std::path::Path;
@@ -15,7 +15,7 @@ use slotfile::{OpenOptions, Store};
 
 const BASELINE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/baseline.json");
 
-/// A path: given a store, what is repeated.
+/// A path: given a store, the code to repeat.
 type Prepare = fn(&Store) -> Box<dyn FnMut(u64)>;
 
 const PATHS: [(&str, Prepare); 12] = [
@@ -86,10 +86,10 @@ const PATHS: [(&str, Prepare); 12] = [
     }),
 ];
 
-/// A sync by a process that has just opened the store, as the command line's are, looks at every
-/// slot. Counted are the instructions for each of them.
+/// A sync by a process that has just opened the store, like that of the command line, looks at
+/// every slot. Counts the instructions per slot.
 const FIRST_SYNC: &str = "the first sync of a process, for each slot";
-/// In stores of so many slots, and of twice as many: the difference is that of the slots.
+/// In stores of this many slots, and of twice as many: the difference is the cost of the slots.
 const SLOTS: u64 = 5_000;
 
 fn values(store: &Store) -> Vec<slotfile::Value<u64>> {
@@ -113,7 +113,7 @@ fn main() -> ExitCode {
         }
         ["sync", store] => {
             let store = open(store, 2 * SLOTS);
-            // By none of the calls that are counted: a second caller changes how they are compiled.
+            // Not by a call that is counted: a second caller changes how that is compiled.
             store.slot("slot00000").unwrap().store(1u64).unwrap();
             store.sync().unwrap();
             ExitCode::SUCCESS
@@ -135,7 +135,7 @@ fn main() -> ExitCode {
 
 fn open(path: &str, max_slots: u64) -> Store {
     let mut options = OpenOptions::new();
-    // Small: valgrind cannot reserve as much memory as a processor can.
+    // Small, since valgrind cannot reserve as much memory as the kernel can.
     options.create(true).max_slots(max_slots).max_size(64 << 20).sync_every(None);
     options.open(path).unwrap()
 }
@@ -199,7 +199,7 @@ fn guard(renew: bool) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Of one pass through a path: two runs differ by this many, and by nothing else.
+/// The instructions of one pass through a path: two runs differ by that and nothing else.
 fn instructions(path: &str, folder: &Path) -> f64 {
     const TIMES: u64 = 2_000;
     let store = folder.join("counted.slots");
@@ -211,7 +211,7 @@ fn instructions(path: &str, folder: &Path) -> f64 {
     each(count_of(TIMES), count_of(2 * TIMES), TIMES)
 }
 
-/// Of a slot in the first sync of a process.
+/// The instructions per slot in the first sync of a process.
 fn instructions_of_a_slot(folder: &Path) -> f64 {
     let store = folder.join("filled.slots");
     let count_of = |slots: u64| {
@@ -229,7 +229,7 @@ fn each(few: u64, many: u64, times: u64) -> f64 {
     (10.0 * (many as f64 - few as f64) / times as f64).round() / 10.0
 }
 
-/// All that this program executes with these arguments and a store.
+/// All instructions of this program with these arguments and a store.
 fn count(args: &[&str], store: &Path) -> u64 {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])

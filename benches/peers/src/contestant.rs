@@ -1,4 +1,4 @@
-//! What a contestant is: a name, and what it offers of the things that are measured.
+//! A contestant: a name, and the measured operations that it offers.
 
 use std::hint::black_box;
 use std::path::Path;
@@ -8,15 +8,15 @@ use anyhow::Result;
 
 use crate::scene::{Outcome, Scene};
 
-/// One way of sharing state. What it does not offer keeps the answer given here, and stands in
-/// the table with its reason.
+/// One way of sharing state. An operation that it does not offer keeps the default answer, and
+/// the table shows the reason.
 ///
-/// What is opened lives at a path, where nothing is before the first opening; what two processes
-/// open there is the same.
+/// The state lives at a path, where nothing exists before the first opening; two processes that
+/// open the path share it.
 pub trait Contestant: Sync {
     fn name(&self) -> &'static str;
 
-    /// Another form of a contestant, of which only those works are told that it can do.
+    /// Another form of a contestant, which the table shows only for the works that it can do.
     fn is_variant(&self) -> bool {
         false
     }
@@ -50,12 +50,12 @@ pub trait Contestant: Sync {
         true
     }
 
-    /// Something that one process announces and another one waits for.
+    /// A signal that one process announces and another waits for.
     fn signal(&self, _path: &Path, _name: &str, _end: End) -> Result<Box<dyn Signal>> {
         Err(not_offered("no waiting for an update: one has to poll"))
     }
 
-    /// For a contestant that is not Rust: does the whole work by itself.
+    /// For a contestant not written in Rust: does the whole work itself.
     fn elsewhere(&self, _work: &str, _scene: &Scene) -> Option<Result<Outcome>> {
         None
     }
@@ -80,10 +80,10 @@ impl Sharing {
     }
 }
 
-/// How long an update is to last.
+/// How durable an update is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Keep {
-    /// As the contestant does it at its fastest; a power cut may lose it.
+    /// As fast as the contestant can; a power cut may lose it.
     Running,
     /// On the disk when the update returns.
     Durable,
@@ -96,8 +96,8 @@ pub enum End {
     Waits,
 }
 
-/// The loops are compiled anew for each contestant, so that a call through the trait object is
-/// paid once for a loop and not once for an operation.
+/// The loops are compiled for each contestant, so that the call through the trait object is paid
+/// once per loop, not once per operation.
 pub trait Number {
     fn read(&mut self) -> u64;
     fn add(&mut self);
@@ -164,13 +164,13 @@ pub trait Names {
     }
 }
 
-/// Announcements are numbered from 1, and come one by one.
+/// Announcements are numbered from 1, and come one at a time.
 pub trait Signal {
     fn send(&mut self, number: u64);
     fn wait(&mut self, number: u64);
 }
 
-/// The reason why a contestant does not stand in a row.
+/// Why a contestant is missing in a row.
 #[derive(Debug)]
 pub struct NotOffered(pub &'static str);
 

@@ -1,4 +1,4 @@
-//! What is measured of a work, how it is written, and what slotfile aims at.
+//! The figures of a work, how they are written, and slotfile's goals.
 
 use serde::Serialize;
 
@@ -15,7 +15,7 @@ impl Unit {
         self != Unit::PerSecond
     }
 
-    /// Three digits, and the unit that makes them readable.
+    /// Three digits and a suitable unit.
     pub fn show(self, value: f64) -> String {
         match self {
             Unit::Nanoseconds if value >= 1e9 => format!("{} s", digits(value / 1e9)),
@@ -31,7 +31,7 @@ impl Unit {
     }
 }
 
-/// Three significant digits; thousands apart.
+/// Three significant digits, thousands separated.
 pub fn digits(value: f64) -> String {
     if value == 0.0 {
         return "0".to_owned();
@@ -50,7 +50,7 @@ pub fn digits(value: f64) -> String {
 /// One number of a work's outcome.
 #[derive(Clone, Copy)]
 pub struct Figure {
-    /// Empty where the work has only this one.
+    /// Empty if the work has only this one.
     pub what: &'static str,
     pub unit: Unit,
 }
@@ -59,7 +59,7 @@ pub const fn figure(what: &'static str, unit: Unit) -> Figure {
     Figure { what, unit }
 }
 
-/// What slotfile aims at.
+/// A goal of slotfile.
 #[derive(Clone, Copy)]
 pub struct Goal {
     pub who: &'static str,
@@ -72,7 +72,7 @@ pub struct Goal {
 pub enum Bound {
     AtMost(f64),
     AtLeast(f64),
-    /// So many times what another one came to.
+    /// A multiple of another contestant's figure.
     TimesAtMost(f64, &'static str),
     TimesAtLeast(f64, &'static str),
 }

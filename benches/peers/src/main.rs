@@ -1,9 +1,9 @@
-//! slotfile beside the bare limit of the machine, and beside what one would pick instead, on the
-//! same work in the same run: `cargo run --release --manifest-path benches/peers/Cargo.toml`.
+//! slotfile beside the bare limit of the machine, and beside the alternatives, at the same work
+//! in the same run: `cargo run --release --manifest-path benches/peers/Cargo.toml`.
 //!
-//! Each measurement is a process of its own in a folder of its own, so that nobody inherits what
-//! another one left, and one that crashes or hangs costs its cell of the table. The rounds are
-//! interleaved: whatever the machine does meanwhile, it does to all.
+//! Each measurement is its own process in its own folder, so that it inherits nothing from
+//! another, and a crash or a hang costs one cell of the table. The rounds are interleaved:
+//! whatever the machine does meanwhile affects all.
 
 mod contestant;
 mod contestants;
@@ -89,7 +89,7 @@ impl Place {
     }
 }
 
-/// Those of the table and those of the curves.
+/// The works of the table and those of the curves.
 fn all_works() -> Vec<&'static dyn Work> {
     let curves = curve::ALL.iter().map(|curve| *curve as &dyn Work);
     work::ALL.iter().copied().chain(curves).collect()
@@ -130,7 +130,7 @@ fn tasks(options: &Options) -> Result<Vec<Task>> {
     Ok(tasks)
 }
 
-/// Those named, or all.
+/// The named ones, or all.
 fn choose<T: Copy>(
     what: &str,
     all: &[T],

@@ -1,4 +1,4 @@
-//! One measurement, in a process of its own, and what it tells the process that asked for it.
+//! One measurement, in a process of its own, and its answer to the process that started it.
 
 use std::fs::File;
 use std::os::unix::process::CommandExt;
@@ -15,12 +15,12 @@ use crate::work::Work;
 #[derive(Serialize, Deserialize, Debug)]
 pub enum Told {
     Done(Outcome),
-    /// The contestant has no such thing.
+    /// The contestant has no such operation.
     NotOffered(String),
     Failed(String),
 }
 
-/// Longer than the slowest peer takes: iceoryx2 defines 100,000 keys in a minute.
+/// Longer than the slowest peer needs: iceoryx2 takes a minute to define 100,000 keys.
 const PATIENCE: Duration = Duration::from_secs(240);
 
 /// The measurement itself; prints its outcome.
@@ -40,7 +40,7 @@ pub fn here(who: &dyn Contestant, work: &dyn Work, scene: &Scene) -> Result<()> 
     Ok(())
 }
 
-/// Has it done by a process, which is killed with all that it started if it takes too long.
+/// Runs it in a process, which is killed with all its children if it takes too long.
 pub fn elsewhere(
     contestant: &'static str,
     work: &'static str,
@@ -69,8 +69,8 @@ pub fn elsewhere(
         }
         std::thread::sleep(Duration::from_millis(5));
     };
-    // SAFETY: a call without memory. The group is of the process just started; after its end
-    // only what it left running is in it.
+    // SAFETY: the call touches no memory. The group is that of the process just started; after
+    // its end, only what it left running is in it.
     unsafe { libc::kill(-(process.id() as i32), libc::SIGKILL) };
     process.wait()?;
     let Some(status) = status else {
@@ -84,7 +84,7 @@ pub fn elsewhere(
     })
 }
 
-/// Adds what the panic said, of this process or of its second one.
+/// Adds the panic message of this process or of its second one.
 fn with_last_words(reason: String, err: &Path) -> String {
     let text = std::fs::read_to_string(err).unwrap_or_default();
     let mut lines = text.lines().skip_while(|line| !line.contains("panicked at"));

@@ -1,4 +1,4 @@
-//! What the rounds came to, as numbers (JSON); `markdown.rs` and `chart.rs` show them.
+//! The results of the rounds as numbers (JSON); `markdown.rs` and `chart.rs` show them.
 
 mod chart;
 mod curve;
@@ -39,7 +39,7 @@ struct Row {
     work: &'static str,
     title: &'static str,
     limit: &'static str,
-    /// Empty where the work has only one.
+    /// Empty if the work has only one.
     figure: &'static str,
     unit: Unit,
     results: Vec<Entry>,
@@ -56,7 +56,7 @@ struct Entry {
     /// The median's ratio to the limit's, and to slotfile's.
     to_limit: Option<f64>,
     to_slotfile: Option<f64>,
-    /// It has done so little of the work that it does not count as near.
+    /// It has done too little of the work to count as near.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     other_work: bool,
     notes: Vec<String>,
@@ -66,7 +66,7 @@ struct Entry {
 struct GoalMet {
     who: &'static str,
     goal: String,
-    /// `None`: one of those compared is missing.
+    /// `None` if one of the two is missing.
     holds: Option<bool>,
 }
 
@@ -88,8 +88,8 @@ impl Report {
         }
     }
 
-    /// Writes the numbers and the pictures to `folder`, and the text that shows them to `text`:
-    /// where the marks stand in it, or at its end. What was not measured stays as it was.
+    /// Writes the numbers and the pictures to `folder`, and the text that shows them to `text`,
+    /// between its marks or at its end. What was not measured is not changed.
     pub fn write(&self, folder: &Path, text: &Path) -> Result<()> {
         std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
         let pictures = folder.strip_prefix(text.parent().unwrap_or(folder)).unwrap_or(folder);
@@ -113,7 +113,7 @@ impl Report {
     }
 }
 
-/// One half of a report, with what it was measured on.
+/// One half of a report, with the machine it was measured on.
 #[derive(Serialize)]
 struct Part<'a, R> {
     #[serde(flatten)]
@@ -125,7 +125,7 @@ fn write_json(path: &Path, part: &impl Serialize) -> Result<()> {
     Ok(std::fs::write(path, serde_json::to_string_pretty(part)? + "\n")?)
 }
 
-/// Replaces what stands between the marks of this part, or adds both.
+/// Replaces the text between the marks of this part, or adds marks and text.
 fn put(whole: &mut String, part: &str, written: &str) {
     let begin = format!("<!-- {part}, written by benches/peers -->\n");
     let end = format!("<!-- end of {part} -->\n");
@@ -136,7 +136,7 @@ fn put(whole: &mut String, part: &str, written: &str) {
 }
 
 impl Row {
-    /// One for each figure of a work.
+    /// One per figure of a work.
     fn of(work: &About, whos: &[&'static dyn Contestant], cells: &[Cell]) -> Vec<Row> {
         let mut rows: Vec<Row> =
             (0..work.figures.len()).map(|at| Row::of_figure(work, at, whos, cells)).collect();
@@ -198,7 +198,7 @@ impl Row {
         row
     }
 
-    /// Of the plain limit; where that one cannot do the work, of the other.
+    /// The plain limit's; the other limit's if the plain one cannot do the work.
     fn limit_median(&self) -> Option<f64> {
         let limits = self.results.iter().filter(|e| e.contestant.starts_with(LIMIT));
         limits.filter_map(|e| Some(e.summary.as_ref()?.median)).next()
@@ -208,7 +208,7 @@ impl Row {
         Some(self.results.iter().find(|e| e.contestant == who)?.summary.as_ref()?.median)
     }
 
-    /// The best of those that are neither the limit nor slotfile.
+    /// The best peer: neither a limit nor slotfile.
     fn nearest(&self) -> Option<(&'static str, f64)> {
         let peer = |e: &&Entry| {
             !e.contestant.starts_with(LIMIT) && !e.contestant.starts_with(OURS) && !e.other_work
@@ -222,7 +222,7 @@ impl Row {
         medians.min_by(better)
     }
 
-    /// How many times as much as slotfile `value` costs, whichever way the figure counts.
+    /// The cost of `value` as a multiple of slotfile's, whether the figure is a time or a rate.
     fn cost(&self, value: f64) -> Option<f64> {
         let ours = self.median(OURS)?;
         Some(if self.unit.less_is_better() { value / ours } else { ours / value })

@@ -12,10 +12,10 @@ use crate::report::{Machine, Report};
 use crate::task::{Cell, Task};
 use crate::work::About;
 
-/// One that takes longer than this is measured once.
+/// A work that takes longer than this is measured once.
 const LONG: Duration = Duration::from_secs(20);
 
-/// A curve has many points, and its form is what counts.
+/// Fewer for a curve, which has many points, and only its shape matters.
 const CURVE_ROUNDS: usize = 3;
 
 pub fn run(

@@ -1,4 +1,4 @@
-//! Where a measurement takes place, and its second process.
+//! The setting of a measurement, and its second process.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -10,14 +10,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::shared::Shared;
 
-/// What a measurement came to: one value for each of its work's figures.
+/// The outcome of a measurement: one value per figure of its work.
 #[derive(Serialize, Deserialize, Debug)]
 pub struct Outcome {
     pub figures: Vec<f64>,
-    /// What the reader of the table should know of this run.
+    /// A note about this run for the reader of the table.
     #[serde(default)]
     pub notes: Vec<String>,
-    /// To be used only if there is nothing better.
+    /// Used only if there is nothing better.
     #[serde(default)]
     pub doubtful: bool,
 }
@@ -33,29 +33,29 @@ pub struct Scene {
     pub contestant: &'static str,
     pub work: &'static str,
     pub folder: PathBuf,
-    /// How long the measured part is to take, about.
+    /// About how long the measured part should take.
     pub effort: Duration,
-    /// Of what is measured, where it is measured at several sizes.
+    /// The size, for works measured at several.
     pub size: u64,
 }
 
-/// Words of memory that both processes of a measurement see.
+/// Words of memory shared by the processes of a measurement.
 #[derive(Clone, Copy)]
 enum Word {
     /// How many of the other processes are ready.
     Ready,
-    /// 1 when both are to begin, 2 when they are to end.
+    /// 1 to begin, 2 to end.
     Go,
-    /// What the other processes have to tell, in sum.
+    /// The sum of what the other processes report.
     Report,
-    /// Nanoseconds of it, of the one that took longest.
+    /// The nanoseconds of the one that took longest.
     Time,
     /// When the last announcement was made.
     Stamp,
 }
 
-/// One side of a measurement by two processes, or more. Each is bound to a processor of its own: two that
-/// take turns on one do not contend.
+/// One side of a measurement by two or more processes. Each is bound to its own processor, since
+/// two that take turns on one do not contend.
 pub struct Side {
     words: Shared,
     others: Vec<Child>,
@@ -82,7 +82,7 @@ impl Scene {
         Ok(side)
     }
 
-    /// One of the other processes: says that it is ready, and returns when it is to begin.
+    /// For the other processes: reports that it is ready, and returns when it must begin.
     pub fn as_partner(&self) -> Result<Side> {
         let mut side = Side { words: self.words()?, others: Vec::new() };
         let before = side.word(Word::Ready).fetch_add(1, Ordering::SeqCst);
@@ -91,7 +91,7 @@ impl Scene {
         Ok(side)
     }
 
-    /// This program again, for a part of this measurement.
+    /// The command that starts this program again for a part of this measurement.
     pub fn command(&self, part: &str) -> Result<Command> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args([part, self.contestant, self.work]).arg(&self.folder);
@@ -180,11 +180,11 @@ fn now() -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
-/// Binds this thread to a processor, counted round and round, if it may be.
+/// Binds this thread to a processor, modulo their number, if that is permitted.
 fn bind_to(number: usize) {
-    // SAFETY: a call without memory.
+    // SAFETY: the call touches no memory.
     let processors = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) }.max(1) as usize;
-    // SAFETY: a set of processors is plain bytes, ours, and of the size that is named.
+    // SAFETY: a set of processors is plain bytes, ours, and of the given size.
     unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
         libc::CPU_SET(number % processors, &mut set);
@@ -192,8 +192,8 @@ fn bind_to(number: usize) {
     }
 }
 
-/// Bytes that the disk of this folder has been told to write, by its own count; those of other
-/// programs too.
+/// Bytes written to the disk of this folder, by the disk's own count, so those of other programs
+/// too.
 pub fn disk_writes(folder: &Path) -> Result<u64> {
     use std::os::unix::fs::MetadataExt;
     let device = std::fs::metadata(folder)?.dev();

@@ -1,5 +1,5 @@
-//! Memory shared by processes, bare: what the limits are measured on, and what the two processes
-//! of a measurement talk through.
+//! Bare shared memory: the limits are measured on it, and the processes of a measurement talk
+//! through it.
 
 use std::fs::File;
 use std::path::Path;
@@ -13,7 +13,7 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Maps this many words of a file, which is made if it is not there.
+    /// Maps this many words of a file, which is created if it does not exist.
     pub fn open(path: &Path, words: usize) -> Result<Shared> {
         let options = File::options().read(true).write(true).create(true).truncate(false).clone();
         let file = options.open(path)?;
@@ -37,8 +37,8 @@ impl Shared {
     /// memcpy to the words from `start` on.
     pub fn copy_in(&self, start: usize, from: &[u64]) {
         assert!(start + from.len() <= self.len());
-        // SAFETY: within the mapping. Somebody may read or write the same bytes meanwhile: this
-        // is the limit of the machine, not a thing to build on.
+        // SAFETY: within the mapping. Another process may read or write the same bytes meanwhile:
+        // this is the limit of the machine, not something to build on.
         unsafe {
             let to = self.map.as_mut_ptr().cast::<u64>().add(start);
             to.copy_from_nonoverlapping(from.as_ptr(), from.len());

@@ -1,10 +1,10 @@
-//! From single times to figures.
+//! Turns single times into figures.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-/// What the rounds came to.
+/// The statistics of the rounds.
 #[derive(Serialize, Clone, Debug)]
 pub struct Summary {
     pub median: f64,
@@ -31,18 +31,18 @@ impl Summary {
     }
 }
 
-/// Of sorted values; between two of them, in proportion.
+/// A quantile of sorted values, interpolated between two of them.
 pub fn quantile(sorted: &[f64], q: f64) -> f64 {
     let place = q * (sorted.len() - 1) as f64;
     let (low, high) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
     low + (high - low) * place.fract()
 }
 
-/// Batches of a measurement; the median of them is its result, so that being interrupted spoils
-/// a batch and not the whole.
+/// Batches of a measurement. Their median is its result, so that an interruption spoils one batch,
+/// not the whole.
 const BATCHES: u32 = 9;
 
-/// Nanoseconds of one operation. `run` does as many as it is told, and says how long that took.
+/// Nanoseconds of one operation. `run` does the given number of them, and returns the time.
 pub fn per_operation(effort: Duration, mut run: impl FnMut(u64) -> Duration) -> f64 {
     let batch = effort / BATCHES;
     let mut count = 1;

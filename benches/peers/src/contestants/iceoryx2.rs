@@ -1,5 +1,5 @@
-//! iceoryx2: its blackboard, and its events for waiting. One writer process; keys are given at
-//! the creation; it is gone when the last process has left.
+//! iceoryx2: its blackboard, and its events for waiting. One writer process; the keys are fixed at
+//! creation; it is gone when the last process has left.
 
 use std::fmt::Debug;
 use std::path::Path;
@@ -20,7 +20,7 @@ use crate::contestant::{
 
 pub struct Iceoryx2;
 
-/// A name in place, as keys have to be.
+/// A name stored inline, as keys must be.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, ZeroCopySend)]
 #[repr(C)]
 pub struct Key([u8; 32]);
@@ -33,7 +33,7 @@ impl Key {
     }
 }
 
-/// Its errors are no `std::error::Error`.
+/// Its errors do not implement `std::error::Error`.
 fn plain<E: Debug>(error: E) -> anyhow::Error {
     anyhow!("{error:?}")
 }
@@ -43,7 +43,7 @@ fn node() -> Result<Node<ipc::Service>> {
     NodeBuilder::new().create::<ipc::Service>().map_err(plain)
 }
 
-/// A service is found by its name: this one is a path, which nobody else has.
+/// A service is found by its name: here a path, which is unique.
 fn service(node: &Node<ipc::Service>, path: &Path) -> Result<Builder<ipc::Service>> {
     let name = path.display().to_string();
     Ok(node.service_builder(&name.as_str().try_into().map_err(plain)?))
@@ -67,7 +67,7 @@ impl Board {
         Board::new(node, board)
     }
 
-    /// Opens the one of a single entry, or makes it.
+    /// Opens the blackboard of a single entry, or makes it.
     fn of_one<T: Copy + ZeroCopySend + 'static>(path: &Path, zero: T) -> Result<Box<Entry<T>>> {
         let board = match Board::open(path) {
             Ok(board) => board,
@@ -84,7 +84,7 @@ impl Board {
 }
 
 struct Entry<T: Copy + ZeroCopySend + 'static> {
-    /// From the first write on: only one process may have it.
+    /// Taken at the first write, since only one process may have it.
     write: Option<EntryHandleMut<ipc::Service, Key, T>>,
     read: EntryHandle<ipc::Service, Key, T>,
     board: Board,

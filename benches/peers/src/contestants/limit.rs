@@ -1,4 +1,4 @@
-//! What the machine can do: no names, no types, no locks, nothing that survives a death.
+//! The limit of the machine: no names, no types, no locks, no recovery.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -13,8 +13,8 @@ use crate::contestant::{Block, Contestant, End, Keep, Name, Names, Number, Signa
 use crate::shared::Shared;
 
 pub struct Limit {
-    /// Of a block. With one, a copy may be torn; with four a reader that loses has three
-    /// replacements' time to finish.
+    /// Copies of a block. With one, a read may be torn; with four, a slow reader has the time of
+    /// three replacements to finish.
     pub versions: usize,
 }
 
@@ -114,7 +114,7 @@ impl Number for Written {
     }
 }
 
-/// Blocks in turn; a word that says how many have been written.
+/// Blocks written in turn, and a word that counts the writes.
 struct Versions {
     map: Shared,
     words: usize,
@@ -142,7 +142,7 @@ impl Block for Versions {
             self.map.copy_out(self.place(version), out);
             fence(Ordering::Acquire);
             let passed = self.map.word(0).load(Ordering::Relaxed) - version;
-            // The next replacement of this block begins when one less than all have passed.
+            // The next replacement of this block begins after those of all others.
             if passed < self.versions - 1 || self.versions == 1 {
                 break;
             }
@@ -161,7 +161,7 @@ impl Names for HashMap<String, AtomicU64> {
     }
 }
 
-/// A mapped file of numbers. It knows no names: their place is the number at their end.
+/// A mapped file of numbers, without names: the number at the end of a name is the position.
 struct Places(Shared);
 
 impl Names for Places {
@@ -171,7 +171,7 @@ impl Names for Places {
     }
 }
 
-/// A word that is waited for: 50 us awake, then asleep.
+/// A word to wait for: 50 us spinning, then asleep.
 struct Futex(Shared);
 
 impl Futex {
@@ -188,7 +188,7 @@ impl Futex {
 impl Signal for Futex {
     fn send(&mut self, number: u64) {
         self.0.word(0).store(number, Ordering::SeqCst);
-        // The second word counts those asleep; without any the system call is saved.
+        // The second word counts the sleepers; without any, the system call is skipped.
         if self.0.word(1).load(Ordering::SeqCst) > 0 {
             self.call(libc::FUTEX_WAKE, i32::MAX as u32);
         }

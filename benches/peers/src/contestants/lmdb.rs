@@ -1,4 +1,4 @@
-//! LMDB, by heed. Every read is a transaction of its own, so that it sees what others wrote.
+//! LMDB, through heed. Every read is its own transaction, so that it sees what others wrote.
 
 use std::path::Path;
 
@@ -14,12 +14,12 @@ pub struct Lmdb;
 
 type Number64 = U64<NativeEndian>;
 
-/// Without flushing it writes to the map, which is its fastest way.
+/// Without flushing, it writes to the map, which is fastest.
 fn open(path: &Path, keep: Keep) -> Result<Env<WithTls>> {
     std::fs::create_dir_all(path)?;
     let mut options = EnvOpenOptions::new();
     options.map_size(1 << 30);
-    // SAFETY: nobody else changes the files, and each process opens them once.
+    // SAFETY: no other program changes the files, and each process opens them once.
     unsafe {
         if keep == Keep::Running {
             options.flags(EnvFlags::WRITE_MAP | EnvFlags::NO_SYNC);
@@ -33,7 +33,7 @@ struct Opened<V> {
     database: Database<'static, Str, V>,
 }
 
-/// The unnamed database, which is always there.
+/// The unnamed database, which always exists.
 fn opened<V: 'static>(path: &Path, keep: Keep) -> Result<Opened<V>> {
     let env = open(path, keep)?;
     let database = env.open_databases_and_commit(env.read_txn()?, |opener, tx| {

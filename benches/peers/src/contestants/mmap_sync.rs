@@ -1,5 +1,4 @@
-//! mmap-sync: one value of any type that rkyv knows, in a mapped file, replaced as a whole by one
-//! process.
+//! mmap-sync: one value of any rkyv type in a mapped file, replaced as a whole by one process.
 
 use std::collections::HashMap;
 use std::marker::PhantomData;
@@ -13,7 +12,7 @@ use crate::contestant::{Block, Contestant, Keep, Name, Names, Number, Sharing, n
 
 pub struct MmapSync;
 
-/// After this time a reader is taken for dead.
+/// After this time, a reader counts as dead.
 const GRACE: Duration = Duration::from_secs(1);
 
 struct Opened<T> {

@@ -1,4 +1,4 @@
-//! One file for each contestant; the limit first, then slotfile, then the peers.
+//! One file per contestant: the limit first, then slotfile, then the peers.
 
 mod fjall;
 mod iceoryx2;
@@ -29,5 +29,5 @@ pub static ALL: &[&dyn Contestant] = &[
     &multiprocessing::Multiprocessing,
 ];
 
-/// What the numbers that are measured are called, where they need a name.
+/// The name of the measured number, for contestants that need one.
 const NUMBER: &str = "number";

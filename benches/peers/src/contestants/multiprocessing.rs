@@ -28,7 +28,7 @@ impl Contestant for Multiprocessing {
 }
 
 fn run(work: &str, scene: &Scene) -> Result<Outcome> {
-    // A file, since the other process has to import it.
+    // A file, since the other process must import it.
     let script = scene.path("peer.py");
     std::fs::write(&script, SCRIPT)?;
     let python = Command::new("python3")

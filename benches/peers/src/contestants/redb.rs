@@ -1,4 +1,4 @@
-//! redb, in both of its ways: one process has the file to itself, or many write it.
+//! redb, in both of its modes: one process owns the file, or many write it.
 
 use std::path::Path;
 
@@ -35,7 +35,7 @@ impl Redb {
         if self.processes == Processes::Many {
             builder.set_concurrency_mode(ConcurrencyMode::MultiWriter);
         }
-        // With many processes it knows only durable commits.
+        // With many processes, it has only durable commits.
         let durability = match (keep, self.processes) {
             (Keep::Running, Processes::One) => Durability::None,
             _ => Durability::Immediate,

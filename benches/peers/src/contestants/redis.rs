@@ -53,7 +53,7 @@ fn open(path: &Path, keep: Keep) -> Result<Opened> {
     };
     let start = Instant::now();
     loop {
-        // An error while it is loading what was there is one to wait for, too.
+        // Also retries errors while the server loads its data.
         match connect(&socket) {
             Ok(connection) => return Ok(Opened { connection, server: Some(server), socket }),
             Err(e) => ensure!(start.elapsed() < Duration::from_secs(10), "redis-server: {e}"),
@@ -100,7 +100,7 @@ impl Contestant for Redis {
         Ok(Box::new(open(path, Keep::Running)?))
     }
 
-    /// The server has to go on.
+    /// The server must keep running.
     fn lasts(&self) -> bool {
         false
     }

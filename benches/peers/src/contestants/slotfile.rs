@@ -1,5 +1,5 @@
-//! slotfile. Without its background sync, as all are measured without flushing but where the
-//! work is to flush.
+//! slotfile, without its background sync: all are measured without flushing unless the work is
+//! to flush.
 
 use std::path::Path;
 
@@ -10,11 +10,11 @@ use super::NUMBER;
 use crate::contestant::{Block, Contestant, End, Keep, Name, Names, Number, Signal, not_offered};
 
 pub struct Slotfile {
-    /// Of a block.
+    /// Copies of a block.
     pub areas: usize,
 }
 
-/// As the name says; for this many slots, or the default.
+/// Opens or creates it, for this many slots, or the default.
 fn open(path: &Path, slots: usize) -> Result<Store> {
     let mut options = OpenOptions::new();
     options.create(true).max_slots(slots.max(65_536) as u64).sync_every(None);

@@ -1,4 +1,4 @@
-//! SQLite, by rusqlite, with a write-ahead log and prepared statements.
+//! SQLite, through rusqlite, with a write-ahead log and prepared statements.
 
 use std::path::Path;
 use std::time::Duration;

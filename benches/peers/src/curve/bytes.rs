@@ -58,7 +58,7 @@ impl Work for Bytes {
             start.elapsed()
         });
         let size = on_disk(&path)? as f64;
-        // Leaving would flush it, which is not what is measured. The file goes with its folder.
+        // Leaving would flush it, which is not measured here. The file goes with its folder.
         std::mem::forget(block);
         Ok(vec![replace, read, set, size].into())
     }

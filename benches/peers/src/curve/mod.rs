@@ -1,4 +1,4 @@
-//! Cost as it grows: works that are measured at several sizes.
+//! How cost grows: works that are measured at several sizes.
 
 mod bytes;
 mod processes;
@@ -34,7 +34,7 @@ fn on_disk(path: &Path) -> Result<u64> {
     Ok(sum)
 }
 
-/// Bytes of memory that this process uses, its part of what it shares with others.
+/// Bytes of memory that this process uses, with its share of what others use too.
 fn memory() -> Result<u64> {
     let text = std::fs::read_to_string("/proc/self/smaps_rollup")?;
     let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));

@@ -44,7 +44,7 @@ impl Work for Stores {
         let mut numbers = (0..scene.size).map(open).collect::<Result<Vec<_>>>()?;
         let each = start.elapsed().as_nanos() as f64 / scene.size as f64;
         let used = memory()?.saturating_sub(before) as f64 / scene.size as f64;
-        // What the first change of a page costs, the file system takes.
+        // The first change of each page costs time in the file system.
         for number in &mut numbers {
             number.adds(1);
         }

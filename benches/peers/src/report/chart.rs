@@ -8,7 +8,7 @@ use plotters::prelude::*;
 use super::{OURS, Report};
 
 pub fn draw(report: &Report, path: &Path) -> Result<()> {
-    // Not a `?` in the middle: the errors of the drawing borrow what is drawn on.
+    // No `?` in the middle: the errors of the drawing borrow the canvas.
     try_draw(report, path).map_err(|e| anyhow!("{}: {e}", path.display()))
 }
 

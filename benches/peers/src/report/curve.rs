@@ -1,4 +1,4 @@
-//! Cost as it grows: a table and a picture.
+//! How cost grows: a table and a picture.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -33,7 +33,7 @@ struct Panel {
 struct Line {
     contestant: &'static str,
     points: Vec<Point>,
-    /// Of the logarithms, from the first point to the last: 0 is flat, 1 is linear.
+    /// The slope of the logarithms, from the first point to the last: 0 is flat, 1 is linear.
     growth: f64,
 }
 
@@ -120,7 +120,7 @@ impl Curve {
             if !least.is_finite() {
                 continue;
             }
-            // At least three decades high, so that what is flat looks flat.
+            // At least three decades high, so that a flat line looks flat.
             let high = (most * 2.0).max(least * 500.0);
             let mut chart = ChartBuilder::on(&area)
                 .caption(panel.figure, ("sans-serif", 15))

@@ -1,4 +1,4 @@
-//! What the figures were measured on, and how busy it was with other things.
+//! The machine of the measurement, and how busy it was with other work.
 
 use std::collections::BTreeMap;
 use std::fs::read_to_string;
@@ -10,14 +10,14 @@ pub struct Machine {
     pub processor: String,
     pub processors: usize,
     pub kernel: String,
-    /// Seconds since 1970, at the begin.
+    /// Seconds since 1970, at the beginning.
     pub begun: u64,
     pub seconds: u64,
-    /// How many processes were running or waiting for the disk, on average of a minute.
+    /// How many processes were running or waiting for the disk, averaged over a minute.
     pub load_before: f64,
-    /// The part of the processors' time that the host of a virtual machine took for others.
+    /// The fraction of processor time that the host of a virtual machine gave to others.
     pub stolen: f64,
-    /// Of the contestants, as built.
+    /// The versions of the contestants, as built.
     pub versions: BTreeMap<String, String>,
     #[serde(skip)]
     ticks: Ticks,
@@ -73,7 +73,7 @@ impl Ticks {
     }
 }
 
-/// Those that Cargo.lock names, and what is installed.
+/// The versions in Cargo.lock, and those of installed programs.
 fn versions() -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let lock = include_str!("../../Cargo.lock");

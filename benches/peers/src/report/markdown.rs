@@ -20,7 +20,7 @@ pub fn table(report: &Report, pictures: &Path) -> String {
     text
 }
 
-/// Cost as it grows.
+/// How cost grows.
 pub fn curves(report: &Report, pictures: &Path) -> String {
     let curves: Vec<String> = report.curves.iter().map(|curve| curve.markdown(pictures)).collect();
     measured_on(report) + curves.concat().trim_start_matches('\n')
@@ -45,7 +45,7 @@ fn measured_on(report: &Report) -> String {
     )
 }
 
-/// One line for each figure: the limit, slotfile, the nearest peer, the goals.
+/// One line per figure: the limit, slotfile, the nearest peer, the goals.
 pub fn goals(report: &Report) -> String {
     let mut text = String::from(
         "| work | limit | slotfile | of the limit | nearest peer | goal | holds |\n\
@@ -97,7 +97,7 @@ fn title(row: &Row) -> String {
     }
 }
 
-/// All contestants at one figure, the best first, then those that are missing, and why.
+/// All contestants at one figure, best first, then the missing ones with the reasons.
 fn contestants(row: &Row) -> String {
     let heading = if row.figure.is_empty() { "median" } else { row.figure };
     let mut text = format!(

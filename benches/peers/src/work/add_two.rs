@@ -9,8 +9,8 @@ use crate::scene::{Outcome, Scene};
 
 pub struct AddTwo;
 
-/// Tries to get a run in which neither side did more than this part of the work. On a virtual
-/// machine one processor is stopped now and then, and then there is no contention to measure.
+/// Tries to get a run in which neither side did more than this fraction of the work. On a virtual
+/// machine, a processor is stopped now and then, and there is no contention to measure.
 const TRIES: usize = 5;
 const EQUAL: f64 = 0.6;
 
@@ -70,7 +70,7 @@ impl Work for AddTwo {
     }
 }
 
-/// Adds until it is over; looks at that every 20 us or so.
+/// Adds until told to end; checks that about every 20 us.
 pub fn adds_until(number: &mut dyn Number, over: impl Fn() -> bool) -> (u64, Duration) {
     let (start, mut count, mut batch) = (Instant::now(), 0, 1);
     while !over() {

@@ -13,8 +13,8 @@ pub struct BesideAWriter;
 
 const WORDS: usize = 8192;
 
-/// Every so many words one is marked with the number of the replacement, so that a torn copy
-/// shows. (Marking all would give the readers a pause in which to recover.)
+/// One in this many words is marked with the number of the replacement, to detect torn copies.
+/// (Marking all would give the readers a pause in which to recover.)
 const MARKED: usize = 128;
 
 const ABOUT: About = About {
@@ -47,7 +47,7 @@ impl Work for BesideAWriter {
         let mut out = vec![0; WORDS];
         let side = scene.with_partner()?;
         side.begin();
-        // Enough for a percentile that means something.
+        // Enough for a meaningful percentile.
         let (start, effort) = (Instant::now(), 4 * scene.effort);
         let (mut times, mut last) = (Vec::new(), 0);
         let (mut torn, mut backwards) = (0, 0);

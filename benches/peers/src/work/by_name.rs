@@ -52,10 +52,10 @@ impl Work for ByName {
     }
 }
 
-/// Of the time of the measurement, at most, to find all names once before it.
+/// The most time to find all names once before the measurement, as a multiple of its time.
 const WARM_UP: u32 = 8;
 
-/// Nanoseconds to find a name again and read its number, in no order that the store could know.
+/// Nanoseconds to find a name again and read its number, in an order unknown to the store.
 pub fn read_names(store: &mut dyn Names, names: &mut Vec<Name>, effort: Duration) -> Result<f64> {
     shuffle(names);
     let (mut at, mut wrong) = (0, 0);
@@ -79,8 +79,8 @@ pub fn read_names(store: &mut dyn Names, names: &mut Vec<Name>, effort: Duration
     Ok(each)
 }
 
-/// Another order than that of the definitions, the same each time. The names are copied into it,
-/// so that finding the next name is not what is measured.
+/// A fixed order that differs from that of the definitions. The names are copied into it, so
+/// that finding the next name is not measured.
 fn shuffle(names: &mut Vec<Name>) {
     let mut random = fastrand::Rng::with_seed(7);
     random.shuffle(names);

@@ -29,7 +29,7 @@ impl Work for Define {
         let start = Instant::now();
         let mut store = who.define(&scene.path("names"), &names)?;
         let took = start.elapsed().as_nanos() as f64;
-        // Some of them: looking for one takes long for some of those measured.
+        // Only some, since looking one up takes some contestants long.
         let wrong = names.iter().step_by(997).filter(|n| store.read(&n.name) != n.value).count();
         ensure!(wrong == 0, "{wrong} of those looked at had another value");
         Ok(vec![took].into())

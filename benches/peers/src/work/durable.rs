@@ -32,7 +32,7 @@ impl Work for Durable {
         let mut number = who.number(&path, Keep::Durable)?;
         number.add();
         let (written, start, mut count) = (disk_writes(&scene.folder)?, Instant::now(), 0);
-        // Longer than the others: what the rest of the machine writes meanwhile weighs less.
+        // Longer than the others, so that what the rest of the machine writes matters less.
         while start.elapsed() < 2 * scene.effort {
             number.add();
             count += 1;

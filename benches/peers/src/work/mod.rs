@@ -1,4 +1,4 @@
-//! What is measured: one file for each kind of work, in the order of the table.
+//! The works that are measured: one file per kind, in the order of the table.
 
 mod add;
 pub mod add_two;
@@ -17,22 +17,22 @@ use crate::contestant::{Contestant, Name};
 use crate::figure::{Figure, Goal};
 use crate::scene::{Outcome, Scene};
 
-/// What is said of a work.
+/// The description of a work.
 pub struct About {
     pub id: &'static str,
     pub title: &'static str,
     /// What the limit is.
     pub limit: &'static str,
-    /// A row of the table for each.
+    /// Each has a row of the table.
     pub figures: &'static [Figure],
     pub goals: &'static [Goal],
-    /// A figure in which a peer must come to a hundredth of slotfile: else it has not done the
-    /// same work, and does not count as near.
+    /// A figure in which a peer must reach a hundredth of slotfile's; otherwise it has not done
+    /// the same work, and does not count as near.
     pub same_if: Option<usize>,
 }
 
 impl About {
-    /// To be filled in.
+    /// The base for struct updates.
     pub const NONE: About =
         About { id: "", title: "", limit: "", figures: &[], goals: &[], same_if: None };
 }
@@ -40,7 +40,7 @@ impl About {
 pub trait Work: Sync {
     fn about(&self) -> &About;
 
-    /// Does the work in `scene`, checks the result, and says how fast it was.
+    /// Does the work in `scene`, checks the result, and returns how fast it was.
     fn measure(&self, who: &dyn Contestant, scene: &Scene) -> Result<Outcome>;
 
     /// What the second process does.
@@ -65,7 +65,7 @@ pub static ALL: &[&dyn Work] = &[
     &define::Define,
 ];
 
-/// Names as programs have them, and a value for each.
+/// Realistic names, and a value for each.
 pub fn names(count: u64) -> Vec<Name> {
     (0..count).map(|i| Name { name: format!("group/{}/slot{i}", i % 100), value: i + 1 }).collect()
 }

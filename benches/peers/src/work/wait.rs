@@ -8,14 +8,14 @@ use crate::figure::{Bound, Figure, Goal, Unit, figure};
 use crate::scene::{Outcome, Scene};
 use crate::stats::Summary;
 
-/// How long it takes until a process that waits has seen an update: one way.
+/// How long it takes until a waiting process has seen an update: one way.
 ///
-/// The two processes answer each other, so that there is one announcement under way at a time.
+/// The two processes answer each other, so that only one announcement is under way at a time.
 pub struct Wait {
     about: About,
-    /// Before each announcement. If it is long, the other process has gone to sleep.
+    /// The pause before each announcement. If it is long, the other process has gone to sleep.
     pause: Duration,
-    /// Of one announcement and its answer, about.
+    /// The approximate time of one announcement and its answer.
     turn: Duration,
 }
 

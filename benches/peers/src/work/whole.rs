@@ -6,7 +6,7 @@ use crate::figure::{Bound, Figure, Goal, Unit, figure};
 use crate::scene::{Outcome, Scene};
 use crate::stats::per_operation;
 
-/// Replacing a block as a whole, and reading it.
+/// Replacing a whole block, and reading it.
 pub struct Whole {
     about: About,
     words: usize,

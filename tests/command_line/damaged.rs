@@ -1,5 +1,5 @@
-//! Damaged files, those that fuzzing has kept, through every verb that reads: one of the
-//! documented exit codes, a line that says why, no signal and no hang.
+//! Runs every reading verb on damaged files, those that fuzzing has kept: each ends with a
+//! documented exit code and a line that says why, without a signal or a hang.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use super::Folder;
 use super::common::raw::Raw;
 use super::common::{apart, long, mangled, within};
 
-/// The verbs that read, as they are called on the file `F` (and for `copy` on `C`).
+/// The reading verbs, with their arguments for the file `F` (and `C` for `copy`).
 const VERBS: [&str; 16] = [
     "ls F",
     "ls --long F *a*",
@@ -48,7 +48,7 @@ fn run(f: &Folder, verb: &str, file: &Path, copy: &Path, read_only: bool) -> i32
     let ended = within(Duration::from_secs(30), verb, || f.run_bytes(&words, b""));
     let (code, _, said) = ended;
     assert!(CODES.contains(&code), "{words:?}: {code}: {said}");
-    // Each line is one of ours; where it failed the last one says why.
+    // Each line is one of ours; after a failure, the last one says why.
     assert!(said.lines().all(|line| line.starts_with("slotfile: ")), "{words:?}: {said}");
     assert!(said.lines().count() <= 2, "{words:?}: {said}");
     // 1 is an answer: no.
@@ -71,7 +71,7 @@ fn row_28_any_bytes_as_a_store_through_every_verb_that_reads() {
     let mut codes = std::collections::BTreeMap::new();
     for (number, input) in inputs.iter().enumerate() {
         let input = std::fs::read(input).unwrap();
-        // Each file through one verb, each verb through a sixteenth of the files; or all.
+        // One verb per file, so each verb gets a sixteenth of the files; or all of them.
         let chosen = |i: usize| long() || (i + number).is_multiple_of(VERBS.len());
         for (_, verb) in VERBS.iter().enumerate().filter(|(i, _)| chosen(*i)) {
             mangled::with_store(&input, |path, copy, flags| {
@@ -86,7 +86,7 @@ fn row_28_any_bytes_as_a_store_through_every_verb_that_reads() {
     assert!(codes[&0] > 10 && codes[&3] > 10, "{codes:?}");
 }
 
-/// What a damaged file claims takes no memory: that of these runs has a limit.
+/// A size that a damaged file claims takes no memory: these runs have a memory limit.
 fn with_little_memory(f: &Folder, words: &str) -> (i32, String, String) {
     let script = format!("ulimit -d 1000000; exec \"$0\" --lock-timeout 0.1 {words}");
     let mut command = std::process::Command::new("sh");
@@ -96,7 +96,7 @@ fn with_little_memory(f: &Folder, words: &str) -> (i32, String, String) {
     (ended.status.code().unwrap_or(-1), text(ended.stdout), text(ended.stderr))
 }
 
-/// Texts of 4 GiB in a file of holes: to list them, and to check them, ended in an abort.
+/// Texts of 4 GiB in a file of holes: listing and checking them once ended in an abort.
 #[test]
 fn row_28_a_text_that_claims_more_than_there_is_memory_is_listed_and_checked() {
     const CLAIMED: u64 = 4 << 30;
@@ -121,7 +121,7 @@ fn row_28_a_text_that_claims_more_than_there_is_memory_is_listed_and_checked() {
         assert_eq!((code, &*said), (3, ""), "{checked}");
         assert!(checked.contains("the allocation ends"), "{checked}");
     }
-    // Shorter, so that it is looked through in time: still more than there is memory for.
+    // Shorter, so that checking it ends in time, but still larger than the memory.
     raw.set_word(raw.line(0) + 16, CLAIMED / 2);
     raw.seal_line(0);
     raw.set_word(raw.slot(0) + 4_096, CLAIMED / 2);
@@ -131,7 +131,7 @@ fn row_28_a_text_that_claims_more_than_there_is_memory_is_listed_and_checked() {
     assert_eq!((code, &*said), (3, ""), "{checked}");
 }
 
-/// The number of a checkpoint unit was taken for how many there are: hundreds of gigabytes.
+/// The number of a checkpoint unit was taken for their count: hundreds of gigabytes.
 #[test]
 fn row_29_a_unit_of_a_great_number_is_out_of_place() {
     let f = Folder::new();

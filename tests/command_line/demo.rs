@@ -1,4 +1,4 @@
-//! The demo: right, quick, and it goes on where it stopped.
+//! The demo is correct and quick, and continues where it stopped.
 
 use std::time::{Duration, Instant};
 
@@ -35,12 +35,12 @@ fn the_demo_takes_another_file() {
     f.fails(8, &["demo", "no/such/file"], &["folder"]);
 }
 
-/// The demo's checks are worth something: a total that is not exact turns it red.
+/// The demo's checks work: a total that is not exact makes it fail.
 #[test]
 fn a_wrong_total_is_found() {
     let f = Folder::new();
     let mut demo = f.command(&["demo"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
-    // Somebody else counts on the same counter all the while.
+    // Another process adds to the same counter meanwhile.
     while demo.try_wait().unwrap().is_none() {
         f.run(&["add", "-q", "demo.slots", "demo/counter"]);
     }

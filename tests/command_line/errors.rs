@@ -1,4 +1,4 @@
-//! Each exit code, and one line that names the file, the slot and the remedy.
+//! Each exit code, with one line that names the file, the slot and the remedy.
 
 use std::fs;
 use std::io::Read;
@@ -79,15 +79,15 @@ fn three_is_damaged_or_no_store() {
     f.fails(3, &["ls", "short"], &["short"]);
 }
 
-/// Before it is opened; while it is, which would be a SIGBUS; and while `lock` waits for a
-/// command, whose exit codes the low ones are.
+/// Truncated before it is opened; while it is open, which would be a SIGBUS; and while `lock`
+/// waits for its command, to which the low exit codes belong.
 #[test]
 fn row_24_a_truncated_file_is_three_and_a_line() {
     let f = Folder::with_store();
     f.ok(&["define", "F", "big", "f64[2000000]"]);
     let cut = |to: u64| fs::File::options().write(true).open(f.path("F")).unwrap().set_len(to);
     let whole = fs::metadata(f.path("F")).unwrap().len();
-    // It prints more than a pipe holds, and so stands still until it is read.
+    // It prints more than a pipe holds, so it waits until the pipe is read.
     let mut child = f
         .command(&["get", "F", "big"])
         .stdout(Stdio::piped())
@@ -99,14 +99,14 @@ fn row_24_a_truncated_file_is_three_and_a_line() {
     cut(4_096).unwrap();
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
-    // What it prints it has copied before, or not.
+    // It may have copied the content before the truncation, or not.
     assert!(matches!(output.status.code(), Some(0 | 3)), "{:?} {said}", output.status);
     f.fails(3, &["get", "F", "big"], &["F", "truncated", "4096"]);
     fs::remove_file(f.path("F")).unwrap();
     f.ok(&["create", "F"]);
     f.ok(&["define", "F", "big", "f64[2000000]"]);
     f.fails(125, &["lock", "F", "big", "--", "truncate", "--size", "0", "F"], &["F", "truncated"]);
-    // While it is waited for: the slot is gone from under it.
+    // Truncated during a wait: the slot vanishes.
     fs::remove_file(f.path("F")).unwrap();
     f.ok(&["create", "F"]);
     f.ok(&["define", "F", "value", "u64"]);
@@ -135,7 +135,7 @@ fn six_is_no_space() {
     let f = Folder::new();
     f.ok(&["create", "--max-slots", "2", "F"]);
     let full = |i: u32| f.run(&["define", "F", &format!("slot{i}"), "u8"]).code == 6;
-    // A store may round its limits up, but not for ever.
+    // A store may round its limits up, but not without bound.
     assert!((0..100_000).step_by(1).take(1000).any(full), "never full");
     f.fails(6, &["define", "F", "one more", "u8"], &["F", "full"]);
 }
@@ -147,7 +147,7 @@ fn seven_is_not_allowed() {
     f.fails(7, &["add", "--read-only", "F", "a"], &["F", "read-only"]);
     f.fails(7, &["define", "--read-only", "F", "b", "u8"], &["F", "read-only"]);
     f.ok(&["get", "--read-only", "F", "a"]);
-    // Root may read what nobody may.
+    // Root may read every file.
     fs::set_permissions(f.path("F"), fs::Permissions::from_mode(0o000)).unwrap();
     if fs::File::open(f.path("F")).is_err() {
         f.fails(7, &["get", "F", "a"], &["F", "not allowed"]);
@@ -195,12 +195,12 @@ fn the_mode_is_as_asked() {
     assert_eq!((mode("F"), mode("G")), (0o600, 0o664));
 }
 
-/// A container may have so many processes and threads, and no more.
+/// A container limits the number of processes and threads.
 #[test]
 fn without_a_thread_to_be_had_copying_and_compacting_work() {
     let f = Folder::new();
     fs::set_permissions(f.path("."), fs::Permissions::from_mode(0o777)).unwrap();
-    // One process of a user that nobody is.
+    // One process, of an unused user.
     let alone = |words: &[&str]| {
         let user = ["--nproc=1", "setpriv", "--reuid=61234", "--regid=61234", "--clear-groups"];
         let mut command = Command::new("prlimit");
@@ -217,7 +217,7 @@ fn without_a_thread_to_be_had_copying_and_compacting_work() {
     }
 }
 
-/// What nobody may write was copied by root only: the copy was closed to its own maker.
+/// A read-only file could be copied only by root: the copy's own maker could not open it.
 #[test]
 fn a_store_that_may_only_be_read_is_copied() {
     let f = Folder::with_store();
@@ -245,7 +245,7 @@ fn a_store_that_may_only_be_read_is_copied() {
     assert_eq!(run(&["get", "G", "n"]).unwrap().stdout, b"5\n");
 }
 
-/// A slot that is larger than memory, or says so where the file is damaged.
+/// A slot that is larger than memory, or claims to be in a damaged file.
 #[test]
 fn row_23_without_memory_for_a_content_it_is_six_and_a_line() {
     const LEN: usize = 40_000_000;
@@ -266,7 +266,7 @@ fn row_23_without_memory_for_a_content_it_is_six_and_a_line() {
         let ended = shell.current_dir(f.path("")).output().unwrap();
         (ended.status.code(), String::from_utf8(ended.stderr).unwrap())
     };
-    // As little as it can be opened with, and half of a content more.
+    // The least memory to open it with, and half of a content more.
     let enough = (1..).map(|step| step * 8_000);
     let enough = enough.take(200).find(|k| limited(*k, &["set", "F", "n", "1"]).0 == Some(0));
     let enough = enough.unwrap() + 8_000;
@@ -292,7 +292,7 @@ fn row_23_without_memory_for_a_content_it_is_six_and_a_line() {
         let (code, said) = limited(enough, words);
         assert_eq!((code, said.lines().count()), (Some(6), 1), "{words:?}: {said}");
     }
-    // What is shown of it takes no more.
+    // Showing its beginning takes no more.
     assert_eq!(limited(enough, &["ls", "F"]), (Some(0), String::new()));
     assert_eq!(limited(enough, &["check", "F"]).0, Some(0));
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// An example, as its head says how to run it.
+/// An example, run as its head says.
 struct Example {
     name: String,
     arguments: Vec<String>,
@@ -27,7 +27,7 @@ impl Example {
         let rest = run.strip_prefix(&command).unwrap_or_else(|| panic!("{name}: {run}"));
         let arguments = rest.trim_start_matches(" --").split_whitespace().map(str::to_owned);
         let arguments: Vec<String> = arguments.collect();
-        // What it is asked for, and what it says.
+        // The requests to it, and its answers.
         let said = text.lines().filter_map(|line| {
             Some(line.strip_prefix("//! It leaves: `")?.strip_suffix('`')?.to_owned())
         });
@@ -36,7 +36,7 @@ impl Example {
     }
 }
 
-/// All that are there.
+/// All examples.
 fn examples() -> Vec<Example> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
     let sources = std::fs::read_dir(folder).unwrap();

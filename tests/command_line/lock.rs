@@ -1,4 +1,4 @@
-//! `lock`: who has it, for how long, and what the exit code says.
+//! `lock`: which process holds it, for how long, and the exit codes.
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +17,7 @@ fn wait_for(path: &Path) {
     }
 }
 
-/// A locker whose command says that it runs, and ends once there is a file `end`.
+/// A locker whose command reports that it runs, and ends once the file `end` exists.
 fn holder(f: &Folder) -> Child {
     let script = "touch runs; while [ ! -e end ]; do sleep 0.02; done";
     let child = f
@@ -33,7 +33,7 @@ fn holder(f: &Folder) -> Child {
 fn two_lockers_exclude_each_other() {
     let f = Folder::with_store();
     f.ok(&["define", "F", "n", "u64"]);
-    // Read, wait, write: without the lock, additions would be lost.
+    // Read, wait, write: without the lock, additions are lost.
     let script = format!(
         "for i in 1 2 3 4 5; do {0} lock --timeout 60 F job -- sh -c 'n=$({0} get F n); sleep 0.02; {0} set F n $((n + 1))' || exit; done",
         super::SLOTFILE
@@ -66,7 +66,7 @@ fn a_lock_not_had_in_time_is_124() {
         &["lock", "--lock-timeout", "0.1", "F", "job", "touch", "never"],
         &["F", "\"job\""],
     );
-    // Other verbs say 4; reading waits for nobody.
+    // Other verbs exit with 4; reading never waits.
     f.fails(4, &["set", "--lock-timeout", "0.1", "F", "job", "true"], &["F", "\"job\""]);
     assert_eq!(f.ok(&["get", "F", "job"]), "false\n");
     assert!(!f.path("never").exists());
@@ -88,7 +88,7 @@ fn the_lock_lasts_as_long_as_the_command() {
     assert_eq!(state(), "running");
     holder.kill().unwrap();
     holder.wait().unwrap();
-    // slotfile is dead, its command runs on, and has the lock. The number may soon be another's.
+    // slotfile is dead; its command runs on and holds the lock. The pid may soon be reused.
     let dead = f.run(&attempt);
     assert_eq!(dead.code, 124, "{dead:?}");
     assert!(dead.err.contains(&format!("pid {pid} (\"slotfile\"), which has ended")), "{dead:?}");
@@ -131,7 +131,7 @@ fn any_slot_can_be_locked() {
     assert_eq!(f.json(&["get", "--json", "F", "pose"])["type"], "f64[6]");
 }
 
-/// In a container its number is 1, which here is that of the system's first process.
+/// In a container its pid is 1, which outside is that of the system's first process.
 #[test]
 fn a_holder_in_another_pid_namespace_is_not_told_to_be_ended() {
     let f = Folder::with_store();
@@ -163,6 +163,6 @@ fn an_option_behind_the_name_is_no_command() {
     let f = Folder::with_store();
     let words = ["lock", "F", "job", "--timeout", "5", "--", "true"];
     f.fails(125, &words, &["\"--timeout\" is not a COMMAND", "options come before FILE"]);
-    // Where it is meant so, it is one.
+    // After `--`, it is one.
     f.fails(127, &["lock", "F", "job", "--", "--timeout"], &["cannot run \"--timeout\""]);
 }

@@ -1,4 +1,4 @@
-//! The command line, as a person and a script use it: the real executable, real files.
+//! The command line as people and scripts use it: the real executable, real files.
 
 #![cfg(feature = "cli")]
 
@@ -24,7 +24,7 @@ use std::process::{Command, Stdio};
 /// The executable under test.
 const SLOTFILE: &str = env!("CARGO_BIN_EXE_slotfile");
 
-/// A folder of its own, in which the executable runs.
+/// A temporary folder in which the executable runs.
 struct Folder {
     folder: tempfile::TempDir,
 }
@@ -43,7 +43,7 @@ impl Folder {
         Folder { folder }
     }
 
-    /// One with a store `F` in it.
+    /// A folder with a store `F`.
     fn with_store() -> Folder {
         let folder = Folder::new();
         folder.ok(&["create", "F"]);
@@ -78,14 +78,14 @@ impl Folder {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        // It may end without having read: that is not this test's matter.
+        // It may end without having read, which is not tested here.
         let _ = child.stdin.take().unwrap().write_all(input);
         let output = child.wait_with_output().unwrap();
         let err = String::from_utf8(output.stderr).unwrap();
         (output.status.code().unwrap_or(-1), output.stdout, err)
     }
 
-    /// Runs it; it must succeed in silence. What it printed.
+    /// Runs it; it must succeed without messages. Returns its output.
     #[track_caller]
     fn ok(&self, words: &[&str]) -> String {
         let ended = self.run(words);

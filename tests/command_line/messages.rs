@@ -1,4 +1,4 @@
-//! What a message says of the cause, and what it advises: the true cause, and what helps.
+//! Messages name the true cause, and advise what helps.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -190,7 +190,7 @@ fn words_that_are_missing_or_too_many_show_the_usage() {
     ] {
         says(&f.run(words), 2, &[said], &[]);
     }
-    // The low exit codes of `lock` are those of the command that it runs.
+    // The low exit codes of `lock` belong to the command that it runs.
     for words in [&["lock"][..], &["lock", "F"], &["lock", "--bogus", "F"], &["-q", "lock", "F"]] {
         assert_eq!(f.run(words).code, 125, "{words:?}");
     }
@@ -213,7 +213,7 @@ fn times_take_units_and_for_ever() {
     }
 }
 
-/// Whoever does it again because it failed would count twice.
+/// A user who repeats it because it failed would count twice.
 #[test]
 fn what_was_done_is_said_though_the_output_is_lost() {
     let f = Folder::with_store();
@@ -232,7 +232,7 @@ fn what_was_done_is_said_though_the_output_is_lost() {
     assert_eq!(f.ok(&["get", "F", "n"]), "5\n");
 }
 
-/// What `define` was asked for and a slot that is there does not have.
+/// Properties given to `define` that the existing slot does not have.
 #[test]
 fn what_define_does_not_do_is_said() {
     let f = Folder::with_store();
@@ -243,7 +243,7 @@ fn what_define_does_not_do_is_said() {
     let said = ["\"d\" already exists", "value 0.0 0.0", "doc \"A\"", "no unit", "2 areas"];
     says(&again, 0, &said, &[]);
     assert_eq!(f.run(&["-q", "define", "--unit", "m", "F", "d", "f64[2]"]).err, "");
-    // What is as asked for is not worth a word.
+    // Nothing is said if all is as asked for.
     f.ok(&["define", "--doc", "A", "--areas", "2", "F", "d", "f64[2]"]);
     f.ok(&["define", "F", "d", "f64[2]", "0", "0"]);
 }
@@ -322,7 +322,7 @@ fn names_are_shown_as_they_are() {
     }
     let watched = f.ok(&["watch", "--initial", "--count", "3", "F"]);
     assert!(seen(&watched) && watched.contains(r#""a\u{202e}b"  0  0"#), "{watched}");
-    // JSON has rules of its own; names alone are for programs.
+    // JSON has its own rules; `--names` is for programs.
     assert!(f.ok(&["ls", "--json", "F"]).contains(turned));
     assert!(f.ok(&["ls", "--names", "F"]).contains(turned));
     let missing = f.run(&["ls", "no\nsuch\u{1b}[31m"]);
@@ -385,7 +385,7 @@ fn check_says_unverified_only_of_what_is() {
     );
 }
 
-/// A value has no copies: a new one was said to be there already, with 0 of them.
+/// A value has no copies: a new one was reported to exist already, with 0 of them.
 #[test]
 fn copies_of_what_has_none_are_refused() {
     let f = Folder::with_store();
@@ -424,8 +424,8 @@ fn what_create_does_not_do_is_said() {
     assert!(!f.path("G").exists());
 }
 
-/// Of standard input no more is read than shows that it is too much; the message does not take
-/// that for all there was, nor a character that was cut for none.
+/// Standard input is read only until it is known to be too long. The message does not take that
+/// part for the whole, nor a cut character for invalid UTF-8.
 #[test]
 fn an_input_that_is_too_long_is_called_so() {
     let f = Folder::with_store();

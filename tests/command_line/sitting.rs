@@ -1,4 +1,4 @@
-//! One sitting that goes through every verb.
+//! One session that uses every verb.
 
 use serde_json::json;
 
@@ -16,7 +16,7 @@ fn a_sitting() {
     f.ok(&["define", "F", "robot/name", "text[64]", "Karel"]);
     f.ok(&["define", "F", "blob", "bytes[16]", "00ff"]);
     f.ok(&["define", "F", "on", "bool", "true"]);
-    // There already: done, the value untouched.
+    // Already exists: succeeds, and does not touch the value.
     assert_eq!(f.run(&["define", "F", "robot/name", "text[64]", "Other"]).code, 0);
     assert_eq!(f.ok(&["get", "F", "robot/name"]), "Karel\n");
 
@@ -142,7 +142,7 @@ fn what_get_prints_set_reads() {
             let ended = f.run_with(&[&["set"], option, from_input].concat(), &input);
             assert_eq!(ended.code, 0, "{name} {form}: {ended:?}");
             let again = f.run_bytes(&get, b"").1;
-            // The version has moved on; all else is the same.
+            // The version has grown; all else is the same.
             let value = |bytes: &[u8]| match form {
                 "--json" => serde_json::from_slice::<serde_json::Value>(bytes).unwrap()["value"]
                     .to_string()

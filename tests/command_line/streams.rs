@@ -29,7 +29,7 @@ fn row_41_a_closed_pipe_ends_it_quietly() {
     }
 }
 
-/// An answer that nobody reads is the same answer.
+/// The exit code of an answer is the same if the reader has closed the pipe.
 #[test]
 fn row_41_a_closed_pipe_does_not_change_the_exit_code() {
     let f = Folder::with_store();
@@ -97,7 +97,7 @@ fn colour_only_where_it_is_wanted() {
     assert!(!is_coloured(&["ls", "--color", "never", "F"]));
 }
 
-/// A change that is there, but that a power cut would undo, is not done.
+/// A change that a power cut would undo is reported as a failure.
 #[test]
 fn row_41_a_sync_that_fails_at_the_end_is_the_exit_code() {
     let f = Folder::with_store();
@@ -129,7 +129,7 @@ fn row_41_a_sync_that_fails_at_the_end_is_the_exit_code() {
     assert!(!f.ok(&["info", "F"]).contains("failed"));
 }
 
-/// A run needs no thread to sync in.
+/// A run needs no background thread to sync.
 #[test]
 fn without_a_thread_to_be_had_changes_are_made_and_synced() {
     const NAME: &str = "streams::without_a_thread_to_be_had_changes_are_made_and_synced";

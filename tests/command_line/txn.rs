@@ -1,4 +1,4 @@
-//! `txn`: all of its lines or none, and the line that said no.
+//! `txn`: all of its lines or none; a failure names its line.
 
 use super::{Ended, Folder};
 
@@ -24,7 +24,7 @@ fn does(f: &Folder, input: &str) {
     assert_eq!((ended.code, &*ended.out, &*ended.err), (0, "", ""), "{input}");
 }
 
-/// It fails with this code, says these things in one line, and nothing has changed.
+/// It fails with this code and one line that contains all of these, and changes nothing.
 #[track_caller]
 fn refuses(f: &Folder, code: i32, input: &str, said: &[&str]) {
     let before = f.ok(&["ls", "--json", "F"]);
@@ -52,7 +52,7 @@ fn all_lines_are_done() {
     assert_eq!(f.ok(&["get", "F", "on"]), "true\n");
     assert_eq!(f.ok(&["get", "F", "bytes"]), "00ff\n");
     assert_eq!(f.ok(&["get", "F", "x"]), "0.75\n");
-    // One transaction is one version, and checks are none.
+    // One transaction makes one version; checks make none.
     does(&f, "add a\nadd a\ncheck b eq 251\nadd a -2");
     assert_eq!(f.json(&["get", "--json", "F", "a"])["version"], 2);
     assert_eq!(f.json(&["get", "--json", "F", "b"])["version"], 1);
@@ -97,7 +97,7 @@ fn a_line_that_cannot_be_understood_is_named() {
     assert_eq!(endless.status.code(), Some(2));
 }
 
-/// Ten at once, each moving one from `a` to `b`, as long as there are any.
+/// Ten processes, each moving 1 from `a` to `b` while any are left.
 #[test]
 fn many_at_once_move_what_there_is() {
     let f = store();
@@ -112,8 +112,7 @@ fn many_at_once_move_what_there_is() {
     assert_eq!((f.ok(&["get", "F", "a"]), f.ok(&["get", "F", "b"])), ("0\n".into(), "10\n".into()));
 }
 
-/// A quoted text of many lines took time by the square of them, and lost what a line ended with
-/// before its newline.
+/// A quoted text of many lines took quadratic time, and lost white space before each newline.
 #[test]
 fn a_text_of_many_lines_is_taken_as_it_is() {
     let f = store();
@@ -124,7 +123,7 @@ fn a_text_of_many_lines_is_taken_as_it_is() {
     assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{:?}", begun.elapsed());
     assert_eq!(f.run_bytes(&["get", "--raw", "F", "long"], b"").1, text.as_bytes());
     assert_eq!(f.ok(&["get", "F", "a"]), "12\n");
-    // Lines as other systems end them.
+    // The line ends of other systems.
     does(&f, "set t x\\\ny\r\nadd a -2\r\n");
     assert_eq!(
         (f.ok(&["get", "F", "t"]), f.ok(&["get", "F", "a"])),

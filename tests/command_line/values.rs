@@ -1,8 +1,8 @@
-//! Values are parsed strictly, and nothing is stored that was not meant.
+//! Values are parsed strictly, so that nothing is stored by mistake.
 
 use super::Folder;
 
-/// Words that a slot of this type must refuse, with its value left alone.
+/// Words that a slot of this type must refuse, without a change of its value.
 #[track_caller]
 fn refuses(f: &Folder, name: &str, words: &[&str], said: &[&str]) {
     let before = f.ok(&["get", "--json", "F", name]);
@@ -122,7 +122,7 @@ fn row_41_an_input_without_end_is_refused() {
     f.ok(&["define", "F", "t", "text[8]"]);
     f.ok(&["define", "F", "n", "u64"]);
     f.ok(&["define", "F", "b", "bytes[8]"]);
-    // A limit on memory, so that a test that fails does not take the machine's.
+    // A memory limit, so that a failing test does not exhaust the machine.
     let limited = |input: &str, words: &str| {
         let script = format!("ulimit -v 20000000; {input} | {} {words}", super::SLOTFILE);
         let mut shell = std::process::Command::new("sh");
@@ -158,7 +158,7 @@ fn json_in() {
     assert_eq!(f.ok(&["get", "F", "a"]), "7.0 8.0\n-0.5 9.0\n");
     f.ok(&["set", "--json", "F", "t", r#""-""#]);
     assert_eq!(f.ok(&["get", "F", "t"]), "-\n");
-    // What `get` prints is taken as it is, with all digits.
+    // `set` takes what `get` prints, with all digits.
     f.ok(&["define", "F", "n", "u64", "9007199254740993"]);
     f.ok(&["define", "F", "m", "u64"]);
     let printed = f.ok(&["get", "--json", "F", "n"]);
@@ -211,7 +211,7 @@ fn compare_and_swap_compares_bits() {
     f.fails(5, &["cas", "F", "a", "1", "2"], &["u8[2]"]);
 }
 
-/// A buffer is used as an array is.
+/// A buffer is used like an array.
 #[test]
 fn buffers() {
     let f = Folder::with_store();

@@ -13,8 +13,8 @@ struct Watching {
 }
 
 impl Watching {
-    /// Starts it with these words; it prints what is there first, and has begun when this
-    /// returns.
+    /// Starts it with these words. It prints the present states first, and has begun to watch
+    /// when this returns.
     fn start(f: &Folder, words: &[&str]) -> Watching {
         let words = [&["watch", "--initial"], words].concat();
         let mut child = f.command(&words).stdout(Stdio::piped()).spawn().unwrap();
@@ -32,7 +32,7 @@ impl Watching {
         serde_json::from_str(&self.line()).unwrap()
     }
 
-    /// Waits for its end: the exit code, and what else it printed.
+    /// Waits for its end; returns the exit code, and what else it printed.
     fn end(mut self) -> (i32, String) {
         let mut rest = String::new();
         self.lines.read_to_string(&mut rest).unwrap();
@@ -92,7 +92,7 @@ fn what_cannot_be_waited_for_is_refused() {
     assert_eq!(waiting.wait().unwrap().code(), Some(8));
 }
 
-/// What is there, what changes, what is defined later; the rest is not told.
+/// Reports present slots, changes, and slots defined later; nothing else.
 #[test]
 fn watch_prints_a_line_for_each_new_version() {
     let f = Folder::with_store();
@@ -143,7 +143,7 @@ fn watch_ends_in_time() {
     f.fails(8, &["watch", "nowhere"], &["nowhere"]);
 }
 
-/// Also while nothing happens, so that nothing is printed.
+/// Also while nothing changes, so that nothing is printed.
 #[test]
 fn a_closed_pipe_ends_watch_quietly() {
     let f = Folder::with_store();

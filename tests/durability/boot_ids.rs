@@ -1,5 +1,5 @@
-//! The boot id as the kernel shows it, or as a container shows another one: it decides only
-//! while nobody has the store open.
+//! The boot id that the kernel shows, or a different one in a container. It decides only while
+//! no process has the store open.
 
 use std::path::Path;
 
@@ -13,8 +13,7 @@ fn open(path: &Path) -> Store {
     OpenOptions::new().create(true).sync_every(None).open(path).unwrap()
 }
 
-/// Another boot id, or one that is not there, for this process from here on; false where
-/// that may not be.
+/// Shows this process another boot id, or none, from here on; false if that is not permitted.
 fn change_boot_id(folder: &Path, role: &str) -> bool {
     let content = match role.contains("another") {
         true => folder.join("boot_id"),
@@ -28,14 +27,14 @@ fn change_boot_id(folder: &Path, role: &str) -> bool {
     changed
 }
 
-/// Joins, as somebody has it open.
+/// Joins, since another process has it open.
 fn join(path: &Path) {
     let store = open(path);
     assert_eq!(store.recovery(), Recovery::Joined);
     assert!(store.value::<u64>("value").unwrap().fetch_add(1).unwrap() >= 6);
 }
 
-/// Restores, as nobody has it open; and not the next time, which is the same boot.
+/// Restores, since no process has it open; but not the next time, in the same boot.
 fn restore(path: &Path) {
     for known in [false, true] {
         let store = open(path);
@@ -79,7 +78,7 @@ fn row_34_another_boot_id_restores_what_nobody_has_open_and_joins_what_somebody_
     }
     let last = value.load();
     drop((store, value));
-    // In this boot all is as it was left.
+    // In this boot, nothing has changed.
     assert_eq!(open(&path).value::<u64>("value").unwrap().load(), last);
     Child::spawn(NAME, "restores with another", &path).join();
 }

@@ -1,5 +1,6 @@
-//! Whose live area it is: each source of that fails, one by one. Nothing is thrown away unless
-//! it is certain that the machine was restarted or the file system mounted anew.
+//! Which boot and mount the live area belongs to, with each source of that failing, one by one.
+//! The live area is discarded only if the machine was certainly restarted, or the file system
+//! mounted again.
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
@@ -18,7 +19,7 @@ fn options() -> OpenOptions {
     OpenOptions::new().create(true).sync_every(None).clone()
 }
 
-/// A store whose last sync has 5, and in which 6 was committed since.
+/// A store with 5 in its last sync, and 6 committed after it.
 fn unsynced(path: &Path) {
     let store = options().open(path).unwrap();
     let value = store.value::<u64>("value").unwrap();
@@ -27,7 +28,7 @@ fn unsynced(path: &Path) {
     value.store(6).unwrap();
 }
 
-/// Opens it; nothing was lost.
+/// Opens it; nothing must be lost.
 #[track_caller]
 fn resumes(options: &OpenOptions, path: &Path) {
     let store = options.open(path).unwrap();
@@ -35,7 +36,7 @@ fn resumes(options: &OpenOptions, path: &Path) {
     assert_eq!(store.value::<u64>("value").unwrap().load(), 6);
 }
 
-/// Opens it; it is as of its last sync.
+/// Opens it; it must be as of its last sync.
 #[track_caller]
 fn restores(path: &Path) {
     let store = options().open(path).unwrap();
@@ -43,7 +44,7 @@ fn restores(path: &Path) {
     assert_eq!(store.value::<u64>("value").unwrap().load(), 5);
 }
 
-/// It is refused, to those who only read, too, with this reason and remedy; nothing was lost.
+/// Opening is refused, also read-only, with this reason and remedy; nothing is lost.
 #[track_caller]
 fn is_refused(path: &Path, said: [&str; 2]) {
     for options in [options(), options().create(false).read_only(true).clone()] {
@@ -59,7 +60,7 @@ fn cover(path: &str, by: &str) {
     assert!(os::mount("none", Path::new(by), Path::new(path), libc::MS_BIND, ""));
 }
 
-/// Leaves this process so many more descriptors, while the result is there.
+/// Leaves this process this many more descriptors, while the result lives.
 fn few_descriptors(left: usize) -> Vec<File> {
     os::limit(libc::RLIMIT_NOFILE, 64);
     let mut open: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
@@ -75,7 +76,7 @@ fn row_34_without_free_descriptors_nothing_is_thrown_away() {
     let folder = folder();
     for checkpoint in [true, false] {
         let path = folder.path().join(format!("checkpoint {checkpoint}"));
-        // All of it there: a child that another test forks meanwhile would have it open.
+        // All in that process: a child that another test forks here would have the store open.
         os::fork(|| {
             let store = options().checkpoint(checkpoint).open(&path).unwrap();
             store.value::<u64>("value").unwrap().store(6).unwrap();
@@ -157,14 +158,14 @@ fn row_34_without_sys_nothing_is_thrown_away() {
         os::unmark(&path);
         is_refused(&path, ["/sys", "where /sys is mounted"]);
         resumes(options().any_file_system(true), &path);
-        // Where everything was synced, to restore it loses nothing.
+        // If everything was synced, a restore loses nothing.
         options().open(&path).unwrap().sync().unwrap();
         os::unmark(&path);
         let store = options().open(&path).unwrap();
         assert!(matches!(store.recovery(), Recovery::Restored { .. }));
         assert_eq!(store.value::<u64>("value").unwrap().load(), 6);
         drop(store);
-        // Now it was put into order by somebody who did not see /sys.
+        // Now it was recovered by a process that did not see /sys.
         options().open(&path).unwrap().value::<u64>("value").unwrap().store(6).unwrap();
         os::unmark(&path);
         assert!(os::unmount(Path::new("/sys")));
@@ -173,13 +174,13 @@ fn row_34_without_sys_nothing_is_thrown_away() {
     });
 }
 
-/// An old sandbox: the birth of a file cannot be asked for.
+/// An old sandbox: the birth time of a file is not available.
 #[test]
 fn row_34_without_statx_nothing_is_thrown_away() {
     const NAME: &str = "row_34_without_statx_nothing_is_thrown_away";
     if let Some(role) = common::role() {
         let path = common::path();
-        // The library of Rust remembers that the call works: what it is refused is to be new.
+        // Rust's std remembers that the call works, so the refusal needs a new process.
         if role == "sandbox" {
             return match os::deny(&[libc::SYS_statx], common::number() as i32) {
                 true => Child::spawn(NAME, "inside", &path).join(),
@@ -202,8 +203,8 @@ fn row_34_without_statx_nothing_is_thrown_away() {
     }
 }
 
-/// What is known to be of another boot, mount or file is restored; what is not known counts
-/// as neither.
+/// A live area known to be of another boot, mount or file is restored; an unknown source counts
+/// neither for nor against that.
 #[test]
 fn row_34_each_part_of_the_identity_is_compared_if_it_is_known() {
     if !common::apart("row_34_each_part_of_the_identity_is_compared_if_it_is_known") {
@@ -237,7 +238,7 @@ fn row_34_each_part_of_the_identity_is_compared_if_it_is_known() {
     restores(&path);
 }
 
-/// Of each kind of file system it is noticed that it was mounted anew.
+/// A new mount is noticed on each kind of file system.
 #[test]
 fn row_34_a_file_system_that_was_mounted_anew_is_noticed() {
     if !common::apart("row_34_a_file_system_that_was_mounted_anew_is_noticed") {
@@ -249,7 +250,7 @@ fn row_34_a_file_system_that_was_mounted_anew_is_noticed() {
             unsynced(&path);
             disk.mount_anew();
             restores(&path);
-            // What was synced is there.
+            // Synced content is there.
             options().open(&path).unwrap().value::<u64>("value").unwrap().store(5).unwrap();
             options().open(&path).unwrap().sync().unwrap();
             disk.mount_anew();
@@ -258,8 +259,8 @@ fn row_34_a_file_system_that_was_mounted_anew_is_noticed() {
     }
 }
 
-/// A snapshot has files of the same inode number, birth and generation, and where it was made after
-/// its subvolume was deleted, as to go back to an earlier state, it gets the same device number.
+/// A snapshot has files with the same inode number, birth time and generation. If it was made to
+/// replace its deleted subvolume, to go back to an earlier state, it gets the same device number.
 #[test]
 fn row_34_a_snapshot_of_btrfs_is_a_copy_whatever_its_numbers_are() {
     if !common::apart("row_34_a_snapshot_of_btrfs_is_a_copy_whatever_its_numbers_are") {
@@ -279,7 +280,7 @@ fn row_34_a_snapshot_of_btrfs_is_a_copy_whatever_its_numbers_are() {
         subvolume(&["snapshot"], &[&used, &saved]);
         subvolume(&["delete", "-c"], &[&used]);
         subvolume(&["sync"], &[at]);
-        // Until one gets the number: others of this machine may take it, too.
+        // Until one gets the number, which other programs of the machine may take, too.
         for number in 0..50 {
             let back = at.join(number.to_string());
             subvolume(&["snapshot"], &[&saved, &back]);
@@ -293,8 +294,8 @@ fn row_34_a_snapshot_of_btrfs_is_a_copy_whatever_its_numbers_are() {
     });
 }
 
-/// A container that is restarted has its files on an overlay of another number; if not all of its
-/// layers are on one file system, they have the number of that.
+/// A restarted container has its files on an overlay with another device number; if not all of
+/// its layers are on one file system, they have that file system's number.
 #[test]
 fn row_37_an_overlay_that_is_mounted_anew_loses_nothing_while_its_layer_stays_mounted() {
     if !common::apart(
@@ -316,14 +317,14 @@ fn row_37_an_overlay_that_is_mounted_anew_loses_nothing_while_its_layer_stays_mo
             let before = number();
             while number() == before {
                 assert!(os::unmount(&at));
-                // Takes the number, if nobody else does.
+                // Takes the number, if no other program does.
                 let taken = disk.beside.join("taken");
                 std::fs::create_dir_all(&taken).unwrap();
                 assert!(os::mount("tmpfs", Path::new("tmpfs"), &taken, 0, "size=1m"));
                 assert!(overlay());
             }
             resumes(&options(), &path);
-            // The file system beneath was mounted anew.
+            // The file system below was mounted again.
             assert!(os::unmount(&at));
             disk.mount_anew();
             assert!(overlay());

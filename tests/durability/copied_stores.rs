@@ -1,5 +1,5 @@
-//! Copies of stores in use: by `cp` a consistent commit or a refusal that says how to copy
-//! (row 26); by `copy_to` always the state of one instant. And compacting.
+//! Copies of stores in use: `cp` gives a consistent sync or a refusal that says how to copy
+//! (row 26); `copy_to` always gives the state of one instant. And compacting.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,15 +15,15 @@ fn open(path: &Path) -> Result<Store, Error> {
     OpenOptions::new().create(true).max_slots(64).max_size(64 << 20).sync_every(None).open(path)
 }
 
-/// Writes round after round: each slot holds its round's number all over, and slot after
-/// slot is taken to the next round, in order. So at any one instant the slots are of one
-/// round, or those up to some slot are one ahead of the others.
+/// Writes round after round: each slot is filled with its round's number, and the slots go to
+/// the next round in order. So at any instant all slots are of one round, or those up to some
+/// slot are one ahead of the others.
 fn write_rounds(path: &Path) -> ! {
     let store = open(path).unwrap();
     let arrays: Vec<_> =
         (0..SLOTS).map(|i| store.array::<u64>(&format!("slot{i}"), length(i)).unwrap()).collect();
     let mut round = arrays[0].get(0).unwrap();
-    // One that was killed may have left the later ones behind.
+    // A killed writer may have left the later slots behind.
     arrays.iter().for_each(|array| array.update(|a| a.fill(round)).unwrap());
     loop {
         round += 1;
@@ -33,12 +33,12 @@ fn write_rounds(path: &Path) -> ! {
     }
 }
 
-/// Some small, some with units of their own.
+/// Some small, some with checkpoint units of their own.
 fn length(i: usize) -> usize {
     [3, 10_000, 20][i % 3]
 }
 
-/// The newest round that a store is of; panics unless it is the state of one instant.
+/// The newest round in a store; panics unless the store is the state of one instant.
 fn round_of(store: &Store) -> u64 {
     let contents: Vec<Vec<u64>> = (0..SLOTS)
         .map(|i| store.array::<u64>(&format!("slot{i}"), length(i)).unwrap().load())
@@ -74,7 +74,7 @@ fn while_written(test: &str, path: &Path, syncs: bool, f: impl FnOnce(&Store)) {
                 store.sync().unwrap();
             }
         });
-        // Also on a panic, or the scope would wait for ever.
+        // Also on a panic, or the scope would wait forever.
         struct Done<'a>(&'a AtomicBool);
         impl Drop for Done<'_> {
             fn drop(&mut self) {
@@ -108,7 +108,7 @@ fn row_26_cp_of_a_store_in_use_is_a_consistent_commit_or_a_refusal_that_says_how
                     Ok(copy) => {
                         assert!(matches!(copy.recovery(), Recovery::Restored { .. }));
                         let round = round_of(&copy);
-                        // A sync that was over before the copying began is in it.
+                        // A sync that completed before the copying began is in the copy.
                         assert!(round >= before, "copy {n}: of {round}, older than {before}");
                         assert!(copy.check().unwrap().is_ok());
                         opened += 1;
@@ -128,7 +128,7 @@ fn row_26_cp_of_a_store_in_use_is_a_consistent_commit_or_a_refusal_that_says_how
     assert!(opened > 0);
 }
 
-/// A round that all slots have reached by now.
+/// A round that all slots have reached.
 fn round_of_prefix(store: &Store) -> u64 {
     let last = SLOTS - 1;
     store.array::<u64>(&format!("slot{last}"), length(last)).unwrap().get(0).unwrap()
@@ -162,7 +162,7 @@ fn copy_to_of_a_store_in_use_is_of_one_instant() {
             let opened = open(&copy).unwrap();
             assert!(round_of(&opened) >= before);
             assert!(opened.check().unwrap().is_ok());
-            // There is something at the path now.
+            // Now the path exists.
             assert!(matches!(store.copy_to(&copy), Err(Error::Exists { .. })));
             drop(opened);
             std::fs::remove_file(&copy).unwrap();
@@ -211,7 +211,7 @@ fn compact_gives_room_back_and_keeps_contents_and_versions() {
     assert!(blocks(&path) < blocks_before / 2, "{} of {blocks_before}", blocks(&path));
     assert_eq!(store.check().unwrap().problems, []);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "something was left");
-    // The room is there to be used.
+    // The room can be used.
     for n in 0..30 {
         store.array::<u64>(&format!("new{n}"), 20_000).unwrap().set(5, n).unwrap();
     }
@@ -251,13 +251,13 @@ fn compact_is_refused_while_others_have_the_store_open() {
         let child = Child::spawn(NAME, role, &path);
         common::until("the other one has it open", || there.exists());
         busy(open(&path).unwrap());
-        // Killed: it has nothing open any more, as soon as it is gone.
+        // Killed: it has nothing open once it is gone.
         drop(child);
         std::fs::remove_file(&there).unwrap();
         let store = open(&path).unwrap().compact().unwrap();
         assert_eq!(store.array::<u64>("slot0", length(0)).unwrap().get(0).unwrap(), 77);
     }
-    // Another handle of this program's.
+    // Another handle of this program.
     let other = open(&path).unwrap();
     busy(open(&path).unwrap());
     let slot = other.array::<u64>("slot0", length(0)).unwrap();

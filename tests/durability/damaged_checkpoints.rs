@@ -1,6 +1,6 @@
-//! A checkpoint with damage in it: after a restart the store is refused, or it is exactly
-//! the last acknowledged sync. Never an older one in silence, never a panic, never a hang.
-//! And `check` finds the same damage while the store is in use.
+//! A damaged checkpoint: after a restart, the store is refused, or it is exactly the last
+//! acknowledged sync. It is never silently an older one, and there is no panic or hang.
+//! `check` finds the same damage while the store is in use.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,14 +11,14 @@ use crate::common::{long, rounds, store_in, within};
 use proptest::prelude::*;
 use slotfile::{Data, Error, OpenOptions, Recovery, Store};
 
-/// Where a flush costs nothing, if there is such a place: what is flipped here is what the
-/// disk would hold, and each of thousands of openings flushes.
+/// A place where a flush costs nothing, if there is one: the flips stand for what the disk
+/// holds, and each of thousands of openings flushes.
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| common::folder())
 }
 
-/// What the slots hold in round `n`: small ones that share a unit, and a large one of two
-/// units, of which only the second changes from round to round.
+/// The slots' contents in round `n`: small slots that share a unit, and a large one of two units,
+/// of which only the second changes from round to round.
 fn contents(n: u8) -> Vec<(&'static str, Data)> {
     let mut large = vec![0x5a_u8; 70_000];
     large[69_000] = n;
@@ -46,8 +46,8 @@ fn fill(store: &Store, n: u8) {
 /// The last acknowledged sync of [`prepared`]: three after that of the empty store.
 const LAST: u64 = 4;
 
-/// A store that was synced three times, then changed, then lost its machine: rounds 1 to 3
-/// are in syncs, of which 2 and 3 still have a record; round 4 only in the live area.
+/// A store that was synced three times, then changed, then went through a restart. Rounds 1 to 3
+/// are in syncs, of which 2 and 3 still have a record; round 4 is only in the live area.
 fn prepared(path: &Path) -> Image {
     let mut options = OpenOptions::new();
     options.create_new(true).max_slots(16).max_size(64 << 20).sync_every(None);
@@ -67,9 +67,9 @@ fn prepared(path: &Path) -> Image {
     Image::of(path)
 }
 
-/// Opens the store after its restart. What opens is as of the last sync, and in order; what
-/// does not says that it is damaged, in one line that begins with the file. Returns whether
-/// a newer sync was dropped, or may have been.
+/// Opens the store after its restart. If it opens, it must be as of the last sync, and intact;
+/// if not, one line that begins with the file must say that it is damaged. Returns whether a
+/// newer sync was dropped, or may have been.
 fn last_sync_or_refused(path: &Path) -> Result<bool, Error> {
     let store = within(Duration::from_secs(5), "opening", || open(path)).inspect_err(|e| {
         let message = e.to_string();
@@ -87,7 +87,7 @@ fn last_sync_or_refused(path: &Path) -> Result<bool, Error> {
     Ok(newer_dropped)
 }
 
-/// All bytes that are worth a flip: with what they are part of.
+/// All bytes worth flipping, with the part they belong to.
 fn places(raw: &Raw) -> Vec<(&'static str, u64)> {
     let newest = raw.newest_record();
     let mut places = Vec::new();
@@ -129,9 +129,9 @@ fn row_30_each_flipped_byte_of_a_checkpoint_is_refused_or_harmless_after_a_resta
             let result = last_sync_or_refused(&path);
             let context = || format!("{what}, byte {at:#x} ^ {mask:#x}: {result:?}");
             match what {
-                // What nobody needs as long as the newest record is whole.
+                // Not needed as long as the newest record is intact.
                 "mark" => assert!(matches!(result, Ok(false)), "{}", context()),
-                // Whose record it was, nobody can tell.
+                // Which sync the record belonged to is unknown.
                 "older record" => assert!(matches!(result, Ok(true)), "{}", context()),
                 "slot" => {
                     let named = matches!(&result, Err(Error::Corrupt { slot: Some(_), .. }));
@@ -143,8 +143,8 @@ fn row_30_each_flipped_byte_of_a_checkpoint_is_refused_or_harmless_after_a_resta
     }
 }
 
-/// Two bytes at once: the mark says less then, and no byte of a record may be taken for
-/// that of a sync which was cut off.
+/// Two bytes at once: then the mark says less, and a damaged record must not be taken for that
+/// of an interrupted sync.
 #[test]
 fn row_30_each_pair_of_a_damaged_mark_and_a_damaged_record_or_copy_is_refused() {
     let folder = folder();
@@ -166,8 +166,8 @@ fn row_30_each_pair_of_a_damaged_mark_and_a_damaged_record_or_copy_is_refused() 
     }
 }
 
-/// A power cut may lose the mark. Without it a store whose newest record is rotten cannot
-/// tell that from a sync that was cut off: it returns to the one before, and says so.
+/// A power cut may lose the mark. Without it, a damaged newest record cannot be told from an
+/// interrupted sync: the store returns to the sync before, and says so.
 #[test]
 fn row_30_with_the_mark_lost_and_the_newest_record_damaged_the_sync_before_is_restored_and_says_so()
 {
@@ -179,7 +179,7 @@ fn row_30_with_the_mark_lost_and_the_newest_record_damaged_the_sync_before_is_re
         let raw = Raw::open(&path);
         let copies = raw.copies_in_use(raw.newest_record());
         raw.write(raw.mark(), &[0; 16]);
-        // The large slot's second unit: of the first, both records name the same copy.
+        // The large slot's second unit, since both records name the same copy of the first.
         match rotten {
             "record" => raw.flip(raw.record(raw.newest_record()) + 60, 1),
             "slot" => raw.flip(copies.last().unwrap().data, 1),
@@ -199,15 +199,15 @@ fn row_30_with_the_mark_lost_and_the_newest_record_damaged_the_sync_before_is_re
         }
         assert!(store.check().unwrap().is_ok());
         drop(store);
-        // What could not be read is gone: the next restart has nothing to say of it.
+        // The unreadable record is gone, so the next restart reports nothing.
         Raw::open(&path).restart();
         let found = open(&path).unwrap().recovery();
         assert_eq!(found, Recovery::Restored { epoch: LAST - 1, newer_dropped: false });
     }
 }
 
-/// The other record is all zero in a new store, and in one that was just restored: then the
-/// one that is there is the newest, mark or no mark.
+/// The other record is all zero in a new or just restored store. Then the one that exists is the
+/// newest, with or without the mark.
 #[test]
 fn row_30_a_damaged_mark_beside_an_erased_record_is_harmless() {
     let folder = folder();
@@ -243,14 +243,14 @@ fn row_30_with_both_commit_records_damaged_the_store_is_refused() {
         raw.flip(raw.record(1) + second, 0x10);
         let error = last_sync_or_refused(&path).unwrap_err();
         assert!(error.to_string().contains("both of its commit records"), "{error}");
-        // Who only reads is told the same, and nothing was made of it meanwhile.
+        // A reader gets the same error, and nothing has changed meanwhile.
         let reader = Store::open_read_only(&path).unwrap_err();
         assert_eq!(reader.to_string(), error.to_string());
     }
 }
 
-/// A restore erases the other record: when the one that is left is damaged, nothing can be built on
-/// it, but all that the store holds is there.
+/// A restore erases the other record. If the remaining one is damaged later, no sync can build on
+/// it, but the store's live content is intact.
 #[test]
 fn row_30_without_any_commit_record_a_sync_names_the_way_out() {
     let folder = folder();
@@ -297,14 +297,14 @@ fn row_30_check_finds_each_flipped_byte_of_a_checkpoint_in_use() {
         raw.flip(at, mask);
         let context = format!("{what}, byte {at:#x} ^ {mask:#x}: {check:?}");
         match what {
-            // A sync that was cut off leaves the same there.
+            // An interrupted sync leaves the same there.
             "older record" => assert!(check.is_ok(), "{context}"),
             "slot" => assert!(check.problems.iter().any(|p| p.slot.is_some()), "{context}"),
             _ => assert!(!check.is_ok(), "{context}"),
         }
     }
     assert_eq!(store.check().unwrap().problems, []);
-    // What is rotten is written anew with the next sync of that slot.
+    // The next sync of that slot replaces the damaged copy.
     for copy in raw.copies_in_use(raw.newest_record()) {
         raw.flip(copy.data, 1);
     }
@@ -312,9 +312,9 @@ fn row_30_check_finds_each_flipped_byte_of_a_checkpoint_in_use() {
 }
 
 /// What follows the mark, up to the runs; and the copies in the runs.
-/// A write that the disk has acknowledged and lost: what stands there is whole by its CRC, but of
-/// an earlier sync. The record's own sum says so, before a restart and after it; and the next sync
-/// does not take it for right, whoever makes it.
+/// A write that the disk has acknowledged and lost: the copy is intact by its CRC, but of an
+/// earlier sync. The record's own sum shows that, before and after a restart; and the next sync,
+/// of any process, does not take it for right.
 #[test]
 fn row_30_an_older_copy_that_the_disk_has_lost_the_newer_one_of_is_found() {
     let folder = folder();
@@ -323,7 +323,7 @@ fn row_30_an_older_copy_that_the_disk_has_lost_the_newer_one_of_is_found() {
     let raw = Raw::open(&path);
     let newest = raw.newest_record();
     let copies = raw.copies_in_use(newest);
-    // The same places, two syncs later: what the newest record names then.
+    // The same places, two syncs later, as the newest record names them then.
     let sync = |n| {
         let store = open(&path).unwrap();
         fill(&store, n);
@@ -347,7 +347,7 @@ fn row_30_an_older_copy_that_the_disk_has_lost_the_newer_one_of_is_found() {
         let problems = store.check().unwrap().problems;
         let says_so = |what: &str| what.contains("not those that it was made of");
         assert!(problems.iter().any(|p| says_so(&p.what)), "{copy:?}: {problems:?}");
-        // All of it is written anew.
+        // All of it is written again.
         store.value::<u64>("value").unwrap().store(1).unwrap();
         store.sync().unwrap();
         assert_eq!(store.check().unwrap().problems, [], "{copy:?}");
@@ -358,7 +358,7 @@ fn row_30_an_older_copy_that_the_disk_has_lost_the_newer_one_of_is_found() {
             assert!(store.slot(name).unwrap().load() == content, "{name}: {copy:?}");
         }
         drop(store);
-        // With the power gone before that, there is no whole sync.
+        // If the power fails before that, there is no intact sync.
         later.put(&path);
         raw.write(copy.head, &lost);
         raw.restart();
@@ -368,8 +368,8 @@ fn row_30_an_older_copy_that_the_disk_has_lost_the_newer_one_of_is_found() {
     assert!(tried > 1, "{tried} of {}", copies.len());
 }
 
-/// A process that has just opened the store believes the pages of the directory that are what
-/// their copies are. A descriptor that is not what it was is found, though nobody opens its slot.
+/// A process that has just opened the store trusts directory pages that equal their copies. A
+/// changed descriptor is found even if its slot is never opened.
 #[test]
 fn row_28_no_flipped_byte_of_a_descriptor_is_believed_by_a_first_sync() {
     let folder = folder();
@@ -453,7 +453,7 @@ proptest! {
 
 static IMAGE: std::sync::OnceLock<Image> = std::sync::OnceLock::new();
 
-/// A lost mark and a lost newest record together are a sync that was cut off.
+/// A lost mark together with a lost newest record looks like an interrupted sync.
 fn last_sync_or_refused_or_cut_off(path: &Path, raw: &Raw) -> Result<bool, Error> {
     if raw.bytes(raw.mark(), 16) != [0; 16] {
         return last_sync_or_refused(path);
@@ -467,7 +467,7 @@ fn last_sync_or_refused_or_cut_off(path: &Path, raw: &Raw) -> Result<bool, Error
     Ok(newer_dropped)
 }
 
-/// Somebody has it open, so its pages are all there, whatever the identity says.
+/// While a process has it open, all its pages are there, whatever the identity says.
 #[test]
 fn row_34_another_boot_id_while_somebody_is_attached_is_joined_and_not_restored() {
     const NAME: &str =
@@ -491,7 +491,7 @@ fn row_34_another_boot_id_while_somebody_is_attached_is_joined_and_not_restored(
     assert_eq!(store.slot("value").unwrap().load(), contents(11)[0].1);
     store.sync().unwrap();
     drop(store);
-    // Nobody is there any more: restored, and says so.
+    // No process has it open any more: it is restored, and says so.
     let store = open(&path).unwrap();
     assert!(matches!(store.recovery(), Recovery::Restored { newer_dropped: false, .. }));
     assert_eq!(store.slot("value").unwrap().load(), contents(11)[0].1);

@@ -1,4 +1,4 @@
-//! A sync that fails is heard; and leaving syncs, however it comes about.
+//! A failed sync is reported; and leaving a store always syncs.
 
 use std::cell::RefCell;
 use std::fs;
@@ -19,7 +19,7 @@ fn syncing_every(period: Duration) -> OpenOptions {
     OpenOptions::new().create(true).max_slots(64).sync_every(Some(period)).clone()
 }
 
-/// From now on all that this process writes to files fails, or no longer.
+/// Makes all writes of this process to files fail, or work again.
 fn let_syncs_fail(fail: bool) {
     os::limit(libc::RLIMIT_FSIZE, if fail { 4096 } else { u64::MAX });
 }
@@ -42,7 +42,7 @@ fn row_21_a_failed_sync_in_the_background_is_heard_once() {
         until("the next call that writes is told", || {
             let before = hits.load();
             let result = hits.store(before + 1);
-            // The call that tells of it has done nothing.
+            // The call that reports it has done nothing.
             assert_eq!(hits.load(), before + u64::from(result.is_ok()));
             told = result.err();
             told.is_some()
@@ -50,7 +50,7 @@ fn row_21_a_failed_sync_in_the_background_is_heard_once() {
         let told = told.unwrap();
         let Error::NotSynced { source, .. } = &told else { panic!("{told}") };
         assert!(matches!(**source, Error::NoSpace { .. }), "{told}");
-        // Whoever goes on means to: once is enough, however often it fails from here on.
+        // A program that continues means to: it is told once, however often it fails from here.
         let failed = store.info().unwrap().failed_sync.unwrap();
         assert_eq!(failed.errno, libc::EFBIG);
         for _ in 0..20 {
@@ -62,13 +62,13 @@ fn row_21_a_failed_sync_in_the_background_is_heard_once() {
         assert!(problems.iter().any(|p| p.what.contains("the last sync failed")), "{problems:?}");
         assert!(matches!(store.sync(), Err(Error::NoSpace { .. })));
         let_syncs_fail(false);
-        // It heals by itself.
+        // It recovers by itself.
         until("a sync has succeeded", || store.info().unwrap().failed_sync.is_none());
         assert!(store.check().unwrap().is_ok());
     }
 }
 
-/// All that stands where it is not dropped as a variable is.
+/// Places where a store is not dropped like a local variable.
 const PLACES: [&str; 7] = [
     "a variable",
     "a thread-local",
@@ -84,9 +84,9 @@ thread_local! {
 }
 static EVERYWHERE: OnceLock<Store> = OnceLock::new();
 
-/// The disk has no room for what it has promised, as a thin volume, and gets some. What could not
-/// be written then, and is written again, must be there after a restart. (ext4 takes the pages for
-/// written, and does not note that their blocks are in use.)
+/// The disk lacks the room that it has promised, like a thin volume, and gets it later. Data that
+/// could not be written at first, and is written again, must be there after a restart. (ext4 takes
+/// the pages for written, and does not note that their blocks are in use.)
 #[test]
 fn row_21_what_a_full_device_has_refused_is_lasting_once_it_is_synced() {
     if !common::apart("row_21_what_a_full_device_has_refused_is_lasting_once_it_is_synced") {
@@ -96,7 +96,7 @@ fn row_21_what_a_full_device_has_refused_is_lasting_once_it_is_synced() {
     with_own_mounts(|| {
         let small = folder.path();
         assert!(os::mount("tmpfs", Path::new("tmpfs"), small, 0, "size=120m"));
-        // Without a journal: it would stop when that finds no room.
+        // Without a journal, which would stop if it found no room.
         let without = ["-O", "^has_journal"];
         let Some(disk) = Disk::make("ext4", &without, small) else { return };
         let path = disk.at.join("state.slots");
@@ -111,7 +111,7 @@ fn row_21_what_a_full_device_has_refused_is_lasting_once_it_is_synced() {
             store.sync().unwrap_err();
         }
         fs::remove_file(small.join("fill")).unwrap();
-        // An old error may be told once more.
+        // An old error may be reported once more.
         assert!((0..3).any(|_| store.sync().is_ok()));
         drop((large, store));
         disk.mount_anew();
@@ -121,7 +121,7 @@ fn row_21_what_a_full_device_has_refused_is_lasting_once_it_is_synced() {
     });
 }
 
-/// Stores 1, which is synced at once, and 2, which is left to the last sync.
+/// Stores 1, which is synced at once, then 2, which is left to the last sync.
 fn write(store: &Store) {
     let array = store.array::<u64>("a", 1).unwrap();
     array.set(0, 1).unwrap();
@@ -145,7 +145,7 @@ fn leave_it_in(place: &str, store: Store) {
             std::thread::spawn(|| std::process::exit(0)).join().unwrap();
         }
         "a forked child that stays" => {
-            // As a program does that makes itself a daemon: nobody else is left to sync.
+            // Like a program that becomes a daemon: no other process is left to sync.
             write(EVERYWHERE.get_or_init(|| store));
             let parent = std::process::id();
             if let Some(child) = os::fork_and_go_on() {
@@ -156,7 +156,7 @@ fn leave_it_in(place: &str, store: Store) {
             std::process::exit(0);
         }
         _ => {
-            // The child that only has a copy leaves it to its parent, which is killed.
+            // The child, which only has a copy, leaves it to its parent, which is killed.
             write(EVERYWHERE.get_or_init(|| store));
             if let Some(child) = os::fork_and_go_on() {
                 child.join();
@@ -182,7 +182,7 @@ fn after_a_power_cut(path: &Path) -> u64 {
 fn a_store_is_synced_when_it_is_left_from_wherever_it_is() {
     const NAME: &str = "a_store_is_synced_when_it_is_left_from_wherever_it_is";
     if let Some(place) = common::role() {
-        // None comes in the background meanwhile.
+        // No background sync happens meanwhile.
         let store = syncing_every(Duration::from_secs(3000)).open(common::path()).unwrap();
         return leave_it_in(&place, store);
     }
@@ -210,7 +210,7 @@ fn closing_a_store_says_whether_it_was_synced() {
         let other = store.clone();
         assert!(matches!(store.close(), Err(Error::NoSpace { .. })));
         assert!(matches!(other.close(), Err(Error::NoSpace { .. })));
-        // What is left unsaid by who drops the last handle, all who ask are told.
+        // An error in the drop of the last handle is reported to all that ask.
         let store = open();
         store.array::<u64>("a", 1).unwrap().set(0, 2).unwrap();
         return drop(store);
@@ -236,7 +236,7 @@ fn closing_a_store_says_whether_it_was_synced() {
     assert!(matches!(store.close(), Err(Error::Detached { .. })));
 }
 
-/// Where no thread is to be had (RLIMIT_NPROC, pids.max) nothing is synced in the background.
+/// If no thread can be started (RLIMIT_NPROC, pids.max), nothing is synced in the background.
 #[test]
 fn row_21_that_no_thread_is_to_be_had_is_heard_and_tried_again() {
     const NAME: &str = "row_21_that_no_thread_is_to_be_had_is_heard_and_tried_again";
@@ -277,7 +277,7 @@ fn row_21_that_no_thread_is_to_be_had_is_heard_and_tried_again() {
         if role == "a static" {
             array.set(0, 2).unwrap();
             EVERYWHERE.get_or_init(|| store);
-            // There are some again, but nothing is written that would find that out.
+            // Threads can be started again, but no write finds that out.
             os::have_no_more_threads(false);
             std::process::exit(0);
         }
@@ -297,7 +297,7 @@ fn row_21_that_no_thread_is_to_be_had_is_heard_and_tried_again() {
     let path = store_in(&folder);
     let anybody = |mode| std::os::unix::fs::PermissionsExt::from_mode(mode);
     fs::set_permissions(folder.path(), anybody(0o777)).unwrap();
-    // It stays open: who leaves is not the last one.
+    // It stays open: the handle that leaves is not the last one.
     let store = syncing_every(Duration::MAX).open(&path).unwrap();
     store.array::<u64>("a", 1).unwrap();
     store.sync().unwrap();
@@ -306,7 +306,7 @@ fn row_21_that_no_thread_is_to_be_had_is_heard_and_tried_again() {
     Child::spawn(NAME, "a static", &path).join();
     assert_eq!(after_a_power_cut(&path), 2);
     assert_eq!(store.info().unwrap().failed_sync, None);
-    // Whose thread ends needs another one to sync in.
+    // If its thread ends, another one is needed to sync.
     Child::spawn(NAME, "a thread-local", &path).join();
     assert_eq!(store.info().unwrap().failed_sync.unwrap().errno, libc::EAGAIN);
 }
@@ -326,7 +326,7 @@ fn a_store_that_is_synced_only_when_it_is_left_has_no_thread() {
         assert_eq!(threads(), 1);
         drop((store, array));
         assert_eq!(after_a_power_cut(&path), 1);
-        // Another opener of this program wants it sooner.
+        // Another opening in this program wants it sooner.
         let store = syncing_every(Duration::MAX).open(&path).unwrap();
         let sooner = syncing_every(Duration::from_millis(10)).open(&path).unwrap();
         store.array::<u64>("a", 1).unwrap().set(0, 2).unwrap();
@@ -337,7 +337,7 @@ fn a_store_that_is_synced_only_when_it_is_left_has_no_thread() {
     .join();
 }
 
-/// Nobody's background sync comes about while another process is stopped inside of one.
+/// No background sync completes while another process is stopped inside one.
 #[test]
 fn a_process_that_is_stopped_inside_a_sync_is_named_to_the_others() {
     const NAME: &str = "a_process_that_is_stopped_inside_a_sync_is_named_to_the_others";
@@ -351,14 +351,14 @@ fn a_process_that_is_stopped_inside_a_sync_is_named_to_the_others() {
     }
     let folder = folder();
     let path = store_in(&folder);
-    // Ten periods, but at least a second, are long enough to be stopped.
+    // Ten periods, and at least a second, count as stopped.
     let store = syncing_every(Duration::from_millis(20)).open(&path).unwrap();
     let hits = store.value::<u64>("hits").unwrap();
     let child = Child::spawn(NAME, "syncs", &path);
     let raw = Raw::open(&path);
     until("it is stopped inside a sync", || {
         os::stop(child.pid());
-        // Whose lock it is, is to be seen only while it stands still.
+        // The lock's owner can be read reliably only while the process is stopped.
         let its = is_syncing(child.pid(), &raw);
         if !its {
             os::resume(child.pid());
@@ -375,7 +375,7 @@ fn a_process_that_is_stopped_inside_a_sync_is_named_to_the_others() {
     let told = told.unwrap().to_string();
     assert!(told.contains("the sync lock") && told.contains(&child.pid().to_string()), "{told}");
     assert_eq!(store.info().unwrap().failed_sync.unwrap().errno, libc::ETIMEDOUT);
-    // Killed in there, it leaves the lock to the others.
+    // Killed there, it leaves the lock to the others.
     drop(child);
     until("a sync has succeeded", || store.info().unwrap().failed_sync.is_none());
 }

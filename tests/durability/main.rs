@@ -1,4 +1,4 @@
-//! What is left after a restart of the machine: the last acknowledged sync, or a refusal.
+//! A restart of the machine leaves the last acknowledged sync, or a refusal.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,8 +1,8 @@
-//! After a restart of the machine, or in a copied file, a store is as of its last sync: all
-//! slots of the same one.
+//! After a restart of the machine, or in a copied file, all slots of a store are as of the same
+//! sync, the last one.
 //!
-//! A restart is a file whose identity is of another boot, here written over by hand. What
-//! the disk has lost by then is another matter, see `tests/power/`.
+//! A restart is simulated by overwriting the file's identity with that of another boot. What the
+//! disk has lost by then is tested in `tests/power/`.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -12,7 +12,7 @@ use std::path::Path;
 
 use slotfile::{Data, Define, Error, OpenOptions, Recovery, SlotType, Store};
 
-/// Makes the store one of an earlier boot. Nobody has it open.
+/// Makes the store one of an earlier boot. No process has it open.
 fn restart(path: &Path) {
     let file = File::options().write(true).open(path).unwrap();
     file.write_all_at(&[0x55; 64], 64 * 1024).unwrap();
@@ -61,8 +61,7 @@ fn row_34_what_was_synced_is_there_and_what_came_after_is_not() {
     assert_eq!(store.value::<i64>("later").unwrap().load(), 0, "its space is clean again");
 }
 
-/// A content that is stored again is the same, but its version is another, and others may
-/// have noted that.
+/// The same content stored again has another version, which others may have seen.
 #[test]
 fn the_version_is_that_of_the_sync_too() {
     let (_folder, path) = folder();
@@ -142,7 +141,7 @@ fn one_who_only_reads_sees_the_restored_state() {
 }
 
 /// Any history of updates, definitions, removals, syncs and restarts, against a map as the
-/// reference: after a restart, what the map was at the last sync.
+/// reference. After a restart, the store equals the map at the last sync.
 #[test]
 fn any_history_returns_to_its_last_sync() {
     let types = "u8 u64 f64[6] i32[300] u16[40000] text[20] bytes[2000] buffer:f64[6] \
@@ -224,7 +223,7 @@ fn some_data(slot_type: &SlotType, random: &mut fastrand::Rng) -> Data {
         SlotType::Array(t, shape) | SlotType::Buffer(t, shape) => {
             let len = shape.len() * t.size();
             let mut bytes = vec![0; len];
-            // Mostly zeros: of a large array some units stay what they were.
+            // Mostly zeros, so that some checkpoint units of a large array do not change.
             for _ in 0..3 {
                 bytes[random.usize(0..len)] = random.u8(0..64);
             }
@@ -236,7 +235,7 @@ fn some_data(slot_type: &SlotType, random: &mut fastrand::Rng) -> Data {
     }
 }
 
-/// The zeros in the place of the identity say that somebody has begun to restore.
+/// Zeros in place of the identity mean that a process has begun to restore.
 #[test]
 fn a_restore_that_was_interrupted_is_done_again() {
     let (_folder, path) = folder();

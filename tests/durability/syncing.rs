@@ -1,4 +1,4 @@
-//! Syncs beside others who define and change slots, and where nothing changes.
+//! Syncs while other processes define and change slots, and while nothing changes.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -14,8 +14,7 @@ fn options() -> OpenOptions {
     options
 }
 
-/// A process that defines slots, with so many microseconds between two, and says in `defined`
-/// how many there are.
+/// A process that defines slots, this many microseconds apart, and counts them in `defined`.
 fn define_slots(path: &Path, pause: u64) {
     let store = options().open(path).unwrap();
     let defined = store.value::<u64>("defined").unwrap();
@@ -28,7 +27,7 @@ fn define_slots(path: &Path, pause: u64) {
     }
 }
 
-/// How many slots a power cut at this moment would leave, and how many `defined` says.
+/// The number of slots that a power cut at this moment would leave, and that in `defined`.
 fn after_a_power_cut(path: &Path) -> (u64, u64) {
     let copy = path.with_extension("copy");
     std::fs::copy(path, &copy).unwrap();
@@ -49,7 +48,7 @@ fn a_sync_and_a_copy_end_while_others_define_slots() {
     let folder = common::folder_in_memory();
     let path = store_in(&folder);
     let store = options().lock_timeout(Some(Duration::from_secs(20))).open(&path).unwrap();
-    // One look at all of them takes longer than it takes to define one.
+    // Looking at all of them takes longer than defining one.
     for i in 0..60_000 {
         store.value::<u8>(&format!("old/{i}")).unwrap();
     }
@@ -66,13 +65,13 @@ fn a_sync_and_a_copy_end_while_others_define_slots() {
     assert!(defined.load() < 300_000, "it ended only with the definer");
     drop(definer);
     let copy = Store::open(&copy).unwrap();
-    // All of one instant: a slot is defined before it is counted.
+    // All are of one instant: a slot is defined before it is counted.
     let there = copy.slots_matching("new/*").unwrap().len() as u64;
     let counted = copy.value::<u64>("defined").unwrap().load();
     assert!((counted..=counted + 1).contains(&there), "{there} slots, {counted} counted");
 }
 
-/// Each part that is copied lets another slot be defined, so that there is always a new one.
+/// Each chunk that is copied lets another slot be defined, so that there is always a new one.
 #[test]
 fn a_copy_ends_whatever_is_defined_meanwhile() {
     let folder = folder();
@@ -82,7 +81,7 @@ fn a_copy_ends_whatever_is_defined_meanwhile() {
     let copy = folder.path().join("copy");
     let mut new = 0;
     let define = |_| {
-        // Refused at the end: this thread keeps definitions out itself.
+        // Refused at the end, since this thread itself keeps definitions out.
         match store.value::<u8>(&format!("new/{new}")) {
             Ok(_) => new += 1,
             Err(error) => assert!(matches!(error, Error::Deadlock { .. }), "{error}"),
@@ -94,8 +93,8 @@ fn a_copy_ends_whatever_is_defined_meanwhile() {
     assert_eq!(copy.slots().unwrap().len() as u64, 1 + new);
 }
 
-/// Slots that are defined while the others are looked at for the last time belong to the next
-/// sync, and whatever is changed after their definition, too.
+/// Slots that are defined during the final pass over the others belong to the next sync, and so
+/// does anything changed after their definition.
 #[test]
 fn row_19_what_a_sync_has_of_new_slots_is_of_one_instant() {
     const NAME: &str = "row_19_what_a_sync_has_of_new_slots_is_of_one_instant";
@@ -115,7 +114,8 @@ fn row_19_what_a_sync_has_of_new_slots_is_of_one_instant() {
     }
 }
 
-/// What keeps changing, faster than it can be copied, ends a copy, or a sync, with its name.
+/// A slot that changes faster than it can be copied ends a copy or a sync with an error that
+/// names it.
 #[test]
 fn a_copy_that_cannot_end_says_what_kept_changing() {
     let folder = folder();
@@ -123,8 +123,8 @@ fn a_copy_that_cannot_end_says_what_kept_changing() {
     let timeout = Duration::from_millis(200);
     let store = options().lock_timeout(Some(timeout)).open(&path).unwrap();
     store.array::<u64>("mad", 1000).unwrap();
-    // A peer that does not keep the protocol: it never lets go of the lock, and always moves
-    // the version on. The first slot is where the runs begin.
+    // A peer that breaks the protocol: it never releases the lock, and keeps incrementing the
+    // version. The first slot is where the runs begin.
     let raw = common::raw::Raw::open(&path);
     let control = raw.word(144) + 8;
     let copy = folder.path().join("copy");
@@ -166,8 +166,8 @@ fn an_idle_store_is_not_written_to() {
         (store.value::<u64>("hits").unwrap(), store.buffer::<u8>("raw", 5000).unwrap());
     let file = std::fs::File::options().write(true).open(&path).unwrap();
     let modified = || {
-        // What was written through the mapping before is noted by now, and what is written
-        // after it will be noted anew.
+        // Earlier writes through the mapping are noted by now, and later ones will be noted
+        // again.
         file.sync_all().unwrap();
         let there = file.metadata().unwrap();
         (there.mtime(), there.mtime_nsec())
@@ -182,7 +182,7 @@ fn an_idle_store_is_not_written_to() {
     let before = modified();
     wait();
     assert_eq!(modified(), before, "nothing has changed, and the file was written to");
-    // That the test would see it: tmpfs, for one, does not note what is written by mappings.
+    // Checks that the test would see it: tmpfs, for one, does not note writes by mappings.
     std::thread::sleep(Duration::from_millis(20));
     buffer.set(0, 7).unwrap();
     if modified() == before {

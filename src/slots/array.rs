@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::protocol::{self, Memory};
+use crate::slots::fetch::fetch_methods;
 use crate::slots::guard::{OwnedUpdate, lock_methods};
 use crate::slots::handle::{Handle, common_methods};
 use crate::slots::wait::sealed::{Sealed, Target};
@@ -428,69 +429,4 @@ pub(crate) fn positions(
     }
 }
 
-impl<T: Number> Array<T> {
-    /// Adds to one element, wrapping around; returns the old element.
-    ///
-    /// # Errors
-    ///
-    /// As [`set`](Array::set).
-    pub fn fetch_add(&self, index: impl ArrayIndex, n: T) -> Result<T> {
-        self.update_element(index, |x| x.add(n))
-    }
-
-    /// Subtracts from one element, wrapping around; returns the old element.
-    ///
-    /// # Errors
-    ///
-    /// As [`set`](Array::set).
-    pub fn fetch_sub(&self, index: impl ArrayIndex, n: T) -> Result<T> {
-        self.update_element(index, |x| x.sub(n))
-    }
-
-    /// Replaces one element by `n` if that is less; returns the old element.
-    ///
-    /// # Errors
-    ///
-    /// As [`set`](Array::set).
-    pub fn fetch_min(&self, index: impl ArrayIndex, n: T) -> Result<T> {
-        self.update_element(index, |x| x.least(n))
-    }
-
-    /// Replaces one element by `n` if that is greater; returns the old element.
-    ///
-    /// # Errors
-    ///
-    /// As [`set`](Array::set).
-    pub fn fetch_max(&self, index: impl ArrayIndex, n: T) -> Result<T> {
-        self.update_element(index, |x| x.greatest(n))
-    }
-}
-
-impl<T: Bits> Array<T> {
-    /// Bitwise "and" of one element; returns the old element.
-    ///
-    /// # Errors
-    ///
-    /// As [`set`](Array::set).
-    pub fn fetch_and(&self, index: impl ArrayIndex, bits: T) -> Result<T> {
-        self.update_element(index, |x| x & bits)
-    }
-
-    /// Bitwise "or" of one element; returns the old element.
-    ///
-    /// # Errors
-    ///
-    /// As [`set`](Array::set).
-    pub fn fetch_or(&self, index: impl ArrayIndex, bits: T) -> Result<T> {
-        self.update_element(index, |x| x | bits)
-    }
-
-    /// Bitwise "exclusive or" of one element; returns the old element.
-    ///
-    /// # Errors
-    ///
-    /// As [`set`](Array::set).
-    pub fn fetch_xor(&self, index: impl ArrayIndex, bits: T) -> Result<T> {
-        self.update_element(index, |x| x ^ bits)
-    }
-}
+fetch_methods!(Array, update_element, "one element", "As [`set`](Array::set).", index);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::mapping::element::ElementRegion;
 use crate::slots::array::ArrayIndex;
+use crate::slots::fetch::fetch_methods;
 use crate::slots::guard::lock_methods;
 use crate::slots::handle::{Handle, common_methods};
 use crate::slots::wait::sealed::{Sealed, Target};
@@ -262,70 +263,4 @@ impl<T: Element> Sealed for Buffer<T> {
     }
 }
 
-impl<T: Number> Buffer<T> {
-    /// Adds to one element, wrapping around; returns the old element.
-    ///
-    /// # Errors
-    ///
-    /// As [`set`](Buffer::set).
-    #[inline]
-    pub fn fetch_add(&self, index: impl ArrayIndex, n: T) -> Result<T> {
-        self.fetch(index, |x| x.add(n))
-    }
-
-    /// Subtracts from one element, wrapping around; returns the old element.
-    ///
-    /// # Errors
-    ///
-    /// As [`set`](Buffer::set).
-    pub fn fetch_sub(&self, index: impl ArrayIndex, n: T) -> Result<T> {
-        self.fetch(index, |x| x.sub(n))
-    }
-
-    /// Replaces one element by `n` if that is less; returns the old element.
-    ///
-    /// # Errors
-    ///
-    /// As [`set`](Buffer::set).
-    pub fn fetch_min(&self, index: impl ArrayIndex, n: T) -> Result<T> {
-        self.fetch(index, |x| x.least(n))
-    }
-
-    /// Replaces one element by `n` if that is greater; returns the old element.
-    ///
-    /// # Errors
-    ///
-    /// As [`set`](Buffer::set).
-    pub fn fetch_max(&self, index: impl ArrayIndex, n: T) -> Result<T> {
-        self.fetch(index, |x| x.greatest(n))
-    }
-}
-
-impl<T: Bits> Buffer<T> {
-    /// Bitwise "and" of one element; returns the old element.
-    ///
-    /// # Errors
-    ///
-    /// As [`set`](Buffer::set).
-    pub fn fetch_and(&self, index: impl ArrayIndex, bits: T) -> Result<T> {
-        self.fetch(index, |x| x & bits)
-    }
-
-    /// Bitwise "or" of one element; returns the old element.
-    ///
-    /// # Errors
-    ///
-    /// As [`set`](Buffer::set).
-    pub fn fetch_or(&self, index: impl ArrayIndex, bits: T) -> Result<T> {
-        self.fetch(index, |x| x | bits)
-    }
-
-    /// Bitwise "exclusive or" of one element; returns the old element.
-    ///
-    /// # Errors
-    ///
-    /// As [`set`](Buffer::set).
-    pub fn fetch_xor(&self, index: impl ArrayIndex, bits: T) -> Result<T> {
-        self.fetch(index, |x| x ^ bits)
-    }
-}
+fetch_methods!(Buffer, fetch, "one element", "As [`set`](Buffer::set).", index);

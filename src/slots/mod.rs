@@ -5,6 +5,7 @@
 
 pub(crate) mod array;
 pub(crate) mod buffer;
+pub(crate) mod fetch;
 pub(crate) mod guard;
 pub(crate) mod handle;
 pub(crate) mod owned_guard;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::error::Result;
 use crate::protocol;
+use crate::slots::fetch::fetch_methods;
 use crate::slots::guard::lock_methods;
 use crate::slots::handle::{Handle, common_methods};
 use crate::slots::wait::sealed::{Sealed, Target};
@@ -191,81 +192,4 @@ fn either<T>(result: Result<T, T>) -> T {
     value
 }
 
-impl<T: Number> Value<T> {
-    /// Adds, wrapping around; returns the old value.
-    ///
-    /// # Errors
-    ///
-    /// As [`store`](Value::store).
-    #[inline]
-    pub fn fetch_add(&self, n: T) -> Result<T> {
-        self.fetch(|x| x.add(n))
-    }
-
-    /// Subtracts, wrapping around; returns the old value.
-    ///
-    /// # Errors
-    ///
-    /// As [`store`](Value::store).
-    pub fn fetch_sub(&self, n: T) -> Result<T> {
-        self.fetch(|x| x.sub(n))
-    }
-
-    /// Replaces the value by `n` if that is less; returns the old value. Between a NaN and
-    /// a number, the number stays, as in `f64::min`.
-    ///
-    /// # Errors
-    ///
-    /// As [`store`](Value::store).
-    pub fn fetch_min(&self, n: T) -> Result<T> {
-        self.fetch(|x| x.least(n))
-    }
-
-    /// Replaces the value by `n` if that is greater; returns the old value. Between a NaN
-    /// and a number, the number stays, as in `f64::max`.
-    ///
-    /// # Errors
-    ///
-    /// As [`store`](Value::store).
-    pub fn fetch_max(&self, n: T) -> Result<T> {
-        self.fetch(|x| x.greatest(n))
-    }
-}
-
-impl<T: Bits> Value<T> {
-    /// Bitwise "and"; returns the old value.
-    ///
-    /// # Errors
-    ///
-    /// As [`store`](Value::store).
-    pub fn fetch_and(&self, bits: T) -> Result<T> {
-        self.fetch(|x| x & bits)
-    }
-
-    /// Bitwise "or"; returns the old value.
-    ///
-    /// # Errors
-    ///
-    /// As [`store`](Value::store).
-    pub fn fetch_or(&self, bits: T) -> Result<T> {
-        self.fetch(|x| x | bits)
-    }
-
-    /// Bitwise "exclusive or"; returns the old value.
-    ///
-    /// # Errors
-    ///
-    /// As [`store`](Value::store).
-    pub fn fetch_xor(&self, bits: T) -> Result<T> {
-        self.fetch(|x| x ^ bits)
-    }
-
-    /// Bitwise "not and"; returns the old value.
-    ///
-    /// # Errors
-    ///
-    /// As [`store`](Value::store).
-    pub fn fetch_nand(&self, bits: T) -> Result<T> {
-        self.fetch(|x| !(x & bits))
-    }
-}
+fetch_methods!(Value, fetch, "the value", "As [`store`](Value::store).");

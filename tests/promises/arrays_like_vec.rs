@@ -1,5 +1,5 @@
 //! Arrays, texts and bytes against a plain `Vec`: every operation, every kind of element,
-//! ranges at any offset, 2, 4 and 8 areas, with the store opened anew in between.
+//! ranges at any offset, 2, 4 and 8 areas, with the store reopened in between.
 
 use crate::common;
 use proptest::prelude::*;
@@ -23,7 +23,7 @@ enum Step {
     UpdateRange(f64, f64, u64),
     UpdateUndone,
     ThroughSlot(f64, f64, u64),
-    /// The area's lock taken and let go without an update: versions and areas stay apart.
+    /// The lock taken and released without an update, which must not confuse versions and areas.
     Lock,
     Reopen,
 }
@@ -46,7 +46,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Elements made of a seed.
+/// Elements made from a seed.
 trait Seeded: Element {
     fn seeded(seed: u64) -> Self;
     fn plus(self, other: Self) -> Self;
@@ -93,7 +93,7 @@ where
     let path = common::store_in(&folder);
     let options = OpenOptions::new().max_slots(8).max_size(64 << 20).create(true).clone();
     let mut store = options.open(&path).unwrap();
-    // Neighbours that must not change, right before it and behind.
+    // Neighbours that must not change, right before and after it.
     let before = store.array::<u8>("before", 3).unwrap();
     let define = Define::new().areas(areas);
     let mut array = store.array_with::<T>("array", len, define).unwrap();
@@ -226,7 +226,7 @@ fn each_dimension_counts() {
         assert_eq!(array.shape().dims(), dims);
         let len: usize = dims.iter().product();
         array.store(&(0..len as u16).collect::<Vec<_>>()).unwrap();
-        // All indices, as an odometer counts them: row-major is their order.
+        // All indices in row-major order, as an odometer counts.
         let mut index = [0; N];
         for position in 0..len {
             assert_eq!(array.get(index).unwrap(), position as u16);
@@ -253,7 +253,7 @@ fn each_dimension_counts() {
     check([3, 1, 2, 5]);
 }
 
-/// The bits of one element, and nothing of its neighbours in the same word.
+/// Operations on the bits of one element do not touch its neighbours in the same word.
 #[test]
 fn bitwise_operations_leave_the_neighbours_alone() {
     fn check<T: Number + Bits>(ones: T, low: T) {

@@ -1,4 +1,4 @@
-//! Waiting in tasks: no thread for each, none is forgotten, none is in the way.
+//! Waiting in async tasks: not a thread for each, none is forgotten, none blocks another.
 
 use std::future::Future;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use tokio::time::timeout;
 const HANG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(30);
 
-/// Runs it on this thread alone; it must end.
+/// Runs it on this thread alone; it must complete in time.
 fn block_on<R>(future: impl Future<Output = R>) -> R {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let in_time = async { timeout(HANG, future).await.expect("in time") };
@@ -62,7 +62,7 @@ fn many_tasks_on_one_thread_are_all_woken() {
     const NAME: &str = "many_tasks_on_one_thread_are_all_woken";
     const ROUNDS: u64 = 20;
     if role().is_some() {
-        // Each value is raised when all tasks have told that they have seen the one before.
+        // Each value is raised once all tasks have reported the previous one.
         let store = Store::open(path()).unwrap();
         let values = values(&store, common::number() as usize);
         let seen = store.value::<u64>("seen").unwrap();
@@ -138,7 +138,7 @@ fn every_kind_of_handle_can_be_awaited() {
     });
 }
 
-/// It is not waited for any more, keeps no store open, and does not keep others from waking.
+/// A dropped future no longer waits, keeps no store open, and does not keep others from waking.
 #[test]
 fn a_task_that_is_dropped_is_forgotten() {
     let folder = folder();
@@ -154,7 +154,7 @@ fn a_task_that_is_dropped_is_forgotten() {
                 tokio::task::spawn_local(async move { x.wait_until_async(|_| false).await })
             })
             .collect();
-        // Nothing ever changes what they await: only their end takes them off the list.
+        // What they await never changes: only dropping them takes them off the list.
         let kept = tokio::task::spawn_local({
             let y = y.clone();
             async move { y.wait_until_async(|y| y == 1).await }
@@ -206,7 +206,7 @@ fn a_watch_can_be_awaited() {
     }
 }
 
-/// The child has no thread that waits, and none of its parent's tasks; it gets its own.
+/// The child has no waiting thread and none of its parent's tasks; it gets its own.
 #[test]
 fn a_forked_child_waits_by_itself() {
     if !common::apart("a_forked_child_waits_by_itself") {
@@ -221,7 +221,7 @@ fn a_forked_child_waits_by_itself() {
         });
         tokio::time::sleep(SHORT).await; // it waits, and so does the thread
         let child = fork(|| {
-            // Another runtime than its parent's, as everywhere after a fork.
+            // A runtime of its own, as is needed after any fork.
             let wait = || block_on(x.wait_until_async(|x| x == 1)).unwrap();
             let seen = std::thread::scope(|scope| scope.spawn(wait).join().unwrap());
             assert_eq!(seen, 1);
@@ -236,13 +236,13 @@ fn a_forked_child_waits_by_itself() {
     });
 }
 
-/// The thread that waits for all of them sleeps, and looks now and then. (Before, it looked at all of
+/// The thread that waits for all of them sleeps, and checks now and then. (It used to check all of
 /// them every millisecond.)
 #[test]
 fn many_idle_tasks_cost_little() {
     const NAME: &str = "many_idle_tasks_cost_little";
     if role().is_none() {
-        let folder = folder_in_memory(); // a process with no tasks but these
+        let folder = folder_in_memory(); // a process with only these tasks
         let store = Store::create(store_in(&folder)).unwrap();
         return Child::spawn(NAME, "idle", store.path()).join();
     }
@@ -292,7 +292,7 @@ fn what_is_awaited_can_be_sent() {
     is_send(watch.next_async());
 }
 
-/// The one thread looks each second whether the files are still where they were.
+/// The one thread checks each second whether the files are still where they were.
 #[test]
 fn tasks_whose_file_is_deleted_do_not_wait_for_ever() {
     let folder = folder();
@@ -306,7 +306,7 @@ fn tasks_whose_file_is_deleted_do_not_wait_for_ever() {
         is_detached(value.wait_until_async(|value| value == 5).await.unwrap_err());
         is_detached(store.wait_any_async(&[(&value, seen)]).await.unwrap_err());
         is_detached(watch.next_async().await.unwrap_err());
-        // A change is told all the same.
+        // A change is reported all the same.
         value.store(5).unwrap();
         assert_eq!(value.wait_until_async(|value| value == 5).await.unwrap(), 5);
     });

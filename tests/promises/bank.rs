@@ -1,6 +1,6 @@
-//! A bank under kills: eight tellers move amounts between 64 accounts, half of them values
-//! and half of them elements of an array, and are killed at any moment. Not a coin is lost
-//! or made, in any snapshot, in what is left, and in what a restart of the machine returns.
+//! A bank under kills: eight tellers move amounts between 64 accounts, half of them values and
+//! half elements of an array, and are killed at any moment. No coin is lost or made, in any
+//! snapshot, after the kills, or after a restart of the machine.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -71,7 +71,7 @@ impl Bank {
         Ok(sum)
     }
 
-    /// Counts the money, in both ways to read it.
+    /// Counts the money, in both ways of reading.
     fn check(&self, slots: &[Slot]) {
         assert_eq!(self.store.snapshot(|s| self.sum(s)).unwrap(), ALL, "one after the other");
         let of = |content: &Data| match content {
@@ -116,7 +116,7 @@ fn row_01_a_bank_keeps_every_coin_while_its_tellers_are_killed() {
             }
         }
         Some(_) => {
-            // Only to read: it has no locks to ask for.
+            // Opened read-only: it cannot take locks.
             let bank = Bank::of(Store::open_read_only(common::path()).unwrap());
             let accounts = bank.accounts();
             let end = Instant::now() + Duration::from_millis(common::number());
@@ -165,7 +165,7 @@ fn row_01_a_bank_keeps_every_coin_while_its_tellers_are_killed() {
     bank.check(&bank.accounts());
     drop(bank);
 
-    // The machine restarts while tellers are at it: back to some sync, a whole one.
+    // The machine restarts while tellers work: it returns to some sync, a whole one.
     last.extend((0..TELLERS).map(teller));
     std::thread::sleep(Duration::from_millis(if long() { 5_000 } else { 1_300 }));
     last.clear();
@@ -175,7 +175,7 @@ fn row_01_a_bank_keeps_every_coin_while_its_tellers_are_killed() {
     bank.check(&bank.accounts());
 }
 
-/// Each needs what lies on both sides of it; no two reach out in the same order.
+/// Each needs the slots on both sides of it; no two lock in the same order.
 #[test]
 fn row_16_philosophers_dine_and_none_of_them_starves() {
     const NAME: &str = "row_16_philosophers_dine_and_none_of_them_starves";
@@ -191,7 +191,7 @@ fn row_16_philosophers_dine_and_none_of_them_starves() {
         for _ in 0..dines {
             let dined = store.transaction(|tx| {
                 tx.fetch_add(&left, 1)?;
-                std::thread::yield_now(); // so that others have theirs by now
+                std::thread::yield_now(); // so that others hold theirs by now
                 tx.fetch_add(&right, 1)?;
                 tx.fetch_add(&mine, 1)
             });

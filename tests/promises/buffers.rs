@@ -1,5 +1,5 @@
-//! Buffers: elements that many processes update without losing any, raw memory at an address
-//! that stays, and a sync that finds what has changed though no version moved.
+//! Buffers: many processes update elements and lose nothing, the raw memory stays at its address,
+//! and a sync finds changes although the version has not changed.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -18,7 +18,7 @@ fn open(path: &Path) -> Store {
     OpenOptions::new().create(true).max_slots(64).sync_every(None).open(path).unwrap()
 }
 
-/// Elements beside each other, of every size: what is done to one must not touch the others.
+/// Adjacent elements of every size: an operation on one must not touch the others.
 #[test]
 fn updates_of_elements_by_several_processes_are_not_lost() {
     const NAME: &str = "updates_of_elements_by_several_processes_are_not_lost";
@@ -74,7 +74,7 @@ fn updates_of_elements_by_several_processes_are_not_lost() {
     assert_eq!(compared.load(), [total as u16; 3]);
 }
 
-/// Tools change a single element only if it still is what they saw.
+/// Tools change an element only if it is still what they saw.
 #[test]
 fn what_tools_add_is_not_lost_beside_others() {
     let store = Store::temporary().unwrap();
@@ -129,7 +129,7 @@ fn every_operation_on_an_element_returns_the_one_before() {
     assert!(matches!(b.store(&[0; 5]).unwrap_err(), Error::Length { expected: 6, found: 5, .. }));
 }
 
-/// A byte that is neither 0 nor 1, which only raw memory can have, is true, and can be
+/// A byte that is neither 0 nor 1, which only raw memory can hold, counts as true, and can be
 /// replaced.
 #[test]
 fn a_bool_is_any_byte() {
@@ -176,7 +176,7 @@ fn what_one_process_stores_others_see_and_notify_tells_them() {
             seen.map(|_| frame.wait_for_change(n - 1, timeout).unwrap().unwrap())
         };
         assert_eq!(version, Some(n));
-        // Whoever sees the version sees all that was stored before it was moved.
+        // A thread that sees the version sees all that was stored before it.
         assert!(frame.load().iter().all(|x| u64::from(*x) == n));
         frame.set(0, 0).unwrap();
     }
@@ -216,7 +216,7 @@ fn raw_writes_survive_a_restart_once_they_are_synced() {
     assert!(store.check().unwrap().is_ok());
 }
 
-/// Of a large buffer only the units that changed; and nothing at all where nothing did.
+/// A sync writes only the changed units of a large buffer, and nothing if nothing changed.
 #[test]
 fn a_sync_writes_only_what_has_changed() {
     let folder = folder();
@@ -243,7 +243,7 @@ fn a_sync_writes_only_what_has_changed() {
     os::poke(&small, 7, 5);
     store.sync().unwrap();
     assert_eq!(epochs(), [2, 2, 2, 2, 3, 4]);
-    // Of the same content with another version the first unit alone, which says so.
+    // The same content with another version: only the first unit, which has the version.
     large.set(131_072, 5).unwrap();
     large.notify().unwrap();
     store.sync().unwrap();
@@ -251,7 +251,7 @@ fn a_sync_writes_only_what_has_changed() {
     assert!(store.check().unwrap().is_ok());
 }
 
-/// In the background, and when the last one leaves: no version has moved.
+/// In the background, and when the last handle leaves, although no version has changed.
 #[test]
 fn raw_writes_are_synced_in_the_background_and_on_leaving() {
     let folder = folder();
@@ -273,8 +273,8 @@ fn raw_writes_are_synced_in_the_background_and_on_leaving() {
     assert_eq!(open(&path).buffer::<u64>("buffer", 3).unwrap().load(), [0, 5, 6]);
 }
 
-/// A sync takes a buffer as it stands, but with all that was stored before: where a value
-/// says how far the buffer was filled, it is, also after a restart.
+/// A sync takes a buffer as it is, with all that was stored before. If a value says how far the
+/// buffer was filled, it is filled that far, also after a restart.
 #[test]
 fn what_a_synced_value_says_of_a_buffer_holds() {
     const LEN: usize = 10_000;
@@ -341,7 +341,7 @@ fn the_lock_of_one_who_was_killed_is_free() {
         let buffer = Store::open(path()).unwrap().buffer::<u8>("buffer", 10).unwrap();
         let _guard = buffer.lock().unwrap();
         buffer.set(0, 1).unwrap();
-        buffer.notify().unwrap(); // its holder's own goes through
+        buffer.notify().unwrap(); // the holder's own goes through
         buffer.set(1, 1).unwrap();
         std::thread::sleep(Duration::from_secs(100));
         return;
@@ -356,7 +356,7 @@ fn the_lock_of_one_who_was_killed_is_free() {
     until("it is locked", || buffer.get(1).unwrap() == 1);
     assert!(matches!(buffer.lock().unwrap_err(), Error::LockTimeout { .. }));
     assert!(matches!(buffer.notify().unwrap_err(), Error::LockTimeout { .. }));
-    buffer.set(2, 1).unwrap(); // elements know of no lock
+    buffer.set(2, 1).unwrap(); // elements ignore the lock
     assert_eq!(buffer.version(), 1);
     child.kill();
     drop(child);
@@ -504,7 +504,7 @@ fn copies_and_compacted_stores_have_the_buffers() {
     }
 }
 
-/// Every field of its descriptor that no buffer can have.
+/// Every field of its descriptor with a value that no buffer can have.
 #[test]
 fn damaged_descriptors_of_buffers_are_refused() {
     let folder = folder();

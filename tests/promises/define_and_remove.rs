@@ -1,5 +1,4 @@
-//! Names: what fits and what does not, definitions and removals that race, growth while
-//! others read.
+//! Names: valid and invalid ones, racing definitions and removals, growth while others read.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -130,7 +129,7 @@ fn an_absent_slot_is_named_with_the_closest_one_where_nothing_may_be_defined() {
     assert!(matches!(again, Err(Error::Exists { slot: Some(_), .. })));
 }
 
-/// The first definer's settings stand; its initial value is there before the name is.
+/// The first definition's settings stay; its initial value is visible before its name.
 #[test]
 fn definers_that_race_all_get_one_slot_with_its_initial_value() {
     const NAME: &str = "definers_that_race_all_get_one_slot_with_its_initial_value";
@@ -145,8 +144,8 @@ fn definers_that_race_all_get_one_slot_with_its_initial_value() {
             while arrived.load() < processes * (round + 1) {
                 std::hint::spin_loop();
             }
-            // Each another initial content, and each another name in between, so that
-            // they are not all at the same point.
+            // Each has another initial content, and another name in between, so that they are
+            // not all at the same point.
             store.value::<u64>(&format!("{round} of {me}")).unwrap();
             let define = Define::new().initial([100 * me; 5]);
             let define = if round % 2 == 0 { define } else { define.create_new(true) };
@@ -175,8 +174,8 @@ fn definers_that_race_all_get_one_slot_with_its_initial_value() {
     assert_eq!(new.load(), rounds / 2, "create_new has one winner");
 }
 
-/// Defined, updated and removed by all at once: an update goes to a slot that is there, or
-/// fails with `Removed`; it never lands in a slot of another type that took the name.
+/// Defined, updated and removed by all at once: an update goes to an existing slot, or fails
+/// with `Removed`; it never lands in a slot of another type that took the name.
 #[test]
 fn definitions_removals_and_updates_race() {
     const NAME: &str = "definitions_removals_and_updates_race";
@@ -241,7 +240,7 @@ fn definitions_removals_and_updates_race() {
     }
 }
 
-/// A removed slot's handles: the last value can be read, nothing else works.
+/// Handles of a removed slot can read the last value; nothing else works.
 #[test]
 fn a_removed_slot_keeps_its_last_value_and_takes_no_more() {
     if !common::apart("a_removed_slot_keeps_its_last_value_and_takes_no_more") {
@@ -252,7 +251,7 @@ fn a_removed_slot_keeps_its_last_value_and_takes_no_more() {
     let array = store.array::<u64>("array", 3).unwrap();
     value.store(5).unwrap();
     array.store(&[1, 2, 3]).unwrap();
-    // Somebody who wants the lock all the time, also at the moment of the removal.
+    // A process that always wants the lock, also at the moment of the removal.
     let begun = array.version();
     let other = os::fork(|| {
         loop {
@@ -290,8 +289,8 @@ fn a_removed_slot_keeps_its_last_value_and_takes_no_more() {
     assert!(value.is_removed() && !text.is_removed());
 }
 
-/// One killed while defining or removing: the name is there, whole, or it is not; either
-/// way it can be defined, and nobody waits.
+/// A process killed while defining or removing: the slot exists, whole, or it does not. Either
+/// way it can be defined, without waiting.
 #[test]
 fn definers_and_removers_killed_at_random_moments_leave_the_names_usable() {
     if !common::apart("definers_and_removers_killed_at_random_moments_leave_the_names_usable") {
@@ -325,7 +324,7 @@ fn definers_and_removers_killed_at_random_moments_leave_the_names_usable() {
                 store.remove(&name).unwrap();
             }
         }
-        // What it left half-defined is not what a new one is made of.
+        // The new slot contains nothing of the half-defined one.
         let name = format!("{}", round % 7);
         assert_eq!(store.array::<u64>(&name, 40).unwrap().load(), [0; 40]);
         store.remove(&name).unwrap();
@@ -339,8 +338,8 @@ fn definers_and_removers_killed_at_random_moments_leave_the_names_usable() {
     }
 }
 
-/// The file grows under those who have it open: their handles stay good, and what was
-/// defined later by others is there for them.
+/// The file grows while processes have it open: their handles stay valid, and they see what
+/// others define later.
 #[test]
 fn the_store_grows_while_others_read() {
     const NAME: &str = "the_store_grows_while_others_read";

@@ -1,4 +1,4 @@
-//! A slot's doc and unit of measure: they stay with the slot, wherever it goes.
+//! A slot's doc and unit of measure: they stay with the slot through every copy.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ fn open(path: &Path) -> Store {
     OpenOptions::new().create(true).max_slots(64).sync_every(None).open(path).unwrap()
 }
 
-/// What is said of each slot: name, doc, unit.
+/// The slots: name, doc, unit.
 fn said(store: &Store) -> Vec<(String, Option<String>, Option<String>)> {
     let slots = store.slots().unwrap();
     let own = |text: Option<&str>| text.map(str::to_owned);
@@ -40,7 +40,7 @@ fn they_survive_reopening_restoring_copying_and_compacting() {
         ("plain".to_owned(), None, None),
     ];
     assert_eq!(said(&store), expected);
-    // The first definer's stand.
+    // Those of the first definition stay.
     store.value_with::<f64>("speed", Define::new().doc("another").unit("km/h")).unwrap();
     assert_eq!(said(&store), expected);
     let copy = path.with_extension("copy");
@@ -80,7 +80,7 @@ fn what_is_too_long_is_refused_and_what_just_fits_is_not() {
     assert_eq!(store.slot("name").unwrap().unit(), Some("m/s"));
 }
 
-/// The directory has two lines for each slot; longer descriptors take those of others.
+/// The directory has two lines per slot; longer descriptors take those of others.
 #[test]
 fn docs_can_fill_the_directory() {
     let folder = folder();

@@ -1,6 +1,6 @@
-//! Small histories of three processes, each checked against a reference: there is an order of
-//! all operations, none before one that had ended when it began, in which each returns what
-//! it has returned. (Every order is tried: histories are short.)
+//! Small histories of three processes, each checked for linearizability: there must be an order
+//! of all operations, consistent with their times, in which the reference returns the same
+//! results. (Every order is tried, since histories are short.)
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -16,13 +16,13 @@ const PROCESSES: u64 = 3;
 /// Operations of each process in one history.
 const OPERATIONS: usize = 4;
 
-/// What an operation does: to two values and one element of an array.
+/// The operations, on two values and one element of an array.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Op {
     Load(usize),
     Store(usize, u64),
     Add(usize, u64),
-    /// Takes from one slot what it gives to the other one, in a transaction.
+    /// Moves an amount from one slot to another, in a transaction.
     Move(usize, usize, u64),
     Snapshot,
     SnapshotOf,
@@ -47,7 +47,7 @@ impl Op {
         }
     }
 
-    /// The reference: what it does to the state, and returns.
+    /// The reference: does the operation to the state, and returns its result.
     fn apply(self, state: &mut State) -> State {
         let before = *state;
         match self {
@@ -76,7 +76,7 @@ struct Slots {
     values: [Value<u64>; 2],
     array: Array<u64>,
     all: [Slot; 3],
-    /// The history that is under way, how many are ready for it, and how many have ended it.
+    /// The current history, and how many processes are ready for it, and have ended it.
     round: Value<u64>,
     ready: Value<u64>,
     ended: Value<u64>,
@@ -139,7 +139,7 @@ impl Slots {
     }
 }
 
-/// One operation as it went, on the clock that all processes share.
+/// An operation that was done, with times on the clock that all processes share.
 #[derive(Clone, Copy, Debug)]
 struct Event {
     op: Op,
@@ -158,7 +158,7 @@ fn is_linearizable(events: &[Event], first: State) -> bool {
         }
         let left = || (0..events.len()).filter(|i| done >> i & 1 == 0);
         let first_end = left().map(|i| events[i].ended).min().expect("some are left");
-        // Whatever began after another one had ended comes after that.
+        // An operation that began after another had ended comes after it.
         for i in left().filter(|i| events[*i].began <= first_end) {
             let mut next = state;
             if events[i].op.apply(&mut next) == events[i].returned
@@ -226,7 +226,7 @@ fn small_histories_of_three_processes_are_linearizable() {
     let slots = Slots::open(&path);
     let processes: Vec<Child> =
         (0..PROCESSES).map(|n| Child::spawn_with(NAME, "process", &path, n)).collect();
-    // Where each history begins: between two of them nothing moves.
+    // The state at each history's beginning: between two of them nothing changes.
     let mut firsts = Vec::new();
     for round in 1..=count {
         yield_until(|| slots.ready.load() == PROCESSES * round);
@@ -274,7 +274,7 @@ fn let_others_run() {
     }
 }
 
-/// Waits without sleeping, so that all begin at once; not for ever, if one of them is gone.
+/// Waits without sleeping, so that all begin at once; but not forever, if one of them is gone.
 fn yield_until(holds: impl Fn() -> bool) {
     let start = Instant::now();
     while !holds() {

@@ -1,5 +1,5 @@
-//! What slotfile promises, as its users see it: values, arrays, texts, buffers, transactions and
-//! waiting, by threads and processes beside each other.
+//! The promises of slotfile, as users see them: values, arrays, texts, buffers, transactions and
+//! waiting, with threads and processes side by side.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -10,7 +10,7 @@ use slotfile::{Define, Error, OpenOptions, Store};
 
 const SIZES: [usize; 6] = [2, 3, 64, 1_000, 8_192, 131_072]; // words: 16 bytes to 1 MiB
 
-/// All elements follow from the first, whatever version it is of.
+/// In every version, all elements follow from the first.
 fn pattern(seed: u64, out: &mut [u64]) {
     for (i, x) in out.iter_mut().enumerate() {
         *x = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(i as u64);
@@ -35,8 +35,8 @@ fn row_15_readers_beside_a_writer_without_pause_see_whole_arrays() {
         while !done.load() {
             seed += 1;
             match () {
-                // Everything; a range, that also moves all others by as much; a mix of
-                // both leaves stale ranges of all kinds behind.
+                // Either stores all, or adds 1 to each; a mix of both leaves stale ranges of all
+                // kinds.
                 _ if !seed.is_multiple_of(3) => {
                     pattern(seed, &mut elements);
                     array.store(&elements).unwrap();
@@ -65,27 +65,27 @@ fn row_15_readers_beside_a_writer_without_pause_see_whole_arrays() {
             until("the writer writes", || array.version() > begun);
             let (start, mut reads, mut versions) = (Instant::now(), 0, 0);
             let mut last = 0;
-            // At least a few, where the machine is slow: that they end is a promise, too.
+            // At least a few, on a slow machine: reads must end, too.
             while start.elapsed() < time || reads < 10 {
                 let version = array.load_into(&mut elements);
                 assert_whole(&elements);
                 assert!(version >= last, "from version {last} back to {version}");
                 versions += u64::from(version != last);
                 last = version;
-                // A range is whole as well, at either end of it.
+                // A range is not torn either, at both of its ends.
                 let (from, to) = (size / 3, size / 3 + size.min(1_000) / 2 + 1);
                 assert_whole(&array.load_range(from..to.min(size)).unwrap());
                 reads += 1;
             }
             done.store(true).unwrap();
             writer.join();
-            // The writer's first update alone would make 1.
+            // The writer's first update alone makes 1.
             assert!(versions > 1, "{size} words: {reads} reads saw {versions} versions");
         }
     }
 }
 
-/// Text: its length is part of what must not tear.
+/// A text must not tear, including its length.
 #[test]
 fn texts_beside_a_writer_are_whole() {
     const NAME: &str = "texts_beside_a_writer_are_whole";
@@ -113,7 +113,7 @@ fn texts_beside_a_writer_are_whole() {
         let mut of = now.chars();
         let first = of.next();
         assert!(of.all(|c| Some(c) == first), "torn: {now:?}");
-        // The letter says which lengths it can have.
+        // The letter determines the possible lengths.
         if let Some(first) = first {
             let mut lengths = (0..26 * 301).filter(|n| text_of(*n).starts_with(first));
             assert!(lengths.any(|n| n % 301 == now.len()));
@@ -123,7 +123,7 @@ fn texts_beside_a_writer_are_whole() {
     writer.join();
 }
 
-/// A value and the version it is of come together.
+/// A value and its version are read together.
 #[test]
 fn a_value_and_its_version_belong_together() {
     let store = Store::temporary().unwrap();
@@ -143,8 +143,8 @@ fn a_value_and_its_version_belong_together() {
     });
 }
 
-/// Readers at full speed beside a writer that stands still inside an update; other
-/// writers are told who it is, once their time is over, and the lock is not stolen.
+/// Readers run at full speed beside a writer stopped inside an update. Other writers are told the
+/// holder's pid at their timeout, and the lock is not stolen.
 #[test]
 fn row_08_a_stopped_writer_holds_up_no_reader_and_is_named_to_writers() {
     const NAME: &str = "row_08_a_stopped_writer_holds_up_no_reader_and_is_named_to_writers";
@@ -156,7 +156,7 @@ fn row_08_a_stopped_writer_holds_up_no_reader_and_is_named_to_writers() {
             .update(|a| {
                 a.fill(1);
                 inside.store(1).unwrap();
-                // Stopped here, for as long as the test likes.
+                // Stopped here until the test resumes it.
                 until("the test says so", || inside.load() == 2);
             })
             .unwrap();
@@ -191,8 +191,8 @@ fn row_08_a_stopped_writer_holds_up_no_reader_and_is_named_to_writers() {
     until("the writer is inside", || inside.load() == 1);
     os::stop(writer.pid());
     let beside = reads(Duration::from_millis(200));
-    // "At full speed", with room for what else the machine does: a reader that waited or
-    // took the lock would be slower by orders of magnitude.
+    // Full speed, with room for other load on the machine: a reader that waited or took the lock
+    // would be slower by orders of magnitude.
     assert!(beside > free / 10.0, "{beside} reads/s beside it, {free} alone");
     for _ in 0..2 {
         let start = Instant::now();
@@ -208,7 +208,7 @@ fn row_08_a_stopped_writer_holds_up_no_reader_and_is_named_to_writers() {
         assert!(took >= timeout && took < timeout + Duration::from_secs(2), "{took:?}");
     }
     assert_eq!(array.load(), [0; 1_000], "no lock was stolen");
-    // Other slots are none of its business.
+    // Other slots are not affected.
     store.value::<u64>("another").unwrap().fetch_add(1).unwrap();
     os::resume(writer.pid());
     inside.store(2).unwrap();
@@ -227,7 +227,7 @@ fn row_08_a_stopped_writer_holds_up_no_reader_and_is_named_to_writers() {
     assert_eq!(value.fetch_add(1).unwrap(), 4);
 }
 
-/// A writer stopped at random moments, not where the test would like it.
+/// A writer stopped at random moments, not at places chosen by the test.
 #[test]
 fn a_writer_stopped_at_random_moments_leaves_readers_alone() {
     const NAME: &str = "a_writer_stopped_at_random_moments_leaves_readers_alone";
@@ -261,7 +261,7 @@ fn a_writer_stopped_at_random_moments_leaves_readers_alone() {
             array.load_into(&mut elements);
             assert_whole(&elements);
         }
-        // A value's update is lock-free: nobody can hold it up.
+        // A value's update is lock-free: no other thread can block it.
         value.fetch_add(1).unwrap();
         match array.set(0, array.get(0).unwrap()) {
             Ok(()) => {}
@@ -277,8 +277,8 @@ fn a_writer_stopped_at_random_moments_leaves_readers_alone() {
     assert!(held_up > 0, "it was never stopped inside an update");
 }
 
-/// Who may not lock, and takes longer to copy an array than it takes others to change it twice,
-/// follows what they change.
+/// A reader that may not lock, and needs longer to copy an array than others need to change it
+/// twice, keeps up with the changes.
 #[test]
 fn who_opened_it_read_only_reads_a_large_array_beside_a_writer() {
     const NAME: &str = "who_opened_it_read_only_reads_a_large_array_beside_a_writer";
@@ -322,7 +322,7 @@ fn who_opened_it_read_only_reads_a_large_array_beside_a_writer() {
             elements[ELEMENTS / 2] = 0;
             assert!(elements[1..ELEMENTS - 1].iter().all(|x| *x == 0));
         }
-        // The same, by the handle whose type is known only at run time.
+        // The same with an untyped handle.
         let data = reader.slot("array").unwrap().load();
         assert!(matches!(data, slotfile::Data::Array(all) if all.len() == ELEMENTS));
         ended.send(()).unwrap();

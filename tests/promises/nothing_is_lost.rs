@@ -3,8 +3,8 @@
 use crate::common::{Child, folder, long, number, path, role, store_in};
 use slotfile::Store;
 
-/// How a Python programmer would write it first: ten processes, each adds 1 a hundred
-/// times under the value's lock, reading and writing in two steps.
+/// As a Python programmer would first write it: ten processes each add 1 a hundred times under
+/// the value's lock, reading and writing in two steps.
 #[test]
 fn ten_processes_of_100_locked_increments_make_1000() {
     const NAME: &str = "ten_processes_of_100_locked_increments_make_1000";
@@ -48,7 +48,7 @@ fn ten_processes_of_100_locked_increments_of_ten_elements_make_1000_each() {
     assert_eq!(array.load(), [1000; 10]);
 }
 
-/// Without any lock of the caller's: each way to add, by two to eight processes at once.
+/// Without a lock of the caller: each way to add, by two to eight processes at once.
 #[test]
 fn two_to_eight_processes_add_without_loss() {
     const NAME: &str = "two_to_eight_processes_add_without_loss";
@@ -94,7 +94,7 @@ fn two_to_eight_processes_add_without_loss() {
         children.into_iter().for_each(Child::join);
         let total = processes * adds;
         assert_eq!(value.load(), total);
-        // A counter of versions: each update moved it by one, and none was lost.
+        // Each update has incremented the version by one, and none was lost.
         assert_eq!(value.version(), total);
         assert_eq!(float.load(), 0.5 * total as f64);
         assert_eq!(u64::from(compared.load()), total);
@@ -103,7 +103,7 @@ fn two_to_eight_processes_add_without_loss() {
     }
 }
 
-/// The threads of one process are no different, whether or not they share a handle.
+/// The same for threads of one process, whether or not they share a handle.
 #[test]
 fn threads_add_without_loss() {
     let store = Store::temporary().unwrap();

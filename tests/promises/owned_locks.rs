@@ -1,4 +1,4 @@
-//! Guards and updates that own their handle do what the borrowing ones do.
+//! Guards and updates that own their handle behave like the borrowing ones.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use slotfile::{Error, OwnedGuard, Slot, Store};
 
 const SHORT: Option<Duration> = Some(Duration::from_millis(20));
 
-/// Whether another thread can have the lock.
+/// Whether another thread can take the lock.
 fn is_free(store: &Store, name: &str) -> bool {
     let array = store.array::<u64>(name, 4).unwrap().with_lock_timeout(SHORT);
     std::thread::scope(|scope| {
@@ -91,7 +91,7 @@ fn a_begun_update_goes_on_under_the_threads_own_guard() {
     assert!(is_free(&store, "a"));
     assert_eq!(array.load(), [9, 9, 5, 5]);
 
-    // The lock went with the guard: what the update would store is no longer its own.
+    // The lock was released with the guard, so the update may no longer store.
     let guard = owned(&store, "a");
     let update = array.begin_update().unwrap();
     drop(guard);
@@ -177,7 +177,7 @@ fn a_begun_transaction_is_committed_as_one_or_undone() {
     assert_eq!(a.get(0).unwrap(), 5);
     assert!(is_free(&store, "a") && is_free(&store, "b"));
 
-    // It waits for all of them, and lets go of what it has if that is in vain.
+    // It waits for all of them, and releases those that it holds on timeout.
     let guard = owned(&store, "b");
     let impatient = store.clone().with_lock_timeout(SHORT);
     let refused = std::thread::scope(|scope| {

@@ -1,5 +1,5 @@
-//! What bindings to other languages have of a buffer: a lock that its thread takes again, and
-//! lets go of without a guard.
+//! The buffer interface for bindings to other languages: a lock that its thread can take again,
+//! and that is released without a guard.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ fn raw(store: &Store) -> RawBuffer {
     store.define("raw", &buffer, Define::<Data>::new()).unwrap().raw_buffer().unwrap()
 }
 
-/// What another thread finds.
+/// The lock's state as another thread sees it.
 fn elsewhere<R: Send>(f: impl FnOnce() -> R + Send) -> R {
     std::thread::scope(|scope| scope.spawn(f).join().unwrap())
 }
@@ -134,7 +134,7 @@ fn row_11_a_child_has_not_got_it_and_gets_it_when_the_parent_is_killed() {
     parent.kill();
     until("the child has it", || ready.load() == 3);
     parent.reap();
-    // The child has ended without letting go.
+    // The child has ended without releasing it.
     raw.acquire(LONG).unwrap();
     assert!(raw.release());
 }

@@ -1,6 +1,6 @@
-//! Any sequence of operations, against a plain map as the reference: after each, the store
-//! holds what the map holds, and `check` finds nothing. Also where a process is killed in
-//! the middle of one. `SLOTFILE_SEED` runs one seed alone.
+//! Any sequence of operations, against a plain map as the reference: after each, the store holds
+//! what the map holds, and `check` finds nothing. Also if a process is killed in an operation.
+//! `SLOTFILE_SEED` runs one seed alone.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ impl Source for fastrand::Rng {
     }
 }
 
-/// Where a flush costs nothing: no power is cut here.
+/// A place where a flush costs nothing: no power is cut here.
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| common::folder())
 }
@@ -46,8 +46,8 @@ fn any_sequence_of_operations_is_as_a_map_says() {
     });
 }
 
-/// How many operations were done. A slot like any other, so that a restart takes it back
-/// together with them.
+/// The number of completed operations. It is a slot like any other, so that a restart takes it
+/// back together with them.
 const DONE: &str = "done";
 
 fn count(slots: &Slots) -> u64 {
@@ -79,8 +79,8 @@ fn work() {
     }
 }
 
-/// The same operations in a map: which states there can be after the child was killed, and
-/// which a restart can return to.
+/// The same operations in a map: the possible states after the child was killed, and those that
+/// a restart may return to.
 fn follow(seed: u64, model: &mut Model, before: &Slots, mut left: u64, store: &Store) {
     let (mut random, mut slots) = (fastrand::Rng::with_seed(seed), before.clone());
     let first = count(before);
@@ -105,7 +105,7 @@ fn follow(seed: u64, model: &mut Model, before: &Slots, mut left: u64, store: &S
             model.synced.push(synced);
         }
         if done == last {
-            // The last one may have been done, or not.
+            // The last operation may have been done, or not.
             let mut expected = [here, slots.clone()];
             expected.iter_mut().for_each(forget);
             let found = expected.iter().find(|e| model::is_as_expected(&there, e));
@@ -128,12 +128,12 @@ fn whoever_is_killed_leaves_what_a_map_says() {
         let mut model = Model::new(&path);
         let done = slotfile::SlotType::Value(slotfile::ScalarType::U64);
         for _ in 0..8 {
-            // Back after a restart to before it was there.
+            // A restart has returned to before it was defined.
             model.store().define(DONE, &done, Define::new()).unwrap();
             model.now = model::contents(model.store());
             let before = model.now.clone();
             let left = model.store().info().unwrap().definitions_left;
-            // Open here meanwhile, or not.
+            // Kept open here meanwhile, or not.
             let stays = random.bool();
             if !stays {
                 model.close();

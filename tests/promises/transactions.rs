@@ -1,5 +1,5 @@
-//! Transactions and snapshots, as one process sees them: all or nothing, what a closure may
-//! do, and what is refused.
+//! Transactions and snapshots within one process: all or nothing, what a closure may do, and what
+//! is refused.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
@@ -57,7 +57,7 @@ fn every_kind_takes_part_and_reads_its_own_writes() {
             tx.store(&s.bytes, &[1, 2, 3])?;
             tx.update(&s.bytes, |bytes| bytes.truncate(2))?;
             assert_eq!(tx.load(&s.bytes)?, [1, 2]);
-            // Nobody else sees any of it.
+            // Nothing of it is visible outside.
             assert_eq!((s.a.load(), s.array.get(7)?, s.text.load()), (0, 0.0, String::new()));
             Ok::<_, Error>(())
         })
@@ -136,11 +136,11 @@ fn an_error_undoes_all() {
     };
     assert_eq!(slot, "text");
     assert_eq!(state(&s.store), before);
-    // No lock is left: neither for us nor for others.
+    // No lock is left, for this thread or for others.
     free(&s);
 }
 
-/// Another thread gets every lock at once.
+/// Another thread can take every lock at once.
 fn free(s: &Slots) {
     thread::scope(|scope| {
         let locked = scope.spawn(|| {
@@ -179,7 +179,7 @@ fn row_09_a_panic_inside_a_transaction_undoes_it() {
     assert_eq!(s.a.load(), 6);
 }
 
-/// What is refused says so at once, and leaves the transaction able to go on.
+/// A refused operation is an error at once, and the transaction can continue.
 #[track_caller]
 fn is_deadlock<R: std::fmt::Debug>(result: Result<R, Error>, slot: Option<&str>) {
     match result {
@@ -202,7 +202,7 @@ fn what_a_transaction_has_locked_is_refused_to_its_own_thread() {
             is_deadlock(s.array.lock(), Some("array"));
             is_deadlock(s.store.remove("array"), Some("array"));
             is_deadlock(s.store.transaction(|tx| tx.load(&s.b)), None);
-            // Reads and other slots are as ever.
+            // Reads and other slots work as before.
             assert_eq!((s.a.load(), s.array.load()[0]), (0, 0.0));
             assert_eq!(s.store.snapshot(|snap| snap.load(&s.a))?, 0);
             s.b.store(9)?;
@@ -215,8 +215,8 @@ fn what_a_transaction_has_locked_is_refused_to_its_own_thread() {
     s.store.transaction(|_| Ok::<_, Error>(())).unwrap();
 }
 
-/// In the middle of an update of a slot, a transaction of it would wait for itself, or the
-/// update begin anew for ever.
+/// Inside an update of a slot, a transaction of that slot would wait for itself, or the update
+/// would start over forever.
 #[test]
 fn a_transaction_inside_an_update_of_its_slot_is_refused() {
     let s = slots();
@@ -311,7 +311,7 @@ fn slots_of_another_store_are_refused() {
     assert_eq!((s.a.load(), other.a.load()), (1, 2));
 }
 
-/// What it has copied of the transaction is inert; its own are as ever.
+/// The child's copy of the transaction is inert; its own transactions work.
 #[test]
 fn the_child_of_a_fork_inside_a_transaction_has_no_part_in_it() {
     if !common::apart("the_child_of_a_fork_inside_a_transaction_has_no_part_in_it") {
@@ -411,7 +411,7 @@ fn a_store_opened_read_only_has_snapshots_and_no_transactions() {
     assert!(matches!(refused, Err(Error::ReadOnly { .. })) && !ran);
 }
 
-/// Half a million elements; one of them changes. It costs no more than a few words.
+/// One of half a million elements changes. That costs no more than a few words.
 #[test]
 fn one_element_of_a_large_array_costs_the_element() {
     let store = Store::temporary().unwrap();
@@ -419,7 +419,7 @@ fn one_element_of_a_large_array_costs_the_element() {
         store.array_with("large", 1 << 19, Define::new().initial(vec![1u64; 1 << 19])).unwrap();
     let x = store.value::<u64>("x").unwrap();
     large.set(0, 2).unwrap();
-    large.set(0, 2).unwrap(); // now no area is wholly stale
+    large.set(0, 2).unwrap(); // now no area is entirely stale
     let of_one = |rounds: u32| {
         let start = std::time::Instant::now();
         for n in 0..rounds {

@@ -1,5 +1,5 @@
-//! Transactions and snapshots beside others of other threads: in what order they wait, and what
-//! they see of each other.
+//! Transactions and snapshots beside those of other threads: the order in which they wait, and
+//! what they see of each other.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Barrier, mpsc};
@@ -11,8 +11,8 @@ use crate::common::kinds::slots;
 use crate::common::within;
 use slotfile::{Data, Error, OpenOptions, Scalar};
 
-/// Both in one order would lose what the other one reads first; in opposite orders they
-/// would wait for each other.
+/// In the same order, each would lose what the other reads first; in opposite orders, they would
+/// wait for each other.
 #[test]
 fn row_16_opposite_orders_do_not_deadlock() {
     let s = slots();
@@ -77,9 +77,9 @@ fn row_16_who_would_wait_downwards_lets_go_and_runs_again() {
                     has_text.wait();
                     let conflict = tx.load(&s.a);
                     assert!(matches!(conflict, Err(Error::Conflict { .. })), "{conflict:?}");
-                    // From here on nothing is to be had, not even what it had before.
+                    // From here on nothing can be read, not even what it read before.
                     assert!(matches!(tx.load(&s.text), Err(Error::Conflict { .. })));
-                    return Ok(()); // not passed on: it is noticed all the same
+                    return Ok(()); // not passed on, but noticed all the same
                 }
                 tx.fetch_add(&s.a, 10).map(drop)
             })
@@ -111,7 +111,7 @@ fn transactions_on_different_slots_do_not_wait_for_each_other() {
     assert_eq!((s.a.load(), s.b.load()), (1, 1));
 }
 
-/// What others add to a scalar while it is in a transaction waits, and is not lost.
+/// Additions by others to a scalar in a transaction wait, and are not lost.
 #[test]
 fn lock_free_updates_beside_transactions_are_not_lost() {
     let s = slots();
@@ -160,7 +160,7 @@ fn who_waits_too_long_is_told_who_holds_the_slot() {
         assert_eq!((slot.as_str(), holder), ("high", Some(std::process::id())));
         assert_eq!(waited, Duration::from_millis(50));
         assert!(start.elapsed() >= waited, "it gave up early");
-        // The other way to wait: let go, and wait at the beginning of the next run.
+        // The other way to wait: release, and wait at the beginning of the next run.
         drop(done.0);
     });
     let (held, done) = (Barrier::new(2), mpsc::channel::<()>());

@@ -18,7 +18,7 @@ fn value<T: Element>(store: &Store, a: T) -> Value<T> {
     value
 }
 
-/// The bit pattern, by way of what `Debug` would not tell apart: NaNs and zeros.
+/// The bit pattern, which tells apart NaNs and zeros that `Debug` does not.
 fn bits<T: Element>(x: T) -> Vec<u8> {
     slotfile::Elements::from([x]).as_bytes().to_vec()
 }
@@ -174,7 +174,7 @@ fn row_43_overflow_wraps() {
     assert_eq!((long.fetch_add(1).unwrap(), long.load()), (i64::MAX, i64::MIN));
 }
 
-/// As documented: of a NaN and a number the number stays; comparing is by bits.
+/// As documented: between a NaN and a number, the number stays; comparing is by bits.
 #[test]
 fn row_43_nan_in_min_max_and_compare_exchange() {
     fn check<T: Number + From<f32> + std::ops::Neg<Output = T>>(store: &Store) {

@@ -1,4 +1,4 @@
-//! Waiting for a change: none is missed, time-outs are kept, and nobody waits for the dead.
+//! Waiting for a change: none is missed, timeouts are kept, and no thread waits for a dead one.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -12,9 +12,9 @@ use slotfile::{Awaitable, Error, Store};
 const HANG: Option<Duration> = Some(Duration::from_secs(60));
 const SHORT: Option<Duration> = Some(Duration::from_millis(30));
 
-/// Each waits for the other's number, and answers with the next: one change that is missed,
-/// and both would wait for ever. They hand over so fast that some find the other spinning,
-/// and so slowly now and then that others find it asleep.
+/// Each waits for the other's number, and answers with the next: after one missed change, both
+/// would wait forever. They hand over so fast that some find the other spinning, and now and
+/// then so slowly that others find it asleep.
 #[test]
 fn no_hand_over_between_two_processes_is_missed() {
     const NAME: &str = "no_hand_over_between_two_processes_is_missed";
@@ -25,7 +25,7 @@ fn no_hand_over_between_two_processes_is_missed() {
         let is_in_value = |n: u64| n % 4 < 2;
         for n in (first..hand_overs).step_by(2) {
             if n % 2_000 < 2 {
-                std::thread::sleep(Duration::from_millis(1)); // the other one falls asleep
+                std::thread::sleep(Duration::from_millis(1)); // the other falls asleep
             }
             let seen = match is_in_value(n) {
                 true => value.wait_until(|now| now == n, HANG).unwrap(),
@@ -87,7 +87,7 @@ fn every_kind_of_handle_waits_across_processes() {
     assert_eq!(bytes.wait_until(|x| x.len() == 2, HANG).unwrap(), Some(vec![1, 2]));
     let seen_true = slot.wait_until(|x| *x == true.into(), HANG).unwrap();
     assert_eq!(seen_true, Some(true.into()));
-    // A change that is already there does not need to be waited for.
+    // A change that has already happened returns at once.
     assert_eq!(value.wait_for_change(seen.0, None).unwrap(), Some(value.version()));
     assert_eq!(array.wait_for_change(seen.1, None).unwrap(), Some(array.version()));
     assert_eq!(text.wait_for_change(seen.2, None).unwrap(), Some(text.version()));
@@ -96,7 +96,7 @@ fn every_kind_of_handle_waits_across_processes() {
     other.join();
 }
 
-/// Also while the slot changes all the time, to what is not waited for.
+/// Also while the slot keeps changing to other values than the awaited one.
 #[test]
 fn time_outs_are_kept() {
     let store = Store::temporary().unwrap();
@@ -121,7 +121,7 @@ fn time_outs_are_kept() {
         let _finally = Finally(&done);
         assert_eq!(never(SHORT).unwrap(), None);
     });
-    // The longest there is, which no clock can tell, is for ever, and not at once.
+    // The longest timeout, beyond any clock, means forever, and does not end at once.
     std::thread::scope(|scope| {
         let (seen, x) = (x.version(), &x);
         let waiter = scope.spawn(move || x.wait_for_change(seen, Some(Duration::MAX)).unwrap());
@@ -147,14 +147,14 @@ fn who_waits_for_a_slot_that_is_removed_is_told() {
         removed(one.join().unwrap(), "x");
         removed(other.join().unwrap(), "x");
     });
-    // And from then on, at once, whatever was seen.
+    // From then on it returns at once, whatever was seen.
     removed(x.wait_for_change(x.version(), None).map(drop), "x");
     removed(x.wait_for_change(0, None).map(drop), "x");
     removed(x.wait_until(|x| x == 0, None).map(drop), "x");
     removed(store.wait_any(&[(&a, 0), (&x, 0)], None).map(drop), "x");
 }
 
-/// Nobody else can change what this thread has locked.
+/// No other thread can change what this thread has locked.
 #[test]
 fn who_would_wait_for_itself_is_told() {
     let store = Store::temporary().unwrap();
@@ -171,7 +171,7 @@ fn who_would_wait_for_itself_is_told() {
     a.update(|_| deadlock(a.wait_for_change(a.version(), None))).unwrap();
 }
 
-/// A lock that is taken and let go, or held for long, is no change.
+/// A lock that is taken and released, or held for long, is not a change.
 #[test]
 fn locks_are_no_changes() {
     let store = Store::temporary().unwrap();
@@ -195,7 +195,7 @@ fn locks_are_no_changes() {
     });
 }
 
-/// One asleep slot among many: whichever it is, it is found, and only it.
+/// A waiter on many slots finds the one that changed, and only that.
 #[test]
 fn of_many_slots_the_one_that_changes_is_found() {
     let store = Store::temporary().unwrap();
@@ -217,7 +217,7 @@ fn of_many_slots_the_one_that_changes_is_found() {
     assert!(store.wait_any(&[], Some(Duration::ZERO)).unwrap().is_empty());
 }
 
-/// It cannot say that it waits, and finds the change by looking.
+/// A read-only process cannot register as waiting; it finds the change by polling.
 #[test]
 fn a_read_only_store_waits_too() {
     const NAME: &str = "a_read_only_store_waits_too";
@@ -270,8 +270,8 @@ fn row_06_a_waiter_that_is_killed_keeps_nobody_asleep() {
     }
 }
 
-/// Who sleeps is woken, and does not find the change by looking every 20 ms: that would be 17 ms
-/// later, as the changes come right after it has fallen asleep. (A loaded machine delays some.)
+/// A sleeper is woken; it does not find the change by polling every 20 ms. That would be 17 ms
+/// later, since the changes come right after it falls asleep. (A loaded machine delays some.)
 #[test]
 fn a_change_wakes_who_sleeps() {
     let store = Store::temporary().unwrap();
@@ -314,11 +314,11 @@ fn a_change_wakes_who_sleeps() {
     }
 }
 
-/// Who waits for long takes next to nothing from the processor.
+/// A long wait takes almost no processor time.
 #[test]
 fn an_idle_waiter_costs_little() {
     const LIMIT: Duration = Duration::from_millis(500);
-    /// What this thread has had of a processor.
+    /// The processor time of this thread.
     fn used() -> Duration {
         let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
         Duration::from_nanos(stat.split_whitespace().next().unwrap().parse().unwrap())
@@ -362,8 +362,8 @@ fn sleeps() -> u64 {
     line.unwrap().split_whitespace().last().unwrap().parse().unwrap()
 }
 
-/// Who waits for long sleeps for long. (Before, it woke 50 times a second, and 1,000 times where
-/// it waited for more than 128 slots, or of a read-only store.)
+/// A long wait sleeps for long. (It used to wake 50 times a second, and 1,000 times for more than
+/// 128 slots, or in a read-only store.)
 #[test]
 fn an_idle_waiter_hardly_wakes() {
     const LIMIT: Option<Duration> = Some(Duration::from_secs(2));
@@ -398,8 +398,8 @@ fn an_idle_waiter_hardly_wakes() {
     });
 }
 
-/// Each slot that has changed is found, in a time that grows with their number alone. (Before,
-/// all were looked at for each, and this did not end.)
+/// Each changed slot is found, in a time that grows only with their number. (All used to be looked
+/// at for each, and this did not end.)
 #[test]
 fn a_watch_finds_many_changes() {
     const SLOTS: u64 = 100_000;
@@ -420,7 +420,7 @@ fn a_watch_finds_many_changes() {
     });
 }
 
-/// Many threads of many processes take one lock, and nobody keeps it: each gets it in time.
+/// Many threads of many processes take one lock for a short time each: all get it in time.
 #[test]
 fn a_crowd_gets_the_lock() {
     const NAME: &str = "a_crowd_gets_the_lock";
@@ -450,8 +450,8 @@ fn a_crowd_gets_the_lock() {
     assert_eq!(x.load(), PROCESSES * THREADS * TIMES);
 }
 
-/// Who takes a lock again and again, and keeps it for nearly all of the time, does not keep it from
-/// who waits: the lock is handed over.
+/// A thread that retakes a lock again and again, and holds it nearly all the time, does not starve
+/// a waiter: the lock is handed over.
 #[test]
 fn who_waits_for_a_busy_lock_gets_it() {
     let store = Store::temporary().unwrap();
@@ -472,8 +472,8 @@ fn who_waits_for_a_busy_lock_gets_it() {
     });
 }
 
-/// What a transaction changes wakes as what anything else changes; who is woken by one of its
-/// slots sees the others changed.
+/// A change by a transaction wakes like any other; a waiter woken by one of its slots sees the
+/// others changed.
 #[test]
 fn transactions_wake_who_waits() {
     const NAME: &str = "transactions_wake_who_waits";
@@ -508,7 +508,7 @@ fn transactions_wake_who_waits() {
     other.join();
 }
 
-/// Slots that are there, and slots that are defined later, by others.
+/// Existing slots, and slots that others define later.
 #[test]
 fn a_watch_picks_up_what_others_define() {
     const NAME: &str = "a_watch_picks_up_what_others_define";
@@ -539,12 +539,12 @@ fn a_watch_picks_up_what_others_define() {
     other.join();
     assert_eq!(last.len(), 20, "{last:?}");
     assert!(watch.next(SHORT).unwrap().is_none());
-    // A slot that is removed leaves, which is told once; a new one of its name comes.
+    // A removed slot leaves, which is reported once; a new one of its name comes.
     store.remove("here/old").unwrap();
     let last = watch.next(HANG).unwrap().unwrap();
     assert_eq!((last.slot.name(), last.removed, last.content), ("here/old", true, 1u64.into()));
     assert!(watch.next(SHORT).unwrap().is_none(), "told twice");
-    // One that comes and goes unseen is not told at all.
+    // A slot that comes and goes unseen is not reported at all.
     store.value::<u8>("here/short").unwrap();
     store.remove("here/short").unwrap();
     assert!(watch.next(SHORT).unwrap().is_none());
@@ -561,7 +561,7 @@ fn a_watch_picks_up_what_others_define() {
 #[test]
 fn a_watch_never_misses_the_last_state() {
     let store = Store::temporary().unwrap();
-    // Of more slots than the kernel waits for, too.
+    // Also for more slots than the kernel waits for.
     for slots in [3u64, 200] {
         let name = |n| format!("{slots}/{n}");
         let values: Vec<_> = (0..slots).map(|n| store.value::<u64>(&name(n)).unwrap()).collect();

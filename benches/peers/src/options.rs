@@ -14,31 +14,31 @@ pub struct Options {
     /// Only these contestants
     #[arg(long, value_delimiter = ',')]
     pub contestants: Vec<String>,
-    /// How often everything is measured
+    /// How many times everything is measured
     #[arg(long, default_value_t = 7)]
     pub rounds: usize,
-    /// Seconds of one measurement, about
+    /// Approximate seconds of one measurement
     #[arg(long, default_value_t = 0.25)]
     pub seconds: f64,
-    /// Three short rounds at most: for a look, not for figures to keep
+    /// At most three short rounds: for a quick look, not for figures to keep
     #[arg(long)]
     pub quick: bool,
-    /// Also how the cost grows with slots, bytes, processes and stores
+    /// Also measure how the cost grows with slots, bytes, processes and stores
     #[arg(long)]
     pub curves: bool,
-    /// Only that
+    /// Measure only that
     #[arg(long)]
     pub only_curves: bool,
     /// Where the report goes
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/report"))]
     pub out: PathBuf,
-    /// The report goes into docs/performance.md instead, and what belongs to it beside that
+    /// Write the report into docs/performance.md instead, and its files beside that
     #[arg(long, conflicts_with = "out")]
     pub docs: bool,
-    /// Where the stores are made: on the disk that is to be measured [default: that of the program]
+    /// Where to make the stores: on the disk to measure [default: that of the program]
     #[arg(long)]
     pub on: Option<PathBuf>,
-    /// Shows the works and the contestants
+    /// List the works and the contestants
     #[arg(long)]
     pub list: bool,
 }

@@ -7,19 +7,19 @@ use crate::scene::Outcome;
 use crate::stats::Summary;
 use crate::work::Work;
 
-/// What the rounds of one contestant at one work came to.
+/// The results of one contestant at one work.
 #[derive(Default)]
 pub struct Cell {
     outcomes: Vec<Outcome>,
-    /// Why there are none; of the last one that failed.
+    /// Why there are none: the reason of the last failure.
     pub absent: Option<String>,
-    /// What to know of them, and of how many.
+    /// Notes about the outcomes, and how many each concerns.
     pub notes: BTreeMap<String, usize>,
     /// No more rounds.
     pub done: bool,
 }
 
-/// A work, at a size if it is measured at several.
+/// A work, with a size if it is measured at several.
 pub struct Task {
     pub work: &'static dyn Work,
     pub size: u64,
@@ -51,13 +51,13 @@ impl Cell {
         }
     }
 
-    /// Of one figure, if there are outcomes.
+    /// The statistics of one figure, if there are outcomes.
     pub fn summary(&self, figure: usize) -> Option<Summary> {
         let values: Vec<f64> = self.good().map(|outcome| outcome.figures[figure]).collect();
         (!values.is_empty()).then(|| Summary::of(values))
     }
 
-    /// The outcomes to use: those in doubt only if there are no others.
+    /// The outcomes to use: doubtful ones only if there are no others.
     fn good(&self) -> impl Iterator<Item = &Outcome> {
         let all_in_doubt = self.outcomes.iter().all(|outcome| outcome.doubtful);
         self.outcomes.iter().filter(move |outcome| all_in_doubt || !outcome.doubtful)

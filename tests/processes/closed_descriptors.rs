@@ -1,5 +1,5 @@
-//! A program may close descriptors that it does not know. Its locks last all the same, and
-//! nothing is written into the file that gets the number.
+//! A program may close descriptors that it does not know. Its locks last all the same, and nothing
+//! is written into the file that gets the descriptor's number.
 
 use std::fs::Permissions;
 use std::io::{Read, Write};
@@ -22,7 +22,7 @@ fn hasty() -> OpenOptions {
     OpenOptions::new().sync_every(None).lock_timeout(Some(Duration::from_millis(300))).clone()
 }
 
-/// Reports its own process by a slot, and waits for the end.
+/// Reports its own pid in a slot, and waits to be killed.
 fn report_and_wait(store: &Store) -> ! {
     store.value::<u64>("ready").unwrap().store(std::process::id().into()).unwrap();
     loop {
@@ -45,7 +45,7 @@ fn row_51_a_lock_outlives_its_closed_descriptor_and_not_its_process() {
     match role().as_deref() {
         Some("holder") => lock_and_close_all(),
         Some("parent") => {
-            // The guard is the parent's; the child lives on behind it.
+            // The guard is the parent's; the child outlives it.
             let store = Store::open(common::path()).unwrap();
             let array = store.array::<u64>("array", 4).unwrap();
             let _guard = array.lock().unwrap();
@@ -68,7 +68,7 @@ fn row_51_a_lock_outlives_its_closed_descriptor_and_not_its_process() {
         store.array::<u64>("array", 4).unwrap();
         let holder = Child::spawn(NAME, role, &path);
         until("the lock is held", || ready.load() != 0);
-        // From a process that has nothing to do with it.
+        // From an unrelated process.
         os::fork(|| {
             let array = hasty().open(&path).unwrap().array::<u64>("array", 4).unwrap();
             let result = array.set(0, 1);
@@ -121,7 +121,7 @@ fn a_writer_that_has_closed_everything_tears_nothing() {
     assert!(content.iter().all(|x| *x == content[0]), "torn for good");
 }
 
-/// All that needs a descriptor, by a program whose number now stands for something else.
+/// All operations that need the descriptor, in a program whose number is now another file.
 #[test]
 fn row_51_a_sync_never_writes_into_the_file_that_got_the_number() {
     if !common::apart("row_51_a_sync_never_writes_into_the_file_that_got_the_number") {
@@ -141,7 +141,7 @@ fn row_51_a_sync_never_writes_into_the_file_that_got_the_number() {
             let mut options = std::fs::File::options();
             options.read(true).write(true).create(true).truncate(false).open(&users).unwrap()
         };
-        // Numbers are given out from the lowest on.
+        // The lowest free number is given out first.
         let mut files: Vec<_> = (0..8).map(|_| open()).collect();
         assert!(files.iter().any(|file| file.as_raw_fd() == number));
         files[0].write_all(b"the user's own").unwrap();
@@ -194,7 +194,7 @@ fn another_description_of_the_same_file_is_not_taken_for_ours() {
         assert_ne!(store.as_fd().as_raw_fd(), number);
         store.sync().unwrap();
         drop(copies);
-        // Their end has taken no lock along.
+        // Their closing has released no lock.
         os::fork(|| {
             let array = hasty().open(&path).unwrap().array::<u64>("array", 4).unwrap();
             assert!(matches!(array.set(0, 1), Err(Error::LockTimeout { .. })));
@@ -204,8 +204,8 @@ fn another_description_of_the_same_file_is_not_taken_for_ours() {
     .join();
 }
 
-/// Entries that were taken before the descriptor was closed serve all threads to come; what
-/// they leave is settled, and all is free at the end.
+/// Entries taken before the descriptor was closed serve all later threads; the locks that these
+/// leave are recovered, and all is free at the end.
 #[test]
 fn threads_come_and_go_after_the_descriptor_was_closed() {
     if !common::apart("threads_come_and_go_after_the_descriptor_was_closed") {
@@ -229,7 +229,7 @@ fn threads_come_and_go_after_the_descriptor_was_closed() {
                     os::close_all_from(3);
                 }
                 before.join().unwrap();
-                // It was leaked by a thread that has ended.
+                // Leaked by a thread that has ended.
                 within(Duration::from_secs(1), "the lock", || array.set(0, 2)).unwrap();
             }
         });
@@ -238,8 +238,8 @@ fn threads_come_and_go_after_the_descriptor_was_closed() {
     within(Duration::from_secs(1), "the lock", || array.set(0, 3)).unwrap();
 }
 
-/// Where the file cannot be opened anew, that is said, and what needs no descriptor works. Another
-/// file that has its name now is left alone.
+/// If the file cannot be reopened, that is an error, and what needs no descriptor works. Another
+/// file that has its name now is not touched.
 #[test]
 fn a_store_that_is_nowhere_says_so() {
     if !common::apart("a_store_that_is_nowhere_says_so") {
@@ -267,7 +267,7 @@ fn nowhere(path: &Path, replaced: bool) {
             }
         }
         if os::is_root() {
-            os::become_user(NOBODY); // root may follow what the kernel knows of a mapping
+            os::become_user(NOBODY); // root may follow the kernel's link to a mapped file
         }
         os::close_all_from(3);
         value.store(2).unwrap();
@@ -281,7 +281,7 @@ fn nowhere(path: &Path, replaced: bool) {
     .join();
 }
 
-/// One that moved is found again by its new name.
+/// A file that was moved is found by its new name.
 #[test]
 fn a_file_that_moved_is_opened_anew_where_it_is() {
     if !common::apart("a_file_that_moved_is_opened_anew_where_it_is") {
@@ -297,7 +297,7 @@ fn a_file_that_moved_is_opened_anew_where_it_is() {
         std::fs::write(&path, "another file").unwrap();
         os::close_all_from(3);
         value.store(5).unwrap();
-        // Synced; and its path leads elsewhere.
+        // Synced, and its path leads elsewhere.
         let error = store.sync().unwrap_err();
         assert!(matches!(error, slotfile::Error::Detached { .. }), "{error}");
         assert_eq!(store.info().unwrap().unsynced, Some(0));
@@ -334,7 +334,7 @@ fn a_child_that_may_not_open_the_file_says_so() {
             }
         })
         .join();
-        // The parent's own is as it was.
+        // The parent's own has not changed.
         array.set(0, 3).unwrap();
         store.sync().unwrap();
     })
@@ -342,8 +342,8 @@ fn a_child_that_may_not_open_the_file_says_so() {
     assert_eq!(array.get(0).unwrap(), 3);
 }
 
-/// With one descriptor left the file cannot be mapped apart from its locks: an error, or a
-/// killed parent's locks would last as long as its child.
+/// With one descriptor left, the file cannot be mapped apart from its locks. That is an error;
+/// otherwise a killed parent's locks would last as long as its child.
 #[test]
 fn row_11_a_store_that_cannot_be_mapped_apart_from_its_locks_is_refused() {
     if !common::apart("row_11_a_store_that_cannot_be_mapped_apart_from_its_locks_is_refused") {
@@ -366,7 +366,7 @@ fn row_11_a_store_that_cannot_be_mapped_apart_from_its_locks_is_refused() {
             }
             files.pop();
         }
-        // Three are enough for it.
+        // Three descriptors are enough.
         unsynced().open(&path).unwrap();
     })
     .join();

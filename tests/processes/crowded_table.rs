@@ -1,5 +1,5 @@
-//! The process table has 4,096 entries, and a thread keeps one: threads that are idle keep
-//! nobody out, in no process.
+//! The process table has 4,096 entries, and a thread keeps one. Idle threads keep no other thread
+//! out, in any process.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Barrier;
@@ -13,12 +13,12 @@ fn open(path: &std::path::Path) -> Store {
     OpenOptions::new().create(true).sync_every(None).open(path).unwrap()
 }
 
-/// Runs `then` while so many threads live that have each taken a lock, and are idle.
+/// Runs `then` while this many threads live that have each taken a lock, and are idle.
 fn among_idle_threads(count: usize, lock: impl Fn() + Sync, then: impl FnOnce()) {
     let (locked, over) = (Barrier::new(count + 1), Barrier::new(count + 1));
     std::thread::scope(|scope| {
         for _ in 0..count {
-            // One that fails is counted all the same: the others would wait for it for ever.
+            // A failed one is counted too, or the others would wait for it forever.
             let body = || {
                 let done = catch_unwind(AssertUnwindSafe(&lock));
                 locked.wait();
@@ -34,7 +34,7 @@ fn among_idle_threads(count: usize, lock: impl Fn() + Sync, then: impl FnOnce())
     });
 }
 
-/// All that takes an entry.
+/// All operations that take an entry.
 fn use_entries(store: &Store) {
     let array = store.array::<u64>("array", 4).unwrap();
     let value = store.value::<u64>("value").unwrap();
@@ -68,7 +68,7 @@ fn row_52_idle_threads_of_one_process_keep_nobody_out() {
         || {
             array.fetch_add(0, 1).unwrap();
             drop(array.lock().unwrap());
-            // A loan is over when nothing came of it, too.
+            // A loan ends also if the operation failed.
             let refused = taken.lock();
             assert!(matches!(refused, Err(Error::LockTimeout { .. })), "{refused:?}");
         },
@@ -77,7 +77,7 @@ fn row_52_idle_threads_of_one_process_keep_nobody_out() {
             use_entries(&store);
             std::thread::scope(|s| s.spawn(|| use_entries(&store)).join().unwrap());
             os::fork(|| use_entries(&open(&path))).join();
-            // Whoever dies with a lent entry is settled as all are.
+            // A thread that dies with a lent entry is recovered like any other.
             let victim = os::fork(|| {
                 let _guard = array.lock().unwrap();
                 store.value::<u64>("inside").unwrap().store(1).unwrap();
@@ -129,7 +129,7 @@ fn row_52_idle_threads_of_many_processes_keep_nobody_out() {
     assert_eq!(array.load(), [4_400, 3, 0, 0]);
 }
 
-/// Only locks that are held at the same time can use the table up.
+/// Only locks held at the same time can use up the table.
 #[test]
 fn row_18_a_full_process_table_is_an_error_that_says_its_size() {
     const ENTRIES: usize = 4_096;
@@ -164,7 +164,7 @@ fn row_18_a_full_process_table_is_an_error_that_says_its_size() {
         value.fetch_add(1).unwrap();
         barrier.wait();
     });
-    // They have ended, and their entries with them.
+    // They have ended, and their entries are free.
     std::thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| array.fetch_add(1, 1).unwrap());

@@ -1,5 +1,5 @@
-//! A handle that crossed a fork just works; a lock does not cross it; and a child neither
-//! frees nor keeps its parent's locks.
+//! A handle works after a fork; a lock does not cross it; and a child neither releases nor keeps
+//! its parent's locks.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -64,8 +64,8 @@ fn grandchildren_too() {
     assert_eq!(array.get(0).unwrap(), 5);
 }
 
-/// The mapping, too, keeps an open file description alive, and a forked child inherits it:
-/// the parent's locks must not hang on that.
+/// The mapping, too, keeps an open file description alive, and a forked child inherits it: the
+/// parent's locks must not depend on that.
 #[test]
 fn row_11_a_killed_parents_locks_are_freed_while_its_child_lives() {
     const NAME: &str = "row_11_a_killed_parents_locks_are_freed_while_its_child_lives";
@@ -75,7 +75,7 @@ fn row_11_a_killed_parents_locks_are_freed_while_its_child_lives() {
         let _guard = array.lock().unwrap();
         let _child = os::fork(|| {
             store.value::<u64>("child's pid").unwrap().store(std::process::id().into()).unwrap();
-            // Killed below; it ends by itself where the test has failed.
+            // Killed below; it ends by itself if the test has failed.
             std::thread::sleep(Duration::from_secs(20));
         });
         loop {
@@ -92,7 +92,7 @@ fn row_11_a_killed_parents_locks_are_freed_while_its_child_lives() {
     let grandchild = u32::try_from(childs_pid.load()).unwrap();
     parent.kill();
     drop(parent);
-    // 50 ms is the promise; the rest is for a loaded machine.
+    // The promise is 50 ms; the rest is for a loaded machine.
     let taken = within(Duration::from_secs(1), "taking the lock", || array.set(0, 7));
     os::signal(grandchild, libc::SIGKILL);
     taken.unwrap();
@@ -122,7 +122,7 @@ fn row_12_a_childs_end_leaves_its_parents_locks_alone() {
         os::exit_at_once(0)
     })
     .join();
-    // Somebody who was never part of this: the lock is held.
+    // To an unrelated process, the lock is held.
     os::fork(|| {
         let hasty = OpenOptions::new().lock_timeout(Some(Duration::from_millis(100))).clone();
         let array = hasty.open(&path).unwrap().array::<u64>("array", 4).unwrap();
@@ -156,7 +156,7 @@ fn a_guard_that_crossed_a_fork_is_inert() {
     let value = store.value::<u64>("value").unwrap();
     let (array_guard, value_guard) = (array.lock().unwrap(), value.lock().unwrap());
     os::fork(|| {
-        // To the child they are somebody else's locks.
+        // To the child, they are another process's locks.
         assert!(matches!(array.set(0, 1), Err(Error::LockTimeout { .. })));
         assert!(matches!(value.store(1), Err(Error::LockTimeout { .. })));
     })
@@ -167,7 +167,7 @@ fn a_guard_that_crossed_a_fork_is_inert() {
     assert_eq!((array.get(0).unwrap(), value.load()), (2, 2));
 }
 
-/// The child's copy of its parent's guard must not undo what the child knows of its own.
+/// The child's copy of its parent's guard must not affect the child's own lock.
 #[test]
 fn dropping_a_guard_that_crossed_a_fork_leaves_the_childs_own_guard() {
     if !common::apart("dropping_a_guard_that_crossed_a_fork_leaves_the_childs_own_guard") {
@@ -177,7 +177,7 @@ fn dropping_a_guard_that_crossed_a_fork_leaves_the_childs_own_guard() {
     let array = store.array::<u64>("array", 4).unwrap();
     let parents = std::cell::Cell::new(Some(array.lock().unwrap()));
     let child = os::fork(|| {
-        let own = array.lock().unwrap(); // waits until the parent has let go
+        let own = array.lock().unwrap(); // waits until the parent has released it
         drop(parents.take());
         array.set(0, 1).unwrap(); // goes through: this thread holds the lock
         drop(own);
@@ -199,7 +199,7 @@ fn an_update_that_was_under_way_at_a_fork_is_the_parents_alone() {
     let mut forked = None;
     let this = std::process::id();
     let outcome = array.update(|a| {
-        // The child comes back from here, too, with its copy of the update.
+        // The child returns from here, too, with its copy of the update.
         let child = os::fork_and_go_on();
         a.fill(if child.is_some() { 1 } else { 9 });
         forked = child;
@@ -214,7 +214,7 @@ fn an_update_that_was_under_way_at_a_fork_is_the_parents_alone() {
     array.set(0, 5).unwrap();
 }
 
-/// The same for a value, whose update takes no lock of its own but goes on under a guard.
+/// The same for a value, whose update takes no lock, but continues under a guard.
 #[test]
 fn a_values_update_that_was_under_way_at_a_fork_waits_for_the_parents_guard() {
     if !common::apart("a_values_update_that_was_under_way_at_a_fork_waits_for_the_parents_guard") {
@@ -229,7 +229,7 @@ fn a_values_update_that_was_under_way_at_a_fork_waits_for_the_parents_guard() {
         if forked.is_none() && std::process::id() == this {
             forked = os::fork_and_go_on();
             if forked.is_some() {
-                // Time for the child to do what it must not.
+                // Time for the child to do what is forbidden.
                 std::thread::sleep(Duration::from_millis(50));
             }
         }
@@ -260,8 +260,8 @@ fn a_fork_while_other_threads_hold_locks_leaves_a_working_child() {
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let _finally = common::Finally(&done);
-        // Updates, openings, claims of entries and recoveries, each under its own mutex: a
-        // fork finds them in all states.
+        // Updates, openings, claims of entries and recoveries, each under its own mutex, so that
+        // forks find them in all states.
         for array in &arrays {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
@@ -284,7 +284,7 @@ fn a_fork_while_other_threads_hold_locks_leaves_a_working_child() {
                 quiet.fetch_add(0, 1).unwrap();
                 total.fetch_add(1).unwrap();
                 for array in &arrays {
-                    // Held, perhaps, by a thread of the parent, which lives and goes on.
+                    // Perhaps held by a thread of the parent, which lives and continues.
                     array.update(|a| assert!(a.iter().all(|x| *x == a[0]))).unwrap();
                     let now = array.load();
                     assert!(now.iter().all(|x| *x == now[0]));
@@ -298,8 +298,8 @@ fn a_fork_while_other_threads_hold_locks_leaves_a_working_child() {
     assert_eq!(quiet.get(0).unwrap(), total.load());
 }
 
-/// A child that was forked and never touched the store still counts as attached: nobody
-/// may take the store for abandoned and reset it under its eyes.
+/// A forked child that never touched the store still counts as attached: no process may take the
+/// store for abandoned and recover it under the child.
 #[test]
 fn a_forked_child_keeps_the_store_attached_when_its_parent_leaves() {
     const NAME: &str = "a_forked_child_keeps_the_store_attached_when_its_parent_leaves";
@@ -307,7 +307,7 @@ fn a_forked_child_keeps_the_store_attached_when_its_parent_leaves() {
         let store = Store::open(common::path()).unwrap();
         let array = store.array::<u64>("array", 4).unwrap();
         let steps = store.value::<u64>("steps").unwrap();
-        // Not joined: the parent leaves first. Its end is the child's own.
+        // Not joined, since the parent leaves first. The child ends on its own.
         std::mem::forget(os::fork(|| {
             steps.store(1).unwrap();
             until("the other one has looked", || steps.load() == 2);
@@ -327,7 +327,7 @@ fn a_forked_child_keeps_the_store_attached_when_its_parent_leaves() {
     store.value::<u64>("steps").unwrap();
     drop(store);
     Child::spawn(NAME, "parent", &path).join();
-    // The child has done nothing that takes a lock: only the common byte tells of it.
+    // The child has taken no lock: only the common byte shows it.
     let file = std::fs::File::options().write(true).open(&path).unwrap();
     assert!(os::byte_is_locked(&file, 1 << 62), "the child does not count");
     let hasty = OpenOptions::new().lock_timeout(Some(Duration::from_millis(50))).clone();
@@ -342,8 +342,8 @@ fn a_forked_child_keeps_the_store_attached_when_its_parent_leaves() {
     assert_eq!(array.get(0).unwrap(), 9);
 }
 
-/// A program that makes itself a daemon forks when it has just opened its store, whose thread is
-/// just beginning, or ending.
+/// A program that becomes a daemon forks just after opening its store, while the store's thread
+/// begins or ends.
 #[test]
 fn a_fork_beside_our_threads_leaves_a_child_that_has_threads() {
     if !common::apart("a_fork_beside_our_threads_leaves_a_child_that_has_threads") {

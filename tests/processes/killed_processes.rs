@@ -1,5 +1,5 @@
-//! kill -9 at any moment loses nothing that was committed, leaves nothing half-done, and
-//! leaves no lock held for more than 50 ms. The others go on.
+//! kill -9 at any moment loses nothing that was committed, leaves nothing half-done, and leaves no
+//! lock held for more than 50 ms. The others continue.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use slotfile::{Array, Error, OpenOptions, Store, Value};
 
 const WORDS: usize = 500;
 
-/// What a victim does until it is killed: adds 1 to all elements, and says so.
+/// The victim's work until it is killed: adds 1 to all elements, and reports it.
 fn add_for_ever(array: &Array<u64>, acknowledged: &Value<u64>) -> ! {
     loop {
         array.update(|a| a.iter_mut().for_each(|x| *x += 1)).unwrap();
@@ -21,12 +21,12 @@ fn add_for_ever(array: &Array<u64>, acknowledged: &Value<u64>) -> ! {
     }
 }
 
-/// The array as a victim must have left it, alone or with others.
+/// Checks the array as one or more victims must have left it.
 fn assert_settled(array: &Array<u64>, acknowledged: u64, in_flight: u64) -> u64 {
     let now = array.load();
     assert!(now.iter().all(|x| *x == now[0]), "half an update: {} .. {}", now[0], now[WORDS - 1]);
     let added = now[0];
-    // Whole or absent: what was in flight may have been committed, but not acknowledged.
+    // The update in flight is whole or absent: perhaps committed, but not acknowledged.
     assert!(
         (acknowledged..=acknowledged + in_flight).contains(&added),
         "{added} updates, of which {acknowledged} were acknowledged"
@@ -34,13 +34,13 @@ fn assert_settled(array: &Array<u64>, acknowledged: u64, in_flight: u64) -> u64 
     added
 }
 
-/// Opens the store, or creates it, for those who have time: a process that was killed may
-/// be dying for longer than the usual time-out, see [`os::death_of`].
+/// Opens or creates the store with a long timeout, since a killed process may take longer to die
+/// than the usual one, see [`os::death_of`].
 fn open(path: &Path) -> Store {
     OpenOptions::new().create(true).lock_timeout(Some(Duration::from_secs(60))).open(path).unwrap()
 }
 
-/// How long others waited for what a process had that was killed.
+/// How long others waited for the locks of a killed process.
 #[derive(Default)]
 struct Waits {
     from_kill: Vec<Duration>,
@@ -59,10 +59,10 @@ impl Waits {
         self.from_death.push(taken.saturating_duration_since(death.join().unwrap()));
     }
 
-    /// The promise is 50 ms. The median keeps it from the kill on, also on a loaded machine.
-    /// A single one may have waited for a machine that stood still, but never so long as if
-    /// nobody had noticed the death, which is for the time-out of a minute; and how long the
-    /// kernel took to bring the death about does not count.
+    /// The promise is 50 ms. The median, counted from the kill, keeps it even on a loaded machine.
+    /// A single wait may be longer on a machine that stood still, but not as long as the timeout
+    /// of a minute, as if the death had not been noticed. The time that the kernel took to end the
+    /// process does not count.
     fn assert_prompt(mut self) {
         let worst = *self.from_death.iter().max().unwrap();
         let median = median(&mut self.from_kill);
@@ -88,7 +88,7 @@ fn a_writer_killed_at_random_moments_hundreds_of_times() {
         until("the victim works", || acknowledged.load() > begun);
         std::thread::sleep(Duration::from_micros(fastrand::u64(0..300)));
         let mut version = 0;
-        // Not reaped yet: who wants the lock has no business with that.
+        // Not reaped yet, which must not matter to a waiter.
         waits.kill_and(&victim, || {
             version = array.version();
             array.update(|a| assert!(a.iter().all(|x| *x == a[0]))).unwrap();
@@ -153,8 +153,8 @@ fn a_dead_ones_locks_are_taken_over_within_50_ms() {
     waits.assert_prompt();
 }
 
-/// The kernel lets go of a dead process's locks when it has taken its memory apart, and dumped
-/// it: others do not wait for that.
+/// The kernel releases a dead process's locks after it has freed and dumped its memory: others do
+/// not wait for that.
 #[test]
 fn a_dying_ones_locks_are_taken_over_before_it_is_gone() {
     if !common::apart("a_dying_ones_locks_are_taken_over_before_it_is_gone") {
@@ -200,15 +200,15 @@ fn a_dying_ones_locks_are_taken_over_before_it_is_gone() {
     assert!(store.check().unwrap().problems.is_empty());
 }
 
-/// Whoever settles what a dying process has read-locks the claim bytes of its entries, and may be
-/// stopped there for long. When the kernel lets go of those entries at last, nobody takes them:
-/// they would be settled in the name of the dead.
+/// A process that recovers a dying one read-locks the claim bytes of its entries, and may be
+/// stopped there for long. When the kernel at last releases those entries, they must not be taken,
+/// or they would be recovered again in the name of the dead process.
 #[test]
 fn an_entry_that_is_being_settled_is_nobody_elses() {
     const FIRST_CLAIM_BYTE: i64 = (1 << 62) + 4_097; // docs/format.md
     const SETTLED: usize = 20;
     let folder = folder_in_memory();
-    // The thread that syncs would take an entry, too.
+    // The sync thread would take an entry, too.
     let mut options = OpenOptions::new();
     let store = options.create(true).sync_every(None).open(store_in(&folder)).unwrap();
     let array = store.array::<u64>("array", WORDS).unwrap();
@@ -227,7 +227,7 @@ fn an_entry_that_is_being_settled_is_nobody_elses() {
         assert_eq!(taken.len(), 1, "{taken:?}");
         assert!(taken[0] >= SETTLED, "{taken:?}");
     });
-    // What was settled is free again.
+    // The recovered entries are free again.
     drop(settler);
     std::thread::scope(|scope| {
         let locked = scope.spawn(|| {
@@ -238,8 +238,8 @@ fn an_entry_that_is_being_settled_is_nobody_elses() {
     });
 }
 
-/// One that stands still in the middle of dying: its lock is taken over, unless it was handed on,
-/// to one who lives.
+/// A process stopped while it dies: its lock is taken over, unless it was handed on to a live
+/// process.
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 #[test]
 fn a_dying_ones_lock_that_was_handed_on_is_left_to_who_has_it() {
@@ -281,14 +281,14 @@ fn a_dying_ones_lock_that_was_handed_on_is_left_to_who_has_it() {
             os::signal(u32::try_from(heir.load()).unwrap(), libc::SIGKILL);
             until("it is free", || array.set(0, 1).is_ok());
         } else {
-            // While it stands there.
+            // While it is stopped there.
             until("it is free", || array.set(0, 1).is_ok());
             victim.kill();
         }
     }
 }
 
-/// Others who sleep for the lock, in other processes, when its holder is killed.
+/// Waiters in other processes sleep for the lock when its holder is killed.
 #[test]
 fn those_who_already_wait_go_on_within_50_ms() {
     const NAME: &str = "those_who_already_wait_go_on_within_50_ms";
@@ -330,7 +330,7 @@ fn those_who_already_wait_go_on_within_50_ms() {
         until("it has the lock", || inside.load() == n);
         round.store(n).unwrap();
         std::thread::sleep(Duration::from_millis(5)); // all of them sleep now
-        // Sometimes a waiter is stopped, which may be the one to whom a wake-up goes.
+        // Sometimes a waiter is stopped, which may be the one that is woken.
         let stopped = (n % 3 == 0).then(|| children[0].pid());
         stopped.inspect(|pid| os::stop(*pid));
         let expected = waiters * (n - 1) + waiters - u64::from(stopped.is_some());
@@ -345,8 +345,8 @@ fn those_who_already_wait_go_on_within_50_ms() {
     waits.assert_prompt();
 }
 
-/// Several writers in processes of their own; one is killed and replaced again and again;
-/// the survivors never get an error and lose nothing.
+/// Several writers, each a process; one is killed and replaced again and again. The survivors
+/// never get an error and lose nothing.
 #[test]
 fn the_others_are_unharmed() {
     const NAME: &str = "the_others_are_unharmed";
@@ -393,7 +393,7 @@ fn the_others_are_unharmed() {
     }
 }
 
-/// All at once, so that nobody is left to settle anything: the next to open it does.
+/// All are killed at once, so that the next process to open the store recovers it.
 #[test]
 fn row_07_when_all_are_killed_in_mid_write_the_next_open_settles_all() {
     const NAME: &str = "row_07_when_all_are_killed_in_mid_write_the_next_open_settles_all";
@@ -447,30 +447,30 @@ fn row_07_when_all_are_killed_in_mid_write_the_next_open_settles_all() {
     }
 }
 
-/// A new process that starts by taking a dead one's place in the process table.
+/// A new process that first takes a dead one's entry in the process table.
 #[test]
 fn row_05_a_new_process_settles_what_the_dead_owner_of_its_entry_left() {
     const NAME: &str = "row_05_a_new_process_settles_what_the_dead_owner_of_its_entry_left";
     if role().is_some() {
         let store = open(&path());
-        // One lock after the other, all in the end, by one thread, so by one entry.
+        // One thread, so one entry, takes all locks one after the other.
         let array = store.array::<u64>("array", WORDS).unwrap();
         let value = store.value::<u64>("value").unwrap();
         let _guards = (array.lock().unwrap(), value.lock().unwrap());
         array.set(0, number()).unwrap();
-        std::process::abort(); // as good as a kill: nothing is let go
+        std::process::abort(); // like a kill: nothing is released
     }
     let folder = folder_in_memory();
     let path = store_in(&folder);
     let store = open(&path);
     let array = store.array::<u64>("array", WORDS).unwrap();
     let value = store.value::<u64>("value").unwrap();
-    // Readers only, from here: this process claims no entry, and keeps the store from
-    // being settled as a whole by an opener who finds himself alone.
+    // Read-only from here: this process claims no entry, but keeps an opener from finding itself
+    // alone and recovering the whole store.
     drop(store);
     let store = Store::open_read_only(&path).unwrap();
-    // As if as many had died as there are entries: none is free, and each newcomer takes
-    // the first one, which the one before has left.
+    // As if as many processes had died as there are entries: none is free, and each newcomer
+    // takes the first one, left by its predecessor.
     let raw = Raw::open(&path);
     for entry in 0..4_096 {
         raw.set_word(raw::TABLE + entry * raw::TABLE_ENTRY, 1);
@@ -488,7 +488,7 @@ fn row_05_a_new_process_settles_what_the_dead_owner_of_its_entry_left() {
     });
 }
 
-/// Many who all find the same dead owner at the same moment: it is settled once.
+/// Many processes find the same dead owner at the same moment: it is recovered once.
 #[test]
 fn row_14_many_bury_at_once() {
     if !common::apart("row_14_many_bury_at_once") {
@@ -558,7 +558,7 @@ fn row_09_a_panic_inside_an_update_undoes_it() {
     caught(&|| slot.update(|_| -> Result<(), Error> { panic!() }).unwrap());
     caught(&|| {
         let _guard = array.lock().unwrap();
-        array.set(0, 7).unwrap(); // committed before: it stays
+        array.set(0, 7).unwrap(); // committed before, so it stays
         array
             .update(|a| {
                 a.fill(9);

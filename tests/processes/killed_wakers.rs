@@ -1,4 +1,4 @@
-//! Whoever owes a wake-up is killed before it: who waits goes on, within 50 ms.
+//! A process is killed before a wake-up that it owes: the waiters continue within 50 ms.
 
 use std::time::{Duration, Instant};
 
@@ -27,9 +27,9 @@ impl Slots {
     }
 }
 
-/// Has a child do `change` up to where `stop` leaves it, with the slots changed, and kills it
-/// there, while somebody waits for them. (The median, for machines that stand still now and
-/// then. Again, where the one who waits was not asleep in time, so that no wake-up was owed.)
+/// Runs `change` in a child up to the point of `stop`, where the slots are changed, and kills it
+/// there, while a waiter waits for them. (Takes the median, for machines that stand still now and
+/// then. Tries again if the waiter was not asleep in time, so that no wake-up was owed.)
 fn killed_on_the_way(change: impl Fn(&Slots), stop: impl Fn(&Slots, (u64, u64), &mut Traced)) {
     let folder = folder_in_memory();
     let slots = Slots::new(&folder);
@@ -37,7 +37,7 @@ fn killed_on_the_way(change: impl Fn(&Slots), stop: impl Fn(&Slots, (u64, u64), 
     for _ in 0..10 * ROUNDS {
         let seen = slots.versions();
         let mut child = Traced::start(|| {
-            // Recovers whom the last round has killed, so that this is not in the way.
+            // Recovers the process killed in the last round, so that this does not interfere.
             drop((slots.x.lock().unwrap(), slots.a.lock().unwrap()));
             mark();
             change(&slots);
@@ -68,12 +68,12 @@ fn killed_on_the_way(change: impl Fn(&Slots), stop: impl Fn(&Slots, (u64, u64), 
     panic!("no wake-up was owed");
 }
 
-/// Before its first wake-up, with the store done.
+/// Killed before its first wake-up, with the store done.
 fn before_its_wake(_: &Slots, _: (u64, u64), child: &mut Traced) {
     while child.next_call().is_some_and(|call| call.number != libc::SYS_futex) {}
 }
 
-/// At the instruction that changes the versions: of both slots at once.
+/// Killed at the instruction that changes the versions of both slots at once.
 fn when_it_has_changed(slots: &Slots, seen: (u64, u64), child: &mut Traced) {
     while slots.versions() == seen && child.step(1) == 1 {}
     let now = slots.versions();
@@ -109,7 +109,7 @@ fn row_06_a_transaction_was_committed_but_nobody_woken() {
     }
 }
 
-/// Nothing is settled yet, and nobody needs the slots, so nobody recovers the dead one.
+/// Nothing is recovered yet, and no other process needs the slots, so none recovers the dead one.
 #[test]
 fn row_06_a_transaction_was_committed_but_not_settled() {
     if apart_to_trace("row_06_a_transaction_was_committed_but_not_settled") {

@@ -1,5 +1,5 @@
-//! A lock is the acquisition that it was: not whatever lock the same thread, or the next holder
-//! of its entry, has of the same slot by now.
+//! A guard stands for one acquisition: not for another lock that the same thread, or the next
+//! holder of its entry, has on the same slot by now.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -57,8 +57,8 @@ impl Begun {
     }
 }
 
-/// The guard has gone and another one of the same slot has come, in the same version or a later
-/// one, free or with an update of its own: the old update has no lock, and must not store.
+/// The guard is gone and another one of the same slot exists, in the same version or a later one,
+/// free or with an update of its own: the old update has no lock, and must not store.
 #[test]
 fn an_update_whose_guard_is_gone_changes_nothing_under_the_next_one() {
     let store = Store::temporary().unwrap();
@@ -116,7 +116,7 @@ fn a_guard_dropped_inside_its_own_update_undoes_it() {
         elements[0] = 666;
         drop(guard.take());
     }));
-    // Dropped and taken anew.
+    // Dropped and taken again.
     guard = Some(array.lock().unwrap());
     is_evicted(array.update(|elements| {
         elements[0] = 666;
@@ -128,7 +128,7 @@ fn a_guard_dropped_inside_its_own_update_undoes_it() {
     drop(guard);
     assert!(elsewhere(|| array.lock().is_ok()));
 
-    // Of a value, whose update is one step, it does not matter.
+    // For a value, whose update is one step, it does not matter.
     let value = store.value::<u64>("v").unwrap();
     let mut guard = Some(value.lock().unwrap());
     value.update(|x| (drop(guard.take()), x + 1).1).unwrap();
@@ -190,7 +190,7 @@ fn transactions_on_two_stores_go_inside_each_other() {
     assert!(elsewhere(|| a.lock().is_ok() && b.lock().is_ok()));
 }
 
-/// A buffer's lock that was taken twice, in two ways, is let go of twice.
+/// A buffer's lock that was taken twice, in two ways, is released twice.
 #[test]
 fn a_guard_and_a_raw_lock_of_one_buffer_do_not_take_each_others_lock() {
     let store = Store::temporary().unwrap();
@@ -217,8 +217,8 @@ fn a_guard_and_a_raw_lock_of_one_buffer_do_not_take_each_others_lock() {
     assert!(!is_locked());
 }
 
-/// A transaction that has lost a slot to others has let go of what it did: nothing of it may
-/// be committed, whatever its caller makes of the error.
+/// A transaction that has lost a slot to others has given up its changes: none may be committed,
+/// whatever its caller does with the error.
 #[test]
 fn a_conflict_that_is_swallowed_commits_nothing() {
     let store = Store::temporary().unwrap();
@@ -230,7 +230,7 @@ fn a_conflict_that_is_swallowed_commits_nothing() {
         assert!(matches!(result, Err(Error::Conflict { .. })), "{result:?}");
     };
     std::thread::scope(|scope| {
-        // Gone as soon as this fails, or the other thread would wait for ever.
+        // Dropped as soon as this fails, or the other thread would wait forever.
         let done = done;
         let held = &c;
         scope.spawn(move || {
@@ -247,7 +247,7 @@ fn a_conflict_that_is_swallowed_commits_nothing() {
         let result = tx.commit();
         assert!(matches!(result, Err(Error::Conflict { .. })), "{result:?}");
         assert_eq!((a.load(), c.load()), (100, 0));
-        // With a closure it is done again, as often as it takes.
+        // With a closure, it is repeated as often as needed.
         let mut runs = 0;
         store
             .transaction(|tx| {
@@ -268,8 +268,8 @@ thread_local! {
     static KEPT: RefCell<Option<Box<dyn std::any::Any>>> = const { RefCell::new(None) };
 }
 
-/// Does `f` in a thread of its own, as the thread ends: after slotfile's thread-locals are
-/// dropped, as this one is made first.
+/// Runs `f` at the end of a new thread, after slotfile's thread-locals are dropped, since this
+/// one is made first.
 fn at_the_end_of_a_thread(prepare: impl FnOnce() -> Box<dyn FnOnce()> + Send) {
     struct Last(Option<Box<dyn FnOnce()>>);
     impl Drop for Last {
@@ -287,7 +287,7 @@ fn at_the_end_of_a_thread(prepare: impl FnOnce() -> Box<dyn FnOnce()> + Send) {
     });
 }
 
-/// In how many ways a thread can end with an array's lock.
+/// The number of ways in which a thread can end with an array's lock.
 const WAYS: [&str; 9] = [
     "guard leaked",
     "owned guard leaked",
@@ -326,8 +326,8 @@ fn end_with_a_lock(way: &str, store: Store, a: Array<u64>) {
     KEPT.set(Some(kept));
 }
 
-/// It is settled for those who come next: a thread of this process, which gets the entry; one
-/// that does not; and another process.
+/// The lock is recovered for the next one: a thread of this process that gets the entry, one that
+/// does not, and another process.
 #[test]
 fn a_lock_that_outlives_its_thread_locks_nobody_out() {
     const NAME: &str = "a_lock_that_outlives_its_thread_locks_nobody_out";
@@ -347,7 +347,7 @@ fn a_lock_that_outlives_its_thread_locks_nobody_out() {
             let (done, is_done) = std::sync::mpsc::channel::<()>();
             let (tried, has_tried) = std::sync::mpsc::channel();
             let a = &a;
-            // It lives on, with the entry of the one before.
+            // It lives on, with its predecessor's entry.
             scope.spawn(move || {
                 tried.send(a.set(0, n)).unwrap();
                 let _ = is_done.recv();
@@ -363,7 +363,7 @@ fn a_lock_that_outlives_its_thread_locks_nobody_out() {
     }
 }
 
-/// Whoever gets its entry next need not look through all slots for what it has left.
+/// The next thread with its entry need not search all slots for locks that were left.
 #[test]
 fn a_thread_that_ends_without_a_lock_leaves_its_entry_free() {
     let folder = common::folder_in_memory();
@@ -371,7 +371,7 @@ fn a_thread_that_ends_without_a_lock_leaves_its_entry_free() {
     let store = open(&path);
     let (array, v) = (store.array::<u64>("a", 4).unwrap(), store.value::<u64>("v").unwrap());
     let raw = Raw::open(&path);
-    // The two in front: this thread's own, and that of the others, one after the other.
+    // The first two: this thread's own, and the one that the others use in turn.
     let words = || [0, 1].map(|entry| raw.word(raw::TABLE + entry * raw::TABLE_ENTRY));
     assert_eq!(words(), [1, 0]);
     elsewhere(|| {
@@ -411,7 +411,7 @@ fn a_process_that_exits_inside_an_update_locks_nobody_out() {
     assert_eq!(store.array::<u64>("a", 4).unwrap().load(), [1, 1, 0, 0]);
 }
 
-/// As a leaked guard of std, it is locked for its own thread: which is told so.
+/// Like a leaked guard of std, it stays locked for its own thread, which gets an error.
 #[test]
 fn a_leaked_lock_is_its_own_threads_deadlock() {
     let store = OpenOptions::new().lock_timeout(SHORT).open_temporary().unwrap();
@@ -425,7 +425,7 @@ fn a_leaked_lock_is_its_own_threads_deadlock() {
     assert_eq!(a.load(), [0; 4]);
 }
 
-/// What is committed only when the thread's entry has gone back changes nothing.
+/// A commit after the thread's entry was returned changes nothing.
 #[test]
 fn what_a_thread_local_commits_too_late_is_refused() {
     let store = OpenOptions::new().lock_timeout(SHORT).open_temporary().unwrap();
@@ -451,8 +451,8 @@ fn what_a_thread_local_commits_too_late_is_refused() {
     a.store(&[1; 4]).unwrap();
 }
 
-/// The destructor of a thread-local may use the store: values work, and what needs an entry of
-/// the process table says that it is too late.
+/// The destructor of a thread-local may use the store: values work, and operations that need an
+/// entry of the process table fail with the reason.
 #[test]
 fn a_thread_locals_destructor_updates_values() {
     let store = Store::temporary().unwrap();
@@ -478,7 +478,7 @@ fn a_thread_locals_destructor_updates_values() {
     assert_eq!((v.load(), w.load()), (5, 4));
 }
 
-/// Updates of values inside of each other: another one's goes on, the same one's is refused.
+/// Nested updates of values: that of another value works, that of the same one is refused.
 fn nested(v: &Value<u64>, w: &Value<u64>) {
     let inner = || {
         w.update(|y| {
@@ -496,8 +496,8 @@ fn nested(v: &Value<u64>, w: &Value<u64>) {
     .unwrap();
 }
 
-/// A guard that waits for what a transaction has, and the transaction for what is guarded: the
-/// transaction lets go.
+/// A guard's holder waits for a transaction's slot, and the transaction for the guarded slot: the
+/// transaction releases its locks.
 #[test]
 fn a_transaction_does_not_wait_in_a_circle_with_a_guard() {
     for timeout in [Some(Duration::from_secs(60)), None] {
@@ -518,7 +518,7 @@ fn a_transaction_does_not_wait_in_a_circle_with_a_guard() {
                     let guard = b.lock().unwrap();
                     barrier.wait();
                     both(&|| ()).unwrap();
-                    a.fetch_add(1).unwrap(); // nor does any other update wait for ever
+                    a.fetch_add(1).unwrap(); // nor does any other update wait forever
                     drop(guard);
                 });
                 let first = std::cell::Cell::new(true);
@@ -534,7 +534,7 @@ fn a_transaction_does_not_wait_in_a_circle_with_a_guard() {
     }
 }
 
-/// The same where the slots are named beforehand.
+/// The same if the slots are named beforehand.
 #[test]
 fn a_begun_transaction_does_not_wait_in_a_circle_with_a_guard() {
     let store = OpenOptions::new().lock_timeout(None).open_temporary().unwrap();
@@ -559,8 +559,8 @@ fn a_begun_transaction_does_not_wait_in_a_circle_with_a_guard() {
     assert_eq!((a.load(), b.load()), (11, 1));
 }
 
-/// The child has copies of its parent's guard and update. To drop them there changes nothing
-/// about the child's own.
+/// The child has copies of its parent's guard and update. Dropping them does not affect the
+/// child's own.
 #[test]
 fn row_12_a_childs_copies_are_told_from_its_own() {
     if !common::apart("row_12_a_childs_copies_are_told_from_its_own") {
@@ -574,7 +574,7 @@ fn row_12_a_childs_copies_are_told_from_its_own() {
     let child = os::fork_and_go_on();
     match child {
         None => {
-            // Waits until the parent has let go.
+            // Waits until the parent has released it.
             let own = a.clone().with_lock_timeout(Some(Duration::from_secs(60)));
             let own_guard = own.lock().unwrap();
             let own_update = own.begin_update().unwrap();

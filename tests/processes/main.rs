@@ -1,5 +1,5 @@
-//! Processes that are killed at any instruction, stop, fork, close what is not theirs, or are
-//! many: the others go on, and no lock is held by nobody.
+//! Processes that are killed at any instruction, stop, fork, close descriptors that are not theirs,
+//! or are many: the others continue, and no lock stays with a dead holder.
 
 #[path = "../common/mod.rs"]
 mod common;

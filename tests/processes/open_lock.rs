@@ -1,5 +1,5 @@
-//! The open lock: who waits for one that gets on waits on, and for one that does not, no
-//! longer than was said.
+//! The open lock: a waiter keeps waiting while the holder makes progress; otherwise no longer
+//! than its timeout.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -11,15 +11,15 @@ use crate::common::raw::{LIVE_HEADER, Raw};
 use crate::common::{Child, folder, os, store_in, until, within};
 use slotfile::{Error, OpenOptions, Store};
 
-/// The word that counts what the holder of the open lock has got done.
+/// The word that counts the progress of the holder of the open lock.
 const PROGRESS: u64 = LIVE_HEADER + 384;
 
 fn opening(timeout: Duration) -> OpenOptions {
     OpenOptions::new().lock_timeout(Some(timeout)).sync_every(None).clone()
 }
 
-/// A process that keeps the lock for as long as it lives, and says when it has it. That
-/// others sync meanwhile, and write, is no sign of its getting on.
+/// A process that holds the lock as long as it lives, and reports when it has it. Syncs and writes
+/// of other processes do not count as its progress.
 #[test]
 fn row_38_a_stranger_who_keeps_the_open_lock_costs_the_time_out_and_no_more() {
     const NAME: &str = "row_38_a_stranger_who_keeps_the_open_lock_costs_the_time_out_and_no_more";
@@ -56,7 +56,7 @@ fn row_38_a_stranger_who_keeps_the_open_lock_costs_the_time_out_and_no_more() {
         Child::spawn(NAME, "opens", &path).join();
     });
     assert!(store.info().unwrap().last_sync.is_some(), "it was not synced meanwhile");
-    // Another store has nothing to do with it, even while somebody waits for this one.
+    // Another store is not affected, even while a process waits for this one.
     drop(store);
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| opening(Duration::from_secs(3)).open(&path));
@@ -81,7 +81,7 @@ fn who_waits_for_the_open_lock_waits_on_while_its_holder_gets_on() {
         fs2::FileExt::lock_exclusive(&file).unwrap();
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| opening(timeout).open(&path));
-            // Half of it more than it has, as long as it gets on.
+            // Half as long again as the timeout, while it makes progress.
             for step in 0..30 {
                 std::thread::sleep(timeout / 20);
                 if gets_on {
@@ -107,7 +107,7 @@ mod slow {
     use crate::common::trace::{Call, Traced, mark};
 
     const TIMEOUT: Duration = Duration::from_secs(2);
-    /// What each of the holder's reads and writes takes.
+    /// The duration of each of the holder's reads and writes.
     const PAUSE: Duration = Duration::from_millis(60);
     const SLOW: [i64; 3] = [libc::SYS_pread64, libc::SYS_pwrite64, libc::SYS_sync_file_range];
     /// Ten units of the checkpoint.
@@ -121,8 +121,8 @@ mod slow {
         store.array::<u8>("large", BYTES).unwrap().update(|bytes| bytes.fill(with)).unwrap();
     }
 
-    /// Runs an operation in another process, whose reads and writes take long from when it
-    /// has the open lock. Whoever waits for that meanwhile gets it.
+    /// Runs an operation in another process, whose reads and writes are slow once it has the open
+    /// lock. A process that waits for the lock meanwhile gets it.
     fn wait_for_slow(path: &Path, operation: impl FnOnce(), mut after: impl FnMut(Call)) {
         let mut holder = Traced::start(operation);
         std::thread::scope(|scope| {
@@ -168,7 +168,7 @@ mod slow {
         assert_eq!(open(&path).array::<u8>("large", BYTES).unwrap().load(), [7; BYTES]);
     }
 
-    /// The last to leave, after others have changed much since its own sync.
+    /// The last process to leave, after others have changed much since its own sync.
     #[test]
     fn who_waits_for_a_long_sync_at_leaving_waits_on() {
         if !apart_to_trace("slow::who_waits_for_a_long_sync_at_leaving_waits_on") {
@@ -189,7 +189,7 @@ mod slow {
         };
         let mut own_sync_is_done = false;
         wait_for_slow(&path, leave, |call| {
-            // On a file system whose ranges are not flushed one by one, the latter.
+            // The latter on a file system that cannot flush single ranges.
             let flushes = [libc::SYS_msync, libc::SYS_fdatasync].contains(&call.number);
             if flushes && !std::mem::replace(&mut own_sync_is_done, true) {
                 fill(&open(&path), 2);
@@ -218,8 +218,8 @@ mod slow {
     }
 }
 
-/// A restore that takes long keeps no other thread of its process from opening another store. It
-/// waits for a file system that is frozen.
+/// A long restore does not keep other threads of its process from opening another store. Here it
+/// waits for a frozen file system.
 #[test]
 fn row_38_another_store_is_opened_while_one_is_restored() {
     if !common::apart("row_38_another_store_is_opened_while_one_is_restored") {

@@ -1,5 +1,5 @@
-//! Two processes with the same number, each in a PID namespace of its own (as containers
-//! have them): locks exclude, and deaths are noticed.
+//! Two processes with the same pid, each in its own PID namespace, as in containers: locks
+//! exclude, and deaths are noticed.
 
 use std::path::Path;
 use std::process::Command;
@@ -39,7 +39,7 @@ fn row_10_the_same_pid_in_two_namespaces_is_two_processes() {
             let _guard = array.lock().unwrap();
             let seen = value.load();
             if round % 100 == 0 {
-                // Long enough for the other one to ask whether we still live.
+                // Long enough for the other to check whether this process still lives.
                 std::thread::sleep(Duration::from_micros(300));
             }
             value.store(seen + 1).unwrap(); // two steps: the guard makes them one
@@ -61,7 +61,7 @@ fn row_10_the_same_pid_in_two_namespaces_is_two_processes() {
     assert_eq!(array.load(), [total; 8]);
 }
 
-/// The survivor has the dead one's number: it must not be taken for it, nor wait for it.
+/// The survivor has the dead one's pid: it must not be taken for it, nor wait for it.
 #[test]
 fn row_10_a_death_is_noticed_although_its_pid_lives_on_elsewhere() {
     const NAME: &str = "row_10_a_death_is_noticed_although_its_pid_lives_on_elsewhere";
@@ -75,11 +75,11 @@ fn row_10_a_death_is_noticed_although_its_pid_lives_on_elsewhere() {
             step.fetch_add(1).unwrap();
             std::thread::sleep(Duration::from_secs(60));
         }
-        // Has an entry of its own, and looks alive, before the other one dies.
+        // Takes an entry of its own, and looks alive, before the other dies.
         drop(store.value::<u64>("own").unwrap().lock().unwrap());
         step.fetch_add(1).unwrap();
         until("the victim is dead", || step.load() == 3);
-        // Who is killed is `unshare`; the kernel kills the victim after it.
+        // This kills `unshare`; the kernel kills the victim after it.
         within(Duration::from_secs(4), "taking its lock", || array.set(0, 1).unwrap());
         return;
     }
@@ -99,8 +99,8 @@ fn row_10_a_death_is_noticed_although_its_pid_lives_on_elsewhere() {
     assert_eq!(array.get(0).unwrap(), 1);
 }
 
-/// Who is in another time namespace reads another beginning of each process: that is not to be
-/// taken for the end of one that lives.
+/// A process in another time namespace reads another start time for each process: it must not take
+/// a live one for dead because of that.
 #[test]
 fn a_process_with_a_clock_of_its_own_has_not_ended() {
     const NAME: &str = "a_process_with_a_clock_of_its_own_has_not_ended";

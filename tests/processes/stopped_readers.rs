@@ -1,4 +1,4 @@
-//! A reader's lock keeps writers waiting for a moment only, whoever has it, alive, stopped or dead.
+//! A reader's lock delays writers only for a moment, whether its holder is alive, stopped or dead.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use slotfile::{Error, OpenOptions};
 const READS: u64 = 8192 << 2;
 const OWNER: u64 = 0x7fff << 2;
 
-/// The lock of a thread that lives, and does nothing any more: this one's. It is put into the file
-/// as a reader leaves it that was stopped in the middle, so that nothing depends on when.
+/// The lock of a live but idle thread, this one. It is written into the file as a reader stopped
+/// in the middle leaves it, so that nothing depends on timing.
 #[test]
 fn row_01_a_stopped_readers_lock_is_taken_away() {
     let folder = common::folder_in_memory();
@@ -48,7 +48,7 @@ fn row_01_a_stopped_readers_lock_is_taken_away() {
         // Reads go on, and find nothing wrong.
         assert_eq!(store.snapshot_of(&store.slots().unwrap()).unwrap().len(), 2);
         assert!(store.check().unwrap().is_ok());
-        // By another thread, and by the very one that has the lock.
+        // By another thread, and by the holder itself.
         common::within(Duration::from_secs(5), "an update", || {
             std::thread::scope(|scope| scope.spawn(update).join().unwrap()).unwrap();
         });
@@ -59,7 +59,7 @@ fn row_01_a_stopped_readers_lock_is_taken_away() {
     leave_read_locks();
     store.remove("v").unwrap();
     store.sync().unwrap();
-    // Its last place in a copy of the file, which a restart would leave.
+    // Finally in a copy of the file, as a restart would leave it.
     drop((v, a, store));
     assert_eq!(open(None).array::<u64>("a", 4).unwrap().get(0).unwrap(), 3);
 }

@@ -50,19 +50,19 @@ fn row_01_killed_at_any_instruction_of_detach() {
         return;
     }
     let run = |path: &Path, round| {
-        // A period that is never over: only leaving syncs.
+        // A period without end, so that only leaving syncs.
         let store = options().sync_every(Some(Duration::from_secs(3_000))).open(path).unwrap();
         claim(&store);
         value(&store).store(round).unwrap();
         store.sync().unwrap();
         array(&store).update(|a| a.fill(round)).unwrap();
-        // Its thread sleeps by now, and is not the last to leave.
+        // Its thread sleeps by now, and does not leave last.
         std::thread::sleep(Duration::from_millis(3));
         mark();
         drop(store);
         mark();
     };
-    // The array as it is synced before the victim comes; then what the victim makes of it.
+    // The array as synced before the victim; then as the victim changes it.
     let prepare = |world: &mut World| {
         let store = open(&world.path);
         array(&store).update(|a| a.fill(0)).unwrap();
@@ -75,7 +75,7 @@ fn row_01_killed_at_any_instruction_of_detach() {
         if world.round.is_multiple_of(2) {
             return world.next_process(found);
         }
-        // What the victim itself had synced: all but the array, of which only it knows.
+        // What the victim itself had synced: all but the array, known only to it.
         restart(&world.path);
         let now = State::of(&open(&world.path));
         assert_eq!(now.without("array"), found.without("array"), "what was synced is lost");

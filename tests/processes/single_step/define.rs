@@ -15,8 +15,8 @@ fn row_01_killed_at_any_instruction_of_define() {
     if !apart_to_trace("define::row_01_killed_at_any_instruction_of_define") {
         return;
     }
-    // Another name each time, or a definition that was over would be the last. The first one looks
-    // through all that there is, once in a process: more instructions than can be stepped through.
+    // A new name each time, or a completed definition would be the last. The first definition of a
+    // process looks through all slots: more instructions than can be stepped through.
     let run = |path: &Path, round| {
         let store = open(path);
         claim(&store);
@@ -34,7 +34,7 @@ fn row_01_killed_at_any_instruction_of_define() {
     });
 }
 
-/// A definition that needs blocks which the file does not have yet.
+/// A definition that needs blocks that the file does not have yet.
 #[test]
 fn row_01_killed_at_any_instruction_of_growing() {
     if !apart_to_trace("define::row_01_killed_at_any_instruction_of_growing") {

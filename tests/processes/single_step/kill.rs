@@ -1,4 +1,4 @@
-//! Where an operation is killed, and what is looked at then.
+//! Where an operation is killed, and what is checked then.
 
 use std::path::Path;
 use std::time::Instant;
@@ -10,8 +10,8 @@ use crate::common::long;
 use crate::common::state::{State, open};
 use crate::common::trace::Traced;
 
-/// About how many instructions are run in all for one operation, in the normal form: what
-/// is longer is killed after every so many.
+/// About how many instructions are run in all for one operation, in the normal form. A longer
+/// operation is killed only at every nth.
 const BUDGET: u64 = 50_000;
 
 /// An operation of more instructions than these is killed at so many of them after each of
@@ -23,11 +23,11 @@ const AFTER_A_CALL: [u64; 13] = [0, 7, 17, 31, 53, 89, 139, 223, 359, 577, 929, 
 /// How an operation is killed.
 pub(crate) struct Plan<'a> {
     what: &'a str,
-    /// Somebody else has the store open, and looks on.
+    /// Another process has the store open.
     beside_others: bool,
     /// With how many others it shares the time of one operation.
     share: u64,
-    /// After how many kills the store is made anew.
+    /// After how many kills a new store is made.
     lasts: u64,
 }
 
@@ -51,7 +51,7 @@ impl<'a> Plan<'a> {
 
 /// The places at which an operation is killed, one after the other.
 struct Places {
-    /// Of a short one: so many instructions from one to the next.
+    /// For a short operation: the number of instructions between two places.
     stride: Option<u64>,
     /// System calls, then instructions.
     now: (u64, u64),
@@ -61,7 +61,7 @@ struct Places {
 }
 
 impl Places {
-    /// Measures an operation, which the child is about to do; says how long it is.
+    /// Measures the operation that the child is about to do; prints how long it is.
     fn of(plan: &Plan<'_>, mut child: Traced) -> Places {
         let all = child.step(LONGEST);
         let stride = match (all < LONGEST, long()) {
@@ -80,7 +80,7 @@ impl Places {
         Places { stride, now: (0, 0), which: 0, skip }
     }
 
-    /// Has the child run to the current place; true if it was over before.
+    /// Runs the child to the current place; true if the operation ended before.
     fn reach(&self, child: &mut Traced) -> bool {
         let (calls, instructions) = self.now;
         child.skip_calls(calls) < calls || child.step(instructions) < instructions
@@ -99,20 +99,20 @@ impl Places {
         self.now.1 = AFTER_A_CALL[self.which];
     }
 
-    /// Whether a child that was over leaves nothing further to try.
+    /// Whether nothing is left to try once an operation has ended.
     fn is_last(&self) -> bool {
         self.stride.is_some() || self.now.1 == 0
     }
 }
 
-/// What `tests/mutants.sh` sets, to look closer than the normal form does.
+/// Set by `tests/mutants.sh` for finer steps than in the normal form.
 fn chosen_stride() -> Option<u64> {
     let stride = std::env::var("SLOTFILE_STRIDE").ok()?;
     Some(stride.parse().expect("SLOTFILE_STRIDE is a number"))
 }
 
-/// So that about [`BUDGET`] instructions are run in all; a prime, which falls in step with
-/// no loop.
+/// The step with which about [`BUDGET`] instructions are run in all; a prime, so that it does not
+/// coincide with a loop.
 fn stride_for(all: u64, share: u64) -> u64 {
     if let Some(stride) = chosen_stride() {
         return stride;
@@ -145,7 +145,7 @@ pub(crate) fn kill_everywhere(
         }
         let states = prepare(world);
         let (path, round) = (world.path.clone(), world.round);
-        // It settles nothing of what `prepare` has left.
+        // It recovers nothing that `prepare` has left.
         let reader = beside_others.then(|| Store::open_read_only(&path).unwrap());
         let mut victim = Traced::start(|| operation(&path, round));
         let Some(places) = &mut places else {
@@ -161,7 +161,7 @@ pub(crate) fn kill_everywhere(
             let place = states.iter().position(|state| *state == now);
             place.unwrap_or_else(|| panic!("{at}: torn:\n{now:?}\nis none of\n{states:?}"))
         };
-        // It stands still now, perhaps inside an update; then it is dead.
+        // It is stopped now, perhaps inside an update; then it is dead.
         let paused = reader.as_ref().map(seen);
         victim.kill();
         let place = match &reader {
@@ -184,7 +184,7 @@ pub(crate) fn kill_everywhere(
     println!("{what}: killed at {points} points, {torn_off} of them before its end; {took:?}");
 }
 
-/// The usual case: others are attached, and go on.
+/// The usual case: others are attached, and continue.
 pub(crate) fn kill_beside_others(
     what: &str,
     operation: impl Fn(&Path, u64),

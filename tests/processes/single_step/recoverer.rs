@@ -1,4 +1,4 @@
-//! Whoever puts in order what a killed process has left, and is killed at it.
+//! A process that recovers a killed one, and is killed at it.
 
 use std::path::Path;
 
@@ -8,8 +8,8 @@ use crate::common::apart_to_trace;
 use crate::common::state::{State, open};
 use crate::common::trace::{Traced, mark};
 
-/// First a writer is killed inside its update, then whoever recovers it, at each instruction:
-/// the third finds what the second has left, and what readers have seen.
+/// First a writer is killed inside its update, then the process that recovers it, at each
+/// instruction. A third finds what the second has left, and what readers have seen.
 #[test]
 fn row_02_killed_at_any_instruction_of_a_burial() {
     if !apart_to_trace("recoverer::row_02_killed_at_any_instruction_of_a_burial") {
@@ -23,7 +23,7 @@ fn row_02_killed_at_any_instruction_of_a_burial() {
         array.update(|a| a.fill(round)).unwrap();
         mark();
     };
-    // Where a writer dies: of many places some are before it has the lock, or after.
+    // Where the writer dies: many places, some before it has the lock or after.
     let length = {
         let world = World::new();
         Traced::start(|| writer(&world.path, 1)).step(u64::MAX)

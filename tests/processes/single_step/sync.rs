@@ -8,8 +8,8 @@ use crate::common::apart_to_trace;
 use crate::common::state::{State, open, restart};
 use crate::common::trace::mark;
 
-/// Killed in a sync: a restart returns the last one that was acknowledged, or this one, all
-/// slots of the same; and the syncs after it are as good as ever.
+/// Killed in a sync: a restart returns the last acknowledged sync, or this one, with all slots of
+/// the same; and later syncs work.
 #[test]
 fn row_04_killed_at_any_instruction_of_sync() {
     if !apart_to_trace("sync::row_04_killed_at_any_instruction_of_sync") {
@@ -45,7 +45,7 @@ fn row_04_killed_at_any_instruction_of_sync() {
             _ if over => world.restart_to_one_of(&[found]),
             0 => world.restart_to_one_of(&[&synced, found]),
             1 => {
-                // The next one is not the killed one's heir: it writes all of it again.
+                // The next sync does not build on the killed one: it writes all of it again.
                 let store = open(&world.path);
                 value(&store).store(0).unwrap();
                 store.sync().unwrap();
@@ -57,8 +57,8 @@ fn row_04_killed_at_any_instruction_of_sync() {
         }
     };
     kill_everywhere(Plan::alone("sync alone"), &mut World::new(), prepare, run, then);
-    // A reader has it open: the next process joins, and finds the lock held. After a restart
-    // nobody may have it open.
+    // A reader has it open, so the next process joins, and finds the lock held. After a restart
+    // no process may have it open.
     let mut world = World::new();
     let then = |world: &mut World, found: &State, _| next_process_syncs(world, found);
     kill_everywhere(Plan::beside_others("sync beside others"), &mut world, prepare, run, then);
@@ -92,7 +92,7 @@ fn row_04_killed_at_any_instruction_of_restoring() {
         drop(store);
     };
     let then = |world: &mut World, found: &State, _| world.next_process(found);
-    // Or there is ever more to restore.
+    // Otherwise there is ever more to restore.
     let plan = Plan::alone("restore").lasts(10);
     kill_everywhere(plan, &mut World::new(), prepare, run, then);
 }

@@ -1,4 +1,4 @@
-//! Transactions: of three slots, one of each kind.
+//! Transactions of three slots, one of each kind.
 
 use std::path::Path;
 
@@ -49,8 +49,8 @@ fn row_01_killed_at_any_instruction_of_a_transaction_of_three_slots() {
     });
 }
 
-/// One who dies in the middle of a transaction leaves all of it or nothing, and whoever is
-/// killed while recovering it changes nothing about that.
+/// A process that dies in a transaction leaves all of it or nothing, even if the process that
+/// recovers it is killed, too.
 #[test]
 fn row_02_killed_at_any_instruction_of_burying_a_transaction() {
     if !apart_to_trace("transaction::row_02_killed_at_any_instruction_of_burying_a_transaction") {
@@ -69,7 +69,7 @@ fn row_02_killed_at_any_instruction_of_burying_a_transaction() {
         drop(array.lock().unwrap());
         mark();
     };
-    // The last part of it is the commit; some places are before the commit point, or after.
+    // Its last part is the commit; some places are before the commit point, some after.
     for part in [80, 84, 87] {
         let dies_at = length * part / 100;
         let prepare = |world: &mut World| {

@@ -82,7 +82,7 @@ fn row_01_killed_at_any_instruction_of_taking_and_leaving_a_lock() {
 
 /// A reader is stopped inside its copy; meanwhile one writer commits, and a second one is
 /// killed while it fills the very area that the reader copies. It is recovered, and the reader
-/// goes on: it must notice, though the version that was committed last is the same.
+/// continues: it must notice, although the last committed version is the same.
 #[test]
 fn row_01_a_reader_never_accepts_what_a_killed_writer_has_half_written() {
     if !apart_to_trace(

@@ -1,4 +1,4 @@
-//! A store that goes through one killed process after the other.
+//! A store that survives one killed process after the other.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -39,7 +39,7 @@ pub(crate) fn value(store: &Store) -> Value<u64> {
     store.value("value").unwrap()
 }
 
-/// Takes an entry of the process table for this thread, so that what follows need not.
+/// Takes an entry of the process table for this thread in advance.
 pub(crate) fn claim(store: &Store) {
     drop(value(store).lock().unwrap());
 }
@@ -64,7 +64,7 @@ impl World {
         world
     }
 
-    /// Begins with a new store.
+    /// Starts over with a new store.
     pub(crate) fn renew(&mut self) {
         let _ = std::fs::remove_file(&self.path);
         let store = open(&self.path);
@@ -76,13 +76,13 @@ impl World {
         (self.synced, self.age) = (State::of(&store), 0);
     }
 
-    /// What a reader sees, who puts nothing in order.
+    /// What a reader sees, which recovers nothing.
     pub(crate) fn state(&self) -> State {
         State::of(&Store::open_read_only(&self.path).unwrap())
     }
 
-    /// What stands in the way of a next process: nothing. It finds what a reader saw, gets
-    /// every lock, makes its own updates, defines and removes.
+    /// Checks that nothing blocks the next process: it finds what a reader saw, gets every lock,
+    /// makes its own updates, defines and removes.
     pub(crate) fn next_process(&mut self, found: &State) {
         let (path, round) = (&self.path, self.round);
         let store = within(Duration::from_secs(5), "opening", || open(path));
@@ -93,7 +93,7 @@ impl World {
                 drop(slot.lock().unwrap());
             }
             assert_eq!(now(), *found, "recovering has changed it");
-            // Ranges that differ from the victim's: what it has half written must not show.
+            // Other ranges than the victim's, whose half-written data must not show.
             let from = (5 * round) as usize % (WORDS - 2);
             let changed = with_array(found, |a| a[from..from + 3].fill(1_000_000 + round));
             array(&store).update_range(from..from + 3, |a| a.fill(1_000_000 + round)).unwrap();
@@ -103,7 +103,7 @@ impl World {
             assert_eq!(now(), changed, "the one after it brings something back");
             value(&store).store(2_000_000 + round).unwrap();
             let mut changed = changed.with("value", number(2_000_000 + round));
-            // Slots beside the victim's, if it has one, and of its name, which is free again.
+            // Slots beside the victim's, if it has one, and one of its name, which is free again.
             for name in ["next", "new"] {
                 if changed.0.remove(name).is_some() {
                     store.remove(name).unwrap();
@@ -131,7 +131,7 @@ impl World {
         assert!(check.is_ok(), "{:?}", check.problems);
     }
 
-    /// Whoever comes after a restart finds an acknowledged sync, or the one in flight.
+    /// After a restart, the store is as of an acknowledged sync, or the one in flight.
     pub(crate) fn restart_to_one_of(&mut self, states: &[&State]) {
         restart(&self.path);
         let now = State::of(&open(&self.path));

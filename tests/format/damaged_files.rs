@@ -1,5 +1,5 @@
-//! Opening, listing, reading and updating any file at all, however mangled, ends in a
-//! clear error or in a store that works: never in a panic, a hang, or wrong values.
+//! Opening, listing, reading and updating any file, however damaged, ends in a clear error or a
+//! working store: never in a panic, a hang, or wrong values.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::common::{Child, folder, folder_in_memory, long, path, role, rounds, s
 use proptest::prelude::*;
 use slotfile::{Check, Data, Define, Error, OpenOptions, Store};
 
-/// Slots, and what is in them. Their descriptors are one line each.
+/// Slots and their contents. Each descriptor has one line.
 fn contents() -> Vec<(&'static str, Data)> {
     vec![
         ("value", Data::from(0x0123_4567_89ab_cdef_u64)),
@@ -38,18 +38,18 @@ fn pristine(path: &Path) {
 }
 
 fn open(path: &Path) -> Result<Store, Error> {
-    // No syncs: the thread that does them would have an entry of its own.
+    // No syncs: the sync thread would have an entry of its own.
     OpenOptions::new().lock_timeout(Some(Duration::from_millis(50))).sync_every(None).open(path)
 }
 
-/// An error as a user wants it: one line, that begins with the file.
+/// Checks that an error is one line that begins with the file.
 fn assert_clear(path: &Path, error: &Error) {
     let message = error.to_string();
     assert!(message.starts_with(&path.display().to_string()), "{message}");
     assert!(!message.contains('\n'), "{message}");
 }
 
-/// Errors that say that the file is damaged, or no store.
+/// Errors that say that the file is damaged, or not a store.
 fn assert_found(path: &Path, error: &Error) {
     assert_clear(path, error);
     let found = matches!(
@@ -62,8 +62,8 @@ fn assert_found(path: &Path, error: &Error) {
     assert!(found, "{error:?}");
 }
 
-/// Does all there is to do with a store; whatever happens is an error or right, where
-/// `strict` says that no content was damaged.
+/// Does every operation with a store. Each result is an error or, if `strict` says that no content
+/// was damaged, correct.
 fn use_it(path: &Path, strict: bool) -> Result<(), Error> {
     let store = open(path).inspect_err(|e| assert_found(path, e))?;
     let reader = Store::open_read_only(path).inspect_err(|e| assert_found(path, e))?;
@@ -92,7 +92,7 @@ fn use_it(path: &Path, strict: bool) -> Result<(), Error> {
             Err(error) => outcome = Err(error),
         }
     }
-    // What is defined now must not lie where others are.
+    // A new slot must not overlap others.
     for n in 0..3 {
         let new =
             store.array_with::<u64>(&format!("new {n}"), 700, Define::new().initial([!n; 700]));
@@ -111,8 +111,8 @@ fn use_it(path: &Path, strict: bool) -> Result<(), Error> {
     outcome
 }
 
-/// A copy of the pristine file, with something done to it, used in all ways; always in
-/// time: 50 ms is what each of a few locks may cost.
+/// Damages a copy of the pristine file, and uses it in all ways, within a time limit: each of a
+/// few locks may cost 50 ms.
 fn with_damage(folder: &Path, strict: bool, damage: impl FnOnce(&Raw)) -> Result<(), Error> {
     let original = folder.join("pristine");
     if !original.exists() {
@@ -147,11 +147,11 @@ fn row_28_each_flipped_byte_of_the_structure_is_refused_or_harmless() {
         let few = if live_header.contains(&at) { 2 } else { 1 };
         for mask in &masks[..if long() { 3 } else { few }] {
             let result = with_damage(folder.path(), true, |raw| raw.flip(at, *mask));
-            // What has a CRC: every flip of it is found.
+            // Under a CRC: every flip is found.
             if at < 4_096 || directory.contains(&at) {
                 assert!(result.is_err(), "byte {at:#x} ^ {mask:#x} was not noticed");
             }
-            // And none makes a slot disappear.
+            // And no flip makes a slot disappear.
             let lost = matches!(result, Err(Error::NotFound { .. }));
             assert!(!lost, "byte {at:#x} ^ {mask:#x}: {result:?}");
             if at < 4_096 {
@@ -161,7 +161,7 @@ fn row_28_each_flipped_byte_of_the_structure_is_refused_or_harmless() {
     }
 }
 
-/// The index has no CRC of its own: where it does not lead to a name, the directory does.
+/// The index has no CRC: a name that it does not lead to is found through the directory.
 #[test]
 fn row_28_no_flipped_byte_of_the_index_hides_its_slot() {
     let folder = folder();
@@ -180,8 +180,8 @@ fn row_28_no_flipped_byte_of_the_index_hides_its_slot() {
     assert!(found > 20, "check found {found} of them");
 }
 
-/// Nor have the ends of the allocation: each flip of a bit is refused by a definition, or leaves
-/// all slots as they are, the new one too, now, and after a sync and a restart.
+/// The ends of the allocation have no CRC either: after each bit flip, a definition is refused, or
+/// all slots stay intact, the new one too, now and after a sync and a restart.
 #[test]
 fn row_28_no_flipped_bit_of_the_allocation_ends_gives_out_space_that_is_taken() {
     let folder = folder();
@@ -242,7 +242,7 @@ fn row_28_ends_that_lead_to_what_is_taken_are_refused() {
     }
 }
 
-/// Who has found a slot goes on with it; but what is damaged is told, and to him as well.
+/// A handle that was opened before the damage keeps working, but damage is reported to it, too.
 #[test]
 fn row_28_damage_of_the_index_is_found_by_who_knows_the_names() {
     let folder = folder();
@@ -260,13 +260,13 @@ fn row_28_damage_of_the_index_is_found_by_who_knows_the_names() {
     }
     let problems = format!("{:?}", store.check().unwrap());
     assert_eq!(problems.matches("the index does not lead to it").count(), 5, "{problems}");
-    // A directory that is damaged as a whole leads to none of them.
+    // An entirely damaged directory leads to none of them.
     raw.set_word(raw::COUNT, 7);
     assert_found(&copy, &store.slot("value").unwrap_err());
 }
 
-/// Nor have the ends of the allocation: what was defined before is right all the same, and
-/// what is defined after is refused, or works.
+/// The ends of the allocation have no CRC: earlier slots are correct all the same, and later
+/// definitions are refused, or work.
 #[test]
 fn rubbish_in_the_allocation_ends_harms_no_old_slot_that_is_read() {
     let folder = folder();
@@ -341,14 +341,14 @@ fn row_29_offsets_out_of_the_store_are_refused() {
         });
         assert!(matches!(result, Err(Error::Corrupt { .. })), "{dim:#x}: {result:?}");
     }
-    // A header whose CRC is right and whose numbers are not.
+    // A header with a correct CRC and wrong numbers.
     for at in (40..152).step_by(8) {
         for word in [0, 1, 64, 1 << 40, 1 << 62, !0] {
             let result = with_damage(folder.path(), true, |raw| {
                 raw.set_word(at, word);
                 raw.seal_header();
             });
-            // 48: flags, of which there is one.
+            // 48: flags, of which only one is defined.
             assert!(
                 at == 48 && word <= 1 || result.is_err(),
                 "header {at}: {word:#x} was not noticed"
@@ -396,7 +396,7 @@ fn control(owner: u64, flags: u64) -> u64 {
 
 const REMOVED: u64 = 32_767;
 
-/// Words that say that a slot is locked, or in a transaction, by somebody who is not there.
+/// Control words of a slot that is locked, or in a transaction, by an owner that does not exist.
 #[test]
 fn row_31_rubbish_in_control_words_is_settled() {
     let folder = folder();
@@ -406,7 +406,7 @@ fn row_31_rubbish_in_control_words_is_settled() {
             for flags in 0..4 {
                 std::fs::remove_file(&path).unwrap_or_default();
                 pristine(&path);
-                // Where somebody is attached, nobody settles the store as a whole.
+                // While a process is attached, the store is not recovered as a whole.
                 let reader = attached.then(|| Store::open_read_only(&path).unwrap());
                 let raw = Raw::open(&path);
                 for line in 0..5 {
@@ -425,8 +425,8 @@ fn row_31_rubbish_in_control_words_is_settled() {
                         }
                     }
                     errors.extend(store.value::<u8>("new").err());
-                    // The entry that this thread has got: a lock it does not remember is
-                    // told at once. Everybody else's are taken.
+                    // This thread's own entry: a lock that it does not remember is reported at
+                    // once. Those of others are taken over.
                     let own = owner == 1;
                     let told = errors.iter().all(|e| matches!(e, Error::Deadlock { .. }));
                     assert!(errors.is_empty() || own && told, "owner {owner}: {errors:?}");
@@ -435,7 +435,7 @@ fn row_31_rubbish_in_control_words_is_settled() {
             }
         }
     }
-    // Removed for ever: read, nothing else, and the name is free.
+    // Removed for good: only reads work, and the name is free.
     std::fs::remove_file(&path).unwrap();
     pristine(&path);
     let raw = Raw::open(&path);
@@ -503,8 +503,8 @@ fn of_many_slots(path: &Path) {
 
 const MANY: u64 = 3_000;
 
-/// Checks a damaged one: a second, at most. (A minute, where each of the slots has a pause of its
-/// own, or a look at all of the index.)
+/// Checks a damaged one, in a second at most. (It would be a minute if each slot had a pause of
+/// its own, or a search of the whole index.)
 fn check_in_time(path: &Path) -> Check {
     within(Duration::from_secs(20), "checking it", || open(path).unwrap().check().unwrap())
 }
@@ -535,8 +535,8 @@ fn row_28_an_index_of_rubbish_is_reported_in_time() {
     assert!(lost && given_up, "{check:?}");
 }
 
-/// Slots that all lie at the place of the first: to look at each of them is to look at far more
-/// than the file has.
+/// Slots that all lie at the place of the first: reading each of them is reading far more than the
+/// file has.
 #[test]
 fn row_29_many_large_slots_at_one_place_are_reported_in_time() {
     const LARGE: usize = 64 << 20;
@@ -552,7 +552,7 @@ fn row_29_many_large_slots_at_one_place_are_reported_in_time() {
     store.sync().unwrap();
     drop(store);
     let raw = Raw::open(&path);
-    // All before the name, but for the CRC.
+    // All before the name, except the CRC.
     let first = raw.bytes(raw.line(0) + 4, 84);
     for line in 1..MANY {
         raw.write(raw.line(line) + 4, &first);
@@ -563,7 +563,7 @@ fn row_29_many_large_slots_at_one_place_are_reported_in_time() {
     assert!(overlapping.count() as u64 >= MANY - 1, "{:?}", check.problems.first());
 }
 
-/// A text whose bytes, or length, are not what the library writes.
+/// A text with bytes, or a length, that the library does not write.
 #[test]
 fn text_that_is_not_utf_8_is_read_lossily() {
     let folder = folder();
@@ -577,7 +577,7 @@ fn text_that_is_not_utf_8_is_read_lossily() {
     raw.write(at, b"\xff\xfe");
     assert_eq!(text.load(), "\u{fffd}\u{fffd}me text");
     assert_eq!(store.slot("text").unwrap().load(), Data::from("\u{fffd}\u{fffd}me text"));
-    // A length beyond the capacity is cut to it.
+    // A length beyond the capacity counts as the capacity.
     for length in [31, 1 << 20, 1 << 40, !0] {
         raw.set_word(at - 8, length);
         assert_eq!(text.load().chars().count(), 30);
@@ -624,7 +624,7 @@ impl Damage {
     }
 }
 
-/// A place in the file, most often where something stands.
+/// A place in the file, usually one that is in use.
 fn place() -> impl Strategy<Value = u64> {
     // In a store of this size: header, live header, table, index, directory, first run.
     let regions = prop_oneof![
@@ -666,14 +666,14 @@ proptest! {
         all in prop::collection::vec(damage(), 1..5),
     ) {
         let folder = folder();
-        // In the folder of its own; the pristine one is made anew, as nothing is shared.
+        // In its own folder, with a new pristine file, since nothing is shared.
         let copy = copy_of_pristine(folder.path());
         let raw = Raw::open(&copy);
         all.iter().for_each(|damage| damage.apply(&raw));
         within(Duration::from_secs(5), "using it", || _ = use_anything(&copy));
     }
 
-    /// Any bytes as a file, with and without what a store begins with.
+    /// Any bytes as a file, with and without the magic bytes of a store.
     #[test]
     fn any_bytes_are_refused(
         magic in any::<bool>(),
@@ -697,8 +697,7 @@ proptest! {
     }
 }
 
-/// As `use_it`, but nothing that was stored can be expected to be kept: what is damaged
-/// may overlap.
+/// As `use_it`, but without checks that stored content is kept, since damaged slots may overlap.
 fn use_anything(path: &Path) -> Result<(), Error> {
     let store = open(path).inspect_err(|e| assert_clear(path, e))?;
     let clear = |e: &Error| assert_clear(path, e);

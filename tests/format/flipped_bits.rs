@@ -1,7 +1,7 @@
-//! One flipped bit anywhere in the live area of a store, in each state that a store may be in: it
-//! is refused, or found by `check`, or in what `check` says that it cannot verify, or it changes
-//! nothing, neither now nor after updates, a definition, a sync and a restart. And `check` finds
-//! nothing where nothing is wrong, whatever others do meanwhile.
+//! One flipped bit anywhere in the live area, in each state of a store. The store is refused, or
+//! `check` finds the flip or lists it as unverified, or nothing changes, neither now nor after
+//! updates, a definition, a sync and a restart. And `check` finds nothing in an intact store,
+//! whatever others do meanwhile.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,14 +16,14 @@ use crate::common::subjects::Subject;
 use crate::common::{Child, Finally, folder_in_memory, long, path, role, rounds, until};
 use slotfile::{Check, Define, Error, OpenOptions, Recovery, Store};
 
-/// What came of a flip.
+/// The effect of a flip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Outcome {
     Refused,
     Found,
     /// `check` says of what has changed that it cannot be verified.
     Unverified,
-    /// It was taken for another boot's store, and said so.
+    /// The store was taken for one of another boot, which was reported.
     Restored,
     Harmless,
 }
@@ -65,14 +65,14 @@ impl Victim {
         Victim { subject, image, place, path, expected, synced, versions, in_use: false, folder }
     }
 
-    /// Puts the whole store back, lets `damage` at it, and judges what came of it.
+    /// Restores the whole store, damages it with `damage`, and judges the effect.
     fn try_with(&mut self, what: &str, damage: impl FnOnce(&Raw<Mapped>)) -> Outcome {
         self.place.put(&self.image);
         damage(&self.place.raw);
         self.judge(&format!("{:?}: {what}", self.subject))
     }
 
-    /// Panics if the damage is none of the outcomes.
+    /// Panics if the effect is none of the outcomes.
     fn judge(&self, what: &str) -> Outcome {
         let options = self.subject.options();
         let store = match options.open(&self.path) {
@@ -122,10 +122,10 @@ impl Victim {
     /// one that was taken back.
     fn is_unverified(&self, state: &State, check: &Check, taken_back: Option<&str>) -> bool {
         let (now, before) = (&state.0, &self.expected.0);
-        // That a slot was removed is said once, in it.
+        // That a slot was removed is stored once, in the slot.
         let may_be_back = matches!(self.subject, Subject::Changed | Subject::WithoutCheckpoints);
         let is_back = |name: &String| may_be_back && name == "gone";
-        // Of many names the first are told.
+        // Only the first of many names are listed.
         let named = |name: &String| {
             let says =
                 |what: &String| what.contains(&format!("{name:?}")) || what.contains(", ...");
@@ -180,7 +180,7 @@ impl Victim {
         None
     }
 
-    /// What was synced must be there after a restart.
+    /// Synced content must be there after a restart.
     fn restart(&self, what: &str) {
         let mut path = self.path.clone();
         if self.in_use {
@@ -197,7 +197,7 @@ impl Victim {
         assert!(store.check().unwrap().is_ok(), "{what}, restarted");
     }
 
-    /// Flips bits of all of the live area, one at a time: of each region one in so many.
+    /// Flips bits of the whole live area, one at a time: one in n in each region.
     fn sweep(&mut self) -> BTreeMap<(&'static str, Outcome), usize> {
         let raw = &self.place.raw;
         let lines = u64::from(raw.word(raw::COUNT) as u32);
@@ -287,7 +287,7 @@ fn row_28_nor_of_a_store_that_others_have_open() {
     }
 }
 
-/// Versions only grow: one that is before that of the copy was not that of an update.
+/// Versions only grow: a version before that of the copy is not from an update.
 #[test]
 fn row_28_a_version_before_that_of_its_copy_is_found() {
     let mut victim = Victim::new(Subject::Synced);
@@ -298,7 +298,7 @@ fn row_28_a_version_before_that_of_its_copy_is_found() {
     assert_eq!(victim.try_with("a version less", damage), Outcome::Found);
 }
 
-/// The states that damage of several words is tried on.
+/// The states on which damage of several words is tried.
 const SUBJECTS: [Subject; 4] =
     [Subject::Synced, Subject::Changed, Subject::WithoutCheckpoints, Subject::HolderDied];
 
@@ -328,8 +328,8 @@ fn row_28_two_slots_of_one_name_are_found() {
     }
     for subject in SUBJECTS {
         let mut victim = Victim::new(subject);
-        // "again" was removed, and defined once more.
-        // Not locked; locked by a reader; by one that may be alive; by nobody.
+        // "again" was removed, and defined again.
+        // Not locked; locked by a reader; by one that may be alive; by none.
         for owner in [0, 8_192, 8_193, 1, 2, 4_096, 4_097] {
             let damage = |raw: &Raw<Mapped>| {
                 let at = raw.control(1);
@@ -344,7 +344,7 @@ fn row_28_two_slots_of_one_name_are_found() {
 
 #[test]
 fn row_28_a_reader_that_is_none_is_found() {
-    // Where a holder has died, who opens the store ends all locks.
+    // If a holder has died, opening the store ends all locks.
     for subject in [Subject::Synced, Subject::Changed, Subject::WithoutCheckpoints] {
         let mut victim = Victim::new(subject);
         // Of "gone", which was removed; of "text", which nobody has locked.

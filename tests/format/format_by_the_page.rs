@@ -1,5 +1,5 @@
-//! `docs/format.md` says all there is to know: a reader written from it alone finds in any
-//! store what the library finds, live and in the checkpoint.
+//! `docs/format.md` is complete: a reader written from it alone finds in any store what the
+//! library finds, live and in the checkpoint.
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ impl Source for Random {
     }
 }
 
-/// What the library says of its slots, in the reader's terms.
+/// The slots that the library finds, in the reader's terms.
 fn by_the_library(store: &Store) -> Vec<Slot> {
     let slots = store.slots().unwrap();
     let slots = slots.iter().map(|slot| {
@@ -43,8 +43,8 @@ fn by_the_library(store: &Store) -> Vec<Slot> {
     slots.collect()
 }
 
-/// Panics unless the reader and the library agree on the store, which nobody has open. It
-/// is restored to its checkpoint.
+/// Panics unless the reader and the library agree on the store, which no process has open. The
+/// store is restored to its checkpoint.
 fn compare(path: &Path) {
     let reader = Reader::open(path);
     let there = |mut slots: Vec<Slot>| {

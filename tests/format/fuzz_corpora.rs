@@ -1,4 +1,4 @@
-//! Every input that the fuzz targets of `fuzz/` have kept, through the same functions.
+//! Runs every input that the fuzz targets of `fuzz/` have kept through the same functions.
 
 use crate::common;
 use std::path::Path;

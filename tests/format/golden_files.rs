@@ -1,6 +1,6 @@
 //! Stores as the first build of format 1.0 wrote them: every later build must read all of
-//! them. The files are kept as the runs of their bytes that are not zero, and never written
-//! anew; a new minor version of the format gets files of its own
+//! them. The files are kept as the runs of their bytes that are not zero, and never rewritten;
+//! a new minor version of the format gets its own files
 //! (`SLOTFILE_GOLDEN=write cargo test --test format golden_files` writes those that are missing).
 
 use std::path::{Path, PathBuf};
@@ -24,8 +24,8 @@ fn open(path: &Path) -> Result<Store, Error> {
     OpenOptions::new().sync_every(None).open(path)
 }
 
-/// Every type of slot, each with a content of its own; round 3 is the last sync, and round
-/// 4 stands only in the live area.
+/// Every type of slot, each with its own content. Round 3 is the last sync; round 4 is only in the
+/// live area.
 fn contents(round: u8) -> Vec<(String, SlotType, Data)> {
     let mut slots = Vec::new();
     let mut add = |name: &str, slot_type: &str, data: Data| {
@@ -48,13 +48,13 @@ fn contents(round: u8) -> Vec<(String, SlotType, Data)> {
     add("text", "text[64]", format!("Grüße, {round}").into());
     add("bytes", "bytes[16]", Data::Bytes(vec![round; 9]));
     add("empty", "bytes[2000]", Data::Bytes(Vec::new()));
-    // With units of their own, of which the second is never written after the first sync.
+    // With units of their own. The second one is not written after the first sync.
     for (name, slot_type) in [("large", "u8[150000]"), ("large buffer", "buffer:u8[150000]")] {
         let mut bytes = vec![0; 150_000];
         (bytes[0], bytes[70_000], bytes[149_999]) = (round, 1, round);
         add(name, slot_type, Elements::from(bytes.as_slice()).into());
     }
-    // The sizes at which a slot has a unit of its own, begins on a page, fills its unit.
+    // The sizes at which a slot gets its own unit, begins on a page, fills its unit.
     for len in [1000, 1001, 4095, 4096, 65_536] {
         let mut bytes = vec![0; len];
         (bytes[0], bytes[len - 1]) = (round, round);
@@ -125,7 +125,7 @@ fn write(name: &str) {
     std::fs::write(golden(name), runs).unwrap();
 }
 
-/// Puts the golden file there, as if it had been written in this boot.
+/// Places the golden file there, as if it had been written in this boot.
 fn put_as_of_now(name: &str, path: &Path) {
     write_if_asked();
     drop(OpenOptions::new().create_new(true).sync_every(None).open(path).unwrap());
@@ -134,7 +134,7 @@ fn put_as_of_now(name: &str, path: &Path) {
     Raw::open(path).write(raw::IDENTITY, &identity);
 }
 
-/// Puts it there as it is: of another boot, and another file.
+/// Places it there as it is: of another boot, and another file.
 fn put(name: &str, path: &Path) {
     write_if_asked();
     Image::put_runs(&std::fs::read(golden(name)).unwrap(), path);
@@ -225,7 +225,7 @@ fn a_store_of_version_1_0_without_checkpoints_is_emptied() {
     store.value::<u64>("new").unwrap().store(1).unwrap();
 }
 
-/// What the file's page says is in it is there, with no help from the library.
+/// The reader by `docs/format.md` finds all content, without the library.
 #[test]
 fn the_page_says_what_is_in_version_1_0() {
     let folder = folder();
@@ -268,7 +268,7 @@ fn assert_read(slots: Vec<Slot>, round: u8) {
     assert_eq!(both, [("text[9]", true, 2), ("u16", false, 1)]);
 }
 
-/// Locks, and a transaction that was committed but not settled, of a process that died.
+/// Locks of a dead process, and its committed but unfinished transaction.
 #[test]
 fn what_the_dead_left_in_version_1_0_is_settled() {
     let folder = folder();

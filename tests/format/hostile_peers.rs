@@ -1,5 +1,5 @@
-//! A peer that may write the file writes rubbish into it while others parse it. What they
-//! are told may be wrong; they never touch memory that is not theirs, panic or hang.
+//! A peer that may write the file writes garbage into it while others parse it. Their results may
+//! be wrong, but they never touch foreign memory, panic or hang.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ fn options() -> OpenOptions {
     options
 }
 
-/// Everything that parses.
+/// All operations that parse.
 fn read_it(store: &Store) -> Result<(), Error> {
     for slot in store.slots()? {
         slot.load();
@@ -27,7 +27,7 @@ fn read_it(store: &Store) -> Result<(), Error> {
     Ok(())
 }
 
-/// Everything that relies on what was parsed.
+/// All operations that rely on parsed data.
 fn write_it(store: &Store) -> Result<(), Error> {
     for slot in store.slots()? {
         let _ = slot.lock();
@@ -39,8 +39,8 @@ fn write_it(store: &Store) -> Result<(), Error> {
     store.sync()
 }
 
-/// A process that parses for so long, and counts how often it was told that all is well.
-/// What is written may be refused all the same: the other one removes the same slot.
+/// A process that parses for this long, and counts how often all was well. Its writes may be
+/// refused all the same, since the other one removes the same slot.
 fn parse() {
     let until = Instant::now() + Duration::from_millis(number());
     let (mut well, mut refused) = (0, 0);
@@ -64,7 +64,7 @@ fn parse() {
     assert!(well > 0 && refused > 0, "the peer did no harm, or nothing else");
 }
 
-/// Writes rubbish for so long, and what was there before in between.
+/// Writes garbage for this long, and restores the original in between.
 fn rewrite() {
     let raw = Raw::open(&path());
     let regions = [
@@ -78,14 +78,14 @@ fn rewrite() {
         (raw.record(0), raw.record(0) + 128),
         (raw.record(1), raw.record(1) + 128),
     ];
-    // Not from the header, once that is rubbish.
+    // Not from the header, which may be garbage later.
     let lines = [0, 1, 2, 3].map(|line| raw.line(line));
     let good = Image::of(&path().with_extension("good"));
     let mut random = fastrand::Rng::new();
     let until = Instant::now() + Duration::from_millis(number());
     while Instant::now() < until {
         for _ in 0..random.usize(1..4) {
-            // A slot that is elsewhere, or any word of what all parse.
+            // A moved slot, or any word that others parse.
             let (from, to) = regions[random.usize(0..regions.len())];
             let (at, word) = match random.u8(0..8) {
                 0..4 => (lines[random.usize(0..4)] + 48, random.u64(0..1 << 19) * 64),
@@ -106,7 +106,7 @@ fn rewrite() {
             }
         }
         std::thread::sleep(Duration::from_micros(random.u64(0..300)));
-        // So that there is something to parse; locks and versions go back as well.
+        // So that there is something to parse; locks and versions are restored as well.
         for (at, page) in &good.pages {
             raw.write(*at, page);
         }
@@ -130,7 +130,7 @@ fn row_32_a_peer_that_rewrites_the_structure_while_others_parse_it() {
     store.array::<u8>("large", 70_000).unwrap().set(69_000, 1).unwrap();
     store.sync().unwrap();
     drop(store);
-    // Before anybody uses it, or what is put back would be of many instants.
+    // Before any process uses it, or the restored bytes would be of many instants.
     std::fs::copy(&path, path.with_extension("good")).unwrap();
     let time = if long() { 60_000 } else { 3_000 };
     for child in ["rewrites", "parses", "parses"].map(|r| Child::spawn_with(NAME, r, &path, time)) {

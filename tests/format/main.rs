@@ -1,5 +1,4 @@
-//! The file: every byte as `docs/format.md` says, and files in which bytes are not as they
-//! should be.
+//! The file format: every byte as `docs/format.md` says, and damaged files.
 
 #[path = "../common/mod.rs"]
 mod common;

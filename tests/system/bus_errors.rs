@@ -1,4 +1,4 @@
-//! SIGBUS: a program that has asked for it is told why a part of the file was not to be had.
+//! SIGBUS: a program that has asked for it is told why a part of the file was not accessible.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -33,7 +33,7 @@ fn told(path: &Path, harm: impl FnOnce()) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }
 
-/// Has the kernel forget what it has read of the file.
+/// Makes the kernel drop its cache of the file.
 fn forget(path: &Path) {
     let of = format!("of={}", path.display());
     let dd = ["conv=notrunc,fdatasync", "oflag=nocache", "count=0", "status=none"];

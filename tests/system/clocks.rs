@@ -1,4 +1,4 @@
-//! No time-out and no period hangs on the wall clock, and none on what times the file says.
+//! No timeout and no period depends on the wall clock, or on the times in the file.
 
 use std::path::Path;
 use std::time::{Duration, Instant};

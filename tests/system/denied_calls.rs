@@ -1,5 +1,5 @@
-//! Sandboxes that refuse system calls (seccomp), one by one: what is done is right, or a clear
-//! error; nothing is lost that was committed, nothing synced that was not.
+//! Sandboxes that refuse system calls (seccomp), one by one: each result is correct, or a clear
+//! error; nothing committed is lost, and nothing counts as synced that was not.
 
 use std::path::{Path, PathBuf};
 
@@ -118,7 +118,7 @@ fn row_39_a_call_that_is_not_permitted_is_done_without_or_a_clear_error() {
 
 fn with_all_refused(test: &str, error: i32) {
     if let Some(role) = common::role() {
-        // The library of Rust remembers which calls work: what it is refused is to be new.
+        // Rust's std remembers which calls work, so the refusal needs a new process.
         if role == "inside" {
             return inside(&common::path());
         }

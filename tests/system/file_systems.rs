@@ -1,5 +1,5 @@
-//! File systems that will not do are refused by their type, with the reason; read-only ones
-//! and overlayfs do as far as they can.
+//! Unsuitable file systems are refused by their type, with the reason; read-only ones and
+//! overlayfs work as far as they can.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -63,8 +63,8 @@ fn row_36_on_a_read_only_file_system_reads_work_and_writes_are_refused() {
     });
 }
 
-/// A file of the lower layer is copied when it is first written. Whoever has opened the
-/// lower one before would look at that for ever.
+/// A file of the lower layer is copied when it is first written. A process that had opened the
+/// lower one would see only that forever.
 #[test]
 fn row_37_on_overlayfs_a_reader_sees_what_a_later_writer_writes_or_is_refused() {
     if !common::apart("row_37_on_overlayfs_a_reader_sees_what_a_later_writer_writes_or_is_refused")
@@ -94,7 +94,7 @@ fn row_37_on_overlayfs_a_reader_sees_what_a_later_writer_writes_or_is_refused() 
         assert_eq!(seen.load(), 5);
         unsynced().open(&one).unwrap().value::<u64>("value").unwrap().store(6).unwrap();
         assert_eq!(seen.load(), 6, "the reader looks at the lower file");
-        // Who may not write cannot have it copied up.
+        // A process that may not write cannot have it copied up.
         os::fork(|| {
             os::become_user(65_534);
             refused_on_overlayfs(Store::open_read_only(at("merged").join("two")));
@@ -163,7 +163,7 @@ fn row_37_a_store_on_fuse_is_refused_unless_forced() {
     };
     within(Duration::from_secs(20), "refusing", refusal);
     let forced = OpenOptions::new().any_file_system(true).sync_every(None).open(&exported);
-    // It may work or not, but not by its type.
+    // It may fail, but not because of its type.
     let by_its_type = forced.as_ref().is_err_and(|error| error.to_string().contains("FUSE"));
     assert!(!by_its_type, "{forced:?}");
 }

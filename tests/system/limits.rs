@@ -1,5 +1,5 @@
-//! What is full is an error at the moment of growing, never a signal later; and what there
-//! is room for works: many slots, many processes, large arrays.
+//! A full disk or table is an error at the moment of growing, never a signal later. What fits
+//! works: many slots, many processes, large arrays.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::common::raw::{self, Raw};
 use crate::common::{Child, folder, long, number, os, path, role, rounds, store_in, until, within};
 use slotfile::{Define, Error, OpenOptions, Store};
 
-/// Fills a store until there is no room; it must stay usable, with what it has.
+/// Fills a store until there is no room; it must stay usable, with its content.
 fn fill_up(path: &Path, small: OpenOptions) -> u64 {
     let store = small.open(path).unwrap();
     let kept = store.array::<u64>("kept", 1_000).unwrap();
@@ -25,7 +25,7 @@ fn fill_up(path: &Path, small: OpenOptions) -> u64 {
     assert!(matches!(refused, Error::NoSpace { .. }), "{refused:?}");
     assert!(refused.to_string().contains("free some space"), "{refused}");
     let (slots, size) = (store.info().unwrap().slots, store.info().unwrap().size);
-    // Again: nothing has changed, and nothing is half there.
+    // Again: nothing has changed, and nothing is half defined.
     let name = format!("{}", arrays.len());
     assert!(matches!(store.array::<u64>(&name, 30_000), Err(Error::NoSpace { .. })));
     assert!(matches!(store.slot(&name), Err(Error::NotFound { .. })));
@@ -43,7 +43,7 @@ fn fill_up(path: &Path, small: OpenOptions) -> u64 {
     while store.array::<u64>(&format!("small {}", store.info().unwrap().slots), 100).is_ok() {}
     kept.update(|k| k.fill(2)).unwrap();
     assert_eq!(kept.load(), [2; 1_000]);
-    // A removal and what is there already work as ever; so does opening it.
+    // Removing, using existing slots, and opening work as before.
     store.remove("0").unwrap();
     store.array::<u64>("1", 30_000).unwrap().set(0, 9).unwrap();
     drop((store, arrays, kept));
@@ -85,8 +85,8 @@ fn a_copy_with_holes_gets_its_blocks_back_at_opening() {
     let said = |path: &Path| Raw::open(path).word(raw::ENDS + 8 * 7);
     let store = small().open(&path).unwrap();
     for n in 0..200 {
-        // What the store believes to have on disk, it has: else each opening would look at
-        // each slot to find out what is missing.
+        // The store has on disk what it believes to have; otherwise each opening would look at
+        // each slot to find what is missing.
         assert!(on_disk(&path) >= said(&path), "{} of {}", on_disk(&path), said(&path));
         store.array::<u64>(&format!("{n}"), if n % 10 == 0 { 9_000 } else { 9 }).unwrap();
     }
@@ -114,7 +114,7 @@ fn row_23_a_limit_on_file_size_is_an_error_and_no_signal() {
         os::limit(libc::RLIMIT_FSIZE, 64 << 10);
         let refused = small().open(path().with_file_name("another")).unwrap_err();
         assert!(matches!(refused, Error::NoSpace { .. }), "{refused:?}");
-        // One that is there can be opened, read and updated: that makes it no larger.
+        // An existing store can be opened, read and updated, which does not make it larger.
         let store = Store::open(path()).unwrap();
         store.array::<u64>("kept", 1_000).unwrap().fetch_add(0, 1).unwrap();
         return;
@@ -145,7 +145,7 @@ fn row_23_a_limit_on_file_size_beside_a_restore_is_an_error_and_no_signal() {
     assert_eq!(Store::open(&path).unwrap().value::<u64>("value").unwrap().load(), 7);
 }
 
-/// Few addresses: a smaller reservation; what lies beyond it is an error.
+/// With few addresses, the reservation is smaller; what lies beyond it is an error.
 #[test]
 fn row_23_a_limit_on_addresses_makes_a_smaller_reservation() {
     const NAME: &str = "row_23_a_limit_on_addresses_makes_a_smaller_reservation";
@@ -161,7 +161,7 @@ fn row_23_a_limit_on_addresses_makes_a_smaller_reservation() {
         assert!(refused.to_string().contains("ulimit -v"), "{refused}");
         let refused = store.value::<u64>("beyond").unwrap_err();
         assert!(matches!(refused, Error::AddressSpace { .. }), "{refused:?}");
-        // All else goes on.
+        // All else works.
         assert_eq!(value.fetch_add(1).unwrap(), 2);
         return;
     }
@@ -225,7 +225,7 @@ fn row_23_a_content_larger_than_memory_is_an_error_and_no_abort() {
         told("text", text.try_load_versioned());
         told("text", text.wait_until(|_| true, None));
         told("bytes", bytes.try_load_versioned());
-        // What a transaction was told before is done.
+        // The transaction's earlier operations are done.
         let set = store.transaction(|t| {
             t.set(&array, 5, 1)?;
             told("array", t.set(&array, LEN - 1, 1));
@@ -243,7 +243,7 @@ fn row_23_a_content_larger_than_memory_is_an_error_and_no_abort() {
     .join();
 }
 
-/// An empty store takes a share of the addresses at most, and more as it grows.
+/// An empty store takes at most a share of the addresses, and more as it grows.
 #[test]
 fn row_23_a_store_leaves_addresses_to_its_program() {
     const NAME: &str = "row_23_a_store_leaves_addresses_to_its_program";
@@ -285,7 +285,7 @@ fn row_23_many_stores_that_may_grow_to_8_tib() {
     }
 }
 
-/// Where all memory is locked, a reservation counts as memory: a smaller one, or an error.
+/// If all memory is locked, a reservation counts as memory: it is smaller, or an error.
 #[test]
 fn row_23_memory_that_is_locked_makes_a_smaller_reservation_or_an_error() {
     const NAME: &str = "row_23_memory_that_is_locked_makes_a_smaller_reservation_or_an_error";
@@ -297,7 +297,7 @@ fn row_23_memory_that_is_locked_makes_a_smaller_reservation_or_an_error() {
     };
     if role().is_some() {
         if os::is_root() {
-            os::become_user(65_534); // root may lock all there is
+            os::become_user(65_534); // root may lock all memory
         }
         os::limit(libc::RLIMIT_MEMLOCK, number());
         if !os::lock_memory() {
@@ -379,8 +379,8 @@ fn a_full_store_says_which_limit_was_hit() {
     store.array::<u8>("small", 8 << 10).unwrap();
 }
 
-/// A full directory: every slot is found, none that is not there is, and each has its own
-/// content. Long names take lines of their own.
+/// A full directory: every slot is found, no missing one is, and each has its own content. Long
+/// names take lines of their own.
 #[test]
 fn row_44_a_hundred_thousand_slots() {
     if !common::apart("row_44_a_hundred_thousand_slots") {
@@ -404,7 +404,7 @@ fn row_44_a_hundred_thousand_slots() {
     });
     assert!(matches!(store.slot("group 7/slot 8"), Err(Error::NotFound { .. })));
     assert_eq!(store.slots().unwrap().len(), SLOTS as usize);
-    // An owner that died with an entry: whoever takes that settles all of them.
+    // An owner died with an entry: the thread that takes it recovers all its slots.
     os::fork(|| {
         std::mem::forget(store.value::<u32>(&name(5)).unwrap().lock().unwrap());
         os::exit_at_once(0)
@@ -455,7 +455,7 @@ fn row_44_sixty_four_processes() {
     until("only we are left", || store.info().unwrap().open_by.len() == 1);
 }
 
-/// Only what is touched costs: an element, a range. (All of it, in the longer form.)
+/// Only touched elements and ranges cost. (All of it is touched in the longer form.)
 #[test]
 fn row_44_an_array_of_one_gib() {
     let folder = folder();

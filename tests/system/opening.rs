@@ -1,5 +1,5 @@
-//! Creating and opening: one creates, others join, nobody ever sees half a store, and what
-//! cannot be opened is refused in a line.
+//! Creating and opening: one process creates, others join, none ever sees half a store, and what
+//! cannot be opened is refused in one line.
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -24,7 +24,7 @@ fn row_03_a_create_killed_at_random_moments_leaves_no_file_or_a_valid_store() {
     let folder = folder();
     let path = store_in(&folder);
     let (mut none, mut whole) = (0, 0);
-    // Creating takes about this long here: kills are spread over it, and a little beyond.
+    // Creating takes about this long here: the kills cover it, and a little beyond.
     let start = std::time::Instant::now();
     drop(Store::create(&path).unwrap());
     let takes = start.elapsed().as_micros() as u64;
@@ -54,7 +54,7 @@ fn row_03_a_create_killed_at_random_moments_leaves_no_file_or_a_valid_store() {
     assert!(none > 0 && whole > 0, "all kills came too late, or too early");
 }
 
-/// `create_new`: exactly one of them has made it. `create`: all have the same one.
+/// `create_new`: exactly one of them has created it. `create`: all open the same store.
 #[test]
 fn row_17_when_creators_race_one_creates_and_the_others_join() {
     const NAME: &str = "row_17_when_creators_race_one_creates_and_the_others_join";
@@ -65,7 +65,7 @@ fn row_17_when_creators_race_one_creates_and_the_others_join() {
             (meeting.value::<u64>("arrived").unwrap(), meeting.value::<u64>("created").unwrap());
         for round in 0..rounds as u64 {
             let new = path().with_file_name(format!("{round}"));
-            // All wait for all, so that they are at it at the same time.
+            // All wait for each other, so that they run at the same time.
             arrived.fetch_add(1).unwrap();
             while arrived.load() < 4 * (round + 1) {
                 std::hint::spin_loop();
@@ -216,10 +216,10 @@ fn row_27_what_is_no_store_is_refused_without_a_hang() {
     assert!(matches!(Store::open_or_create(at("dangling")), Err(Error::NotAStore { .. })));
     assert!(matches!(Store::create(at("absent/state")), Err(Error::Io { .. })));
     assert_eq!(names(folder.path()).len(), cases.len(), "nothing was created");
-    // A name that no file can have is not the sizes' fault.
+    // A name that no file can have is not blamed on the sizes.
     let message = Store::create(at("a\0b")).unwrap_err().to_string();
     assert!(!message.contains("max_slots"), "{message}");
-    // A link to a store is as good as the store.
+    // A link to a store works like the store.
     drop(Store::create(at("store")).unwrap());
     symlink(at("store"), at("link")).unwrap();
     Store::open(at("link")).unwrap().value::<u8>("x").unwrap();
@@ -262,7 +262,7 @@ fn row_36_a_new_store_is_0600_whatever_the_umask() {
         }
         return;
     }
-    // In a process of its own: the umask is everybody's in it.
+    // In a process of its own, since all threads share the umask.
     let folder = folder();
     Child::spawn(NAME, "creator", &store_in(&folder)).join();
     assert_eq!(names(folder.path()).len(), 12);
@@ -336,7 +336,7 @@ fn row_36_read_only_reads_and_writes_nothing() {
     .join();
 }
 
-/// Readers attach, too: a writer who comes later joins them.
+/// Readers attach, too: a later writer joins them.
 #[test]
 fn row_17_readers_and_writers_come_and_go_in_any_order() {
     const NAME: &str = "row_17_readers_and_writers_come_and_go_in_any_order";
@@ -366,7 +366,7 @@ fn row_17_readers_and_writers_come_and_go_in_any_order() {
     assert_eq!(store.array::<u64>("pair", 2).unwrap().load(), [3 * times; 2]);
 }
 
-/// Renamed, or deleted, while it is open: those who have it go on with it.
+/// Renamed or deleted while it is open: processes that have it open keep using it.
 #[test]
 fn row_25_a_store_replaced_while_it_is_open_is_two_stores() {
     let folder = folder();
@@ -389,8 +389,7 @@ fn row_25_a_store_replaced_while_it_is_open_is_two_stores() {
     until("the last handle works", || new.fetch_add(1).unwrap() == 2);
 }
 
-/// A program that is no fork of this one opens a store without a name by a descriptor that it
-/// inherited.
+/// A program that is not a fork of this one opens an unnamed store by an inherited descriptor.
 #[test]
 fn a_temporary_store_is_shared_by_its_descriptor() {
     const NAME: &str = "a_temporary_store_is_shared_by_its_descriptor";

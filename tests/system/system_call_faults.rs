@@ -1,7 +1,7 @@
-//! Every system call of creating, growing, syncing, restoring, opening, leaving and
-//! compacting fails, once or for ever, or is the last that the process makes. After each:
-//! a clear error or success, no half store, no litter, the state of before or after; and
-//! what a sync has not acknowledged is not taken for acknowledged.
+//! Every system call of creating, growing, syncing, restoring, opening, leaving and compacting
+//! fails, once or always, or is the process's last. After each: a clear error or success, no half
+//! store, no leftover files, the state of before or after; and an unacknowledged sync is not taken
+//! for an acknowledged one.
 //!
 //! The calls are stopped by ptrace, as `strace -e inject=` does, but without that program.
 
@@ -15,7 +15,7 @@ use crate::common::{apart_to_trace, folder_in_memory, os};
 use libc::{EINTR, EIO, ENOLCK, ENOMEM, ENOSPC};
 use slotfile::{Recovery, Store};
 
-/// How a child ends whose operation was refused.
+/// The exit code of a child whose operation was refused.
 const REFUSED: i32 = 3;
 
 /// Changes slots of all kinds of checkpoint.
@@ -58,7 +58,7 @@ fn faults(call: Call) -> Vec<Fault> {
     faults
 }
 
-/// What came of an operation with a fault in it.
+/// The outcome of an operation with a fault in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     Done,
@@ -146,7 +146,7 @@ fn end(path: &Path, result: Result<(), slotfile::Error>) -> ! {
     os::exit_at_once(if result.is_err() { REFUSED } else { 0 })
 }
 
-/// A store, and what it was as of its last sync.
+/// A store, and its state as of its last sync.
 struct Prepared {
     folder: tempfile::TempDir,
     path: PathBuf,
@@ -237,7 +237,7 @@ fn row_22_any_fault_in_growing_leaves_the_store_as_it_was() {
         let result = store.array::<u64>("grown", 30_000);
         mark();
         if result.is_err() {
-            change(&store, 5); // the store goes on, in this process too
+            change(&store, 5); // the store keeps working, in this process too
         }
         end(&prepared.path, result.map(drop));
     };
@@ -282,7 +282,7 @@ fn row_21_any_fault_in_sync_leaves_the_last_one_and_a_later_one_works() {
         let mut expected = vec![live];
         match (outcome, round % 3) {
             (Outcome::Done, _) | (Outcome::Refused, 0) => {}
-            // Whoever comes next syncs.
+            // The next process syncs.
             (_, 1) => open(path).sync().unwrap(),
             _ => expected.push(synced),
         }
@@ -393,7 +393,7 @@ fn row_21_any_fault_in_leaving_keeps_the_last_sync() {
         return;
     }
     let run = |prepared: &Prepared, _| {
-        // Without a thread, whose calls would come in another order each time.
+        // Without a thread, whose calls would come in a different order each time.
         let store = options().sync_every(Some(Duration::MAX)).open(&prepared.path).unwrap();
         mark();
         drop(store);
@@ -456,7 +456,7 @@ fn any_fault_in_compacting_leaves_the_old_store_or_the_new_one() {
                 }
             }
         }
-        // Who cannot read the boot id takes it for another boot: the new file was synced.
+        // A process that cannot read the boot id assumes another boot: the new file was synced.
         prepared.assert_works(&[&prepared.live, &prepared.synced]);
     });
 }

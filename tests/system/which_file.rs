@@ -1,4 +1,4 @@
-//! Which file a store is: what stands at its path now, where it was moved to, and what a
+//! Which file a store is: the file at its path now, the one that was moved, and the one that a
 //! compaction has put there.
 
 use std::cell::RefCell;
@@ -72,7 +72,7 @@ fn a_compaction_that_fails_lets_others_of_this_program_have_the_store_again() {
     assert_eq!(hits(&two).load(), 5);
 }
 
-/// The new file is in its place already: the error says so, and which file is left.
+/// The new file is already in place: the error says so, and which file is left.
 #[test]
 fn a_compaction_that_cannot_remove_the_old_file_says_that_it_was_done() {
     const NAME: &str = "a_compaction_that_cannot_remove_the_old_file_says_that_it_was_done";
@@ -259,7 +259,7 @@ fn who_has_the_old_file_of_a_compacted_store_mounted_is_told() {
 fn a_compaction_waits_for_others_and_names_them() {
     const NAME: &str = "a_compaction_waits_for_others_and_names_them";
     if common::role().is_some() {
-        // Only to read: it has no entry in the process table.
+        // Read-only: it has no entry in the process table.
         let store = Store::open_read_only(common::path()).unwrap();
         fs::write(common::path().with_extension("there"), "").unwrap();
         until("it is to go", || common::path().with_extension("go").exists());
@@ -328,7 +328,7 @@ fn row_25_a_store_whose_file_is_gone_says_so() {
     fs::write(&data, "").unwrap();
     assert_detached(&store, Detached::Deleted);
 
-    // What it has can still be saved.
+    // Its content can still be saved.
     hits(&store).store(9).unwrap();
     store.copy_to(&other).unwrap();
     assert_eq!(at(&other), 9);
@@ -355,7 +355,7 @@ fn a_watch_whose_file_is_replaced_does_not_wait_for_ever() {
     assert!(watch.next(Some(Duration::ZERO)).unwrap().is_some());
 }
 
-/// So do all others who wait, of one slot or of several.
+/// So do all other waiters, for one slot or for several.
 #[test]
 fn who_waits_for_a_slot_whose_file_is_deleted_does_not_wait_for_ever() {
     let folder = folder();

@@ -1,10 +1,9 @@
-//! What runs on the disk that logs its writes, and how to tell afterwards which sync a
+//! The workload on the disk that logs its writes, and how to tell afterwards which sync a
 //! recovered store is of. Started by `run.sh`; see there.
 //!
-//! One process sets all slots to a number and syncs, again and again; it is killed now and
-//! then, in the middle of that. Others update slots of their own without pause. What was
-//! begun and what was acknowledged is noted outside of the disk, each with the number of
-//! writes that the disk had logged by then.
+//! One process sets all slots to a number and syncs, again and again, and is killed in the middle
+//! of that now and then. Others update slots of their own without pause. Each begun and each
+//! acknowledged sync is noted outside the disk, with the number of writes logged by then.
 
 use std::fs::File;
 use std::io::Write;
@@ -81,10 +80,10 @@ pub(crate) fn open(path: &Path) -> slotfile::Result<Store> {
 const SMALL: [&str; 5] = ["a", "b", "c", "d", "e"];
 const LARGE: [&str; 2] = ["image/left", "image/right"];
 const LARGE_LEN: usize = 25_600;
-/// Slots whose content nobody counts.
+/// Slots whose content is not checked.
 const NOISE: &str = "noise/";
 
-/// The slot that is there only while the store carries certain numbers.
+/// The slot that exists only while the store carries certain numbers.
 fn passing(number: u64) -> Option<String> {
     (3..6).contains(&(number % 7)).then(|| format!("passing/{}", number / 7))
 }

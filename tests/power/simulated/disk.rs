@@ -1,9 +1,9 @@
-//! A disk, and the kernel's cache of it, in memory. The cache is a real file in memory, which
-//! the store maps; what of it would have reached the disk is noted here.
+//! A disk, and the kernel's cache of it, in memory. The cache is a real file in memory, which the
+//! store maps; what would have reached the disk is recorded here.
 //!
-//! Each page is on its own: what was written to it since it last became lasting is lost at a
-//! power cut, or kept, or torn between two sectors, or the cut catches any version in between.
-//! So pages reach the disk in any order, and the file's length may lag behind all of them.
+//! Each page is independent: at a power cut, writes to it since it last became durable are lost,
+//! or kept, or torn between two sectors, or any version in between remains. So pages reach the
+//! disk in any order, and the file's length may lag behind all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -19,7 +19,7 @@ type Page = Box<[u8; PAGE as usize]>;
 
 const SECTOR: usize = 512;
 
-/// How a sync or a restore ends before its end.
+/// How a sync or a restore is interrupted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stop {
     /// The process is killed.
@@ -30,7 +30,7 @@ pub(crate) enum Stop {
     Error,
 }
 
-/// What others do while a sync runs.
+/// What other processes do while a sync runs.
 pub(crate) type Others = Box<dyn FnMut() + Send>;
 
 #[derive(Debug)]
@@ -54,16 +54,16 @@ impl std::fmt::Debug for OthersCell {
 #[derive(Debug)]
 pub(crate) struct State {
     random: fastrand::Rng,
-    /// What is on the disk. A page that is not here is zeros.
+    /// The content of the disk. A missing page is zeros.
     lasting: BTreeMap<u64, Page>,
     lasting_len: u64,
-    /// What of each mapped page was noticed last.
+    /// The last recorded content of each mapped page.
     seen: BTreeMap<u64, Page>,
-    /// The versions of each page since it last became lasting, the newest last.
+    /// The versions of each page since it last became durable, the newest last.
     versions: BTreeMap<u64, Vec<Page>>,
-    /// How many of them are in the device's own cache: the next flush makes them lasting.
+    /// How many of them are in the device's own cache: the next flush makes them durable.
     in_device: BTreeMap<u64, usize>,
-    /// Pages that the kernel takes for clean, and that never reached the disk.
+    /// Pages that the kernel takes for clean, but that never reached the disk.
     lost: BTreeSet<u64>,
     /// What is written to a page that was lost, and is not on the disk, never gets there while the
     /// kernel has the page: so it is on ext4, where its blocks were never written before.
@@ -153,7 +153,7 @@ impl Disk {
 
     fn cached(&self, page: u64) -> Page {
         let mut content = Box::new([0; PAGE as usize]);
-        // Beyond the end: zeros, of which nobody sees anything.
+        // Beyond the end: zeros, which no process sees.
         let _ = self.file.read_at(&mut content[..], page * PAGE);
         content
     }
@@ -165,7 +165,7 @@ impl Disk {
         }
     }
 
-    /// Notes what was written through the mapping.
+    /// Records what was written through the mapping.
     fn notice(&self, state: &mut State) {
         for pages in &self.mapped {
             let mut now = vec![0; ((pages.end - pages.start) * PAGE) as usize];
@@ -231,8 +231,8 @@ impl Disk {
         std::panic::resume_unwind(Box::new(stop))
     }
 
-    /// Has the kernel drop clean pages; whoever reads them next reads the disk. Of mapped
-    /// pages, which processes hold, it does not.
+    /// Makes the kernel drop clean pages, so that the next read comes from the disk. It does not
+    /// drop mapped pages, which processes hold.
     pub(crate) fn evict(&self) {
         let mut state = self.state();
         for page in state.lost.clone() {
@@ -252,7 +252,7 @@ impl Disk {
         state.lost.remove(&page);
     }
 
-    /// What the machine finds when the power is back.
+    /// The disk as the machine finds it when the power is back.
     pub(crate) fn cut(&self, regions: &Regions) -> Disk {
         let mut state = self.state();
         self.notice(&mut state);
@@ -286,7 +286,7 @@ impl Disk {
             let Some(count) = keeps(&mut state.random, page, versions.len()) else { continue };
             let mut kept = versions[count - 1].clone();
             if !state.scripted && state.random.u8(0..4) == 0 {
-                // Torn: the sectors behind this one are what they were.
+                // Torn: the sectors after this one are the old ones.
                 let at = SECTOR * state.random.usize(1..PAGE as usize / SECTOR);
                 kept[at..].copy_from_slice(&lasting.get(&page).unwrap_or(&zeros)[at..]);
             }
@@ -323,7 +323,7 @@ impl Disk {
         copy
     }
 
-    /// Flips a bit, for good.
+    /// Flips a bit, durably.
     pub(crate) fn rot(&self, at: u64, bit: u8) {
         let byte = self.peek((at, 1))[0];
         self.poke(at, &[byte ^ 1 << bit]);
@@ -346,7 +346,7 @@ impl Disk {
         }
     }
 
-    /// All that was written becomes lasting.
+    /// All that was written becomes durable.
     pub(crate) fn settle(&self) {
         let mut state = self.state();
         self.notice(&mut state);

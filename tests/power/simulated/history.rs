@@ -1,11 +1,11 @@
-//! Histories: what people and the world do to a store, by chance, and what must hold.
+//! Random histories of operations and faults, and what must hold after them.
 
 use super::disk::Stop;
 use super::machine::{Ended, Machine, NAMES, State};
 use crate::durability::recovery::Recovery;
 use crate::error::Error;
 
-/// What happened, to see that a run was worth something.
+/// Counts of what happened, to see that a run has tested something.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) histories: u64,
@@ -137,7 +137,7 @@ impl History {
         }
     }
 
-    /// All processes are gone; the next one opens in the same boot.
+    /// All processes end; the next one opens in the same boot.
     pub(crate) fn reopen(&mut self) -> Checked {
         let before = self.machine.expected();
         match self.machine.open() {
@@ -193,7 +193,7 @@ impl History {
         self.check()
     }
 
-    /// What is there must be a sync, and from here on it is the one that was acknowledged.
+    /// The content must be that of a sync, which counts as the acknowledged one from here on.
     pub(crate) fn check(&mut self) -> Checked {
         let state = self.machine.read()?;
         if !self.acknowledged.contains(&state) {

@@ -1,4 +1,4 @@
-//! A store that ships, on a simulated disk: people who use it, and what may go wrong.
+//! The store that ships, on a simulated disk: its users, and what may go wrong.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -57,7 +57,7 @@ struct Users {
     since: Vec<State>,
 }
 
-/// How an operation that was stopped ended.
+/// How an interrupted operation ended.
 #[derive(Debug)]
 pub(crate) enum Ended {
     Stopped(Stop),
@@ -231,7 +231,7 @@ impl Machine {
         self.disk = Arc::new(self.disk.copy(&self.header.regions));
     }
 
-    /// Nothing is planned to go wrong any more.
+    /// Cancels all planned faults.
     pub(crate) fn calm(&self) {
         let mut state = self.disk.state();
         (state.stop_in, state.fail_flush_in) = (None, None);
@@ -273,7 +273,7 @@ fn update(store: &Store, users: &Mutex<Users>, random: &mut fastrand::Rng) -> Re
     Ok(())
 }
 
-/// Runs what may be stopped at any step of the disk.
+/// Runs an operation that may be stopped at any step of the disk.
 fn stoppable<T>(f: impl FnOnce() -> Result<T>) -> std::result::Result<T, Ended> {
     match catch_unwind(AssertUnwindSafe(f)) {
         Ok(result) => result.map_err(Ended::Failed),

@@ -1,9 +1,9 @@
 //! A power cut returns the last completed sync, or the one in flight: all slots of the same
-//! one, never a mix, never an older one in silence.
+//! one, never a mix, never silently an older one.
 //!
-//! Here the code that ships, all of it from `Store` down, runs on a simulated disk: thousands
-//! of histories of updates, syncs, kills, cuts, errors and copies, in which the disk loses, tears
-//! and reorders. Every bug of `src/mutant.rs` is planted in that code, and must be found.
+//! Here the code that ships, all of it from `Store` down, runs on a simulated disk: thousands of
+//! histories of updates, syncs, kills, cuts, errors and copies, in which the disk loses, tears and
+//! reorders writes. Every bug of `src/mutant.rs` is planted in that code, and must be found.
 //! The same on real file systems, over a disk that logs its writes, is `../run.sh`.
 
 mod disk;
@@ -59,7 +59,7 @@ fn every_planted_bug_is_found() {
     let mut missed = Vec::new();
     for mutant in Mutant::ALL {
         plant(Some(*mutant));
-        // As a bug may also end in a panic, of ours or of an assertion.
+        // A bug may also end in a panic, in the library or in an assertion.
         let found = std::panic::catch_unwind(|| find(*mutant));
         plant(None);
         match found {
@@ -76,7 +76,7 @@ fn every_planted_bug_is_found() {
 /// Runs what is made for this bug; where there is nothing, histories.
 fn find(mutant: Mutant) -> Result<(), String> {
     match mutant {
-        // Too rare to be met by chance.
+        // Too rare to happen by chance.
         Mutant::NoErase => a_dropped_sync_stays_dropped(),
         Mutant::LoadsWithoutFlush => a_record_that_nobody_acknowledged_is_flushed(),
         // What the disk loses on its own account.

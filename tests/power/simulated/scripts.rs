@@ -1,4 +1,4 @@
-//! What is too rare to be met by chance: histories made for one thing each, and rot.
+//! Cases too rare to happen by chance: a history made for each, and bit rot.
 
 use std::sync::Arc;
 
@@ -46,7 +46,7 @@ fn cut(machine: &mut Machine, keeps: impl Fn(u64) -> bool) {
     machine.disk = Arc::new(disk);
 }
 
-/// Opens, and compares what is there.
+/// Opens the store, and compares its content.
 fn expect_restored(machine: &mut Machine, expected: &State) -> Checked {
     match machine.open() {
         Ok(Recovery::Restored { .. }) => {}
@@ -146,7 +146,7 @@ fn with_a_lost_write() -> Result<(Machine, State), String> {
     Ok((machine, saved))
 }
 
-/// After a restart nobody can know what was written there.
+/// After a restart, what was written there is unknown.
 pub(super) fn a_lost_write_is_refused() -> Checked {
     let (mut machine, _) = with_a_lost_write()?;
     cut(&mut machine, |_| true);

@@ -65,7 +65,7 @@ the-number-is-not-looked-at|os/fork.rs|let ours = descriptor::is_ours\(.*?\);|le
 the-description-is-not-looked-at|os/descriptor.rs|is_ok_and\(.by_another. !by_another\)|is_ok()|processes another_description
 no-entry-is-lent|attachment/attach/thread_entry.rs|let lent = owner > FIRST_LENT|let lent = false|processes row_52
 loans-do-not-end|attachment/attach/thread_entry.rs|if held == 0|if held == usize::MAX|processes row_52
-an-entry-that-is-being-settled-is-taken|attachment/attach/mod.rs|self\.lock_claim\(entry, ByteLock::Write\) && |  |processes being_settled
+an-entry-that-is-being-settled-is-taken|attachment/attach/peers.rs|self\.lock_claim\(entry, ByteLock::Write\) && |  |processes being_settled
 a-lock-that-was-handed-on-is-buried|attachment/attach/signature.rs| && !self\.is_handed_on\(entry\)||processes handed_on
 the-reactor-is-not-woken|waiting/reactor.rs|futex::wake\(&raw const reactor\.news, Sleepers::CHANGE\.bits\(\), 1\);||promises many_tasks
 an-unknown-boot-is-taken-for-another|durability/identity.rs|return Ok\(Verdict::UnknownBoot\(error\)\)|return Ok(Verdict::Another)|durability without_a_boot_id

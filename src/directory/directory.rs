@@ -4,7 +4,7 @@
 use std::sync::MutexGuard;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use crate::attachment::attach::Attachment;
+use crate::attachment::attach::{Attachment, Failure};
 use crate::attachment::descriptor_cache::Entry;
 use crate::attachment::name_cache::Hash;
 use crate::attachment::survey::Survey;
@@ -16,9 +16,7 @@ use crate::format::layout::{
 };
 use crate::mapping::map::{Map, Region};
 use crate::mapping::slot_memory::SlotMemory;
-use crate::protocol::{
-    self, Deadline, FREE, Failure, Form, Held, Memory, Owner, REMOVED, STALE, VALUE,
-};
+use crate::protocol::{self, Deadline, FREE, Form, Held, Memory, Owner, REMOVED, STALE, VALUE};
 
 /// How many lines of the directory are in use.
 #[inline]

@@ -8,7 +8,6 @@ use super::{
     Areas, Cell, Control, DRAFT, Deadline, FREE, Failure, Form, LONGEST_SLEEP, Memory, Owner,
     Peers, REMOVED, STALE, TxnState, planted,
 };
-use crate::error::Error;
 
 /// A slot's lock, held by this thread. Dropping it releases the lock and changes nothing.
 ///
@@ -33,7 +32,7 @@ pub(crate) fn lock<'a, M: Memory, P: Peers>(
     peers: &'a P,
     form: Form,
     deadline: &mut Deadline,
-) -> Result<Held<'a, M, P>, Failure> {
+) -> Result<Held<'a, M, P>, Failure<P::Error>> {
     // Inlined instead of calling `try_lock`, which reads the control word before it finds our
     // entry: that costs an update of an array 29 instructions.
     if let Ok(me) = peers.me() {
@@ -48,13 +47,16 @@ pub(crate) fn lock<'a, M: Memory, P: Peers>(
 }
 
 /// This thread's number. Waits for an entry if all are taken, as lent ones are soon free.
-fn wait_for_entry<P: Peers>(peers: &P, deadline: &mut Deadline) -> Result<Owner, Failure> {
+fn wait_for_entry<P: Peers>(
+    peers: &P,
+    deadline: &mut Deadline,
+) -> Result<Owner, Failure<P::Error>> {
     loop {
         match peers.me() {
-            Err(Error::TooManyProcesses { .. }) if !deadline.is_over() => {
+            Err(error) if P::may_be_free_soon(&error) && !deadline.is_over() => {
                 std::thread::sleep(LONGEST_SLEEP / 4);
             }
-            result => return Ok(result?),
+            result => return result.map_err(Failure::Peers),
         }
     }
 }
@@ -65,7 +67,7 @@ fn wait_for_lock<'a, M: Memory, P: Peers>(
     peers: &'a P,
     form: Form,
     deadline: &mut Deadline,
-) -> Result<Held<'a, M, P>, Failure> {
+) -> Result<Held<'a, M, P>, Failure<P::Error>> {
     let me = wait_for_entry(peers, deadline)?;
     let mut waiting = Waiting::new(memory);
     loop {
@@ -178,7 +180,7 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
 
     /// The lock that this thread already holds, through a guard that outlives this.
     /// [`Failure::Evicted`] if it was taken away.
-    pub(crate) fn nested(memory: &'a M, peers: &'a P) -> Result<Held<'a, M, P>, Failure> {
+    pub(crate) fn nested(memory: &'a M, peers: &'a P) -> Result<Held<'a, M, P>, Failure<P::Error>> {
         let control = memory.control(Relaxed).quiet();
         if !peers.is_me(control.owner()) {
             return Err(Failure::Evicted);
@@ -215,7 +217,12 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
     /// Replaces `data.len()` bytes from byte `at` of the content, in the next area, and makes that
     /// area current. Returns the new version.
     #[inline]
-    pub(crate) fn commit(self, areas: &Areas, at: usize, data: &[u8]) -> Result<u64, Failure> {
+    pub(crate) fn commit(
+        self,
+        areas: &Areas,
+        at: usize,
+        data: &[u8],
+    ) -> Result<u64, Failure<P::Error>> {
         // The child of a fork has a copy of this, but not the lock: it must not store.
         if self.is_of_parent() {
             return Err(Failure::Evicted);
@@ -236,12 +243,12 @@ impl<'a, M: Memory, P: Peers> Held<'a, M, P> {
     }
 
     /// Commits what was stored in a buffer without the protocol: advances the version.
-    pub(crate) fn notify(self) -> Result<u64, Failure> {
+    pub(crate) fn notify(self) -> Result<u64, Failure<P::Error>> {
         if self.is_of_parent() { Err(Failure::Evicted) } else { self.publish_next() }
     }
 
     #[inline]
-    fn publish_next(self) -> Result<u64, Failure> {
+    fn publish_next(self) -> Result<u64, Failure<P::Error>> {
         let next = self.committed();
         // Release: a thread that sees the new version sees the area it makes current.
         if !publish(self.memory, self.peers, self.control, next) {
@@ -473,7 +480,10 @@ pub(crate) fn claim<P: Peers>(peers: &P, owner: Owner, settle_all: impl FnOnce()
 }
 
 /// Ends the slot forever and wakes its waiters. Its last value stays readable.
-pub(crate) fn remove<M: Memory, P: Peers>(held: Held<'_, M, P>, form: Form) -> Result<(), Failure> {
+pub(crate) fn remove<M: Memory, P: Peers>(
+    held: Held<'_, M, P>,
+    form: Form,
+) -> Result<(), Failure<P::Error>> {
     if held.is_of_parent() {
         return Err(Failure::Evicted);
     }

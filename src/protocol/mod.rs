@@ -25,7 +25,7 @@
 //! code. `docs/design.md` describes the whole protocol; change `src/protocol/` only together with
 //! it.
 //!
-//! May use: `error`. Begin with `control.rs`, then `lock.rs`.
+//! May use: nothing of this crate. Begin with `control.rs`, then `lock.rs`.
 
 mod array;
 mod control;
@@ -54,8 +54,6 @@ pub(crate) use snapshot::{Sample, changed_since, snapshot};
 pub(crate) use stale::all_stale;
 pub(crate) use transaction::{Change, commit_all};
 pub(crate) use wait::{Await, Bell, Pause, announce, listen, look_to_wait, ring, wait_any};
-
-use crate::error::Error;
 
 /// Whether a test has planted this bug; constant `false` in what ships.
 macro_rules! planted {
@@ -191,8 +189,13 @@ impl Sleepers {
 
 /// The process table: the other processes and threads.
 pub(crate) trait Peers {
+    /// Why this thread has no entry.
+    type Error;
+
     /// This thread's own owner number; claims an entry if it has none yet.
-    fn me(&self) -> Result<Owner, Error>;
+    fn me(&self) -> Result<Owner, Self::Error>;
+    /// Whether that failed because all entries are taken: one may be given back soon.
+    fn may_be_free_soon(error: &Self::Error) -> bool;
     /// Whether this is the calling thread's own number.
     fn is_me(&self, owner: Owner) -> bool;
     /// The transaction word of an owner's entry; [`TxnState::Idle`] if the entry does not exist.
@@ -287,7 +290,7 @@ impl Areas {
 
 /// Why the protocol gave up. The handles add the path and the slot.
 #[derive(Debug)]
-pub(crate) enum Failure {
+pub(crate) enum Failure<E> {
     /// This thread holds the lock itself.
     Deadlock,
     Removed,
@@ -296,13 +299,7 @@ pub(crate) enum Failure {
     /// The lock was lost before the commit.
     Evicted,
     /// No entry of the process table was available.
-    Peers(Error),
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Failure {
-        Failure::Peers(error)
-    }
+    Peers(E),
 }
 
 /// The longest sleep of a waiter for a lock. If a process dies before a wake-up that it owed, this

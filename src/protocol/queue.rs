@@ -50,7 +50,7 @@ impl Waiting {
         form: Form,
         seen: Control,
         deadline: &mut Deadline,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Failure<P::Error>> {
         if seen.is_read_lock() && !planted!(ReadersAreWaitedFor) {
             wait_for_reader(memory, peers, form, seen, deadline, self);
             return Ok(());
@@ -99,7 +99,7 @@ impl Waiting {
 
     /// Stops waiting. If this thread was woken, it has to wake another.
     #[cold]
-    pub(super) fn give_up<M: Memory>(&self, memory: &M) -> Failure {
+    pub(super) fn give_up<M: Memory, E>(&self, memory: &M) -> Failure<E> {
         if self.owes(memory) && !planted!(GiveUpSilently) {
             pass_on(memory);
         }

@@ -51,7 +51,7 @@ pub(crate) fn update_locked<M: Memory, P: Peers>(
     deadline: &mut Deadline,
     guarded: impl Fn() -> bool,
     mut f: impl FnMut(u64) -> Option<u64>,
-) -> Result<Result<u64, u64>, Failure> {
+) -> Result<Result<u64, u64>, Failure<P::Error>> {
     let mut waiting = Waiting::new(memory);
     loop {
         let seen = memory.cell();

@@ -31,7 +31,7 @@ pub(crate) fn commit_all<M: Memory, P: Peers>(
     peers: &P,
     me: super::Owner,
     changes: Vec<(Held<'_, M, P>, Change<'_>)>,
-) -> Result<(), Failure> {
+) -> Result<(), Failure<P::Error>> {
     if changes.iter().any(|(held, _)| held.is_of_parent()) {
         return Err(Failure::Evicted);
     }

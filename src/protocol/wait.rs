@@ -16,10 +16,12 @@ use super::{Control, Deadline, Failure, Memory, Peers, REMOVED, planted};
 
 /// Something that a thread can wait for: a slot.
 pub(crate) trait Await {
+    type Error;
+
     /// The control word, and the version that counts at that moment.
-    fn look(&self) -> Result<(Control, u64), Failure>;
+    fn look(&self) -> Result<(Control, u64), Failure<Self::Error>>;
     /// Sets W if the control word is still `seen`; returns the control word to sleep on.
-    fn announce(&self, seen: Control) -> Result<Option<Control>, Failure>;
+    fn announce(&self, seen: Control) -> Result<Option<Control>, Failure<Self::Error>>;
 }
 
 /// What a waiter does between its looks.
@@ -82,7 +84,7 @@ pub(crate) fn wait_any<A: Await + ?Sized>(
     awaited: &[(&A, u64)],
     deadline: &mut Deadline,
     pause: &mut impl Pause,
-) -> Result<Vec<usize>, (usize, Failure)> {
+) -> Result<Vec<usize>, (usize, Failure<A::Error>)> {
     let mut seen = Vec::with_capacity(awaited.len());
     let mut changed = Vec::new();
     'look: loop {
@@ -118,7 +120,7 @@ pub(crate) fn wait_any<A: Await + ?Sized>(
 pub(crate) fn look_to_wait<M: Memory, P: Peers>(
     memory: &M,
     peers: &P,
-) -> Result<(Control, u64), Failure> {
+) -> Result<(Control, u64), Failure<P::Error>> {
     let (control, version) = look(memory, peers);
     if control.owner() == REMOVED {
         return Err(Failure::Removed);
@@ -132,7 +134,7 @@ pub(crate) fn announce<M: Memory, P: Peers>(
     memory: &M,
     peers: &P,
     seen: Control,
-) -> Result<Option<Control>, Failure> {
+) -> Result<Option<Control>, Failure<P::Error>> {
     if peers.is_me(seen.owner()) {
         return Err(Failure::Deadlock);
     }

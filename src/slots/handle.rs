@@ -4,13 +4,13 @@ use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;
 use std::time::Duration;
 
-use crate::attachment::attach::{Attachment, Number};
+use crate::attachment::attach::{Attachment, Failure, Number};
 use crate::directory::allocator::Definition;
 use crate::directory::directory::{self, Found};
 use crate::error::{Error, Result};
 use crate::format::layout::{Descriptor, MOST_TEXT, name_problem};
 use crate::mapping::slot_memory::SlotMemory;
-use crate::protocol::{self, Deadline, Failure, Held, RawLock};
+use crate::protocol::{self, Deadline, Held, RawLock};
 use crate::store::session::{Session, SharedSession};
 use crate::store::store::Store;
 use crate::types::data::NoMemory;

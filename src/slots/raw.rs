@@ -3,10 +3,10 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use crate::attachment::attach::Attachment;
+use crate::attachment::attach::{Attachment, Failure};
 use crate::error::Result;
 use crate::mapping::slot_memory::SlotMemory;
-use crate::protocol::{self, Deadline, FREE, Failure, Held, Memory};
+use crate::protocol::{self, Deadline, FREE, Held, Memory};
 use crate::slots::handle::Handle;
 use crate::slots::slot::Slot;
 use crate::store::session::{SharedSession, SlotElements};

@@ -3,12 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-use crate::error::Result;
+use crate::attachment::attach::Failure;
+use crate::error::{Error, Result};
 use crate::mapping::map::Region;
 use crate::mapping::slot_memory::SPIN;
 use crate::os::futex::{self, MOST_WORDS, SHORT_SLEEP};
 use crate::os::location::LOOK_FOR_FILE;
-use crate::protocol::{self, Await, Control, Deadline, Failure, Pause, Sleepers};
+use crate::protocol::{self, Await, Control, Deadline, Pause, Sleepers};
 use crate::slots::handle::Handle;
 use crate::store::session::Session;
 use crate::store::store::Store;
@@ -28,7 +29,7 @@ pub(crate) mod sealed {
 }
 
 /// A slot that can be waited for.
-pub(crate) trait Awaited: Await + Send + Sync {
+pub(crate) trait Awaited: Await<Error = Error> + Send + Sync {
     /// What its waiters sleep on. It keeps the mapping, but not the store open. `None` if they
     /// cannot be woken, because they may not announce themselves.
     fn futex(&self) -> Option<Region>;
@@ -45,6 +46,8 @@ pub(crate) trait Awaited: Await + Send + Sync {
 }
 
 impl Await for Handle {
+    type Error = Error;
+
     fn look(&self) -> Result<(Control, u64), Failure> {
         protocol::look_to_wait(&self.memory, self.attachment())
     }

@@ -2,13 +2,13 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::attachment::attach::{Attachment, Number};
+use crate::attachment::attach::{Attachment, Failure, Number};
 use crate::directory::directory;
 use crate::error::Error;
 use crate::mapping::map::{Map, Region};
 use crate::mapping::slot_memory::SlotMemory;
 use crate::protocol::{
-    self, Change, Deadline, Failure, Form, Held, Memory, Owner, Peers, REMOVED, RawLock, VALUE,
+    self, Change, Deadline, Form, Held, Memory, Owner, Peers, REMOVED, RawLock, VALUE,
 };
 use crate::slots::handle::{Handle, is_updating};
 use crate::store::store::Store;

@@ -5,11 +5,12 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::RangeBounds;
 
+use crate::attachment::attach::Failure;
 use crate::directory::directory;
 use crate::error::{Error, Result};
 use crate::mapping::map::Map;
 use crate::os::fork;
-use crate::protocol::{Deadline, Failure, LONGEST_SLEEP, Peers, commit_all};
+use crate::protocol::{Deadline, LONGEST_SLEEP, Peers, commit_all};
 use crate::slots::array::{Array, ArrayIndex};
 use crate::slots::handle::Handle;
 use crate::slots::slot::Slot;

@@ -1,7 +1,7 @@
 //! Waiting in tasks: the `async` forms of the methods in `wait.rs` and `watch.rs`.
 
+use crate::attachment::attach::Failure;
 use crate::error::Result;
-use crate::protocol::Failure;
 use crate::slots::array::Array;
 use crate::slots::buffer::Buffer;
 use crate::slots::slot::Slot;

@@ -3,14 +3,14 @@
 use std::sync::atomic::Ordering::Acquire;
 use std::time::Duration;
 
-use crate::attachment::attach::Attachment;
+use crate::attachment::attach::{Attachment, Failure};
 use crate::directory::directory;
 use crate::error::{Error, Result};
 use crate::format::layout::live;
 use crate::mapping::map::Region;
 use crate::mapping::slot_memory::SlotMemory;
 use crate::os::location::LOOK_FOR_FILE;
-use crate::protocol::{self, Await, Control, Deadline, Failure, Memory};
+use crate::protocol::{self, Await, Control, Deadline, Memory};
 use crate::slots::slot::Slot;
 use crate::slots::wait::sealed::Sealed;
 use crate::slots::wait::{Awaited, Sleeper};
@@ -244,6 +244,8 @@ impl DefinitionWatch {
 }
 
 impl Await for DefinitionWatch {
+    type Error = Error;
+
     /// A damaged count is a change: the next look finds the damage.
     fn look(&self) -> Result<(Control, u64), Failure> {
         // Acquire: the count is read after it.

@@ -2,8 +2,9 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::Failure;
 use super::loom_store::{Cells, Peer, Slot, Store};
-use crate::protocol::{CONTROL, Change, Deadline, Failure, Held, Memory, commit_all, lock, remove};
+use crate::protocol::{CONTROL, Change, Deadline, Held, Memory, commit_all, lock, remove};
 
 /// Locks the array, forks, and lets the child use its copy: it is refused, and nothing
 /// has changed in the array's memory.

@@ -15,11 +15,11 @@ use std::time::Duration;
 use loom::sync::atomic::{AtomicU64, fence};
 use loom::sync::{Condvar, Mutex};
 
+use super::Failure;
+use super::NoEntry;
 use super::words;
-use crate::error::Error;
 use crate::protocol::{
-    self as shipping, Areas, CONTROL, Control, DRAFT, Failure, Form, Owner, STALE, Sleepers,
-    TxnState, VALUE,
+    self as shipping, Areas, CONTROL, Control, DRAFT, Form, Owner, STALE, Sleepers, TxnState, VALUE,
 };
 
 /// Half of one ordering of the protocol, and where it stands.
@@ -410,6 +410,8 @@ pub(super) struct Awaited<'s> {
 }
 
 impl shipping::Await for Awaited<'_> {
+    type Error = NoEntry;
+
     fn look(&self) -> Result<(Control, u64), Failure> {
         shipping::look_to_wait(self.slot, self.peer)
     }
@@ -494,8 +496,14 @@ impl Peer {
 }
 
 impl shipping::Peers for Peer {
-    fn me(&self) -> Result<Owner, Error> {
+    type Error = NoEntry;
+
+    fn me(&self) -> Result<Owner, NoEntry> {
         Ok(self.me)
+    }
+
+    fn may_be_free_soon(_: &NoEntry) -> bool {
+        false
     }
 
     fn is_me(&self, owner: Owner) -> bool {

@@ -5,10 +5,11 @@ use std::cell::Cell;
 use std::sync::atomic::Ordering::{self, Relaxed};
 use std::time::Duration;
 
+use super::Failure;
 use super::loom_store::{BEGIN, Cells, Store};
 use crate::protocol::{
-    self as shipping, Change, Control, Deadline, FREE, Failure, Form, Held, Memory, Peers,
-    Sleepers, TxnState, commit_all, load_scalar, lock,
+    self as shipping, Change, Control, Deadline, FREE, Form, Held, Memory, Peers, Sleepers,
+    TxnState, commit_all, load_scalar, lock,
 };
 
 /// All of the transaction is undone, as a recovery would; under a guard of X if `guarded`.

@@ -5,6 +5,8 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::Failure;
+use super::NoEntry;
 use super::explore::ByteBug;
 use super::replay::{
     Access::{self, Blocked, Red, Returns},
@@ -12,9 +14,8 @@ use super::replay::{
 };
 use super::words;
 use super::world::{SLOTS, Slot, World};
-use crate::error::Error;
 use crate::protocol::{
-    self as shipping, CONTROL, Control, FREE, Failure, Owner, REMOVED, Sleepers, TxnState, VALUE,
+    self as shipping, CONTROL, Control, FREE, Owner, REMOVED, Sleepers, TxnState, VALUE,
 };
 
 /// How the log notes a compare-exchange that has succeeded: no control word is like this.
@@ -228,6 +229,8 @@ impl<const LOSSES: u32> shipping::Memory for Memory<'_, LOSSES> {
 }
 
 impl<const LOSSES: u32> shipping::Await for Memory<'_, LOSSES> {
+    type Error = NoEntry;
+
     fn look(&self) -> Result<(Control, u64), Failure> {
         shipping::look_to_wait(self, self.run)
     }
@@ -358,11 +361,17 @@ impl Run<'_> {
 }
 
 impl shipping::Peers for Run<'_> {
-    fn me(&self) -> Result<Owner, Error> {
+    type Error = NoEntry;
+
+    fn me(&self) -> Result<Owner, NoEntry> {
         match self.world.borrow().threads[self.thread].entry {
             Some(entry) => Ok(Owner::from(entry) + 1),
-            None => Err(Error::ReadOnly { path: "a thread without an entry".into() }),
+            None => Err(NoEntry),
         }
+    }
+
+    fn may_be_free_soon(_: &NoEntry) -> bool {
+        false
     }
 
     fn is_me(&self, owner: Owner) -> bool {

@@ -3,13 +3,14 @@
 
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
+use super::Failure;
 use super::model::Waiter;
 use super::replay::Run;
 use super::update;
 use super::world::{Instant, SLOTS, Slot, WIDTH, World};
 use crate::protocol::{
-    Change, Deadline, Failure, Form, Held, Memory as _, Peers as _, REMOVED, Sample, TxnState,
-    VALUE, changed_since, claim, commit_all, load_scalar, load_scalar_versioned, lock, read,
+    Change, Deadline, Form, Held, Memory as _, Peers as _, REMOVED, Sample, TxnState, VALUE,
+    changed_since, claim, commit_all, load_scalar, load_scalar_versioned, lock, read,
     read_by_pieces, remove, settle, snapshot, wait_any,
 };
 

@@ -8,9 +8,11 @@
 
 mod entries;
 mod notes;
+mod peers;
 mod signature;
 mod thread_entry;
 
+pub(crate) use peers::Failure;
 pub(crate) use thread_entry::thread_is_ending;
 
 use std::fs::File;
@@ -31,7 +33,7 @@ use crate::format::layout::{
 use crate::mapping::map::{Map, Region, Unmapped};
 use crate::mapping::slot_memory::SlotMemory;
 use crate::os::disk::Disk;
-use crate::os::fork::{self, PerProcess};
+use crate::os::fork::PerProcess;
 use crate::os::process::Identity;
 use crate::os::sys::{self, ByteLock};
 use crate::protocol::{self, Form, Owner, Peers, TxnState};
@@ -502,98 +504,6 @@ impl Drop for Attachment {
         // Explicitly: a child between its fork and its exec has a copy of the descriptor, which
         // would keep the lock.
         let _ = sys::set_byte_lock(self.map.file().own().as_fd(), ByteLock::None, COMMON_BYTE);
-    }
-}
-
-impl Peers for Attachment {
-    #[inline]
-    fn me(&self) -> Result<Owner> {
-        thread_entry::owner_or_claim(self)
-    }
-
-    fn is_me(&self, owner: Owner) -> bool {
-        thread_entry::owner(self) == Some(owner)
-    }
-
-    fn word(&self, owner: Owner, order: Ordering) -> TxnState {
-        match entry_of(owner).map(|entry| self.table.load(Self::word_of(entry), order)) {
-            Some(0) => TxnState::Free,
-            Some(2) => TxnState::Committed,
-            _ => TxnState::Idle,
-        }
-    }
-
-    fn set_word(&self, owner: Owner, word: TxnState, order: Ordering) {
-        self.table.store(Self::word_of(owner - 1), word as u64, order);
-    }
-
-    fn one_at_a_time<R>(&self, f: impl FnOnce() -> R) -> R {
-        // It guards byte locks, which a panic does not leave half-done.
-        let _turn = self.process().one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
-        f()
-    }
-
-    fn share(&self, owner: Owner) -> bool {
-        let Some(entry) = entry_of(owner) else { return true };
-        let entries = &self.process().entries;
-        if entries.owns(entry) {
-            return entries.is_spare(entry);
-        }
-        // If the lock fails for another reason, nobody is taken for dead.
-        self.lock_entry(owner, ByteLock::Read) || self.share_of_the_dying(entry)
-    }
-
-    fn unshare(&self, owner: Owner) {
-        let process = self.process();
-        let Some(entry) = entry_of(owner).filter(|entry| !process.entries.owns(*entry)) else {
-            return;
-        };
-        match process.shares_claim.swap(false, Ordering::Relaxed) {
-            true => _ = self.lock_claim(entry, ByteLock::None),
-            false => _ = self.lock_entry(owner, ByteLock::None),
-        }
-    }
-
-    fn promote(&self, owner: Owner) -> bool {
-        let entry = owner - 1;
-        if self.process().entries.is_spare(entry) {
-            self.sign(entry);
-            return true;
-        }
-        // A process that recovers a dying owner read-locks the claim byte, because the owner still
-        // has its own byte. Until that is done, the entry must not pass to another process.
-        let promoted =
-            self.lock_claim(entry, ByteLock::Write) && self.lock_entry(owner, ByteLock::Write);
-        if promoted {
-            // Before the word says that the entry is taken: nobody must read the dead process's
-            // name. And under the claim byte: whoever locks that next reads the new holder.
-            self.sign(entry);
-        }
-        self.lock_claim(entry, ByteLock::None);
-        promoted
-    }
-
-    #[inline]
-    fn fork_generation(&self) -> u64 {
-        fork::generation()
-    }
-
-    #[inline]
-    fn has_locked(&self) {
-        thread_entry::has_locked();
-    }
-
-    #[inline]
-    fn has_unlocked(&self) {
-        thread_entry::has_unlocked();
-    }
-
-    fn has_given_up(&self) {
-        thread_entry::has_given_up();
-    }
-
-    fn is_turn_over(&self) -> bool {
-        thread_entry::is_turn_over(&self.live)
     }
 }
 

@@ -34,14 +34,15 @@
 //! # What it promises
 //!
 //! - **Readers never wait and never see a torn value**, even beside a writer that was
-//!   stopped or killed in the middle.
+//!   stopped or killed in the middle. Only a [`Buffer`] as a whole may be torn.
 //! - **`kill -9` at any instruction** loses nothing that was committed, leaves nothing
 //!   half-done, and holds no lock for longer than 50 ms. (A process that cannot see the killed
 //!   one in its `/proc` waits until the kernel has freed its memory and written its core dump.)
 //! - **Types are checked**: a slot opened as another type, length or shape is an error
 //!   that says what was asked for and what is there.
 //! - **A power cut** returns the last sync, never a mix, and never silently an older state.
-//! - **A full disk is an error** when a slot is defined, never a signal later.
+//! - **A full disk is an error** when a slot is defined, never a signal later (with one
+//!   exception, on btrfs: `docs/design.md`, P6).
 //!
 //! # What it is not
 //!

@@ -37,7 +37,7 @@ impl Exit {
     }
 }
 
-/// The exit code of each of the library's errors. docs/ has the same table.
+/// The exit code of each of the library's errors. `docs/errors.md` has the same table.
 impl From<&Error> for Exit {
     fn from(error: &Error) -> Exit {
         use Error::*;

@@ -15,7 +15,8 @@ use std::fmt;
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Control(u64);
 
-/// The holder of a slot's lock: 0 if there is none, else process-table entry + 1.
+/// The holder of a slot's lock: 0 if there is none, else process-table entry + 1, plus 8,192 if it
+/// only reads.
 pub(crate) type Owner = u16;
 
 /// The owner of a slot that is not locked.

@@ -15,10 +15,10 @@
 //! anything else, and never cleared.
 //!
 //! **Recovery.** The owner in the control word is an entry of the process table. A thread that
-//! waits for a lock asks whether that entry's process is alive: whether its byte of the file is
-//! locked. If not, it settles the slot. If the dead owner had committed a transaction, it completes
-//! that. Otherwise it advances the version by K, which keeps the current area and tells every
-//! reader that the others are no longer whole.
+//! waits for a lock asks whether that entry's process is alive: whether the entry's byte of the
+//! file is locked. If not, it settles the slot. If the dead owner had committed a transaction, it
+//! completes that. Otherwise it advances the version by K, which keeps the current area and tells
+//! every reader that the others are no longer whole.
 //!
 //! This folder knows nothing of files, names or processes. Memory comes through [`Memory`], other
 //! processes through [`Peers`], so the exhaustive checker and loom (`tests/protocol/`) run the same

@@ -22,7 +22,7 @@ use crate::types::dtype::{ScalarType, SlotType};
 #[derive(Clone, Debug)]
 pub struct Handle {
     pub(crate) memory: SlotMemory<SharedSession>,
-    /// The descriptor's first directory record.
+    /// The descriptor's first line in the directory.
     pub(crate) line: u32,
     lock_timeout: Option<Duration>,
 }

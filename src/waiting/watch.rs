@@ -35,7 +35,7 @@ use crate::types::glob::Glob;
 pub struct Watch {
     store: Store,
     glob: Glob,
-    /// How many directory records have been looked at.
+    /// How many lines of the directory have been looked at.
     lines: u32,
     slots: Vec<Watched>,
     /// The slots that had changed at the last scan, the next to return last. So a slot that changes
@@ -224,8 +224,8 @@ impl Watch {
     }
 }
 
-/// The count of directory records, as something to wait for: defining a slot takes the
-/// directory's lock, and wakes those who wait for that lock.
+/// The count of the directory's lines, as something to wait for: defining a slot takes the
+/// directory's lock and ends it with a new version, which wakes those who wait for a change of it.
 #[derive(Clone, Debug)]
 pub(crate) struct DefinitionWatch {
     store: Store,

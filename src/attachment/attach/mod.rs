@@ -1,5 +1,5 @@
-//! This process's share of an open store: the mapping, its entries of the process table, and which
-//! other processes are alive.
+//! [`Attachment`]: the mapping, this process's entries of the process table, and which other
+//! processes are alive.
 //!
 //! Each thread that takes locks has an entry of the table while it lives. For each entry, the
 //! process holds a write lock on that entry's own byte of the file. The kernel drops this lock when

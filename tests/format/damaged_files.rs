@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use crate::common;
 use crate::common::raw::{self, Raw};
-use crate::common::{Child, folder, folder_in_memory, long, path, role, rounds, store_in, within};
-use proptest::prelude::*;
-use slotfile::{Check, Data, Define, Error, OpenOptions, Store};
+use crate::common::{Child, folder, long, path, role, rounds, store_in, within};
+use slotfile::{Data, Define, Error, OpenOptions, Store};
 
 /// Slots and their contents. Each descriptor has one line.
 fn contents() -> Vec<(&'static str, Data)> {
@@ -37,7 +36,7 @@ fn pristine(path: &Path) {
     store.sync().unwrap();
 }
 
-fn open(path: &Path) -> Result<Store, Error> {
+pub(super) fn open(path: &Path) -> Result<Store, Error> {
     // No syncs: the sync thread would have an entry of its own.
     OpenOptions::new().lock_timeout(Some(Duration::from_millis(50))).sync_every(None).open(path)
 }
@@ -50,7 +49,7 @@ fn assert_clear(path: &Path, error: &Error) {
 }
 
 /// Errors that say that the file is damaged, or not a store.
-fn assert_found(path: &Path, error: &Error) {
+pub(super) fn assert_found(path: &Path, error: &Error) {
     assert_clear(path, error);
     let found = matches!(
         error,
@@ -390,7 +389,7 @@ fn row_33_another_version_is_refused_with_both_versions_named() {
 }
 
 /// An owner's number + 1, as it stands in a control word; with T and W.
-fn control(owner: u64, flags: u64) -> u64 {
+pub(super) fn control(owner: u64, flags: u64) -> u64 {
     5 << 17 | owner << 2 | flags
 }
 
@@ -491,78 +490,6 @@ fn row_31_rubbish_in_the_process_table_is_settled() {
     }
 }
 
-/// A store of many slots, whose index has two million entries. Each slot has one line.
-fn of_many_slots(path: &Path) {
-    let mut options = OpenOptions::new();
-    options.create_new(true).max_slots(1 << 20).max_size(2 << 30).sync_every(None);
-    let store = options.open(path).unwrap();
-    for n in 0..MANY {
-        store.array::<u8>(&format!("{n}"), 8).unwrap();
-    }
-}
-
-const MANY: u64 = 3_000;
-
-/// Checks a damaged one, in a second at most. (It would be a minute if each slot had a pause of
-/// its own, or a search of the whole index.)
-fn check_in_time(path: &Path) -> Check {
-    within(Duration::from_secs(20), "checking it", || open(path).unwrap().check().unwrap())
-}
-
-#[test]
-fn row_31_many_locks_of_nobody_are_reported_in_time() {
-    let folder = folder();
-    let path = store_in(&folder);
-    of_many_slots(&path);
-    let raw = Raw::open(&path);
-    (0..MANY).for_each(|line| raw.set_word(raw.control(line), control(7, 0)));
-    let check = check_in_time(&path);
-    let odd =
-        check.problems.iter().filter(|problem| problem.what.contains("no process is that owner"));
-    assert_eq!(odd.count() as u64, MANY);
-}
-
-#[test]
-fn row_28_an_index_of_rubbish_is_reported_in_time() {
-    let folder = folder();
-    let path = store_in(&folder);
-    of_many_slots(&path);
-    let raw = Raw::open(&path);
-    raw.write(raw.index(), &vec![!0; raw.index_len() as usize]);
-    let check = check_in_time(&path);
-    let lost = check.problems.iter().any(|problem| problem.what.contains("index does not lead"));
-    let given_up = check.unverified.iter().any(|what| what.contains("whether the index leads"));
-    assert!(lost && given_up, "{check:?}");
-}
-
-/// Slots that all lie at the place of the first: reading each of them is reading far more than the
-/// file has.
-#[test]
-fn row_29_many_large_slots_at_one_place_are_reported_in_time() {
-    const LARGE: usize = 64 << 20;
-    let folder = folder_in_memory();
-    let path = store_in(&folder);
-    let mut options = OpenOptions::new();
-    options.create_new(true).max_slots(2 * MANY).max_size(2 << 30).sync_every(None);
-    let store = options.open(&path).unwrap();
-    store.array::<u8>("1000", LARGE).unwrap();
-    for n in 1..MANY {
-        store.array::<u8>(&format!("{}", 1_000 + n), 8).unwrap();
-    }
-    store.sync().unwrap();
-    drop(store);
-    let raw = Raw::open(&path);
-    // All before the name, except the CRC.
-    let first = raw.bytes(raw.line(0) + 4, 84);
-    for line in 1..MANY {
-        raw.write(raw.line(line) + 4, &first);
-        raw.seal_line(line);
-    }
-    let check = check_in_time(&path);
-    let overlapping = check.problems.iter().filter(|problem| problem.what.contains("overlaps"));
-    assert!(overlapping.count() as u64 >= MANY - 1, "{:?}", check.problems.first());
-}
-
 /// A text with bytes, or a length, that the library does not write.
 #[test]
 fn text_that_is_not_utf_8_is_read_lossily() {
@@ -604,101 +531,21 @@ fn any_byte_reads_as_a_bool() {
     assert!(!value.load(), "what lies beyond its byte is not part of it");
 }
 
-#[derive(Clone, Debug)]
-enum Damage {
-    Cut(u64),
-    Flip(u64, u8),
-    Fill(u64, usize, u8),
-    Rubbish(u64, Vec<u8>),
-}
-
-impl Damage {
-    fn apply(&self, raw: &Raw) {
-        match self {
-            Damage::Cut(len) => raw.cut(*len),
-            Damage::Flip(at, mask) if *at < raw.len() => raw.flip(*at, *mask),
-            Damage::Flip(..) => {}
-            Damage::Fill(at, len, byte) => raw.write(*at, &vec![*byte; *len]),
-            Damage::Rubbish(at, bytes) => raw.write(*at, bytes),
-        }
-    }
-}
-
-/// A place in the file, usually one that is in use.
-fn place() -> impl Strategy<Value = u64> {
-    // In a store of this size: header, live header, table, index, directory, first run.
-    let regions = prop_oneof![
-        Just(0u64),
-        Just(raw::LIVE_HEADER),
-        Just(raw::TABLE),
-        Just(384 * 1024),
-        Just(448 * 1024),
-        Just(4 << 20),
-        Just(6 << 20),
-    ];
-    prop_oneof![
-        9 => (regions, 0u64..2_048).prop_map(|(region, at)| region + at),
-        1 => 0u64..(8 << 20),
-    ]
-}
-
-fn damage() -> impl Strategy<Value = Damage> {
-    prop_oneof![
-        1 => (0u64..(8 << 20)).prop_map(Damage::Cut),
-        5 => (place(), 1u8..).prop_map(|(at, mask)| Damage::Flip(at, mask)),
-        2 => (place(), 1usize..5_000, any::<u8>()).prop_map(|(at, n, b)| Damage::Fill(at, n, b)),
-        2 => (place(), prop::collection::vec(any::<u8>(), 1..200))
-            .prop_map(|(at, bytes)| Damage::Rubbish(at, bytes)),
-    ]
-}
-
-fn cases(few: u32, many: u32) -> ProptestConfig {
-    let cases = if long() { many } else { few };
-    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
-}
-
-proptest! {
-    #![proptest_config(cases(300, 20_000))]
-
-    /// Any damage at all, content included: no panic, no hang.
-    #[test]
-    fn any_damage_ends_in_an_error_or_a_store_that_works(
-        all in prop::collection::vec(damage(), 1..5),
-    ) {
-        let folder = folder();
-        // In its own folder, with a new pristine file, since nothing is shared.
-        let copy = copy_of_pristine(folder.path());
-        let raw = Raw::open(&copy);
-        all.iter().for_each(|damage| damage.apply(&raw));
-        within(Duration::from_secs(5), "using it", || _ = use_anything(&copy));
-    }
-
-    /// Any bytes as a file, with and without the magic bytes of a store.
-    #[test]
-    fn any_bytes_are_refused(
-        magic in any::<bool>(),
-        version in any::<bool>(),
-        rest in prop::collection::vec(any::<u8>(), 0..6_000),
-    ) {
-        let folder = folder();
-        let path = store_in(&folder);
-        let mut bytes = Vec::new();
-        if magic {
-            bytes.extend_from_slice(b"SLOTFILE");
-            if version {
-                bytes.extend_from_slice(&[0, 0, 0, 0, 1, 0, 0, 0]);
-            }
-        }
-        bytes.extend_from_slice(&rest);
-        std::fs::write(&path, bytes).unwrap();
-        for result in [open(&path), Store::open_read_only(&path), Store::open_or_create(&path)] {
-            assert_found(&path, &result.unwrap_err());
-        }
-    }
+/// A copy of a store that is made once.
+pub(super) fn copy_of_pristine(folder: &Path) -> PathBuf {
+    static PRISTINE: std::sync::OnceLock<tempfile::TempDir> = std::sync::OnceLock::new();
+    let original = PRISTINE.get_or_init(|| {
+        let folder = common::folder();
+        pristine(&folder.path().join("pristine"));
+        folder
+    });
+    let copy = folder.join("damaged");
+    raw::copy(&original.path().join("pristine"), &copy);
+    copy
 }
 
 /// As `use_it`, but without checks that stored content is kept, since damaged slots may overlap.
-fn use_anything(path: &Path) -> Result<(), Error> {
+pub(super) fn use_anything(path: &Path) -> Result<(), Error> {
     let store = open(path).inspect_err(|e| assert_clear(path, e))?;
     let clear = |e: &Error| assert_clear(path, e);
     let _ = store.info().inspect_err(clear);
@@ -717,17 +564,4 @@ fn use_anything(path: &Path) -> Result<(), Error> {
     let _ = store.remove("array").inspect_err(clear);
     let _ = store.slots().inspect_err(clear);
     Ok(())
-}
-
-/// A copy of a store that is made once.
-fn copy_of_pristine(folder: &Path) -> PathBuf {
-    static PRISTINE: std::sync::OnceLock<tempfile::TempDir> = std::sync::OnceLock::new();
-    let original = PRISTINE.get_or_init(|| {
-        let folder = common::folder();
-        pristine(&folder.path().join("pristine"));
-        folder
-    });
-    let copy = folder.join("damaged");
-    raw::copy(&original.path().join("pristine"), &copy);
-    copy
 }

@@ -3,6 +3,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod any_damage;
+mod checked_in_time;
 mod damaged_files;
 mod flipped_bits;
 mod format_by_the_page;

@@ -26,13 +26,13 @@ fn every_interleaving_of_writers_and_a_reader_is_whole() {
 }
 
 #[test]
-#[ignore = "half a minute: CI runs it"]
+#[ignore = "many interleavings: CI runs it"]
 fn every_interleaving_of_three_writers_or_with_eight_areas_is_whole() {
     green(&[THREE_WRITERS, EIGHT_AREAS]);
 }
 
 #[test]
-#[ignore = "half a minute: CI runs it"]
+#[ignore = "many interleavings: CI runs it"]
 fn no_lock_is_stolen_from_who_has_claimed_the_entry_meanwhile() {
     green(&[SLOW_BURIER]);
 }
@@ -85,7 +85,7 @@ fn what_is_removed_keeps_its_last_value() {
 }
 
 #[test]
-#[ignore = "half a minute: CI runs it"]
+#[ignore = "many interleavings: CI runs it"]
 fn an_array_that_is_removed_keeps_its_last_value() {
     green(&[REMOVED_ARRAY]);
 }
@@ -101,7 +101,7 @@ fn a_transaction_is_seen_on_all_its_slots_or_on_none() {
 }
 
 #[test]
-#[ignore = "half a minute: CI runs it"]
+#[ignore = "many interleavings: CI runs it"]
 fn a_transaction_is_seen_by_single_reads_on_all_its_slots_or_on_none() {
     green(&[TRANSACTION_READS]);
 }
@@ -112,7 +112,7 @@ fn a_snapshot_is_of_one_instant() {
 }
 
 #[test]
-#[ignore = "half a minute: CI runs it"]
+#[ignore = "many interleavings: CI runs it"]
 fn a_snapshot_beside_updates_is_of_one_instant() {
     green(&[UPDATE_SNAPSHOT, TRANSACTION_SCALARS]);
 }
@@ -120,7 +120,7 @@ fn a_snapshot_beside_updates_is_of_one_instant() {
 const SNAPSHOTS: &[Scenario] = &[TRANSACTION_SNAPSHOT, UPDATE_SNAPSHOT, TRANSACTION_SCALARS];
 
 #[test]
-#[ignore = "half a minute: CI runs it"]
+#[ignore = "many interleavings: CI runs it"]
 fn loads_that_look_back_are_of_one_instant() {
     green(&[TRANSACTION_LOADS]);
 }

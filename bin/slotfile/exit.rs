@@ -6,7 +6,7 @@ use std::path::Path;
 
 use slotfile::Error;
 
-/// The exit code of the whole run.
+/// The exit code of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Exit(pub(crate) u8);
 
@@ -57,7 +57,8 @@ impl From<&Error> for Exit {
             NoSpace { .. } | Full { .. } | AddressSpace { .. } | OutOfMemory { .. } => Exit::FULL,
             NotFound { .. } | Removed { .. } | Detached { .. } => Exit::ABSENT,
             NotSynced { source, .. } => Exit::from(&**source),
-            // `Evicted` happens only to copies of a process, and the command line makes none.
+            // `Evicted` comes only to forked copies, and to updates that outlive their guard or
+            // thread. The command line has neither.
             _ => Exit::IO,
         }
     }
@@ -75,7 +76,7 @@ pub(crate) struct Failure {
 /// What a message ends with depends on this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
-    /// Words are missing, or there are too many: ends with the verb's usage.
+    /// There are too few or too many words: ends with the verb's usage.
     Words,
     /// Standard output could not be written: ends with what was changed all the same.
     Output,
@@ -97,7 +98,7 @@ impl Failure {
         Failure::new(exit, format!("{}: slot {slot:?}: {what}", file.display()))
     }
 
-    /// The same, of this line of the input.
+    /// The same failure, with the number of the input's line in front.
     pub(crate) fn at_line(self, number: usize) -> Failure {
         Failure { message: format!("line {number}: {}", self.message), ..self }
     }

@@ -12,9 +12,24 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use Error::*;
         match self {
+            Io { path, doing, source } if source.raw_os_error() == Some(libc::ENOSYS) => write!(
+                f,
+                "{}: {doing}: {source}; allow the call in the sandbox, or use a newer kernel",
+                path.display()
+            ),
             Io { path, doing, source } => write!(f, "{}: {doing}: {source}", path.display()),
             PermissionDenied { path, source, .. } if source.raw_os_error() == Some(libc::EROFS) => {
                 write!(f, "{}: the file system is mounted read-only", path.display())
+            }
+            PermissionDenied { path, doing, source }
+                if source.raw_os_error() == Some(libc::EPERM) =>
+            {
+                write!(
+                    f,
+                    "{}: {doing}: not allowed; check the owner, mode and attributes of the file \
+                     and its folder, and what the sandbox forbids",
+                    path.display()
+                )
             }
             PermissionDenied { path, doing, .. } => write!(
                 f,

@@ -51,7 +51,8 @@ pub(crate) fn on_overlayfs(path: &Path) -> bool {
 
 /// Refuses a file system on which a store could not keep its promises.
 pub(crate) fn check_file_system(path: &Path, file: &File, writable: bool) -> Result<()> {
-    let kind = sys::file_system(file).map_err(|e| Error::io(path, "cannot look at it", e))?;
+    let kind = sys::file_system(file)
+        .map_err(|e| Error::io(path, "cannot tell which file system it is on (fstatfs)", e))?;
     let unsupported = |what| Err(Error::Unsupported { path: path.to_owned(), what });
     if let Some(what) = unsuitable(kind) {
         return unsupported(what);

@@ -24,11 +24,9 @@ impl Store {
     /// ```
     pub fn info(&self) -> Result<Info> {
         let attachment = self.attachment();
-        let metadata = attachment
-            .map
-            .file()
-            .metadata()
-            .map_err(|e| Error::io(&attachment.path, "cannot look at the file", e))?;
+        let metadata = attachment.map.file().metadata().map_err(|e| {
+            Error::io(&attachment.path, "cannot tell how large the file is (fstat)", e)
+        })?;
         let mut slots = 0;
         directory::each(attachment, |descriptor| {
             slots += u64::from(!directory::memory(attachment, &descriptor)?.is_removed());

@@ -97,12 +97,10 @@ impl Store {
     fn copy_shown_as(&self, path: &Path, shown: &Path, progress: impl FnMut(u64)) -> Result<()> {
         let progress = std::cell::RefCell::new(progress);
         let header = &self.attachment().header;
-        let metadata = self
-            .attachment()
-            .map
-            .file()
-            .metadata()
-            .map_err(|e| Error::io(self.path(), "cannot look at the file", e))?;
+        let metadata =
+            self.attachment().map.file().metadata().map_err(|e| {
+                Error::io(self.path(), "cannot tell the mode of the file (fstat)", e)
+            })?;
         let creation = Creation {
             max_slots: header.max_slots,
             max_size: header.max_size,

@@ -520,7 +520,7 @@ fn unmapped(path: &Path, why: Unmapped, need: u64) -> Error {
         Unmapped::BeyondReservation { reserved } => Error::AddressSpace { path, need, reserved },
         Unmapped::Unknown(error) => {
             let error = std::io::Error::from_raw_os_error(error);
-            Error::io(&path, "cannot tell how long the file is", error)
+            Error::io(&path, "cannot tell how long the file is (fstat)", error)
         }
     }
 }

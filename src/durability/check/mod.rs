@@ -245,7 +245,7 @@ impl<'a> Structure<'a> {
         if let Err(what) = self.taken.check_ends(&ends) {
             check.note(None, what);
         }
-        let cannot = |e| Error::io(&attachment.path, "cannot look at the file", e);
+        let cannot = |e| Error::io(&attachment.path, "cannot tell how long the file is (fstat)", e);
         let len = disk.length().map_err(cannot)?;
         // The file grows before the ends move.
         if ends.live.max(ends.copies) > len || ends.runs > len.next_multiple_of(RUN) {

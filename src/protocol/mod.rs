@@ -30,7 +30,6 @@
 mod array;
 mod control;
 mod lock;
-#[cfg(test)]
 pub(crate) mod mutant;
 mod pieces;
 mod queue;
@@ -47,6 +46,7 @@ use std::time::{Duration, Instant};
 pub(crate) use array::{effective_version, read, read_bytes, validate_read};
 pub(crate) use control::{Control, FREE, Owner, REMOVED, lead};
 pub(crate) use lock::{Held, RawLock, claim, lock, recover_dead_owner, remove, settle, try_lock};
+use mutant::planted;
 #[cfg(test)]
 pub(crate) use pieces::read_by_pieces;
 pub(crate) use scalar::{load_scalar, load_scalar_versioned, update_locked, update_scalar};
@@ -54,21 +54,6 @@ pub(crate) use snapshot::{Sample, changed_since, snapshot};
 pub(crate) use stale::all_stale;
 pub(crate) use transaction::{Change, commit_all};
 pub(crate) use wait::{Await, Bell, Pause, announce, listen, look_to_wait, ring, wait_any};
-
-/// Whether a test has planted this bug; constant `false` in what ships.
-macro_rules! planted {
-    ($mutant:ident) => {{
-        #[cfg(test)]
-        {
-            crate::protocol::mutant::is_planted(crate::protocol::mutant::Mutant::$mutant)
-        }
-        #[cfg(not(test))]
-        {
-            false
-        }
-    }};
-}
-use planted;
 
 /// Word offsets from the start of a slot: its value (scalars only).
 pub(crate) const VALUE: usize = 0;

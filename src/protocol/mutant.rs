@@ -1,16 +1,42 @@
 //! Bugs planted in the protocol, for the tests to find. An earlier form of the design had them, or
-//! they would be easy to make.
+//! they would be easy to make. The exhaustive checker finds each (`tests/protocol/`); the tests
+//! named here find some in real processes, as `src/mutant.rs` says.
 
-use std::cell::Cell;
+/// Whether this bug is planted; constant `false` in what ships.
+macro_rules! planted {
+    ($name:ident) => {{
+        #[cfg(any(test, planted))]
+        {
+            crate::protocol::mutant::is_planted(crate::protocol::mutant::Mutant::$name)
+        }
+        #[cfg(not(any(test, planted)))]
+        {
+            false
+        }
+    }};
+}
+pub(super) use planted;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mutant {
+#[cfg(any(test, planted))]
+macro_rules! mutants {
+    ($($(#[doc = $bug:literal])+ $name:ident $(=> $tests:literal)?,)+) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Mutant { $($(#[doc = $bug])+ $name,)+ }
+
+        impl Mutant {
+            pub(crate) const ALL: &'static [Mutant] = &[$(Mutant::$name,)+];
+        }
+    };
+}
+
+#[cfg(any(test, planted))]
+mutants! {
     /// A stale range is cleared once the update is committed: the next writer's is lost.
     ClearStaleAfterCommit,
     /// A lock that ends without a commit leaves the version: a torn read passes.
-    RecoveryKeepsVersion,
+    RecoveryKeepsVersion => "processes half_written",
     /// The transaction word is IDLE again before its slots are settled.
-    IdleBeforeSettling,
+    IdleBeforeSettling => "processes single_step::transaction",
     /// The transaction word is believed without a second look at the control word.
     NoSecondLookAtControl,
     /// A snapshot compares control words, not effective versions.
@@ -22,21 +48,21 @@ pub(crate) enum Mutant {
     /// An entry is claimed without settling what its last holder left.
     ClaimWithoutRecovery,
     /// The stale ranges are stored after the area was written.
-    NoteStaleLate,
+    NoteStaleLate => "processes array_update",
     /// The commit comes before the area is whole.
-    CommitEarly,
+    CommitEarly => "processes array_update",
     /// A reader accepts an area that is perhaps being written.
     ReaderAcceptsTorn,
     /// The stale range of the area that was current is not set.
-    CurrentNotStale,
+    CurrentNotStale => "processes array_update",
     /// A draft is believed without a second look at the control word.
     DraftWithoutRecheck,
     /// A waiter sleeps without setting W.
-    SleepWithoutW,
+    SleepWithoutW => "promises a_change_wakes_who_sleeps",
     /// W is set on the current control word, not on the one that was looked at.
     AnnounceUnseen,
     /// A thread that clears W wakes nobody.
-    ClearWithoutWake,
+    ClearWithoutWake => "promises a_change_wakes_who_sleeps",
     /// The lock to release is recognised by its owner, not by its control word.
     DropByOwner,
     /// A removal leaves the version.
@@ -69,51 +95,36 @@ pub(crate) enum Mutant {
     FollowerTrustsRange,
 }
 
-impl Mutant {
-    pub(crate) const ALL: [Mutant; 31] = [
-        Mutant::ClearStaleAfterCommit,
-        Mutant::RecoveryKeepsVersion,
-        Mutant::IdleBeforeSettling,
-        Mutant::NoSecondLookAtControl,
-        Mutant::SnapshotComparesControls,
-        Mutant::SnapshotWithoutRecheck,
-        Mutant::RecoverWithoutByte,
-        Mutant::ClaimWithoutRecovery,
-        Mutant::NoteStaleLate,
-        Mutant::CommitEarly,
-        Mutant::ReaderAcceptsTorn,
-        Mutant::CurrentNotStale,
-        Mutant::DraftWithoutRecheck,
-        Mutant::SleepWithoutW,
-        Mutant::AnnounceUnseen,
-        Mutant::ClearWithoutWake,
-        Mutant::DropByOwner,
-        Mutant::RemoveKeepsVersion,
-        Mutant::UndoFreesGuard,
-        Mutant::NoTimeoutWhileLosing,
-        Mutant::ReadersAreWaitedFor,
-        Mutant::ReadLockIsTrusted,
-        Mutant::WakeAnyone,
-        Mutant::TakeWithoutL,
-        Mutant::GiveUpSilently,
-        Mutant::GuardClearsL,
-        Mutant::LockClearsW,
-        Mutant::NoHandOver,
-        Mutant::RingEarly,
-        Mutant::FollowerMissesChange,
-        Mutant::FollowerTrustsRange,
-    ];
-}
-
+#[cfg(test)]
 thread_local! {
-    static PLANTED: Cell<Option<Mutant>> = const { Cell::new(None) };
+    static PLANTED: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
 }
 
 /// Plants this bug, and no other, in the protocol as run by the calling thread.
+#[cfg(test)]
 pub(crate) fn plant(mutant: Option<Mutant>) {
     PLANTED.set(mutant);
 }
 
+/// The bug that the environment names, here and in the processes that this one starts.
+#[cfg(planted)]
+fn named() -> Option<Mutant> {
+    static NAMED: std::sync::OnceLock<Option<Mutant>> = std::sync::OnceLock::new();
+    *NAMED.get_or_init(|| {
+        let name = std::env::var("SLOTFILE_PLANTED").ok()?;
+        Mutant::ALL.iter().copied().find(|mutant| format!("{mutant:?}") == name)
+    })
+}
+
+#[cfg(any(test, planted))]
 pub(crate) fn is_planted(mutant: Mutant) -> bool {
-    PLANTED.get() == Some(mutant)
+    #[cfg(planted)]
+    if named() == Some(mutant) {
+        return true;
+    }
+    #[cfg(test)]
+    if PLANTED.get() == Some(mutant) {
+        return true;
+    }
+    false
 }

@@ -1,7 +1,15 @@
-//! Each bug of `tests/mutants.sh` can still be planted: the code that it changes is there.
+//! Each bug of `tests/perl_mutants.sh` can still be planted: the code that it changes is there.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::path::Path;
 use std::process::Command;
+
+use super::architecture::{relative, sources};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
 
 /// The rows of the table: name, file, what is there, what is put there.
 fn rows(script: &str) -> Vec<[&str; 4]> {
@@ -18,9 +26,9 @@ fn each_bug_can_be_planted() {
         return;
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let script = std::fs::read_to_string(root.join("tests/mutants.sh")).unwrap();
+    let script = std::fs::read_to_string(root.join("tests/perl_mutants.sh")).unwrap();
     let rows = rows(&script);
-    assert!(rows.len() > 100, "{} rows", rows.len());
+    assert!(!rows.is_empty(), "{} rows", rows.len());
     let mut cannot = Vec::new();
     for [name, file, from, to] in rows {
         let source = std::fs::read(root.join("src").join(file)).unwrap_or_default();
@@ -34,4 +42,48 @@ fn each_bug_can_be_planted() {
         }
     }
     assert!(cannot.is_empty(), "the source has changed: {cannot:#?}");
+}
+
+/// The bugs that a file declares: name, and the tests that must notice, where there are such.
+fn declared(file: &str) -> Vec<(String, Option<String>)> {
+    let text = fs::read_to_string(root().join(file)).unwrap();
+    let lines = text.split("\nmutants! {\n").nth(1).unwrap().split("\n}\n").next().unwrap().lines();
+    let lines = lines.map(str::trim).filter(|line| line.starts_with(char::is_uppercase));
+    lines
+        .map(|line| match line.strip_suffix(',').unwrap().split_once(" => ") {
+            Some((name, tests)) => (name.to_owned(), Some(tests.trim_matches('"').to_owned())),
+            None => (line.trim_end_matches(',').to_owned(), None),
+        })
+        .collect()
+}
+
+/// The code names each bug that is declared. (That it names no others, the compiler sees.)
+#[test]
+fn each_bug_stands_in_the_code() {
+    let mut all = BTreeSet::new();
+    for file in ["src/mutant.rs", "src/protocol/mutant.rs"] {
+        let in_protocol = |path: &str| path.starts_with("src/protocol/");
+        let mut code = String::new();
+        for path in sources("src") {
+            if in_protocol(&relative(&path)) == in_protocol(file) {
+                code += &fs::read_to_string(path).unwrap();
+            }
+        }
+        for (name, _) in declared(file) {
+            assert!(code.contains(&format!("planted!({name})")), "{file}: {name} is nowhere");
+            assert!(all.insert(name.clone()), "there are two bugs named {name}");
+        }
+    }
+    assert!(all.len() > 60, "{} bugs", all.len());
+}
+
+/// `tests/mutants.sh` runs each bug that names tests, and its test binary exists.
+#[test]
+fn each_bug_names_tests() {
+    for (name, tests) in [declared("src/mutant.rs"), declared("src/protocol/mutant.rs")].concat() {
+        let Some(tests) = tests else { continue };
+        let (binary, _) = tests.split_once(' ').expect(&name);
+        let main = root().join("tests").join(binary).join("main.rs");
+        assert!(binary == "lib" || main.exists(), "{name}: there is no test binary {binary}");
+    }
 }

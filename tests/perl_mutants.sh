@@ -1,0 +1,196 @@
+#!/bin/sh
+# Plants bugs in a copy of the library, one at a time, and runs the tests that should notice.
+# Each bug must turn a test red, or the tests show nothing.
+#
+#     tests/mutants.sh            all of them: half an hour
+#     tests/mutants.sh NAME...    those whose names contain one of these
+#
+# Not part of the normal run. First the tests are run without a bug: they must be green.
+# Prints a line for each bug, and fails if one went unnoticed, or could not be planted. What was
+# changed, and what the tests said, is in target/mutants/log.
+set -eu
+root=$(cd "$(dirname "$0")/.." && pwd)
+# A place of its own, always the same: cargo takes a package of the same name in its
+# workspace for the same one, and would mix what is built of two of them.
+target=${CARGO_TARGET_DIR:-$root/target}/mutants
+copy=$target/source
+log=$target/log
+rm -rf "$copy" "$log"
+mkdir -p "$copy" "$log"
+cp -R "$root/Cargo.toml" "$root/Cargo.lock" "$root/README.md" "$root/src" "$root/tests" \
+    "$root/bin" "$root/benches" "$root/docs" "$copy"
+cp -R "$copy/src" "$copy/sound"
+
+# NAME | file | what is there (perl) | what is put there | test binary, and which of its tests should notice
+mutants() {
+    cat <<'END'
+count-before-the-descriptor|directory/directory.rs|(    attachment\.directory\.write\(count as usize.*?\n)(.*?)(    attachment\.live\.store\(live::COUNT.*?\n)|$3$1$2|processes of_define
+ends-stored-after-the-count|directory/directory.rs|(    allocator::store_ends\(.*?\n)(.*?)(    attachment\.live\.store\(live::COUNT.*?\n)|$2$3$1|processes of_define
+first-content-after-the-count|directory/directory.rs|(    write_initial\(.*?\n)(.*?)(    attachment\.live\.store\(live::COUNT.*?\n)|$2$3$1|processes of_define
+the-copy-in-use-is-overwritten|durability/unit.rs|let mut choice = unit\.choice\.other\(\);|let mut choice = match unit.choice { Choice::Absent => Choice::A, c => c };|processes of_sync
+acked-before-the-record|durability/commit.rs|(        disk\.write\(at, &bytes\))|store_acked(attachment, record.epoch);$1|processes of_sync
+committed-before-T-is-set|protocol/transaction.rs|(    if !changes\.iter\(\)\.all.*?\n    \}\n)(.*?)(    peers\.set_word\(me, TxnState::Committed, Release\);\n)|$2$3$1|processes single_step::transaction
+areas-filled-after-the-commit-point|protocol/transaction.rs|(    for \(held, change\) in &changes \{\n        match change \{\n            Change::Area.*?\n    \}\n)(.*?)(    peers\.set_word\(me, TxnState::Committed, Release\);\n)|$2$3$1|processes single_step::transaction
+leaving-does-not-sync|store/session.rs|syncer\.sync\(attachment, &mut deadline, Turn::Wait\)|Ok::<Synced, Error>(Synced::Done)|processes of_detach
+the-bell-is-not-rung|protocol/queue.rs|!planted!\(RingEarly\)|false|promises a_change_wakes_who_sleeps
+the-futex-is-private|os/futex.rs|= libc::FUTEX_WAIT_BITSET;|= libc::FUTEX_WAIT_BITSET + libc::FUTEX_PRIVATE_FLAG;|promises a_change_wakes_who_sleeps
+a-sleep-is-long|slots/wait.rs|(least: Duration::from_millis)\(20\)|$1(900)|processes killed_wakers::
+definitions-are-never-kept-out|durability/consistent_copy.rs|attempts >= OPEN_TO_DEFINITIONS|false|durability whatever_is_defined
+new-slots-are-not-counted|durability/consistent_copy.rs|directory::count\(attachment\)\? != lines|false|durability row_19
+an-idle-sync-writes|durability/sync.rs|known\.is_some_and\(is_idle\)|false|durability idle_store
+others-are-given-a-store-that-is-being-replaced|store/registry.rs|known\.retain\(.*?\);||system who_opens_the_store_during_a_compaction
+the-file-at-the-path-is-not-compared-again|os/folder.rs|match is_it\(new\)|match Ok::<bool, io::Error>(true)|system replaces_its_own_file
+the-old-file-is-not-marked|store/maintain.rs|attachment\.set_superseded\(true\)|()|system old_file_of_a_compacted
+what-could-not-be-written-stays|durability/commit.rs|attachment\.disk\(\)\.forget\(|drop(|durability a_full_device
+a-snapshot-is-the-store|durability/identity.rs|sys::file_system_id\(file\)|Ok(0)|durability a_snapshot_of_btrfs
+an-overlay-is-not-asked-for-writing-in-place|store/create.rs|drop\(sys::write_in_place\(file\)\)|{}|system on_an_overlay_on_btrfs
+a-file-is-looked-at-within-an-opening|store/restore_to_read.rs|\(_, &File\) = \(|(_, _) = (|system row_51
+failures-in-the-background-are-not-told|store/session.rs|attachment\.tell_of_failed_sync\(error\)|drop(error)|durability heard_once
+nothing-is-left-at-exit|store/registry.rs|drop\(sys::at_exit\(leave_all\)\)|drop(leave_all)|durability wherever_it_is
+a-thread-that-ends-syncs-by-itself|store/session.rs|if !thread_is_ending\(\)|if !thread_is_ending() \x7c\x7c true|durability wherever_it_is
+the-lock-of-a-dead-syncer-is-left|durability/sync.rs|owner != FREE && protocol::recover_dead_owner|owner != FREE \&\& owner == FREE \&\& protocol::recover_dead_owner|durability stopped_inside_a_sync
+definitions-looked-at-before-W-is-set|waiting/watch.rs|announced\.filter\(.*?== u64::from\(self\.seen\)\)|announced|lib watch::
+locks-end-with-the-descriptor|os/fork.rs|descriptor::anchor\(fd\)\?|0|processes row_51_a_lock
+children-keep-the-anchor|os/descriptor.rs|libc::MADV_DONTFORK|libc::MADV_DOFORK|processes row_51_a_lock
+the-number-is-not-looked-at|os/fork.rs|let ours = descriptor::is_ours\(.*?\);|let ours = true;|processes row_51_a_sync
+the-description-is-not-looked-at|os/descriptor.rs|is_ok_and\(.by_another. !by_another\)|is_ok()|processes another_description
+no-entry-is-lent|attachment/attach/thread_entry.rs|let lent = owner > FIRST_LENT|let lent = false|processes row_52
+loans-do-not-end|attachment/attach/thread_entry.rs|if held == 0|if held == usize::MAX|processes row_52
+an-entry-that-is-being-settled-is-taken|attachment/attach/peers.rs|self\.lock_claim\(entry, ByteLock::Write\) && |  |processes being_settled
+a-lock-that-was-handed-on-is-buried|attachment/attach/signature.rs| && !self\.is_handed_on\(entry\)||processes handed_on
+the-reactor-is-not-woken|waiting/reactor.rs|futex::wake\(&raw const reactor\.news, Sleepers::CHANGE\.bits\(\), 1\);||promises many_tasks
+an-unknown-boot-is-taken-for-another|durability/identity.rs|return Ok\(Verdict::UnknownBoot\(error\)\)|return Ok(Verdict::Another)|durability without_a_boot_id
+an-unknown-mount-is-taken-for-another|durability/identity.rs|Mount::Hidden\(why\)\) => Verdict::UnknownMount\(why\)|Mount::Hidden(_)) => Verdict::Another|durability without_sys
+what-is-unknown-of-a-file-differs|durability/identity.rs|noted == 0 .. now == 0 .. noted == now|noted == now|durability each_part_of_the_identity
+the-inode-is-not-marked|durability/identity.rs|let _ = sys::mark\(file\)|let _ = file|durability without_a_boot_id
+a-mount-is-not-compared|durability/identity.rs|\(_, Mount::Known\(_\)\) => Verdict::Another|(_, Mount::Known(_)) => Verdict::Same|durability mounted_anew_is_noticed
+an-overlays-number-counts|durability/identity.rs|\(noted\[DEVICE\] == metadata\.dev\(\) .. on_overlayfs\(file\)\?\)|noted[DEVICE] == metadata.dev()|durability overlay_that_is_mounted_anew
+one-failed-read-restores|os/disk.rs|(if is_unreadable\(&error\)) => disk\.read\(at, out\)|$1 => Err(error)|system any_fault_in_opening
+ranges-are-flushed-on-overlayfs|mapping/map.rs|sys::file_system\(&self\.file\)\.is_ok_and\(.*?contains\(&kind\)\)|true|system a_sync_flushes_the_whole_file
+shared-blocks-stay-shared|durability/recovery.rs|    allocator::unshare\(attachment\)\?;||system blocks_shared_with_a_copy
+what-btrfs-does-not-unshare-stays-shared|directory/allocator.rs|if shared \{ sys::write_again|if false { sys::write_again|system blocks_shared_with_a_copy
+only-the-first-extents-are-looked-at|os/sys.rs|let mut last = found == 0;|let mut last = true;|system many_pieces
+holes-are-unshared|os/sys.rs|\(from\) = seek\(file, at, libc::SEEK_DATA\)\?(\.filter.*?)let to = seek\(file, from, libc::SEEK_HOLE\)\?\.unwrap_or\(end\)|(from) = Some(at)$1let to = end|system blocks::row_22_a_restore_leaves_holes
+what-btrfs-does-not-write-in-place-is-written|store/file_system.rs|Ok\(identity::BTRFS\) => true|Ok(identity::BTRFS) => false|system does_not_write_in_place
+blocks-that-cannot-be-allocated-count-as-allocated|os/sys.rs|Some\(libc::EPERM\) => \{.*?return Err\(io::Error::from_raw_os_error\(libc::ENOSYS\)\);|Some(libc::EOPNOTSUPP) => {\n return Ok(());|system cannot_be_allocated
+readers-have-no-copy-in-memory|store/restore_to_read.rs|Err\(_\) => restore_a_copy\(&attachment\)\?|Err(error) => return Err(error)|system cannot_be_allocated
+no-other-way-without-sync_file_range|os/sys.rs|(Some\(libc::ENOSYS . libc::EPERM\)\) => \{\n *)return file\.sync_data\(\);|$1return Ok(());|system flushes_the_file
+no-other-way-without-msync|mapping/map.rs|(Some\(libc::ENOSYS . libc::EPERM\)\) => \{\n *)self\.flush_all\(\)|$1Ok(())|system flushes_the_file
+no-other-way-without-memfd_create|os/sys.rs|options\.open\("/dev/shm"\)\.or\(Err\(e\)\)|Err(e)|system there_is_none_of
+no-other-way-without-linkat|store/create.rs|match is_refused\(&error\) \{|match false {|system there_is_none_of
+no-other-way-without-O_TMPFILE|store/create.rs|if matches!\(e\.raw_os_error\(\), Some\(libc::EISDIR . libc::EINVAL\)\) .. is_refused\(&e\)|if false|system there_is_none_of
+small-slots-are-not-compared-with-their-copies|durability/check/contents.rs|&& unit::is_spoiled\(self\.attachment, &memory, tag, 0, copy\)|\&\& false|format no_flipped_bit_of_the_live_area
+large-slots-are-not-compared-with-their-copies|durability/check/contents.rs|\(&memory, compared\)|(\&memory, false)|format no_flipped_bit_of_the_live_area
+versions-are-not-compared-with-those-of-copies|durability/check/contents.rs|if ahead >= 1 << 46 .. tag & 1 == 1|if false|format a_version_before
+areas-are-not-compared|durability/check/contents.rs|if agree == Some\(false\)|if false|format no_flipped_bit_of_the_live_area
+the-index-is-not-compared|durability/check/mod.rs|if !leads && self.*?memory\.is_removed\(\)|if false|format no_flipped_bit_of_the_live_area
+each-odd-lock-has-a-pause-of-its-own|durability/check/mod.rs|let free = attachment\.is_free|pause(); let free = attachment.is_free|format many_locks
+all-of-the-index-for-each-name|durability/check/mod.rs|STEPS \* regions\.index_entries|u64::MAX|format index_of_rubbish
+pages-of-the-directory-are-believed|durability/commit.rs|\*live == data\[\.\.\]|true|durability of_a_descriptor_is_believed
+slots-that-overlap-are-all-looked-at|durability/check/mod.rs|let has_room = contents <= self\.length|let has_room = true|format one_place
+the-index-is-believed|directory/directory.rs|None => find_by_directory\(attachment, name\)\?|None => None|format no_flipped_byte_of_the_index
+the-ends-are-believed|directory/directory.rs|survey\.taken\.check_ends\(&before\)\.map_err\(corrupt\)\?;||format no_flipped_bit_of_the_allocation_ends
+what-is-taken-is-given-out|directory/directory.rs| .. !survey\.taken\.is_free\(&descriptor\)||format lead_to_what_is_taken
+any-word-says-compacted|attachment/attach/notes.rs|word == superseded_word\(word as u32\)|word != 0|format no_flipped_bit_of_the_live_area
+a-lost-write-is-not-checked|durability/check/contents.rs|if whole && comparison\.sum != record\.sum|if false|durability the_disk_has_lost
+what-a-thread-waits-for-in-vain-is-not-given-back|attachment/attach/thread_entry.rs|if HELD\.get\(\) == 0|if false|processes of_one_process
+all-entries-are-given-back-free|attachment/attach/thread_entry.rs|HELD\.get\(\)\.is_multiple_of\(NONE_LENT\)|true|processes outlives_its_thread
+no-entry-is-given-back-free|attachment/attach/thread_entry.rs|HELD\.get\(\)\.is_multiple_of\(NONE_LENT\)|false|processes without_a_lock
+any-update-is-that-of-the-lock|attachment/attach/thread_entry.rs|lock\.update == Some\(update\)|{let _ = update; lock.update.is_some()}|processes whose_guard_is_gone
+any-guard-is-that-of-the-lock|attachment/attach/thread_entry.rs|lock\.guard == Some\(guard\)|{let _ = guard; lock.guard.is_some()}|processes copies_are_told
+a-conflict-is-the-errors|transactions/transaction.rs|self\.lost\.is_some\(\) && !self\.is_of_parent\(\)|false|processes conflict_that_is_swallowed
+transactions-wait-with-locks|transactions/transaction.rs|deadline\.at_most\(LONGEST_SLEEP, .*?part\.lock\(store, deadline\)\)|part.lock(store, deadline)|processes a_transaction_does_not_wait
+a-stopped-reader-is-waited-for|protocol/read_lock.rs|limit\.checked_sub\(since\.elapsed\(\)\)\.filter\(.left. !left\.is_zero\(\)\)|{let _ = since; Some(limit)}|processes stopped_readers::
+who-is-dying-is-waited-for|attachment/attach/signature.rs|if self\.header\.minor == 0 .. !process|if true \x7c\x7c !process|processes handed_on
+a-superseded-file-is-opened|store/restore_to_read.rs|Recovery::Resumed if attachment\.is_superseded\(\)|Recovery::Resumed if false|system old_file_of_a_compacted
+a-copy-of-a-superseded-file-is-refused|store/restore_to_read.rs|_ if attachment\.writable => attachment\.set_superseded\(false\)|_ if false => ()|system old_file_of_a_compacted
+a-second-name-is-not-looked-at|store/maintain.rs|(match file\.metadata\(\)\.map_err\(cannot\)\?\.nlink\(\)) \{|$1.min(1) {|system two_names
+links-are-not-followed|os/location.rs|let path = fs::canonicalize\(&self\.path\)\?|let path = self.path.clone()|system a_symbolic_link
+a-path-is-relative|os/location.rs|std::path::absolute\(path\)\.ok\(\)\?|path.to_owned()|system a_relative_path
+who-compacts-does-not-wait|store/maintain.rs|waited >= timeout|{let _ = timeout; true}|system waits_for_others
+a-replaced-file-is-not-noticed|os/location.rs|Ok\(_\) => Some\(Detached::Replaced\)|Ok(_) => None|system whose_file_is_gone
+a-failed-sync-is-not-noted|durability/sync.rs|note_failure\(attachment, Some\(errno\(error\)\)\),\n|{}\n|durability heard_once
+who-closes-is-not-told|store/store.rs|result\?;|let _ = result;|durability closing_a_store
+a-stopped-syncer-is-not-noticed|store/session.rs|\(waited > limit\)\.then\(.*?\)\)|{let _ = (waited > limit, sync::stuck); None}|durability stopped_inside_a_sync
+the-file-behind-the-number-is-not-compared|os/fork.rs|fd >= 0 && descriptor::file_id\(fd\) == Some\(self\.file\(\)\)|fd >= 0|processes row_51_a_sync
+another-file-at-the-path-is-taken|os/store_file.rs|if descriptor::file_id\(file\.as_raw_fd\(\)\) == Some\(wanted\)|if {let _ = wanted; true}|processes nowhere_says_so
+a-child-keeps-its-parents-description|os/fork.rs|if renewed\.is_err\(\)|if false|processes a_child_that_may_not
+a-period-is-0|store/session.rs|period\.max\(SHORTEST_PERIOD\)|period|durability a_period_of_zero
+large-reads-begin-anew|protocol/array.rs|None => read_by_pieces\(memory, peers, areas, at, out\)|None => read(memory, peers, areas, \x7cmemory, area\x7c memory.read(area, at, out))|promises who_opened_it_read_only
+who-waits-does-not-look-for-the-file|slots/wait.rs|check_attached\(awaited.*?\)\?;\n|\n|system who_waits_for_a_slot
+the-reactor-does-not-look-for-files|waiting/reactor.rs|looked_for_files\.elapsed\(\) >= LOOK_FOR_FILE|looked_for_files.elapsed() >= 1_000 * LOOK_FOR_FILE|promises file_is_deleted
+only-the-first-path-counts|store/session.rs|locations\.push\(Arc::new\(location\)\)|if locations.is_empty() { locations.push(Arc::new(location)) }|system all_of_its_names
+mappings-are-not-noted|os/bus_error.rs|one\.start\.store\(start, Release\);|one.start.store(1 + 0 * start, Release);|system row_24
+nothing-is-read-ahead|os/disk.rs|\(2 \* bytes\.len\(\)\)\.clamp\(least, most\)|least.min(most)|lib disk::
+all-addresses-are-reserved|mapping/address_space.rs|most\.min\(share\(\)\)\.max\(len\)|most.max(len)|system leaves_addresses
+a-reader-that-is-none-is-not-noted|durability/check/mod.rs|!\(1\.\.=TABLE_ENTRIES\)\.contains\(&reader\)|false|format a_reader_that_is_none
+END
+}
+
+# Builds, or runs, some tests of the copy; what they say is in $log/output. Without the command line,
+# which none of them needs. Finer steps than in the normal run: some bugs last for a few
+# instructions only. What a test that has failed leaves behind is ended: `timeout` leads a group.
+cargo_test() {
+    (cd "$copy" && CARGO_TARGET_DIR="$target" SLOTFILE_STRIDE=7 exec timeout 300 \
+        cargo test -q --no-default-features --features tokio "$@" </dev/null >"$log/output" 2>&1) &
+    group=$! code=0
+    wait "$group" || code=$?
+    kill -KILL "-$group" 2>/dev/null || true
+    return "$code"
+}
+option() { case $1 in lib) echo --lib ;; *) echo "--test=$1" ;; esac; }
+failed() {
+    echo "$1"
+    touch "$copy/failed"
+}
+
+is_chosen() {
+    [ -n "$chosen" ] || return 0
+    for part in $chosen; do case $1 in *"$part"*) return 0 ;; esac; done
+    return 1
+}
+chosen=$*
+mutants | while IFS='|' read -r name rest; do
+    if is_chosen "$name"; then printf "%s\n" "$name|$rest"; fi
+done >"$copy/rows"
+count=$(wc -l <"$copy/rows")
+[ "$count" -gt 0 ] || { echo "there is none of that name" >&2; exit 1; }
+
+sed 's/.*|//' "$copy/rows" | sort -u >"$copy/tests-named"
+echo "without a bug:"
+while read -r binary tests; do
+    if ! cargo_test "$(option "$binary")" "$tests"; then
+        cp "$log/output" "$log/sound $binary $tests"
+        failed "$binary $tests: RED without a bug"
+    elif ! grep -q '^test result: ok. [1-9]' "$log/output"; then
+        failed "$binary $tests: THERE IS NO SUCH TEST"
+    else
+        echo "$binary $tests: green"
+    fi
+done <"$copy/tests-named"
+
+number=0
+while IFS='|' read -r name file from to binary_and_tests; do
+    number=$((number + 1))
+    sound=$copy/sound/$file planted=$copy/src/$file
+    perl -0777 -pi -e "s~$from~$to~gs" "$planted"
+    if diff "$sound" "$planted" >"$log/$name"; then
+        failed "[$number/$count] $name: CANNOT BE PLANTED any more: the source has changed"
+        continue
+    fi
+    binary=$(option "${binary_and_tests%% *}") tests=${binary_and_tests#* }
+    if ! cargo_test "$binary" --no-run; then
+        failed "[$number/$count] $name: DOES NOT COMPILE"
+        grep -m 3 '^error' "$log/output" || true
+    elif cargo_test "$binary" "$tests" -- --nocapture; then
+        failed "[$number/$count] $name: UNNOTICED by $binary_and_tests"
+    else
+        cat "$log/output" >>"$log/$name"
+        test=$(sed -n '/^failures:$/,$s/^    \(.*\)$/\1/p' "$log/output" | head -1)
+        echo "[$number/$count] $name: caught by ${test:-$binary_and_tests, which did not end well}"
+        # What the first to fail says, which may be a child of the test.
+        grep -m 1 -A 1 'panicked at' "$log/output" | cut -c1-160 | sed 's/^/    /' || true
+    fi
+    cp "$sound" "$planted"
+done <"$copy/rows"
+test ! -e "$copy/failed"

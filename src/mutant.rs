@@ -25,20 +25,20 @@ pub(crate) use planted;
 #[cfg(any(test, planted))]
 macro_rules! mutants {
     (
-        simulated { $($(#[doc = $bug:literal])+ $simulated:ident $(=> $tests:literal)?,)+ }
+        explored { $($(#[doc = $bug:literal])+ $explored:ident $(=> $tests:literal)?,)+ }
         run { $($(#[doc = $other_bug:literal])+ $other:ident => $other_tests:literal,)* }
     ) => {
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(crate) enum Mutant {
-            $($(#[doc = $bug])+ $simulated,)+
+            $($(#[doc = $bug])+ $explored,)+
             $($(#[doc = $other_bug])+ $other,)*
         }
 
         impl Mutant {
             #[cfg(test)]
-            pub(crate) const SIMULATED: &'static [Mutant] = &[$(Mutant::$simulated,)+];
+            pub(crate) const EXPLORED: &'static [Mutant] = &[$(Mutant::$explored,)+];
             #[cfg(planted)]
-            const ALL: &'static [Mutant] = &[$(Mutant::$simulated,)+ $(Mutant::$other,)*];
+            const ALL: &'static [Mutant] = &[$(Mutant::$explored,)+ $(Mutant::$other,)*];
         }
     };
 }
@@ -47,7 +47,7 @@ macro_rules! mutants {
 mutants! {
     // Syncing and recovery: `tests/power/simulated/` finds each on a disk that loses, tears and
     // reorders writes. Some have a test in real processes besides.
-    simulated {
+    explored {
         /// The commit is not flushed.
         NoFlush,
         /// The copies are not written out before the flush of the record.
@@ -115,6 +115,15 @@ mutants! {
     }
 
     run {
+        // os
+        // mapping
+        // attachment
+        // directory
+        // durability
+        // store
+        // slots
+        // transactions
+        // waiting
     }
 }
 

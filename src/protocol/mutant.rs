@@ -19,80 +19,94 @@ pub(super) use planted;
 
 #[cfg(any(test, planted))]
 macro_rules! mutants {
-    ($($(#[doc = $bug:literal])+ $name:ident $(=> $tests:literal)?,)+) => {
+    (
+        explored { $($(#[doc = $bug:literal])+ $explored:ident $(=> $tests:literal)?,)+ }
+        run { $($(#[doc = $other_bug:literal])+ $other:ident => $other_tests:literal,)* }
+    ) => {
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(crate) enum Mutant { $($(#[doc = $bug])+ $name,)+ }
+        pub(crate) enum Mutant {
+            $($(#[doc = $bug])+ $explored,)+
+            $($(#[doc = $other_bug])+ $other,)*
+        }
 
         impl Mutant {
-            pub(crate) const ALL: &'static [Mutant] = &[$(Mutant::$name,)+];
+            #[cfg(test)]
+            pub(crate) const EXPLORED: &'static [Mutant] = &[$(Mutant::$explored,)+];
+            #[cfg(planted)]
+            const ALL: &'static [Mutant] = &[$(Mutant::$explored,)+ $(Mutant::$other,)*];
         }
     };
 }
 
 #[cfg(any(test, planted))]
 mutants! {
-    /// A stale range is cleared once the update is committed: the next writer's is lost.
-    ClearStaleAfterCommit,
-    /// A lock that ends without a commit leaves the version: a torn read passes.
-    RecoveryKeepsVersion => "processes half_written",
-    /// The transaction word is IDLE again before its slots are settled.
-    IdleBeforeSettling => "processes single_step::transaction",
-    /// The transaction word is believed without a second look at the control word.
-    NoSecondLookAtControl,
-    /// A snapshot compares control words, not effective versions.
-    SnapshotComparesControls,
-    /// A snapshot does not look again at what it has read.
-    SnapshotWithoutRecheck,
-    /// A recovery does not hold the dead owner's byte.
-    RecoverWithoutByte,
-    /// An entry is claimed without settling what its last holder left.
-    ClaimWithoutRecovery,
-    /// The stale ranges are stored after the area was written.
-    NoteStaleLate => "processes array_update",
-    /// The commit comes before the area is whole.
-    CommitEarly => "processes array_update",
-    /// A reader accepts an area that is perhaps being written.
-    ReaderAcceptsTorn,
-    /// The stale range of the area that was current is not set.
-    CurrentNotStale => "processes array_update",
-    /// A draft is believed without a second look at the control word.
-    DraftWithoutRecheck,
-    /// A waiter sleeps without setting W.
-    SleepWithoutW => "promises a_change_wakes_who_sleeps",
-    /// W is set on the current control word, not on the one that was looked at.
-    AnnounceUnseen,
-    /// A thread that clears W wakes nobody.
-    ClearWithoutWake => "promises a_change_wakes_who_sleeps",
-    /// The lock to release is recognised by its owner, not by its control word.
-    DropByOwner,
-    /// A removal leaves the version.
-    RemoveKeepsVersion,
-    /// Undoing a transaction releases a lock that is under a guard.
-    UndoFreesGuard,
-    /// A waiter for a lock that is free, but always taken first by others, never gives up.
-    NoTimeoutWhileLosing,
-    /// A reader's lock is waited for like a writer's.
-    ReadersAreWaitedFor,
-    /// A copy made under a reader's lock is assumed to be whole.
-    ReadLockIsTrusted,
-    /// A thread that releases a lock wakes any sleeper, even one that waits for a change.
-    WakeAnyone,
-    /// A woken waiter takes the lock without setting L, though others still sleep.
-    TakeWithoutL,
-    /// A woken waiter gives up without waking another.
-    GiveUpSilently,
-    /// A commit under a guard clears L.
-    GuardClearsL,
-    /// A thread that releases a lock clears W, and wakes none of those that wait for a change.
-    LockClearsW,
-    /// No lock is handed over to an overtaken waiter.
-    NoHandOver,
-    /// The bell is rung before the slot has changed.
-    RingEarly,
-    /// A reader that follows the updates does not copy again what they have changed.
-    FollowerMissesChange,
-    /// A reader that follows the updates takes the last one's range for those of all it has missed.
-    FollowerTrustsRange,
+    explored {
+        /// A stale range is cleared once the update is committed: the next writer's is lost.
+        ClearStaleAfterCommit,
+        /// A lock that ends without a commit leaves the version: a torn read passes.
+        RecoveryKeepsVersion => "processes half_written",
+        /// The transaction word is IDLE again before its slots are settled.
+        IdleBeforeSettling => "processes single_step::transaction",
+        /// The transaction word is believed without a second look at the control word.
+        NoSecondLookAtControl,
+        /// A snapshot compares control words, not effective versions.
+        SnapshotComparesControls,
+        /// A snapshot does not look again at what it has read.
+        SnapshotWithoutRecheck,
+        /// A recovery does not hold the dead owner's byte.
+        RecoverWithoutByte,
+        /// An entry is claimed without settling what its last holder left.
+        ClaimWithoutRecovery,
+        /// The stale ranges are stored after the area was written.
+        NoteStaleLate => "processes array_update",
+        /// The commit comes before the area is whole.
+        CommitEarly => "processes array_update",
+        /// A reader accepts an area that is perhaps being written.
+        ReaderAcceptsTorn,
+        /// The stale range of the area that was current is not set.
+        CurrentNotStale => "processes array_update",
+        /// A draft is believed without a second look at the control word.
+        DraftWithoutRecheck,
+        /// A waiter sleeps without setting W.
+        SleepWithoutW => "promises a_change_wakes_who_sleeps",
+        /// W is set on the current control word, not on the one that was looked at.
+        AnnounceUnseen,
+        /// A thread that clears W wakes nobody.
+        ClearWithoutWake => "promises a_change_wakes_who_sleeps",
+        /// The lock to release is recognised by its owner, not by its control word.
+        DropByOwner,
+        /// A removal leaves the version.
+        RemoveKeepsVersion,
+        /// Undoing a transaction releases a lock that is under a guard.
+        UndoFreesGuard,
+        /// A waiter for a lock that is free, but always taken first by others, never gives up.
+        NoTimeoutWhileLosing,
+        /// A reader's lock is waited for like a writer's.
+        ReadersAreWaitedFor,
+        /// A copy made under a reader's lock is assumed to be whole.
+        ReadLockIsTrusted,
+        /// A thread that releases a lock wakes any sleeper, even one that waits for a change.
+        WakeAnyone,
+        /// A woken waiter takes the lock without setting L, though others still sleep.
+        TakeWithoutL,
+        /// A woken waiter gives up without waking another.
+        GiveUpSilently,
+        /// A commit under a guard clears L.
+        GuardClearsL,
+        /// A thread that releases a lock clears W, and wakes none of those that wait for a change.
+        LockClearsW,
+        /// No lock is handed over to an overtaken waiter.
+        NoHandOver,
+        /// The bell is rung before the slot has changed.
+        RingEarly,
+        /// A reader that follows the updates does not copy again what they have changed.
+        FollowerMissesChange,
+        /// A reader that follows the updates takes the last one's range for those of all it has missed.
+        FollowerTrustsRange,
+    }
+
+    run {
+    }
 }
 
 #[cfg(test)]

@@ -230,7 +230,7 @@ fn every_planted_bug_is_found() {
         plant(None);
         assert!(found.is_err(), "{mutant:?} survives");
     }
-    for &mutant in Mutant::ALL {
+    for &mutant in Mutant::EXPLORED {
         let is_there = BUGS.iter().any(|(bug, _)| *bug == Bug::Protocol(mutant))
             || BUGS_ELSEWHERE.iter().any(|(bug, _)| *bug == mutant);
         assert!(is_there, "no scenario for {mutant:?}");

@@ -1,7 +1,5 @@
 //! The speed of the store, each figure beside the bare limit of the machine, measured in the
-//! same run: `cargo bench`. Compare ratios, not nanoseconds.
-
-#![allow(missing_docs, reason = "criterion's macros make public items")]
+//! same run: `cargo bench --bench slots`. Compare ratios, not nanoseconds.
 
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -19,7 +17,7 @@ fn store(folder: &tempfile::TempDir) -> Store {
     OpenOptions::new().create(true).max_slots(200_000).sync_every(None).open(path).unwrap()
 }
 
-/// Without syncs, whose cost `benches/sync.rs` measures.
+/// Without syncs, whose cost `sync.rs` measures.
 fn open(path: &Path) -> Store {
     OpenOptions::new().sync_every(None).open(path).unwrap()
 }

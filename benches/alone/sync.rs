@@ -1,8 +1,6 @@
 //! The cost of durability: `cargo bench --bench sync`. Each figure beside the bare limit of the
 //! disk, measured in the same run. A word after `--` selects the lines that begin with it.
 
-#![allow(missing_docs, reason = "a program, not a library")]
-
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;

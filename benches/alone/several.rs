@@ -1,8 +1,6 @@
 //! The cost of several slots at once: `cargo bench --bench several`. Transactions that add to n
 //! values, beside n single additions; snapshots of n values, idle and beside writers.
 
-#![allow(missing_docs, reason = "a program, not a library")]
-
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 

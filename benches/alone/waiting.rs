@@ -2,8 +2,6 @@
 //! bare futex and a bare spinning loop, measured in turns in the same run. Compare ratios, not
 //! nanoseconds. It needs two idle processors.
 
-#![allow(unsafe_code, reason = "the bare futex that it is compared with")]
-
 use std::hint::spin_loop;
 use std::path::Path;
 use std::process::{Child, Command};

@@ -12,7 +12,7 @@ use super::{Folder, SLOTFILE};
 const ELSEWHERE: [&str; 4] = [
     "cargo run --release -- demo",
     "bash tests/run",
-    "cargo install --path .",
+    "cargo install --locked --path .",
     "pip install ./python",
 ];
 
@@ -126,7 +126,7 @@ fn the_library_is_added_to_a_program() {
 fn the_command_line_can_be_installed() {
     let folder = Folder::new();
     let mut install = Command::new(env!("CARGO"));
-    install.args(["install", "--quiet", "--debug", "--path", "."]).current_dir(root());
+    install.args(["install", "--quiet", "--debug", "--locked", "--path", "."]).current_dir(root());
     install.arg("--root").arg(folder.path("installed"));
     assert!(install.status().unwrap().success());
     let installed = Command::new(folder.path("installed/bin/slotfile")).arg("--version").output();

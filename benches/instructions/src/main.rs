@@ -80,7 +80,14 @@ const PATHS: [(&str, Prepare); 12] = [
         let (store, values) = (store.clone(), values(store));
         repeat(move || {
             let mut sum = 0;
-            store.snapshot(|s| values[..8].iter().try_for_each(|v| Ok(sum += s.load(v)?))).unwrap();
+            store
+                .snapshot(|s| {
+                    values[..8].iter().try_for_each(|v| {
+                        sum += s.load(v)?;
+                        Ok(())
+                    })
+                })
+                .unwrap();
             sum
         })
     }),

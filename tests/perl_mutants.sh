@@ -24,31 +24,31 @@ cp -R "$copy/src" "$copy/sound"
 # NAME | file | what is there (perl) | what is put there | test binary, and which of its tests should notice
 mutants() {
     cat <<'END'
-count-before-the-descriptor|directory/directory.rs|(    attachment\.directory\.write\(count as usize.*?\n)(.*?)(    attachment\.live\.store\(live::COUNT.*?\n)|$3$1$2|processes of_define
-ends-stored-after-the-count|directory/directory.rs|(    allocator::store_ends\(.*?\n)(.*?)(    attachment\.live\.store\(live::COUNT.*?\n)|$2$3$1|processes of_define
-first-content-after-the-count|directory/directory.rs|(    write_initial\(.*?\n)(.*?)(    attachment\.live\.store\(live::COUNT.*?\n)|$2$3$1|processes of_define
-the-copy-in-use-is-overwritten|durability/unit.rs|let mut choice = unit\.choice\.other\(\);|let mut choice = match unit.choice { Choice::Absent => Choice::A, c => c };|processes of_sync
-acked-before-the-record|durability/commit.rs|(        disk\.write\(at, &bytes\))|store_acked(attachment, record.epoch);$1|processes of_sync
+count-before-the-descriptor|directory/define.rs|(    attachment\.directory\.write\(count as usize.*?\n)(.*?)(    attachment\.live\.store\(live::COUNT.*?\n)|$3$1$2|processes of_define
+ends-stored-after-the-count|directory/define.rs|(    allocator::store_ends\(.*?\n)(.*?)(    attachment\.live\.store\(live::COUNT.*?\n)|$2$3$1|processes of_define
+first-content-after-the-count|directory/define.rs|(    write_initial\(.*?\n)(.*?)(    attachment\.live\.store\(live::COUNT.*?\n)|$2$3$1|processes of_define
+the-copy-in-use-is-overwritten|durability/unit_writer.rs|let mut choice = unit\.choice\.other\(\);|let mut choice = match unit.choice { Choice::Absent => Choice::A, c => c };|processes of_sync
+acked-before-the-record|durability/sync_state/mod.rs|(        disk\.write\(at, &bytes\))|sync_notes::store_acked(attachment, record.epoch);$1|processes of_sync
 committed-before-T-is-set|protocol/transaction.rs|(    if !changes\.iter\(\)\.all.*?\n    \}\n)(.*?)(    peers\.set_word\(me, TxnState::Committed, Release\);\n)|$2$3$1|processes single_step::transaction
 areas-filled-after-the-commit-point|protocol/transaction.rs|(    for \(held, change\) in &changes \{\n        match change \{\n            Change::Area.*?\n    \}\n)(.*?)(    peers\.set_word\(me, TxnState::Committed, Release\);\n)|$2$3$1|processes single_step::transaction
 leaving-does-not-sync|store/session.rs|syncer\.sync\(attachment, &mut deadline, Turn::Wait\)|Ok::<Synced, Error>(Synced::Done)|processes of_detach
 the-bell-is-not-rung|protocol/queue.rs|!planted!\(RingEarly\)|false|promises a_change_wakes_who_sleeps
 the-futex-is-private|os/futex.rs|= libc::FUTEX_WAIT_BITSET;|= libc::FUTEX_WAIT_BITSET + libc::FUTEX_PRIVATE_FLAG;|promises a_change_wakes_who_sleeps
 a-sleep-is-long|slots/wait.rs|(least: Duration::from_millis)\(20\)|$1(900)|processes killed_wakers::
-definitions-are-never-kept-out|durability/consistent_copy.rs|attempts >= OPEN_TO_DEFINITIONS|false|durability whatever_is_defined
-new-slots-are-not-counted|durability/consistent_copy.rs|directory::count\(attachment\)\? != lines|false|durability row_19
-an-idle-sync-writes|durability/sync.rs|known\.is_some_and\(is_idle\)|false|durability idle_store
+definitions-are-never-kept-out|durability/consistent_copy.rs|self\.attempts >= OPEN_TO_DEFINITIONS|false|durability whatever_is_defined
+new-slots-are-not-counted|durability/consistent_copy.rs|descriptors::count\(attachment\)\? != attempt\.lines|false|durability row_19
+an-idle-sync-writes|durability/syncer.rs|last\.is_some_and\(.*?\)\) \{|last.is_some_and(\x7c_\x7c false) {|durability idle_store
 others-are-given-a-store-that-is-being-replaced|store/registry.rs|known\.retain\(.*?\);||system who_opens_the_store_during_a_compaction
 the-file-at-the-path-is-not-compared-again|os/folder.rs|match is_it\(new\)|match Ok::<bool, io::Error>(true)|system replaces_its_own_file
 the-old-file-is-not-marked|store/maintain.rs|attachment\.set_superseded\(true\)|()|system old_file_of_a_compacted
-what-could-not-be-written-stays|durability/commit.rs|attachment\.disk\(\)\.forget\(|drop(|durability a_full_device
+what-could-not-be-written-stays|durability/flush.rs|attachment\.disk\(\)\.forget\(|drop(|durability a_full_device
 a-snapshot-is-the-store|durability/identity.rs|sys::file_system_id\(file\)|Ok(0)|durability a_snapshot_of_btrfs
 an-overlay-is-not-asked-for-writing-in-place|store/create.rs|drop\(sys::write_in_place\(file\)\)|{}|system on_an_overlay_on_btrfs
 a-file-is-looked-at-within-an-opening|store/restore_to_read.rs|\(_, &File\) = \(|(_, _) = (|system row_51
 failures-in-the-background-are-not-told|store/session.rs|attachment\.tell_of_failed_sync\(error\)|drop(error)|durability heard_once
 nothing-is-left-at-exit|store/registry.rs|drop\(sys::at_exit\(leave_all\)\)|drop(leave_all)|durability wherever_it_is
 a-thread-that-ends-syncs-by-itself|store/session.rs|if !thread_is_ending\(\)|if !thread_is_ending() \x7c\x7c true|durability wherever_it_is
-the-lock-of-a-dead-syncer-is-left|durability/sync.rs|owner != FREE && protocol::recover_dead_owner|owner != FREE \&\& owner == FREE \&\& protocol::recover_dead_owner|durability stopped_inside_a_sync
+the-lock-of-a-dead-syncer-is-left|durability/syncer.rs|owner != FREE && protocol::recover_dead_owner|owner != FREE \&\& owner == FREE \&\& protocol::recover_dead_owner|durability stopped_inside_a_sync
 definitions-looked-at-before-W-is-set|waiting/watch.rs|announced\.filter\(.*?== u64::from\(self\.seen\)\)|announced|lib watch::
 locks-end-with-the-descriptor|os/fork.rs|descriptor::anchor\(fd\)\?|0|processes row_51_a_lock
 children-keep-the-anchor|os/descriptor.rs|libc::MADV_DONTFORK|libc::MADV_DOFORK|processes row_51_a_lock
@@ -67,8 +67,8 @@ a-mount-is-not-compared|durability/identity.rs|\(_, Mount::Known\(_\)\) => Verdi
 an-overlays-number-counts|durability/identity.rs|\(noted\[DEVICE\] == metadata\.dev\(\) .. on_overlayfs\(file\)\?\)|noted[DEVICE] == metadata.dev()|durability overlay_that_is_mounted_anew
 one-failed-read-restores|os/disk.rs|(if is_unreadable\(&error\)) => disk\.read\(at, out\)|$1 => Err(error)|system any_fault_in_opening
 ranges-are-flushed-on-overlayfs|mapping/map.rs|sys::file_system\(&self\.file\)\.is_ok_and\(.*?contains\(&kind\)\)|true|system a_sync_flushes_the_whole_file
-shared-blocks-stay-shared|durability/recovery.rs|    allocator::unshare\(attachment\)\?;||system blocks_shared_with_a_copy
-what-btrfs-does-not-unshare-stays-shared|directory/allocator.rs|if shared \{ sys::write_again|if false { sys::write_again|system blocks_shared_with_a_copy
+shared-blocks-stay-shared|durability/recovery.rs|    blocks::unshare\(attachment\)\?;||system blocks_shared_with_a_copy
+what-btrfs-does-not-unshare-stays-shared|directory/blocks.rs|if shared \{ sys::write_again|if false { sys::write_again|system blocks_shared_with_a_copy
 only-the-first-extents-are-looked-at|os/sys.rs|let mut last = found == 0;|let mut last = true;|system many_pieces
 holes-are-unshared|os/sys.rs|\(from\) = seek\(file, at, libc::SEEK_DATA\)\?(\.filter.*?)let to = seek\(file, from, libc::SEEK_HOLE\)\?\.unwrap_or\(end\)|(from) = Some(at)$1let to = end|system blocks::row_22_a_restore_leaves_holes
 what-btrfs-does-not-write-in-place-is-written|store/file_system.rs|Ok\(identity::BTRFS\) => true|Ok(identity::BTRFS) => false|system does_not_write_in_place
@@ -86,11 +86,11 @@ areas-are-not-compared|durability/check/contents.rs|if agree == Some\(false\)|if
 the-index-is-not-compared|durability/check/mod.rs|if !leads && self.*?memory\.is_removed\(\)|if false|format no_flipped_bit_of_the_live_area
 each-odd-lock-has-a-pause-of-its-own|durability/check/mod.rs|let free = attachment\.is_free|pause(); let free = attachment.is_free|format many_locks
 all-of-the-index-for-each-name|durability/check/mod.rs|STEPS \* regions\.index_entries|u64::MAX|format index_of_rubbish
-pages-of-the-directory-are-believed|durability/commit.rs|\*live == data\[\.\.\]|true|durability of_a_descriptor_is_believed
+pages-of-the-directory-are-believed|durability/sync_state/load.rs|\*live == data\[\.\.\]|true|durability of_a_descriptor_is_believed
 slots-that-overlap-are-all-looked-at|durability/check/mod.rs|let has_room = contents <= self\.length|let has_room = true|format one_place
-the-index-is-believed|directory/directory.rs|None => find_by_directory\(attachment, name\)\?|None => None|format no_flipped_byte_of_the_index
-the-ends-are-believed|directory/directory.rs|survey\.taken\.check_ends\(&before\)\.map_err\(corrupt\)\?;||format no_flipped_bit_of_the_allocation_ends
-what-is-taken-is-given-out|directory/directory.rs| .. !survey\.taken\.is_free\(&descriptor\)||format lead_to_what_is_taken
+the-index-is-believed|directory/find.rs|None => find_by_directory\(attachment, name\)\?|None => None|format no_flipped_byte_of_the_index
+the-ends-are-believed|directory/define.rs|survey\.taken\.check_ends\(&before\)\.map_err\(corrupt\)\?;||format no_flipped_bit_of_the_allocation_ends
+what-is-taken-is-given-out|directory/define.rs| .. !survey\.taken\.is_free\(&descriptor\)||format lead_to_what_is_taken
 any-word-says-compacted|attachment/attach/notes.rs|word == superseded_word\(word as u32\)|word != 0|format no_flipped_bit_of_the_live_area
 a-lost-write-is-not-checked|durability/check/contents.rs|if whole && comparison\.sum != record\.sum|if false|durability the_disk_has_lost
 what-a-thread-waits-for-in-vain-is-not-given-back|attachment/attach/thread_entry.rs|if HELD\.get\(\) == 0|if false|processes of_one_process
@@ -109,9 +109,9 @@ links-are-not-followed|os/location.rs|let path = fs::canonicalize\(&self\.path\)
 a-path-is-relative|os/location.rs|std::path::absolute\(path\)\.ok\(\)\?|path.to_owned()|system a_relative_path
 who-compacts-does-not-wait|store/maintain.rs|waited >= timeout|{let _ = timeout; true}|system waits_for_others
 a-replaced-file-is-not-noticed|os/location.rs|Ok\(_\) => Some\(Detached::Replaced\)|Ok(_) => None|system whose_file_is_gone
-a-failed-sync-is-not-noted|durability/sync.rs|note_failure\(attachment, Some\(errno\(error\)\)\),\n|{}\n|durability heard_once
+a-failed-sync-is-not-noted|durability/syncer.rs|sync_notes::store_failure\(attachment, error\),\n|{}\n|durability heard_once
 who-closes-is-not-told|store/store.rs|result\?;|let _ = result;|durability closing_a_store
-a-stopped-syncer-is-not-noticed|store/session.rs|\(waited > limit\)\.then\(.*?\)\)|{let _ = (waited > limit, sync::stuck); None}|durability stopped_inside_a_sync
+a-stopped-syncer-is-not-noticed|store/session.rs|\(waited > limit\)\.then\(.*?\)\)|{let _ = (waited > limit, sync_notes::stuck); None}|durability stopped_inside_a_sync
 the-file-behind-the-number-is-not-compared|os/fork.rs|fd >= 0 && descriptor::file_id\(fd\) == Some\(self\.file\(\)\)|fd >= 0|processes row_51_a_sync
 another-file-at-the-path-is-taken|os/store_file.rs|if descriptor::file_id\(file\.as_raw_fd\(\)\) == Some\(wanted\)|if {let _ = wanted; true}|processes nowhere_says_so
 a-child-keeps-its-parents-description|os/fork.rs|if renewed\.is_err\(\)|if false|processes a_child_that_may_not

@@ -1,8 +1,16 @@
-//! Which slots exist: it finds descriptors by name and allocates the space of the file.
+//! Which slots exist: it finds them by name, defines new ones, and gives out the space of the file.
 //!
 //! May use: `types`, `error`, `os`, `protocol`, `mapping`, `format`, `attachment`. Begin with
-//! `directory.rs`.
+//! `find.rs`, then `define.rs`.
 
 pub(crate) mod allocator;
-#[expect(clippy::module_inception, reason = "the directory itself")]
-pub(crate) mod directory;
+pub(crate) mod blocks;
+mod define;
+mod find;
+mod found;
+mod index;
+
+pub(crate) use define::define;
+pub(crate) use find::find;
+pub(crate) use found::{Found, each_slot};
+pub(crate) use index::{find_by_index, rebuild_index};

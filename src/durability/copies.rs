@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::attachment::attach::Attachment;
-use crate::directory::directory;
+use crate::attachment::descriptors;
 use crate::error::{Error, Result};
 use crate::format::checkpoint::{self, Choice, CopyHead, Mark, Missing, Place, Record, mix};
 use crate::format::layout::{Descriptor, LINE};
@@ -167,7 +167,7 @@ pub(crate) fn directory_of(attachment: &Attachment, record: &Record) -> Result<D
     let mut slots = Vec::new();
     let mut at = 0;
     while at < lines.len() {
-        let count = usize::from(lines[at + directory::LINES_AT]).max(1) * LINE;
+        let count = usize::from(lines[at + descriptors::LINES_AT]).max(1) * LINE;
         let descriptor = lines
             .get(at..at + count)
             .ok_or("it ends too soon")

@@ -5,10 +5,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use crate::attachment::attach::Attachment;
+use crate::attachment::descriptors;
+use crate::directory;
 use crate::directory::allocator::Definition;
-use crate::directory::directory;
 use crate::durability::check::is_utf8;
-use crate::durability::consistent_copy::{self, Memories, Settled, Slots};
+use crate::durability::consistent_copy::{ConsistentCopy, Step};
+use crate::durability::copied_slots::{self, CopiedSlots, Memories};
 use crate::error::{Error, Result};
 use crate::format::checkpoint::{Tag, UNKNOWN, control_of};
 use crate::mapping::element::ElementRegion;
@@ -43,20 +45,18 @@ pub(crate) fn duplicate(
         from,
         to,
         timeout: deadline.timeout(),
-        slots: Slots::default(),
+        slots: CopiedSlots::default(),
         counterparts: Vec::new(),
-        line: 0,
+        lines: 0,
         copied: 0,
         progress,
     };
-    consistent_copy::cut(&mut copying, from, deadline)?;
-    let Copying { counterparts, copied, progress, .. } = &mut copying;
-    let mut step = |bytes| {
-        *copied += bytes;
-        progress(*copied);
-    };
-    counterparts.iter().for_each(|counterpart| counterpart.copy_buffer(from, &mut step));
-    counterparts.iter().try_for_each(|counterpart| counterpart.check_length(from))
+    // 1. The slots, as of one instant.
+    copying.copy_slots(deadline)?;
+    // 2. The buffers, as in a sync: so all that was stored before that instant is in the copy.
+    copying.copy_buffers();
+    // 3. What was copied may be damaged: it must not pass for intact.
+    copying.counterparts.iter().try_for_each(|counterpart| counterpart.check_length(from))
 }
 
 /// A copy in progress.
@@ -65,29 +65,39 @@ struct Copying<'a> {
     to: &'a Attachment,
     /// For locks of the new store, which no other process has.
     timeout: Option<Duration>,
-    slots: Slots,
+    slots: CopiedSlots,
     counterparts: Vec<Counterpart>,
-    /// Lines of the directory that have been added.
-    line: u32,
+    /// Lines of the directory whose slots have been added.
+    lines: u32,
+    /// Bytes.
     copied: u64,
     progress: &'a mut dyn FnMut(u64),
 }
 
-impl consistent_copy::Copier for Copying<'_> {
-    fn slots(&mut self) -> &mut Slots {
-        &mut self.slots
+impl Copying<'_> {
+    /// Copies the slots as of one instant.
+    fn copy_slots(&mut self, deadline: &Deadline) -> Result<()> {
+        let mut copying = ConsistentCopy::new(self.from, deadline);
+        while let Some(step) = copying.next(&mut self.slots)? {
+            match step {
+                Step::AddSlots { lines } => self.add_slots(lines)?,
+                Step::Copy(changed) => self.copy(&changed),
+            }
+        }
+        Ok(())
     }
 
-    fn extend(&mut self, lines: u32) -> Result<()> {
-        let Copying { from, to, timeout, slots, counterparts, line, .. } = self;
+    /// Defines in the new store the slots on the directory's first `lines` lines.
+    fn add_slots(&mut self, lines: u32) -> Result<()> {
+        let Copying { from, to, timeout, slots, counterparts, .. } = self;
         // First the removed slots: a new slot may have their name by now.
         for (number, counterpart) in counterparts.iter().enumerate() {
             if slots.memories.tag(from, number) & 1 == 1 {
                 slots.seen[number] = counterpart.copy(from, &slots.memories, number, &mut |_| {});
             }
         }
-        directory::each_between(from, *line, lines, |descriptor| {
-            let memory = directory::memory(from, &descriptor)?;
+        descriptors::each_between(from, self.lines, lines, |descriptor| {
+            let memory = descriptors::memory(from, &descriptor)?;
             if memory.is_removed() {
                 return Ok(());
             }
@@ -109,28 +119,34 @@ impl consistent_copy::Copier for Copying<'_> {
             counterparts.push(Counterpart {
                 name: descriptor.name.clone(),
                 capacity,
-                elements: consistent_copy::elements(&descriptor, &memory),
+                elements: copied_slots::elements(&descriptor, &memory),
                 content_len: descriptor.content_len as usize,
-                to: directory::memory(to, counterpart.entry.descriptor())?,
+                to: descriptors::memory(to, counterpart.entry.descriptor())?,
             });
             slots.push(from, &descriptor)
         })?;
-        *line = lines;
+        self.lines = lines;
         Ok(())
     }
 
-    fn settle_copies(&mut self, lines: u32, deadline: &mut Deadline) -> Result<Settled> {
+    fn copy(&mut self, changed: &[usize]) {
         let Copying { from, slots, counterparts, copied, progress, .. } = self;
-        slots.settle_copies(from, lines, deadline, |changed, memories, seen| {
-            let mut step = |bytes| {
-                *copied += bytes;
-                progress(*copied);
-            };
-            for i in changed {
-                seen[*i] = counterparts[*i].copy(from, memories, *i, &mut step);
-            }
-            Ok(())
-        })
+        let mut step = |bytes| {
+            *copied += bytes;
+            progress(*copied);
+        };
+        for i in changed {
+            slots.seen[*i] = counterparts[*i].copy(from, &slots.memories, *i, &mut step);
+        }
+    }
+
+    fn copy_buffers(&mut self) {
+        let Copying { from, counterparts, copied, progress, .. } = self;
+        let mut step = |bytes| {
+            *copied += bytes;
+            progress(*copied);
+        };
+        counterparts.iter().for_each(|counterpart| counterpart.copy_buffer(from, &mut step));
     }
 }
 

@@ -10,12 +10,12 @@ use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::attachment::attach::Attachment;
-use crate::directory::allocator;
-use crate::directory::directory;
-use crate::durability::commit::Tracked;
+use crate::attachment::descriptors;
+use crate::directory::blocks;
 use crate::durability::copies::{Chosen, cannot_restore, choose, with_more};
 use crate::durability::identity::{self, Verdict};
 use crate::durability::restore::Restore;
+use crate::durability::sync_state::SyncState;
 use crate::error::{Error, Result};
 use crate::format::checkpoint::Record;
 use crate::format::layout::{GRANULE, PAGE, live};
@@ -62,9 +62,9 @@ pub(crate) fn recover(attachment: &Attachment, trusted: bool) -> Result<Recovery
         return restore(attachment);
     }
     let on_disk = attachment.map.file().metadata().map_or(u64::MAX, |m| 512 * m.blocks());
-    directory::fill_holes(attachment, on_disk)?;
-    allocator::unshare(attachment)?;
-    attachment.reset_table(|| directory::settle_everything(attachment))?;
+    blocks::fill_holes(attachment, on_disk)?;
+    blocks::unshare(attachment)?;
+    attachment.reset_table()?;
     identity::mark(attachment.map.file());
     Ok(Recovery::Resumed)
 }
@@ -151,8 +151,8 @@ pub(crate) fn is_needed(attachment: &Attachment, trusted: bool) -> Result<bool> 
 /// Whether the last sync has all that the live area has: restoring it loses nothing.
 fn is_synced(attachment: &Attachment) -> bool {
     match attachment.header.has_checkpoint() {
-        true => Tracked::load(attachment).and_then(|mut last| last.count_unsynced(attachment)),
-        false => directory::count(attachment).map(u64::from),
+        true => SyncState::load(attachment).and_then(|mut last| last.count_unsynced(attachment)),
+        false => descriptors::count(attachment).map(u64::from),
     }
     .is_ok_and(|unsynced| unsynced == 0)
 }

@@ -6,10 +6,13 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::attachment::attach::Attachment;
+use crate::attachment::descriptors;
+use crate::directory;
 use crate::directory::allocator;
-use crate::directory::directory;
-use crate::durability::commit;
+use crate::directory::blocks;
 use crate::durability::copies::{self, Chosen, Directory, cannot_restore, each_copy, read_copy};
+use crate::durability::flush;
+use crate::durability::sync_notes;
 use crate::error::{Error, Result};
 use crate::format::checkpoint::{self, Place, Record, Tag, control_of, tag_of};
 use crate::format::layout::{Descriptor, Ends, LINE, PAGE, RUN, SMALL_UNIT, UNIT_HEAD, live};
@@ -44,11 +47,11 @@ impl<'a> Restore<'a> {
         let headers = [(0, regions.table), (regions.mark, regions.runs)];
         let copies = self.descriptors().filter(|d| d.copies != 0);
         let copies = copies.map(|d| (d.copies, d.copies + checkpoint::copies_len(d)));
-        for (at, len) in allocator::granules(headers.into_iter().chain(copies)) {
+        for (at, len) in blocks::granules(headers.into_iter().chain(copies)) {
             attachment
                 .disk()
                 .unshare(at, len, &mut || attachment.note_progress())
-                .map_err(|e| allocator::no_space(attachment, len, e))?;
+                .map_err(|e| blocks::no_space(attachment, len, e))?;
         }
         Ok(())
     }
@@ -85,20 +88,20 @@ impl<'a> Restore<'a> {
         if let Some(number) = number.filter(|_| !planted!(NoErase)) {
             Record::erase(disk, regions, 1 - number).map_err(fail)?;
         }
-        commit::store_acked(attachment, record.epoch);
-        attachment.live.store(live::COUNT, directory::count_word(record.lines), Relaxed);
+        sync_notes::store_acked(attachment, record.epoch);
+        attachment.live.store(live::COUNT, descriptors::count_word(record.lines), Relaxed);
         if tried_before && !planted!(RestoreTrustsTheCache) {
             write_again(attachment, record, *number)?;
         }
         // Everything, not only what was just written: nothing of a copied file may be on the disk
         // yet. After an error the next opener does all of it again.
         if !planted!(NoFlushInRestore) {
-            commit::flush(attachment).map_err(fail)?;
+            flush::whole_file(attachment).map_err(fail)?;
         }
         if tried_before && !planted!(BelievesASecondRestore) {
             // What could not be written in that attempt may still be missing, though it was written
             // again: see `Disk::forget`.
-            commit::forget(attachment)?;
+            flush::forget(attachment)?;
             copies::check_whole(attachment, record)?;
         }
         // The mark may be damaged, or a power cut may have lost it.
@@ -113,19 +116,19 @@ impl<'a> Restore<'a> {
     fn clear(&self) -> Result<()> {
         let Restore { attachment, record, .. } = self;
         let regions = &attachment.header.regions;
-        allocator::allocate(attachment, 0, regions.table)?;
+        blocks::allocate(attachment, 0, regions.table)?;
         let directory_end = regions.directory + u64::from(record.lines) * LINE as u64;
         // At least one granule, as in a new store.
         let structure = (regions.table, directory_end + 1);
         let slots = self.descriptors().map(|d| (d.live, d.live + d.live_len()));
         let disk = attachment.disk();
-        let structure = allocator::granules([structure].into_iter());
+        let structure = blocks::granules([structure].into_iter());
         let lines_end = structure[0].0 + structure[0].1;
-        for (at, len) in structure.into_iter().chain(allocator::granules(slots)) {
-            for (from, len) in commit::parts(len) {
-                allocator::allocate(attachment, at + from, at + from + len)?;
+        for (at, len) in structure.into_iter().chain(blocks::granules(slots)) {
+            for (from, len) in flush::parts(len) {
+                blocks::allocate(attachment, at + from, at + from + len)?;
                 disk.zero(at + from, len, &mut || attachment.note_progress())
-                    .map_err(|e| allocator::no_space(attachment, len, e))?;
+                    .map_err(|e| blocks::no_space(attachment, len, e))?;
                 attachment.note_progress();
             }
         }
@@ -182,7 +185,7 @@ fn restore_slot(
     descriptor: &Descriptor,
     unit: &mut Option<(u64, Vec<u8>)>,
 ) -> Result<()> {
-    let memory = directory::memory(attachment, descriptor)?;
+    let memory = descriptors::memory(attachment, descriptor)?;
     let region = memory.region();
     let choice = |unit: u64| record.units.get(unit as usize);
     if checkpoint::is_small(descriptor) {

@@ -5,8 +5,9 @@ use std::mem::ManuallyDrop;
 use std::time::Duration;
 
 use crate::attachment::attach::{Attachment, Failure, Number};
+use crate::attachment::descriptors;
 use crate::directory::allocator::Definition;
-use crate::directory::directory::{self, Found};
+use crate::directory::{self, Found};
 use crate::error::{Error, Result};
 use crate::format::layout::{Descriptor, MOST_TEXT, name_problem};
 use crate::mapping::slot_memory::SlotMemory;
@@ -138,8 +139,8 @@ impl Store {
     pub(crate) fn not_found(&self, name: &str) -> Error {
         let mut closest: Option<(usize, String)> = None;
         // Errors are ignored: with a damaged directory, the slot is not found either.
-        let _ = directory::each(self.attachment(), |descriptor| {
-            if !directory::memory(self.attachment(), &descriptor)?.is_removed()
+        let _ = descriptors::each(self.attachment(), |descriptor| {
+            if !descriptors::memory(self.attachment(), &descriptor)?.is_removed()
                 && let Some(slips) = slips_between(name, &descriptor.name)
                 && closest.as_ref().is_none_or(|(least, _)| slips < *least)
             {
@@ -237,7 +238,7 @@ impl Handle {
     }
 
     pub(crate) fn explain(&self, failure: Failure, deadline: &Deadline) -> Error {
-        directory::explain(self.attachment(), self.name(), failure, deadline)
+        self.attachment().lock_error(self.name(), failure, deadline)
     }
 
     #[cold]

@@ -3,7 +3,8 @@
 use std::ops::{Range, RangeBounds};
 use std::time::Duration;
 
-use crate::directory::directory;
+use crate::attachment::descriptors;
+use crate::directory;
 use crate::error::{Error, Result};
 use crate::mapping::element::ElementRegion;
 use crate::protocol::{Memory, Sample};
@@ -64,7 +65,7 @@ impl Store {
     /// ```
     pub fn slots(&self) -> Result<Vec<Slot>> {
         let mut slots = Vec::new();
-        let count = directory::count(self.attachment())?;
+        let count = descriptors::count(self.attachment())?;
         directory::each_slot(self.attachment(), 0, count, |found| {
             slots.push(Slot::new(self.handle(found)));
         })?;

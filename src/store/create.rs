@@ -8,8 +8,8 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::attachment::attach::Attachment;
-use crate::directory::allocator;
-use crate::directory::directory;
+use crate::attachment::descriptors;
+use crate::directory::blocks;
 use crate::durability::identity;
 use crate::durability::recovery::Recovery;
 use crate::error::{Error, Result};
@@ -76,7 +76,7 @@ pub(crate) fn creation_error(path: &Path, creation: Creation, error: io::Error) 
             Error::NoSpace { path, need, source: error }
         }
         Some(libc::EOPNOTSUPP | libc::ENOSYS) => {
-            Error::Unsupported { path, what: allocator::no_fallocate(&error) }
+            Error::Unsupported { path, what: blocks::no_fallocate(&error) }
         }
         // The folder is missing, not the store.
         Some(libc::ENOENT) => {
@@ -234,7 +234,7 @@ pub(crate) fn fill(file: &File, creation: Creation) -> io::Result<()> {
         Err(_) if creation.in_memory => {}
         Err(error) => return Err(cannot_tell_boot(error)),
     }
-    word(live::COUNT, &directory::count_word(0).to_le_bytes())?;
+    word(live::COUNT, &descriptors::count_word(0).to_le_bytes())?;
     let ends = Ends { runs: regions.runs, allocated, ..bytemuck::Zeroable::zeroed() };
     word(live::ENDS, bytemuck::bytes_of(&ends))?;
     identity::mark(file);

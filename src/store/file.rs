@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::attachment::attach::Attachment;
-use crate::directory::directory;
 use crate::error::{Error, Result};
 use crate::format::layout::{FLAG_NO_CHECKPOINT, FORMAT, HEADER_LEN, Header, MAGIC, Regions};
 use crate::mapping::cell;
@@ -23,7 +22,7 @@ pub(crate) fn map(path: PathBuf, file: StoreFile, writable: bool) -> Result<Arc<
     let header = read_header(&path, &file)?;
     let map = Map::new(file, writable, header.max_size)
         .map_err(|e| Error::io(&path, "cannot map the file", e))?;
-    Attachment::new(path, map, header, writable, directory::settle_all)
+    Attachment::new(path, map, header, writable)
 }
 
 /// Reads the static header into private memory, and checks every number in it.

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::attachment::descriptors;
 use crate::directory::allocator;
-use crate::directory::directory;
-use crate::durability::sync::{self, Syncer};
+use crate::durability::sync_notes;
+use crate::durability::syncer::Syncer;
 use crate::error::{Error, Result};
 use crate::format::layout::live;
 use crate::store::store::Store;
@@ -28,8 +29,8 @@ impl Store {
             Error::io(&attachment.path, "cannot tell how large the file is (fstat)", e)
         })?;
         let mut slots = 0;
-        directory::each(attachment, |descriptor| {
-            slots += u64::from(!directory::memory(attachment, &descriptor)?.is_removed());
+        descriptors::each(attachment, |descriptor| {
+            slots += u64::from(!descriptors::memory(attachment, &descriptor)?.is_removed());
             Ok(())
         })?;
         let (defined, runs) = allocator::usage(attachment);
@@ -64,7 +65,7 @@ impl Store {
 
     /// The last sync that failed, unless one has succeeded since.
     pub(crate) fn failed_sync(&self) -> Option<FailedSync> {
-        let (errno, when) = sync::failure(self.attachment())?;
+        let (errno, when) = sync_notes::failure(self.attachment())?;
         let at = UNIX_EPOCH.checked_add(Duration::from_secs(when)).unwrap_or(UNIX_EPOCH);
         Some(FailedSync { errno, at })
     }

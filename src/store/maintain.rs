@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use crate::attachment::attach::Attachment;
 use crate::durability::check::{self, Check, Problem};
-use crate::durability::commit;
 use crate::durability::copy_store::duplicate;
-use crate::durability::sync::{Syncer, Turn};
+use crate::durability::flush;
+use crate::durability::syncer::{Syncer, Turn};
 use crate::error::{Error, Result};
 use crate::os::folder::{self, Replaced};
 use crate::os::location::{self, Location};
@@ -117,7 +117,7 @@ impl Store {
             if creation.checkpoint {
                 Syncer::new().sync(copy, &mut deadline, Turn::Wait)?;
             }
-            commit::flush(copy).map_err(|e| Error::io(&copy.path, "cannot sync", e))
+            flush::whole_file(copy).map_err(|e| Error::io(&copy.path, "cannot sync", e))
         })
     }
 

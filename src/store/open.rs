@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::attachment::attach::Attachment;
-use crate::directory::directory;
+use crate::attachment::descriptors;
 use crate::durability::recovery::{self, Recovery};
 use crate::error::{Error, Result, link_to_nowhere};
 use crate::format::layout::PROGRESS_AT;
@@ -195,7 +195,7 @@ fn attach(request: &Request<'_>, file: StoreFile) -> Result<(Arc<Attachment>, Re
         true if recovery::is_needed(&attachment, trusted)? => return restore_to_read(attachment),
         true => Recovery::Resumed,
     };
-    directory::check(&attachment)?;
+    descriptors::count(&attachment)?;
     attachment.announce()?;
     Ok((attachment, recovery))
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::sync::Arc;
 
 use crate::attachment::attach::Attachment;
-use crate::directory::directory;
+use crate::attachment::descriptors;
 use crate::durability::recovery::{self, Recovery};
 use crate::error::{Error, Result};
 use crate::os::store_file::StoreFile;
@@ -21,7 +21,7 @@ pub(crate) fn restore_to_read(attachment: Arc<Attachment>) -> Result<(Arc<Attach
         Err(error @ Error::Corrupt { .. }) => return Err(error),
         Err(_) => restore_a_copy(&attachment)?,
     };
-    directory::check(&reading)?;
+    descriptors::count(&reading)?;
     reading.announce()?;
     Ok((reading, recovery))
 }

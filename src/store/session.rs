@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use crate::attachment::attach::{Attachment, thread_is_ending};
 use crate::durability::recovery::Recovery;
-use crate::durability::sync::{self, Synced, Syncer, Turn};
+use crate::durability::sync_notes;
+use crate::durability::syncer::{Synced, Syncer, Turn};
 use crate::error::{Error, Result};
 use crate::mapping::element::ElementRegion;
 use crate::mapping::map::WithMap;
@@ -104,7 +105,7 @@ impl Watched {
 
     /// The error, if the holder of the sync lock has made no progress for long: it was stopped.
     fn look_at_holder(&mut self, attachment: &Attachment, period: Duration) -> Option<Error> {
-        let progress = sync::progress(attachment);
+        let progress = sync_notes::progress(attachment);
         match self.busy {
             Some((before, since)) if before == progress => {
                 let limit = match attachment.header.minor {
@@ -112,7 +113,7 @@ impl Watched {
                     _ => (10 * period).clamp(STUCK.start, STUCK.end),
                 };
                 let waited = since.elapsed();
-                (waited > limit).then(|| sync::stuck(attachment, waited))
+                (waited > limit).then(|| sync_notes::stuck(attachment, waited))
             }
             _ => {
                 self.busy = Some((progress, Instant::now()));
@@ -131,7 +132,7 @@ fn sync_to_leave(
 ) -> Result<()> {
     let mut deadline = Deadline::new(timeout);
     let synced = syncer.sync(attachment, &mut deadline, Turn::Wait);
-    synced.inspect_err(|error| sync::note_unheard(attachment, error))?;
+    synced.inspect_err(|error| sync_notes::store_failure(attachment, error))?;
     attachment.if_alone(|| syncer.sync(attachment, &mut deadline, Turn::Wait).map(|_| ()))
 }
 
@@ -147,7 +148,7 @@ fn in_a_lasting_thread(
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().spawn_scoped(scope, sync).map_err(|e| {
             let error = cannot_start(attachment, e);
-            sync::note_unheard(attachment, &error);
+            sync_notes::store_failure(attachment, &error);
             error
         })?;
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -337,7 +338,7 @@ impl Session {
             Err(error) => {
                 // Reported as a failed sync; a later write tries again.
                 let error = cannot_start(&self.attachment, error);
-                sync::note_unheard(&self.attachment, &error);
+                sync_notes::store_failure(&self.attachment, &error);
                 if failed == 0 {
                     self.attachment.tell_of_failed_sync(Some(error));
                 }

@@ -3,7 +3,6 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::attachment::attach::{Attachment, Failure, Number};
-use crate::directory::directory;
 use crate::error::Error;
 use crate::mapping::map::{Map, Region};
 use crate::mapping::slot_memory::SlotMemory;
@@ -120,7 +119,7 @@ impl Part {
         failure: Failure,
         deadline: &Deadline,
     ) -> Error {
-        directory::explain(attachment, self.name(attachment), failure, deadline)
+        attachment.lock_error(self.name(attachment), failure, deadline)
     }
 
     pub(crate) fn name<'a>(&self, attachment: &'a Attachment) -> &'a str {

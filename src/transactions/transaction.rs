@@ -6,7 +6,6 @@ use std::marker::PhantomData;
 use std::ops::RangeBounds;
 
 use crate::attachment::attach::Failure;
-use crate::directory::directory;
 use crate::error::{Error, Result};
 use crate::mapping::map::Map;
 use crate::os::fork;
@@ -329,7 +328,7 @@ impl Transaction {
         });
         commit_all(attachment, attachment.me()?, changes.collect()).map_err(|failure| {
             let name = &attachment.known.descriptor(first).name;
-            directory::explain(attachment, name, failure, &self.deadline)
+            attachment.lock_error(name, failure, &self.deadline)
         })
         // Slots that were only read are released after that, by `drop`.
     }

@@ -4,7 +4,8 @@ use std::sync::atomic::Ordering::Acquire;
 use std::time::Duration;
 
 use crate::attachment::attach::{Attachment, Failure};
-use crate::directory::directory;
+use crate::attachment::descriptors;
+use crate::directory;
 use crate::error::{Error, Result};
 use crate::format::layout::live;
 use crate::mapping::map::Region;
@@ -195,7 +196,7 @@ impl Watch {
 
     fn look_for_new_slots(&mut self) -> Result<()> {
         let attachment = self.store.attachment();
-        let count = directory::count(attachment)?;
+        let count = descriptors::count(attachment)?;
         directory::each_slot(attachment, self.lines, count, |found| {
             if self.glob.matches(&found.entry.descriptor().name) {
                 let slot = Slot::new(self.store.handle(found));
@@ -239,7 +240,7 @@ impl DefinitionWatch {
     }
 
     fn count(&self) -> u64 {
-        directory::count(self.attachment()).map_or(u64::MAX, u64::from)
+        descriptors::count(self.attachment()).map_or(u64::MAX, u64::from)
     }
 }
 
@@ -270,7 +271,7 @@ impl Awaited for DefinitionWatch {
     }
 
     fn explain(&self, failure: Failure) -> Error {
-        directory::explain(self.attachment(), "the directory", failure, &Deadline::new(None))
+        self.attachment().lock_error("the directory", failure, &Deadline::new(None))
     }
 
     #[cfg(feature = "tokio")]

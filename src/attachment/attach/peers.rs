@@ -3,14 +3,32 @@
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-use super::{Attachment, entry_of, thread_entry};
+use super::table::entry_of;
+use super::{Attachment, thread_entry};
 use crate::error::{Error, Result};
 use crate::os::fork;
 use crate::os::sys::ByteLock;
-use crate::protocol::{self, Owner, Peers, TxnState};
+use crate::protocol::{self, Deadline, Owner, Peers, TxnState};
 
 /// Why the protocol failed, in a store.
 pub(crate) type Failure = protocol::Failure<Error>;
+
+impl Attachment {
+    /// The user's error for a failure of the protocol. `slot` is what was to be locked.
+    pub(crate) fn lock_error(&self, slot: &str, failure: Failure, deadline: &Deadline) -> Error {
+        let (path, slot) = (self.path.clone(), slot.to_owned());
+        match failure {
+            Failure::Deadlock => Error::Deadlock { path, slot: Some(slot) },
+            Failure::Removed => Error::Removed { path, slot },
+            Failure::Evicted => Error::Evicted { path, slot },
+            Failure::Timeout(owner) => {
+                let holder = self.holder(owner);
+                Error::LockTimeout { path, slot, holder, waited: deadline.limit() }
+            }
+            Failure::Peers(error) => error,
+        }
+    }
+}
 
 impl Peers for Attachment {
     type Error = Error;

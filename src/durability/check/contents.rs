@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering::Acquire;
 
 use super::{Check, error_text};
 use crate::attachment::attach::Attachment;
-use crate::directory::directory;
-use crate::durability::consistent_copy;
+use crate::attachment::descriptors;
+use crate::durability::copied_slots;
 use crate::durability::copies;
 use crate::durability::unit;
 use crate::error::Result;
@@ -21,7 +21,7 @@ const NAMED: usize = 5;
 
 /// Reads all that a commit record names, and compares the slots with it.
 pub(super) fn compare(attachment: &Attachment, record: &Record, check: &mut Check) -> Result<()> {
-    let count = directory::count(attachment).unwrap_or(0);
+    let count = descriptors::count(attachment).unwrap_or(0);
     if count < record.lines {
         let what =
             format!("the directory has {count} lines, but the last sync saved {}", record.lines);
@@ -56,8 +56,8 @@ pub(super) fn compare(attachment: &Attachment, record: &Record, check: &mut Chec
         check.note(None, what);
     }
     // A damaged directory has already been noted.
-    let since = directory::each_between(attachment, record.lines, count, |descriptor| {
-        let memory = directory::memory(attachment, &descriptor)?;
+    let since = descriptors::each_between(attachment, record.lines, count, |descriptor| {
+        let memory = descriptors::memory(attachment, &descriptor)?;
         if !memory.is_removed() {
             comparison.changed.push(descriptor.name);
         }
@@ -96,7 +96,7 @@ impl Comparison<'_> {
     /// Compares a slot with its copies. False if one of these is damaged.
     fn compare_slot(&mut self, descriptor: &Descriptor, check: &mut Check) -> Result<bool> {
         let name = Some(descriptor.name.as_str());
-        let memory = directory::memory(self.attachment, descriptor);
+        let memory = descriptors::memory(self.attachment, descriptor);
         if checkpoint::is_small(descriptor) {
             let Some(data) = self.small_unit(descriptor, check)? else { return Ok(false) };
             let at = (descriptor.place - UNIT_HEAD) as usize;
@@ -160,7 +160,7 @@ impl Comparison<'_> {
         descriptor: &Descriptor,
         check: &mut Check,
     ) -> bool {
-        let now = consistent_copy::tag(memory, self.attachment);
+        let now = copied_slots::tag(memory, self.attachment);
         if now == tag {
             return true;
         }
@@ -219,9 +219,9 @@ impl Comparison<'_> {
 
 /// The elements of a buffer, which may have changed without a new version.
 fn elements(descriptor: &Descriptor, memory: &SlotMemory) -> Option<ElementRegion> {
-    // Acquire: see consistent_copy::tag.
+    // Acquire: see copied_slots::tag.
     let is_there = memory.control(Acquire).owner() != REMOVED;
-    is_there.then(|| consistent_copy::elements(descriptor, memory)).flatten()
+    is_there.then(|| copied_slots::elements(descriptor, memory)).flatten()
 }
 
 /// Whether other processes kept an array's areas from being seen at rest. Outside its stale range,

@@ -7,9 +7,10 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::Duration;
 
 use crate::attachment::attach::Attachment;
+use crate::attachment::descriptors;
 use crate::attachment::survey::Taken;
+use crate::directory;
 use crate::directory::allocator;
-use crate::directory::directory;
 use crate::error::{Error, Result};
 use crate::format::checkpoint::{self, Mark, Record};
 use crate::format::layout::{Descriptor, RUN, TABLE_ENTRIES, live};
@@ -53,7 +54,7 @@ pub(crate) fn check(
     let mut check = Check::default();
     let mut structure = Structure::new(attachment);
     let mut done = 0;
-    let walked = directory::each(attachment, |descriptor| {
+    let walked = descriptors::each(attachment, |descriptor| {
         structure.add(&descriptor, &mut check);
         done += descriptor.content_len;
         progress(done);
@@ -172,7 +173,7 @@ impl<'a> Structure<'a> {
         let (attachment, name) = (self.attachment, descriptor.name.as_str());
         let end = descriptor.live + descriptor.live_len();
         self.ranges.push((descriptor.live, end, descriptor.name.clone()));
-        match directory::check_places(attachment, name, descriptor) {
+        match descriptors::check_places(attachment, name, descriptor) {
             Ok(()) => {
                 if let Some((from, len, _)) = checkpoint::copies_of(descriptor) {
                     let copies = (from, from + len, descriptor.name.clone());
@@ -185,7 +186,7 @@ impl<'a> Structure<'a> {
             }
             Err(_) => check.note(Some(name), "its checkpoint units are out of place"),
         }
-        let memory = match directory::memory(attachment, descriptor) {
+        let memory = match descriptors::memory(attachment, descriptor) {
             Ok(memory) => memory,
             Err(error) => return check.note(Some(name), error.to_string()),
         };

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::disk::{Disk, Stop};
 use crate::attachment::attach::Attachment;
-use crate::directory::directory;
+use crate::attachment::descriptors;
 use crate::durability::recovery::{Recovery, recover};
 use crate::error::{Error, Result};
 use crate::format::layout::{HEADER_LEN, Header};
@@ -99,10 +99,10 @@ impl Machine {
             let file =
                 StoreFile::open(true, None, || File::options().read(true).write(true).open(&path));
             let map = Map::new(file.unwrap(), true, header.max_size).unwrap();
-            let attachment = Attachment::new(path, map, header, true, directory::settle_all)?;
+            let attachment = Attachment::new(path, map, header, true)?;
             attachment.simulated.set(disk).unwrap();
             let recovery = recover(&attachment, true)?;
-            directory::check(&attachment)?;
+            descriptors::count(&attachment)?;
             attachment.announce()?;
             let settings = Settings { define: true, lock_timeout: None, sync_every: None };
             let session = Session::new(attachment, recovery);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::disk::Stop;
 use super::machine::{Ended, Machine, State, len};
-use crate::directory::directory;
+use crate::attachment::descriptors;
 use crate::durability::recovery::Recovery;
 use crate::error::Error;
 use crate::format::checkpoint::{Choice, Place};
@@ -62,7 +62,7 @@ fn expect_restored(machine: &mut Machine, expected: &State) -> Checked {
 fn descriptor(machine: &Machine, name: &str) -> Descriptor {
     let mut found = None;
     let attachment = machine.store.as_ref().expect("it is open").attachment();
-    directory::each(attachment, |descriptor| {
+    descriptors::each(attachment, |descriptor| {
         if descriptor.name == name {
             found = Some(descriptor);
         }

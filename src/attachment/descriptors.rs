@@ -1,0 +1,196 @@
+//! Reads the descriptors of all slots from the lines of the directory. Any process may have written
+//! what is read here. So it is copied to private memory, then checked, then used.
+
+use std::sync::MutexGuard;
+use std::sync::atomic::Ordering::Acquire;
+
+use crate::attachment::attach::Attachment;
+use crate::attachment::survey::Survey;
+use crate::error::{Error, Result};
+use crate::format::checkpoint;
+use crate::format::layout::{
+    Descriptor, DescriptorHead, LINE, MAX_LINES, Outline, PAGE, checked_texts, live,
+};
+use crate::mapping::slot_memory::SlotMemory;
+
+/// How many lines of the directory are in use.
+#[inline]
+pub(crate) fn count(attachment: &Attachment) -> Result<u32> {
+    // Acquire: a thread that sees the count sees the descriptors below it.
+    let word = attachment.live.load(live::COUNT, Acquire);
+    let (count, complement) = (word as u32, (word >> 32) as u32);
+    if count != !complement || u64::from(count) > attachment.header.regions.directory_lines {
+        return Err(no_count(attachment, word));
+    }
+    Ok(count)
+}
+
+#[cold]
+fn no_count(attachment: &Attachment, word: u64) -> Error {
+    let what = format!("the directory's count is {word:#x}, which is not valid");
+    Error::corrupt(&attachment.path, what)
+}
+
+/// The count's word, with its complement, so that a flipped bit shows.
+pub(crate) const fn count_word(count: u32) -> u64 {
+    count as u64 | (!count as u64) << 32
+}
+
+/// The descriptor at a line below `count`.
+pub(crate) fn at_below(attachment: &Attachment, line: u32, count: u32) -> Result<Descriptor> {
+    let at = line as usize * LINE / 8;
+    let mut first = [0; LINE];
+    attachment.directory.read(at, 0, &mut first);
+    let lines = u32::from(first[LINES_AT]);
+    if !(1..=u32::from(MAX_LINES)).contains(&lines) || lines > count.saturating_sub(line) {
+        return Err(damaged(attachment, line, WRONG_LENGTH));
+    }
+    // Most have one line, and there may be many: do not clear room for more.
+    if lines == 1 {
+        return decode(attachment, line, &first);
+    }
+    let mut all = [0; MAX_LINES as usize * LINE];
+    let all = &mut all[..lines as usize * LINE];
+    all[..LINE].copy_from_slice(&first);
+    attachment.directory.read(at + LINE / 8, 0, &mut all[LINE..]);
+    decode(attachment, line, all)
+}
+
+/// The descriptor at a line below the count.
+pub(crate) fn at(attachment: &Attachment, line: u32) -> Result<Descriptor> {
+    at_below(attachment, line, count(attachment)?)
+}
+
+const WRONG_LENGTH: &str = "its descriptor's length is wrong";
+
+/// Where a descriptor says how many lines it takes.
+pub(crate) const LINES_AT: usize = std::mem::offset_of!(DescriptorHead, lines);
+
+fn decode(attachment: &Attachment, line: u32, lines: &[u8]) -> Result<Descriptor> {
+    let header = &attachment.header;
+    Descriptor::decode(lines, &header.regions, header.max_size)
+        .map_err(|what| damaged(attachment, line, what))
+}
+
+fn damaged(attachment: &Attachment, line: u32, what: &str) -> Error {
+    Error::corrupt(&attachment.path, format!("line {line} of the directory: {what}"))
+}
+
+/// Calls `f` with each descriptor, removed ones too, in the order of definition.
+pub(crate) fn each(attachment: &Attachment, f: impl FnMut(Descriptor) -> Result<()>) -> Result<()> {
+    each_between(attachment, 0, count(attachment)?, f)
+}
+
+/// The same for descriptors on lines from `line` up to `count`.
+pub(crate) fn each_between(
+    attachment: &Attachment,
+    mut line: u32,
+    count: u32,
+    mut f: impl FnMut(Descriptor) -> Result<()>,
+) -> Result<()> {
+    while line < count {
+        let descriptor = at_below(attachment, line, count)?;
+        line += descriptor.lines() as u32;
+        f(descriptor)?;
+    }
+    Ok(())
+}
+
+/// Calls `f` with each descriptor's first line and outline, on lines from `line` up to `count`. It
+/// runs for all slots of a store, so it does as little work as possible. `checked` says which
+/// pages, from the first on, are unchanged since their last check.
+pub(crate) fn each_outline(
+    attachment: &Attachment,
+    line: u32,
+    count: u32,
+    checked: &[bool],
+    mut f: impl FnMut(u32, &Outline) -> Result<()>,
+) -> Result<()> {
+    let header = &attachment.header;
+    let is_checked = |line: usize| checked.get(line * LINE / PAGE as usize) == Some(&true);
+    each_lines(attachment, line, count, |line, lines| {
+        let (first, last) = (line as usize, line as usize + lines.len() / LINE - 1);
+        let whole = match is_checked(first) && is_checked(last) {
+            true => Ok(()),
+            false => checked_texts(lines).map(drop),
+        };
+        let outline = whole.and_then(|()| Outline::decode(lines, &header.regions, header.max_size));
+        f(line, &outline.map_err(|what| damaged(attachment, line, what))?)
+    })
+}
+
+/// Calls `f` with the lines of each descriptor on lines from `line` up to `count`, and the number
+/// of the first. Checks only how many lines it has.
+#[inline]
+fn each_lines(
+    attachment: &Attachment,
+    mut line: u32,
+    count: u32,
+    mut f: impl FnMut(u32, &[u8]) -> Result<()>,
+) -> Result<()> {
+    let mut bytes = [0; MAX_LINES as usize * LINE];
+    while line < count {
+        let bytes = &mut bytes[..(count - line).min(MAX_LINES.into()) as usize * LINE];
+        attachment.directory.read(line as usize * LINE / 8, 0, bytes);
+        let (first, mut rest) = (line, &*bytes);
+        while let Some(lines) = rest.get(LINES_AT).map(|lines| usize::from(*lines)) {
+            match rest.split_at_checked(lines * LINE) {
+                Some((of, behind)) if lines > 0 => {
+                    f(line, of)?;
+                    line += lines as u32;
+                    rest = behind;
+                }
+                // Its other lines, if any, come with the next read.
+                None if line > first => break,
+                _ => return Err(damaged(attachment, line, WRONG_LENGTH)),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The error, attributed to the slot whose descriptor is on this line.
+#[cold]
+pub(crate) fn of_slot_at(attachment: &Attachment, line: u32, error: Error) -> Error {
+    match at(attachment, line) {
+        Ok(descriptor) => error.of_slot(&descriptor.name),
+        Err(_) => error,
+    }
+}
+
+/// The slot's memory.
+pub(crate) fn memory(attachment: &Attachment, descriptor: &Descriptor) -> Result<SlotMemory> {
+    attachment
+        .region(descriptor.live, descriptor.live_len())
+        .map(|region| SlotMemory::new(region, descriptor.form()))
+        .map_err(|error| error.of_slot(&descriptor.name))
+}
+
+/// `Corrupt` unless a store can have the copies of a slot at these places.
+pub(crate) fn check_places(attachment: &Attachment, name: &str, outline: &Outline) -> Result<()> {
+    if outline.copies == 0 || checkpoint::check_places(outline, &attachment.header).is_some() {
+        return Ok(());
+    }
+    let what = "its checkpoint units are out of place";
+    Err(Error::corrupt(&attachment.path, what).of_slot(name))
+}
+
+/// The survey of all descriptors, up to date.
+pub(crate) fn survey(attachment: &Attachment) -> Result<MutexGuard<'_, Survey>> {
+    let mut survey = attachment.survey();
+    let (known, count) = (survey.lines(), count(attachment)?);
+    if count < known {
+        let what = format!("its directory had {known} lines, but has {count} now");
+        return Err(Error::corrupt(&attachment.path, what));
+    }
+    let header = &attachment.header;
+    each_lines(attachment, known, count, |line, lines| {
+        let damaged = |what| damaged(attachment, line, what);
+        let [name, ..] = checked_texts(lines).map_err(damaged)?;
+        let outline = Outline::decode(lines, &header.regions, header.max_size).map_err(damaged)?;
+        check_places(attachment, name, &outline)?;
+        survey.add(name, (lines.len() / LINE) as u32, &outline);
+        Ok(())
+    })?;
+    Ok(survey)
+}

@@ -1,0 +1,334 @@
+//! What a process that syncs remembers from one sync to the next, in private memory: the record in
+//! use, and for each slot and each unit what its copy in use is. Reading it from the disk is in
+//! `sync_state/load.rs`.
+
+mod load;
+
+use std::collections::BTreeSet;
+
+use crate::attachment::attach::Attachment;
+use crate::attachment::descriptors;
+use crate::directory::blocks;
+use crate::durability::copied_slots::{self, CopiedSlots};
+use crate::durability::sync_notes;
+use crate::durability::unit::{SlotPlace, Unit, cannot_sync};
+use crate::durability::unit_writer::{NewCopies, UnitWriter};
+use crate::error::{Error, Result};
+use crate::format::checkpoint::{self, Choice, DIRECTORY, Place, Record};
+use crate::format::layout::{GRANULE, LARGE_UNIT, LINE, Outline, PAGE, UNIT_HEAD};
+use crate::mapping::element::ElementRegion;
+use crate::mutant::planted;
+use crate::os::disk::Range;
+use crate::protocol::Form;
+
+#[derive(Debug)]
+pub(crate) struct SyncState {
+    /// The record in use.
+    record: Record,
+    /// Which of the two it is.
+    number: u64,
+    /// No record has the acknowledged epoch: this older one stands in for it.
+    is_missing: bool,
+    /// Bytes that are allocated for each of the two records.
+    room: u64,
+    /// Lines of the directory that `slots` covers.
+    lines: u32,
+    /// How many pages of the directory, from the first one on, are full and in the record.
+    full_pages: usize,
+    pub(crate) slots: CopiedSlots,
+    /// Where each slot is copied to.
+    places: Vec<SlotPlace>,
+    /// The slots that are buffers, with their elements.
+    buffers: Vec<(usize, ElementRegion)>,
+    pages: Vec<Unit>,
+    /// By number; `None` for units without a slot.
+    units: Vec<Option<Unit>>,
+    /// How many units fit into the file, at the length last seen.
+    most_units: u64,
+}
+
+/// The steps of a sync, in the order of `sync.rs`.
+impl SyncState {
+    /// Whether this is still the record in use: no other process has synced since.
+    pub(crate) fn is_of(&self, attachment: &Attachment) -> bool {
+        sync_notes::acked(attachment) == Some(self.record.epoch)
+    }
+
+    /// The epoch of the record in use.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.record.epoch
+    }
+
+    /// Whether the record in use only stands in for the acknowledged one, which cannot be read.
+    pub(crate) fn is_record_missing(&self) -> bool {
+        self.is_missing
+    }
+
+    /// Adds the slots whose descriptors are on the directory's first `lines` lines.
+    pub(crate) fn add_slots(&mut self, attachment: &Attachment, lines: u32) -> Result<()> {
+        self.extend(attachment, lines, &[])
+    }
+
+    /// Writes copies of these slots. Buffers follow later, see [`SyncState::copy_buffers`].
+    pub(crate) fn copy_slots(
+        &mut self,
+        attachment: &Attachment,
+        changed: &[usize],
+        writer: &mut UnitWriter<'_>,
+    ) -> Result<()> {
+        let SyncState { slots, places, units, .. } = self;
+        let CopiedSlots { memories, seen, .. } = slots;
+        let mut done = None;
+        for number in changed {
+            let place = &places[*number];
+            let first = place.first_unit as usize;
+            let tag = memories.tag(attachment, *number);
+            let memory = memories.get(*number);
+            match memory.form() {
+                _ if place.is_buffer => seen[*number] = tag,
+                _ if place.small_at.is_some() && done == Some(first) => {} // with a neighbour
+                Form::Areas(areas) if place.small_at.is_none() => {
+                    let units = &units[place.large_units()];
+                    seen[*number] = writer.copy_large(units, &memory, &areas, tag)?;
+                }
+                _ => {
+                    let unit = units[first].as_ref().expect("every slot has a unit");
+                    writer.copy_small(unit, places, memories, seen)?;
+                    done = Some(first);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies the buffers as they stand. Their versions do not say whether they changed.
+    pub(crate) fn copy_buffers(&self, writer: &mut UnitWriter<'_>) -> Result<()> {
+        for (number, elements) in &self.buffers {
+            let units = &self.units[self.places[*number].large_units()];
+            let tag = self.slots.seen[*number];
+            writer.copy_changed_units(units, tag, |at, data| elements.read(at, data))?;
+        }
+        Ok(())
+    }
+
+    /// Writes the pages of the directory with lines that the record in use lacks.
+    pub(crate) fn copy_directory(
+        &mut self,
+        attachment: &Attachment,
+        writer: &mut UnitWriter<'_>,
+    ) -> Result<()> {
+        let all = self.lines as usize * LINE;
+        for (number, unit) in self.pages.iter_mut().enumerate().skip(self.full_pages) {
+            let start = number * PAGE as usize;
+            let used = (all - start).min(PAGE as usize);
+            if unit.choice != Choice::Absent && unit.used == used {
+                continue;
+            }
+            let mut data = vec![0; used];
+            attachment.directory.read(start / 8, 0, &mut data);
+            writer.write(unit, 0, &data)?;
+            unit.used = used;
+        }
+        Ok(())
+    }
+
+    /// The record that names these copies, and for all else what the record in use names.
+    pub(crate) fn next_record(&self, copies: &NewCopies) -> Record {
+        let mut record = self.record.clone();
+        record.epoch += 1;
+        record.lines = self.lines;
+        for (number, copy) in copies.iter() {
+            let before = self.unit(number).share;
+            record.sum = record.sum.wrapping_sub(before).wrapping_add(copy.share);
+            match number & DIRECTORY {
+                0 => record.units.set(number as usize, copy.choice),
+                _ => record.pages.set((number & !DIRECTORY) as usize, copy.choice),
+            }
+        }
+        record
+    }
+
+    /// Writes the record over the one that is not in use. Returns where it is.
+    pub(crate) fn write_record(
+        &mut self,
+        attachment: &Attachment,
+        record: &Record,
+    ) -> Result<Range> {
+        let (disk, regions) = (attachment.disk(), &attachment.header.regions);
+        let cannot = |e| cannot_sync(attachment, e);
+        let bytes = record.encode();
+        let place = |number: u64| regions.records + number * regions.record_len;
+        let (at, len) = (place(self.other_number(record)), bytes.len() as u64);
+        if len > self.room {
+            let room = len.next_multiple_of(GRANULE);
+            for at in [place(0), place(1)] {
+                blocks::allocate(attachment, at, at + room)?;
+            }
+            self.room = room;
+        }
+        if planted!(MarkEarly) {
+            checkpoint::write_mark(disk, regions, record.epoch).map_err(cannot)?;
+        }
+        disk.write(at, &bytes).map_err(cannot)?;
+        Ok((at, len))
+    }
+
+    /// Which of the two records is not in use, so that `record` may be written there.
+    fn other_number(&self, record: &Record) -> u64 {
+        if planted!(RecordByParity) { record.epoch % 2 } else { 1 - self.number }
+    }
+
+    /// From here on this record is in use, and so are the copies that it names.
+    pub(crate) fn adopt(&mut self, record: Record, copies: &NewCopies) {
+        for (number, copy) in copies.iter() {
+            let unit = self.unit_mut(number);
+            (unit.choice, unit.share, unit.lost) = (copy.choice, copy.share, false);
+        }
+        self.full_pages = record.lines as usize * LINE / PAGE as usize;
+        self.number = self.other_number(&record);
+        (self.record, self.is_missing) = (record, false);
+    }
+
+    /// The unit, or the page of the directory, with this number.
+    fn unit(&self, number: u64) -> &Unit {
+        match number & DIRECTORY {
+            0 => self.units[number as usize].as_ref().expect("it was written"),
+            _ => &self.pages[(number & !DIRECTORY) as usize],
+        }
+    }
+
+    fn unit_mut(&mut self, number: u64) -> &mut Unit {
+        match number & DIRECTORY {
+            0 => self.units[number as usize].as_mut().expect("it was written"),
+            _ => &mut self.pages[(number & !DIRECTORY) as usize],
+        }
+    }
+}
+
+/// What differs from the record in use.
+impl SyncState {
+    /// Whether anything does.
+    pub(crate) fn has_changed(&self, attachment: &Attachment) -> Result<bool> {
+        if descriptors::count(attachment)? != self.lines || self.slots.have_changed(attachment) {
+            return Ok(true);
+        }
+        for (number, elements) in &self.buffers {
+            if self.buffer_differs(attachment, *number, elements)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// How many slots do.
+    pub(crate) fn count_unsynced(&mut self, attachment: &Attachment) -> Result<u64> {
+        self.add_slots(attachment, descriptors::count(attachment)?)?;
+        let mut changed: BTreeSet<usize> = self.slots.changed(attachment).collect();
+        for (number, elements) in &self.buffers {
+            if self.buffer_differs(attachment, *number, elements)? {
+                changed.insert(*number);
+            }
+        }
+        Ok(changed.len() as u64)
+    }
+
+    /// Whether a buffer's content differs from its copies in use.
+    fn buffer_differs(
+        &self,
+        attachment: &Attachment,
+        number: usize,
+        elements: &ElementRegion,
+    ) -> Result<bool> {
+        let place = &self.places[number];
+        let mut data = vec![0; LARGE_UNIT as usize];
+        for (part, unit) in self.units[place.large_units()].iter().enumerate() {
+            let unit = unit.as_ref().expect("every slot has its units");
+            let data = &mut data[..unit.place.len];
+            elements.read(part * LARGE_UNIT as usize, data);
+            if unit.tag_if_same(attachment, data)?.is_none() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Slots that are added.
+impl SyncState {
+    /// Adds those on the directory's first `lines` lines. `checked` says which pages, from the
+    /// first on, are unchanged since their last check.
+    fn extend(&mut self, attachment: &Attachment, lines: u32, checked: &[bool]) -> Result<()> {
+        if lines < self.lines {
+            let what = format!("its directory had {} lines, but has {lines} now", self.lines);
+            return Err(Error::corrupt(&attachment.path, what));
+        }
+        self.extend_pages(attachment, lines);
+        let from = self.lines;
+        descriptors::each_outline(attachment, from, lines, checked, |line, outline| {
+            let added = self.add(attachment, line, outline);
+            added.map_err(|error| descriptors::of_slot_at(attachment, line, error))
+        })?;
+        self.lines = lines;
+        Ok(())
+    }
+
+    /// Adds the pages of the directory that this many lines use.
+    fn extend_pages(&mut self, attachment: &Attachment, lines: u32) {
+        let new = self.pages.len()..checkpoint::pages(lines);
+        let place = |number| Place::of_page(&attachment.header.regions, number as u64);
+        self.pages.extend(new.map(|number| Unit::new(place(number))));
+    }
+
+    fn add(&mut self, attachment: &Attachment, line: u32, outline: &Outline) -> Result<()> {
+        let damaged = || Error::corrupt(&attachment.path, "its checkpoint units are out of place");
+        let small = checkpoint::is_small(outline);
+        let number = self.slots.len();
+        let count = if small { 1 } else { checkpoint::large_units(outline) };
+        checkpoint::check_places(outline, &attachment.header).ok_or_else(damaged)?;
+        let end = outline.first_unit + count;
+        if self.units.len() < end as usize {
+            // Each unit takes at least two pages of the file. A damaged number must not be taken
+            // for that many units.
+            if end > self.most_units {
+                let len = attachment.disk().length().map_err(|e| cannot_sync(attachment, e))?;
+                self.most_units = len / (2 * PAGE);
+            }
+            if end > self.most_units {
+                return Err(damaged());
+            }
+            self.units.resize_with(end as usize, || None);
+        }
+        let small_at = small.then(|| (outline.place - UNIT_HEAD) as u16);
+        if let Some(at) = small_at {
+            let unit = self.unit_of(Place::of_small(outline), number).ok_or_else(damaged)?;
+            unit.used = unit.used.max(usize::from(at) + checkpoint::entry_len(outline) as usize);
+        } else {
+            for part in 0..count {
+                let place = Place::of_large(outline, part);
+                self.unit_of(place, number).ok_or_else(damaged)?;
+            }
+        }
+        self.slots.push(attachment, outline)?;
+        let is_buffer = outline.is_buffer();
+        if is_buffer {
+            let descriptor = descriptors::at(attachment, line)?;
+            let memory = descriptors::memory(attachment, &descriptor)?;
+            let elements = copied_slots::elements(&descriptor, &memory);
+            self.buffers.extend(elements.map(|elements| (number, elements)));
+        }
+        let Outline { content_len, first_unit, .. } = *outline;
+        self.places.push(SlotPlace { content_len, first_unit, small_at, is_buffer });
+        Ok(())
+    }
+
+    /// The unit at this place, to which this slot is added. `None`: the unit has another place.
+    #[inline]
+    fn unit_of(&mut self, place: Place, number: usize) -> Option<&mut Unit> {
+        let unit = self.units[place.unit as usize].get_or_insert_with(|| Unit::new(place));
+        if unit.place != place {
+            return None;
+        }
+        unit.slots.push(number);
+        Some(unit)
+    }
+}

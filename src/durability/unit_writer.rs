@@ -1,0 +1,198 @@
+//! Writes copies of units. A sync compares a unit with its copy in use, or knows from a version that
+//! it has changed. It then writes the other copy.
+
+use std::collections::BTreeMap;
+
+use crate::attachment::attach::Attachment;
+use crate::attachment::descriptors;
+use crate::durability::copied_slots::Memories;
+use crate::durability::unit::{SPOILED, SlotPlace, Unit, cannot_sync, is_spoiled, small_entry};
+use crate::error::{Error, Result};
+use crate::format::checkpoint::{Choice, Tag, UNKNOWN, control_of, mix};
+use crate::format::layout::LARGE_UNIT;
+use crate::mapping::map::Map;
+use crate::mapping::slot_memory::SlotMemory;
+use crate::mutant::planted;
+use crate::os::disk::Range;
+use crate::protocol::{self, Areas, Form, Memory};
+
+/// The copies that a sync has written, and that differ from those in use.
+#[derive(Debug, Default)]
+pub(crate) struct NewCopies {
+    by_unit: BTreeMap<u64, NewCopy>,
+}
+
+#[derive(Debug)]
+pub(crate) struct NewCopy {
+    pub(crate) choice: Choice,
+    /// What it adds to the record's sum.
+    pub(crate) share: u64,
+    range: Range,
+}
+
+impl NewCopies {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_unit.is_empty()
+    }
+
+    /// Each with its unit's number, in ascending order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &NewCopy)> {
+        self.by_unit.iter().map(|(number, copy)| (*number, copy))
+    }
+
+    /// Where they are in the file.
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = Range> {
+        self.by_unit.values().map(|copy| copy.range)
+    }
+}
+
+/// Writes the copies of one sync.
+pub(crate) struct UnitWriter<'a> {
+    attachment: &'a Attachment,
+    epoch: u64,
+    copies: NewCopies,
+}
+
+impl<'a> UnitWriter<'a> {
+    pub(crate) fn new(attachment: &'a Attachment, epoch: u64) -> UnitWriter<'a> {
+        UnitWriter { attachment, epoch, copies: NewCopies::default() }
+    }
+
+    /// What it has written.
+    pub(crate) fn into_copies(self) -> NewCopies {
+        self.copies
+    }
+
+    /// Writes the copy that is not in use.
+    pub(crate) fn write(&mut self, unit: &Unit, tag: Tag, data: &[u8]) -> Result<()> {
+        let mut choice = unit.choice.other();
+        if planted!(CopyByParity) {
+            choice = if self.epoch.is_multiple_of(2) { Choice::A } else { Choice::B };
+        }
+        let crc = unit
+            .place
+            .write(self.attachment.disk(), choice, self.epoch, tag, data)
+            .map_err(|e| cannot_sync(self.attachment, e))?;
+        let (number, range) = (unit.place.unit, unit.place.range(choice));
+        let share = mix(number, self.epoch, crc);
+        self.copies.by_unit.insert(number, NewCopy { choice, share, range });
+        self.attachment.note_progress();
+        Ok(())
+    }
+
+    /// Writes a small unit with all slots in it. `Corrupt` if one of them has been damaged since
+    /// its last copy: damaged data must not get a valid CRC.
+    pub(crate) fn copy_small(
+        &mut self,
+        unit: &Unit,
+        places: &[SlotPlace],
+        memories: &Memories,
+        seen: &mut [Tag],
+    ) -> Result<()> {
+        let in_use = unit.in_use(self.attachment)?;
+        let mut data = vec![0; unit.used];
+        for i in &unit.slots {
+            let place = &places[*i];
+            let at = usize::from(place.small_at.expect("a small unit has small slots"));
+            let tag = memories.tag(self.attachment, *i);
+            let (entry, rest) = data[at..].split_at_mut(8);
+            let memory = memories.get(*i);
+            let version = match memory.form() {
+                Form::Scalar | Form::Lock => {
+                    let (value, version) =
+                        protocol::load_scalar_versioned(&memory, self.attachment);
+                    rest[..8].copy_from_slice(&value.to_le_bytes());
+                    version
+                }
+                Form::Areas(areas) => {
+                    let content = &mut rest[..place.content_len as usize];
+                    protocol::read(&memory, self.attachment, &areas, |memory, area| {
+                        memory.read(area, 0, content);
+                    })
+                }
+            };
+            entry.copy_from_slice(&control_of(tag).bits().to_le_bytes());
+            let before = seen[*i];
+            // It changed between the two reads: the copy has no known version.
+            seen[*i] = if tag >> 1 == version { tag } else { UNKNOWN };
+            let copy = in_use.as_ref().and_then(|(_, c)| small_entry(c, at, place.content_len));
+            if let Some((of, copy)) = copy
+                && is_spoiled(self.attachment, &memory, of, 0, copy)
+                && !planted!(FlippedBitCopied)
+            {
+                return Err(self.spoiled(*i));
+            }
+            if planted!(StaleNeighbour)
+                && before == tag
+                && let Ok((_, other)) = unit.place.read(self.attachment.disk(), unit.choice.other())
+                && let Some((_, other)) = small_entry(&other, at, place.content_len)
+            {
+                rest[..other.len()].copy_from_slice(other);
+            }
+        }
+        self.write(unit, 0, &data)
+    }
+
+    /// The user's error for slot number `i`, which [`is_spoiled`].
+    #[cold]
+    fn spoiled(&self, i: usize) -> Error {
+        let mut names = Vec::new();
+        let walked = descriptors::each(self.attachment, |descriptor| {
+            names.push(descriptor.name);
+            Ok(())
+        });
+        let error = Error::corrupt(&self.attachment.path, SPOILED);
+        match (walked, names.get(i)) {
+            (Ok(()), Some(name)) => error.of_slot(name),
+            _ => error,
+        }
+    }
+
+    /// Writes those units of a large slot that differ from the copies in use. Returns `tag`, the
+    /// slot's tag before; [`UNKNOWN`] if the slot changed meanwhile.
+    pub(crate) fn copy_large(
+        &mut self,
+        units: &[Option<Unit>],
+        memory: &SlotMemory<&Map>,
+        areas: &Areas,
+        tag: Tag,
+    ) -> Result<Tag> {
+        let version = tag >> 1;
+        self.copy_changed_units(units, tag, |at, data| memory.read(areas.of(version), at, data))?;
+        Ok(if protocol::validate_read(memory, areas, version) { tag } else { UNKNOWN })
+    }
+
+    /// Writes those units of a large slot whose content differs from the copy in use; `read` reads
+    /// it from a byte offset on. Also writes the first unit if otherwise no head would hold the
+    /// slot's tag.
+    pub(crate) fn copy_changed_units(
+        &mut self,
+        units: &[Option<Unit>],
+        tag: Tag,
+        read: impl Fn(usize, &mut [u8]),
+    ) -> Result<()> {
+        let mut data = vec![0; LARGE_UNIT as usize];
+        // The newest of the heads says which version the slot has, and whether it was removed.
+        let mut newest = None;
+        for (part, unit) in units.iter().enumerate() {
+            let unit = unit.as_ref().expect("every slot has its units");
+            let data = &mut data[..unit.place.len];
+            read(part * LARGE_UNIT as usize, data);
+            let same = unit.tag_if_same(self.attachment, data)?;
+            match same {
+                // An earlier pass may have written it when it differed.
+                Some(_) => _ = self.copies.by_unit.remove(&unit.place.unit),
+                None => self.write(unit, tag, data)?,
+            }
+            self.attachment.note_progress();
+            newest = newest.max(same.or(Some(tag)));
+        }
+        if newest != Some(tag) {
+            let first = units[0].as_ref().expect("every slot has its units");
+            let data = &mut data[..first.place.len];
+            read(0, data);
+            self.write(first, tag, data)?;
+        }
+        Ok(())
+    }
+}

@@ -69,14 +69,14 @@ one-failed-read-restores|os/disk.rs|(if is_unreadable\(&error\)) => disk\.read\(
 ranges-are-flushed-on-overlayfs|mapping/map.rs|sys::file_system\(&self\.file\)\.is_ok_and\(.*?contains\(&kind\)\)|true|system a_sync_flushes_the_whole_file
 shared-blocks-stay-shared|durability/recovery.rs|    blocks::unshare\(attachment\)\?;||system blocks_shared_with_a_copy
 what-btrfs-does-not-unshare-stays-shared|directory/blocks.rs|if shared \{ sys::write_again|if false { sys::write_again|system blocks_shared_with_a_copy
-only-the-first-extents-are-looked-at|os/sys.rs|let mut last = found == 0;|let mut last = true;|system many_pieces
-holes-are-unshared|os/sys.rs|\(from\) = seek\(file, at, libc::SEEK_DATA\)\?(\.filter.*?)let to = seek\(file, from, libc::SEEK_HOLE\)\?\.unwrap_or\(end\)|(from) = Some(at)$1let to = end|system blocks::row_22_a_restore_leaves_holes
+only-the-first-extents-are-looked-at|os/sys/blocks.rs|let mut last = found == 0;|let mut last = true;|system many_pieces
+holes-are-unshared|os/sys/blocks.rs|\(from\) = seek\(file, at, libc::SEEK_DATA\)\?(\.filter.*?)let to = seek\(file, from, libc::SEEK_HOLE\)\?\.unwrap_or\(end\)|(from) = Some(at)$1let to = end|system blocks::row_22_a_restore_leaves_holes
 what-btrfs-does-not-write-in-place-is-written|store/file_system.rs|Ok\(identity::BTRFS\) => true|Ok(identity::BTRFS) => false|system does_not_write_in_place
-blocks-that-cannot-be-allocated-count-as-allocated|os/sys.rs|Some\(libc::EPERM\) => \{.*?return Err\(io::Error::from_raw_os_error\(libc::ENOSYS\)\);|Some(libc::EOPNOTSUPP) => {\n return Ok(());|system cannot_be_allocated
+blocks-that-cannot-be-allocated-count-as-allocated|os/sys/blocks.rs|Some\(libc::EPERM\) => \{.*?return Err\(io::Error::from_raw_os_error\(libc::ENOSYS\)\);|Some(libc::EOPNOTSUPP) => {\n return Ok(());|system cannot_be_allocated
 readers-have-no-copy-in-memory|store/restore_to_read.rs|Err\(_\) => restore_a_copy\(&attachment\)\?|Err(error) => return Err(error)|system cannot_be_allocated
-no-other-way-without-sync_file_range|os/sys.rs|(Some\(libc::ENOSYS . libc::EPERM\)\) => \{\n *)return file\.sync_data\(\);|$1return Ok(());|system flushes_the_file
+no-other-way-without-sync_file_range|os/sys/blocks.rs|(Some\(libc::ENOSYS . libc::EPERM\)\) => \{\n *)return file\.sync_data\(\);|$1return Ok(());|system flushes_the_file
 no-other-way-without-msync|mapping/map.rs|(Some\(libc::ENOSYS . libc::EPERM\)\) => \{\n *)self\.flush_all\(\)|$1Ok(())|system flushes_the_file
-no-other-way-without-memfd_create|os/sys.rs|options\.open\("/dev/shm"\)\.or\(Err\(e\)\)|Err(e)|system there_is_none_of
+no-other-way-without-memfd_create|os/sys/names.rs|options\.open\("/dev/shm"\)\.or\(Err\(e\)\)|Err(e)|system there_is_none_of
 no-other-way-without-linkat|store/create.rs|match is_refused\(&error\) \{|match false {|system there_is_none_of
 no-other-way-without-O_TMPFILE|store/create.rs|if matches!\(e\.raw_os_error\(\), Some\(libc::EISDIR . libc::EINVAL\)\) .. is_refused\(&e\)|if false|system there_is_none_of
 small-slots-are-not-compared-with-their-copies|durability/check/contents.rs|&& unit::is_spoiled\(self\.attachment, &memory, tag, 0, copy\)|\&\& false|format no_flipped_bit_of_the_live_area

@@ -83,11 +83,11 @@ small-slots-are-not-compared-with-their-copies|durability/check/contents.rs|&& u
 large-slots-are-not-compared-with-their-copies|durability/check/contents.rs|\(&memory, compared\)|(\&memory, false)|format no_flipped_bit_of_the_live_area
 versions-are-not-compared-with-those-of-copies|durability/check/contents.rs|if ahead >= 1 << 46 .. tag & 1 == 1|if false|format a_version_before
 areas-are-not-compared|durability/check/contents.rs|if agree == Some\(false\)|if false|format no_flipped_bit_of_the_live_area
-the-index-is-not-compared|durability/check/mod.rs|if !leads && self.*?memory\.is_removed\(\)|if false|format no_flipped_bit_of_the_live_area
-each-odd-lock-has-a-pause-of-its-own|durability/check/mod.rs|let free = attachment\.is_free|pause(); let free = attachment.is_free|format many_locks
-all-of-the-index-for-each-name|durability/check/mod.rs|STEPS \* regions\.index_entries|u64::MAX|format index_of_rubbish
+the-index-is-not-compared|durability/check/structure.rs|if !leads && self.*?memory\.is_removed\(\)|if false|format no_flipped_bit_of_the_live_area
+each-odd-lock-has-a-pause-of-its-own|durability/check/structure.rs|let free = attachment\.is_free|pause(); let free = attachment.is_free|format many_locks
+all-of-the-index-for-each-name|durability/check/structure.rs|STEPS \* regions\.index_entries|u64::MAX|format index_of_rubbish
 pages-of-the-directory-are-believed|durability/sync_state/load.rs|\*live == data\[\.\.\]|true|durability of_a_descriptor_is_believed
-slots-that-overlap-are-all-looked-at|durability/check/mod.rs|let has_room = contents <= self\.length|let has_room = true|format one_place
+slots-that-overlap-are-all-looked-at|durability/check/structure.rs|let has_room = contents <= self\.length|let has_room = true|format one_place
 the-index-is-believed|directory/find.rs|None => find_by_directory\(attachment, name\)\?|None => None|format no_flipped_byte_of_the_index
 the-ends-are-believed|directory/define.rs|survey\.taken\.check_ends\(&before\)\.map_err\(corrupt\)\?;||format no_flipped_bit_of_the_allocation_ends
 what-is-taken-is-given-out|directory/define.rs| .. !survey\.taken\.is_free\(&descriptor\)||format lead_to_what_is_taken
@@ -123,7 +123,7 @@ only-the-first-path-counts|store/session.rs|locations\.push\(Arc::new\(location\
 mappings-are-not-noted|os/bus_error.rs|one\.start\.store\(start, Release\);|one.start.store(1 + 0 * start, Release);|system row_24
 nothing-is-read-ahead|os/disk.rs|\(2 \* bytes\.len\(\)\)\.clamp\(least, most\)|least.min(most)|lib disk::
 all-addresses-are-reserved|mapping/address_space.rs|most\.min\(share\(\)\)\.max\(len\)|most.max(len)|system leaves_addresses
-a-reader-that-is-none-is-not-noted|durability/check/mod.rs|!\(1\.\.=TABLE_ENTRIES\)\.contains\(&reader\)|false|format a_reader_that_is_none
+a-reader-that-is-none-is-not-noted|durability/check/structure.rs|!\(1\.\.=TABLE_ENTRIES\)\.contains\(&reader\)|false|format a_reader_that_is_none
 END
 }
 

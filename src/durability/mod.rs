@@ -5,6 +5,7 @@
 //! `recovery.rs`.
 
 pub(crate) mod check;
+pub(crate) mod choose_record;
 pub(crate) mod consistent_copy;
 pub(crate) mod copied_slots;
 pub(crate) mod copies;

@@ -10,14 +10,18 @@ use crate::attachment::descriptors;
 use crate::directory;
 use crate::directory::allocator;
 use crate::directory::blocks;
-use crate::durability::copies::{self, Chosen, Directory, cannot_restore, each_copy, read_copy};
+use crate::durability::choose_record::Chosen;
+use crate::durability::copies::{self, Directory, cannot_restore, each_copy, read_copy};
 use crate::durability::flush;
 use crate::durability::sync_notes;
 use crate::error::{Error, Result};
 use crate::format::checkpoint::{self, Place, Record, Tag, control_of, tag_of};
-use crate::format::layout::{Descriptor, Ends, LINE, PAGE, RUN, SMALL_UNIT, UNIT_HEAD, live};
+use crate::format::layout::{
+    Descriptor, Ends, LARGE_UNIT, LINE, PAGE, RUN, SMALL_UNIT, UNIT_HEAD, live,
+};
+use crate::mapping::map::Region;
 use crate::mutant::planted;
-use crate::protocol::{Areas, CONTROL, DRAFT, Form, STALE, VALUE, all_stale};
+use crate::protocol::{Areas, CONTROL, Control, DRAFT, Form, STALE, VALUE, all_stale};
 
 /// An intact record to return to, and the directory that it names.
 pub(crate) struct Restore<'a> {
@@ -186,60 +190,74 @@ fn restore_slot(
     unit: &mut Option<(u64, Vec<u8>)>,
 ) -> Result<()> {
     let memory = descriptors::memory(attachment, descriptor)?;
-    let region = memory.region();
-    let choice = |unit: u64| record.units.get(unit as usize);
-    if checkpoint::is_small(descriptor) {
-        let number = descriptor.first_unit;
-        if unit.as_ref().is_none_or(|(read, _)| *read != number) {
-            let place = Place::of_small(descriptor);
-            *unit = Some((number, read_copy(attachment, &place, choice(number))?.1));
-        }
-        let data = unit.as_ref().map_or(&[][..], |(_, data)| data);
-        let at = (descriptor.place - UNIT_HEAD) as usize;
-        let entry = data.get(at..at + checkpoint::entry_len(descriptor) as usize);
-        let entry = entry.ok_or_else(|| {
-            Error::corrupt(&attachment.path, "its checkpoint is too short to hold it")
-        })?;
-        let (control, content) = entry.split_at(8);
-        let control = u64::from_le_bytes(control.try_into().unwrap_or_default());
-        let tag = tag_of(crate::protocol::Control::from_bits(control));
-        match descriptor.form() {
-            Form::Areas(areas) => {
-                let content = &content[..descriptor.content_len as usize];
-                region.write(areas.of(tag >> 1), 0, content);
-                store_at_rest(region, Some(&areas), tag);
-            }
-            Form::Scalar | Form::Lock => {
-                let value = u64::from_le_bytes(content.try_into().unwrap_or_default());
-                region.store(VALUE, value, Relaxed);
-                region.store(DRAFT, 0, Relaxed);
-                store_at_rest(region, None, tag);
-            }
-        }
-        return Ok(());
+    if !checkpoint::is_small(descriptor) {
+        return restore_large(attachment, record, descriptor, memory.region());
     }
+    let number = descriptor.first_unit;
+    if unit.as_ref().is_none_or(|(read, _)| *read != number) {
+        let choice = record.units.get(number as usize);
+        *unit = Some((number, read_copy(attachment, &Place::of_small(descriptor), choice)?.1));
+    }
+    let data = unit.as_ref().map_or(&[][..], |(_, data)| data);
+    let at = (descriptor.place - UNIT_HEAD) as usize;
+    let entry = data.get(at..at + checkpoint::entry_len(descriptor) as usize);
+    let entry = entry.ok_or_else(|| {
+        Error::corrupt(&attachment.path, "its checkpoint is too short to hold it")
+    })?;
+    restore_small(descriptor, entry, memory.region());
+    Ok(())
+}
+
+/// Writes a slot that shares its unit with others. `entry` is what its copy holds of it.
+fn restore_small(descriptor: &Descriptor, entry: &[u8], region: &Region) {
+    let (control, content) = entry.split_at(8);
+    let control = u64::from_le_bytes(control.try_into().unwrap_or_default());
+    let tag = tag_of(Control::from_bits(control));
+    match descriptor.form() {
+        Form::Areas(areas) => {
+            let content = &content[..descriptor.content_len as usize];
+            region.write(areas.of(tag >> 1), 0, content);
+            store_at_rest(region, Some(&areas), tag);
+        }
+        Form::Scalar | Form::Lock => {
+            let value = u64::from_le_bytes(content.try_into().unwrap_or_default());
+            region.store(VALUE, value, Relaxed);
+            region.store(DRAFT, 0, Relaxed);
+            store_at_rest(region, None, tag);
+        }
+    }
+}
+
+/// Writes a slot that has units of its own.
+fn restore_large(
+    attachment: &Attachment,
+    record: &Record,
+    descriptor: &Descriptor,
+    region: &Region,
+) -> Result<()> {
     let Form::Areas(areas) = descriptor.form() else { unreachable!("a scalar is small") };
+    let places = || {
+        let places = (0..checkpoint::large_units(descriptor))
+            .map(|part| (part, Place::of_large(descriptor, part)));
+        places.map(|(part, place)| (part, place, record.units.get(place.unit as usize)))
+    };
     // First the heads: the newest says which version the slot has, and so where its content goes.
     let mut tag: Tag = 0;
-    for part in 0..checkpoint::large_units(descriptor) {
-        let place = Place::of_large(descriptor, part);
-        let head = place.read_head(attachment.disk(), choice(place.unit));
-        let head =
-            head.map_err(|why| copies::missing(attachment, &place, choice(place.unit), why))?;
+    for (_, place, choice) in places() {
+        let head = place.read_head(attachment.disk(), choice);
+        let head = head.map_err(|why| copies::missing(attachment, &place, choice, why))?;
         tag = tag.max(head.tag);
     }
-    for part in 0..checkpoint::large_units(descriptor) {
-        let place = Place::of_large(descriptor, part);
-        let (_, data) = read_copy(attachment, &place, choice(place.unit))?;
-        let at = (part * crate::format::layout::LARGE_UNIT) as usize;
-        region.write(areas.of(tag >> 1), at, &data);
+    for (part, place, choice) in places() {
+        let (_, data) = read_copy(attachment, &place, choice)?;
+        region.write(areas.of(tag >> 1), (part * LARGE_UNIT) as usize, &data);
     }
     store_at_rest(region, Some(&areas), tag);
     Ok(())
 }
 
 /// Writes the control word of a slot at rest. All areas but the current one are stale.
-fn store_at_rest(region: &crate::mapping::map::Region, areas: Option<&Areas>, tag: Tag) {
+fn store_at_rest(region: &Region, areas: Option<&Areas>, tag: Tag) {
     // A buffer has one area, which is never stale.
     if let Some(areas) = areas.filter(|areas| areas.count > 1) {
         for area in 0..areas.count as usize {

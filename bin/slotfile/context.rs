@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::ffi::OsString;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, IsTerminal};
 use std::path::Path;
 use std::time::Duration;
 
@@ -118,6 +118,17 @@ impl Context {
     /// Opens with options that create, so that a file that is not found means a missing folder.
     pub(crate) fn open_new(&self, options: &OpenOptions, file: &Path) -> Result<Store, Failure> {
         self.open_with(file, options, Exit::DAMAGED).map_err(|error| no_folder(error, file))
+    }
+
+    /// Notes which slot may have been meant by a name that none has. In a large store only for a
+    /// person: the look at all names would take a script longer than all that it asked for.
+    pub(crate) fn hint_at_slot(&self, name: &str) {
+        let most = if std::io::stderr().is_terminal() { usize::MAX } else { 1_000 };
+        let meant =
+            self.opened.borrow().iter().find_map(|(store, _)| store.closest_name(name, most));
+        if let Some(meant) = meant {
+            *self.hint.borrow_mut() = Some(format!("did you mean {meant:?}?"));
+        }
     }
 
     /// `slotfile get hits state.slots`: an easy slip.

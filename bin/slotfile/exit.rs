@@ -74,12 +74,14 @@ pub(crate) struct Failure {
 }
 
 /// What a message ends with depends on this.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
     /// There are too few or too many words: ends with the verb's usage.
     Words,
     /// Standard output could not be written: ends with what was changed all the same.
     Output,
+    /// No slot has this name: ends with one that it may stand for.
+    NoSlot(String),
     Other,
 }
 
@@ -111,7 +113,13 @@ impl Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
-        Failure::new(Exit::from(&error), error)
+        let failure = Failure::new(Exit::from(&error), &error);
+        match error {
+            Error::NotFound { slot: Some(name), .. } => {
+                Failure { cause: Cause::NoSlot(name), ..failure }
+            }
+            _ => failure,
+        }
     }
 }
 

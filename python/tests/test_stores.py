@@ -33,9 +33,11 @@ def test_modes(path: pathlib.Path) -> None:
         slotfile.open(path, "x")
     with slotfile.open(path, "r+") as store:
         store.value("x", int).add(1)
-        with pytest.raises(slotfile.NotFound, match="did you mean .hits.") as caught:
+        with pytest.raises(slotfile.NotFound, match='no slot "hit"') as caught:
             store.value("hit", int)
         assert isinstance(caught.value, KeyError)
+        assert store.closest_name("hit") == "hits"
+        assert store.closest_name("quite another") is None
     with slotfile.open(path, "r") as store:
         x = store.value("x", int)
         assert x.value == 6

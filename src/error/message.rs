@@ -50,13 +50,12 @@ impl fmt::Display for Error {
                 path.display(),
                 shell_word(path)
             ),
-            NotFound { path, slot: Some(slot), closest, .. } => {
-                write!(f, "{}: no slot {slot:?}", path.display())?;
-                match closest {
-                    Some(name) => write!(f, "; did you mean {name:?}?"),
-                    None => write!(f, "; `slotfile ls {}` lists the slots", shell_word(path)),
-                }
-            }
+            NotFound { path, slot: Some(slot), .. } => write!(
+                f,
+                "{}: no slot {slot:?}; `slotfile ls {}` lists the slots",
+                path.display(),
+                shell_word(path)
+            ),
             Exists { path, slot: Some(slot), .. } => {
                 write!(f, "{}: slot {slot:?} already exists", path.display())
             }

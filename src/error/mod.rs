@@ -63,8 +63,6 @@ pub enum Error {
         path: PathBuf,
         /// The slot that was asked for; `None`: the file itself does not exist.
         slot: Option<String>,
-        /// The slot with the most similar name, if there is a similar one.
-        closest: Option<String>,
         /// The target of the path, if the path is a symbolic link whose target does not exist.
         link: Option<PathBuf>,
     },
@@ -334,7 +332,7 @@ impl Error {
     pub(crate) fn io(path: &Path, doing: &'static str, source: io::Error) -> Error {
         let path = path.to_owned();
         match source.raw_os_error() {
-            Some(libc::ENOENT) => Error::NotFound { path, slot: None, closest: None, link: None },
+            Some(libc::ENOENT) => Error::NotFound { path, slot: None, link: None },
             Some(libc::EACCES | libc::EPERM | libc::EROFS) => {
                 Error::PermissionDenied { path, doing, source }
             }

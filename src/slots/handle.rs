@@ -5,7 +5,6 @@ use std::mem::ManuallyDrop;
 use std::time::Duration;
 
 use crate::attachment::attach::{Attachment, Failure, Number};
-use crate::attachment::descriptors;
 use crate::directory::allocator::Definition;
 use crate::directory::{self, Found};
 use crate::error::{Error, Result};
@@ -135,25 +134,9 @@ impl Store {
         }
     }
 
-    /// `NotFound`, with the closest name.
     pub(crate) fn not_found(&self, name: &str) -> Error {
-        let mut closest: Option<(usize, String)> = None;
-        // Errors are ignored: with a damaged directory, the slot is not found either.
-        let _ = descriptors::each(self.attachment(), |descriptor| {
-            if !descriptors::memory(self.attachment(), &descriptor)?.is_removed()
-                && let Some(slips) = slips_between(name, &descriptor.name)
-                && closest.as_ref().is_none_or(|(least, _)| slips < *least)
-            {
-                closest = Some((slips, descriptor.name));
-            }
-            Ok(())
-        });
-        Error::NotFound {
-            path: self.path().to_owned(),
-            slot: Some(name.to_owned()),
-            closest: closest.map(|(_, name)| name),
-            link: None,
-        }
+        let (path, slot) = (self.path().to_owned(), Some(name.to_owned()));
+        Error::NotFound { path, slot, link: None }
     }
 
     /// Removes the slot. Its name is free at once, and may be defined again with any
@@ -182,19 +165,6 @@ impl Store {
             result => result,
         }
     }
-}
-
-/// How many typing errors lie between two names: characters inserted, left out, changed, or two
-/// exchanged. Case is ignored. `None`: too many for them to be meant as one name.
-fn slips_between(a: &str, b: &str) -> Option<usize> {
-    let (a, b) = (a.to_lowercase(), b.to_lowercase());
-    let (shorter, longer) = (a.chars().count(), b.chars().count());
-    let (shorter, longer) = (shorter.min(longer), shorter.max(longer));
-    let most = longer / 3;
-    if longer - shorter > most {
-        return None;
-    }
-    Some(strsim::osa_distance(&a, &b)).filter(|slips| *slips <= most)
 }
 
 impl Handle {

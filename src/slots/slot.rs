@@ -76,7 +76,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`], with the closest name; [`Error::Corrupt`].
+    /// [`Error::NotFound`]; see [`Store::closest_name`]. [`Error::Corrupt`].
     pub fn slot(&self, name: &str) -> Result<Slot> {
         let found = directory::find(self.attachment(), name)?;
         Ok(Slot::new(self.handle(found.ok_or_else(|| self.not_found(name))?)))

@@ -106,9 +106,9 @@ fn open_existing(request: &Request<'_>) -> Result<Option<SharedSession>> {
     let Request { path, writable, .. } = *request;
     let cannot_open = |e| Error::io(path, "cannot open it", e);
     let metadata = std::fs::metadata(path).map_err(|e| match cannot_open(e) {
-        Error::NotFound { path, slot, closest, .. } => {
+        Error::NotFound { path, slot, .. } => {
             let link = dangling_link(&path);
-            Error::NotFound { path, slot, closest, link }
+            Error::NotFound { path, slot, link }
         }
         other => other,
     })?;

@@ -128,7 +128,7 @@ impl OpenOptions {
     }
 
     /// Whether opening a slot that does not exist defines it (the default). Otherwise it
-    /// is [`Error::NotFound`], with the closest name in the message.
+    /// is [`Error::NotFound`].
     pub fn define(&mut self, yes: bool) -> &mut Self {
         self.settings.define = yes;
         self

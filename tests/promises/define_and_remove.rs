@@ -110,19 +110,19 @@ fn row_40_names_types_and_shapes_that_do_not_fit_are_refused_and_change_nothing(
 }
 
 #[test]
-fn an_absent_slot_is_named_with_the_closest_one_where_nothing_may_be_defined() {
+fn an_absent_slot_is_named_where_nothing_may_be_defined() {
     let folder = folder();
     let path = store_in(&folder);
     Store::create(&path).unwrap().value::<u64>("temperature").unwrap();
     let store = OpenOptions::new().define(false).open(&path).unwrap();
     match store.value::<u64>("temprature") {
-        Err(Error::NotFound { slot, closest, .. }) => {
-            assert_eq!(slot.as_deref(), Some("temprature"));
-            assert_eq!(closest.as_deref(), Some("temperature"));
-        }
+        Err(Error::NotFound { slot, .. }) => assert_eq!(slot.as_deref(), Some("temprature")),
         other => panic!("{other:?}"),
     }
-    assert!(matches!(store.slot("quite another"), Err(Error::NotFound { closest: None, .. })));
+    assert_eq!(store.closest_name("temprature", 1).as_deref(), Some("temperature"));
+    assert_eq!(store.closest_name("temprature", 0), None);
+    assert_eq!(store.closest_name("quite another", 1), None);
+    assert!(matches!(store.slot("quite another"), Err(Error::NotFound { .. })));
     assert!(matches!(store.remove("absent"), Err(Error::NotFound { .. })));
     store.value::<u64>("temperature").unwrap();
     let again = store.value_with::<u64>("temperature", Define::new().create_new(true));

@@ -39,6 +39,9 @@ pub(crate) fn run(cli: Cli) -> Exit {
         opened: RefCell::default(),
     };
     let mut done = dispatch(&mut context, cli.verb);
+    if let Err(Failure { cause: Cause::NoSlot(name), .. }) = &done {
+        context.hint_at_slot(name);
+    }
     // What was printed before a failure is useful too.
     let flushed = context.out.flush();
     if let Err(failure) = context.close() {
@@ -60,7 +63,7 @@ pub(crate) fn run(cli: Cli) -> Exit {
         (Cause::Output, None) => {
             context.note(&format!("{message}; send the output somewhere else"));
         }
-        (Cause::Other, _) => match context.hint.take() {
+        (Cause::NoSlot(_) | Cause::Other, _) => match context.hint.take() {
             Some(hint) => context.note(&format!("{message}; {hint}")),
             None => context.note(&message),
         },

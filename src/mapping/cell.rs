@@ -124,17 +124,18 @@ unsafe fn swap(cell: *mut u128, old: Cell, new: Cell, _: Ordering) -> Result<(),
     let (value, control): (u64, u64);
     let swapped: u8;
     // SAFETY: changes the 16 bytes that the caller promises. A locked instruction is ordered with
-    // all that comes before and after it: more than any `Ordering` asks for. The compiler keeps rbx
-    // for itself, and gets it back. It moves no memory access across the assembly.
+    // all that comes before and after it: more than any `Ordering` asks for. The compiler may keep
+    // something of its own in rbx, so it gets that back; it may also choose rbx for an operand, so
+    // those used in between are named. It moves no memory access across the assembly.
     unsafe {
         std::arch::asm!(
             "xchg {new_value}, rbx",
-            "lock cmpxchg16b xmmword ptr [{cell}]",
-            "sete {swapped}",
+            "lock cmpxchg16b xmmword ptr [rdi]",
+            "sete r8b",
             "mov rbx, {new_value}",
-            cell = in(reg) cell,
+            in("rdi") cell,
             new_value = inout(reg) new.value => _,
-            swapped = out(reg_byte) swapped,
+            out("r8b") swapped,
             inout("rax") old.value => value,
             inout("rdx") old.control.bits() => control,
             in("rcx") new.control.bits(),

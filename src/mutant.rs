@@ -61,7 +61,7 @@ mutants! {
         /// After a sync that failed, the next one goes on with what it remembers.
         RemembersAFailedSync,
         /// After a sync that failed, the next one writes into pages that the kernel could not write.
-        WritesAgainWhatFailed,
+        WritesAgainWhatFailed => "durability a_full_device",
         /// A sync builds on the newest record that it sees, not on the acknowledged one.
         BuildsOnTheNewest,
         /// Where no record is acknowledged, the newest one is built on as it is, without a flush.
@@ -120,10 +120,76 @@ mutants! {
         // attachment
         // directory
         // durability
+        /// A sync writes over the copy that the last record names.
+        TheCopyInUseIsOverwritten => "processes of_sync",
+        /// A sync is acknowledged before its record is written.
+        AcknowledgesEarly => "processes of_sync",
+        /// A sync that has what came after a definition may lack the definition.
+        NewSlotsAreMissed => "durability row_19",
+        /// A sync begins anew for ever, if slots are defined all the time.
+        DefinitionsAreNeverKeptOut => "durability whatever_is_defined",
+        /// A page of the directory that differs from its copy is not noticed.
+        TheDirectoryIsBelieved => "durability of_a_descriptor_is_believed",
+        /// A sync in the background writes to the file though nothing has changed.
+        AnIdleSyncWrites => "durability idle_store",
+        /// The lock of a process that was killed in a sync keeps others from syncing in the background.
+        TheLockOfTheDeadStays => "durability stopped_inside_a_sync",
+        /// The live header does not say that a sync has failed.
+        AFailedSyncIsNotNoted => "durability heard_once",
+        /// The content of a file's copy passes for what the file has: a snapshot of btrfs is the store.
+        ASnapshotIsTheStore => "durability a_snapshot_of_btrfs",
+        /// What is not known is taken for another boot: the live area is thrown away.
+        AnUnknownBootIsAnother => "durability without_a_boot_id",
+        /// What is not known is taken for another mount: the live area is thrown away.
+        AnUnknownMountIsAnother => "durability without_sys",
+        /// A part of the identity that one file system does not tell makes it another file.
+        WhatIsUnknownDiffers => "durability each_part_of_the_identity",
+        /// The inode in memory does not say that the live area is intact.
+        TheInodeIsNotMarked => "durability without_a_boot_id",
+        /// The live area counts as intact after its file system was mounted anew.
+        AnyMountIsSame => "durability mounted_anew_is_noticed",
+        /// The device number of an overlay, which is new with each mount, makes it another file.
+        TheNumberOfAnOverlayCounts => "durability overlay_that_is_mounted_anew",
+        /// The live area keeps blocks that it shares with a copy of the file.
+        SharedBlocksStayShared => "system blocks_shared_with_a_copy",
+        /// A check does not compare small slots with their copies.
+        SmallSlotsAreNotCompared => "format no_flipped_bit_of_the_live_area",
+        /// A check does not compare large slots with their copies.
+        LargeSlotsAreNotCompared => "format no_flipped_bit_of_the_live_area",
+        /// A check accepts a slot that is older than its copy.
+        VersionsAreNotCompared => "format a_version_before",
+        /// A check does not compare the areas of an array with each other.
+        AreasAreNotCompared => "format no_flipped_bit_of_the_live_area",
+        /// A check accepts an index that does not lead to a slot.
+        IndexIsNotCompared => "format no_flipped_bit_of_the_live_area",
+        /// A check of many damaged locks pauses for each of them.
+        EachOddLockHasItsOwnPause => "format many_locks",
+        /// A check looks for each name in all of a damaged index.
+        AllOfTheIndexForEachName => "format index_of_rubbish",
+        /// A check looks at the contents of slots that overlap, however many there are.
+        OverlappingSlotsAreAllLookedAt => "format one_place",
+        /// A check accepts copies that are not those that the record was made of.
+        ALostWriteIsNotNoted => "durability the_disk_has_lost",
+        /// A check accepts a lock of a reader that cannot exist.
+        AnyReaderCanExist => "format a_reader_that_is_none",
         // store
         // slots
+        /// A waiter sleeps long, even if it has just begun to wait and nobody is left to wake it.
+        EachSleepIsLong => "processes killed_wakers::",
+        /// A waiter does not notice that the file was deleted or replaced.
+        AWaiterLooksForNoFile => "system who_waits_for_a_slot",
         // transactions
+        /// A closure that goes on after a conflict, without passing it on, commits.
+        ASwallowedConflictIsNone => "processes conflict_that_is_swallowed",
+        /// A transaction waits for a lock without a limit while it has others.
+        TransactionsWaitWithLocks => "processes a_transaction_does_not_wait",
         // waiting
+        /// Who waits for definitions counts them before it sets W: it misses some.
+        CountsTooEarly => "lib watch::",
+        /// The thread that waits for all tasks is not told of a new one.
+        TheReactorIsNotWoken => "promises many_tasks",
+        /// That thread does not notice that a file was deleted or replaced.
+        TheReactorLooksForNoFile => "promises file_is_deleted",
     }
 }
 

@@ -27,29 +27,19 @@ mutants() {
 count-before-the-descriptor|directory/define.rs|(    attachment\.directory\.write\(count as usize.*?\n)(.*?)(    attachment\.live\.store\(live::COUNT.*?\n)|$3$1$2|processes of_define
 ends-stored-after-the-count|directory/define.rs|(    allocator::store_ends\(.*?\n)(.*?)(    attachment\.live\.store\(live::COUNT.*?\n)|$2$3$1|processes of_define
 first-content-after-the-count|directory/define.rs|(    write_initial\(.*?\n)(.*?)(    attachment\.live\.store\(live::COUNT.*?\n)|$2$3$1|processes of_define
-the-copy-in-use-is-overwritten|durability/unit_writer.rs|let mut choice = unit\.choice\.other\(\);|let mut choice = match unit.choice { Choice::Absent => Choice::A, c => c };|processes of_sync
-acked-before-the-record|durability/sync_state/mod.rs|(        disk\.write\(at, &bytes\))|sync_notes::store_acked(attachment, record.epoch);$1|processes of_sync
 committed-before-T-is-set|protocol/transaction.rs|(    if !changes\.iter\(\)\.all.*?\n    \}\n)(.*?)(    peers\.set_word\(me, TxnState::Committed, Release\);\n)|$2$3$1|processes single_step::transaction
 areas-filled-after-the-commit-point|protocol/transaction.rs|(    for \(held, change\) in &changes \{\n        match change \{\n            Change::Area.*?\n    \}\n)(.*?)(    peers\.set_word\(me, TxnState::Committed, Release\);\n)|$2$3$1|processes single_step::transaction
 leaving-does-not-sync|store/session.rs|syncer\.sync\(attachment, &mut deadline, Turn::Wait\)|Ok::<Synced, Error>(Synced::Done)|processes of_detach
 the-bell-is-not-rung|protocol/queue.rs|!planted!\(RingEarly\)|false|promises a_change_wakes_who_sleeps
 the-futex-is-private|os/futex.rs|= libc::FUTEX_WAIT_BITSET;|= libc::FUTEX_WAIT_BITSET + libc::FUTEX_PRIVATE_FLAG;|promises a_change_wakes_who_sleeps
-a-sleep-is-long|slots/wait.rs|(least: Duration::from_millis)\(20\)|$1(900)|processes killed_wakers::
-definitions-are-never-kept-out|durability/consistent_copy.rs|self\.attempts >= OPEN_TO_DEFINITIONS|false|durability whatever_is_defined
-new-slots-are-not-counted|durability/consistent_copy.rs|descriptors::count\(attachment\)\? != attempt\.lines|false|durability row_19
-an-idle-sync-writes|durability/syncer.rs|last\.is_some_and\(.*?\)\) \{|last.is_some_and(\x7c_\x7c false) {|durability idle_store
 others-are-given-a-store-that-is-being-replaced|store/registry.rs|known\.retain\(.*?\);||system who_opens_the_store_during_a_compaction
 the-file-at-the-path-is-not-compared-again|os/folder.rs|match is_it\(new\)|match Ok::<bool, io::Error>(true)|system replaces_its_own_file
 the-old-file-is-not-marked|store/maintain.rs|attachment\.set_superseded\(true\)|()|system old_file_of_a_compacted
-what-could-not-be-written-stays|durability/flush.rs|attachment\.disk\(\)\.forget\(|drop(|durability a_full_device
-a-snapshot-is-the-store|durability/identity.rs|sys::file_system_id\(file\)|Ok(0)|durability a_snapshot_of_btrfs
 an-overlay-is-not-asked-for-writing-in-place|store/create.rs|drop\(sys::write_in_place\(file\)\)|{}|system on_an_overlay_on_btrfs
 a-file-is-looked-at-within-an-opening|store/restore_to_read.rs|\(_, &File\) = \(|(_, _) = (|system row_51
 failures-in-the-background-are-not-told|store/session.rs|attachment\.tell_of_failed_sync\(error\)|drop(error)|durability heard_once
 nothing-is-left-at-exit|store/registry.rs|drop\(sys::at_exit\(leave_all\)\)|drop(leave_all)|durability wherever_it_is
 a-thread-that-ends-syncs-by-itself|store/session.rs|if !thread_is_ending\(\)|if !thread_is_ending() \x7c\x7c true|durability wherever_it_is
-the-lock-of-a-dead-syncer-is-left|durability/syncer.rs|owner != FREE && protocol::recover_dead_owner|owner != FREE \&\& owner == FREE \&\& protocol::recover_dead_owner|durability stopped_inside_a_sync
-definitions-looked-at-before-W-is-set|waiting/watch.rs|announced\.filter\(.*?== u64::from\(self\.seen\)\)|announced|lib watch::
 locks-end-with-the-descriptor|os/fork.rs|descriptor::anchor\(fd\)\?|0|processes row_51_a_lock
 children-keep-the-anchor|os/descriptor.rs|libc::MADV_DONTFORK|libc::MADV_DOFORK|processes row_51_a_lock
 the-number-is-not-looked-at|os/fork.rs|let ours = descriptor::is_ours\(.*?\);|let ours = true;|processes row_51_a_sync
@@ -58,16 +48,8 @@ no-entry-is-lent|attachment/attach/thread_entry.rs|let lent = owner > FIRST_LENT
 loans-do-not-end|attachment/attach/thread_entry.rs|if held == 0|if held == usize::MAX|processes row_52
 an-entry-that-is-being-settled-is-taken|attachment/attach/peers.rs|self\.lock_claim\(entry, ByteLock::Write\) && |  |processes being_settled
 a-lock-that-was-handed-on-is-buried|attachment/attach/signature.rs| && !self\.is_handed_on\(entry\)||processes handed_on
-the-reactor-is-not-woken|waiting/reactor.rs|futex::wake\(&raw const reactor\.news, Sleepers::CHANGE\.bits\(\), 1\);||promises many_tasks
-an-unknown-boot-is-taken-for-another|durability/identity.rs|return Ok\(Verdict::UnknownBoot\(error\)\)|return Ok(Verdict::Another)|durability without_a_boot_id
-an-unknown-mount-is-taken-for-another|durability/identity.rs|Mount::Hidden\(why\)\) => Verdict::UnknownMount\(why\)|Mount::Hidden(_)) => Verdict::Another|durability without_sys
-what-is-unknown-of-a-file-differs|durability/identity.rs|noted == 0 .. now == 0 .. noted == now|noted == now|durability each_part_of_the_identity
-the-inode-is-not-marked|durability/identity.rs|let _ = sys::mark\(file\)|let _ = file|durability without_a_boot_id
-a-mount-is-not-compared|durability/identity.rs|\(_, Mount::Known\(_\)\) => Verdict::Another|(_, Mount::Known(_)) => Verdict::Same|durability mounted_anew_is_noticed
-an-overlays-number-counts|durability/identity.rs|\(noted\[DEVICE\] == metadata\.dev\(\) .. on_overlayfs\(file\)\?\)|noted[DEVICE] == metadata.dev()|durability overlay_that_is_mounted_anew
 one-failed-read-restores|os/disk.rs|(if is_unreadable\(&error\)) => disk\.read\(at, out\)|$1 => Err(error)|system any_fault_in_opening
 ranges-are-flushed-on-overlayfs|mapping/map.rs|sys::file_system\(&self\.file\)\.is_ok_and\(.*?contains\(&kind\)\)|true|system a_sync_flushes_the_whole_file
-shared-blocks-stay-shared|durability/recovery.rs|    blocks::unshare\(attachment\)\?;||system blocks_shared_with_a_copy
 what-btrfs-does-not-unshare-stays-shared|directory/blocks.rs|if shared \{ sys::write_again|if false { sys::write_again|system blocks_shared_with_a_copy
 only-the-first-extents-are-looked-at|os/sys/blocks.rs|let mut last = found == 0;|let mut last = true;|system many_pieces
 holes-are-unshared|os/sys/blocks.rs|\(from\) = seek\(file, at, libc::SEEK_DATA\)\?(\.filter.*?)let to = seek\(file, from, libc::SEEK_HOLE\)\?\.unwrap_or\(end\)|(from) = Some(at)$1let to = end|system blocks::row_22_a_restore_leaves_holes
@@ -79,27 +61,15 @@ no-other-way-without-msync|mapping/map.rs|(Some\(libc::ENOSYS . libc::EPERM\)\) 
 no-other-way-without-memfd_create|os/sys/names.rs|options\.open\("/dev/shm"\)\.or\(Err\(e\)\)|Err(e)|system there_is_none_of
 no-other-way-without-linkat|store/create.rs|match is_refused\(&error\) \{|match false {|system there_is_none_of
 no-other-way-without-O_TMPFILE|store/create.rs|if matches!\(e\.raw_os_error\(\), Some\(libc::EISDIR . libc::EINVAL\)\) .. is_refused\(&e\)|if false|system there_is_none_of
-small-slots-are-not-compared-with-their-copies|durability/check/contents.rs|&& unit::is_spoiled\(self\.attachment, &memory, tag, 0, copy\)|\&\& false|format no_flipped_bit_of_the_live_area
-large-slots-are-not-compared-with-their-copies|durability/check/contents.rs|\(&memory, compared\)|(\&memory, false)|format no_flipped_bit_of_the_live_area
-versions-are-not-compared-with-those-of-copies|durability/check/contents.rs|if ahead >= 1 << 46 .. tag & 1 == 1|if false|format a_version_before
-areas-are-not-compared|durability/check/contents.rs|if agree == Some\(false\)|if false|format no_flipped_bit_of_the_live_area
-the-index-is-not-compared|durability/check/structure.rs|if !leads && self.*?memory\.is_removed\(\)|if false|format no_flipped_bit_of_the_live_area
-each-odd-lock-has-a-pause-of-its-own|durability/check/structure.rs|let free = attachment\.is_free|pause(); let free = attachment.is_free|format many_locks
-all-of-the-index-for-each-name|durability/check/structure.rs|STEPS \* regions\.index_entries|u64::MAX|format index_of_rubbish
-pages-of-the-directory-are-believed|durability/sync_state/load.rs|\*live == data\[\.\.\]|true|durability of_a_descriptor_is_believed
-slots-that-overlap-are-all-looked-at|durability/check/structure.rs|let has_room = contents <= self\.length|let has_room = true|format one_place
 the-index-is-believed|directory/find.rs|None => find_by_directory\(attachment, name\)\?|None => None|format no_flipped_byte_of_the_index
 the-ends-are-believed|directory/define.rs|survey\.taken\.check_ends\(&before\)\.map_err\(corrupt\)\?;||format no_flipped_bit_of_the_allocation_ends
 what-is-taken-is-given-out|directory/define.rs| .. !survey\.taken\.is_free\(&descriptor\)||format lead_to_what_is_taken
 any-word-says-compacted|attachment/attach/notes.rs|word == superseded_word\(word as u32\)|word != 0|format no_flipped_bit_of_the_live_area
-a-lost-write-is-not-checked|durability/check/contents.rs|if whole && comparison\.sum != record\.sum|if false|durability the_disk_has_lost
 what-a-thread-waits-for-in-vain-is-not-given-back|attachment/attach/thread_entry.rs|if HELD\.get\(\) == 0|if false|processes of_one_process
 all-entries-are-given-back-free|attachment/attach/thread_entry.rs|HELD\.get\(\)\.is_multiple_of\(NONE_LENT\)|true|processes outlives_its_thread
 no-entry-is-given-back-free|attachment/attach/thread_entry.rs|HELD\.get\(\)\.is_multiple_of\(NONE_LENT\)|false|processes without_a_lock
 any-update-is-that-of-the-lock|attachment/attach/thread_entry.rs|lock\.update == Some\(update\)|{let _ = update; lock.update.is_some()}|processes whose_guard_is_gone
 any-guard-is-that-of-the-lock|attachment/attach/thread_entry.rs|lock\.guard == Some\(guard\)|{let _ = guard; lock.guard.is_some()}|processes copies_are_told
-a-conflict-is-the-errors|transactions/transaction.rs|self\.lost\.is_some\(\) && !self\.is_of_parent\(\)|false|processes conflict_that_is_swallowed
-transactions-wait-with-locks|transactions/transaction.rs|deadline\.at_most\(LONGEST_SLEEP, .*?part\.lock\(store, deadline\)\)|part.lock(store, deadline)|processes a_transaction_does_not_wait
 a-stopped-reader-is-waited-for|protocol/read_lock.rs|limit\.checked_sub\(since\.elapsed\(\)\)\.filter\(.left. !left\.is_zero\(\)\)|{let _ = since; Some(limit)}|processes stopped_readers::
 who-is-dying-is-waited-for|attachment/attach/signature.rs|if self\.header\.minor == 0 .. !process|if true \x7c\x7c !process|processes handed_on
 a-superseded-file-is-opened|store/restore_to_read.rs|Recovery::Resumed if attachment\.is_superseded\(\)|Recovery::Resumed if false|system old_file_of_a_compacted
@@ -109,7 +79,6 @@ links-are-not-followed|os/location.rs|let path = fs::canonicalize\(&self\.path\)
 a-path-is-relative|os/location.rs|std::path::absolute\(path\)\.ok\(\)\?|path.to_owned()|system a_relative_path
 who-compacts-does-not-wait|store/maintain.rs|waited >= timeout|{let _ = timeout; true}|system waits_for_others
 a-replaced-file-is-not-noticed|os/location.rs|Ok\(_\) => Some\(Detached::Replaced\)|Ok(_) => None|system whose_file_is_gone
-a-failed-sync-is-not-noted|durability/syncer.rs|sync_notes::store_failure\(attachment, error\),\n|{}\n|durability heard_once
 who-closes-is-not-told|store/store.rs|result\?;|let _ = result;|durability closing_a_store
 a-stopped-syncer-is-not-noticed|store/session.rs|\(waited > limit\)\.then\(.*?\)\)|{let _ = (waited > limit, sync_notes::stuck); None}|durability stopped_inside_a_sync
 the-file-behind-the-number-is-not-compared|os/fork.rs|fd >= 0 && descriptor::file_id\(fd\) == Some\(self\.file\(\)\)|fd >= 0|processes row_51_a_sync
@@ -117,13 +86,10 @@ another-file-at-the-path-is-taken|os/store_file.rs|if descriptor::file_id\(file\
 a-child-keeps-its-parents-description|os/fork.rs|if renewed\.is_err\(\)|if false|processes a_child_that_may_not
 a-period-is-0|store/session.rs|period\.max\(SHORTEST_PERIOD\)|period|durability a_period_of_zero
 large-reads-begin-anew|protocol/array.rs|None => read_by_pieces\(memory, peers, areas, at, out\)|None => read(memory, peers, areas, \x7cmemory, area\x7c memory.read(area, at, out))|promises who_opened_it_read_only
-who-waits-does-not-look-for-the-file|slots/wait.rs|check_attached\(awaited.*?\)\?;\n|\n|system who_waits_for_a_slot
-the-reactor-does-not-look-for-files|waiting/reactor.rs|looked_for_files\.elapsed\(\) >= LOOK_FOR_FILE|looked_for_files.elapsed() >= 1_000 * LOOK_FOR_FILE|promises file_is_deleted
 only-the-first-path-counts|store/session.rs|locations\.push\(Arc::new\(location\)\)|if locations.is_empty() { locations.push(Arc::new(location)) }|system all_of_its_names
 mappings-are-not-noted|os/bus_error.rs|one\.start\.store\(start, Release\);|one.start.store(1 + 0 * start, Release);|system row_24
 nothing-is-read-ahead|os/disk.rs|\(2 \* bytes\.len\(\)\)\.clamp\(least, most\)|least.min(most)|lib disk::
 all-addresses-are-reserved|mapping/address_space.rs|most\.min\(share\(\)\)\.max\(len\)|most.max(len)|system leaves_addresses
-a-reader-that-is-none-is-not-noted|durability/check/structure.rs|!\(1\.\.=TABLE_ENTRIES\)\.contains\(&reader\)|false|format a_reader_that_is_none
 END
 }
 

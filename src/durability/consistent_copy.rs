@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::format::layout::live;
 use crate::mapping::map::{KeepsMapped, Map};
 use crate::mapping::slot_memory::SlotMemory;
+use crate::mutant::planted;
 use crate::protocol::{self, Deadline, RawLock};
 
 /// Passes in which changed slots are only read. Later passes lock them as well.
@@ -101,7 +102,7 @@ impl<'a> ConsistentCopy<'a> {
         if changed.is_empty() {
             // Read before the look, not after it: if slots are being defined all the time, the
             // number would never be the same after a long look.
-            if descriptors::count(attachment)? != attempt.lines {
+            if descriptors::count(attachment)? != attempt.lines && !planted!(NewSlotsAreMissed) {
                 self.end(None)?;
                 return self.begin();
             }
@@ -138,7 +139,7 @@ impl<'a> ConsistentCopy<'a> {
         }
         // A process that is stopped with this lock defines nothing, so the lock is not needed then.
         // It is not kept while slots change: definitions must not wait for those.
-        if restless.is_some() {
+        if restless.is_some() || planted!(DefinitionsAreNeverKeptOut) {
             self.no_definitions = None;
         } else if self.attempts >= OPEN_TO_DEFINITIONS && self.no_definitions.is_none() {
             let lock = self.attachment.lock(live::DIRECTORY_LOCK);

@@ -14,6 +14,7 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use crate::attachment::attach::Attachment;
 use crate::format::layout::live;
+use crate::mutant::planted;
 use crate::os::sys;
 
 /// As the words of the live header: the boot (two words), the device, the inode, its birth, the
@@ -81,6 +82,9 @@ pub(crate) fn judge(attachment: &Attachment) -> io::Result<Verdict> {
     if sys::is_marked(file) {
         return Ok(Verdict::Same);
     }
+    if planted!(AnUnknownBootIsAnother) && boot.is_err() {
+        return Ok(Verdict::Another);
+    }
     if let Err(error) = boot {
         return Ok(Verdict::UnknownBoot(error));
     }
@@ -89,23 +93,27 @@ pub(crate) fn judge(attachment: &Attachment) -> io::Result<Verdict> {
         (0, Mount::Known(_)) => {
             Verdict::UnknownMount("the process that last used it could not read /sys".into())
         }
-        (noted, Mount::Known(mount)) if noted == mount => Verdict::Same,
+        (noted, Mount::Known(mount)) if noted == mount || planted!(AnyMountIsSame) => Verdict::Same,
         (_, Mount::Known(_)) => Verdict::Another,
         (_, Mount::Nowhere) => Verdict::Same,
+        (_, Mount::Hidden(_)) if planted!(AnUnknownMountIsAnother) => Verdict::Another,
         (_, Mount::Hidden(why)) => Verdict::UnknownMount(why),
     })
 }
 
 /// Whether it is the same file, as far as is known.
 fn is_file(noted: &Identity, file: &File, metadata: &Metadata) -> io::Result<bool> {
-    let same = |noted: u64, now: u64| noted == 0 || now == 0 || noted == now;
+    let same = |noted: u64, now: u64| {
+        noted == now || (noted == 0 || now == 0) && !planted!(WhatIsUnknownDiffers)
+    };
     Ok(noted[INODE] == metadata.ino()
         // A file that was removed and copied back may have the same inode number.
         && same(noted[BIRTH], birth(metadata))
         && (noted[GENERATION] == 0 || same(noted[GENERATION], generation(file)))
         // An overlay gets another number each time it is mounted, for instance when a container
         // restarts, while the file system beneath stays mounted.
-        && (noted[DEVICE] == metadata.dev() || on_overlayfs(file)?))
+        && (noted[DEVICE] == metadata.dev()
+            || on_overlayfs(file)? && !planted!(TheNumberOfAnOverlayCounts)))
 }
 
 fn noted(attachment: &Attachment) -> Identity {
@@ -141,6 +149,9 @@ pub(crate) fn store_restoring(attachment: &Attachment) -> bool {
 /// Notes only in the in-memory inode that the live area is intact. While that inode stays in
 /// memory, nothing else needs to be known. If it cannot be marked, all else is compared.
 pub(crate) fn mark(file: &File) {
+    if planted!(TheInodeIsNotMarked) {
+        return;
+    }
     let _ = sys::mark(file);
 }
 
@@ -211,7 +222,7 @@ fn mount_of_layer(file: &File, device: u64) -> Mount {
         None => device_in_sysfs(device),
     };
     let subvolume = match sys::file_system(file) {
-        Ok(kind) if kind == BTRFS => sys::file_system_id(file),
+        Ok(kind) if kind == BTRFS && !planted!(ASnapshotIsTheStore) => sys::file_system_id(file),
         other => other.map(|_| 0),
     };
     match std::fs::metadata(&folder).and_then(|folder| Ok((folder.ino(), subvolume?))) {

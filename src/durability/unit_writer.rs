@@ -69,6 +69,9 @@ impl<'a> UnitWriter<'a> {
         if planted!(CopyByParity) {
             choice = if self.epoch.is_multiple_of(2) { Choice::A } else { Choice::B };
         }
+        if planted!(TheCopyInUseIsOverwritten) && unit.choice != Choice::Absent {
+            choice = unit.choice;
+        }
         let crc = unit
             .place
             .write(self.attachment.disk(), choice, self.epoch, tag, data)

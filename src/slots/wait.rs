@@ -7,6 +7,7 @@ use crate::attachment::attach::Failure;
 use crate::error::{Error, Result};
 use crate::mapping::map::Region;
 use crate::mapping::slot_memory::SPIN;
+use crate::mutant::planted;
 use crate::os::futex::{self, MOST_WORDS, SHORT_SLEEP};
 use crate::os::location::LOOK_FOR_FILE;
 use crate::protocol::{self, Await, Control, Deadline, Pause, Sleepers};
@@ -130,6 +131,9 @@ impl Growing {
 
     /// How long to sleep now.
     pub(crate) fn sleep(&mut self) -> Duration {
+        if planted!(EachSleepIsLong) {
+            return self.most;
+        }
         (self.waited() / self.part).clamp(self.least, self.most)
     }
 }
@@ -240,7 +244,9 @@ fn wait_any_with(awaited: &[(&dyn Awaited, u64)], deadline: &mut Deadline) -> Re
         if !changed.is_empty() {
             return Ok(changed);
         }
-        check_attached(awaited.iter().map(|(one, _)| one.session()))?;
+        if !planted!(AWaiterLooksForNoFile) {
+            check_attached(awaited.iter().map(|(one, _)| one.session()))?;
+        }
         if deadline.is_over() {
             return Ok(changed);
         }

@@ -8,6 +8,7 @@ use std::ops::RangeBounds;
 use crate::attachment::attach::Failure;
 use crate::error::{Error, Result};
 use crate::mapping::map::Map;
+use crate::mutant::planted;
 use crate::os::fork;
 use crate::protocol::{Deadline, LONGEST_SLEEP, Peers, commit_all};
 use crate::slots::array::{Array, ArrayIndex};
@@ -187,7 +188,7 @@ impl Transaction {
 
     /// Whether it has to run again.
     fn is_lost(&self) -> bool {
-        self.lost.is_some() && !self.is_of_parent()
+        self.lost.is_some() && !self.is_of_parent() && !planted!(ASwallowedConflictIsNone)
     }
 
     /// Whether the parent of this process began it, before the fork.
@@ -347,6 +348,9 @@ fn lock(
     let locked = match *highest {
         _ if part.try_lock(store).map_err(|why| explain(part, why, deadline))? => Ok(true),
         None => part.lock(store, deadline).map(|()| true),
+        Some(highest) if planted!(TransactionsWaitWithLocks) && highest < part.place => {
+            part.lock(store, deadline).map(|()| true)
+        }
         // Everybody waits only upwards, so transactions never wait in a circle. With guards, or
         // other locks of its thread, one may: a waiter that could release does not wait for long.
         Some(highest) if highest < part.place => {

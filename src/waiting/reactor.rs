@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::error::{Error, Result};
 use crate::mapping::map::Region;
+use crate::mutant::planted;
 use crate::os::fork::{self, PerProcess};
 use crate::os::futex;
 use crate::os::location::LOOK_FOR_FILE;
@@ -89,7 +90,9 @@ impl Registration {
         drop(state);
         // Release: a thread that sees the news finds the task.
         reactor.news.fetch_add(1, Ordering::Release);
-        futex::wake(&raw const reactor.news, Sleepers::CHANGE.bits(), 1);
+        if !planted!(TheReactorIsNotWoken) {
+            futex::wake(&raw const reactor.news, Sleepers::CHANGE.bits(), 1);
+        }
         Ok(Registration { id, fork_generation, woken })
     }
 
@@ -138,7 +141,7 @@ impl Reactor {
         let mut last = 0;
         let mut looked_for_files = Instant::now();
         loop {
-            if looked_for_files.elapsed() >= LOOK_FOR_FILE {
+            if looked_for_files.elapsed() >= LOOK_FOR_FILE && !planted!(TheReactorLooksForNoFile) {
                 let detached = self.lock().take_detached();
                 drop(detached);
                 looked_for_files = Instant::now();

@@ -14,6 +14,7 @@ use crate::format::checkpoint::{self, Choice, Place, Record, Tag, mix};
 use crate::format::layout::{Descriptor, LARGE_UNIT, LINE, UNIT_HEAD};
 use crate::mapping::element::ElementRegion;
 use crate::mapping::slot_memory::SlotMemory;
+use crate::mutant::planted;
 use crate::protocol::{FREE, Form, Memory, REMOVED, STALE};
 
 /// Names of slots in one line of the result, at most.
@@ -51,7 +52,7 @@ pub(super) fn compare(attachment: &Attachment, record: &Record, check: &mut Chec
         whole &= left.is_some() && comparison.compare_slot(descriptor, check)?;
         room = left.unwrap_or(room);
     }
-    if whole && comparison.sum != record.sum {
+    if whole && comparison.sum != record.sum && !planted!(ALostWriteIsNotNoted) {
         let what = format!("the copies of sync {} are not those that it was made of", record.epoch);
         check.note(None, what);
     }
@@ -108,6 +109,7 @@ impl Comparison<'_> {
             if let Ok(memory) = memory
                 && self.has_version(&memory, tag, descriptor, check)
                 && unit::is_spoiled(self.attachment, &memory, tag, 0, copy)
+                && !planted!(SmallSlotsAreNotCompared)
             {
                 check.note(name, unit::SPOILED);
             }
@@ -133,7 +135,7 @@ impl Comparison<'_> {
                 continue;
             };
             let at = (part * LARGE_UNIT) as usize;
-            if let (Ok(memory), true) = (&memory, compared) {
+            if let (Ok(memory), true) = (&memory, compared && !planted!(LargeSlotsAreNotCompared)) {
                 spoiled |= unit::is_spoiled(self.attachment, memory, tag, at, &copy);
             }
             differs |= buffer.as_ref().is_some_and(|elements| {
@@ -166,7 +168,7 @@ impl Comparison<'_> {
         }
         // Versions are counted modulo 2^47.
         let ahead = (now >> 1).wrapping_sub(tag >> 1) & ((1 << 47) - 1);
-        if ahead >= 1 << 46 || tag & 1 == 1 {
+        if (ahead >= 1 << 46 || tag & 1 == 1) && !planted!(VersionsAreNotCompared) {
             let what = format!(
                 "its control word says version {}{}, but the last sync saved the later \
                  version {}{}",
@@ -228,7 +230,7 @@ fn elements(descriptor: &Descriptor, memory: &SlotMemory) -> Option<ElementRegio
 /// each area must hold what the current one holds there: the next updates rely on it.
 pub(super) fn is_busy(memory: &impl Memory, descriptor: &Descriptor, check: &mut Check) -> bool {
     let agree = areas_agree(memory, descriptor);
-    if agree == Some(false) {
+    if agree == Some(false) && !planted!(AreasAreNotCompared) {
         check.note(Some(&descriptor.name), "its areas differ where none is stale");
     }
     agree.is_none()

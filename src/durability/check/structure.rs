@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::format::checkpoint;
 use crate::format::layout::{Descriptor, RUN, TABLE_ENTRIES, live};
 use crate::mapping::slot_memory::SlotMemory;
+use crate::mutant::planted;
 use crate::protocol::{self, Control, Form, Memory, REMOVED, STALE};
 
 /// What is collected from all slots, to be compared.
@@ -111,7 +112,7 @@ impl<'a> Structure<'a> {
             // It may have grown.
             self.length = self.attachment.disk().length().unwrap_or(self.length);
         }
-        let has_room = contents <= self.length;
+        let has_room = contents <= self.length || planted!(OverlappingSlotsAreAllLookedAt);
         if has_room {
             self.contents = contents;
         }
@@ -124,10 +125,13 @@ impl<'a> Structure<'a> {
             return;
         }
         let name = descriptor.name.as_str();
+        if planted!(AllOfTheIndexForEachName) {
+            self.steps_left = u64::MAX;
+        }
         let found = directory::find_by_index(self.attachment, name, &mut self.steps_left);
         let leads = matches!(found, Ok(Some(ref found)) if found.entry.live() == descriptor.live);
         // It may have been removed meanwhile; its name may be another slot's by now.
-        if !leads && self.steps_left > 0 && !memory.is_removed() {
+        if !leads && self.steps_left > 0 && !memory.is_removed() && !planted!(IndexIsNotCompared) {
             check.note(Some(name), "the index does not lead to it");
         }
         if self.there.get(name).is_some_and(|before| !before.is_removed()) {
@@ -170,7 +174,7 @@ impl<'a> Structure<'a> {
         let owner = control.owner();
         if control.is_read_lock() {
             let reader = control.reader();
-            if !(1..=TABLE_ENTRIES).contains(&reader) {
+            if !(1..=TABLE_ENTRIES).contains(&reader) && !planted!(AnyReaderCanExist) {
                 check.note(name, format!("its lock names reader {reader}, which cannot exist"));
             }
             return; // whoever wants the slot may take it away
@@ -226,6 +230,9 @@ impl OddLock {
     /// A lock's holder has an entry. Between two looks it may have released both and taken them
     /// again.
     fn is_odd(&self, attachment: &Attachment) -> bool {
+        if planted!(EachOddLockHasItsOwnPause) {
+            pause();
+        }
         let free = attachment.is_free(self.control.owner());
         free && self.memory.control(Acquire) == self.control
     }

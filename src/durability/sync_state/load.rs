@@ -66,7 +66,7 @@ impl SyncState {
                 let start = number * PAGE as usize;
                 let live = &mut live[..(record.lines as usize * LINE - start).min(PAGE as usize)];
                 directory.read(start / 8, 0, live);
-                checked[number] = *live == data[..];
+                checked[number] = *live == data[..] || planted!(TheDirectoryIsBelieved);
             }
         }
         Ok(checked)

@@ -169,6 +169,9 @@ impl SyncState {
         if planted!(MarkEarly) {
             checkpoint::write_mark(disk, regions, record.epoch).map_err(cannot)?;
         }
+        if planted!(AcknowledgesEarly) {
+            sync_notes::store_acked(attachment, record.epoch);
+        }
         disk.write(at, &bytes).map_err(cannot)?;
         Ok((at, len))
     }

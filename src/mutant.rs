@@ -132,17 +132,17 @@ mutants! {
         TheDirectoryIsBelieved => "durability of_a_descriptor_is_believed",
         /// A sync in the background writes to the file though nothing has changed.
         AnIdleSyncWrites => "durability idle_store",
-        /// The lock of a process that was killed in a sync keeps others from syncing in the background.
+        /// The sync lock of a killed process keeps others from syncing in the background.
         TheLockOfTheDeadStays => "durability stopped_inside_a_sync",
         /// The live header does not say that a sync has failed.
         AFailedSyncIsNotNoted => "durability heard_once",
-        /// The content of a file's copy passes for what the file has: a snapshot of btrfs is the store.
+        /// A file in a snapshot of btrfs passes for the one that it is a snapshot of.
         ASnapshotIsTheStore => "durability a_snapshot_of_btrfs",
-        /// What is not known is taken for another boot: the live area is thrown away.
+        /// An unknown boot is taken for another one: the live area is thrown away.
         AnUnknownBootIsAnother => "durability without_a_boot_id",
-        /// What is not known is taken for another mount: the live area is thrown away.
+        /// An unknown mount is taken for another one: the live area is thrown away.
         AnUnknownMountIsAnother => "durability without_sys",
-        /// A part of the identity that one file system does not tell makes it another file.
+        /// A part of its identity that is not known makes it another file.
         WhatIsUnknownDiffers => "durability each_part_of_the_identity",
         /// The inode in memory does not say that the live area is intact.
         TheInodeIsNotMarked => "durability without_a_boot_id",

@@ -153,9 +153,9 @@ mutants! {
         /// The live area keeps blocks that it shares with a copy of the file.
         SharedBlocksStayShared => "system blocks_shared_with_a_copy",
         /// A check does not compare small slots with their copies.
-        SmallSlotsAreNotCompared => "format no_flipped_bit_of_the_live_area",
+        SmallSlotsAreNotCompared => "format bit_of_the_last_update",
         /// A check does not compare large slots with their copies.
-        LargeSlotsAreNotCompared => "format no_flipped_bit_of_the_live_area",
+        LargeSlotsAreNotCompared => "format bit_of_the_last_update",
         /// A check accepts a slot that is older than its copy.
         VersionsAreNotCompared => "format a_version_before",
         /// A check does not compare the areas of an array with each other.

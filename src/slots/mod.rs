@@ -1,7 +1,7 @@
 //! The handles: one type for each kind of slot, and the guards of its lock.
 //!
-//! May use: `types`, `error`, `os`, `protocol`, `mapping`, `format`, `attachment`, `directory`,
-//! `store`. Begin with `handle.rs`, which all handles share; then `value.rs`.
+//! May use: `mutant`, `types`, `error`, `os`, `protocol`, `mapping`, `format`, `attachment`,
+//! `directory`, `store`. Begin with `handle.rs`, which all handles share; then `value.rs`.
 
 pub(crate) mod array;
 pub(crate) mod buffer;

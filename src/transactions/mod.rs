@@ -1,7 +1,7 @@
 //! Several slots at once: updated together, or read as of one instant.
 //!
-//! May use: `types`, `error`, `os`, `protocol`, `mapping`, `attachment`, `store`, `slots`.
-//! Begin with `transaction.rs`.
+//! May use: `mutant`, `types`, `error`, `os`, `protocol`, `mapping`, `attachment`, `store`,
+//! `slots`. Begin with `transaction.rs`.
 
 pub(crate) mod participant;
 pub(crate) mod snapshot;

@@ -141,17 +141,32 @@ impl<B: Storage> Raw<B> {
         self.slot(line) + 8
     }
 
-    /// The position of the control word of the first slot of this name.
-    pub fn control_of(&self, name: &str) -> u64 {
+    /// The line of the first slot of this name.
+    fn line_of(&self, name: &str) -> u64 {
         let mut line = 0;
         loop {
             let at = self.line(line);
             let len = usize::from(self.bytes(at + 9, 1)[0]);
             if self.bytes(at + 88, len) == name.as_bytes() {
-                return self.control(line);
+                return line;
             }
             line += u64::from(self.bytes(at + 4, 1)[0]);
         }
+    }
+
+    /// The position of the control word of the first slot of this name.
+    pub fn control_of(&self, name: &str) -> u64 {
+        self.control(self.line_of(name))
+    }
+
+    /// The position of the current area of the first slot of this name, which is an array of less
+    /// than 4 KiB.
+    pub fn current_area_of(&self, name: &str) -> u64 {
+        let line = self.line_of(name);
+        let (from, areas) = (self.slot(line), u64::from(self.bytes(self.line(line) + 7, 1)[0]));
+        let first = (from + 16 + 8 * areas).next_multiple_of(64);
+        let version = self.word(self.control(line)) >> 17;
+        first + version % areas * ((from + self.live_len(line) - first) / areas)
     }
 
     /// Recomputes the header's CRC.

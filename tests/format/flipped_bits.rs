@@ -298,6 +298,18 @@ fn row_28_a_version_before_that_of_its_copy_is_found() {
     assert_eq!(victim.try_with("a version less", damage), Outcome::Found);
 }
 
+/// Of what an update has changed, the other areas have the content before: only the copy shows that
+/// it is damaged.
+#[test]
+fn row_28_a_flipped_bit_of_the_last_update_is_found() {
+    let mut victim = Victim::new(Subject::Synced);
+    // The elements that the subject updates last.
+    for (name, element) in [("array", 2 * 2), ("four areas", 19), ("large", 100 * 4)] {
+        let damage = |raw: &Raw<Mapped>| raw.flip(raw.current_area_of(name) + element, 1);
+        assert_eq!(victim.try_with(name, damage), Outcome::Found, "{name}");
+    }
+}
+
 /// The states on which damage of several words is tried.
 const SUBJECTS: [Subject; 4] =
     [Subject::Synced, Subject::Changed, Subject::WithoutCheckpoints, Subject::HolderDied];

@@ -37,7 +37,7 @@ the-file-at-the-path-is-not-compared-again|os/folder.rs|match is_it\(new\)|match
 the-old-file-is-not-marked|store/maintain.rs|attachment\.set_superseded\(true\)|()|system old_file_of_a_compacted
 an-overlay-is-not-asked-for-writing-in-place|store/create.rs|drop\(sys::write_in_place\(file\)\)|{}|system on_an_overlay_on_btrfs
 a-file-is-looked-at-within-an-opening|store/restore_to_read.rs|\(_, &File\) = \(|(_, _) = (|system row_51
-failures-in-the-background-are-not-told|store/session.rs|attachment\.tell_of_failed_sync\(error\)|drop(error)|durability heard_once
+failures-in-the-background-are-not-told|store/background.rs|attachment\.tell_of_failed_sync\(error\)|drop(error)|durability heard_once
 nothing-is-left-at-exit|store/registry.rs|drop\(sys::at_exit\(leave_all\)\)|drop(leave_all)|durability wherever_it_is
 a-thread-that-ends-syncs-by-itself|store/session.rs|if !thread_is_ending\(\)|if !thread_is_ending() \x7c\x7c true|durability wherever_it_is
 locks-end-with-the-descriptor|os/fork.rs|descriptor::anchor\(fd\)\?|0|processes row_51_a_lock
@@ -80,7 +80,7 @@ a-path-is-relative|os/location.rs|std::path::absolute\(path\)\.ok\(\)\?|path.to_
 who-compacts-does-not-wait|store/maintain.rs|waited >= timeout|{let _ = timeout; true}|system waits_for_others
 a-replaced-file-is-not-noticed|os/location.rs|Ok\(_\) => Some\(Detached::Replaced\)|Ok(_) => None|system whose_file_is_gone
 who-closes-is-not-told|store/store.rs|result\?;|let _ = result;|durability closing_a_store
-a-stopped-syncer-is-not-noticed|store/session.rs|\(waited > limit\)\.then\(.*?\)\)|{let _ = (waited > limit, sync_notes::stuck); None}|durability stopped_inside_a_sync
+a-stopped-syncer-is-not-noticed|store/background.rs|\(waited > limit\)\.then\(.*?\)\)|{let _ = (waited > limit, sync_notes::stuck); None}|durability stopped_inside_a_sync
 the-file-behind-the-number-is-not-compared|os/fork.rs|fd >= 0 && descriptor::file_id\(fd\) == Some\(self\.file\(\)\)|fd >= 0|processes row_51_a_sync
 another-file-at-the-path-is-taken|os/store_file.rs|if descriptor::file_id\(file\.as_raw_fd\(\)\) == Some\(wanted\)|if {let _ = wanted; true}|processes nowhere_says_so
 a-child-keeps-its-parents-description|os/fork.rs|if renewed\.is_err\(\)|if false|processes a_child_that_may_not

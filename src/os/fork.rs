@@ -364,16 +364,16 @@ mod tests {
     #[test]
     #[cfg_attr(miri, ignore = "it has no forks")]
     fn a_fork_beside_the_first_opening_leaves_a_child_that_can_open() {
+        const NAME: &str = "a_fork_beside_the_first_opening_leaves_a_child_that_can_open";
         const ROLE: &str = "SLOTFILE_FIRST_OPENING";
         if std::env::var_os(ROLE).is_none() {
             // In a process that has opened nothing yet.
             let mut first = Command::new(std::env::current_exe().unwrap());
-            first.args([
-                "--exact",
-                "fork::tests::a_fork_beside_the_first_opening_leaves_a_child_that_can_open",
-            ]);
+            let (_crate, module) = module_path!().split_once("::").unwrap();
+            first.args(["--exact", &format!("{module}::{NAME}")]);
             let output = first.env(ROLE, "1").output().unwrap();
-            return assert!(output.status.success(), "{output:?}");
+            let has_run = String::from_utf8_lossy(&output.stdout).contains("1 passed");
+            return assert!(output.status.success() && has_run, "{output:?}");
         }
         let (begun, has_begun) = std::sync::mpsc::channel();
         let opening = std::thread::spawn(move || {

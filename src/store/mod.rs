@@ -3,6 +3,7 @@
 //! May use: `types`, `error`, `os`, `protocol`, `mapping`, `format`, `attachment`, `directory`,
 //! `durability`. Begin with `store.rs`, then `open.rs`.
 
+pub(crate) mod background;
 pub(crate) mod create;
 pub(crate) mod file;
 pub(crate) mod file_system;

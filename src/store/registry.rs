@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use crate::os::fork::{PerProcess, Quiet};
 use crate::os::sys;
-use crate::store::session::{LONGEST_SYNC, SharedSession, WeakSession};
+use crate::store::background::LONGEST_SYNC;
+use crate::store::session::{SharedSession, WeakSession};
 
 /// Device, inode, and whether it is open for writing. Writers cannot share a read-only attachment.
 pub(crate) type Key = (u64, u64, bool);

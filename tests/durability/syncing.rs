@@ -193,6 +193,24 @@ fn an_idle_store_is_not_written_to() {
 }
 
 #[test]
+fn an_opener_that_asks_for_a_shorter_period_gets_it_at_once() {
+    const NAME: &str = "an_opener_that_asks_for_a_shorter_period_gets_it_at_once";
+    if common::role().is_none() {
+        let folder = folder();
+        return Child::spawn(NAME, "apart", &store_in(&folder)).join();
+    }
+    let open = |period: Duration| options().sync_every(Some(period)).open(common::path()).unwrap();
+    let store = open(Duration::from_secs(3_600));
+    let hits = store.value::<u64>("hits").unwrap();
+    until("the thread sleeps", || sleeps_of_the_syncing_thread().is_some_and(|sleeps| sleeps > 0));
+    store.sync().unwrap();
+    hits.store(1).unwrap();
+    assert_eq!(store.info().unwrap().unsynced, Some(1), "it sleeps for an hour");
+    let _second = open(Duration::from_millis(1));
+    until("it is synced", || store.info().unwrap().unsynced == Some(0));
+}
+
+#[test]
 fn a_period_of_zero_is_no_reason_to_spin() {
     const NAME: &str = "a_period_of_zero_is_no_reason_to_spin";
     if common::role().is_none() {

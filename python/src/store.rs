@@ -10,8 +10,9 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 use slotfile::{Error, OpenOptions, Recovery, ScalarType, Shape, SlotType, SyncPoint};
 
 use crate::convert::error::to_py;
-use crate::runtime::gil::{SLICE, patiently, seconds};
+use crate::convert::scalar::scalar_named;
 use crate::runtime::opened::{Options, Shared};
+use crate::runtime::wait::{Slices, seconds, waiting};
 use crate::slots::array::Array;
 use crate::slots::buffer::Buffer;
 use crate::slots::slot::Slot;
@@ -90,10 +91,20 @@ pub(crate) fn open(
     Store::open(py, creation, options)
 }
 
-/// A pickled store.
+/// Unpickles a store.
 #[pyfunction]
 pub(crate) fn reopen(py: Python<'_>, options: &Bound<'_, PyAny>) -> PyResult<Store> {
     Store::reopen(py, Options::unpickled(options)?)
+}
+
+/// Unpickles the handle of a slot.
+#[pyfunction]
+pub(crate) fn reopen_slot<'py>(
+    py: Python<'py>,
+    options: &Bound<'py, PyAny>,
+    name: &str,
+) -> PyResult<Bound<'py, PyAny>> {
+    Store::reopen(py, Options::unpickled(options)?)?.slot(py, name)
 }
 
 /// An unnamed store in memory, for tests. It is gone with its last handle in this process and
@@ -118,15 +129,13 @@ impl Store {
     fn open(py: Python<'_>, mut open: OpenOptions, options: Options) -> PyResult<Store> {
         open.read_only(options.read_only).define(options.define).sync_every(options.sync_every);
         let path = options.path.as_ref().expect("a store with a path");
-        let begun = std::time::Instant::now();
+        let slices = Slices::new(options.lock_timeout);
         loop {
-            let left = options.lock_timeout.map(|limit| limit.saturating_sub(begun.elapsed()));
-            open.lock_timeout(Some(left.map_or(SLICE, |left| left.min(SLICE))));
+            let slice = slices.next();
+            open.lock_timeout(Some(slice.length));
             match py.detach(|| open.open(path)) {
                 Ok(store) => return Ok(Store { shared: Shared::new(store, options) }),
-                Err(Error::LockTimeout { .. }) if left.is_none_or(|left| left > SLICE) => {
-                    py.check_signals()?;
-                }
+                Err(Error::LockTimeout { .. }) if !slice.is_last => py.check_signals()?,
                 Err(error) => return Err(to_py(error)),
             }
         }
@@ -276,7 +285,7 @@ impl Store {
     /// their updates raise Removed.
     fn __delitem__(&self, py: Python<'_>, name: &str) -> PyResult<()> {
         self.shared.check_open()?;
-        patiently(py, self.shared.options.lock_timeout)
+        waiting(py, self.shared.options.lock_timeout)
             .run(self.shared.store(), |store| store.remove(name))
     }
 
@@ -374,8 +383,8 @@ impl Store {
     fn info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.shared.check_open()?;
         let info = py.detach(|| self.shared.store().info()).map_err(to_py)?;
-        let event = |event: Option<SyncPoint>| {
-            let Some(SyncPoint { epoch, at, .. }) = event else { return Ok(None) };
+        let point = |point: Option<SyncPoint>| {
+            let Some(SyncPoint { epoch, at, .. }) = point else { return Ok(None) };
             let seconds = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
             report(py, "event", (epoch, seconds)).map(Some)
         };
@@ -393,8 +402,8 @@ impl Store {
         fields.set_item("slots", info.slots)?;
         fields.set_item("definitions_left", info.definitions_left)?;
         fields.set_item("max_slots", info.max_slots)?;
-        fields.set_item("last_sync", event(info.last_sync)?)?;
-        fields.set_item("last_recovery", event(info.last_recovery)?)?;
+        fields.set_item("last_sync", point(info.last_sync)?)?;
+        fields.set_item("last_recovery", point(info.last_recovery)?)?;
         fields.set_item("unsynced", info.unsynced)?;
         fields.set_item("open_by", open_by)?;
         fields.set_item("failed_sync", info.failed_sync.map(|failed| failed.to_string()))?;
@@ -417,7 +426,7 @@ impl Store {
     fn check<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.shared.check_open()?;
         let timeout = self.shared.options.lock_timeout;
-        let check = patiently(py, timeout).detached(self.shared.store(), |store| store.check())?;
+        let check = waiting(py, timeout).detached(self.shared.store(), |store| store.check())?;
         let problems = check.problems.into_iter();
         let problems: Vec<_> =
             problems.map(|p| report(py, "Problem", (p.slot, p.what))).collect::<PyResult<_>>()?;
@@ -429,7 +438,7 @@ impl Store {
         self.shared.check_open()?;
         let path = path_of(path)?;
         let timeout = self.shared.options.lock_timeout;
-        patiently(py, timeout).detached(self.shared.store(), |store| store.copy_to(&path))
+        waiting(py, timeout).detached(self.shared.store(), |store| store.copy_to(&path))
     }
 
     /// The path of the store; None if it is in memory.
@@ -479,32 +488,7 @@ impl Store {
     }
 }
 
-impl Options {
-    pub(crate) fn pickled<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let Some(path) = &self.path else {
-            return Err(PyTypeError::new_err(
-                "a temporary store has no name, so another process cannot open it: only the \
-                 children that this process forks have it",
-            ));
-        };
-        let seconds = |duration: Option<Duration>| duration.map(|d| d.as_secs_f64());
-        let (timeout, every) = (seconds(self.lock_timeout), seconds(self.sync_every));
-        Ok((path, self.read_only, self.define, timeout, every).into_pyobject(py)?.into_any())
-    }
-
-    pub(crate) fn unpickled(options: &Bound<'_, PyAny>) -> PyResult<Options> {
-        let (path, read_only, define, timeout, every): (PathBuf, bool, bool, _, _) =
-            options.extract()?;
-        Ok(Options {
-            path: Some(path),
-            read_only,
-            define,
-            lock_timeout: seconds(timeout)?,
-            sync_every: seconds(every)?,
-        })
-    }
-}
-
+/// An instance of a class of `slotfile._reports` with these fields.
 fn report<'py>(
     py: Python<'py>,
     class: &str,
@@ -516,9 +500,7 @@ fn report<'py>(
 /// The type of a slot's elements, in any of its spellings.
 fn scalar_type(dtype: &Bound<'_, PyAny>) -> PyResult<ScalarType> {
     let name = dtype.py().import("slotfile._dtype")?.getattr("scalar_type")?.call1((dtype,))?;
-    let name: &str = name.extract()?;
-    let found = ScalarType::ALL.into_iter().find(|of| of.name() == name);
-    found.ok_or_else(|| PyValueError::new_err(format!("{name}: no such type")))
+    scalar_named(name.extract()?)
 }
 
 /// A path as Python takes it: str, bytes or os.PathLike.
@@ -551,14 +533,4 @@ fn dimensions(shape: &Bound<'_, PyAny>) -> PyResult<Shape> {
         shape.repr()?,
         Shape::MAX_DIMS
     )))
-}
-
-/// A pickled handle's slot.
-#[pyfunction]
-pub(crate) fn reopen_slot<'py>(
-    py: Python<'py>,
-    options: &Bound<'py, PyAny>,
-    name: &str,
-) -> PyResult<Bound<'py, PyAny>> {
-    Store::reopen(py, Options::unpickled(options)?)?.slot(py, name)
 }

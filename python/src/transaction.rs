@@ -8,9 +8,9 @@ use pyo3::types::PyTuple;
 
 use crate::convert::data;
 use crate::convert::error::to_py;
-use crate::runtime::gil::patiently;
 use crate::runtime::opened::Shared;
 use crate::runtime::thread_bound::ThreadBound;
+use crate::runtime::wait::waiting;
 use crate::slots::slot::Slot;
 
 /// An atomic update of several slots, see `Store.transaction`.
@@ -45,7 +45,7 @@ impl Transaction {
         this.shared.check_open()?;
         let slots: Vec<_> =
             this.slots.iter().map(|slot| slotfile::Slot::clone(&slot.get().slot)).collect();
-        let begun = patiently(py, this.shared.options.lock_timeout)
+        let begun = waiting(py, this.shared.options.lock_timeout)
             .run_here(this.shared.store(), |store| store.begin_transaction(&slots))?;
         this.begun.set(begun)?;
         Ok(slf.clone())

@@ -7,8 +7,8 @@ use pyo3::prelude::*;
 
 use crate::convert::data;
 use crate::convert::error::to_py;
-use crate::runtime::gil::in_slices;
 use crate::runtime::opened::Shared;
+use crate::runtime::wait::in_slices;
 
 /// An iterator over the changes of all slots that match, see `Store.watch`.
 #[pyclass(frozen, module = "slotfile")]

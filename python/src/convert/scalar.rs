@@ -1,10 +1,18 @@
 //! The eleven scalar types: between Rust and Python, and their arithmetic.
 
 use numpy::PyArrayDescr;
-use pyo3::exceptions::{PyOverflowError, PyTypeError};
+use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyFloat, PyInt};
-use slotfile::Element;
+use slotfile::{Element, ScalarType};
+
+/// The library's scalar type of this name.
+pub(crate) fn scalar_named(name: &str) -> PyResult<ScalarType> {
+    let known = ScalarType::ALL.into_iter().find(|scalar_type| scalar_type.name() == name);
+    known.ok_or_else(|| {
+        PyValueError::new_err(format!("{name:?} is not a type of a slot's elements"))
+    })
+}
 
 /// A scalar type with a Python form.
 pub(crate) trait Scalar: Element + numpy::Element {
@@ -25,7 +33,7 @@ pub(crate) trait Scalar: Element + numpy::Element {
     /// `None` if the type has no such operation.
     fn apply(self, operation: Operation, n: Self) -> Option<Self>;
 
-    /// numpy's name.
+    /// numpy's description of the type.
     fn dtype(py: Python<'_>) -> Bound<'_, PyArrayDescr> {
         Self::get_dtype(py)
     }

@@ -1,6 +1,6 @@
 //! `RLock`: the lock of a shared object, like `multiprocessing.RLock`.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pyo3::exceptions::PyAssertionError;
 use pyo3::prelude::*;
@@ -8,7 +8,7 @@ use slotfile::{Error, RawBuffer};
 
 use crate::convert::error::to_py;
 use crate::multiprocessing::shared_block::Block;
-use crate::runtime::gil::SLICE;
+use crate::runtime::wait::{in_slices, seconds};
 
 /// The lock of a shared object: like `multiprocessing.RLock`, but free as soon as the holding
 /// process or thread has ended.
@@ -43,19 +43,13 @@ impl RLock {
     /// Waits for it with the interpreter lock released, and handles signals.
     #[cold]
     fn wait(&self, py: Python<'_>, timeout: Option<Duration>) -> PyResult<bool> {
-        let begun = Instant::now();
-        loop {
-            let left = timeout.map(|timeout| timeout.saturating_sub(begun.elapsed()));
-            let slice = left.map_or(SLICE, |left| left.min(SLICE));
-            match py.detach(|| self.raw.acquire(Some(slice))) {
-                Ok(()) => return Ok(true),
-                Err(Error::LockTimeout { .. }) if left.is_some_and(|left| left <= SLICE) => {
-                    return Ok(false);
-                }
-                Err(Error::LockTimeout { .. }) => py.check_signals()?,
-                Err(error) => return Err(to_py(error)),
-            }
-        }
+        let acquired =
+            in_slices(py, timeout, |slice| match py.detach(|| self.raw.acquire(Some(slice))) {
+                Ok(()) => Ok(Some(())),
+                Err(Error::LockTimeout { .. }) => Ok(None),
+                Err(error) => Err(to_py(error)),
+            })?;
+        Ok(acquired.is_some())
     }
 
     #[inline]
@@ -74,8 +68,7 @@ impl RLock {
     /// within `timeout` seconds (None: forever). The holding thread can take it again.
     #[pyo3(signature = (block=true, timeout=None))]
     fn acquire(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<bool> {
-        let timeout =
-            if block { crate::runtime::gil::seconds(timeout)? } else { Some(Duration::ZERO) };
+        let timeout = if block { seconds(timeout)? } else { Some(Duration::ZERO) };
         self.take(py, timeout)
     }
 

@@ -6,12 +6,13 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyMemoryView;
-use slotfile::{Data, Define, Elements, Error, RawBuffer, ScalarType, Shape, SlotType};
+use slotfile::{Data, Define, Elements, Error, RawBuffer, Shape, SlotType};
 
 use crate::convert::error::to_py;
+use crate::convert::scalar::scalar_named;
 use crate::multiprocessing::heap::{Arena, Heap, Piece};
 use crate::multiprocessing::rlock::RLock;
-use crate::runtime::gil::patiently;
+use crate::runtime::wait::waiting;
 use crate::store::Store;
 
 /// Memory of a shared ctypes object, and its lock. Exports a writable buffer that keeps it alive.
@@ -41,14 +42,6 @@ impl Block {
         let start = self.raw.as_ptr().addr();
         start <= address && address - start <= self.len && len <= self.len - (address - start)
     }
-}
-
-/// The library's scalar type of this name.
-pub(crate) fn scalar_named(name: &str) -> PyResult<ScalarType> {
-    let known = ScalarType::ALL.into_iter().find(|scalar_type| scalar_type.name() == name);
-    known.ok_or_else(|| {
-        PyValueError::new_err(format!("{name:?} is not a type of a slot's elements"))
-    })
 }
 
 /// Unnamed memory, all zero, for this process and its children.
@@ -98,7 +91,7 @@ impl Block {
             let path = shared.store().path().to_owned();
             return Err(to_py(Error::ReadOnly { path })); // the exported buffer is writable
         }
-        let slot = patiently(store.py(), shared.options.lock_timeout)
+        let slot = waiting(store.py(), shared.options.lock_timeout)
             .run(shared.store(), |store| store.define(name, &slot_type, define.clone()))?;
         let raw = slot.raw_buffer().expect("it was opened as a buffer");
         let len = slot.size();

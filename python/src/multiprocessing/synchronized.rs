@@ -7,9 +7,10 @@ use pyo3::prelude::*;
 use pyo3::types::{PyList, PySlice};
 use slotfile::RawBuffer;
 
+use crate::convert::scalar::scalar_named;
 use crate::multiprocessing::numbers::Numbers;
 use crate::multiprocessing::rlock::RLock;
-use crate::multiprocessing::shared_block::{Block, scalar_named};
+use crate::multiprocessing::shared_block::Block;
 
 /// A wrapper that takes a lock around every access to a ctypes object. See
 /// `multiprocessing.sharedctypes`.

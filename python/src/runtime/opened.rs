@@ -5,16 +5,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use slotfile::Error;
 
 use crate::convert::error::to_py;
-use crate::runtime::gil::patiently;
+use crate::runtime::wait::{seconds, waiting};
 
 /// A store as `slotfile.open` opened it.
 pub(crate) struct Shared {
-    /// Does not wait for locks; see [`patiently`]. `None` only while being dropped.
+    /// Does not wait for locks; see [`waiting`]. `None` only while being dropped.
     store: Option<slotfile::Store>,
     pub(crate) options: Options,
     closed: AtomicBool,
@@ -29,6 +29,34 @@ pub(crate) struct Options {
     pub(crate) define: bool,
     pub(crate) lock_timeout: Option<Duration>,
     pub(crate) sync_every: Option<Duration>,
+}
+
+impl Options {
+    /// What [`Options::unpickled`] reads. TypeError for a store in memory.
+    pub(crate) fn pickled<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let Some(path) = &self.path else {
+            return Err(PyTypeError::new_err(
+                "a temporary store has no name, so another process cannot open it: only the \
+                 children that this process forks have it",
+            ));
+        };
+        let number = |duration: Option<Duration>| duration.map(|d| d.as_secs_f64());
+        let (timeout, every) = (number(self.lock_timeout), number(self.sync_every));
+        Ok((path, self.read_only, self.define, timeout, every).into_pyobject(py)?.into_any())
+    }
+
+    /// The options that [`Options::pickled`] has made of them.
+    pub(crate) fn unpickled(options: &Bound<'_, PyAny>) -> PyResult<Options> {
+        let (path, read_only, define, timeout, every): (PathBuf, bool, bool, _, _) =
+            options.extract()?;
+        Ok(Options {
+            path: Some(path),
+            read_only,
+            define,
+            lock_timeout: seconds(timeout)?,
+            sync_every: seconds(every)?,
+        })
+    }
 }
 
 /// All stores that are open, for [`leave_all`].
@@ -98,7 +126,7 @@ impl Shared {
         py: Python<'_>,
         sync: impl Fn(&slotfile::Store) -> slotfile::Result<()> + Sync,
     ) -> PyResult<()> {
-        patiently(py, self.options.lock_timeout).detached(self.store(), sync)
+        waiting(py, self.options.lock_timeout).detached(self.store(), sync)
     }
 }
 

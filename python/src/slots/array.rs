@@ -12,8 +12,8 @@ use crate::convert::error::to_py;
 use crate::convert::key::Key;
 use crate::convert::ndarray::{filled_with, fresh};
 use crate::convert::scalar::{Operation, Scalar, any_of, any_scalar, on_any, sum_overflows};
-use crate::runtime::gil::patiently;
 use crate::runtime::opened::Shared;
+use crate::runtime::wait::waiting;
 use crate::slots::slot::Slot;
 use crate::slots::update::{AnyUpdate, Update};
 
@@ -64,7 +64,7 @@ impl Array {
     ) -> PyResult<Bound<'py, Array>> {
         let any = any_of!(AnyArray, scalar_type, T => {
             let initial = initial.map(|i| filled_with::<T>(py, shape.dims(), i)).transpose()?;
-            patiently(py, shared.options.lock_timeout).run(shared.store(), |store| {
+            waiting(py, shared.options.lock_timeout).run(shared.store(), |store| {
                 let define = Define::<T>::new().areas(areas);
                 store.array_with(name, shape, match &initial {
                     Some(elements) => define.initial(elements.as_slice()),
@@ -87,7 +87,7 @@ impl Array {
         array: &Typed<T>,
         call: impl Fn(&Typed<T>) -> slotfile::Result<R> + Sync,
     ) -> PyResult<R> {
-        patiently(py, self.shared.options.lock_timeout).run(array, call)
+        waiting(py, self.shared.options.lock_timeout).run(array, call)
     }
 
     fn fetch<'py>(

@@ -14,8 +14,8 @@ use crate::convert::error::to_py;
 use crate::convert::key::Key;
 use crate::convert::ndarray::filled_with;
 use crate::convert::scalar::{Operation, Scalar, any_of, any_scalar, on_any, sum_overflows};
-use crate::runtime::gil::patiently;
 use crate::runtime::opened::Shared;
+use crate::runtime::wait::waiting;
 use crate::slots::slot::Slot;
 
 any_scalar!(AnyBuffer(Typed));
@@ -82,7 +82,7 @@ impl Buffer {
     ) -> PyResult<Bound<'py, Buffer>> {
         let any = any_of!(AnyBuffer, scalar_type, T => {
             let initial = initial.map(|i| filled_with::<T>(py, shape.dims(), i)).transpose()?;
-            patiently(py, shared.options.lock_timeout).run(shared.store(), |store| {
+            waiting(py, shared.options.lock_timeout).run(shared.store(), |store| {
                 let define = Define::<T>::new();
                 store.buffer_with(name, shape, match &initial {
                     Some(elements) => define.initial(elements.as_slice()),
@@ -150,8 +150,8 @@ impl Buffer {
 
     /// Says that the content is complete: increments the version, and wakes the waiting threads.
     fn notify(&self, py: Python<'_>) -> PyResult<()> {
-        let waiting = patiently(py, self.shared.options.lock_timeout);
-        on!(self, buffer => waiting.run(buffer, |buffer| buffer.notify()))
+        let timeout = self.shared.options.lock_timeout;
+        on!(self, buffer => waiting(py, timeout).run(buffer, |buffer| buffer.notify()))
     }
 
     /// Adds to one element atomically; returns the new value. Raises OverflowError, and

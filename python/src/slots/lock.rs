@@ -6,8 +6,8 @@ use pyo3::prelude::*;
 use slotfile::OwnedGuard;
 
 use crate::convert::error::is_timeout;
-use crate::runtime::gil::patiently;
 use crate::runtime::thread_bound::ThreadBound;
+use crate::runtime::wait::{self, waiting};
 use crate::slots::slot::Slot;
 
 /// A slot's lock, see `Slot.lock`. It belongs to the thread that took it.
@@ -32,7 +32,7 @@ impl Lock {
     fn take(&self, py: Python<'_>, timeout: Option<Duration>) -> PyResult<()> {
         let slot = self.slot.get();
         slot.shared.check_open()?;
-        let guard = patiently(py, timeout).run_here(&slot.slot, |slot| slot.lock_owned())?;
+        let guard = waiting(py, timeout).run_here(&slot.slot, |slot| slot.lock_owned())?;
         self.held.set(guard)
     }
 
@@ -50,7 +50,7 @@ impl Lock {
         let timeout = match (blocking, timeout) {
             (false, _) => Some(Duration::ZERO),
             (true, -1.0) => self.timeout,
-            (true, seconds) => crate::runtime::gil::seconds(Some(seconds))?,
+            (true, seconds) => wait::seconds(Some(seconds))?,
         };
         match self.take(py, timeout) {
             Ok(()) => Ok(true),

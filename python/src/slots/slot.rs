@@ -7,8 +7,8 @@ use pyo3::types::{PyString, PyTuple};
 use slotfile::Awaitable;
 
 use crate::convert::error::to_py;
-use crate::runtime::gil::{in_slices, seconds};
 use crate::runtime::opened::Shared;
+use crate::runtime::wait::{in_slices, seconds};
 use crate::slots::lock::Lock;
 
 /// A slot of any kind: the base class of `Value`, `Array`, `Buffer`, `Text` and `Bytes`.

@@ -7,8 +7,8 @@ use pyo3::types::{PyBytes, PyString};
 use slotfile::{Data, Define};
 
 use crate::convert::error::to_py;
-use crate::runtime::gil::patiently;
 use crate::runtime::opened::Shared;
+use crate::runtime::wait::waiting;
 use crate::slots::slot::Slot;
 
 /// A slot of text, up to a capacity in bytes of UTF-8.
@@ -45,7 +45,7 @@ impl Text {
         initial: Option<&str>,
         areas: usize,
     ) -> PyResult<Bound<'py, Text>> {
-        let text = patiently(py, shared.options.lock_timeout).run(shared.store(), |store| {
+        let text = waiting(py, shared.options.lock_timeout).run(shared.store(), |store| {
             let define = Define::new().areas(areas);
             store.text_with(
                 name,
@@ -71,7 +71,7 @@ impl Bytes {
         initial: Option<&[u8]>,
         areas: usize,
     ) -> PyResult<Bound<'py, Bytes>> {
-        let bytes = patiently(py, shared.options.lock_timeout).run(shared.store(), |store| {
+        let bytes = waiting(py, shared.options.lock_timeout).run(shared.store(), |store| {
             let define = Define::new().areas(areas);
             store.bytes_with(
                 name,
@@ -99,7 +99,7 @@ impl Text {
     #[setter]
     fn set_value(&self, py: Python<'_>, new: &str) -> PyResult<()> {
         self.shared.check_open()?;
-        patiently(py, self.shared.options.lock_timeout).run(&self.text, |text| text.store(new))
+        waiting(py, self.shared.options.lock_timeout).run(&self.text, |text| text.store(new))
     }
 
     /// The text, and its version.
@@ -134,7 +134,7 @@ impl Bytes {
     #[setter]
     fn set_value(&self, py: Python<'_>, new: &[u8]) -> PyResult<()> {
         self.shared.check_open()?;
-        patiently(py, self.shared.options.lock_timeout).run(&self.bytes, |bytes| bytes.store(new))
+        waiting(py, self.shared.options.lock_timeout).run(&self.bytes, |bytes| bytes.store(new))
     }
 
     /// The bytes, and their version.

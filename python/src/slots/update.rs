@@ -7,8 +7,8 @@ use slotfile::ArrayUpdate;
 use crate::convert::error::to_py;
 use crate::convert::ndarray::{elements, fresh};
 use crate::convert::scalar::{Scalar, any_scalar, on_any};
-use crate::runtime::gil::patiently;
 use crate::runtime::thread_bound::ThreadBound;
+use crate::runtime::wait::waiting;
 use crate::slots::array::{AnyArray, Array};
 
 any_scalar!(AnyUpdate(Begun));
@@ -26,7 +26,7 @@ impl<T: Scalar> Begun<T> {
         typed: &slotfile::Array<T>,
     ) -> PyResult<(Begun<T>, Py<PyAny>)> {
         let timeout = array.shared.options.lock_timeout;
-        let update = patiently(py, timeout).run_here(typed, |typed| typed.begin_update())?;
+        let update = waiting(py, timeout).run_here(typed, |typed| typed.begin_update())?;
         let copy = fresh(py, typed.shape().dims(), |copy| update.load_into(copy));
         Ok((Begun { update, copy: copy.clone().unbind() }, copy.into_any().unbind()))
     }

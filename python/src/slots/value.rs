@@ -7,8 +7,8 @@ use pyo3::prelude::*;
 use slotfile::{Define, ScalarType, Value as Typed};
 
 use crate::convert::scalar::{Operation, Scalar, any_of, any_scalar, on_any, sum_overflows};
-use crate::runtime::gil::patiently;
 use crate::runtime::opened::Shared;
+use crate::runtime::wait::waiting;
 use crate::slots::slot::Slot;
 
 any_scalar!(AnyValue(Typed));
@@ -52,7 +52,7 @@ impl Value {
     ) -> PyResult<Bound<'py, Value>> {
         let any = any_of!(AnyValue, scalar_type, T => {
             let initial = initial.map(<T as Scalar>::from_py).transpose()?;
-            patiently(py, shared.options.lock_timeout).run(shared.store(), |store| {
+            waiting(py, shared.options.lock_timeout).run(shared.store(), |store| {
                 let define = Define::new();
                 store.value_with(name, match initial {
                     Some(x) => define.initial(x),
@@ -71,12 +71,11 @@ impl Value {
         value: &Typed<T>,
         call: impl Fn(&Typed<T>) -> slotfile::Result<R> + Sync,
     ) -> PyResult<R> {
-        patiently(py, self.shared.options.lock_timeout).run(value, call)
+        waiting(py, self.shared.options.lock_timeout).run(value, call)
     }
 
     fn fetch<'py>(
         &self,
-        py: Python<'py>,
         operation: Operation,
         n: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
@@ -86,13 +85,13 @@ impl Value {
             operation: Operation,
             n: &Bound<'py, PyAny>,
         ) -> PyResult<Bound<'py, PyAny>> {
-            operation.check::<T>(n.py())?;
-            let n_ = T::from_py(n)?;
+            let py = n.py();
+            operation.check::<T>(py)?;
+            let n = T::from_py(n)?;
             let (Ok(old) | Err(old)) =
-                this.update(n.py(), value, |v| v.try_update(|x| x.apply(operation, n_)))?;
-            Ok(old.to_py(n.py()))
+                this.update(py, value, |v| v.try_update(|x| x.apply(operation, n)))?;
+            Ok(old.to_py(py))
         }
-        let _ = py;
         on!(self, value => typed(self, value, operation, n))
     }
 }
@@ -143,62 +142,38 @@ impl Value {
     }
 
     /// Adds, wrapping around on overflow; returns the old value.
-    fn fetch_add<'py>(
-        &self,
-        py: Python<'py>,
-        n: &Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        self.fetch(py, Operation::Add, n)
+    fn fetch_add<'py>(&self, n: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        self.fetch(Operation::Add, n)
     }
 
     /// Subtracts, wrapping around on overflow; returns the old value.
-    fn fetch_sub<'py>(
-        &self,
-        py: Python<'py>,
-        n: &Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        self.fetch(py, Operation::Sub, n)
+    fn fetch_sub<'py>(&self, n: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        self.fetch(Operation::Sub, n)
     }
 
     /// Replaces the number by `n` if that is less; returns the old value.
-    fn fetch_min<'py>(
-        &self,
-        py: Python<'py>,
-        n: &Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        self.fetch(py, Operation::Min, n)
+    fn fetch_min<'py>(&self, n: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        self.fetch(Operation::Min, n)
     }
 
     /// Replaces the number by `n` if that is greater; returns the old value.
-    fn fetch_max<'py>(
-        &self,
-        py: Python<'py>,
-        n: &Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        self.fetch(py, Operation::Max, n)
+    fn fetch_max<'py>(&self, n: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        self.fetch(Operation::Max, n)
     }
 
     /// Bitwise "and"; returns the old value.
-    fn fetch_and<'py>(
-        &self,
-        py: Python<'py>,
-        n: &Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        self.fetch(py, Operation::And, n)
+    fn fetch_and<'py>(&self, n: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        self.fetch(Operation::And, n)
     }
 
     /// Bitwise "or"; returns the old value.
-    fn fetch_or<'py>(&self, py: Python<'py>, n: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        self.fetch(py, Operation::Or, n)
+    fn fetch_or<'py>(&self, n: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        self.fetch(Operation::Or, n)
     }
 
     /// Bitwise "exclusive or"; returns the old value.
-    fn fetch_xor<'py>(
-        &self,
-        py: Python<'py>,
-        n: &Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        self.fetch(py, Operation::Xor, n)
+    fn fetch_xor<'py>(&self, n: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        self.fetch(Operation::Xor, n)
     }
 
     /// Replaces the number; returns the old value.

@@ -1,4 +1,6 @@
-//! Waits for locks with the interpreter lock released, and handles Ctrl-C meanwhile.
+//! Waits with the interpreter lock released, and handles signals (Ctrl-C) meanwhile.
+//!
+//! A wait is cut into slices of [`SLICE`]: the library waits for one, then signals are handled.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,34 +12,73 @@ use crate::convert::error::to_py;
 use crate::runtime::thread_bound::Owned;
 
 /// How long to wait between checks for signals.
-pub(crate) const SLICE: Duration = Duration::from_millis(50);
+const SLICE: Duration = Duration::from_millis(50);
 
-/// A handle whose lock timeout can be set.
-pub(crate) trait Patient: Clone + Send + Sync {
-    fn patient(&self, timeout: Duration) -> Self;
+/// A wait of at most `timeout` (`None`: forever), cut into slices.
+pub(crate) struct Slices {
+    begun: Instant,
+    timeout: Option<Duration>,
 }
 
-macro_rules! patient {
-    ($([$($generics:tt)*] $handle:ty),*) => {$(
-        impl<$($generics)*> Patient for $handle {
-            fn patient(&self, timeout: Duration) -> Self {
+/// A part of a wait.
+#[derive(Clone, Copy)]
+pub(crate) struct Slice {
+    pub(crate) length: Duration,
+    /// Whether the wait ends with it.
+    pub(crate) is_last: bool,
+}
+
+impl Slices {
+    pub(crate) fn new(timeout: Option<Duration>) -> Slices {
+        Slices { begun: Instant::now(), timeout }
+    }
+
+    /// The slice that begins now.
+    pub(crate) fn next(&self) -> Slice {
+        match self.timeout.map(|timeout| timeout.saturating_sub(self.elapsed())) {
+            Some(left) if left <= SLICE => Slice { length: left, is_last: true },
+            _ => Slice { length: SLICE, is_last: false },
+        }
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
+    }
+}
+
+/// A handle whose lock timeout can be set.
+pub(crate) trait LockTimeout: Clone + Send + Sync {
+    /// A copy of the handle with this lock timeout.
+    fn with_timeout(&self, timeout: Duration) -> Self;
+}
+
+macro_rules! lock_timeout {
+    ($([$($generics:tt)*] $handle:ty;)*) => {$(
+        impl<$($generics)*> LockTimeout for $handle {
+            fn with_timeout(&self, timeout: Duration) -> Self {
                 self.clone().with_lock_timeout(Some(timeout))
             }
         }
     )*};
 }
 
-patient!([] Store, [T: Element] Value<T>, [T: Element] Array<T>, [T: Element] Buffer<T>, [] slotfile::Text, [] slotfile::Bytes);
+lock_timeout! {
+    [] Store;
+    [T: Element] Value<T>;
+    [T: Element] Array<T>;
+    [T: Element] Buffer<T>;
+    [] slotfile::Text;
+    [] slotfile::Bytes;
+}
 
-/// The handle itself is not changed: each wait makes its own copy of it.
-impl Patient for Arc<Slot> {
-    fn patient(&self, timeout: Duration) -> Self {
+impl LockTimeout for Arc<Slot> {
+    fn with_timeout(&self, timeout: Duration) -> Self {
         Arc::new(Slot::clone(self).with_lock_timeout(Some(timeout)))
     }
 }
 
-/// Runs calls that may have to wait for a lock, with a timeout.
-pub(crate) fn patiently(py: Python<'_>, timeout: Option<Duration>) -> Waiting<'_> {
+/// Runs calls that may have to wait for a lock, for at most `timeout` (`None`: forever).
+pub(crate) fn waiting(py: Python<'_>, timeout: Option<Duration>) -> Waiting<'_> {
     Waiting { py, timeout }
 }
 
@@ -51,7 +92,7 @@ impl Waiting<'_> {
     /// slot's lock is not free, waits with the interpreter lock released, since the holder may
     /// be another thread of this interpreter.
     #[inline]
-    pub(crate) fn run<H: Patient, R: Send>(
+    pub(crate) fn run<H: LockTimeout, R: Send>(
         &self,
         handle: &H,
         call: impl Fn(&H) -> slotfile::Result<R> + Sync,
@@ -65,7 +106,7 @@ impl Waiting<'_> {
 
     /// The same for a result that belongs to this thread.
     #[inline]
-    pub(crate) fn run_here<H: Patient, R>(
+    pub(crate) fn run_here<H: LockTimeout, R>(
         &self,
         handle: &H,
         call: impl Fn(&H) -> slotfile::Result<R> + Sync,
@@ -82,47 +123,48 @@ impl Waiting<'_> {
 
     /// The same for a call that always takes long: releases the interpreter lock at once.
     #[cold]
-    pub(crate) fn detached<H: Patient, R: Send>(
+    pub(crate) fn detached<H: LockTimeout, R: Send>(
         &self,
         handle: &H,
         call: impl Fn(&H) -> slotfile::Result<R> + Sync,
     ) -> PyResult<R> {
-        let begun = Instant::now();
+        let slices = Slices::new(self.timeout);
         loop {
-            let left = self.timeout.map(|timeout| timeout.saturating_sub(begun.elapsed()));
-            let slice = handle.patient(left.map_or(SLICE, |left| left.min(SLICE)));
-            let mut error = match self.py.detach(|| call(&slice)) {
+            let slice = slices.next();
+            let handle = handle.with_timeout(slice.length);
+            let mut error = match self.py.detach(|| call(&handle)) {
                 Ok(done) => return Ok(done),
                 Err(error) => error,
             };
             match &mut error {
                 Error::LockTimeout { waited, .. } | Error::KeepsChanging { waited, .. } => {
-                    *waited = begun.elapsed();
+                    *waited = slices.elapsed();
                 }
                 _ => return Err(to_py(error)),
             }
             self.py.check_signals()?;
-            if left.is_some_and(|left| left <= SLICE) {
+            if slice.is_last {
                 return Err(to_py(error));
             }
         }
     }
 }
 
-/// Calls `wait` with how long it may wait, again and again until it returns something.
+/// Calls `wait` with how long it may wait, again and again until it returns something or the
+/// time is over.
 pub(crate) fn in_slices<R>(
     py: Python<'_>,
     timeout: Option<Duration>,
     mut wait: impl FnMut(Duration) -> PyResult<Option<R>>,
 ) -> PyResult<Option<R>> {
-    let begun = Instant::now();
+    let slices = Slices::new(timeout);
     loop {
-        let left = timeout.map(|timeout| timeout.saturating_sub(begun.elapsed()));
-        if let Some(result) = wait(left.map_or(SLICE, |left| left.min(SLICE)))? {
+        let slice = slices.next();
+        if let Some(result) = wait(slice.length)? {
             return Ok(Some(result));
         }
         py.check_signals()?;
-        if left.is_some_and(|left| left <= SLICE) {
+        if slice.is_last {
             return Ok(None);
         }
     }

@@ -308,7 +308,8 @@ pub enum Error {
 }
 
 thread_local! {
-    /// Why the last attempt to reopen a store's file failed.
+    /// Why the last attempt to reopen a store's file failed. Beside the errors, as a `StoreFile` is
+    /// used as a `File`: its caller gets only the EBADF of a number that is not open.
     static LOST: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
@@ -344,6 +345,7 @@ impl Error {
         }
     }
 
+    /// [`Error::Corrupt`] of the store itself, not of one slot.
     pub(crate) fn corrupt(path: &Path, what: impl Into<String>) -> Error {
         Error::Corrupt { path: path.to_owned(), slot: None, what: what.into() }
     }
@@ -369,7 +371,7 @@ impl Error {
         }
     }
 
-    /// The same error, with the slot's name.
+    /// The same error; if it is [`Error::Corrupt`], with the name of the slot concerned.
     pub(crate) fn of_slot(mut self, name: &str) -> Error {
         if let Error::Corrupt { slot, .. } = &mut self {
             *slot = Some(name.to_owned());

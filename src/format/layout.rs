@@ -546,11 +546,14 @@ pub(crate) const MOST_TEXT: usize = MAX_LINES as usize * LINE - DESCRIPTOR_HEAD;
 
 /// Why no slot can have this name; `None` if one can.
 pub(crate) fn name_problem(name: &str) -> Option<&'static str> {
-    match () {
-        () if name.is_empty() => Some("it is empty"),
-        () if name.len() > 255 => Some("it is longer than 255 bytes"),
-        () if has_control(name) => Some("it has a control character"),
-        () => None,
+    if name.is_empty() {
+        Some("it is empty")
+    } else if name.len() > 255 {
+        Some("it is longer than 255 bytes")
+    } else if has_control(name) {
+        Some("it has a control character")
+    } else {
+        None
     }
 }
 

@@ -10,14 +10,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use memmap2::{MmapOptions, MmapRaw};
 
-use crate::os::fork::Quiet;
+use crate::os::fork::NoFork;
 use crate::os::sys::{address_limit, random, uninterrupted};
 
 /// A file's mapping, which never moves and never shrinks.
 #[derive(Debug)]
 pub(crate) struct Reserved {
     start: *mut u8,
-    /// Bytes that are mapped: whole pages. Changes under [`Quiet`], so that it is right in the
+    /// Bytes that are mapped: whole pages. Changes under [`NoFork`], so that it is right in the
     /// child of a fork.
     len: AtomicUsize,
     /// The owner of the mapping if it covers all that the file can ever use; `None` if it may grow.
@@ -77,7 +77,7 @@ impl Reserved {
     #[cold]
     pub(crate) fn grow(&self, end: u64, most: u64) -> bool {
         let wanted = end.saturating_add(share()).min(most.max(end));
-        let _quiet = Quiet::begin();
+        let _no_fork = NoFork::begin();
         let len = self.len();
         len >= end || self.remap(len, wanted) || self.remap(len, end)
     }

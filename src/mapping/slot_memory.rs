@@ -150,9 +150,7 @@ impl<K: KeepsMapped> Memory for SlotMemory<K> {
 
     fn sleep(&self, seen: Control, who: Sleepers, limit: Duration) -> bool {
         let word = self.region().futex_word(seen);
-        crowd::sleep(self.region().place(), who, || {
-            futex::wait(word.at, word.expected, who.bits(), limit)
-        })
+        crowd::sleep(self.region().place(), who, || futex::wait(word, who.bits(), limit))
     }
 
     fn wake(&self, who: Sleepers, all: bool) -> bool {

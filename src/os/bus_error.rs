@@ -30,6 +30,7 @@ pub enum BusError {
     Unknown,
 }
 
+/// In the order of their numbers, which [`handler`] uses as positions.
 const ALL: [BusError; 4] =
     [BusError::Truncated, BusError::Unreadable, BusError::NoBlock, BusError::Unknown];
 
@@ -140,7 +141,7 @@ extern "C" fn handler(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::
     if let Some((lines, code)) = ON_BUS_ERROR.get() {
         // SAFETY: the kernel passes valid information on the signal, which is a SIGBUS.
         let address = unsafe { (*info).si_addr() };
-        let line = &lines[why(address.addr()) as usize];
+        let line = &lines[why(address.addr()) as usize]; // as in `ALL`
         // SAFETY: write and _exit may be called in a signal handler; the line never changes once it
         // is set.
         unsafe {

@@ -1,6 +1,9 @@
 //! The descriptors of a store's file: whether a number still refers to the same file, and what
 //! keeps the locks that were set through it.
 //!
+//! Here a **number** is what programs call a file descriptor (`fd`). A **description** is the open
+//! file to which it refers ("open file description" in the kernel's pages); it holds the locks.
+//!
 //! A program may close descriptors that it does not know (`close_range`, a daemonizing helper), and
 //! the next file it opens gets the number. So a description is identified by its file, and by a
 //! read lock on a byte that nobody else locks: only the description that has that lock finds no
@@ -13,18 +16,25 @@
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{BorrowedFd, FromRawFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 
 use crate::os::sys::{self, ByteLock, check, uninterrupted};
 
-/// A file, as the kernel identifies it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Identifies a file among all that exist at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct FileId {
     pub(crate) device: u64,
     pub(crate) inode: u64,
+}
+
+impl FileId {
+    pub(crate) fn of(metadata: &Metadata) -> FileId {
+        FileId { device: metadata.dev(), inode: metadata.ino() }
+    }
 }
 
 /// A number that is never open: calls with it fail with EBADF.
@@ -49,7 +59,8 @@ pub(crate) fn is_ours(fd: RawFd, file: FileId, marker: u64) -> bool {
     if file_id(fd) != Some(file) {
         return false;
     }
-    // SAFETY: the number is open, as `file_id` has found its file.
+    // SAFETY: it is used for one system call, which touches no memory of ours. The number was open
+    // when `file_id` found its file; if the program closes it meanwhile, the call fails.
     let fd = unsafe { BorrowedFd::borrow_raw(fd) };
     sys::byte_is_locked(fd, marker).is_ok_and(|by_another| !by_another)
 }
@@ -58,7 +69,8 @@ pub(crate) fn is_ours(fd: RawFd, file: FileId, marker: u64) -> bool {
 pub(crate) fn set_marker(fd: RawFd) -> io::Result<u64> {
     // Beyond the bytes of the format, which begin at 2^62; 61 random bits.
     let marker = 3 << 61 | sys::random() >> 3;
-    // SAFETY: the caller's number is open.
+    // SAFETY: it is used for one system call, which touches no memory of ours; it fails if the number
+    // is not open.
     let fd = unsafe { BorrowedFd::borrow_raw(fd) };
     match sys::set_byte_lock(fd, ByteLock::Read, marker)? {
         true => Ok(marker),
@@ -66,7 +78,8 @@ pub(crate) fn set_marker(fd: RawFd) -> io::Result<u64> {
     }
 }
 
-/// Maps an anchor of this description; returns its address. No fork may happen meanwhile.
+/// Maps an anchor of this description; returns its address. No fork may happen meanwhile: its
+/// child would get the page before `MADV_DONTFORK` is set, and keep the locks.
 pub(crate) fn anchor(fd: RawFd) -> io::Result<usize> {
     // SAFETY: a new mapping at an address that the kernel chooses; it allows no access.
     let at = unsafe {

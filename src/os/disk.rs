@@ -112,20 +112,40 @@ impl Disk for File {
 #[derive(Debug)]
 pub(crate) struct ReadAhead<'a> {
     disk: &'a dyn Disk,
-    /// The length of the first piece, and of each that is far from the one before; and the longest.
-    pieces: (usize, usize),
-    /// Its offset, and the bytes from there on.
-    piece: Mutex<(u64, Vec<u8>)>,
+    /// The length of the first piece, and of each that is not close behind the one before.
+    shortest: usize,
+    /// The next pieces are twice as long as the one before, up to this length.
+    longest: usize,
+    last: Mutex<Piece>,
+}
+
+/// What was read last.
+#[derive(Debug, Default)]
+struct Piece {
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl Piece {
+    /// The bytes of this range, if all of them are in the piece.
+    fn get(&self, at: u64, len: usize) -> Option<&[u8]> {
+        let from = usize::try_from(at.checked_sub(self.start)?).ok()?;
+        self.bytes.get(from..from.checked_add(len)?)
+    }
+
+    fn end(&self) -> u64 {
+        self.start + self.bytes.len() as u64
+    }
 }
 
 impl<'a> ReadAhead<'a> {
     pub(crate) fn new(disk: &'a dyn Disk) -> ReadAhead<'a> {
-        ReadAhead { disk, pieces: (8 << 10, 256 << 10), piece: Mutex::default() }
+        ReadAhead { disk, shortest: 8 << 10, longest: 256 << 10, last: Mutex::default() }
     }
 
-    /// For reading pieces of this length, and nothing between them.
+    /// For a reader of pieces of this length that skips what lies between them.
     pub(crate) fn of_pieces(disk: &'a dyn Disk, len: usize) -> ReadAhead<'a> {
-        ReadAhead { disk, pieces: (len, len), piece: Mutex::default() }
+        ReadAhead { disk, shortest: len, longest: len, last: Mutex::default() }
     }
 }
 
@@ -135,17 +155,12 @@ impl Disk for ReadAhead<'_> {
     }
 
     fn read(&self, at: u64, out: &mut [u8]) -> io::Result<()> {
-        let mut piece = self.piece.lock().unwrap_or_else(PoisonError::into_inner);
-        let (start, bytes) = &mut *piece;
-        let wanted = out.len();
-        let have = |start: u64, bytes: &[u8]| {
-            let from = usize::try_from(at.checked_sub(start)?).ok()?;
-            Some(from..from.checked_add(wanted)?).filter(|range| range.end <= bytes.len())
-        };
-        if have(*start, bytes).is_none() {
-            let (least, most) = self.pieces;
-            let gap = at.checked_sub(*start + bytes.len() as u64);
+        let mut piece = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if piece.get(at, out.len()).is_none() {
+            let (least, most) = (self.shortest, self.longest);
+            let gap = at.checked_sub(piece.end());
             let is_near = gap.is_some_and(|gap| gap <= least as u64);
+            let Piece { start, bytes } = &mut *piece;
             let len = if is_near { (2 * bytes.len()).clamp(least, most) } else { least };
             bytes.resize(len, 0);
             *start = at;
@@ -153,8 +168,8 @@ impl Disk for ReadAhead<'_> {
                 bytes.clear(); // what was asked for may be readable all the same
             }
         }
-        match have(*start, bytes) {
-            Some(range) => out.copy_from_slice(&bytes[range]),
+        match piece.get(at, out.len()) {
+            Some(bytes) => out.copy_from_slice(bytes),
             None => self.disk.read(at, out)?,
         }
         Ok(())

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result, link_to_nowhere};
 
-/// The error that something with this name already exists.
-pub(crate) fn exists(path: &Path) -> Error {
+/// The error that something with this name already exists, and what it is.
+pub(crate) fn already_exists(path: &Path) -> Error {
     let is_file = fs::metadata(path).is_ok_and(|there| there.is_file());
     let found = match dangling_link(path) {
         Some(target) => Some(link_to_nowhere(&target)),
@@ -37,11 +37,15 @@ pub(crate) fn check_kind(path: &Path, metadata: &Metadata) -> Result<()> {
 
 fn kind_of(metadata: &Metadata) -> &'static str {
     let kind = metadata.file_type();
-    match () {
-        () if kind.is_file() => "a file",
-        () if kind.is_dir() => "a folder",
-        () if kind.is_fifo() => "a pipe",
-        () if kind.is_socket() => "a socket",
-        () => "a device",
+    if kind.is_file() {
+        "a file"
+    } else if kind.is_dir() {
+        "a folder"
+    } else if kind.is_fifo() {
+        "a pipe"
+    } else if kind.is_socket() {
+        "a socket"
+    } else {
+        "a device"
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::os::location;
+use crate::os::descriptor::FileId;
 use crate::os::sys;
 
 /// An unused name in the same folder.
@@ -13,6 +13,7 @@ pub(crate) fn unused_name(path: &Path) -> io::Result<PathBuf> {
     Ok(folder_of(path).join(format!(".slotfile-{}", hex(random()))))
 }
 
+/// A number that no other store has: for its ID, or for an unused name.
 pub(crate) fn random() -> [u8; 16] {
     bytemuck::cast([sys::random(), sys::random()])
 }
@@ -21,6 +22,7 @@ fn hex(bytes: [u8; 16]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
+/// The folder of a path; the working folder if the path is only a name.
 pub(crate) fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
@@ -62,7 +64,7 @@ pub(crate) fn replace(
 ) -> io::Result<Replaced> {
     let is_it = |path: &Path| -> io::Result<bool> {
         let (there, open) = (std::fs::symlink_metadata(path)?, file.metadata()?);
-        Ok(location::id(&there) == location::id(&open) && open.nlink() == 1)
+        Ok(FileId::of(&there) == FileId::of(&open) && open.nlink() == 1)
     };
     // They exchange names, so nothing is lost if it was another file after all.
     let removed = match sys::exchange(new, old) {

@@ -53,7 +53,7 @@ impl<T> PerProcess<T> {
         while at.generation != generation() {
             at = at.next.get().unwrap_or_else(|| {
                 // A fork meanwhile would leave its child waiting for us forever.
-                let _quiet = Quiet::begin();
+                let _no_fork = NoFork::begin();
                 at.next.get_or_init(|| Box::new(PerProcess::new(renew(&at.value))))
             });
         }
@@ -63,8 +63,11 @@ impl<T> PerProcess<T> {
 
 /// What the handlers know of one descriptor of a store. Each descriptor has an entry as long as its
 /// [`StoreFile`](crate::os::store_file::StoreFile) lives.
+///
+/// All orderings are relaxed: entries change only under [`NoFork`], or in a child that has no other
+/// thread yet.
 #[derive(Debug)]
-pub(crate) struct Entry {
+pub(crate) struct DescriptorEntry {
     /// The number; `UNUSED`, or `LOST` if it refers to something that is not ours.
     fd: AtomicI32,
     device: AtomicU64,
@@ -76,7 +79,7 @@ pub(crate) struct Entry {
     anchor: AtomicUsize,
     /// The byte to read-lock in a child; `NO_BYTE` while there is none.
     common_byte: AtomicU64,
-    /// The path at which the file was opened. Locked under `Quiet` only, so a child finds it free.
+    /// The path at which the file was opened. Locked under `NoFork` only, so a child finds it free.
     path: Mutex<Option<CString>>,
 }
 
@@ -84,9 +87,9 @@ const UNUSED: RawFd = -1;
 const LOST: RawFd = -2;
 const NO_BYTE: u64 = u64::MAX;
 
-impl Entry {
-    const fn unused() -> Entry {
-        Entry {
+impl DescriptorEntry {
+    const fn unused() -> DescriptorEntry {
+        DescriptorEntry {
             fd: AtomicI32::new(UNUSED),
             device: AtomicU64::new(0),
             inode: AtomicU64::new(0),
@@ -101,14 +104,14 @@ impl Entry {
     /// An entry for this open descriptor, which the entry will close. Sets its marker and anchors
     /// it.
     pub(crate) fn register(
-        quiet: &Quiet,
+        no_fork: &NoFork,
         fd: RawFd,
         writable: bool,
         path: Option<CString>,
-    ) -> io::Result<&'static Entry> {
-        check_watched(quiet)?;
+    ) -> io::Result<&'static DescriptorEntry> {
+        check_watched(no_fork)?;
         let file = descriptor::file_id(fd).ok_or_else(io::Error::last_os_error)?;
-        let entry = Entry::free();
+        let entry = DescriptorEntry::free();
         entry.hold(fd)?;
         entry.device.store(file.device, Ordering::Relaxed);
         entry.inode.store(file.inode, Ordering::Relaxed);
@@ -127,7 +130,7 @@ impl Entry {
     }
 
     /// An unused entry.
-    fn free() -> &'static Entry {
+    fn free() -> &'static DescriptorEntry {
         let mut block = &ENTRIES;
         loop {
             let unused = block.entries.iter().find(|e| e.fd.load(Ordering::Relaxed) == UNUSED);
@@ -138,13 +141,13 @@ impl Entry {
         }
     }
 
-    /// Makes [`lock_common`](Entry::lock_common) lock this byte, also in forked children.
-    pub(crate) fn note_common(&self, _: &Quiet, byte: u64) {
+    /// Makes [`lock_common`](DescriptorEntry::lock_common) lock this byte, also in forked children.
+    pub(crate) fn note_common(&self, _: &NoFork, byte: u64) {
         self.common_byte.store(byte, Ordering::Relaxed);
     }
 
     /// Read-locks the common byte, if it is set. False if another lock is in the way.
-    pub(crate) fn lock_common(&self, _: &Quiet) -> io::Result<bool> {
+    pub(crate) fn lock_common(&self, _: &NoFork) -> io::Result<bool> {
         let Some(byte) = self.common_byte() else { return Ok(true) };
         let file = descriptor::as_file(self.fd.load(Ordering::Relaxed));
         sys::set_byte_lock(file.as_fd(), ByteLock::Read, byte)
@@ -189,7 +192,7 @@ impl Entry {
     }
 
     /// Closes the descriptor, if it is ours, and releases all its locks.
-    pub(crate) fn close(&self, _: &Quiet) {
+    pub(crate) fn close(&self, _: &NoFork) {
         if self.is_ours() {
             descriptor::close(self.fd.load(Ordering::Relaxed));
         }
@@ -219,8 +222,8 @@ impl Entry {
             self.hold(fd)?;
             // On failure, this process does not count as attached, as if its kernel had no memory
             // for locks. Its first own lock reports that.
-            let quiet = ManuallyDrop::new(Quiet);
-            let _ = self.lock_common(&quiet);
+            let no_fork = ManuallyDrop::new(NoFork);
+            let _ = self.lock_common(&no_fork);
             Ok(())
         });
         if renewed.is_err() {
@@ -230,30 +233,28 @@ impl Entry {
     }
 }
 
-// Relaxed, in all entries: they change under `Quiet`, or in a child that has no other thread yet.
-
 /// The entries, in blocks that are never freed: a handler may walk them at any moment.
 struct Block {
-    entries: [Entry; 64],
+    entries: [DescriptorEntry; 64],
     next: OnceLock<Box<Block>>,
 }
 
 impl Block {
     const fn new() -> Block {
-        Block { entries: [const { Entry::unused() }; 64], next: OnceLock::new() }
+        Block { entries: [const { DescriptorEntry::unused() }; 64], next: OnceLock::new() }
     }
 }
 
 static ENTRIES: Block = Block::new();
 
-/// While one exists, this process does not fork. A spinlock, since the child must be able to
-/// release it in the handler; it is held for a system call or two.
-pub(crate) struct Quiet;
+/// While one exists, no other thread of this process forks or has one. A spinlock, since the child
+/// must be able to release it in the handler; it is held for a system call or two.
+pub(crate) struct NoFork;
 
 static FORKING: AtomicBool = AtomicBool::new(false);
 
-impl Quiet {
-    pub(crate) fn begin() -> Quiet {
+impl NoFork {
+    pub(crate) fn begin() -> NoFork {
         let mut tries = 0u32;
         // Acquire, and release in drop: the entries are seen as the last holder left them.
         while FORKING.swap(true, Ordering::Acquire) {
@@ -264,11 +265,11 @@ impl Quiet {
                 _ => std::thread::sleep(Duration::from_micros(50)),
             }
         }
-        Quiet
+        NoFork
     }
 }
 
-impl Drop for Quiet {
+impl Drop for NoFork {
     fn drop(&mut self) {
         FORKING.store(false, Ordering::Release);
     }
@@ -290,11 +291,11 @@ const NOT_YET: i32 = -1;
 extern "C" fn watch_forks() {
     let watched = sys::at_fork(before_fork, after_fork_in_parent, after_fork_in_child);
     let error = watched.err().map_or(0, |error| error.raw_os_error().unwrap_or(libc::ENOMEM));
-    // Relaxed: at loading, or under `Quiet`.
+    // Relaxed: at loading, or under `NoFork`.
     WATCHED.store(error, Ordering::Relaxed);
 }
 
-fn check_watched(_: &Quiet) -> io::Result<()> {
+fn check_watched(_: &NoFork) -> io::Result<()> {
     // If nothing ran at loading, this is late, but not too late for most.
     if WATCHED.load(Ordering::Relaxed) == NOT_YET {
         watch_forks();
@@ -306,11 +307,11 @@ fn check_watched(_: &Quiet) -> io::Result<()> {
 }
 
 extern "C" fn before_fork() {
-    std::mem::forget(Quiet::begin());
+    std::mem::forget(NoFork::begin());
 }
 
 extern "C" fn after_fork_in_parent() {
-    drop(Quiet);
+    drop(NoFork);
 }
 
 /// Allocates nothing and takes no lock: other threads of the parent may have been anywhere.
@@ -319,10 +320,10 @@ extern "C" fn after_fork_in_child() {
     let mut block = Some(&ENTRIES);
     while let Some(some) = block {
         let used = some.entries.iter().filter(|e| e.fd.load(Ordering::Relaxed) != UNUSED);
-        used.for_each(Entry::renew_in_child);
+        used.for_each(DescriptorEntry::renew_in_child);
         block = some.next.get().map(|next| &**next);
     }
-    drop(Quiet);
+    drop(NoFork);
 }
 
 #[cfg(test)]
@@ -377,12 +378,12 @@ mod tests {
         }
         let (begun, has_begun) = std::sync::mpsc::channel();
         let opening = std::thread::spawn(move || {
-            let _quiet = Quiet::begin();
+            let _no_fork = NoFork::begin();
             begun.send(()).unwrap();
             std::thread::sleep(Duration::from_millis(200));
         });
         has_begun.recv().unwrap();
-        let status = in_a_child(|| drop(Quiet::begin()));
+        let status = in_a_child(|| drop(NoFork::begin()));
         opening.join().unwrap();
         assert_eq!(status, 0, "the child waits for a thread that it has not");
         assert_eq!(generation(), 0);

@@ -5,7 +5,7 @@
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
-/// A word to sleep on, and its expected value.
+/// A word to sleep on, and the value that it has while nothing has happened.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Word {
     pub(crate) at: *const AtomicU32,
@@ -18,17 +18,19 @@ pub(crate) const MOST_WORDS: usize = 128;
 /// How long to sleep before looking again if the kernel cannot wait for the event.
 pub(crate) const SHORT_SLEEP: Duration = Duration::from_millis(1);
 
-/// Sleeps while `word` is `expected`, at most `limit`; true if it ended before that. May return
-/// early. A wake-up reaches the sleepers that share a bit with it.
-pub(crate) fn wait(word: *const AtomicU32, expected: u32, bits: u32, limit: Duration) -> bool {
+/// Sleeps while the word is as expected, at most `limit`; true if the sleep ended before that. May
+/// return early. A wake-up reaches the sleepers that share a bit with it.
+pub(crate) fn wait(word: Word, bits: u32, limit: Duration) -> bool {
     let until = time_in(limit);
     let wait = libc::FUTEX_WAIT_BITSET;
     let second: *const AtomicU32 = std::ptr::null();
+    let Word { at, expected } = word;
+    // Without FUTEX_PRIVATE_FLAG, which would hide the waiter from other processes. The time is on
+    // the monotonic clock.
     // SAFETY: the kernel reads the word at this address itself, and returns EFAULT if nothing is
-    // mapped there; `until` is on this stack. Without FUTEX_PRIVATE_FLAG, which would hide the
-    // waiter from other processes. The time is on the monotonic clock.
+    // mapped there; `until` is on this stack.
     let slept = unsafe {
-        libc::syscall(libc::SYS_futex, word, wait, expected, &raw const until, second, bits) >= 0
+        libc::syscall(libc::SYS_futex, at, wait, expected, &raw const until, second, bits) >= 0
     };
     slept || std::io::Error::last_os_error().raw_os_error() != Some(libc::ETIMEDOUT)
 }
@@ -60,7 +62,7 @@ fn time_in(limit: Duration) -> libc::timespec {
 /// there is one word.
 pub(crate) fn wait_any(words: &[Word], bits: u32, limit: Duration) {
     if let [word] = words {
-        wait(word.at, word.expected, bits, limit);
+        wait(*word, bits, limit);
         return;
     }
     let waiters: Vec<Waiter> = words.iter().map(Waiter::new).collect();

@@ -1,11 +1,12 @@
 //! Where an open store's file is, and whether it is still there.
 
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::os::descriptor::FileId;
 use crate::types::detached::Detached;
 
 /// How often a waiter checks whether its path still leads to the file.
@@ -16,16 +17,11 @@ pub(crate) const LOOK_FOR_FILE: Duration = Duration::from_secs(1);
 pub(crate) struct Location {
     path: PathBuf,
     /// The root folder at which it begins.
-    root: Option<(u64, u64)>,
+    root: Option<FileId>,
 }
 
-/// Identifies a file among all that exist at the same time.
-pub(crate) fn id(file: &Metadata) -> (u64, u64) {
-    (file.dev(), file.ino())
-}
-
-fn root() -> Option<(u64, u64)> {
-    fs::metadata("/").ok().map(|root| id(&root))
+fn root() -> Option<FileId> {
+    fs::metadata("/").ok().map(|root| FileId::of(&root))
 }
 
 impl Location {
@@ -52,7 +48,7 @@ impl Location {
             return deleted; // in another root, the path means another file
         }
         match fs::metadata(&self.path) {
-            Ok(there) if id(&there) == id(&open) => deleted,
+            Ok(there) if FileId::of(&there) == FileId::of(&open) => deleted,
             Ok(_) => Some(Detached::Replaced),
             Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => {
                 deleted.or(Some(Detached::Moved))
@@ -67,7 +63,7 @@ impl Location {
             return Ok(Err(how));
         }
         let path = fs::canonicalize(&self.path)?;
-        match id(&fs::symlink_metadata(&path)?) == id(&file.metadata()?) {
+        match FileId::of(&fs::symlink_metadata(&path)?) == FileId::of(&file.metadata()?) {
             true => Ok(Ok(path)),
             false => Ok(Err(Detached::Replaced)),
         }

@@ -5,16 +5,17 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
+use crate::os::descriptor::FileId;
 use crate::types::opener::{AttachedProcess, ProcessState};
 
 /// The other processes that have a file open, as far as this one may see them.
-pub(crate) fn having_open(file: (u64, u64)) -> Vec<AttachedProcess> {
+pub(crate) fn having_open(file: FileId) -> Vec<AttachedProcess> {
     let has_it = |folder: &std::path::Path| {
         // A mapped file is open, too, though its descriptor may be closed.
         ["fd", "map_files"].iter().any(|links| {
             let links = fs::read_dir(folder.join(links)).into_iter().flatten().flatten();
             let mut files = links.filter_map(|link| fs::metadata(link.path()).ok());
-            files.any(|there| (there.dev(), there.ino()) == file)
+            files.any(|there| FileId::of(&there) == file)
         })
     };
     let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
@@ -77,10 +78,12 @@ impl Identity {
             return ProcessState::Unknown;
         }
         match stat(&self.pid.to_string()) {
-            Some(stat) if stat.began == self.began && !stat.ended => match is_dying(self.pid) {
-                true => ProcessState::Dying,
-                false => ProcessState::Running,
-            },
+            Some(stat) if stat.began == self.began && !stat.ended => {
+                match all_threads_are_past_their_program(self.pid) {
+                    true => ProcessState::Dying,
+                    false => ProcessState::Running,
+                }
+            }
             Some(stat) if stat.began != self.began && may_have_another_clock(self.pid) => {
                 ProcessState::Unknown
             }
@@ -116,12 +119,14 @@ fn may_have_another_clock(pid: u32) -> bool {
 struct Stat {
     /// Dead, but its parent has not yet collected its exit code.
     ended: bool,
+    /// As [`Identity::began`].
     began: u64,
+    /// Those of its first thread, see [`PAST_ITS_PROGRAM`].
     flags: u64,
 }
 
-/// Flags of a thread that no longer runs its program (linux/sched.h): PF_EXITING, PF_POSTCOREDUMP,
-/// PF_DUMPCORE.
+/// The flags of a thread that no longer runs its program: PF_EXITING, PF_POSTCOREDUMP, PF_DUMPCORE
+/// (linux/sched.h).
 const PAST_ITS_PROGRAM: u64 = 0x4 | 0x8 | 0x200;
 
 /// The content of a file like /proc/PID/stat: see proc_pid_stat(5).
@@ -137,9 +142,9 @@ fn stat(of: &str) -> Option<Stat> {
     Some(Stat { ended, began: number(22)?, flags: number(9)? })
 }
 
-/// Whether all threads of a process have left their program, so that none can start another
-/// process.
-fn is_dying(pid: u32) -> bool {
+/// Whether no thread of a process runs its program any more, so that none can start another
+/// process. False if that cannot be found out.
+fn all_threads_are_past_their_program(pid: u32) -> bool {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
     let past = |thread: String| {
         stat(&format!("{pid}/task/{thread}")).is_some_and(|s| s.flags & PAST_ITS_PROGRAM != 0)

@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 
 use crate::error::note_lost_file;
 use crate::os::descriptor::{self, FileId, NEVER};
-use crate::os::fork::{Entry, Quiet};
+use crate::os::fork::{DescriptorEntry, NoFork};
 
 /// A store's file, through which it is read, written and locked.
 ///
@@ -34,7 +34,7 @@ pub(crate) struct StoreFile {
 struct Opened {
     /// Closed by its entry.
     file: ManuallyDrop<File>,
-    entry: &'static Entry,
+    entry: &'static DescriptorEntry,
     next: OnceLock<Box<Opened>>,
 }
 
@@ -47,8 +47,8 @@ impl StoreFile {
     ) -> io::Result<StoreFile> {
         // The working folder may change later.
         let path = path.and_then(|path| std::path::absolute(path).ok());
-        let quiet = Quiet::begin();
-        let first = Opened::new(&quiet, open()?, writable, path.as_deref())?;
+        let no_fork = NoFork::begin();
+        let first = Opened::new(&no_fork, open()?, writable, path.as_deref())?;
         Ok(StoreFile { first, writable, path, nothing: descriptor::as_file(NEVER) })
     }
 
@@ -56,11 +56,11 @@ impl StoreFile {
     /// if another lock is in the way.
     pub(crate) fn lock_common(&self, byte: u64) -> io::Result<bool> {
         let own = self.own().as_raw_fd();
-        let quiet = Quiet::begin();
-        self.opened().for_each(|opened| opened.entry.note_common(&quiet, byte));
+        let no_fork = NoFork::begin();
+        self.opened().for_each(|opened| opened.entry.note_common(&no_fork, byte));
         let opened = self.opened().find(|opened| opened.file.as_raw_fd() == own);
         let lost = || io::Error::from_raw_os_error(libc::EBADF);
-        opened.ok_or_else(lost)?.entry.lock_common(&quiet)
+        opened.ok_or_else(lost)?.entry.lock_common(&no_fork)
     }
 
     /// How often the program closed the descriptor and the file was opened again. Locks set through
@@ -99,7 +99,7 @@ impl StoreFile {
 
     /// The first description that `will_do`. (A thread may have descriptors of its own, see
     /// `unshare(CLONE_FILES)`: those lost to one thread are not lost to others.)
-    fn find(&self, will_do: impl Fn(&Entry) -> bool) -> &File {
+    fn find(&self, will_do: impl Fn(&DescriptorEntry) -> bool) -> &File {
         let found = || self.opened().find(|opened| will_do(opened.entry));
         match found() {
             Some(opened) => &opened.file,
@@ -110,16 +110,16 @@ impl StoreFile {
     #[cold]
     fn open_anew<'a>(&'a self, found: impl Fn() -> Option<&'a Opened>) -> &'a File {
         // Other threads of this process may be opening it.
-        let quiet = Quiet::begin();
+        let no_fork = NoFork::begin();
         if let Some(opened) = found() {
             return &opened.file;
         }
         let opened = self.reopen().and_then(|file| {
-            let new = Opened::new(&quiet, file, self.writable, self.path.as_deref())?;
+            let new = Opened::new(&no_fork, file, self.writable, self.path.as_deref())?;
             if let Some(byte) = self.first.entry.common_byte() {
-                new.entry.note_common(&quiet, byte);
+                new.entry.note_common(&no_fork, byte);
             }
-            match new.entry.lock_common(&quiet)? {
+            match new.entry.lock_common(&no_fork)? {
                 true => Ok(new),
                 false => Err(io::ErrorKind::WouldBlock.into()),
             }
@@ -168,9 +168,14 @@ fn open_same(options: std::fs::OpenOptions, path: &Path, wanted: FileId) -> io::
 }
 
 impl Opened {
-    fn new(quiet: &Quiet, file: File, writable: bool, path: Option<&Path>) -> io::Result<Opened> {
+    fn new(
+        no_fork: &NoFork,
+        file: File,
+        writable: bool,
+        path: Option<&Path>,
+    ) -> io::Result<Opened> {
         let path = path.and_then(|path| CString::new(path.as_os_str().as_bytes()).ok());
-        let entry = Entry::register(quiet, file.as_raw_fd(), writable, path)?;
+        let entry = DescriptorEntry::register(no_fork, file.as_raw_fd(), writable, path)?;
         let file = descriptor::as_file(file.into_raw_fd());
         Ok(Opened { file, entry, next: OnceLock::new() })
     }
@@ -180,13 +185,13 @@ impl std::ops::Deref for StoreFile {
     type Target = File;
 
     fn deref(&self) -> &File {
-        self.find(Entry::is_open)
+        self.find(DescriptorEntry::is_open)
     }
 }
 
 impl Drop for StoreFile {
     fn drop(&mut self) {
-        let quiet = Quiet::begin();
-        self.opened().for_each(|opened| opened.entry.close(&quiet));
+        let no_fork = NoFork::begin();
+        self.opened().for_each(|opened| opened.entry.close(&no_fork));
     }
 }

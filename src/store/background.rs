@@ -59,7 +59,7 @@ impl Background {
             }
             Err(error) => {
                 let error = cannot_start(attachment, error);
-                sync_notes::note_unheard(attachment, &error);
+                sync_notes::store_failure(attachment, &error);
                 if !failed_before {
                     attachment.tell_of_failed_sync(Some(error));
                 }

@@ -17,7 +17,7 @@ use crate::format::checkpoint::Record;
 use crate::format::layout::{
     Ends, FLAG_NO_CHECKPOINT, FORMAT, GRANULE, Header, MAGIC, Regions, live,
 };
-use crate::os::file_kind::exists;
+use crate::os::file_kind::already_exists;
 use crate::os::folder::{folder_of, random, sync_folder, unused_name};
 use crate::os::store_file::StoreFile;
 use crate::os::sys;
@@ -128,7 +128,7 @@ pub(crate) fn create_with(
     });
     match (created, failed) {
         (_, Some(error)) => Err(error),
-        (Err(e), None) if e.kind() == io::ErrorKind::AlreadyExists => Err(exists(shown)),
+        (Err(e), None) if e.kind() == io::ErrorKind::AlreadyExists => Err(already_exists(shown)),
         (result, None) => result.map_err(|e| creation_error(shown, creation, e)),
     }
 }

@@ -10,8 +10,9 @@ use crate::durability::copy_store::duplicate;
 use crate::durability::flush;
 use crate::durability::syncer::{Syncer, Turn};
 use crate::error::{Error, Result};
+use crate::os::descriptor::FileId;
 use crate::os::folder::{self, Replaced};
-use crate::os::location::{self, Location};
+use crate::os::location::Location;
 use crate::os::process;
 use crate::protocol::Deadline;
 use crate::store::create::{self, Creation};
@@ -84,8 +85,8 @@ impl Store {
     /// As [`copy_to`](Store::copy_to).
     pub fn copy_with(&self, path: impl AsRef<Path>, progress: impl FnMut(u64)) -> Result<()> {
         let path = path.as_ref();
-        let there = std::fs::metadata(path).map(|there| location::id(&there));
-        let own = self.attachment().map.file().metadata().map(|own| location::id(&own));
+        let there = std::fs::metadata(path).map(|there| FileId::of(&there));
+        let own = self.attachment().map.file().metadata().map(|own| FileId::of(&own));
         if matches!((there, own), (Ok(there), Ok(own)) if there == own) {
             let what = format!("{} is this very store; give its copy another name", path.display());
             return Err(Error::Invalid { path: self.path().to_owned(), slot: None, what });
@@ -250,7 +251,7 @@ impl Store {
         self.copy_shown_as(&new, self.path(), progress)?;
         let made = std::fs::metadata(&new)
             .inspect_err(|_| drop(std::fs::remove_file(&new)))
-            .map(|made| location::id(&made))
+            .map(|made| FileId::of(&made))
             .map_err(cannot)?;
         let replaced = take_over_owner(attachment, &new)
             .and_then(|()| folder::replace(&new, &old, file, || attachment.set_superseded(true)));
@@ -282,7 +283,7 @@ impl Store {
             Err(error) => cannot(error),
         };
         // This name may belong to another file by now.
-        if std::fs::metadata(&new).is_ok_and(|there| location::id(&there) == made) {
+        if std::fs::metadata(&new).is_ok_and(|there| FileId::of(&there) == made) {
             let _ = std::fs::remove_file(&new);
         }
         Err(failure)

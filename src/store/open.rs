@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +15,8 @@ use crate::attachment::descriptors;
 use crate::durability::recovery::{self, Recovery};
 use crate::error::{Error, Result, link_to_nowhere};
 use crate::format::layout::PROGRESS_AT;
-use crate::os::file_kind::{check_kind, dangling_link, exists};
+use crate::os::descriptor::FileId;
+use crate::os::file_kind::{already_exists, check_kind, dangling_link};
 use crate::os::folder::{folder_of, sync_folder};
 use crate::os::location::Location;
 use crate::os::store_file::StoreFile;
@@ -23,7 +24,7 @@ use crate::os::sys;
 use crate::store::create::{Creation, create, creation_error};
 use crate::store::file::{map, not_a_store};
 use crate::store::file_system::{check_file_system, on_overlayfs};
-use crate::store::registry;
+use crate::store::registry::{self, Key};
 use crate::store::restore_to_read::{refuse_superseded, restore_to_read};
 use crate::store::session::{Session, SharedSession};
 
@@ -80,7 +81,7 @@ pub(crate) fn open(mut request: Request<'_>) -> Result<(SharedSession, Option<Lo
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 if request.must_be_new {
-                    return Err(exists(path));
+                    return Err(already_exists(path));
                 }
             }
             Err(error) => return Err(creation_error(path, creation, error)),
@@ -128,7 +129,7 @@ fn open_existing(request: &Request<'_>) -> Result<Option<SharedSession>> {
     if !request.any_file_system {
         check_file_system(path, &file, writable)?;
     }
-    let key = (metadata.dev(), metadata.ino(), writable);
+    let key = Key { file: FileId::of(&metadata), writable };
     let start = Instant::now();
     // When the holder of the open lock last made progress.
     let (mut progress, mut since) = (None, start);
@@ -145,7 +146,7 @@ fn open_existing(request: &Request<'_>) -> Result<Option<SharedSession>> {
             }
             // If it was replaced while we waited, open the file that the path names now.
             let now = std::fs::metadata(path).map_err(cannot_open)?;
-            if (now.dev(), now.ino()) != (key.0, key.1) {
+            if FileId::of(&now) != key.file {
                 return Ok(None);
             }
             let (attachment, mut recovery) = attach(request, file)?;

@@ -1,18 +1,24 @@
 //! The stores that this process has open. Opening one twice shares one attachment.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use crate::os::fork::{PerProcess, Quiet};
+use crate::os::descriptor::FileId;
+use crate::os::fork::{NoFork, PerProcess};
 use crate::os::sys;
 use crate::store::background::LONGEST_SYNC;
 use crate::store::session::{SharedSession, WeakSession};
 
-/// Device, inode, and whether it is open for writing. Writers cannot share a read-only attachment.
-pub(crate) type Key = (u64, u64, bool);
+/// What two openers must have in common to share an attachment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Key {
+    pub(crate) file: FileId,
+    /// A writer cannot share a read-only attachment.
+    pub(crate) writable: bool,
+}
+
 type Registry = Mutex<BTreeMap<Key, WeakSession>>;
 
 fn registry() -> &'static Registry {
@@ -51,8 +57,8 @@ fn lock() -> MutexGuard<'static, BTreeMap<Key, WeakSession>> {
 pub(crate) fn leave_at_exit() {
     static ASKED_FOR: AtomicBool = AtomicBool::new(false);
     // A fork in the middle would leave its child without the handler.
-    let _quiet = Quiet::begin();
-    // Relaxed: under `Quiet`. If no handler can be set, they are synced only in the background.
+    let _no_fork = NoFork::begin();
+    // Relaxed: under `NoFork`. If no handler can be set, they are synced only in the background.
     if !ASKED_FOR.swap(true, Ordering::Relaxed) {
         drop(sys::at_exit(leave_all));
     }
@@ -97,7 +103,7 @@ impl Drop for Withheld<'_> {
     fn drop(&mut self) {
         let attachment = self.session.attachment();
         let Ok(metadata) = attachment.map.file().metadata() else { return };
-        let key = (metadata.dev(), metadata.ino(), attachment.writable);
+        let key = Key { file: FileId::of(&metadata), writable: attachment.writable };
         let mut known = lock();
         // If another thread has opened it meanwhile, that session stays shared.
         if known.get(&key).is_none_or(|other| other.strong_count() == 0) {

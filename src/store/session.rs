@@ -57,7 +57,7 @@ fn sync_to_leave(
 ) -> Result<()> {
     let mut deadline = Deadline::new(timeout);
     let synced = syncer.sync(attachment, &mut deadline, Turn::Wait);
-    synced.inspect_err(|error| sync_notes::note_unheard(attachment, error))?;
+    synced.inspect_err(|error| sync_notes::store_failure(attachment, error))?;
     attachment.if_alone(|| syncer.sync(attachment, &mut deadline, Turn::Wait).map(|_| ()))
 }
 
@@ -73,7 +73,7 @@ fn in_a_lasting_thread(
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().spawn_scoped(scope, sync).map_err(|e| {
             let error = cannot_start(attachment, e);
-            sync_notes::note_unheard(attachment, &error);
+            sync_notes::store_failure(attachment, &error);
             error
         })?;
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))

@@ -8,7 +8,7 @@ use std::sync::{MutexGuard, PoisonError};
 use super::Attachment;
 use crate::error::{Error, Result};
 use crate::format::layout::live;
-use crate::os::location;
+use crate::os::descriptor::FileId;
 use crate::os::process;
 use crate::os::time::seconds_since_1970;
 use crate::types::opener::AttachedProcess;
@@ -86,7 +86,7 @@ impl Attachment {
     /// Which other processes have the file open: those that can be seen, or else those that have
     /// registered in the process table.
     pub(crate) fn others_having_it_open(&self) -> Vec<AttachedProcess> {
-        let file = self.map.file().metadata().map(|file| location::id(&file));
+        let file = self.map.file().metadata().map(|file| FileId::of(&file));
         let mut found = file.map_or_else(|_| Vec::new(), process::having_open);
         if found.is_empty() {
             found = self.openers();

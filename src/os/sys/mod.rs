@@ -1,5 +1,8 @@
-//! All calls of the C library, behind safe functions. Each may be called in the child of a fork
-//! unless its comment says that it allocates.
+//! Calls of the C library, behind safe functions. Those for descriptors, futexes, threads and
+//! signals are in the files beside this folder.
+//!
+//! In the child of a fork, before it runs other code, only these are called, and they do not
+//! allocate: `set_byte_lock`, `byte_is_locked`, `proc_path`, `random`, `check`, `uninterrupted`.
 
 mod blocks;
 mod file_system;
@@ -15,6 +18,7 @@ pub(crate) use locks::*;
 pub(crate) use names::*;
 pub(crate) use process::*;
 
+/// The result of a call that returns -1 on failure and sets `errno`.
 pub(crate) fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }

@@ -17,7 +17,7 @@ pub(crate) fn inheritable(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 }
 
 /// A nameless file in memory or, if a sandbox refuses the call, in the usual folder for files in
-/// memory. Allocates.
+/// memory.
 pub(crate) fn memory_file(name: &std::ffi::CStr) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
     // SAFETY: the name ends with NUL, and outlives the call.
@@ -33,12 +33,12 @@ pub(crate) fn memory_file(name: &std::ffi::CStr) -> io::Result<File> {
     }
 }
 
-/// Renames a file, unless the new name is taken. Allocates.
+/// Renames a file, unless the new name is taken.
 pub(crate) fn rename_new(from: &std::path::Path, to: &std::path::Path) -> io::Result<()> {
     rename_with(from, to, libc::RENAME_NOREPLACE)
 }
 
-/// Gives a nameless file (`O_TMPFILE`) this name; fails if the name is taken. Allocates.
+/// Gives a nameless file (`O_TMPFILE`) this name; fails if the name is taken.
 pub(crate) fn link(file: &File, path: &std::ffi::CStr) -> io::Result<()> {
     let own = proc_path(file.as_raw_fd());
     // SAFETY: both paths end with NUL, and outlive the call.
@@ -54,7 +54,7 @@ pub(crate) fn link(file: &File, path: &std::ffi::CStr) -> io::Result<()> {
     Ok(())
 }
 
-/// Exchanges the names of two files, in one step. Allocates.
+/// Exchanges the names of two files, in one step.
 pub(crate) fn exchange(one: &std::path::Path, other: &std::path::Path) -> io::Result<()> {
     rename_with(one, other, libc::RENAME_EXCHANGE)
 }

@@ -33,7 +33,7 @@ pub(crate) fn since_boot() -> u64 {
     time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
 }
 
-/// A number that nobody can guess. Allocates nothing.
+/// A number that nobody can guess.
 pub(crate) fn random() -> u64 {
     let mut number = [0_u8; 8];
     // SAFETY: getrandom fills the bytes, which are on this stack.

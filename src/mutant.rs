@@ -53,7 +53,7 @@ mutants! {
         /// The copies are not written out before the flush of the record.
         NoWriteOut,
         /// A range is flushed where the file system does not commit ranges.
-        RangeFlushAnywhere,
+        RangeFlushAnywhere => "system a_sync_flushes_the_whole_file",
         /// A flush that failed is tried again, without writing again.
         FlushAgain,
         /// A sync whose flush failed is acknowledged.
@@ -116,7 +116,53 @@ mutants! {
 
     run {
         // os
+        /// A waiter is hidden from other processes.
+        TheFutexIsPrivate => "promises a_change_wakes_who_sleeps",
+        /// Whichever file was exchanged for the new one is removed.
+        TheFileAtThePathIsNotComparedAgain => "system replaces_its_own_file",
+        /// A descriptor has no anchor.
+        LocksEndWithTheDescriptor => "processes row_51_a_lock",
+        /// A forked child keeps the locks of its parent.
+        ChildrenKeepTheAnchor => "processes row_51_a_lock",
+        /// A number is used though the program has closed it.
+        TheNumberIsNotLookedAt => "processes row_51_a_sync",
+        /// Another description of the same file passes for ours.
+        TheDescriptionIsNotLookedAt => "processes another_description",
+        /// Whichever file has the number passes for ours.
+        TheFileBehindTheNumberIsNotCompared => "processes row_51_a_sync",
+        /// A forked child that cannot open the file uses its parent's description.
+        AChildKeepsItsParentsDescription => "processes a_child_that_may_not",
+        /// Whichever file is at the path now is opened again.
+        AnotherFileAtThePathIsTaken => "processes nowhere_says_so",
+        /// A read that failed is not tried again.
+        OneFailedReadRestores => "system any_fault_in_opening",
+        /// Each read is a call of its own.
+        NothingIsReadAhead => "lib disk::",
+        /// Shared blocks are looked for in the first pieces of the file only.
+        OnlyTheFirstExtentsAreLookedAt => "system many_pieces",
+        /// Unsharing blocks also allocates the holes.
+        HolesAreUnshared => "system blocks::row_22_a_restore_leaves_holes",
+        /// A file system that cannot allocate blocks passes for one that has.
+        BlocksThatCannotBeAllocatedCountAsAllocated => "system cannot_be_allocated",
+        /// A sync fails where a sandbox refuses `sync_file_range`.
+        NoOtherWayWithoutSyncFileRange => "system flushes_the_file",
+        /// No file is made in memory where a sandbox refuses `memfd_create`.
+        NoOtherWayWithoutMemfdCreate => "system there_is_none_of",
+        /// A compaction replaces a symbolic link, not the file.
+        LinksAreNotFollowed => "system a_symbolic_link",
+        /// A path changes its meaning with the working folder.
+        APathIsRelative => "system a_relative_path",
+        /// Another file at the path passes for the store's.
+        AReplacedFileIsNotNoticed => "system whose_file_is_gone",
+        /// The handler of SIGBUS knows no store's mapping.
+        MappingsAreNotNoted => "system row_24",
         // mapping
+        /// A sync fails where a sandbox refuses `msync`.
+        NoOtherWayWithoutMsync => "system flushes_the_file",
+        /// One mapping takes all addresses that are left.
+        AllAddressesAreReserved => "system leaves_addresses",
+        /// A change does not ring the store's bell.
+        TheBellIsNotRung => "promises a_change_wakes_who_sleeps",
         // attachment
         // directory
         // durability

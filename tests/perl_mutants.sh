@@ -30,35 +30,20 @@ first-content-after-the-count|directory/define.rs|(    write_initial\(.*?\n)(.*?
 committed-before-T-is-set|protocol/transaction.rs|(    if !changes\.iter\(\)\.all.*?\n    \}\n)(.*?)(    peers\.set_word\(me, TxnState::Committed, Release\);\n)|$2$3$1|processes single_step::transaction
 areas-filled-after-the-commit-point|protocol/transaction.rs|(    for \(held, change\) in &changes \{\n        match change \{\n            Change::Area.*?\n    \}\n)(.*?)(    peers\.set_word\(me, TxnState::Committed, Release\);\n)|$2$3$1|processes single_step::transaction
 leaving-does-not-sync|store/session.rs|syncer\.sync\(attachment, &mut deadline, Turn::Wait\)|Ok::<Synced, Error>(Synced::Done)|processes of_detach
-the-bell-is-not-rung|protocol/queue.rs|!planted!\(RingEarly\)|false|promises a_change_wakes_who_sleeps
-the-futex-is-private|os/futex.rs|= libc::FUTEX_WAIT_BITSET;|= libc::FUTEX_WAIT_BITSET + libc::FUTEX_PRIVATE_FLAG;|promises a_change_wakes_who_sleeps
 others-are-given-a-store-that-is-being-replaced|store/registry.rs|known\.retain\(.*?\);||system who_opens_the_store_during_a_compaction
-the-file-at-the-path-is-not-compared-again|os/folder.rs|match is_it\(new\)|match Ok::<bool, io::Error>(true)|system replaces_its_own_file
 the-old-file-is-not-marked|store/maintain.rs|attachment\.set_superseded\(true\)|()|system old_file_of_a_compacted
 an-overlay-is-not-asked-for-writing-in-place|store/create.rs|drop\(sys::write_in_place\(file\)\)|{}|system on_an_overlay_on_btrfs
 a-file-is-looked-at-within-an-opening|store/restore_to_read.rs|\(_, &File\) = \(|(_, _) = (|system row_51
 failures-in-the-background-are-not-told|store/background.rs|attachment\.tell_of_failed_sync\(error\)|drop(error)|durability heard_once
 nothing-is-left-at-exit|store/registry.rs|drop\(sys::at_exit\(leave_all\)\)|drop(leave_all)|durability wherever_it_is
 a-thread-that-ends-syncs-by-itself|store/session.rs|if !thread_is_ending\(\)|if !thread_is_ending() \x7c\x7c true|durability wherever_it_is
-locks-end-with-the-descriptor|os/fork.rs|descriptor::anchor\(fd\)\?|0|processes row_51_a_lock
-children-keep-the-anchor|os/descriptor.rs|libc::MADV_DONTFORK|libc::MADV_DOFORK|processes row_51_a_lock
-the-number-is-not-looked-at|os/fork.rs|let ours = descriptor::is_ours\(.*?\);|let ours = true;|processes row_51_a_sync
-the-description-is-not-looked-at|os/descriptor.rs|is_ok_and\(.by_another. !by_another\)|is_ok()|processes another_description
 no-entry-is-lent|attachment/attach/thread_entry.rs|let lent = owner > FIRST_LENT|let lent = false|processes row_52
 loans-do-not-end|attachment/attach/thread_entry.rs|if held == 0|if held == usize::MAX|processes row_52
 an-entry-that-is-being-settled-is-taken|attachment/attach/peers.rs|self\.lock_claim\(entry, ByteLock::Write\) && |  |processes being_settled
 a-lock-that-was-handed-on-is-buried|attachment/attach/signature.rs| && !self\.is_handed_on\(entry\)||processes handed_on
-one-failed-read-restores|os/disk.rs|(if is_unreadable\(&error\)) => disk\.read\(at, out\)|$1 => Err(error)|system any_fault_in_opening
-ranges-are-flushed-on-overlayfs|mapping/map.rs|sys::file_system\(&self\.file\)\.is_ok_and\(.*?contains\(&kind\)\)|true|system a_sync_flushes_the_whole_file
 what-btrfs-does-not-unshare-stays-shared|directory/blocks.rs|if shared \{ sys::write_again|if false { sys::write_again|system blocks_shared_with_a_copy
-only-the-first-extents-are-looked-at|os/sys/blocks.rs|let mut last = found == 0;|let mut last = true;|system many_pieces
-holes-are-unshared|os/sys/blocks.rs|\(from\) = seek\(file, at, libc::SEEK_DATA\)\?(\.filter.*?)let to = seek\(file, from, libc::SEEK_HOLE\)\?\.unwrap_or\(end\)|(from) = Some(at)$1let to = end|system blocks::row_22_a_restore_leaves_holes
 what-btrfs-does-not-write-in-place-is-written|store/file_system.rs|Ok\(identity::BTRFS\) => true|Ok(identity::BTRFS) => false|system does_not_write_in_place
-blocks-that-cannot-be-allocated-count-as-allocated|os/sys/blocks.rs|Some\(libc::EPERM\) => \{.*?return Err\(io::Error::from_raw_os_error\(libc::ENOSYS\)\);|Some(libc::EOPNOTSUPP) => {\n return Ok(());|system cannot_be_allocated
 readers-have-no-copy-in-memory|store/restore_to_read.rs|Err\(_\) => restore_a_copy\(&attachment\)\?|Err(error) => return Err(error)|system cannot_be_allocated
-no-other-way-without-sync_file_range|os/sys/blocks.rs|(Some\(libc::ENOSYS . libc::EPERM\)\) => \{\n *)return file\.sync_data\(\);|$1return Ok(());|system flushes_the_file
-no-other-way-without-msync|mapping/map.rs|(Some\(libc::ENOSYS . libc::EPERM\)\) => \{\n *)self\.flush_all\(\)|$1Ok(())|system flushes_the_file
-no-other-way-without-memfd_create|os/sys/names.rs|options\.open\("/dev/shm"\)\.or\(Err\(e\)\)|Err(e)|system there_is_none_of
 no-other-way-without-linkat|store/create.rs|match is_refused\(&error\) \{|match false {|system there_is_none_of
 no-other-way-without-O_TMPFILE|store/create.rs|if matches!\(e\.raw_os_error\(\), Some\(libc::EISDIR . libc::EINVAL\)\) .. is_refused\(&e\)|if false|system there_is_none_of
 the-index-is-believed|directory/find.rs|None => find_by_directory\(attachment, name\)\?|None => None|format no_flipped_byte_of_the_index
@@ -75,21 +60,12 @@ who-is-dying-is-waited-for|attachment/attach/signature.rs|if self\.header\.minor
 a-superseded-file-is-opened|store/restore_to_read.rs|Recovery::Resumed if attachment\.is_superseded\(\)|Recovery::Resumed if false|system old_file_of_a_compacted
 a-copy-of-a-superseded-file-is-refused|store/restore_to_read.rs|_ if attachment\.writable => attachment\.set_superseded\(false\)|_ if false => ()|system old_file_of_a_compacted
 a-second-name-is-not-looked-at|store/maintain.rs|(match file\.metadata\(\)\.map_err\(cannot\)\?\.nlink\(\)) \{|$1.min(1) {|system two_names
-links-are-not-followed|os/location.rs|let path = fs::canonicalize\(&self\.path\)\?|let path = self.path.clone()|system a_symbolic_link
-a-path-is-relative|os/location.rs|std::path::absolute\(path\)\.ok\(\)\?|path.to_owned()|system a_relative_path
 who-compacts-does-not-wait|store/maintain.rs|waited >= timeout|{let _ = timeout; true}|system waits_for_others
-a-replaced-file-is-not-noticed|os/location.rs|Ok\(_\) => Some\(Detached::Replaced\)|Ok(_) => None|system whose_file_is_gone
 who-closes-is-not-told|store/store.rs|result\?;|let _ = result;|durability closing_a_store
 a-stopped-syncer-is-not-noticed|store/background.rs|\(waited > limit\)\.then\(.*?\)\)|{let _ = (waited > limit, sync_notes::stuck); None}|durability stopped_inside_a_sync
-the-file-behind-the-number-is-not-compared|os/fork.rs|fd >= 0 && descriptor::file_id\(fd\) == Some\(self\.file\(\)\)|fd >= 0|processes row_51_a_sync
-another-file-at-the-path-is-taken|os/store_file.rs|if descriptor::file_id\(file\.as_raw_fd\(\)\) == Some\(wanted\)|if {let _ = wanted; true}|processes nowhere_says_so
-a-child-keeps-its-parents-description|os/fork.rs|if renewed\.is_err\(\)|if false|processes a_child_that_may_not
 a-period-is-0|store/session.rs|period\.max\(SHORTEST_PERIOD\)|period|durability a_period_of_zero
 large-reads-begin-anew|protocol/array.rs|None => read_by_pieces\(memory, peers, areas, at, out\)|None => read(memory, peers, areas, \x7cmemory, area\x7c memory.read(area, at, out))|promises who_opened_it_read_only
 only-the-first-path-counts|store/session.rs|locations\.push\(Arc::new\(location\)\)|if locations.is_empty() { locations.push(Arc::new(location)) }|system all_of_its_names
-mappings-are-not-noted|os/bus_error.rs|one\.start\.store\(start, Release\);|one.start.store(1 + 0 * start, Release);|system row_24
-nothing-is-read-ahead|os/disk.rs|\(2 \* bytes\.len\(\)\)\.clamp\(least, most\)|least.min(most)|lib disk::
-all-addresses-are-reserved|mapping/address_space.rs|most\.min\(share\(\)\)\.max\(len\)|most.max(len)|system leaves_addresses
 END
 }
 

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use memmap2::{MmapOptions, MmapRaw};
 
+use crate::mutant::planted;
 use crate::os::fork::NoFork;
 use crate::os::sys::{address_limit, random, uninterrupted};
 
@@ -149,7 +150,8 @@ fn map(file: &File, writable: bool, len: u64, place: usize) -> io::Result<Reserv
 
 /// The most that one mapping may take now.
 fn share() -> u64 {
-    address_limit().min(ALL).saturating_sub(addresses_in_use()) / SHARE
+    let share = if planted!(AllAddressesAreReserved) { 1 } else { SHARE };
+    address_limit().min(ALL).saturating_sub(addresses_in_use()) / share
 }
 
 fn addresses_in_use() -> u64 {

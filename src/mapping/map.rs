@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::mapping::address_space::Reserved;
 use crate::mapping::copy::{self, Atomic, WORD};
+use crate::mutant::planted;
 use crate::os::bus_error::Noted;
 use crate::os::disk::{Disk, Range};
 use crate::os::futex;
@@ -152,7 +153,10 @@ impl Disk for Map {
         // To the kernel, `msync` is an `fdatasync` of this range (mm/msync.c).
         match self.raw.flush_range(offset, len) {
             // A sandbox without the call.
-            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
+            Err(e)
+                if matches!(e.raw_os_error(), Some(libc::ENOSYS | libc::EPERM))
+                    && !planted!(NoOtherWayWithoutMsync) =>
+            {
                 self.flush_all()
             }
             result => result,

@@ -2,7 +2,7 @@
 //! the cell. Other processes write it at any time, so nothing here makes a plain reference to its
 //! bytes.
 //!
-//! May use: `types`, `os`, `protocol`. Begin with `map.rs`, then `cell.rs`.
+//! May use: `mutant`, `types`, `os`, `protocol`. Begin with `map.rs`, then `cell.rs`.
 
 pub(crate) mod address_space;
 pub(crate) mod cell;

@@ -8,6 +8,7 @@ use crate::mapping::cell::CellRegion;
 use crate::mapping::copy;
 use crate::mapping::crowd;
 use crate::mapping::map::{KeepsMapped, Map, Region};
+use crate::mutant::planted;
 use crate::os::futex;
 use crate::protocol::{
     self, Areas, CONTROL, Cell, Control, Form, Memory, REMOVED, Sleepers, VALUE,
@@ -158,7 +159,9 @@ impl<K: KeepsMapped> Memory for SlotMemory<K> {
     }
 
     fn ring(&self) {
-        if let Some(bell) = self.region().keeper().map().bell() {
+        if let Some(bell) = self.region().keeper().map().bell()
+            && !planted!(TheBellIsNotRung)
+        {
             protocol::ring(bell);
         }
     }

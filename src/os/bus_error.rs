@@ -11,6 +11,7 @@ use std::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release},
 };
 
+use crate::mutant::planted;
 use crate::os::descriptor::file_id;
 use crate::os::store_file::StoreFile;
 use crate::os::sys::check;
@@ -65,7 +66,7 @@ impl Noted {
         let Some(id) = file_id(fd) else { return Noted(None) };
         // Relaxed: an entry is published by its address, below.
         let free = |one: &Mapping| one.start.compare_exchange(0, 1, Relaxed, Relaxed).is_ok();
-        let at = MAPPINGS.iter().position(free);
+        let at = MAPPINGS.iter().position(free).filter(|_| !planted!(MappingsAreNotNoted));
         if let Some(at) = at {
             let one = &MAPPINGS[at];
             one.len.store(len, Relaxed);

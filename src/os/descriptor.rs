@@ -22,6 +22,7 @@ use std::mem::ManuallyDrop;
 use std::os::fd::{BorrowedFd, FromRawFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 
+use crate::mutant::planted;
 use crate::os::sys::{self, ByteLock, check, uninterrupted};
 
 /// Identifies a file among all that exist at the same time.
@@ -62,7 +63,8 @@ pub(crate) fn is_ours(fd: RawFd, file: FileId, marker: u64) -> bool {
     // SAFETY: it is used for one system call, which touches no memory of ours. The number was open
     // when `file_id` found its file; if the program closes it meanwhile, the call fails.
     let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-    sys::byte_is_locked(fd, marker).is_ok_and(|by_another| !by_another)
+    sys::byte_is_locked(fd, marker)
+        .is_ok_and(|by_another| !by_another || planted!(TheDescriptionIsNotLookedAt))
 }
 
 /// Locks a byte that nobody else locks; returns which.
@@ -88,8 +90,10 @@ pub(crate) fn anchor(fd: RawFd) -> io::Result<usize> {
     if at == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }
+    let in_children =
+        if planted!(ChildrenKeepTheAnchor) { libc::MADV_DOFORK } else { libc::MADV_DONTFORK };
     // SAFETY: the page was mapped above.
-    if let Err(error) = check(unsafe { libc::madvise(at, ANCHOR, libc::MADV_DONTFORK) }) {
+    if let Err(error) = check(unsafe { libc::madvise(at, ANCHOR, in_children) }) {
         release_anchor(at as usize);
         return Err(error);
     }

@@ -7,6 +7,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, PoisonError};
 
+use crate::mutant::planted;
 use crate::os::sys;
 
 /// A range of bytes in a file: offset and length.
@@ -159,7 +160,8 @@ impl Disk for ReadAhead<'_> {
         if piece.get(at, out.len()).is_none() {
             let (least, most) = (self.shortest, self.longest);
             let gap = at.checked_sub(piece.end());
-            let is_near = gap.is_some_and(|gap| gap <= least as u64);
+            let is_near =
+                gap.is_some_and(|gap| gap <= least as u64 && !planted!(NothingIsReadAhead));
             let Piece { start, bytes } = &mut *piece;
             let len = if is_near { (2 * bytes.len()).clamp(least, most) } else { least };
             bytes.resize(len, 0);
@@ -186,7 +188,7 @@ pub(crate) fn is_unreadable(error: &io::Error) -> bool {
 /// Fills `out`. Tries once more if the disk cannot read it, as the error may be temporary.
 pub(crate) fn read(disk: &dyn Disk, at: u64, out: &mut [u8]) -> io::Result<()> {
     match disk.read(at, out) {
-        Err(error) if is_unreadable(&error) => disk.read(at, out),
+        Err(e) if is_unreadable(&e) && !planted!(OneFailedReadRestores) => disk.read(at, out),
         result => result,
     }
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::mutant::planted;
 use crate::os::descriptor::FileId;
 use crate::os::sys;
 
@@ -64,7 +65,8 @@ pub(crate) fn replace(
 ) -> io::Result<Replaced> {
     let is_it = |path: &Path| -> io::Result<bool> {
         let (there, open) = (std::fs::symlink_metadata(path)?, file.metadata()?);
-        Ok(FileId::of(&there) == FileId::of(&open) && open.nlink() == 1)
+        let is_it = FileId::of(&there) == FileId::of(&open) && open.nlink() == 1;
+        Ok(is_it || planted!(TheFileAtThePathIsNotComparedAgain))
     };
     // They exchange names, so nothing is lost if it was another file after all.
     let removed = match sys::exchange(new, old) {

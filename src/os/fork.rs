@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use crate::mutant::planted;
 use crate::os::descriptor::{self, FileId};
 use crate::os::sys::{self, ByteLock};
 
@@ -125,7 +126,8 @@ impl DescriptorEntry {
     /// Sets this description's marker and anchors it.
     fn hold(&self, fd: RawFd) -> io::Result<()> {
         self.marker.store(descriptor::set_marker(fd)?, Ordering::Relaxed);
-        self.anchor.store(descriptor::anchor(fd)?, Ordering::Relaxed);
+        let anchor = if planted!(LocksEndWithTheDescriptor) { 0 } else { descriptor::anchor(fd)? };
+        self.anchor.store(anchor, Ordering::Relaxed);
         Ok(())
     }
 
@@ -168,7 +170,8 @@ impl DescriptorEntry {
     /// Whether the number still refers to the same file.
     pub(crate) fn is_open(&self) -> bool {
         let fd = self.fd.load(Ordering::Relaxed);
-        fd >= 0 && descriptor::file_id(fd) == Some(self.file())
+        let is_it = || descriptor::file_id(fd) == Some(self.file());
+        fd >= 0 && (planted!(TheFileBehindTheNumberIsNotCompared) || is_it())
     }
 
     /// Whether the number still refers to the same description. Once it refers to another one of
@@ -178,7 +181,8 @@ impl DescriptorEntry {
         if fd < 0 {
             return false;
         }
-        let ours = descriptor::is_ours(fd, self.file(), self.marker.load(Ordering::Relaxed));
+        let ours = descriptor::is_ours(fd, self.file(), self.marker.load(Ordering::Relaxed))
+            || planted!(TheNumberIsNotLookedAt);
         if !ours && self.is_open() {
             self.fd.store(LOST, Ordering::Relaxed);
         }
@@ -226,7 +230,7 @@ impl DescriptorEntry {
             let _ = self.lock_common(&no_fork);
             Ok(())
         });
-        if renewed.is_err() {
+        if renewed.is_err() && !planted!(AChildKeepsItsParentsDescription) {
             descriptor::close(fd);
             self.fd.store(LOST, Ordering::Relaxed);
         }

@@ -5,6 +5,8 @@
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
+use crate::mutant::planted;
+
 /// A word to sleep on, and the value that it has while nothing has happened.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Word {
@@ -22,7 +24,8 @@ pub(crate) const SHORT_SLEEP: Duration = Duration::from_millis(1);
 /// return early. A wake-up reaches the sleepers that share a bit with it.
 pub(crate) fn wait(word: Word, bits: u32, limit: Duration) -> bool {
     let until = time_in(limit);
-    let wait = libc::FUTEX_WAIT_BITSET;
+    let private = if planted!(TheFutexIsPrivate) { libc::FUTEX_PRIVATE_FLAG } else { 0 };
+    let wait = libc::FUTEX_WAIT_BITSET | private;
     let second: *const AtomicU32 = std::ptr::null();
     let Word { at, expected } = word;
     // Without FUTEX_PRIVATE_FLAG, which would hide the waiter from other processes. The time is on

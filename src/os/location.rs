@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::mutant::planted;
 use crate::os::descriptor::FileId;
 use crate::types::detached::Detached;
 
@@ -27,7 +28,8 @@ fn root() -> Option<FileId> {
 impl Location {
     /// The current location of a path; `None` if it cannot be determined.
     pub(crate) fn of(path: &Path) -> Option<Location> {
-        let mut path = std::path::absolute(path).ok()?;
+        let relative = planted!(APathIsRelative);
+        let mut path = if relative { path.into() } else { std::path::absolute(path).ok()? };
         // The path of an open descriptor leads to another file as soon as that is closed.
         if path.starts_with("/proc") || path.starts_with("/dev/fd") {
             path = fs::canonicalize(path).ok()?;
@@ -49,6 +51,7 @@ impl Location {
         }
         match fs::metadata(&self.path) {
             Ok(there) if FileId::of(&there) == FileId::of(&open) => deleted,
+            Ok(_) if planted!(AReplacedFileIsNotNoticed) => None,
             Ok(_) => Some(Detached::Replaced),
             Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => {
                 deleted.or(Some(Detached::Moved))
@@ -62,7 +65,8 @@ impl Location {
         if let Some(how) = self.detached(file) {
             return Ok(Err(how));
         }
-        let path = fs::canonicalize(&self.path)?;
+        let follow = !planted!(LinksAreNotFollowed);
+        let path = if follow { fs::canonicalize(&self.path)? } else { self.path.clone() };
         match FileId::of(&fs::symlink_metadata(&path)?) == FileId::of(&file.metadata()?) {
             true => Ok(Ok(path)),
             false => Ok(Err(Detached::Replaced)),

@@ -1,7 +1,7 @@
 //! What the kernel offers: files and their names, byte locks, forks, futexes, processes.
 //!
-//! May use: `types`, `error`. Begin with `store_file.rs`: a store's open file, checked before each
-//! use.
+//! May use: `mutant`, `types`, `error`. Begin with `store_file.rs`: a store's open file, checked
+//! before each use.
 
 pub(crate) mod bus_error;
 pub(crate) mod descriptor;

@@ -7,6 +7,8 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 
+use crate::mutant::planted;
+
 use super::{check, file_size_limit, uninterrupted};
 
 /// Allocates the blocks of this range, and extends the file if it ends before the range's end.
@@ -23,6 +25,7 @@ pub(crate) fn allocate(file: &File, offset: u64, len: u64) -> io::Result<()> {
     let len = libc::off_t::try_from(len).map_err(|_| too_large())?;
     // SAFETY: fallocate touches no memory of ours; the descriptor is open while `file` is.
     match uninterrupted(|| unsafe { libc::fallocate(file.as_raw_fd(), 0, offset, len) }) {
+        Err(_) if planted!(BlocksThatCannotBeAllocatedCountAsAllocated) => 0,
         // A sandbox refuses the call, though the file itself may be written.
         Err(e) if e.raw_os_error() == Some(libc::EPERM) => {
             return Err(io::Error::from_raw_os_error(libc::ENOSYS));
@@ -112,7 +115,10 @@ pub(crate) fn write_out(
             });
             match result {
                 // A sandbox without the call: the whole file instead.
-                Err(e) if matches!(e.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
+                Err(e)
+                    if matches!(e.raw_os_error(), Some(libc::ENOSYS | libc::EPERM))
+                        && !planted!(NoOtherWayWithoutSyncFileRange) =>
+                {
                     return file.sync_data();
                 }
                 result => result?,
@@ -181,7 +187,7 @@ pub(crate) fn shared_ranges(file: &File) -> io::Result<Vec<(u64, u64)>> {
         // for; all of it is on this stack.
         check(unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_FIEMAP as _, &mut map) })?;
         let found = (map[2] >> 32) as usize; // after 32 bits of flags
-        let mut last = found == 0;
+        let mut last = found == 0 || planted!(OnlyTheFirstExtentsAreLookedAt);
         for extent in map[4..].chunks(7).take(found) {
             let (start, len, flags) = (extent[0], extent[2], extent[5] & 0xffff_ffff);
             if flags & FIEMAP_EXTENT_SHARED != 0 {
@@ -222,7 +228,8 @@ pub(crate) fn unshare_data(
     let end = offset + len;
     let mut at = offset;
     while let Some(from) = seek(file, at, libc::SEEK_DATA)?.filter(|from| *from < end) {
-        let to = seek(file, from, libc::SEEK_HOLE)?.unwrap_or(end).min(end).min(from + PART);
+        let hole = seek(file, from, libc::SEEK_HOLE)?.filter(|_| !planted!(HolesAreUnshared));
+        let to = hole.unwrap_or(end).min(end).min(from + PART);
         let (start, count) = (from.cast_signed(), (to - from).cast_signed());
         let mode = libc::FALLOC_FL_UNSHARE_RANGE;
         // SAFETY: fallocate touches no memory of ours; the descriptor is open while `file` is.

@@ -164,7 +164,43 @@ mutants! {
         /// A change does not ring the store's bell.
         TheBellIsNotRung => "promises a_change_wakes_who_sleeps",
         // attachment
+        /// A thread keeps any entry that it gets.
+        NoEntryIsLent => "processes row_52",
+        /// A thread that has released its last lock keeps a lent entry.
+        LoansDoNotEnd => "processes row_52",
+        /// A thread that did not get a lock keeps a lent entry.
+        WhatIsWaitedForInVainIsKept => "processes of_one_process",
+        /// An entry is given back free though a slot still names it.
+        AllEntriesAreGivenBackFree => "processes outlives_its_thread",
+        /// An entry is given back as one whose locks are to be recovered.
+        NoEntryIsGivenBackFree => "processes without_a_lock",
+        /// An update that is over passes for the one under the lock.
+        AnyUpdateIsThatOfTheLock => "processes whose_guard_is_gone",
+        /// A copy of a guard passes for the one that holds the lock.
+        AnyGuardIsThatOfTheLock => "processes copies_are_told",
+        /// An entry passes to another process while its locks are recovered.
+        AnEntryThatIsBeingSettledIsTaken => "processes being_settled",
+        /// A lock that outlives its process is recovered from the process that has it.
+        ALockThatWasHandedOnIsRecovered => "processes handed_on",
+        /// The locks of a dead process stay until the kernel has torn it down.
+        ADyingProcessIsWaitedFor => "processes handed_on",
+        /// A flipped bit makes a file pass for one that was replaced.
+        AnyWordSaysCompacted => "format no_flipped_bit_of_the_live_area",
+        /// What the ends say is free is given out, though it is taken.
+        TheEndsAreBelieved => "format no_flipped_bit_of_the_allocation_ends",
         // directory
+        /// A slot is there before its space is taken.
+        TheEndsAreStoredAfterTheCount => "processes of_define",
+        /// A slot is there before its first content.
+        TheFirstContentIsWrittenAfterTheCount => "processes of_define",
+        /// A line counts before it is written.
+        TheCountIsStoredBeforeTheDescriptor => "processes of_define",
+        /// A slot that the index does not lead to does not exist.
+        TheIndexIsBelieved => "format no_flipped_byte_of_the_index",
+        /// A new slot may lie upon another one.
+        WhatIsTakenIsGivenOut => "format lead_to_what_is_taken",
+        /// Blocks that the call for it does not unshare stay shared.
+        WhatBtrfsDoesNotUnshareStaysShared => "system blocks_shared_with_a_copy",
         // durability
         /// A sync writes over the copy that the last record names.
         TheCopyInUseIsOverwritten => "processes of_sync",

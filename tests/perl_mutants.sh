@@ -24,9 +24,6 @@ cp -R "$copy/src" "$copy/sound"
 # NAME | file | what is there (perl) | what is put there | test binary, and which of its tests should notice
 mutants() {
     cat <<'END'
-count-before-the-descriptor|directory/define.rs|(    attachment\.directory\.write\(count as usize.*?\n)(.*?)(    attachment\.live\.store\(live::COUNT.*?\n)|$3$1$2|processes of_define
-ends-stored-after-the-count|directory/define.rs|(    allocator::store_ends\(.*?\n)(.*?)(    attachment\.live\.store\(live::COUNT.*?\n)|$2$3$1|processes of_define
-first-content-after-the-count|directory/define.rs|(    write_initial\(.*?\n)(.*?)(    attachment\.live\.store\(live::COUNT.*?\n)|$2$3$1|processes of_define
 committed-before-T-is-set|protocol/transaction.rs|(    if !changes\.iter\(\)\.all.*?\n    \}\n)(.*?)(    peers\.set_word\(me, TxnState::Committed, Release\);\n)|$2$3$1|processes single_step::transaction
 areas-filled-after-the-commit-point|protocol/transaction.rs|(    for \(held, change\) in &changes \{\n        match change \{\n            Change::Area.*?\n    \}\n)(.*?)(    peers\.set_word\(me, TxnState::Committed, Release\);\n)|$2$3$1|processes single_step::transaction
 leaving-does-not-sync|store/session.rs|syncer\.sync\(attachment, &mut deadline, Turn::Wait\)|Ok::<Synced, Error>(Synced::Done)|processes of_detach
@@ -37,26 +34,11 @@ a-file-is-looked-at-within-an-opening|store/restore_to_read.rs|\(_, &File\) = \(
 failures-in-the-background-are-not-told|store/background.rs|attachment\.tell_of_failed_sync\(error\)|drop(error)|durability heard_once
 nothing-is-left-at-exit|store/registry.rs|drop\(sys::at_exit\(leave_all\)\)|drop(leave_all)|durability wherever_it_is
 a-thread-that-ends-syncs-by-itself|store/session.rs|if !thread_is_ending\(\)|if !thread_is_ending() \x7c\x7c true|durability wherever_it_is
-no-entry-is-lent|attachment/attach/thread_entry.rs|let lent = owner > FIRST_LENT|let lent = false|processes row_52
-loans-do-not-end|attachment/attach/thread_entry.rs|if held == 0|if held == usize::MAX|processes row_52
-an-entry-that-is-being-settled-is-taken|attachment/attach/peers.rs|self\.lock_claim\(entry, ByteLock::Write\) && |  |processes being_settled
-a-lock-that-was-handed-on-is-buried|attachment/attach/signature.rs| && !self\.is_handed_on\(entry\)||processes handed_on
-what-btrfs-does-not-unshare-stays-shared|directory/blocks.rs|if shared \{ sys::write_again|if false { sys::write_again|system blocks_shared_with_a_copy
 what-btrfs-does-not-write-in-place-is-written|store/file_system.rs|Ok\(identity::BTRFS\) => true|Ok(identity::BTRFS) => false|system does_not_write_in_place
 readers-have-no-copy-in-memory|store/restore_to_read.rs|Err\(_\) => restore_a_copy\(&attachment\)\?|Err(error) => return Err(error)|system cannot_be_allocated
 no-other-way-without-linkat|store/create.rs|match is_refused\(&error\) \{|match false {|system there_is_none_of
 no-other-way-without-O_TMPFILE|store/create.rs|if matches!\(e\.raw_os_error\(\), Some\(libc::EISDIR . libc::EINVAL\)\) .. is_refused\(&e\)|if false|system there_is_none_of
-the-index-is-believed|directory/find.rs|None => find_by_directory\(attachment, name\)\?|None => None|format no_flipped_byte_of_the_index
-the-ends-are-believed|directory/define.rs|survey\.taken\.check_ends\(&before\)\.map_err\(corrupt\)\?;||format no_flipped_bit_of_the_allocation_ends
-what-is-taken-is-given-out|directory/define.rs| .. !survey\.taken\.is_free\(&descriptor\)||format lead_to_what_is_taken
-any-word-says-compacted|attachment/attach/notes.rs|word == superseded_word\(word as u32\)|word != 0|format no_flipped_bit_of_the_live_area
-what-a-thread-waits-for-in-vain-is-not-given-back|attachment/attach/thread_entry.rs|if HELD\.get\(\) == 0|if false|processes of_one_process
-all-entries-are-given-back-free|attachment/attach/thread_entry.rs|HELD\.get\(\)\.is_multiple_of\(NONE_LENT\)|true|processes outlives_its_thread
-no-entry-is-given-back-free|attachment/attach/thread_entry.rs|HELD\.get\(\)\.is_multiple_of\(NONE_LENT\)|false|processes without_a_lock
-any-update-is-that-of-the-lock|attachment/attach/thread_entry.rs|lock\.update == Some\(update\)|{let _ = update; lock.update.is_some()}|processes whose_guard_is_gone
-any-guard-is-that-of-the-lock|attachment/attach/thread_entry.rs|lock\.guard == Some\(guard\)|{let _ = guard; lock.guard.is_some()}|processes copies_are_told
 a-stopped-reader-is-waited-for|protocol/read_lock.rs|limit\.checked_sub\(since\.elapsed\(\)\)\.filter\(.left. !left\.is_zero\(\)\)|{let _ = since; Some(limit)}|processes stopped_readers::
-who-is-dying-is-waited-for|attachment/attach/signature.rs|if self\.header\.minor == 0 .. !process|if true \x7c\x7c !process|processes handed_on
 a-superseded-file-is-opened|store/restore_to_read.rs|Recovery::Resumed if attachment\.is_superseded\(\)|Recovery::Resumed if false|system old_file_of_a_compacted
 a-copy-of-a-superseded-file-is-refused|store/restore_to_read.rs|_ if attachment\.writable => attachment\.set_superseded\(false\)|_ if false => ()|system old_file_of_a_compacted
 a-second-name-is-not-looked-at|store/maintain.rs|(match file\.metadata\(\)\.map_err\(cannot\)\?\.nlink\(\)) \{|$1.min(1) {|system two_names

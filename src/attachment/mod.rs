@@ -1,7 +1,8 @@
 //! This process's share of an open store: the mapping, its entries of the process table, and its
 //! caches of descriptors and names.
 //!
-//! May use: `types`, `error`, `os`, `protocol`, `mapping`, `format`. Begin with `attach/mod.rs`.
+//! May use: `mutant`, `types`, `error`, `os`, `protocol`, `mapping`, `format`. Begin with
+//! `attach/mod.rs`.
 
 pub(crate) mod attach;
 pub(crate) mod descriptor_cache;

@@ -12,6 +12,7 @@ use rustc_hash::FxBuildHasher;
 use crate::attachment::name_cache::Hash;
 use crate::format::checkpoint;
 use crate::format::layout::{Ends, Outline, PAGE, RUN, Regions, SMALL_UNIT};
+use crate::mutant::planted;
 
 /// A summary of the descriptors from the first line on.
 #[derive(Debug)]
@@ -120,7 +121,7 @@ impl Taken {
             ("the numbers of the units", ends.units, least.units),
             ("the count of definitions", ends.defined, least.defined),
         ] {
-            if end < least {
+            if end < least && !planted!(TheEndsAreBelieved) {
                 return Err(format!("the end of {what} is {end}, but {least} is taken"));
             }
         }

@@ -8,6 +8,7 @@ use crate::attachment::descriptors;
 use crate::directory::allocator;
 use crate::error::{Error, Result};
 use crate::format::layout::{Descriptor, Ends, GRANULE, LINE};
+use crate::mutant::planted;
 use crate::os::disk;
 use crate::os::sys;
 
@@ -115,7 +116,8 @@ pub(crate) fn unshare(attachment: &Attachment) -> Result<()> {
             attachment.disk().unshare(at, len, &mut || attachment.note_progress())?;
             // On btrfs that call may leave blocks shared.
             let shared = sys::shared_ranges(file)?.iter().any(|(from, _)| *from == at);
-            if shared { sys::write_again(file, at, len) } else { Ok(()) }
+            let write = shared && !planted!(WhatBtrfsDoesNotUnshareStaysShared);
+            if write { sys::write_again(file, at, len) } else { Ok(()) }
         };
         unshare().map_err(|error| no_space(attachment, len, error))?;
         attachment.note_progress();

@@ -15,6 +15,7 @@ use crate::format::checkpoint;
 use crate::format::layout::{Descriptor, LINE, hash_name, live};
 use crate::mapping::map::Region;
 use crate::mapping::slot_memory::SlotMemory;
+use crate::mutant::planted;
 use crate::protocol::{self, Deadline, Form, Held, STALE, VALUE};
 
 /// The existing slot of this name, or else a new one with this definition. The flag is true for a
@@ -63,7 +64,8 @@ pub(crate) fn define<'a>(
     }
     let has_place =
         descriptor.copies == 0 || checkpoint::check_places(&descriptor, header).is_some();
-    if !has_place || !survey.taken.is_free(&descriptor) {
+    let is_free = || planted!(WhatIsTakenIsGivenOut) || survey.taken.is_free(&descriptor);
+    if !has_place || !is_free() {
         return Err(corrupt(format!(
             "the allocation ends point to space that is taken: {before:?}"
         )));
@@ -74,14 +76,27 @@ pub(crate) fn define<'a>(
     let memory = memory(attachment, &descriptor)?;
     // From here on nothing can fail. The ends first: whatever is written next lies within them, so
     // the same space is never given out twice.
-    allocator::store_ends(attachment, before, after);
-    write_initial(memory.region(), &descriptor, definition.initial);
+    if !planted!(TheEndsAreStoredAfterTheCount) {
+        allocator::store_ends(attachment, before, after);
+    }
+    if !planted!(TheFirstContentIsWrittenAfterTheCount) {
+        write_initial(memory.region(), &descriptor, definition.initial);
+    }
+    if planted!(TheCountIsStoredBeforeTheDescriptor) {
+        attachment.live.store(live::COUNT, count_word(next_count), Release);
+    }
     attachment.directory.write(count as usize * LINE / 8, 0, &lines);
     let entry = index_entry(hash_name(definition.name), count);
     // Relaxed: nobody looks at a line at or beyond the count.
     attachment.index.store(vacant, entry, Relaxed);
     // Release: a thread that sees the count sees descriptor, index and first content.
     attachment.live.store(live::COUNT, count_word(next_count), Release);
+    if planted!(TheEndsAreStoredAfterTheCount) {
+        allocator::store_ends(attachment, before, after);
+    }
+    if planted!(TheFirstContentIsWrittenAfterTheCount) {
+        write_initial(memory.region(), &descriptor, definition.initial);
+    }
     survey.add(&descriptor.name, descriptor.lines() as u32, &descriptor);
     // Cached only now: had anything failed, this line would go to another descriptor.
     let entry = attachment.known.get(count, || Ok(descriptor))?;

@@ -1,7 +1,7 @@
 //! Which slots exist: it finds them by name, defines new ones, and gives out the space of the file.
 //!
-//! May use: `types`, `error`, `os`, `protocol`, `mapping`, `format`, `attachment`. Begin with
-//! `find.rs`, then `define.rs`.
+//! May use: `mutant`, `types`, `error`, `os`, `protocol`, `mapping`, `format`, `attachment`.
+//! Begin with `find.rs`, then `define.rs`.
 
 pub(crate) mod allocator;
 pub(crate) mod blocks;

@@ -8,6 +8,7 @@ use std::sync::{MutexGuard, PoisonError};
 use super::Attachment;
 use crate::error::{Error, Result};
 use crate::format::layout::live;
+use crate::mutant::planted;
 use crate::os::descriptor::FileId;
 use crate::os::process;
 use crate::os::time::seconds_since_1970;
@@ -19,7 +20,7 @@ fn superseded_word(seconds: u32) -> u64 {
 }
 
 fn is_superseded(word: u64) -> bool {
-    word == superseded_word(word as u32)
+    word == superseded_word(word as u32) || word != 0 && planted!(AnyWordSaysCompacted)
 }
 
 impl Attachment {

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use super::table::entry_of;
 use super::{Attachment, thread_entry};
 use crate::error::{Error, Result};
+use crate::mutant::planted;
 use crate::os::fork;
 use crate::os::sys::ByteLock;
 use crate::protocol::{self, Deadline, Owner, Peers, TxnState};
@@ -93,8 +94,9 @@ impl Peers for Attachment {
         }
         // A process that recovers a dying owner read-locks the claim byte, because the owner still
         // has its own byte. Until that is done, the entry must not pass to another process.
-        let promoted =
-            self.lock_claim(entry, ByteLock::Write) && self.lock_entry(owner, ByteLock::Write);
+        let claimed =
+            self.lock_claim(entry, ByteLock::Write) || planted!(AnEntryThatIsBeingSettledIsTaken);
+        let promoted = claimed && self.lock_entry(owner, ByteLock::Write);
         if promoted {
             // Before the word says that the entry is taken: nobody must read the dead process's
             // name. And under the claim byte: whoever locks that next reads the new holder.

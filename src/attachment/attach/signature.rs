@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Attachment;
 use crate::format::layout::{TABLE_ENTRIES, TABLE_ENTRY_LEN};
+use crate::mutant::planted;
 use crate::os::process::Identity;
 use crate::os::sys::{self, ByteLock};
 use crate::os::time::seconds_since_1970;
@@ -114,11 +115,15 @@ impl Attachment {
         if self.header.minor == 0 || !process.may_ask_who_dies(entry) {
             return false;
         }
-        if !self.identity(entry).is_dying() || !self.lock_claim(entry, ByteLock::Read) {
+        if planted!(ADyingProcessIsWaitedFor)
+            || !self.identity(entry).is_dying()
+            || !self.lock_claim(entry, ByteLock::Read)
+        {
             return false;
         }
         // Checked again: only from here on does the entry stay that process's.
-        let dying = self.identity(entry).is_dying() && !self.is_handed_on(entry);
+        let dying = self.identity(entry).is_dying()
+            && (planted!(ALockThatWasHandedOnIsRecovered) || !self.is_handed_on(entry));
         process.shares_claim.store(dying, Ordering::Relaxed);
         if !dying {
             self.lock_claim(entry, ByteLock::None);

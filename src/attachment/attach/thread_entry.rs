@@ -8,6 +8,7 @@ use super::Attachment;
 use crate::error::{Error, Result};
 use crate::format::layout::{TABLE_ENTRIES, live};
 use crate::mapping::map::Region;
+use crate::mutant::planted;
 use crate::os::fork;
 use crate::os::sys;
 use crate::protocol::{Owner, Peers, TxnState};
@@ -53,7 +54,8 @@ impl ThreadEntry {
     }
 
     fn update_of(&mut self, slot: u64, update: Number) -> Option<&mut KeptLock> {
-        self.kept(slot).filter(|lock| lock.update == Some(update))
+        let any = planted!(AnyUpdateIsThatOfTheLock);
+        self.kept(slot).filter(|lock| lock.update == Some(update) || any && lock.update.is_some())
     }
 }
 
@@ -105,18 +107,19 @@ pub(super) fn has_locked() {
 pub(super) fn has_unlocked() {
     let held = HELD.get().wrapping_sub(1);
     HELD.set(held);
-    if held == 0 {
+    if held == 0 && !planted!(LoansDoNotEnd) {
         end_loans();
     }
 }
 
 fn is_without_locks() -> bool {
-    HELD.get().is_multiple_of(NONE_LENT)
+    let none = HELD.get().is_multiple_of(NONE_LENT) && !planted!(NoEntryIsGivenBackFree);
+    none || planted!(AllEntriesAreGivenBackFree)
 }
 
 /// The thread did not get the lock for which it asked for its entry, or no longer needs it.
 pub(super) fn has_given_up() {
-    if HELD.get() == 0 {
+    if HELD.get() == 0 && !planted!(WhatIsWaitedForInVainIsKept) {
         end_loans();
     }
 }
@@ -215,7 +218,7 @@ fn with_entry<R>(
         // Drop the entries of closed stores and of the process that this one was forked from.
         entries.retain(|l| l.attachment.strong_count() > 0 && l.generation == fork::generation());
         let owner = attachment.claim()?;
-        let lent = owner > FIRST_LENT;
+        let lent = owner > FIRST_LENT && !planted!(NoEntryIsLent);
         if lent {
             HELD.set(HELD.get() % NONE_LENT);
         }
@@ -255,7 +258,9 @@ impl Attachment {
     /// The guard is gone. Returns how many times the thread still holds the lock: at 0, release it.
     /// `None`: the lock was already lost.
     pub(crate) fn remove_guard(&self, slot: u64, guard: Number) -> Option<usize> {
-        self.give_up(slot, |lock| lock.guard == Some(guard), |lock| lock.guard = None)
+        let any = planted!(AnyGuardIsThatOfTheLock);
+        let is_it = |lock: &KeptLock| lock.guard == Some(guard) || any && lock.guard.is_some();
+        self.give_up(slot, is_it, |lock| lock.guard = None)
     }
 
     /// Notes that this thread has locked the slot without a guard.

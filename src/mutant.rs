@@ -255,6 +255,46 @@ mutants! {
         /// A check accepts a lock of a reader that cannot exist.
         AnyReaderCanExist => "format a_reader_that_is_none",
         // store
+        /// A store on an overlay is not asked to be written in place, as btrfs below it must be.
+        AnOverlayIsNotAskedForWritingInPlace => "system on_an_overlay_on_btrfs",
+        /// No store is created where files cannot be linked.
+        NoOtherWayWithoutLinkat => "system there_is_none_of",
+        /// No store is created where `O_TMPFILE` is refused.
+        NoOtherWayWithoutNamelessFiles => "system there_is_none_of",
+        /// A store is written though btrfs writes each change elsewhere.
+        WhatBtrfsDoesNotWriteInPlaceIsWritten => "system does_not_write_in_place",
+        /// The file that a compaction has replaced can be opened again.
+        TheOldFileIsNotMarked => "system old_file_of_a_compacted",
+        /// A compaction leaves the old content under a hard link.
+        ASecondNameIsNotLookedAt => "system two_names",
+        /// A compaction fails at once while others have the store open.
+        ACompactionDoesNotWait => "system waits_for_others",
+        /// Others in this process get the session of a file that a compaction replaces.
+        AStoreThatIsBeingReplacedIsShared => "system who_opens_the_store_during_a_compaction",
+        /// Stores that are open at `exit` are not synced.
+        NothingIsLeftAtExit => "durability wherever_it_is",
+        /// An opening waits for itself, as it may have to open the file again.
+        AFileIsLookedAtWithinAnOpening => "system row_51",
+        /// A read-only opener cannot open what cannot be restored in place.
+        ReadersHaveNoCopyInMemory => "system cannot_be_allocated",
+        /// The file that a compaction has replaced is opened.
+        ASupersededFileIsOpened => "system old_file_of_a_compacted",
+        /// A copy of a replaced file cannot be opened either.
+        ACopyOfASupersededFileIsRefused => "system old_file_of_a_compacted",
+        /// A process that leaves the store does not sync.
+        LeavingDoesNotSync => "processes of_detach",
+        /// Nobody is told of a background sync that failed.
+        FailuresInTheBackgroundAreNotReported => "durability heard_once",
+        /// A thread that ends syncs by itself, which it can no longer do.
+        AThreadThatEndsSyncsByItself => "durability wherever_it_is",
+        /// A process that is stopped inside a sync keeps all others from syncing, in silence.
+        AStoppedSyncerIsNotNoticed => "durability stopped_inside_a_sync",
+        /// A period of zero has the store synced without a pause.
+        APeriodMayBeZero => "durability a_period_of_zero",
+        /// A store counts as detached though another of its paths still leads to it.
+        OnlyTheFirstPathCounts => "system all_of_its_names",
+        /// `close` does not report that its sync failed.
+        AFailedCloseIsNotReported => "durability closing_a_store",
         // slots
         /// A waiter sleeps long, even if it has just begun to wait and nobody is left to wake it.
         EachSleepIsLong => "processes killed_wakers::",

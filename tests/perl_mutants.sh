@@ -24,30 +24,6 @@ cp -R "$copy/src" "$copy/sound"
 # NAME | file | what is there (perl) | what is put there | test binary, and which of its tests should notice
 mutants() {
     cat <<'END'
-committed-before-T-is-set|protocol/transaction.rs|(    if !changes\.iter\(\)\.all.*?\n    \}\n)(.*?)(    peers\.set_word\(me, TxnState::Committed, Release\);\n)|$2$3$1|processes single_step::transaction
-areas-filled-after-the-commit-point|protocol/transaction.rs|(    for \(held, change\) in &changes \{\n        match change \{\n            Change::Area.*?\n    \}\n)(.*?)(    peers\.set_word\(me, TxnState::Committed, Release\);\n)|$2$3$1|processes single_step::transaction
-leaving-does-not-sync|store/session.rs|syncer\.sync\(attachment, &mut deadline, Turn::Wait\)|Ok::<Synced, Error>(Synced::Done)|processes of_detach
-others-are-given-a-store-that-is-being-replaced|store/registry.rs|known\.retain\(.*?\);||system who_opens_the_store_during_a_compaction
-the-old-file-is-not-marked|store/maintain.rs|attachment\.set_superseded\(true\)|()|system old_file_of_a_compacted
-an-overlay-is-not-asked-for-writing-in-place|store/create.rs|drop\(sys::write_in_place\(file\)\)|{}|system on_an_overlay_on_btrfs
-a-file-is-looked-at-within-an-opening|store/restore_to_read.rs|\(_, &File\) = \(|(_, _) = (|system row_51
-failures-in-the-background-are-not-told|store/background.rs|attachment\.tell_of_failed_sync\(error\)|drop(error)|durability heard_once
-nothing-is-left-at-exit|store/registry.rs|drop\(sys::at_exit\(leave_all\)\)|drop(leave_all)|durability wherever_it_is
-a-thread-that-ends-syncs-by-itself|store/session.rs|if !thread_is_ending\(\)|if !thread_is_ending() \x7c\x7c true|durability wherever_it_is
-what-btrfs-does-not-write-in-place-is-written|store/file_system.rs|Ok\(identity::BTRFS\) => true|Ok(identity::BTRFS) => false|system does_not_write_in_place
-readers-have-no-copy-in-memory|store/restore_to_read.rs|Err\(_\) => restore_a_copy\(&attachment\)\?|Err(error) => return Err(error)|system cannot_be_allocated
-no-other-way-without-linkat|store/create.rs|match is_refused\(&error\) \{|match false {|system there_is_none_of
-no-other-way-without-O_TMPFILE|store/create.rs|if matches!\(e\.raw_os_error\(\), Some\(libc::EISDIR . libc::EINVAL\)\) .. is_refused\(&e\)|if false|system there_is_none_of
-a-stopped-reader-is-waited-for|protocol/read_lock.rs|limit\.checked_sub\(since\.elapsed\(\)\)\.filter\(.left. !left\.is_zero\(\)\)|{let _ = since; Some(limit)}|processes stopped_readers::
-a-superseded-file-is-opened|store/restore_to_read.rs|Recovery::Resumed if attachment\.is_superseded\(\)|Recovery::Resumed if false|system old_file_of_a_compacted
-a-copy-of-a-superseded-file-is-refused|store/restore_to_read.rs|_ if attachment\.writable => attachment\.set_superseded\(false\)|_ if false => ()|system old_file_of_a_compacted
-a-second-name-is-not-looked-at|store/maintain.rs|(match file\.metadata\(\)\.map_err\(cannot\)\?\.nlink\(\)) \{|$1.min(1) {|system two_names
-who-compacts-does-not-wait|store/maintain.rs|waited >= timeout|{let _ = timeout; true}|system waits_for_others
-who-closes-is-not-told|store/store.rs|result\?;|let _ = result;|durability closing_a_store
-a-stopped-syncer-is-not-noticed|store/background.rs|\(waited > limit\)\.then\(.*?\)\)|{let _ = (waited > limit, sync_notes::stuck); None}|durability stopped_inside_a_sync
-a-period-is-0|store/session.rs|period\.max\(SHORTEST_PERIOD\)|period|durability a_period_of_zero
-large-reads-begin-anew|protocol/array.rs|None => read_by_pieces\(memory, peers, areas, at, out\)|None => read(memory, peers, areas, \x7cmemory, area\x7c memory.read(area, at, out))|promises who_opened_it_read_only
-only-the-first-path-counts|store/session.rs|locations\.push\(Arc::new\(location\)\)|if locations.is_empty() { locations.push(Arc::new(location)) }|system all_of_its_names
 END
 }
 

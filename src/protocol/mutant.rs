@@ -103,9 +103,17 @@ mutants! {
         FollowerMissesChange,
         /// A reader that follows the updates takes the last one's range for those of all it has missed.
         FollowerTrustsRange,
+        /// The transaction word is COMMITTED before its slots name it.
+        CommittedBeforeT => "processes single_step::transaction",
+        /// A transaction commits before its areas are whole.
+        AreasFilledAfterTheCommit => "processes single_step::transaction",
     }
 
     run {
+        /// A reader keeps its lock for as long as it is stopped.
+        AStoppedReaderIsWaitedFor => "processes stopped_readers::",
+        /// A reader that may not lock copies all again after each update.
+        LargeReadsBeginAnew => "promises who_opened_it_read_only",
     }
 }
 

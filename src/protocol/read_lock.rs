@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::lock::try_share;
 use super::queue::{Waiting, publish};
-use super::{Control, Deadline, FREE, Form, Memory, Peers};
+use super::{Control, Deadline, FREE, Form, Memory, Peers, planted};
 
 /// A reader's lock. Dropping it releases it.
 pub(crate) struct ReadLock<'a, M: Memory, P: Peers> {
@@ -126,6 +126,7 @@ impl Deadline {
             Some((reader, since)) if reader.same(seen) => since,
             _ => self.reader.insert((seen, std::time::Instant::now())).1,
         };
-        limit.checked_sub(since.elapsed()).filter(|left| !left.is_zero())
+        let left = limit.checked_sub(since.elapsed()).filter(|left| !left.is_zero());
+        left.or(planted!(AStoppedReaderIsWaitedFor).then_some(limit))
     }
 }

@@ -37,6 +37,7 @@ pub(crate) fn commit_all<M: Memory, P: Peers>(
     }
     for (held, change) in &changes {
         match change {
+            Change::Area { .. } if planted!(AreasFilledAfterTheCommit) => {}
             Change::Area { areas, at, data } => held.fill(areas, *at, data),
             Change::Scalar(value) => {
                 // Release: a thread that sees the draft sees the lock under which it was stored.
@@ -44,6 +45,9 @@ pub(crate) fn commit_all<M: Memory, P: Peers>(
                 held.memory.store(DRAFT, *value, Relaxed);
             }
         }
+    }
+    if planted!(CommittedBeforeT) {
+        peers.set_word(me, TxnState::Committed, Release);
     }
     if !changes.iter().all(|(held, _)| set_transaction(held.memory, held.control)) {
         for (held, change) in &changes {
@@ -63,7 +67,10 @@ pub(crate) fn commit_all<M: Memory, P: Peers>(
         // commit, and has settled it in the same way.
         match change {
             Change::Scalar(_) => settle_draft(held.memory, peers, old, new),
-            Change::Area { .. } => {
+            Change::Area { areas, at, data } => {
+                if planted!(AreasFilledAfterTheCommit) {
+                    held.fill(areas, *at, data);
+                }
                 publish(held.memory, peers, old, new);
             }
         }

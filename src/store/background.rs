@@ -9,6 +9,7 @@ use crate::attachment::attach::Attachment;
 use crate::durability::sync_notes;
 use crate::durability::syncer::{Synced, Syncer, Turn};
 use crate::error::{Error, Result};
+use crate::mutant::planted;
 use crate::os::sys;
 use crate::os::thread::{self, Thread};
 use crate::protocol::{Deadline, Owner};
@@ -191,7 +192,8 @@ impl Watched {
             Err(error) => Some(error),
         };
         // Reported once, until a sync succeeds: a caller that goes on after that means to.
-        if error.is_some() && !std::mem::replace(&mut self.told, true) {
+        let silent = planted!(FailuresInTheBackgroundAreNotReported);
+        if error.is_some() && !std::mem::replace(&mut self.told, true) && !silent {
             attachment.tell_of_failed_sync(error);
         }
     }
@@ -206,7 +208,8 @@ impl Watched {
                     _ => (10 * period).clamp(STUCK.start, STUCK.end),
                 };
                 let waited = since.elapsed();
-                (waited > limit).then(|| sync_notes::stuck(attachment, waited))
+                let is_stuck = waited > limit && !planted!(AStoppedSyncerIsNotNoticed);
+                is_stuck.then(|| sync_notes::stuck(attachment, waited))
             }
             _ => {
                 self.busy = Some((progress, Instant::now()));

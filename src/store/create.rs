@@ -17,6 +17,7 @@ use crate::format::checkpoint::Record;
 use crate::format::layout::{
     Ends, FLAG_NO_CHECKPOINT, FORMAT, GRANULE, Header, MAGIC, Regions, live,
 };
+use crate::mutant::planted;
 use crate::os::file_kind::already_exists;
 use crate::os::folder::{folder_of, random, sync_folder, unused_name};
 use crate::os::store_file::StoreFile;
@@ -158,14 +159,16 @@ fn create_filled(
         // Some file systems and sandboxes have no nameless files, or cannot name them. There, fill
         // a file with an unused name, then give it its own.
         Err(e)
-            if matches!(e.raw_os_error(), Some(libc::EISDIR | libc::EINVAL)) || is_refused(&e) =>
+            if !planted!(NoOtherWayWithoutNamelessFiles)
+                && (matches!(e.raw_os_error(), Some(libc::EISDIR | libc::EINVAL))
+                    || is_refused(&e)) =>
         {
             let temporary = unused_name(path)?;
             let file = options.custom_flags(libc::O_NOFOLLOW).create_new(true).open(&temporary)?;
             let linked = fill(&file).and_then(|()| {
                 std::fs::hard_link(&temporary, path).or_else(|error| match is_refused(&error) {
-                    true => sys::rename_new(&temporary, path),
-                    false => Err(error),
+                    true if !planted!(NoOtherWayWithoutLinkat) => sys::rename_new(&temporary, path),
+                    _ => Err(error),
                 })
             });
             // It is gone if it was renamed.
@@ -192,7 +195,9 @@ pub(crate) fn fill(file: &File, creation: Creation) -> io::Result<()> {
     match kind {
         identity::BTRFS => sys::write_in_place(file)?,
         // Below it may be btrfs; other file systems refuse, which does not matter.
-        identity::OVERLAYFS => drop(sys::write_in_place(file)),
+        identity::OVERLAYFS if !planted!(AnOverlayIsNotAskedForWritingInPlace) => {
+            drop(sys::write_in_place(file));
+        }
         _ => {}
     }
     if regions.runs > sys::file_size_limit() {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::durability::identity;
 use crate::error::{Error, Result};
+use crate::mutant::planted;
 use crate::os::sys;
 
 /// File system magic numbers, from linux/magic.h and statfs(2).
@@ -37,7 +38,7 @@ pub(crate) fn unsuitable(kind: i64) -> Option<String> {
 /// Whether btrfs writes each change of the file to another place; false if it cannot be asked.
 pub(crate) fn is_moved_by_writes(file: &File) -> bool {
     let is_asked = match sys::file_system(file) {
-        Ok(identity::BTRFS) => true,
+        Ok(identity::BTRFS) => !planted!(WhatBtrfsDoesNotWriteInPlaceIsWritten),
         // Below it may be btrfs, which accepts this call but does not change a file with content.
         Ok(identity::OVERLAYFS) => sys::write_in_place(file).is_ok(),
         _ => false,

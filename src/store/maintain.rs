@@ -10,6 +10,7 @@ use crate::durability::copy_store::duplicate;
 use crate::durability::flush;
 use crate::durability::syncer::{Syncer, Turn};
 use crate::error::{Error, Result};
+use crate::mutant::planted;
 use crate::os::descriptor::FileId;
 use crate::os::folder::{self, Replaced};
 use crate::os::location::Location;
@@ -216,7 +217,8 @@ impl Store {
             }
             result?;
             let waited = begun.elapsed();
-            if self.settings.lock_timeout.is_some_and(|timeout| waited >= timeout) {
+            let is_over = |timeout| waited >= timeout || planted!(ACompactionDoesNotWait);
+            if self.settings.lock_timeout.is_some_and(is_over) {
                 return Err(Error::InUse {
                     path: self.path().to_owned(),
                     by: attachment.others_having_it_open(),
@@ -240,6 +242,7 @@ impl Store {
         let old = location.resolve(file).map_err(cannot)?.map_err(detached)?;
         let only_name = || match file.metadata().map_err(cannot)?.nlink() {
             1 => Ok(()),
+            _ if planted!(ASecondNameIsNotLookedAt) => Ok(()),
             links => Err(self.cannot_compact(format!(
                 "it has {links} names (hard links), and all except {} would keep the old content; \
                  remove them, and link the new file",
@@ -253,8 +256,9 @@ impl Store {
             .inspect_err(|_| drop(std::fs::remove_file(&new)))
             .map(|made| FileId::of(&made))
             .map_err(cannot)?;
+        let mark = || attachment.set_superseded(!planted!(TheOldFileIsNotMarked));
         let replaced = take_over_owner(attachment, &new)
-            .and_then(|()| folder::replace(&new, &old, file, || attachment.set_superseded(true)));
+            .and_then(|()| folder::replace(&new, &old, file, mark));
         let failure = match replaced {
             Ok(Replaced::Done) => return Ok(None),
             Ok(Replaced::OldStays(error)) => {

@@ -1,7 +1,7 @@
 //! The [`Store`](crate::Store): how it is created, opened, maintained and left.
 //!
-//! May use: `types`, `error`, `os`, `protocol`, `mapping`, `format`, `attachment`, `directory`,
-//! `durability`. Begin with `store.rs`, then `open.rs`.
+//! May use: `mutant`, `types`, `error`, `os`, `protocol`, `mapping`, `format`, `attachment`,
+//! `directory`, `durability`. Begin with `store.rs`, then `open.rs`.
 
 pub(crate) mod background;
 pub(crate) mod create;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use crate::mutant::planted;
 use crate::os::descriptor::FileId;
 use crate::os::fork::{NoFork, PerProcess};
 use crate::os::sys;
@@ -59,7 +60,7 @@ pub(crate) fn leave_at_exit() {
     // A fork in the middle would leave its child without the handler.
     let _no_fork = NoFork::begin();
     // Relaxed: under `NoFork`. If no handler can be set, they are synced only in the background.
-    if !ASKED_FOR.swap(true, Ordering::Relaxed) {
+    if !ASKED_FOR.swap(true, Ordering::Relaxed) && !planted!(NothingIsLeftAtExit) {
         drop(sys::at_exit(leave_all));
     }
 }
@@ -90,7 +91,8 @@ pub(crate) fn withhold(session: &SharedSession) -> Option<Withheld<'_>> {
     if Arc::strong_count(session) > 1 {
         return None;
     }
-    known.retain(|_, other| !std::ptr::eq(other.as_ptr(), Arc::as_ptr(session)));
+    let is_it = |other: &WeakSession| std::ptr::eq(other.as_ptr(), Arc::as_ptr(session));
+    known.retain(|_, other| planted!(AStoreThatIsBeingReplacedIsShared) || !is_it(other));
     Some(Withheld { session })
 }
 

@@ -7,6 +7,7 @@ use crate::attachment::attach::Attachment;
 use crate::attachment::descriptors;
 use crate::durability::recovery::{self, Recovery};
 use crate::error::{Error, Result};
+use crate::mutant::planted;
 use crate::os::store_file::StoreFile;
 use crate::os::sys;
 use crate::store::file::{again, map};
@@ -19,6 +20,7 @@ pub(crate) fn restore_to_read(attachment: Arc<Attachment>) -> Result<(Arc<Attach
     let (reading, recovery) = match restore_underneath(&attachment) {
         Ok(recovery) => (attachment, recovery),
         Err(error @ Error::Corrupt { .. }) => return Err(error),
+        Err(error) if planted!(ReadersHaveNoCopyInMemory) => return Err(error),
         Err(_) => restore_a_copy(&attachment)?,
     };
     descriptors::count(&reading)?;
@@ -33,7 +35,9 @@ fn restore_underneath(attachment: &Attachment) -> Result<Recovery> {
         let what = "it is not written in place".into();
         return Err(Error::Unsupported { path: path.clone(), what });
     }
-    let file = StoreFile::open(true, Some(path), || again(below, true))
+    let looks = planted!(AFileIsLookedAtWithinAnOpening);
+    let open = || again(if looks { attachment.map.file() } else { below }, true);
+    let file = StoreFile::open(true, Some(path), open)
         .map_err(|e| Error::io(path, "cannot open it for writing", e))?;
     let writing = map(path.clone(), file, true)?;
     // The caller has already found that it must be restored.
@@ -64,11 +68,15 @@ fn restore_a_copy(attachment: &Attachment) -> Result<(Arc<Attachment>, Recovery)
 /// restored from it is a store of its own.
 pub(crate) fn refuse_superseded(attachment: &Attachment, recovery: Recovery) -> Result<()> {
     match recovery {
-        Recovery::Joined | Recovery::Resumed if attachment.is_superseded() => {
+        Recovery::Joined | Recovery::Resumed
+            if attachment.is_superseded() && !planted!(ASupersededFileIsOpened) =>
+        {
             let (path, how) = (attachment.path.clone(), Detached::Compacted);
             return Err(Error::Detached { path, how });
         }
-        _ if attachment.writable => attachment.set_superseded(false),
+        _ if attachment.writable && !planted!(ACopyOfASupersededFileIsRefused) => {
+            attachment.set_superseded(false);
+        }
         _ => {}
     }
     Ok(())

@@ -11,6 +11,7 @@ use crate::durability::syncer::{Syncer, Turn};
 use crate::error::{Error, Result};
 use crate::mapping::element::ElementRegion;
 use crate::mapping::map::WithMap;
+use crate::mutant::planted;
 use crate::os::fork::{self, PerProcess};
 use crate::os::location::Location;
 use crate::protocol::Deadline;
@@ -67,7 +68,7 @@ fn in_a_lasting_thread(
     attachment: &Attachment,
     sync: impl FnOnce() -> Result<()> + Send,
 ) -> Result<()> {
-    if !thread_is_ending() {
+    if !thread_is_ending() || planted!(AThreadThatEndsSyncsByItself) {
         return sync();
     }
     std::thread::scope(|scope| {
@@ -111,7 +112,9 @@ impl Session {
     /// Notes a path by which it was opened.
     pub(crate) fn note_location(&self, location: Location) -> Arc<Location> {
         let mut locations = self.locations();
-        if let Some(known) = locations.iter().find(|known| ***known == location) {
+        if let Some(known) =
+            locations.iter().find(|known| ***known == location || planted!(OnlyTheFirstPathCounts))
+        {
             return Arc::clone(known);
         }
         locations.push(Arc::new(location));
@@ -186,7 +189,8 @@ impl Session {
         if !self.can_sync() {
             return;
         }
-        let nanos = u64::try_from(period.max(SHORTEST_PERIOD).as_nanos()).unwrap_or(ONLY_WHEN_LEFT);
+        let least = if planted!(APeriodMayBeZero) { Duration::ZERO } else { SHORTEST_PERIOD };
+        let nanos = u64::try_from(period.max(least).as_nanos()).unwrap_or(ONLY_WHEN_LEFT);
         let nanos = nanos.min(ONLY_WHEN_LEFT);
         // Relaxed: the thread sees it when it next wakes.
         let before = self.period.fetch_min(nanos, Ordering::Relaxed);
@@ -234,7 +238,8 @@ impl Session {
 
     /// Whether this session is to sync when it is left.
     fn is_to_sync(&self) -> bool {
-        self.period.load(Ordering::Relaxed) != NEVER && self.can_sync()
+        let is_asked = self.period.load(Ordering::Relaxed) != NEVER;
+        is_asked && self.can_sync() && !planted!(LeavingDoesNotSync)
     }
 
     /// Ends the background thread, and syncs if this session should. What is written later is

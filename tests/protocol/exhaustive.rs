@@ -171,7 +171,7 @@ fn who_starts_over_may_forget() {
 }
 
 /// Each bug, and the scenarios that must find it.
-const BUGS: [(Bug, &[Scenario]); 36] = [
+const BUGS: [(Bug, &[Scenario]); 38] = [
     (Bug::Protocol(Mutant::ClearStaleAfterCommit), &[TWO_WRITERS]),
     (Bug::Protocol(Mutant::NoteStaleLate), &[TWO_WRITERS]),
     (Bug::Protocol(Mutant::CurrentNotStale), &[TWO_WRITERS]),
@@ -183,6 +183,8 @@ const BUGS: [(Bug, &[Scenario]); 36] = [
     (Bug::Bytes(ByteBug::ClaimExclusively), &[SLOW_BURIER]),
     (Bug::Protocol(Mutant::DraftWithoutRecheck), &[VERSIONED, TRANSACTION_SNAPSHOT]),
     (Bug::Protocol(Mutant::IdleBeforeSettling), SNAPSHOTS),
+    (Bug::Protocol(Mutant::CommittedBeforeT), SNAPSHOTS),
+    (Bug::Protocol(Mutant::AreasFilledAfterTheCommit), &[TRANSACTION_SNAPSHOT]),
     (Bug::Protocol(Mutant::NoSecondLookAtControl), SNAPSHOTS),
     (Bug::Protocol(Mutant::SnapshotComparesControls), SNAPSHOTS),
     (Bug::Protocol(Mutant::SnapshotWithoutRecheck), SNAPSHOTS),

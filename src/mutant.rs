@@ -76,9 +76,9 @@ mutants! {
         RecordByParity,
         /// The copy to write is chosen by the epoch's parity.
         CopyByParity,
-        /// A unit counts as clean if any of its copies has its content, not only the one in use.
+        /// A segment counts as clean if any of its copies has its content, not only the one in use.
         CleanByAnyCopy,
-        /// A small unit's unchanged slots are taken from the copy that is overwritten.
+        /// A small segment's unchanged slots are taken from the copy that is overwritten.
         StaleNeighbour,
         /// A slot's bytes are copied though they are others than in its last copy, at one version.
         FlippedBitCopied,

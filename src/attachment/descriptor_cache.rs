@@ -240,7 +240,7 @@ mod tests {
                 areas: 0,
                 content_len: 8,
                 live: 64 * name.len() as u64,
-                first_unit: 0,
+                first_segment: 0,
                 copies: 0,
                 place: 0,
             },

@@ -171,7 +171,7 @@ pub(crate) fn check_places(attachment: &Attachment, name: &str, outline: &Outlin
     if outline.copies == 0 || checkpoint::check_places(outline, &attachment.header).is_some() {
         return Ok(());
     }
-    let what = "its checkpoint units are out of place";
+    let what = "its checkpoint segments are out of place";
     Err(Error::corrupt(&attachment.path, what).of_slot(name))
 }
 

@@ -11,7 +11,7 @@ use rustc_hash::FxBuildHasher;
 
 use crate::attachment::name_cache::Hash;
 use crate::format::checkpoint;
-use crate::format::layout::{Ends, Outline, PAGE, RUN, Regions, SMALL_UNIT};
+use crate::format::layout::{Ends, Outline, PAGE, RUN, Regions, SMALL_SEGMENT};
 use crate::mutant::planted;
 
 /// A summary of the descriptors from the first line on.
@@ -82,14 +82,14 @@ impl Taken {
         let live = (outline.live, outline.live + outline.live_len());
         ends.live = ends.live.max(live.1);
         let copies = checkpoint::copies_of(outline);
-        if let Some((from, len, units)) = copies {
+        if let Some((from, len, segments)) = copies {
             if checkpoint::is_small(outline) {
                 let used = outline.place + checkpoint::entry_len(outline);
-                ends.small = outline.first_unit * SMALL_UNIT + used;
+                ends.small = outline.first_segment * SMALL_SEGMENT + used;
                 ends.small_copies = from;
             }
             ends.copies = ends.copies.max(from + len);
-            ends.units = ends.units.max(outline.first_unit + units);
+            ends.segments = ends.segments.max(outline.first_segment + segments);
         }
         ends.runs = ends.runs.max(ends.live.max(ends.copies).next_multiple_of(RUN));
         self.mark(live.0, live.1, Holds::Slots);
@@ -118,30 +118,30 @@ impl Taken {
             ("the last run", ends.runs, least.runs),
             ("the last slot", ends.live, least.live),
             ("the last copy", ends.copies, least.copies),
-            ("the numbers of the units", ends.units, least.units),
+            ("the numbers of the segments", ends.segments, least.segments),
             ("the count of definitions", ends.defined, least.defined),
         ] {
             if end < least && !planted!(TheEndsAreBelieved) {
                 return Err(format!("the end of {what} is {end}, but {least} is taken"));
             }
         }
-        if self.shares_unit(ends)
+        if self.shares_segment(ends)
             && (ends.small < least.small || ends.small_copies != least.small_copies)
         {
             return Err(format!(
-                "the unit of small slots is filled to {} at {}, but {} at {} is taken",
+                "the segment of small slots is filled to {} at {}, but {} at {} is taken",
                 ends.small, ends.small_copies, least.small, least.small_copies
             ));
         }
         Ok(())
     }
 
-    /// Whether the unit that is being filled is that of the last small slot. If not, the process
-    /// that began it has died, or a bit has flipped. Nothing is known of such a unit, so it is left
-    /// alone.
-    pub(crate) fn shares_unit(&self, ends: &Ends) -> bool {
-        let unit = |small: u64| small.checked_sub(1).map(|used| used / SMALL_UNIT);
-        unit(ends.small) == unit(self.ends.small)
+    /// Whether the segment that is being filled is that of the last small slot. If not, the process
+    /// that began it has died, or a bit has flipped. Nothing is known of such a segment, so it is
+    /// left alone.
+    pub(crate) fn shares_segment(&self, ends: &Ends) -> bool {
+        let segment = |small: u64| small.checked_sub(1).map(|used| used / SMALL_SEGMENT);
+        segment(ends.small) == segment(self.ends.small)
     }
 
     /// Whether the space for this new slot is free. Its ends have been checked.

@@ -1,5 +1,5 @@
-//! Gives out the space of the file: runs, live slots, checkpoint copies. The words of the live header
-//! that say how far each kind reaches are the allocation ends.
+//! Gives out the space of the file: runs, live slots, checkpoint copies. The words of the live
+//! header that say how far each kind reaches are the allocation ends.
 
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -9,8 +9,8 @@ use crate::attachment::survey::Taken;
 use crate::error::{Error, Result};
 use crate::format::checkpoint;
 use crate::format::layout::{
-    Descriptor, Ends, Header, LARGE_UNIT, Outline, PAGE, RUN, SMALL_UNIT, UNIT_HEAD, VALUE_LEN,
-    live, live_len,
+    Descriptor, Ends, Header, LARGE_SEGMENT, Outline, PAGE, RUN, SEGMENT_HEAD, SMALL_SEGMENT,
+    VALUE_LEN, live, live_len,
 };
 use crate::types::dtype::SlotType;
 
@@ -19,7 +19,7 @@ mod word {
     pub(super) const RUNS: usize = 0;
     pub(super) const LIVE: usize = 1;
     pub(super) const COPIES: usize = 2;
-    pub(super) const UNITS: usize = 3;
+    pub(super) const SEGMENTS: usize = 3;
     pub(super) const DEFINED: usize = 4;
     pub(super) const SMALL: usize = 5;
     pub(super) const SMALL_COPIES: usize = 6;
@@ -39,14 +39,14 @@ pub(crate) fn ends(attachment: &Attachment) -> Result<Ends> {
     // Acquire, each before the words that are stored earlier. So no word is older than one that
     // must not be less than it.
     let load = |word: usize| attachment.live.load(live::ENDS + word, Acquire);
-    let small_unit = || (load(word::SMALL), load(word::SMALL_COPIES), load(word::SMALL));
-    // Both from one moment. If they do not come to rest, assume that there is no such unit.
-    let small_unit = (0..64).map(|_| small_unit()).find(|(before, _, after)| before == after);
-    let (small, small_copies, _) = small_unit.unwrap_or_default();
+    let small_segment = || (load(word::SMALL), load(word::SMALL_COPIES), load(word::SMALL));
+    // Both from one moment. If they do not come to rest, assume that there is no such segment.
+    let small_segment = (0..64).map(|_| small_segment()).find(|(before, _, after)| before == after);
+    let (small, small_copies, _) = small_segment.unwrap_or_default();
     let (allocated, defined) = (load(word::ALLOCATED), load(word::DEFINED));
-    let (units, copies) = (load(word::UNITS), load(word::COPIES));
+    let (segments, copies) = (load(word::SEGMENTS), load(word::COPIES));
     let (live, runs) = (load(word::LIVE), load(word::RUNS));
-    let ends = Ends { runs, live, copies, units, defined, small, small_copies, allocated };
+    let ends = Ends { runs, live, copies, segments, defined, small, small_copies, allocated };
     if !are_sound(&ends, &attachment.header) {
         let what = format!("the allocation ends are wrong: {ends:?}");
         return Err(Error::corrupt(&attachment.path, what));
@@ -65,12 +65,12 @@ fn are_sound(ends: &Ends, header: &Header) -> bool {
         && inside(ends.live, 64)
         && inside(ends.copies, PAGE)
         && inside(ends.small_copies, PAGE)
-        && (ends.small_copies == 0 || ends.small_copies + 2 * SMALL_UNIT <= ends.copies)
-        // A slot takes at least a value's bytes, and a unit two pages.
+        && (ends.small_copies == 0 || ends.small_copies + 2 * SMALL_SEGMENT <= ends.copies)
+        // A slot takes at least a value's bytes, and a segment two pages.
         && ends.defined <= ends.live.saturating_sub(first) / VALUE_LEN
         && ends.defined <= header.max_slots
-        && ends.units <= ends.copies.saturating_sub(first) / (2 * PAGE)
-        && ends.small <= ends.units * SMALL_UNIT
+        && ends.segments <= ends.copies.saturating_sub(first) / (2 * PAGE)
+        && ends.small <= ends.segments * SMALL_SEGMENT
         // A granule may have been counted twice.
         && ends.allocated / 2 <= header.max_size
 }
@@ -84,11 +84,11 @@ pub(crate) fn store_ends(attachment: &Attachment, before: Ends, after: Ends) {
     store(word::RUNS, after.runs);
     store(word::LIVE, after.live);
     store(word::COPIES, after.copies);
-    store(word::UNITS, after.units);
+    store(word::SEGMENTS, after.segments);
     store(word::DEFINED, after.defined);
     store(word::ALLOCATED, after.allocated);
     if after.small_copies != before.small_copies {
-        store(word::SMALL, 0); // no unit, until its place is known
+        store(word::SMALL, 0); // no segment, until its place is known
         store(word::SMALL_COPIES, after.small_copies);
     }
     store(word::SMALL, after.small);
@@ -141,26 +141,26 @@ pub(crate) fn place(
     let live_at = |live: u64| live_len(live, content_len, areas);
     let live = take(&mut ends.live, &mut ends.runs, live_at);
     let entry = checkpoint::entry_len_of(slot_type);
-    let (first_unit, place, copies);
+    let (first_segment, place, copies);
     if !checkpoint {
-        (first_unit, place, copies) = (0, 0, 0);
-    } else if checkpoint::shares_unit(slot_type) {
-        let used = ends.small % SMALL_UNIT;
+        (first_segment, place, copies) = (0, 0, 0);
+    } else if checkpoint::shares_segment(slot_type) {
+        let used = ends.small % SMALL_SEGMENT;
         // 0: there is none, or the last one is completely full.
-        if used == 0 || used + entry > SMALL_UNIT {
-            ends.small_copies = take(&mut ends.copies, &mut ends.runs, |_| 2 * SMALL_UNIT);
-            ends.small = ends.units * SMALL_UNIT + UNIT_HEAD;
-            ends.units += 1;
+        if used == 0 || used + entry > SMALL_SEGMENT {
+            ends.small_copies = take(&mut ends.copies, &mut ends.runs, |_| 2 * SMALL_SEGMENT);
+            ends.small = ends.segments * SMALL_SEGMENT + SEGMENT_HEAD;
+            ends.segments += 1;
         }
-        (first_unit, place) = (ends.small / SMALL_UNIT, ends.small % SMALL_UNIT);
+        (first_segment, place) = (ends.small / SMALL_SEGMENT, ends.small % SMALL_SEGMENT);
         copies = ends.small_copies;
         ends.small += entry;
     } else {
-        let units = content_len.div_ceil(LARGE_UNIT);
+        let segments = content_len.div_ceil(LARGE_SEGMENT);
         let data = content_len.next_multiple_of(PAGE);
-        copies = take(&mut ends.copies, &mut ends.runs, |_| 2 * (units * PAGE + data));
-        (first_unit, place) = (ends.units, PAGE);
-        ends.units += units;
+        copies = take(&mut ends.copies, &mut ends.runs, |_| 2 * (segments * PAGE + data));
+        (first_segment, place) = (ends.segments, PAGE);
+        ends.segments += segments;
     }
     ends.defined += 1;
     let descriptor = Descriptor {
@@ -168,7 +168,7 @@ pub(crate) fn place(
         doc: definition.doc.to_owned(),
         unit: definition.unit.to_owned(),
         slot_type: slot_type.clone(),
-        outline: Outline { areas, content_len, live, first_unit, copies, place },
+        outline: Outline { areas, content_len, live, first_segment, copies, place },
     };
     (descriptor, ends)
 }

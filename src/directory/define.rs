@@ -8,7 +8,7 @@ use crate::attachment::name_cache::Hash;
 use crate::directory::allocator::{self, Definition};
 use crate::directory::blocks;
 use crate::directory::find::find_on_last_line;
-use crate::directory::found::Found;
+use crate::directory::found::{self, Found};
 use crate::directory::index::{all_steps, index_entry, probe};
 use crate::error::{Error, Result};
 use crate::format::checkpoint;
@@ -47,7 +47,7 @@ pub(crate) fn define<'a>(
     let mut before = allocator::ends(attachment)?;
     let corrupt = |what: String| Error::corrupt(&attachment.path, what);
     survey.taken.check_ends(&before).map_err(corrupt)?;
-    if !survey.taken.shares_unit(&before) {
+    if !survey.taken.shares_segment(&before) {
         before.small = 0;
     }
     if before.defined >= header.max_slots {
@@ -102,7 +102,7 @@ pub(crate) fn define<'a>(
     let entry = attachment.known.get(count, || Ok(descriptor))?;
     // The lock's new version wakes those who wait for a definition.
     let _ = held.notify();
-    Ok((Found::new(attachment, count, entry)?, true))
+    Ok((Found { line: count, entry, memory: found::memory(attachment, entry)? }, true))
 }
 
 /// The number of removed slots, as far as the directory can be read.

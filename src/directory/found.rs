@@ -15,22 +15,13 @@ pub(crate) struct Found<'a> {
     pub(crate) memory: SlotMemory<&'a Map>,
 }
 
-impl<'a> Found<'a> {
-    /// The slot on this line.
-    #[inline(always)]
-    pub(crate) fn new(
-        attachment: &'a Attachment,
-        line: u32,
-        entry: &'a Entry,
-    ) -> Result<Found<'a>> {
-        let (live, len) = (entry.live(), entry.live_len());
-        let memory = Region::of(&*attachment.map, live, len)
-            .map(|region| SlotMemory::new(region, entry.form()))
-            .map_err(|why| {
-                attachment.unmapped(why, live + len).of_slot(&entry.descriptor().name)
-            })?;
-        Ok(Found { line, entry, memory })
-    }
+/// The memory of the slot with this descriptor.
+#[inline(always)]
+pub(super) fn memory<'a>(attachment: &'a Attachment, entry: &Entry) -> Result<SlotMemory<&'a Map>> {
+    let (live, len) = (entry.live(), entry.live_len());
+    Region::of(&*attachment.map, live, len)
+        .map(|region| SlotMemory::new(region, entry.form()))
+        .map_err(|why| attachment.unmapped(why, live + len).of_slot(&entry.descriptor().name))
 }
 
 /// The slot on this line, unless it has been removed.
@@ -40,8 +31,8 @@ pub(super) fn unless_removed<'a>(
     line: u32,
     entry: &'a Entry,
 ) -> Result<Option<Found<'a>>> {
-    let found = Found::new(attachment, line, entry)?;
-    Ok((!found.memory.is_removed()).then_some(found))
+    let memory = memory(attachment, entry)?;
+    Ok((!memory.is_removed()).then_some(Found { line, entry, memory }))
 }
 
 /// The descriptor at a line below `count`, read and checked once in this process.

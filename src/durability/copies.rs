@@ -19,7 +19,7 @@ pub(crate) fn check_whole(attachment: &Attachment, record: &Record) -> Result<()
     let mut sum = 0u64;
     each_copy(attachment, record, |place, choice| {
         let (head, _) = read_copy(attachment, place, choice)?;
-        sum = sum.wrapping_add(mix(head.unit, head.epoch, head.crc));
+        sum = sum.wrapping_add(mix(head.segment, head.epoch, head.crc));
         Ok(())
     })?;
     if sum == record.sum || planted!(NoSum) {
@@ -46,10 +46,10 @@ pub(crate) fn missing(
     choice: Choice,
     why: Missing,
 ) -> Error {
-    let unit = place.unit & !checkpoint::DIRECTORY;
-    let what = match place.unit & checkpoint::DIRECTORY {
-        0 => format!("the checkpoint of unit {unit}"),
-        _ => format!("the checkpoint of page {unit} of the directory"),
+    let segment = place.segment & !checkpoint::DIRECTORY;
+    let what = match place.segment & checkpoint::DIRECTORY {
+        0 => format!("the checkpoint of segment {segment}"),
+        _ => format!("the checkpoint of page {segment} of the directory"),
     };
     match why {
         Missing::Damaged => Error::corrupt(&attachment.path, format!("{what} is damaged")),
@@ -98,7 +98,7 @@ pub(crate) fn directory_of(attachment: &Attachment, record: &Record) -> Result<D
         let descriptor =
             descriptor.map_err(|what| corrupt(&format!("a checkpointed descriptor: {what}")))?;
         checkpoint::check_places(&descriptor, header).ok_or_else(|| {
-            corrupt("its checkpoint units are out of place").of_slot(&descriptor.name)
+            corrupt("its checkpoint segments are out of place").of_slot(&descriptor.name)
         })?;
         slots.push(((at / LINE) as u32, descriptor));
         at += count;
@@ -118,18 +118,18 @@ pub(crate) fn each_copy(
     let mut small = std::collections::BTreeSet::new();
     for (_, descriptor) in &directory_of(attachment, record)?.slots {
         let is_small = checkpoint::is_small(descriptor);
-        let parts = if is_small { 1 } else { checkpoint::large_units(descriptor) };
+        let parts = if is_small { 1 } else { checkpoint::large_segments(descriptor) };
         for part in 0..parts {
-            let unit = descriptor.first_unit + part;
-            // A unit that slots share counts once.
-            if is_small && !small.insert(unit) {
+            let segment = descriptor.first_segment + part;
+            // A segment that slots share counts once.
+            if is_small && !small.insert(segment) {
                 continue;
             }
             let place = match is_small {
                 true => Place::of_small(descriptor),
                 false => Place::of_large(descriptor, part),
             };
-            let choice = record.units.get(unit as usize);
+            let choice = record.segments.get(segment as usize);
             let result = match choice {
                 Choice::Absent => Err(Error::corrupt(&attachment.path, "it has no checkpoint")),
                 _ => f(&place, choice),

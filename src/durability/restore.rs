@@ -17,7 +17,7 @@ use crate::durability::sync_notes;
 use crate::error::{Error, Result};
 use crate::format::checkpoint::{self, Place, Record, Tag, control_of, tag_of};
 use crate::format::layout::{
-    Descriptor, Ends, LARGE_UNIT, LINE, PAGE, RUN, SMALL_UNIT, UNIT_HEAD, live,
+    Descriptor, Ends, LARGE_SEGMENT, LINE, PAGE, RUN, SEGMENT_HEAD, SMALL_SEGMENT, live,
 };
 use crate::mapping::map::Region;
 use crate::mutant::planted;
@@ -72,9 +72,9 @@ impl<'a> Restore<'a> {
         let names = directory.slots.iter().map(|(line, d)| (*line, d.name.as_str()));
         directory::rebuild_index(attachment, names);
         let ends = allocator::rebuild(attachment, self.descriptors());
-        let mut unit = None;
+        let mut segment = None;
         for descriptor in self.descriptors() {
-            restore_slot(attachment, record, descriptor, &mut unit)
+            restore_slot(attachment, record, descriptor, &mut segment)
                 .map_err(|e| e.of_slot(&descriptor.name))?;
         }
         clear_beyond(attachment, &ends)?;
@@ -182,24 +182,24 @@ fn clear_beyond(attachment: &Attachment, ends: &Ends) -> Result<()> {
     Ok(())
 }
 
-/// Writes one slot's control word and content. `unit` is the small unit read last.
+/// Writes one slot's control word and content. `segment` is the small segment read last.
 fn restore_slot(
     attachment: &Attachment,
     record: &Record,
     descriptor: &Descriptor,
-    unit: &mut Option<(u64, Vec<u8>)>,
+    segment: &mut Option<(u64, Vec<u8>)>,
 ) -> Result<()> {
     let memory = descriptors::memory(attachment, descriptor)?;
     if !checkpoint::is_small(descriptor) {
         return restore_large(attachment, record, descriptor, memory.region());
     }
-    let number = descriptor.first_unit;
-    if unit.as_ref().is_none_or(|(read, _)| *read != number) {
-        let choice = record.units.get(number as usize);
-        *unit = Some((number, read_copy(attachment, &Place::of_small(descriptor), choice)?.1));
+    let number = descriptor.first_segment;
+    if segment.as_ref().is_none_or(|(read, _)| *read != number) {
+        let choice = record.segments.get(number as usize);
+        *segment = Some((number, read_copy(attachment, &Place::of_small(descriptor), choice)?.1));
     }
-    let data = unit.as_ref().map_or(&[][..], |(_, data)| data);
-    let at = (descriptor.place - UNIT_HEAD) as usize;
+    let data = segment.as_ref().map_or(&[][..], |(_, data)| data);
+    let at = (descriptor.place - SEGMENT_HEAD) as usize;
     let entry = data.get(at..at + checkpoint::entry_len(descriptor) as usize);
     let entry = entry.ok_or_else(|| {
         Error::corrupt(&attachment.path, "its checkpoint is too short to hold it")
@@ -208,7 +208,7 @@ fn restore_slot(
     Ok(())
 }
 
-/// Writes a slot that shares its unit with others. `entry` is what its copy holds of it.
+/// Writes a slot that shares its segment with others. `entry` is what its copy holds of it.
 fn restore_small(descriptor: &Descriptor, entry: &[u8], region: &Region) {
     let (control, content) = entry.split_at(8);
     let control = u64::from_le_bytes(control.try_into().unwrap_or_default());
@@ -228,7 +228,7 @@ fn restore_small(descriptor: &Descriptor, entry: &[u8], region: &Region) {
     }
 }
 
-/// Writes a slot that has units of its own.
+/// Writes a slot that has segments of its own.
 fn restore_large(
     attachment: &Attachment,
     record: &Record,
@@ -237,9 +237,9 @@ fn restore_large(
 ) -> Result<()> {
     let Form::Areas(areas) = descriptor.form() else { unreachable!("a scalar is small") };
     let places = || {
-        let places = (0..checkpoint::large_units(descriptor))
+        let places = (0..checkpoint::large_segments(descriptor))
             .map(|part| (part, Place::of_large(descriptor, part)));
-        places.map(|(part, place)| (part, place, record.units.get(place.unit as usize)))
+        places.map(|(part, place)| (part, place, record.segments.get(place.segment as usize)))
     };
     // First the heads: the newest says which version the slot has, and so where its content goes.
     let mut tag: Tag = 0;
@@ -250,7 +250,7 @@ fn restore_large(
     }
     for (part, place, choice) in places() {
         let (_, data) = read_copy(attachment, &place, choice)?;
-        region.write(areas.of(tag >> 1), (part * LARGE_UNIT) as usize, &data);
+        region.write(areas.of(tag >> 1), (part * LARGE_SEGMENT) as usize, &data);
     }
     store_at_rest(region, Some(&areas), tag);
     Ok(())
@@ -267,4 +267,4 @@ fn store_at_rest(region: &Region, areas: Option<&Areas>, tag: Tag) {
     region.store(CONTROL, control_of(tag).bits(), Relaxed);
 }
 
-const _: () = assert!(SMALL_UNIT == PAGE);
+const _: () = assert!(SMALL_SEGMENT == PAGE);

@@ -3,10 +3,10 @@
 use crate::attachment::attach::Attachment;
 use crate::durability::consistent_copy::{ConsistentCopy, Step};
 use crate::durability::flush;
+use crate::durability::segment::cannot_sync;
+use crate::durability::segment_writer::SegmentWriter;
 use crate::durability::sync_notes;
 use crate::durability::sync_state::SyncState;
-use crate::durability::unit::cannot_sync;
-use crate::durability::unit_writer::UnitWriter;
 use crate::error::Result;
 use crate::format::checkpoint;
 use crate::mutant::planted;
@@ -46,7 +46,7 @@ fn make_checkpoint(
     deadline: &Deadline,
 ) -> Result<()> {
     let began = sys::since_boot();
-    let mut writer = UnitWriter::new(attachment, state.epoch() + 1);
+    let mut writer = SegmentWriter::new(attachment, state.epoch() + 1);
 
     // 1. Copy the slots that have changed, until they are the state of one instant.
     copy_slots(state, &mut writer, attachment, deadline)?;
@@ -82,7 +82,7 @@ fn make_checkpoint(
 /// Writes copies of all slots that have changed, as of one instant.
 fn copy_slots(
     state: &mut SyncState,
-    writer: &mut UnitWriter<'_>,
+    writer: &mut SegmentWriter<'_>,
     attachment: &Attachment,
     deadline: &Deadline,
 ) -> Result<()> {

@@ -54,15 +54,15 @@ pub(crate) const MAX_LINES: u8 = 32;
 /// Lines reserved for each slot, on average.
 const LINES_PER_SLOT: u64 = 2;
 
-/// Bytes of a checkpoint unit's head.
-pub(crate) const UNIT_HEAD: u64 = 64;
-/// Bytes of a unit of small slots, including its head.
-pub(crate) const SMALL_UNIT: u64 = 4096;
-/// The largest entry that shares a unit with others.
+/// Bytes of a checkpoint segment's head.
+pub(crate) const SEGMENT_HEAD: u64 = 64;
+/// Bytes of a segment of small slots, including its head.
+pub(crate) const SMALL_SEGMENT: u64 = 4096;
+/// The largest entry that shares a segment with others.
 pub(crate) const SMALL_ENTRY: u64 = 1008;
-/// Bytes of data in a unit of a large slot; its head has a page of its own.
-pub(crate) const LARGE_UNIT: u64 = 64 * 1024;
-/// Bytes of a page: also what a large unit's head takes.
+/// Bytes of data in a segment of a large slot; its head has a page of its own.
+pub(crate) const LARGE_SEGMENT: u64 = 64 * 1024;
+/// Bytes of a page: also what a large segment's head takes.
 pub(crate) const PAGE: u64 = 4096;
 
 /// Words of the live header, by their index. Each group has a cache line of its own.
@@ -167,8 +167,8 @@ impl Regions {
         let directory_len = (directory_lines * LINE as u64).next_multiple_of(GRANULE);
         let mark = (directory + directory_len).next_multiple_of(RUN);
         let records = mark + GRANULE;
-        // Two bits for each page of the directory and for each possible unit. A unit's two copies
-        // alone take two pages.
+        // Two bits for each page of the directory and for each possible segment. A segment's two
+        // copies alone take two pages.
         let choices = (directory_len / PAGE + max_size / (2 * PAGE)).div_ceil(4);
         let record_len = (64 + choices).next_multiple_of(GRANULE);
         let directory_copies = records + 2 * record_len;
@@ -261,11 +261,11 @@ pub(crate) struct DescriptorHead {
     pub(crate) dims: [u64; 4],
     /// Where the slot is in the file.
     pub(crate) live: u64,
-    /// Its first checkpoint unit's number.
-    pub(crate) first_unit: u64,
-    /// Where that unit's two copies are.
+    /// Its first checkpoint segment's number.
+    pub(crate) first_segment: u64,
+    /// Where that segment's two copies are.
     pub(crate) copies: u64,
-    /// Where the slot is in that unit, counted from the unit's start.
+    /// Where the slot is in that segment, counted from the segment's start.
     pub(crate) place: u64,
     /// Line + 1 of the slot that this one replaces; 0: none.
     pub(crate) replaces: u64,
@@ -296,14 +296,14 @@ pub(crate) struct Ends {
     pub(crate) live: u64,
     /// The end of the last copy; 0: there is none.
     pub(crate) copies: u64,
-    /// The number of the next new unit.
-    pub(crate) units: u64,
+    /// The number of the next new segment.
+    pub(crate) segments: u64,
     /// Slots defined so far, removed ones too.
     pub(crate) defined: u64,
-    /// The unit of small slots that is being filled: number * 4,096 + bytes used;
+    /// The segment of small slots that is being filled: number * 4,096 + bytes used;
     /// 0: there is none.
     pub(crate) small: u64,
-    /// Where that unit's two copies are.
+    /// Where that segment's two copies are.
     pub(crate) small_copies: u64,
     /// Bytes of disk allocated in total, at least. A file that takes less has lost some: it is a
     /// copy with holes.
@@ -332,7 +332,7 @@ pub(crate) struct Outline {
     /// Bytes of its content: one area.
     pub(crate) content_len: u64,
     pub(crate) live: u64,
-    pub(crate) first_unit: u64,
+    pub(crate) first_segment: u64,
     pub(crate) copies: u64,
     pub(crate) place: u64,
 }
@@ -375,7 +375,7 @@ impl Descriptor {
         head.name_len = self.name.len() as u8;
         (head.doc_len, head.unit_len) = (self.doc.len() as u16, self.unit.len() as u16);
         (head.live, head.copies, head.place) = (self.live, self.copies, self.place);
-        head.first_unit = self.first_unit;
+        head.first_segment = self.first_segment;
         let mut lines = vec![0; self.lines() * LINE];
         lines[..DESCRIPTOR_HEAD].copy_from_slice(bytemuck::bytes_of(&head));
         let texts = [&self.name, &self.doc, &self.unit].map(|text| text.as_bytes()).concat();
@@ -454,8 +454,8 @@ impl Outline {
         if !areas_fit {
             return Err("its number of areas is wrong");
         }
-        let DescriptorHead { areas, live, first_unit, copies, place, .. } = head;
-        let outline = Outline { areas, content_len, live, first_unit, copies, place };
+        let DescriptorHead { areas, live, first_segment, copies, place, .. } = head;
+        let outline = Outline { areas, content_len, live, first_segment, copies, place };
         // In this order: the length is computed only for a place inside the store.
         let inside = (regions.runs..max_size).contains(&live)
             && live.is_multiple_of(64)

@@ -107,9 +107,9 @@ impl Disk for File {
     }
 }
 
-/// Reads data that lies close behind the last read in larger pieces: one call for each small unit
-/// of a large store takes longer than all the work on the units. Only for data that nobody writes
-/// meanwhile.
+/// Reads data that lies close behind the last read in larger pieces: one call for each small
+/// segment of a large store takes longer than all the work on the segments. Only for data that
+/// nobody writes meanwhile.
 #[derive(Debug)]
 pub(crate) struct ReadAhead<'a> {
     disk: &'a dyn Disk,
@@ -233,18 +233,18 @@ mod tests {
     }
 
     #[test]
-    fn units_that_follow_each_other_take_few_reads() {
-        const UNITS: usize = 500;
-        let (disk, bytes) = counting(UNITS * 8_192);
+    fn segments_that_follow_each_other_take_few_reads() {
+        const SEGMENTS: usize = 500;
+        let (disk, bytes) = counting(SEGMENTS * 8_192);
         let ahead = ReadAhead::new(&disk);
         let (mut head, mut data) = ([0; 64], [0; 4_032]);
-        for at in (0..UNITS).map(|unit| unit * 8_192) {
+        for at in (0..SEGMENTS).map(|segment| segment * 8_192) {
             ahead.read(at as u64, &mut head).unwrap();
             ahead.read(at as u64 + 64, &mut data).unwrap();
             assert!(head[..] == bytes[at..at + 64] && data[..] == bytes[at + 64..at + 4_096]);
         }
         let reads = disk.1.load(Relaxed);
-        assert!(reads < UNITS / 10, "{reads} reads of {UNITS} units");
+        assert!(reads < SEGMENTS / 10, "{reads} reads of {SEGMENTS} segments");
     }
 
     proptest! {

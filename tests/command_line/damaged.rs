@@ -131,9 +131,9 @@ fn row_28_a_text_that_claims_more_than_there_is_memory_is_listed_and_checked() {
     assert_eq!((code, &*said), (3, ""), "{checked}");
 }
 
-/// The number of a checkpoint unit was taken for their count: hundreds of gigabytes.
+/// The number of a checkpoint segment was taken for their count: hundreds of gigabytes.
 #[test]
-fn row_29_a_unit_of_a_great_number_is_out_of_place() {
+fn row_29_a_segment_of_a_great_number_is_out_of_place() {
     let f = Folder::new();
     f.ok(&["create", "--max-slots", "8", "--max-size", "32T", "F"]);
     f.ok(&["define", "F", "n", "u64"]);

@@ -75,7 +75,7 @@ const TYPES: [&str; 11] = [
     "text[20]",
     "bytes[2000]",
     "bool[3,2]",
-    // The smallest that begins on a page, the largest that shares a checkpoint unit.
+    // The smallest that begins on a page, the largest that shares a checkpoint segment.
     "i32[1024]",
     "u8[1000]",
     // One element, since storing more is not atomic.
@@ -119,7 +119,7 @@ fn some_data(slot_type: &SlotType, source: &mut impl Source) -> Data {
         SlotType::Array(t, shape) | SlotType::Buffer(t, shape) => {
             let len = shape.len() * t.size();
             let mut bytes = vec![0; len];
-            // Mostly zeros, so that some checkpoint units of a large array do not change.
+            // Mostly zeros, so that some checkpoint segments of a large array do not change.
             for _ in 0..3 {
                 let most = if t.size() == 1 { 2 } else { 64 };
                 bytes[source.below(len)] = source.below(most) as u8;

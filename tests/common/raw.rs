@@ -203,16 +203,16 @@ impl<B: Storage> Raw<B> {
         u64::from(self.word(self.record(1)) > self.word(self.record(0)))
     }
 
-    /// The bytes of a record: the head, then two bits for each page, then two for each unit.
+    /// The bytes of a record: the head, then two bits for each page, then two for each segment.
     pub fn record_used(&self, number: u64) -> u64 {
         let at = self.record(number);
         64 + choices_len(self.word(at + 16)) + choices_len(self.word(at + 24))
     }
 
-    /// The positions of the copies that a record names: of directory pages, then of units.
+    /// The positions of the copies that a record names: of directory pages, then of segments.
     pub fn copies_in_use(&self, number: u64) -> Vec<CopyAt> {
         let at = self.record(number);
-        let (pages, units) = (self.word(at + 16), self.word(at + 24));
+        let (pages, segments) = (self.word(at + 16), self.word(at + 24));
         let choice = |from: u64, i: u64| self.bytes(from + i / 4, 1)[0] >> (2 * (i % 4)) & 3;
         let mut found = Vec::new();
         for page in 0..pages {
@@ -226,10 +226,11 @@ impl<B: Storage> Raw<B> {
             });
         }
         for line in 0..self.word(at + 8) {
-            let (unit, copies) = (self.word(self.line(line) + 56), self.word(self.line(line) + 64));
+            let (segment, copies) =
+                (self.word(self.line(line) + 56), self.word(self.line(line) + 64));
             let place = self.word(self.line(line) + 72);
             if place != 4096 {
-                let second = choice(at + 64 + choices_len(pages), unit) == 2;
+                let second = choice(at + 64 + choices_len(pages), segment) == 2;
                 let head = copies + if second { 4096 } else { 0 };
                 found.push(CopyAt {
                     slot_line: Some(line),
@@ -242,10 +243,10 @@ impl<B: Storage> Raw<B> {
             let mut left = self.word(self.line(line) + 16);
             for part in 0.. {
                 let len = left.min(65_536);
-                if len == 0 || unit + part >= units {
+                if len == 0 || segment + part >= segments {
                     break;
                 }
-                let second = choice(at + 64 + choices_len(pages), unit + part) == 2;
+                let second = choice(at + 64 + choices_len(pages), segment + part) == 2;
                 let stride = 4096 + len.next_multiple_of(4096);
                 let head = copies + part * 2 * (4096 + 65_536) + if second { stride } else { 0 };
                 found.push(CopyAt { slot_line: Some(line), head, data: head + 4096, len });
@@ -253,7 +254,7 @@ impl<B: Storage> Raw<B> {
             }
         }
         found.sort_by_key(|copy| copy.head);
-        // Slots that share a unit.
+        // Slots that share a segment.
         found.dedup_by_key(|copy| copy.head);
         found
     }

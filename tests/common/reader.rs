@@ -32,7 +32,7 @@ struct Descriptor {
     /// The size of the content in bytes.
     len: u64,
     live: u64,
-    first_unit: u64,
+    first_segment: u64,
     copies: u64,
     place: u64,
     lines: u64,
@@ -55,7 +55,7 @@ struct Record {
     epoch: u64,
     lines: u64,
     pages: Vec<u8>,
-    units: Vec<u8>,
+    segments: Vec<u8>,
     sum: u64,
 }
 
@@ -237,7 +237,7 @@ impl Reader {
     /// Checks that each slot is where the allocation rules put it, and the ends too.
     fn check_ends(&self, regions: &Regions, descriptors: &[Descriptor]) {
         let (mut runs, mut live, mut copies) = (regions.runs, 0, 0);
-        let (mut units, mut small, mut small_copies) = (0, 0, 0);
+        let (mut segments, mut small, mut small_copies) = (0, 0, 0);
         for d in descriptors {
             let at = take(&mut live, &mut runs, |at| match d.areas {
                 0 => 64,
@@ -248,28 +248,33 @@ impl Reader {
             });
             assert_eq!(d.live, at, "{}", d.slot.name);
             if !self.keeps_checkpoints() {
-                assert_eq!((d.first_unit, d.copies, d.place), (0, 0, 0));
+                assert_eq!((d.first_segment, d.copies, d.place), (0, 0, 0));
                 continue;
             }
             let entry = 8 + up(d.len, 8);
             if d.is_small() {
                 if small % PAGE == 0 || small % PAGE + entry > PAGE {
                     small_copies = take(&mut copies, &mut runs, |_| 8192);
-                    small = units * PAGE + 64;
-                    units += 1;
+                    small = segments * PAGE + 64;
+                    segments += 1;
                 }
                 let expected = (small / PAGE, small_copies, small % PAGE);
-                assert_eq!((d.first_unit, d.copies, d.place), expected, "{}", d.slot.name);
+                assert_eq!((d.first_segment, d.copies, d.place), expected, "{}", d.slot.name);
                 small += entry;
             } else {
                 let own = d.len.div_ceil(65_536);
                 let at = take(&mut copies, &mut runs, |_| 2 * (own * PAGE + up(d.len, PAGE)));
-                assert_eq!((d.first_unit, d.copies, d.place), (units, at, PAGE), "{}", d.slot.name);
-                units += own;
+                assert_eq!(
+                    (d.first_segment, d.copies, d.place),
+                    (segments, at, PAGE),
+                    "{}",
+                    d.slot.name
+                );
+                segments += own;
             }
         }
         let defined = descriptors.len() as u64;
-        let expected = [runs, live, copies, units, defined, small, small_copies];
+        let expected = [runs, live, copies, segments, defined, small, small_copies];
         for (i, expected) in expected.into_iter().enumerate() {
             assert_eq!(self.word(LIVE_HEADER + 320 + 8 * i as u64), expected, "end {i}");
         }
@@ -302,9 +307,9 @@ impl Reader {
     }
 
     fn record(&self, regions: &Regions, at: u64) -> Option<Record> {
-        let (pages, units) = (self.word(at + 16), self.word(at + 24));
+        let (pages, segments) = (self.word(at + 16), self.word(at + 24));
         let padded = |choices: u64| up(choices.div_ceil(4), 8);
-        let len = padded(pages) + padded(units);
+        let len = padded(pages) + padded(segments);
         if self.word(at) == 0 || 64 + len > regions.record_len {
             return None;
         }
@@ -322,7 +327,7 @@ impl Reader {
             epoch: self.word(at),
             lines,
             pages: choices(at + 64, pages),
-            units: choices(at + 64 + padded(pages), units),
+            segments: choices(at + 64 + padded(pages), segments),
             sum: self.word(at + 32),
         })
     }
@@ -343,15 +348,15 @@ impl Reader {
         for d in descriptors(&lines) {
             let mut slot = d.slot.clone();
             if d.is_small() {
-                let choice = record.units[d.first_unit as usize];
-                if let Entry::Vacant(vacant) = shared.entry(d.first_unit) {
+                let choice = record.segments[d.first_segment as usize];
+                if let Entry::Vacant(vacant) = shared.entry(d.first_segment) {
                     let head = d.copies + if choice == 2 { 4096 } else { 0 };
                     let (data, tag) =
-                        self.copy(record, d.first_unit, choice, head, 64, &mut sum)?;
+                        self.copy(record, d.first_segment, choice, head, 64, &mut sum)?;
                     assert_eq!(tag, 0);
                     vacant.insert(data);
                 }
-                let entry = &shared[&d.first_unit][d.place as usize - 64..];
+                let entry = &shared[&d.first_segment][d.place as usize - 64..];
                 let control = word(&entry[..8]);
                 assert!(control & 3 == 0 && [0, 0x7fff].contains(&(control >> 2 & 0x7fff)));
                 (slot.version, slot.removed) = (control >> 17, control & 0x1fffc != 0);
@@ -360,11 +365,11 @@ impl Reader {
                 let (mut newest, mut all) = (0, Vec::new());
                 for part in 0..d.len.div_ceil(65_536) {
                     let len = (d.len - part * 65_536).min(65_536);
-                    let unit = d.first_unit + part;
-                    let choice = record.units[unit as usize];
+                    let segment = d.first_segment + part;
+                    let choice = record.segments[segment as usize];
                     let second = if choice == 2 { PAGE + up(len, PAGE) } else { 0 };
                     let head = d.copies + part * 139_264 + second;
-                    let (data, tag) = self.copy(record, unit, choice, head, PAGE, &mut sum)?;
+                    let (data, tag) = self.copy(record, segment, choice, head, PAGE, &mut sum)?;
                     assert_eq!(data.len() as u64, len);
                     newest = newest.max(tag);
                     all.extend_from_slice(data);
@@ -381,7 +386,7 @@ impl Reader {
     fn copy(
         &self,
         record: &Record,
-        unit: u64,
+        segment: u64,
         choice: u8,
         head: u64,
         data: u64,
@@ -389,7 +394,7 @@ impl Reader {
     ) -> Option<(&[u8], u64)> {
         assert!(choice == 1 || choice == 2);
         let (epoch, len) = (self.word(head + 8), self.word(head + 16));
-        if self.word(head) != unit || len > 65_536 || epoch > record.epoch {
+        if self.word(head) != segment || len > 65_536 || epoch > record.epoch {
             return None;
         }
         self.assert_zero(head + 32, head + 60);
@@ -404,7 +409,7 @@ impl Reader {
             x ^ x >> 31
         };
         let golden = 0x9e37_79b9_7f4a_7c15;
-        let h = m(m(unit.wrapping_add(golden)) ^ epoch).wrapping_add(crc.wrapping_mul(golden));
+        let h = m(m(segment.wrapping_add(golden)) ^ epoch).wrapping_add(crc.wrapping_mul(golden));
         *sum = sum.wrapping_add(h);
         Some((data, self.word(head + 24)))
     }
@@ -489,7 +494,7 @@ fn read_descriptor(d: &[u8]) -> Descriptor {
         areas: areas.into(),
         len,
         live: number(48),
-        first_unit: number(56),
+        first_segment: number(56),
         copies: number(64),
         place: number(72),
         lines: d[4].into(),

@@ -21,7 +21,7 @@ pub enum Subject {
     HolderDied,
     /// It is of format 1.0.
     Older,
-    /// It has a slot of two checkpoint units.
+    /// It has a slot of two checkpoint segments.
     Large,
 }
 
@@ -79,7 +79,7 @@ impl Subject {
                 }
             }
             Subject::Large => {
-                let large = store.array::<u8>("two units", 66_000).unwrap();
+                let large = store.array::<u8>("two segments", 66_000).unwrap();
                 large.set(65_999, 1).unwrap();
                 self.sync(&store);
             }

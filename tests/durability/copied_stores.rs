@@ -33,7 +33,7 @@ fn write_rounds(path: &Path) -> ! {
     }
 }
 
-/// Some small, some with checkpoint units of their own.
+/// Some small, some with checkpoint segments of their own.
 fn length(i: usize) -> usize {
     [3, 10_000, 20][i % 3]
 }

@@ -17,8 +17,8 @@ fn folder() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| common::folder())
 }
 
-/// The slots' contents in round `n`: small slots that share a unit, and a large one of two units,
-/// of which only the second changes from round to round.
+/// The slots' contents in round `n`: small slots that share a segment, and a large one of two
+/// segments, of which only the second changes from round to round.
 fn contents(n: u8) -> Vec<(&'static str, Data)> {
     let mut large = vec![0x5a_u8; 70_000];
     large[69_000] = n;
@@ -179,7 +179,7 @@ fn row_30_with_the_mark_lost_and_the_newest_record_damaged_the_sync_before_is_re
         let raw = Raw::open(&path);
         let copies = raw.copies_in_use(raw.newest_record());
         raw.write(raw.mark(), &[0; 16]);
-        // The large slot's second unit, since both records name the same copy of the first.
+        // The large slot's second segment, since both records name the same copy of the first.
         match rotten {
             "record" => raw.flip(raw.record(raw.newest_record()) + 60, 1),
             "slot" => raw.flip(copies.last().unwrap().data, 1),

@@ -223,7 +223,7 @@ fn some_data(slot_type: &SlotType, random: &mut fastrand::Rng) -> Data {
         SlotType::Array(t, shape) | SlotType::Buffer(t, shape) => {
             let len = shape.len() * t.size();
             let mut bytes = vec![0; len];
-            // Mostly zeros, so that some checkpoint units of a large array do not change.
+            // Mostly zeros, so that some checkpoint segments of a large array do not change.
             for _ in 0..3 {
                 bytes[random.usize(0..len)] = random.u8(0..64);
             }

@@ -48,13 +48,13 @@ fn contents(round: u8) -> Vec<(String, SlotType, Data)> {
     add("text", "text[64]", format!("Grüße, {round}").into());
     add("bytes", "bytes[16]", Data::Bytes(vec![round; 9]));
     add("empty", "bytes[2000]", Data::Bytes(Vec::new()));
-    // With units of their own. The second one is not written after the first sync.
+    // With segments of their own. The second one is not written after the first sync.
     for (name, slot_type) in [("large", "u8[150000]"), ("large buffer", "buffer:u8[150000]")] {
         let mut bytes = vec![0; 150_000];
         (bytes[0], bytes[70_000], bytes[149_999]) = (round, 1, round);
         add(name, slot_type, Elements::from(bytes.as_slice()).into());
     }
-    // The sizes at which a slot gets its own unit, begins on a page, fills its unit.
+    // The sizes at which a slot gets its own segment, begins on a page, fills its segment.
     for len in [1000, 1001, 4095, 4096, 65_536] {
         let mut bytes = vec![0; len];
         (bytes[0], bytes[len - 1]) = (round, round);

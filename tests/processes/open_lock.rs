@@ -110,7 +110,7 @@ mod slow {
     /// The duration of each of the holder's reads and writes.
     const PAUSE: Duration = Duration::from_millis(60);
     const SLOW: [i64; 3] = [libc::SYS_pread64, libc::SYS_pwrite64, libc::SYS_sync_file_range];
-    /// Ten units of the checkpoint.
+    /// Ten segments of the checkpoint.
     const BYTES: usize = 10 * 64 * 1024;
 
     fn open(path: &Path) -> Store {

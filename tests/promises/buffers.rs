@@ -216,7 +216,7 @@ fn raw_writes_survive_a_restart_once_they_are_synced() {
     assert!(store.check().unwrap().is_ok());
 }
 
-/// A sync writes only the changed units of a large buffer, and nothing if nothing changed.
+/// A sync writes only the changed segments of a large buffer, and nothing if nothing changed.
 #[test]
 fn a_sync_writes_only_what_has_changed() {
     let folder = folder();
@@ -225,7 +225,7 @@ fn a_sync_writes_only_what_has_changed() {
     let small = store.buffer::<u8>("small", 8).unwrap();
     let large = store.buffer::<u8>("large", 200_000).unwrap();
     let raw = Raw::open(&path);
-    // The epochs of all copies in use: of the directory's page, of `small`, of the four units
+    // The epochs of all copies in use: of the directory's page, of `small`, of the four segments
     // of `large`, wherever they are.
     let epochs = || {
         let copies = raw.copies_in_use(raw.newest_record());
@@ -243,7 +243,7 @@ fn a_sync_writes_only_what_has_changed() {
     os::poke(&small, 7, 5);
     store.sync().unwrap();
     assert_eq!(epochs(), [2, 2, 2, 2, 3, 4]);
-    // The same content with another version: only the first unit, which has the version.
+    // The same content with another version: only the first segment, which has the version.
     large.set(131_072, 5).unwrap();
     large.notify().unwrap();
     store.sync().unwrap();

@@ -8,10 +8,10 @@ use crate::attachment::attach::Attachment;
 use crate::attachment::descriptors;
 use crate::durability::copied_slots;
 use crate::durability::copies;
-use crate::durability::unit;
+use crate::durability::segment;
 use crate::error::Result;
 use crate::format::checkpoint::{self, Choice, Place, Record, Tag, mix};
-use crate::format::layout::{Descriptor, LARGE_UNIT, LINE, UNIT_HEAD};
+use crate::format::layout::{Descriptor, LARGE_SEGMENT, LINE, SEGMENT_HEAD};
 use crate::mapping::element::ElementRegion;
 use crate::mapping::slot_memory::SlotMemory;
 use crate::mutant::planted;
@@ -89,7 +89,7 @@ struct Comparison<'a> {
     sum: u64,
     /// Slots that have changed since the last sync.
     changed: Vec<String>,
-    /// The number of the small unit that was read last, and its data.
+    /// The number of the small segment that was read last, and its data.
     small: Option<(u64, Option<Vec<u8>>)>,
 }
 
@@ -99,25 +99,25 @@ impl Comparison<'_> {
         let name = Some(descriptor.name.as_str());
         let memory = descriptors::memory(self.attachment, descriptor);
         if checkpoint::is_small(descriptor) {
-            let Some(data) = self.small_unit(descriptor, check)? else { return Ok(false) };
-            let at = (descriptor.place - UNIT_HEAD) as usize;
-            let Some((tag, copy)) = unit::small_entry(&data, at, descriptor.content_len) else {
+            let Some(data) = self.small_segment(descriptor, check)? else { return Ok(false) };
+            let at = (descriptor.place - SEGMENT_HEAD) as usize;
+            let Some((tag, copy)) = segment::small_entry(&data, at, descriptor.content_len) else {
                 check.note(name, "its checkpoint is too short to hold it");
                 return Ok(false);
             };
             // A slot that cannot be reached has already been noted.
             if let Ok(memory) = memory
                 && self.has_version(&memory, tag, descriptor, check)
-                && unit::is_spoiled(self.attachment, &memory, tag, 0, copy)
+                && segment::is_spoiled(self.attachment, &memory, tag, 0, copy)
                 && !planted!(SmallSlotsAreNotCompared)
             {
-                check.note(name, unit::SPOILED);
+                check.note(name, segment::SPOILED);
             }
             return Ok(true);
         }
-        let parts: Vec<(Place, Choice)> = (0..checkpoint::large_units(descriptor))
+        let parts: Vec<(Place, Choice)> = (0..checkpoint::large_segments(descriptor))
             .map(|part| Place::of_large(descriptor, part))
-            .map(|place| (place, self.record.units.get(place.unit as usize)))
+            .map(|place| (place, self.record.segments.get(place.segment as usize)))
             .collect();
         let disk = self.attachment.disk();
         // The newest of the heads says which version the slot has. A head that cannot be read is
@@ -134,9 +134,9 @@ impl Comparison<'_> {
                 whole = false;
                 continue;
             };
-            let at = (part * LARGE_UNIT) as usize;
+            let at = (part * LARGE_SEGMENT) as usize;
             if let (Ok(memory), true) = (&memory, compared && !planted!(LargeSlotsAreNotCompared)) {
-                spoiled |= unit::is_spoiled(self.attachment, memory, tag, at, &copy);
+                spoiled |= segment::is_spoiled(self.attachment, memory, tag, at, &copy);
             }
             differs |= buffer.as_ref().is_some_and(|elements| {
                 let mut now = vec![0; copy.len()];
@@ -145,7 +145,7 @@ impl Comparison<'_> {
             });
         }
         if spoiled {
-            check.note(name, unit::SPOILED);
+            check.note(name, segment::SPOILED);
         }
         if differs && self.changed.last() != Some(&descriptor.name) {
             self.changed.push(descriptor.name.clone());
@@ -184,12 +184,12 @@ impl Comparison<'_> {
         false
     }
 
-    /// The data of the small unit that holds the slot; `None` if it is damaged.
-    fn small_unit(&mut self, of: &Descriptor, check: &mut Check) -> Result<Option<Vec<u8>>> {
-        if self.small.as_ref().is_none_or(|(unit, _)| *unit != of.first_unit) {
-            let choice = self.record.units.get(of.first_unit as usize);
+    /// The data of the small segment that holds the slot; `None` if it is damaged.
+    fn small_segment(&mut self, of: &Descriptor, check: &mut Check) -> Result<Option<Vec<u8>>> {
+        if self.small.as_ref().is_none_or(|(segment, _)| *segment != of.first_segment) {
+            let choice = self.record.segments.get(of.first_segment as usize);
             let data = self.read(&Place::of_small(of), choice, Some(&of.name), check)?;
-            self.small = Some((of.first_unit, data));
+            self.small = Some((of.first_segment, data));
         }
         Ok(self.small.as_ref().and_then(|(_, data)| data.clone()))
     }
@@ -208,7 +208,7 @@ impl Comparison<'_> {
         }
         match copies::read_copy(self.attachment, place, choice) {
             Ok((head, data)) => {
-                self.sum = self.sum.wrapping_add(mix(head.unit, head.epoch, head.crc));
+                self.sum = self.sum.wrapping_add(mix(head.segment, head.epoch, head.crc));
                 Ok(Some(data))
             }
             Err(error) => {

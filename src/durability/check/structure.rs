@@ -77,14 +77,14 @@ impl<'a> Structure<'a> {
             Ok(()) => {
                 if let Some((from, len, _)) = checkpoint::copies_of(descriptor) {
                     let copies = (from, from + len, descriptor.name.clone());
-                    // Many slots share a small unit.
+                    // Many slots share a small segment.
                     let shared = checkpoint::is_small(descriptor)
                         && self.taken.ends().small_copies == descriptor.copies;
                     self.ranges.extend((!shared).then_some(copies));
                 }
                 self.taken.add(descriptor);
             }
-            Err(_) => check.note(Some(name), "its checkpoint units are out of place"),
+            Err(_) => check.note(Some(name), "its checkpoint segments are out of place"),
         }
         let memory = match descriptors::memory(attachment, descriptor) {
             Ok(memory) => memory,

@@ -4,8 +4,8 @@ use super::SyncState;
 use crate::attachment::attach::Attachment;
 use crate::durability::copied_slots::CopiedSlots;
 use crate::durability::flush;
+use crate::durability::segment::cannot_sync;
 use crate::durability::sync_notes;
-use crate::durability::unit::cannot_sync;
 use crate::error::{Error, Result};
 use crate::format::checkpoint::{Choice, Record, UNKNOWN, if_there, mix, tag_of};
 use crate::format::layout::{GRANULE, LINE, PAGE};
@@ -30,17 +30,17 @@ impl SyncState {
             places: Vec::new(),
             buffers: Vec::new(),
             pages: Vec::new(),
-            units: Vec::new(),
-            most_units: 0,
+            segments: Vec::new(),
+            most_segments: 0,
         };
         let checked = state.load_pages(attachment)?;
         state.extend(attachment, lines, &checked)?;
-        for (number, unit) in state.units.iter_mut().enumerate() {
-            if let Some(unit) = unit {
-                unit.choice = state.record.units.get(number);
+        for (number, segment) in state.segments.iter_mut().enumerate() {
+            if let Some(segment) = segment {
+                segment.choice = state.record.segments.get(number);
             }
         }
-        state.load_units(attachment)?;
+        state.load_segments(attachment)?;
         Ok(state)
     }
 
@@ -54,15 +54,15 @@ impl SyncState {
         let ahead = ReadAhead::of_pieces(disk, 2 * PAGE as usize);
         let (mut data, mut live) = (Vec::new(), [0; PAGE as usize]);
         let mut checked = vec![false; pages.len()];
-        for (number, unit) in pages.iter_mut().enumerate() {
-            unit.choice = record.pages.get(number);
-            if unit.choice == Choice::Absent {
+        for (number, segment) in pages.iter_mut().enumerate() {
+            segment.choice = record.pages.get(number);
+            if segment.choice == Choice::Absent {
                 continue;
             }
-            let read = if_there(unit.place.read_to(&ahead, unit.choice, &mut data));
+            let read = if_there(segment.place.read_to(&ahead, segment.choice, &mut data));
             if let Some(head) = read.map_err(|e| cannot_sync(attachment, e))? {
-                unit.share = mix(head.unit, head.epoch, head.crc);
-                unit.used = data.len();
+                segment.share = mix(head.segment, head.epoch, head.crc);
+                segment.used = data.len();
                 let start = number * PAGE as usize;
                 let live = &mut live[..(record.lines as usize * LINE - start).min(PAGE as usize)];
                 directory.read(start / 8, 0, live);
@@ -76,29 +76,31 @@ impl SyncState {
     /// without an available copy count as never synced: they are written anew. If the copies are
     /// not those that the record was made of, all slots are written anew. The disk has then lost a
     /// write, and any copy may be wrong.
-    fn load_units(&mut self, attachment: &Attachment) -> Result<()> {
-        let SyncState { units, slots, places, .. } = self;
+    fn load_segments(&mut self, attachment: &Attachment) -> Result<()> {
+        let SyncState { segments, slots, places, .. } = self;
         let seen = &mut slots.seen;
         let disk = attachment.disk();
         let ahead = ReadAhead::new(disk);
         let cannot = |e| cannot_sync(attachment, e);
         let mut data = Vec::new();
         let mut damaged = Vec::new();
-        for unit in units.iter_mut().flatten().filter(|unit| unit.choice != Choice::Absent) {
-            let small = unit.slots.iter().any(|i| places[*i].small_at.is_some());
-            // Of a large unit the head is enough, and its data may be much.
+        for segment in
+            segments.iter_mut().flatten().filter(|segment| segment.choice != Choice::Absent)
+        {
+            let small = segment.slots.iter().any(|i| places[*i].small_at.is_some());
+            // Of a large segment the head is enough, and its data may be much.
             let read = match small {
-                true => unit.place.read_to(&ahead, unit.choice, &mut data),
-                false => unit.place.read_head(disk, unit.choice),
+                true => segment.place.read_to(&ahead, segment.choice, &mut data),
+                false => segment.place.read_head(disk, segment.choice),
             };
             let Some(head) = if_there(read).map_err(cannot)? else {
-                unit.lost = true;
-                damaged.extend_from_slice(&unit.slots);
+                segment.lost = true;
+                damaged.extend_from_slice(&segment.slots);
                 continue;
             };
             attachment.note_progress();
-            unit.share = mix(head.unit, head.epoch, head.crc);
-            for i in &unit.slots {
+            segment.share = mix(head.segment, head.epoch, head.crc);
+            for i in &segment.slots {
                 let tag = match places[*i].small_at.map(usize::from) {
                     // Not there: it was defined since.
                     Some(at) => data
@@ -107,7 +109,7 @@ impl SyncState {
                         .map(|bits| tag_of(Control::from_bits(u64::from_le_bytes(bits)))),
                     None => Some(head.tag),
                 };
-                // The newest of a large slot's units says what the slot was when the record was
+                // The newest of a large slot's segments says what the slot was when the record was
                 // made.
                 if let Some(tag) = tag
                     && (seen[*i] == UNKNOWN || seen[*i] < tag)
@@ -119,7 +121,8 @@ impl SyncState {
         for i in damaged {
             seen[i] = UNKNOWN;
         }
-        let shares = self.pages.iter().chain(self.units.iter().flatten()).map(|unit| unit.share);
+        let shares =
+            self.pages.iter().chain(self.segments.iter().flatten()).map(|segment| segment.share);
         let sum = shares.fold(0, u64::wrapping_add);
         if sum != self.record.sum && !planted!(SumNotCompared) {
             self.slots.seen.fill(UNKNOWN);

@@ -1,5 +1,5 @@
 //! What a process that syncs remembers from one sync to the next, in private memory: the record in
-//! use, and for each slot and each unit what its copy in use is. Reading it from the disk is in
+//! use, and for each slot and each segment what its copy in use is. Reading it from the disk is in
 //! `sync_state/load.rs`.
 
 mod load;
@@ -10,12 +10,12 @@ use crate::attachment::attach::Attachment;
 use crate::attachment::descriptors;
 use crate::directory::blocks;
 use crate::durability::copied_slots::{self, CopiedSlots};
+use crate::durability::segment::{Segment, SlotPlace, cannot_sync};
+use crate::durability::segment_writer::{NewCopies, SegmentWriter};
 use crate::durability::sync_notes;
-use crate::durability::unit::{SlotPlace, Unit, cannot_sync};
-use crate::durability::unit_writer::{NewCopies, UnitWriter};
 use crate::error::{Error, Result};
 use crate::format::checkpoint::{self, Choice, DIRECTORY, Place, Record};
-use crate::format::layout::{GRANULE, LARGE_UNIT, LINE, Outline, PAGE, UNIT_HEAD};
+use crate::format::layout::{GRANULE, LARGE_SEGMENT, LINE, Outline, PAGE, SEGMENT_HEAD};
 use crate::mapping::element::ElementRegion;
 use crate::mutant::planted;
 use crate::os::disk::Range;
@@ -40,11 +40,11 @@ pub(crate) struct SyncState {
     places: Vec<SlotPlace>,
     /// The slots that are buffers, with their elements.
     buffers: Vec<(usize, ElementRegion)>,
-    pages: Vec<Unit>,
-    /// By number; `None` for units without a slot.
-    units: Vec<Option<Unit>>,
-    /// How many units fit into the file, at the length last seen.
-    most_units: u64,
+    pages: Vec<Segment>,
+    /// By number; `None` for segments without a slot.
+    segments: Vec<Option<Segment>>,
+    /// How many segments fit into the file, at the length last seen.
+    most_segments: u64,
 }
 
 /// The steps of a sync, in the order of `sync.rs`.
@@ -74,26 +74,26 @@ impl SyncState {
         &mut self,
         attachment: &Attachment,
         changed: &[usize],
-        writer: &mut UnitWriter<'_>,
+        writer: &mut SegmentWriter<'_>,
     ) -> Result<()> {
-        let SyncState { slots, places, units, .. } = self;
+        let SyncState { slots, places, segments, .. } = self;
         let CopiedSlots { memories, seen, .. } = slots;
         let mut done = None;
         for number in changed {
             let place = &places[*number];
-            let first = place.first_unit as usize;
+            let first = place.first_segment as usize;
             let tag = memories.tag(attachment, *number);
             let memory = memories.get(*number);
             match memory.form() {
                 _ if place.is_buffer => seen[*number] = tag,
                 _ if place.small_at.is_some() && done == Some(first) => {} // with a neighbour
                 Form::Areas(areas) if place.small_at.is_none() => {
-                    let units = &units[place.large_units()];
-                    seen[*number] = writer.copy_large(units, &memory, &areas, tag)?;
+                    let segments = &segments[place.large_segments()];
+                    seen[*number] = writer.copy_large(segments, &memory, &areas, tag)?;
                 }
                 _ => {
-                    let unit = units[first].as_ref().expect("every slot has a unit");
-                    writer.copy_small(unit, places, memories, seen)?;
+                    let segment = segments[first].as_ref().expect("every slot has a segment");
+                    writer.copy_small(segment, places, memories, seen)?;
                     done = Some(first);
                 }
             }
@@ -102,11 +102,11 @@ impl SyncState {
     }
 
     /// Copies the buffers as they stand. Their versions do not say whether they changed.
-    pub(crate) fn copy_buffers(&self, writer: &mut UnitWriter<'_>) -> Result<()> {
+    pub(crate) fn copy_buffers(&self, writer: &mut SegmentWriter<'_>) -> Result<()> {
         for (number, elements) in &self.buffers {
-            let units = &self.units[self.places[*number].large_units()];
+            let segments = &self.segments[self.places[*number].large_segments()];
             let tag = self.slots.seen[*number];
-            writer.copy_changed_units(units, tag, |at, data| elements.read(at, data))?;
+            writer.copy_changed_segments(segments, tag, |at, data| elements.read(at, data))?;
         }
         Ok(())
     }
@@ -115,19 +115,19 @@ impl SyncState {
     pub(crate) fn copy_directory(
         &mut self,
         attachment: &Attachment,
-        writer: &mut UnitWriter<'_>,
+        writer: &mut SegmentWriter<'_>,
     ) -> Result<()> {
         let all = self.lines as usize * LINE;
-        for (number, unit) in self.pages.iter_mut().enumerate().skip(self.full_pages) {
+        for (number, segment) in self.pages.iter_mut().enumerate().skip(self.full_pages) {
             let start = number * PAGE as usize;
             let used = (all - start).min(PAGE as usize);
-            if unit.choice != Choice::Absent && unit.used == used {
+            if segment.choice != Choice::Absent && segment.used == used {
                 continue;
             }
             let mut data = vec![0; used];
             attachment.directory.read(start / 8, 0, &mut data);
-            writer.write(unit, 0, &data)?;
-            unit.used = used;
+            writer.write(segment, 0, &data)?;
+            segment.used = used;
         }
         Ok(())
     }
@@ -138,10 +138,10 @@ impl SyncState {
         record.epoch += 1;
         record.lines = self.lines;
         for (number, copy) in copies.iter() {
-            let before = self.unit(number).share;
+            let before = self.segment(number).share;
             record.sum = record.sum.wrapping_sub(before).wrapping_add(copy.share);
             match number & DIRECTORY {
-                0 => record.units.set(number as usize, copy.choice),
+                0 => record.segments.set(number as usize, copy.choice),
                 _ => record.pages.set((number & !DIRECTORY) as usize, copy.choice),
             }
         }
@@ -184,25 +184,25 @@ impl SyncState {
     /// From here on this record is in use, and so are the copies that it names.
     pub(crate) fn adopt(&mut self, record: Record, copies: &NewCopies) {
         for (number, copy) in copies.iter() {
-            let unit = self.unit_mut(number);
-            (unit.choice, unit.share, unit.lost) = (copy.choice, copy.share, false);
+            let segment = self.segment_mut(number);
+            (segment.choice, segment.share, segment.lost) = (copy.choice, copy.share, false);
         }
         self.full_pages = record.lines as usize * LINE / PAGE as usize;
         self.number = self.other_number(&record);
         (self.record, self.is_missing) = (record, false);
     }
 
-    /// The unit, or the page of the directory, with this number.
-    fn unit(&self, number: u64) -> &Unit {
+    /// The segment, or the page of the directory, with this number.
+    fn segment(&self, number: u64) -> &Segment {
         match number & DIRECTORY {
-            0 => self.units[number as usize].as_ref().expect("it was written"),
+            0 => self.segments[number as usize].as_ref().expect("it was written"),
             _ => &self.pages[(number & !DIRECTORY) as usize],
         }
     }
 
-    fn unit_mut(&mut self, number: u64) -> &mut Unit {
+    fn segment_mut(&mut self, number: u64) -> &mut Segment {
         match number & DIRECTORY {
-            0 => self.units[number as usize].as_mut().expect("it was written"),
+            0 => self.segments[number as usize].as_mut().expect("it was written"),
             _ => &mut self.pages[(number & !DIRECTORY) as usize],
         }
     }
@@ -243,12 +243,12 @@ impl SyncState {
         elements: &ElementRegion,
     ) -> Result<bool> {
         let place = &self.places[number];
-        let mut data = vec![0; LARGE_UNIT as usize];
-        for (part, unit) in self.units[place.large_units()].iter().enumerate() {
-            let unit = unit.as_ref().expect("every slot has its units");
-            let data = &mut data[..unit.place.len];
-            elements.read(part * LARGE_UNIT as usize, data);
-            if unit.tag_if_same(attachment, data)?.is_none() {
+        let mut data = vec![0; LARGE_SEGMENT as usize];
+        for (part, segment) in self.segments[place.large_segments()].iter().enumerate() {
+            let segment = segment.as_ref().expect("every slot has its segments");
+            let data = &mut data[..segment.place.len];
+            elements.read(part * LARGE_SEGMENT as usize, data);
+            if segment.tag_if_same(attachment, data)?.is_none() {
                 return Ok(true);
             }
         }
@@ -279,36 +279,38 @@ impl SyncState {
     fn extend_pages(&mut self, attachment: &Attachment, lines: u32) {
         let new = self.pages.len()..checkpoint::pages(lines);
         let place = |number| Place::of_page(&attachment.header.regions, number as u64);
-        self.pages.extend(new.map(|number| Unit::new(place(number))));
+        self.pages.extend(new.map(|number| Segment::new(place(number))));
     }
 
     fn add(&mut self, attachment: &Attachment, line: u32, outline: &Outline) -> Result<()> {
-        let damaged = || Error::corrupt(&attachment.path, "its checkpoint units are out of place");
+        let damaged =
+            || Error::corrupt(&attachment.path, "its checkpoint segments are out of place");
         let small = checkpoint::is_small(outline);
         let number = self.slots.len();
-        let count = if small { 1 } else { checkpoint::large_units(outline) };
+        let count = if small { 1 } else { checkpoint::large_segments(outline) };
         checkpoint::check_places(outline, &attachment.header).ok_or_else(damaged)?;
-        let end = outline.first_unit + count;
-        if self.units.len() < end as usize {
-            // Each unit takes at least two pages of the file. A damaged number must not be taken
-            // for that many units.
-            if end > self.most_units {
+        let end = outline.first_segment + count;
+        if self.segments.len() < end as usize {
+            // Each segment takes at least two pages of the file. A damaged number must not be taken
+            // for that many segments.
+            if end > self.most_segments {
                 let len = attachment.disk().length().map_err(|e| cannot_sync(attachment, e))?;
-                self.most_units = len / (2 * PAGE);
+                self.most_segments = len / (2 * PAGE);
             }
-            if end > self.most_units {
+            if end > self.most_segments {
                 return Err(damaged());
             }
-            self.units.resize_with(end as usize, || None);
+            self.segments.resize_with(end as usize, || None);
         }
-        let small_at = small.then(|| (outline.place - UNIT_HEAD) as u16);
+        let small_at = small.then(|| (outline.place - SEGMENT_HEAD) as u16);
         if let Some(at) = small_at {
-            let unit = self.unit_of(Place::of_small(outline), number).ok_or_else(damaged)?;
-            unit.used = unit.used.max(usize::from(at) + checkpoint::entry_len(outline) as usize);
+            let segment = self.segment_of(Place::of_small(outline), number).ok_or_else(damaged)?;
+            segment.used =
+                segment.used.max(usize::from(at) + checkpoint::entry_len(outline) as usize);
         } else {
             for part in 0..count {
                 let place = Place::of_large(outline, part);
-                self.unit_of(place, number).ok_or_else(damaged)?;
+                self.segment_of(place, number).ok_or_else(damaged)?;
             }
         }
         self.slots.push(attachment, outline)?;
@@ -319,19 +321,21 @@ impl SyncState {
             let elements = copied_slots::elements(&descriptor, &memory);
             self.buffers.extend(elements.map(|elements| (number, elements)));
         }
-        let Outline { content_len, first_unit, .. } = *outline;
-        self.places.push(SlotPlace { content_len, first_unit, small_at, is_buffer });
+        let Outline { content_len, first_segment, .. } = *outline;
+        self.places.push(SlotPlace { content_len, first_segment, small_at, is_buffer });
         Ok(())
     }
 
-    /// The unit at this place, to which this slot is added. `None`: the unit has another place.
+    /// The segment at this place, to which this slot is added. `None`: the segment has another
+    /// place.
     #[inline]
-    fn unit_of(&mut self, place: Place, number: usize) -> Option<&mut Unit> {
-        let unit = self.units[place.unit as usize].get_or_insert_with(|| Unit::new(place));
-        if unit.place != place {
+    fn segment_of(&mut self, place: Place, number: usize) -> Option<&mut Segment> {
+        let segment =
+            self.segments[place.segment as usize].get_or_insert_with(|| Segment::new(place));
+        if segment.place != place {
             return None;
         }
-        unit.slots.push(number);
-        Some(unit)
+        segment.slots.push(number);
+        Some(segment)
     }
 }

@@ -1,11 +1,11 @@
-//! The copies of a unit: where they are, and what each consists of.
+//! The copies of a segment: where they are, and what each consists of.
 
 use std::io;
 
 use bytemuck::{Pod, Zeroable};
 
 use super::{Choice, Tag};
-use crate::format::layout::{LARGE_UNIT, Outline, PAGE, Regions, SMALL_UNIT, UNIT_HEAD};
+use crate::format::layout::{LARGE_SEGMENT, Outline, PAGE, Regions, SEGMENT_HEAD, SMALL_SEGMENT};
 use crate::mutant::planted;
 use crate::os::disk::{self, Disk, Range};
 
@@ -13,8 +13,8 @@ use crate::os::disk::{self, Disk, Range};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct CopyHead {
-    /// The unit's number; for a page of the directory, its number with [`DIRECTORY`] set.
-    pub(crate) unit: u64,
+    /// The segment's number; for a page of the directory, its number with [`DIRECTORY`] set.
+    pub(crate) segment: u64,
     /// The epoch of the sync that wrote it.
     pub(crate) epoch: u64,
     /// Bytes of data.
@@ -26,15 +26,15 @@ pub(crate) struct CopyHead {
     pub(crate) crc: u32,
 }
 
-const _: () = assert!(size_of::<CopyHead>() == UNIT_HEAD as usize);
+const _: () = assert!(size_of::<CopyHead>() == SEGMENT_HEAD as usize);
 
 /// Set in the numbers of the directory's pages.
 pub(crate) const DIRECTORY: u64 = 1 << 63;
 
-/// Where the two copies of a unit are.
+/// Where the two copies of a segment are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
-    pub(crate) unit: u64,
+    pub(crate) segment: u64,
     /// The first copy's head.
     at: u64,
     /// From one copy to the other.
@@ -49,27 +49,27 @@ impl Place {
     /// The place of a page of the directory.
     pub(crate) fn of_page(regions: &Regions, page: u64) -> Place {
         let at = regions.directory_copies + page * 4 * PAGE;
-        Place { unit: DIRECTORY | page, at, stride: 2 * PAGE, data: PAGE, len: PAGE as usize }
+        Place { segment: DIRECTORY | page, at, stride: 2 * PAGE, data: PAGE, len: PAGE as usize }
     }
 
-    /// The place of the small unit that a slot is in.
+    /// The place of the small segment that a slot is in.
     #[inline]
     pub(crate) fn of_small(outline: &Outline) -> Place {
         Place {
-            unit: outline.first_unit,
+            segment: outline.first_segment,
             at: outline.copies,
-            stride: SMALL_UNIT,
-            data: UNIT_HEAD,
-            len: (SMALL_UNIT - UNIT_HEAD) as usize,
+            stride: SMALL_SEGMENT,
+            data: SEGMENT_HEAD,
+            len: (SMALL_SEGMENT - SEGMENT_HEAD) as usize,
         }
     }
 
-    /// The place of a large slot's unit number `part`, counted from its first.
+    /// The place of a large slot's segment number `part`, counted from its first.
     pub(crate) fn of_large(outline: &Outline, part: u64) -> Place {
-        let len = (outline.content_len - part * LARGE_UNIT).min(LARGE_UNIT);
+        let len = (outline.content_len - part * LARGE_SEGMENT).min(LARGE_SEGMENT);
         Place {
-            unit: outline.first_unit + part,
-            at: outline.copies + part * 2 * (PAGE + LARGE_UNIT),
+            segment: outline.first_segment + part,
+            at: outline.copies + part * 2 * (PAGE + LARGE_SEGMENT),
             stride: PAGE + len.next_multiple_of(PAGE),
             data: PAGE,
             len: len as usize,
@@ -97,12 +97,12 @@ impl Place {
         tag: Tag,
         data: &[u8],
     ) -> io::Result<u32> {
-        assert!(data.len() <= self.len, "a unit's data fits it");
-        let mut head = CopyHead { unit: self.unit, epoch, tag, ..Zeroable::zeroed() };
+        assert!(data.len() <= self.len, "a segment's data fits it");
+        let mut head = CopyHead { segment: self.segment, epoch, tag, ..Zeroable::zeroed() };
         head.len = data.len() as u64;
         head.crc = copy_crc(&head, data);
         let at = self.head(choice);
-        if self.data == UNIT_HEAD {
+        if self.data == SEGMENT_HEAD {
             // One page, one write: the cache never holds a half-old page.
             let mut page = bytemuck::bytes_of(&head).to_vec();
             page.extend_from_slice(data);
@@ -114,11 +114,11 @@ impl Place {
         Ok(head.crc)
     }
 
-    /// A copy's head alone, if it belongs to this unit.
+    /// A copy's head alone, if it belongs to this segment.
     pub(crate) fn read_head(&self, disk: &dyn Disk, choice: Choice) -> Result<CopyHead, Missing> {
         let mut head = CopyHead::zeroed();
         disk::read(disk, self.head(choice), bytemuck::bytes_of_mut(&mut head))?;
-        let fits = head.unit == self.unit && head.len as usize <= self.len;
+        let fits = head.segment == self.segment && head.len as usize <= self.len;
         if fits { Ok(head) } else { Err(Missing::Damaged) }
     }
 
@@ -150,7 +150,7 @@ impl Place {
 /// Why a copy is not available.
 #[derive(Debug)]
 pub(crate) enum Missing {
-    /// Its CRC is wrong, or it belongs to another unit.
+    /// Its CRC is wrong, or it belongs to another segment.
     Damaged,
     /// The file ends before the copy does: a power cut may have lost the new length of the file.
     BeyondEnd,

@@ -1,9 +1,9 @@
-//! What a checkpoint is on disk: copies of units, and the record that says which of them belong
+//! What a checkpoint is on disk: copies of segments, and the record that says which of them belong
 //! together.
 //!
-//! Each unit has two copies, of which at most one is in use. A sync writes the other copies, then
-//! the record that is not in use. So wherever it is interrupted, the record in use and all that it
-//! names are untouched. This module knows nothing of the live slots.
+//! Each segment has two copies, of which at most one is in use. A sync writes the other copies,
+//! then the record that is not in use. So wherever it is interrupted, the record in use and all
+//! that it names are untouched. This module knows nothing of the live slots.
 
 mod copy;
 mod mark;

@@ -1,23 +1,23 @@
-//! Which units a slot has, and where they are, as its descriptor says.
+//! Which segments a slot has, and where they are, as its descriptor says.
 
 use crate::format::layout::{
-    Header, LARGE_UNIT, LINE, Outline, PAGE, SMALL_ENTRY, SMALL_UNIT, UNIT_HEAD,
+    Header, LARGE_SEGMENT, LINE, Outline, PAGE, SEGMENT_HEAD, SMALL_ENTRY, SMALL_SEGMENT,
 };
 use crate::types::dtype::SlotType;
 
-/// Whether a slot shares its unit with others.
+/// Whether a slot shares its segment with others.
 #[inline]
 pub(crate) fn is_small(outline: &Outline) -> bool {
     !outline.is_buffer() && entry_len(outline) <= SMALL_ENTRY
 }
 
-/// Whether a slot of this type shares its unit with others. A buffer never does: only a comparison
-/// shows whether it has changed, and that must concern no other slot.
-pub(crate) fn shares_unit(slot_type: &SlotType) -> bool {
+/// Whether a slot of this type shares its segment with others. A buffer never does: only a
+/// comparison shows whether it has changed, and that must concern no other slot.
+pub(crate) fn shares_segment(slot_type: &SlotType) -> bool {
     !matches!(slot_type, SlotType::Buffer(..)) && entry_len_of(slot_type) <= SMALL_ENTRY
 }
 
-/// Bytes of a slot's entry in a small unit: its control word, then its content.
+/// Bytes of a slot's entry in a small segment: its control word, then its content.
 #[inline]
 pub(crate) fn entry_len(outline: &Outline) -> u64 {
     entry_len_of_content(outline.content_len)
@@ -33,42 +33,42 @@ fn entry_len_of_content(len: u64) -> u64 {
     8 + len.next_multiple_of(8)
 }
 
-/// How many units a slot has to itself.
+/// How many segments a slot has to itself.
 #[inline]
-pub(crate) fn large_units(outline: &Outline) -> u64 {
-    outline.content_len.div_ceil(LARGE_UNIT)
+pub(crate) fn large_segments(outline: &Outline) -> u64 {
+    outline.content_len.div_ceil(LARGE_SEGMENT)
 }
 
-/// Bytes of both copies of all units that hold a slot.
+/// Bytes of both copies of all segments that hold a slot.
 #[inline]
 pub(crate) fn copies_len(outline: &Outline) -> u64 {
     if is_small(outline) {
-        return 2 * SMALL_UNIT;
+        return 2 * SMALL_SEGMENT;
     }
-    2 * (large_units(outline) * PAGE + outline.content_len.next_multiple_of(PAGE))
+    2 * (large_segments(outline) * PAGE + outline.content_len.next_multiple_of(PAGE))
 }
 
-/// Where a slot's copies are, how many bytes they take, and how many units they are of. A small
-/// slot shares its unit with others. `None` in a store without checkpoints.
+/// Where a slot's copies are, how many bytes they take, and how many segments they are of. A small
+/// slot shares its segment with others. `None` in a store without checkpoints.
 pub(crate) fn copies_of(outline: &Outline) -> Option<(u64, u64, u64)> {
-    let units = if is_small(outline) { 1 } else { large_units(outline) };
-    (outline.copies != 0).then(|| (outline.copies, copies_len(outline), units))
+    let segments = if is_small(outline) { 1 } else { large_segments(outline) };
+    (outline.copies != 0).then(|| (outline.copies, copies_len(outline), segments))
 }
 
-/// Whether a store can have a slot's units and copies at these places. Every number comes from the
-/// file.
+/// Whether a store can have a slot's segments and copies at these places. Every number comes from
+/// the file.
 #[inline]
 pub(crate) fn check_places(outline: &Outline, header: &Header) -> Option<()> {
     let (count, place_fits) = if is_small(outline) {
         let end = outline.place.checked_add(entry_len(outline))?;
-        (1, outline.place >= UNIT_HEAD && end <= SMALL_UNIT)
+        (1, outline.place >= SEGMENT_HEAD && end <= SMALL_SEGMENT)
     } else {
-        (large_units(outline), outline.place == PAGE)
+        (large_segments(outline), outline.place == PAGE)
     };
-    // A unit's two copies take at least two pages.
-    let most_units = header.max_size / (2 * PAGE);
+    // A segment's two copies take at least two pages.
+    let most_segments = header.max_size / (2 * PAGE);
     let fits = place_fits
-        && outline.first_unit.checked_add(count)? <= most_units
+        && outline.first_segment.checked_add(count)? <= most_segments
         && outline.copies.is_multiple_of(PAGE)
         && outline.copies >= header.regions.runs
         && outline.copies.checked_add(copies_len(outline))? <= header.max_size;

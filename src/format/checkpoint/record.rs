@@ -8,10 +8,10 @@ use super::pages;
 use crate::format::layout::{PAGE, Regions};
 use crate::os::disk::{self, Disk};
 
-/// Which of a unit's copies a record names.
+/// Which of a segment's copies a record names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Choice {
-    /// The unit has never been synced.
+    /// The segment has never been synced.
     Absent = 0,
     A = 1,
     B = 2,
@@ -55,7 +55,7 @@ impl Choices {
         self.packed[number / 4] >> (2 * (number % 4)) & 3
     }
 
-    /// The choice for a unit; [`Choice::Absent`] if the record does not name it.
+    /// The choice for a segment; [`Choice::Absent`] if the record does not name it.
     pub(crate) fn get(&self, number: usize) -> Choice {
         let bits = if number < self.len { self.bits(number) } else { 0 };
         Choice::of(bits).unwrap_or(Choice::Absent)
@@ -84,8 +84,8 @@ pub(crate) struct Record {
     pub(crate) lines: u32,
     /// One for each page of the directory in use.
     pub(crate) pages: Choices,
-    /// One for each unit in use.
-    pub(crate) units: Choices,
+    /// One for each segment in use.
+    pub(crate) segments: Choices,
     /// The sum of [`mix`] over all copies that are named.
     pub(crate) sum: u64,
 }
@@ -96,7 +96,7 @@ struct RecordHead {
     epoch: u64,
     lines: u64,
     pages: u64,
-    units: u64,
+    segments: u64,
     sum: u64,
     reserved: [u32; 5],
     /// CRC-32 of the head before it and of the choices.
@@ -112,7 +112,13 @@ const _: () = assert!(RECORD_HEAD == 64);
 impl Record {
     /// The record of a new store.
     pub(crate) fn empty() -> Record {
-        Record { epoch: 1, lines: 0, pages: Choices::default(), units: Choices::default(), sum: 0 }
+        Record {
+            epoch: 1,
+            lines: 0,
+            pages: Choices::default(),
+            segments: Choices::default(),
+            sum: 0,
+        }
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
@@ -120,11 +126,11 @@ impl Record {
             epoch: self.epoch,
             lines: self.lines.into(),
             pages: self.pages.len() as u64,
-            units: self.units.len() as u64,
+            segments: self.segments.len() as u64,
             sum: self.sum,
             ..Zeroable::zeroed()
         };
-        let choices = [&self.pages.packed[..], &self.units.packed].concat();
+        let choices = [&self.pages.packed[..], &self.segments.packed].concat();
         head.crc = record_crc(&head, &choices);
         [bytemuck::bytes_of(&head), &choices].concat()
     }
@@ -145,12 +151,12 @@ impl Record {
         if !EPOCHS.contains(&head.epoch)
             || head.lines > regions.directory_lines
             || head.pages != pages(lines) as u64
-            || head.units > 4 * regions.record_len
+            || head.segments > 4 * regions.record_len
         {
             return Ok(None);
         }
-        let (page_bytes, unit_bytes) = (packed_len(head.pages), packed_len(head.units));
-        let len = page_bytes + unit_bytes;
+        let (page_bytes, segment_bytes) = (packed_len(head.pages), packed_len(head.segments));
+        let len = page_bytes + segment_bytes;
         if (RECORD_HEAD + len) as u64 > regions.record_len {
             return Ok(None);
         }
@@ -159,14 +165,14 @@ impl Record {
         if !there || record_crc(&head, &choices) != head.crc {
             return Ok(None);
         }
-        let (page_choices, unit_choices) = choices.split_at(page_bytes);
+        let (page_choices, segment_choices) = choices.split_at(page_bytes);
         let pages = Choices::unpack(page_choices, head.pages as usize);
-        let units = Choices::unpack(unit_choices, head.units as usize);
-        Ok(pages.zip(units).map(|(pages, units)| Record {
+        let segments = Choices::unpack(segment_choices, head.segments as usize);
+        Ok(pages.zip(segments).map(|(pages, segments)| Record {
             epoch: head.epoch,
             lines,
             pages,
-            units,
+            segments,
             sum: head.sum,
         }))
     }
@@ -201,13 +207,13 @@ fn packed_len(choices: u64) -> usize {
 /// What a named copy adds to a record's sum: two rounds of the finaliser of splitmix64
 /// (<https://prng.di.unimi.it/splitmix64.c>). If other copies stand in the places that a record
 /// names, their sum differs.
-pub(crate) fn mix(unit: u64, epoch: u64, crc: u32) -> u64 {
+pub(crate) fn mix(segment: u64, epoch: u64, crc: u32) -> u64 {
     let round = |x: u64| {
         let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         x ^ (x >> 31)
     };
-    round(round(unit.wrapping_add(0x9e37_79b9_7f4a_7c15)) ^ epoch)
+    round(round(segment.wrapping_add(0x9e37_79b9_7f4a_7c15)) ^ epoch)
         .wrapping_add(u64::from(crc).wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
@@ -224,7 +230,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_record_reads_back_and_any_flipped_bit_shows(
-            units in proptest::collection::vec(choice(), 0..100),
+            segments in proptest::collection::vec(choice(), 0..100),
             epoch in EPOCHS,
             sum: u64,
             bit: usize,
@@ -236,8 +242,8 @@ mod tests {
                 packed
             };
             let pages = packed(&[Choice::A; 2]);
-            let record = Record { epoch, lines: 40, pages, units: packed(&units), sum };
-            prop_assert_eq!(record.units.iter().collect::<Vec<_>>(), units);
+            let record = Record { epoch, lines: 40, pages, segments: packed(&segments), sum };
+            prop_assert_eq!(record.segments.iter().collect::<Vec<_>>(), segments);
             let file = tempfile::tempfile().unwrap();
             file.set_len(regions.runs).unwrap();
             let mut bytes = record.encode();

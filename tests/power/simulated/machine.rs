@@ -24,8 +24,8 @@ use crate::store::store::{Settings, Store};
 /// What people see: each slot that is not removed, and the numbers it carries.
 pub(crate) type State = BTreeMap<String, Vec<u64>>;
 
-/// Names of values, of arrays that share a unit, of an array with a unit of its own, and of one
-/// with two units.
+/// Names of values, of arrays that share a segment, of an array with a segment of its own, and of
+/// one with two segments.
 pub(crate) const NAMES: [&str; 8] = ["v0", "v1", "v2", "s0", "s1", "l0", "l1", "two"];
 
 /// Elements of an array of this name; 0: a value.
@@ -38,7 +38,7 @@ pub(super) fn len(name: &str) -> usize {
     }
 }
 
-/// The first elements of the array with two units are filled on their own.
+/// The first elements of the array with two segments are filled on their own.
 const FIRST: usize = 100;
 
 pub(crate) struct Machine {

@@ -72,7 +72,7 @@ fn descriptor(machine: &Machine, name: &str) -> Descriptor {
     found.expect("it was defined")
 }
 
-/// Both copies of the first unit of a large slot, the one that was written last first.
+/// Both copies of the first segment of a large slot, the one that was written last first.
 fn copies(machine: &Machine, name: &str) -> [Range; 2] {
     let place = Place::of_large(&descriptor(machine, name), 0);
     let epoch = |choice| place.read_head(&*machine.disk, choice).map_or(0, |head| head.epoch);
@@ -125,8 +125,8 @@ pub(super) fn a_record_that_nobody_acknowledged_is_flushed() -> Checked {
     expect_restored(&mut machine, &saved)
 }
 
-/// Of a slot's two units, the first one's copy in use is an older one, with a right CRC: the disk
-/// has lost a write.
+/// Of a slot's two segments, the first one's copy in use is an older one, with a right CRC: the
+/// disk has lost a write.
 fn with_a_lost_write() -> Result<(Machine, State), String> {
     let mut machine = scripted();
     machine.set("v0", 1);

@@ -8,7 +8,7 @@ use slotfile::{Array, Data, Elements, Scalar, ScalarType, Store, Value};
 use crate::common::state::{State, open, restart};
 use crate::common::{folder_in_memory, store_in, within};
 
-/// Elements of the small array, and of the one with units and pages of its own.
+/// Elements of the small array, and of the one with segments and pages of its own.
 pub(crate) const WORDS: usize = 24;
 pub(crate) const LARGE: usize = 1_200;
 

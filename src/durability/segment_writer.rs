@@ -1,15 +1,17 @@
-//! Writes copies of units. A sync compares a unit with its copy in use, or knows from a version that
-//! it has changed. It then writes the other copy.
+//! Writes copies of segments. A sync compares a segment with its copy in use, or knows from a
+//! version that it has changed. It then writes the other copy.
 
 use std::collections::BTreeMap;
 
 use crate::attachment::attach::Attachment;
 use crate::attachment::descriptors;
 use crate::durability::copied_slots::Memories;
-use crate::durability::unit::{SPOILED, SlotPlace, Unit, cannot_sync, is_spoiled, small_entry};
+use crate::durability::segment::{
+    SPOILED, Segment, SlotPlace, cannot_sync, is_spoiled, small_entry,
+};
 use crate::error::{Error, Result};
 use crate::format::checkpoint::{Choice, Tag, UNKNOWN, control_of, mix};
-use crate::format::layout::LARGE_UNIT;
+use crate::format::layout::LARGE_SEGMENT;
 use crate::mapping::map::Map;
 use crate::mapping::slot_memory::SlotMemory;
 use crate::mutant::planted;
@@ -19,7 +21,7 @@ use crate::protocol::{self, Areas, Form, Memory};
 /// The copies that a sync has written, and that differ from those in use.
 #[derive(Debug, Default)]
 pub(crate) struct NewCopies {
-    by_unit: BTreeMap<u64, NewCopy>,
+    by_segment: BTreeMap<u64, NewCopy>,
 }
 
 #[derive(Debug)]
@@ -32,30 +34,30 @@ pub(crate) struct NewCopy {
 
 impl NewCopies {
     pub(crate) fn is_empty(&self) -> bool {
-        self.by_unit.is_empty()
+        self.by_segment.is_empty()
     }
 
-    /// Each with its unit's number, in ascending order.
+    /// Each with its segment's number, in ascending order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &NewCopy)> {
-        self.by_unit.iter().map(|(number, copy)| (*number, copy))
+        self.by_segment.iter().map(|(number, copy)| (*number, copy))
     }
 
     /// Where they are in the file.
     pub(crate) fn ranges(&self) -> impl Iterator<Item = Range> {
-        self.by_unit.values().map(|copy| copy.range)
+        self.by_segment.values().map(|copy| copy.range)
     }
 }
 
 /// Writes the copies of one sync.
-pub(crate) struct UnitWriter<'a> {
+pub(crate) struct SegmentWriter<'a> {
     attachment: &'a Attachment,
     epoch: u64,
     copies: NewCopies,
 }
 
-impl<'a> UnitWriter<'a> {
-    pub(crate) fn new(attachment: &'a Attachment, epoch: u64) -> UnitWriter<'a> {
-        UnitWriter { attachment, epoch, copies: NewCopies::default() }
+impl<'a> SegmentWriter<'a> {
+    pub(crate) fn new(attachment: &'a Attachment, epoch: u64) -> SegmentWriter<'a> {
+        SegmentWriter { attachment, epoch, copies: NewCopies::default() }
     }
 
     /// What it has written.
@@ -64,39 +66,39 @@ impl<'a> UnitWriter<'a> {
     }
 
     /// Writes the copy that is not in use.
-    pub(crate) fn write(&mut self, unit: &Unit, tag: Tag, data: &[u8]) -> Result<()> {
-        let mut choice = unit.choice.other();
+    pub(crate) fn write(&mut self, segment: &Segment, tag: Tag, data: &[u8]) -> Result<()> {
+        let mut choice = segment.choice.other();
         if planted!(CopyByParity) {
             choice = if self.epoch.is_multiple_of(2) { Choice::A } else { Choice::B };
         }
-        if planted!(TheCopyInUseIsOverwritten) && unit.choice != Choice::Absent {
-            choice = unit.choice;
+        if planted!(TheCopyInUseIsOverwritten) && segment.choice != Choice::Absent {
+            choice = segment.choice;
         }
-        let crc = unit
+        let crc = segment
             .place
             .write(self.attachment.disk(), choice, self.epoch, tag, data)
             .map_err(|e| cannot_sync(self.attachment, e))?;
-        let (number, range) = (unit.place.unit, unit.place.range(choice));
+        let (number, range) = (segment.place.segment, segment.place.range(choice));
         let share = mix(number, self.epoch, crc);
-        self.copies.by_unit.insert(number, NewCopy { choice, share, range });
+        self.copies.by_segment.insert(number, NewCopy { choice, share, range });
         self.attachment.note_progress();
         Ok(())
     }
 
-    /// Writes a small unit with all slots in it. `Corrupt` if one of them has been damaged since
+    /// Writes a small segment with all slots in it. `Corrupt` if one of them has been damaged since
     /// its last copy: damaged data must not get a valid CRC.
     pub(crate) fn copy_small(
         &mut self,
-        unit: &Unit,
+        segment: &Segment,
         places: &[SlotPlace],
         memories: &Memories,
         seen: &mut [Tag],
     ) -> Result<()> {
-        let in_use = unit.in_use(self.attachment)?;
-        let mut data = vec![0; unit.used];
-        for i in &unit.slots {
+        let in_use = segment.in_use(self.attachment)?;
+        let mut data = vec![0; segment.used];
+        for i in &segment.slots {
             let place = &places[*i];
-            let at = usize::from(place.small_at.expect("a small unit has small slots"));
+            let at = usize::from(place.small_at.expect("a small segment has small slots"));
             let tag = memories.tag(self.attachment, *i);
             let (entry, rest) = data[at..].split_at_mut(8);
             let memory = memories.get(*i);
@@ -127,13 +129,14 @@ impl<'a> UnitWriter<'a> {
             }
             if planted!(StaleNeighbour)
                 && before == tag
-                && let Ok((_, other)) = unit.place.read(self.attachment.disk(), unit.choice.other())
+                && let Ok((_, other)) =
+                    segment.place.read(self.attachment.disk(), segment.choice.other())
                 && let Some((_, other)) = small_entry(&other, at, place.content_len)
             {
                 rest[..other.len()].copy_from_slice(other);
             }
         }
-        self.write(unit, 0, &data)
+        self.write(segment, 0, &data)
     }
 
     /// The user's error for slot number `i`, which [`is_spoiled`].
@@ -151,47 +154,49 @@ impl<'a> UnitWriter<'a> {
         }
     }
 
-    /// Writes those units of a large slot that differ from the copies in use. Returns `tag`, the
+    /// Writes those segments of a large slot that differ from the copies in use. Returns `tag`, the
     /// slot's tag before; [`UNKNOWN`] if the slot changed meanwhile.
     pub(crate) fn copy_large(
         &mut self,
-        units: &[Option<Unit>],
+        segments: &[Option<Segment>],
         memory: &SlotMemory<&Map>,
         areas: &Areas,
         tag: Tag,
     ) -> Result<Tag> {
         let version = tag >> 1;
-        self.copy_changed_units(units, tag, |at, data| memory.read(areas.of(version), at, data))?;
+        self.copy_changed_segments(segments, tag, |at, data| {
+            memory.read(areas.of(version), at, data)
+        })?;
         Ok(if protocol::validate_read(memory, areas, version) { tag } else { UNKNOWN })
     }
 
-    /// Writes those units of a large slot whose content differs from the copy in use; `read` reads
-    /// it from a byte offset on. Also writes the first unit if otherwise no head would hold the
-    /// slot's tag.
-    pub(crate) fn copy_changed_units(
+    /// Writes those segments of a large slot whose content differs from the copy in use; `read`
+    /// reads it from a byte offset on. Also writes the first segment if otherwise no head would
+    /// hold the slot's tag.
+    pub(crate) fn copy_changed_segments(
         &mut self,
-        units: &[Option<Unit>],
+        segments: &[Option<Segment>],
         tag: Tag,
         read: impl Fn(usize, &mut [u8]),
     ) -> Result<()> {
-        let mut data = vec![0; LARGE_UNIT as usize];
+        let mut data = vec![0; LARGE_SEGMENT as usize];
         // The newest of the heads says which version the slot has, and whether it was removed.
         let mut newest = None;
-        for (part, unit) in units.iter().enumerate() {
-            let unit = unit.as_ref().expect("every slot has its units");
-            let data = &mut data[..unit.place.len];
-            read(part * LARGE_UNIT as usize, data);
-            let same = unit.tag_if_same(self.attachment, data)?;
+        for (part, segment) in segments.iter().enumerate() {
+            let segment = segment.as_ref().expect("every slot has its segments");
+            let data = &mut data[..segment.place.len];
+            read(part * LARGE_SEGMENT as usize, data);
+            let same = segment.tag_if_same(self.attachment, data)?;
             match same {
                 // An earlier pass may have written it when it differed.
-                Some(_) => _ = self.copies.by_unit.remove(&unit.place.unit),
-                None => self.write(unit, tag, data)?,
+                Some(_) => _ = self.copies.by_segment.remove(&segment.place.segment),
+                None => self.write(segment, tag, data)?,
             }
             self.attachment.note_progress();
             newest = newest.max(same.or(Some(tag)));
         }
         if newest != Some(tag) {
-            let first = units[0].as_ref().expect("every slot has its units");
+            let first = segments[0].as_ref().expect("every slot has its segments");
             let data = &mut data[..first.place.len];
             read(0, data);
             self.write(first, tag, data)?;

@@ -1,11 +1,11 @@
-//! The units of a checkpoint as a sync sees them: which slots are in each, and its copy in use.
+//! The segments of a checkpoint as a sync sees them: which slots are in each, and its copy in use.
 
 use crate::attachment::attach::Attachment;
 use crate::directory::blocks;
 use crate::durability::copied_slots;
 use crate::error::{Error, Result};
 use crate::format::checkpoint::{Choice, CopyHead, Place, Tag, if_there, tag_of};
-use crate::format::layout::{LARGE_UNIT, PAGE};
+use crate::format::layout::{LARGE_SEGMENT, PAGE};
 use crate::mapping::map::KeepsMapped;
 use crate::mapping::slot_memory::SlotMemory;
 use crate::mutant::planted;
@@ -15,23 +15,23 @@ use crate::protocol::{self, Control, Form, Memory};
 #[derive(Debug)]
 pub(crate) struct SlotPlace {
     pub(crate) content_len: u64,
-    pub(crate) first_unit: u64,
-    /// Where its entry is in a small unit's data. `None`: it has units of its own.
+    pub(crate) first_segment: u64,
+    /// Where its entry is in a small segment's data. `None`: it has segments of its own.
     pub(crate) small_at: Option<u16>,
     pub(crate) is_buffer: bool,
 }
 
 impl SlotPlace {
-    /// The numbers of a large slot's units.
-    pub(crate) fn large_units(&self) -> std::ops::Range<usize> {
-        let first = self.first_unit as usize;
-        first..first + self.content_len.div_ceil(LARGE_UNIT) as usize
+    /// The numbers of a large slot's segments.
+    pub(crate) fn large_segments(&self) -> std::ops::Range<usize> {
+        let first = self.first_segment as usize;
+        first..first + self.content_len.div_ceil(LARGE_SEGMENT) as usize
     }
 }
 
-/// A unit, as a sync sees it.
+/// A segment, as a sync sees it.
 #[derive(Debug)]
-pub(crate) struct Unit {
+pub(crate) struct Segment {
     pub(crate) place: Place,
     /// The copy in use, and what it adds to the sum.
     pub(crate) choice: Choice,
@@ -39,16 +39,16 @@ pub(crate) struct Unit {
     /// The copy in use could not be read when its share was asked for. It counts as absent, even if
     /// it can be read later.
     pub(crate) lost: bool,
-    /// The slots in it; for a large slot's unit, that slot.
+    /// The slots in it; for a large slot's segment, that slot.
     pub(crate) slots: Vec<usize>,
-    /// Bytes of data, for a small unit or a page of the directory.
+    /// Bytes of data, for a small segment or a page of the directory.
     pub(crate) used: usize,
 }
 
-impl Unit {
-    pub(crate) fn new(place: Place) -> Unit {
+impl Segment {
+    pub(crate) fn new(place: Place) -> Segment {
         let (choice, slots) = (Choice::Absent, Vec::new());
-        Unit { place, choice, share: 0, lost: false, slots, used: 0 }
+        Segment { place, choice, share: 0, lost: false, slots, used: 0 }
     }
 
     /// The copy in use, if there is one and it is available.
@@ -73,7 +73,7 @@ impl Unit {
     }
 }
 
-/// A slot's entry in the data of a small unit: the version it has, and its content.
+/// A slot's entry in the data of a small segment: the version it has, and its content.
 pub(crate) fn small_entry(data: &[u8], at: usize, content_len: u64) -> Option<(Tag, &[u8])> {
     let entry = data.get(at..at + 8 + content_len as usize)?;
     let (control, content) = entry.split_at(8);

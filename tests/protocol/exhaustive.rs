@@ -1,8 +1,7 @@
 //! Every interleaving of small programs, with a death at every step.
 //!
-//! `replay.rs` tells how the shipping code is made to do one access at a time,
-//! `world.rs` what must hold in every state, `script.rs` what every operation may
-//! return, `scenarios.rs` what is run.
+//! `replay.rs` makes the code that ships do one access at a time. `world.rs` says what must hold in
+//! every state, `script.rs` what every operation may return, and `scenarios.rs` which programs run.
 
 use std::panic::catch_unwind;
 
@@ -18,8 +17,8 @@ fn green(scenarios: &[Scenario]) {
     }
 }
 
-/// Readers see what was committed, whole; nothing that is committed is lost, and no lock
-/// is stolen; nobody waits for ever. A writer may die, and who recovers it may be stopped.
+/// Readers see whole commits. No commit is lost, no lock is stolen, and no thread waits for ever. A
+/// writer may die, and its recoverer may be stopped.
 #[test]
 fn every_interleaving_of_writers_and_a_reader_is_whole() {
     green(&[TWO_WRITERS, WRAPPING, FOUR_AREAS]);
@@ -33,8 +32,8 @@ fn every_interleaving_of_three_writers_or_with_eight_areas_is_whole() {
 
 #[test]
 #[ignore = "many interleavings: CI runs it"]
-fn no_lock_is_stolen_from_who_has_claimed_the_entry_meanwhile() {
-    green(&[SLOW_BURIER]);
+fn no_lock_is_stolen_from_a_thread_that_has_claimed_the_entry() {
+    green(&[SLOW_RECOVERER]);
 }
 
 #[test]
@@ -43,12 +42,12 @@ fn the_holder_of_a_guard_updates_what_it_guards() {
 }
 
 #[test]
-fn who_sleeps_is_woken() {
+fn sleepers_are_woken() {
     green(&[SLEEPERS, SLEEPERS_OF_TRANSACTIONS, SLEEPERS_OF_OLD]);
 }
 
 #[test]
-fn of_those_who_wait_for_a_lock_the_next_is_woken() {
+fn of_the_threads_that_wait_for_a_lock_one_is_woken() {
     green(&[
         SLEEPERS_OF_BOTH_KINDS,
         SLEEPERS_IN_LINE,
@@ -59,39 +58,39 @@ fn of_those_who_wait_for_a_lock_the_next_is_woken() {
 }
 
 #[test]
-fn who_was_overtaken_gets_the_lock_next() {
+fn an_overtaken_thread_gets_the_lock_next() {
     let explored = OVERTAKEN.explore().unwrap_or_else(|why| panic!("{why}"));
     assert!(explored.ends > 0, "{explored:?}");
 }
 
 #[test]
-fn who_waits_for_a_change_is_woken() {
+fn a_change_wakes_the_threads_that_wait_for_it() {
     green(&[WAITERS, WAITERS_FOR_TRANSACTION, WAITERS_FOR_REMOVED]);
 }
 
 #[test]
-fn readers_that_lose_may_lock() {
+fn readers_that_lock_see_whole_commits() {
     green(&[READERS_LOCK, READERS_LOSE_LOCKS, READERS_LOCK_SCALAR, SNAPSHOT_LOCKS]);
 }
 
 #[test]
-fn who_follows_the_updates_has_what_one_of_them_left() {
+fn a_reader_that_follows_the_updates_sees_one_version() {
     green(&[FOLLOWER, FOLLOWER_OF_THE_DEAD, FOLLOWER_OF_TRANSACTIONS, FOLLOWER_OF_GUARDS]);
 }
 
 #[test]
-fn what_is_removed_keeps_its_last_value() {
+fn a_removed_scalar_keeps_its_last_value() {
     green(&[REMOVED_SCALAR]);
 }
 
 #[test]
 #[ignore = "many interleavings: CI runs it"]
-fn an_array_that_is_removed_keeps_its_last_value() {
+fn a_removed_array_keeps_its_last_value() {
     green(&[REMOVED_ARRAY]);
 }
 
 #[test]
-fn a_version_is_of_the_value_that_came_with_it() {
+fn a_loaded_version_belongs_to_the_loaded_value() {
     green(&[VERSIONED]);
 }
 
@@ -121,17 +120,17 @@ const SNAPSHOTS: &[Scenario] = &[TRANSACTION_SNAPSHOT, UPDATE_SNAPSHOT, TRANSACT
 
 #[test]
 #[ignore = "many interleavings: CI runs it"]
-fn loads_that_look_back_are_of_one_instant() {
+fn loads_that_are_checked_again_are_of_one_instant() {
     green(&[TRANSACTION_LOADS]);
 }
 
 #[test]
 fn two_recoverers_agree() {
-    green(&[TWO_BURIERS]);
+    green(&[TWO_RECOVERERS]);
 }
 
-/// Millions of states each: minutes. Here on two cores that many others wanted, too, and
-/// more of them during the last two programs:
+/// Millions of states each, which takes minutes. Measured on two busy cores, which were busier
+/// still during the last two programs:
 ///
 /// | | states | seconds |
 /// | --- | --- | --- |
@@ -140,15 +139,15 @@ fn two_recoverers_agree() {
 /// | two recoverers, a transaction | 1,370,487 | 39 |
 /// | an update, a claim and a snapshot | 4,476,552 | 287 |
 /// | transactions on both slots and a snapshot | 2,168,728 | 209 |
-/// | one who follows a mortal writer | 3,449,645 | 66 |
-/// | one who follows a mortal transaction | 1,205,755 | 31 |
+/// | a reader that follows a mortal writer | 3,449,645 | 66 |
+/// | a reader that follows a mortal transaction | 1,205,755 | 31 |
 #[test]
-fn the_long_programs_are_whole_too() {
+fn every_interleaving_of_the_long_programs_is_whole() {
     if long() {
         green(&[
             LONG_VERSIONED,
             LONG_TRANSACTIONS,
-            LONG_BURIERS,
+            LONG_RECOVERERS,
             LONG_UPDATE_SNAPSHOT,
             LONG_SNAPSHOT,
             LONG_FOLLOWER,
@@ -157,10 +156,10 @@ fn the_long_programs_are_whole_too() {
     }
 }
 
-/// The checker forgets the rounds that a loop or a snapshot has lost. It must come to the
-/// same results as if it remembered them all.
+/// The checker forgets the rounds that a loop or a snapshot has lost. The results must be the same
+/// as if it remembered them all.
 #[test]
-fn who_starts_over_may_forget() {
+fn forgetting_lost_rounds_changes_no_result() {
     for scenario in [LOST_ROUNDS, LOST_SNAPSHOTS, LOST_LOCKS] {
         let scenario = Scenario { notes_results: true, ..scenario };
         let short = scenario.explore().expect("green");
@@ -178,9 +177,9 @@ const BUGS: [(Bug, &[Scenario]); 38] = [
     (Bug::Protocol(Mutant::CommitEarly), &[TWO_WRITERS]),
     (Bug::Protocol(Mutant::ReaderAcceptsTorn), &[TWO_WRITERS]),
     (Bug::Protocol(Mutant::RecoveryKeepsVersion), &[TWO_WRITERS]),
-    (Bug::Protocol(Mutant::RecoverWithoutByte), &[SLOW_BURIER]),
-    (Bug::Bytes(ByteBug::RecoverExclusively), &[SLOW_BURIER]),
-    (Bug::Bytes(ByteBug::ClaimExclusively), &[SLOW_BURIER]),
+    (Bug::Protocol(Mutant::RecoverWithoutByte), &[SLOW_RECOVERER]),
+    (Bug::Bytes(ByteBug::RecoverExclusively), &[SLOW_RECOVERER]),
+    (Bug::Bytes(ByteBug::ClaimExclusively), &[SLOW_RECOVERER]),
     (Bug::Protocol(Mutant::DraftWithoutRecheck), &[VERSIONED, TRANSACTION_SNAPSHOT]),
     (Bug::Protocol(Mutant::IdleBeforeSettling), SNAPSHOTS),
     (Bug::Protocol(Mutant::CommittedBeforeT), SNAPSHOTS),
@@ -212,11 +211,11 @@ const BUGS: [(Bug, &[Scenario]); 38] = [
     (Bug::Protocol(Mutant::CurrentNotStale), &[FOLLOWER]),
 ];
 
-/// Bugs in what happens only where the protocol is broken already, or where time counts, and
-/// who finds them.
+/// Bugs that show only where the protocol is broken already, or where time counts, and the tests
+/// that find them.
 const BUGS_ELSEWHERE: [(Mutant, fn()); 2] = [
-    (Mutant::UndoFreesGuard, lost::undo_leaves_a_guard),
-    (Mutant::NoTimeoutWhileLosing, lost::who_is_always_late_gives_up),
+    (Mutant::UndoFreesGuard, lost::an_undone_transaction_leaves_the_guard),
+    (Mutant::NoTimeoutWhileLosing, lost::a_thread_that_is_always_late_gives_up),
 ];
 
 #[test]

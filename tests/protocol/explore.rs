@@ -12,8 +12,7 @@ use super::script::Op;
 use super::world::{Status, THREADS, World};
 use crate::protocol::mutant::{Mutant, plant};
 
-/// A small program for up to four threads, each a process of its own, and what may
-/// befall them.
+/// A small program for up to four threads, each a process of its own, and what may happen to them.
 #[derive(Clone, Copy)]
 pub(super) struct Scenario {
     pub(super) name: &'static str,
@@ -26,19 +25,19 @@ pub(super) struct Scenario {
     pub(super) entries: [Option<u8>; THREADS],
     /// Which threads may be killed, at any moment.
     pub(super) mortal: &'static [usize],
-    /// Which threads may be stopped for ever, at any moment of a recovery or a claim, or with a
-    /// reader's lock.
+    /// Which threads may be stopped for ever, at any moment of a recovery or a claim, or while they
+    /// have a read lock.
     pub(super) stoppable: &'static [usize],
-    /// Whether who waits for a lock sleeps, instead of spinning until it is free.
+    /// Whether a thread that waits for a lock sleeps, instead of spinning until it is free.
     pub(super) sleepers: bool,
     /// Whether readers try for the lock after every loss, instead of never.
     pub(super) readers_lock: bool,
     /// Whether the store is of format 1.0, without L.
     pub(super) is_old: bool,
-    /// Whether who was overtaken once must get the lock next.
+    /// Whether a thread that was overtaken once must get the lock next.
     pub(super) is_fair: bool,
     pub(super) byte_bug: Option<ByteBug>,
-    /// To check the checker: whether logs are never cut, and whether results are noted.
+    /// To check the checker: whether logs are never cut, and whether results are collected.
     pub(super) remembers: bool,
     pub(super) notes_results: bool,
 }
@@ -46,9 +45,10 @@ pub(super) struct Scenario {
 /// Bugs in the use of the byte locks, which are not the protocol's own code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ByteBug {
-    /// Who recovers holds the dead one's byte for itself: stopped, it looks like a living owner.
+    /// A recoverer locks the dead owner's byte exclusively: if stopped, it looks like a living
+    /// owner.
     RecoverExclusively,
-    /// So does who claims the entry, from before the recovery on.
+    /// A claimant locks the byte exclusively from before the recovery on.
     ClaimExclusively,
 }
 
@@ -80,7 +80,7 @@ impl Scenario {
         }
     }
 
-    /// Explores it with this bug planted.
+    /// Explores the scenario with this bug planted.
     pub(super) fn explore_with(&self, bug: Bug) -> Result<Explored, String> {
         match bug {
             Bug::Protocol(mutant) => {
@@ -93,7 +93,7 @@ impl Scenario {
         }
     }
 
-    /// Goes through every state; an error tells what went wrong, and the way to it.
+    /// Visits every state. An error says what went wrong, and by which steps.
     pub(super) fn explore(&self) -> Result<Explored, String> {
         let started = Instant::now();
         let mut explored = Explored::default();
@@ -129,7 +129,7 @@ impl Scenario {
                     after.kill(thread);
                     next.push((after, What::Death));
                 }
-                // Who is stopped while it has a lock is waited for, and rightly so.
+                // A thread that is stopped with a lock keeps others waiting, and rightly so.
                 let has_lock = world.holder.contains(&Some(thread));
                 let recovering = world.threads[thread].recovering && !has_lock;
                 if (recovering || world.has_read_lock(thread)) && self.stoppable.contains(&thread) {
@@ -146,7 +146,7 @@ impl Scenario {
             if stuck {
                 explored.ends += 1;
                 if self.running(&world).next().is_some() {
-                    return Err(self.report("all who live wait for ever", &way, seen.len()));
+                    return Err(self.report("all living threads wait for ever", &way, seen.len()));
                 }
             }
         }
@@ -191,15 +191,15 @@ impl Scenario {
     }
 }
 
-/// What an exploration amounted to.
+/// The size of an exploration.
 #[derive(Debug, Default)]
 pub(super) struct Explored {
     pub(super) states: usize,
     pub(super) steps: usize,
     pub(super) deaths: usize,
-    /// States in which nobody has anything left to do.
+    /// States in which no thread has anything left to do.
     pub(super) ends: usize,
-    /// Every result that every operation of every thread can have; noted on request.
+    /// Every result that an operation of a thread can have; collected on request.
     pub(super) results: BTreeSet<(usize, String)>,
 }
 

@@ -1,4 +1,4 @@
-//! What a fork has copied is not the child's.
+//! The child of a fork has no part in its parent's locks.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -6,8 +6,8 @@ use super::Failure;
 use super::loom_store::{Cells, Peer, Slot, Store};
 use crate::protocol::{CONTROL, Change, Deadline, Held, Memory, commit_all, lock, remove};
 
-/// Locks the array, forks, and lets the child use its copy: it is refused, and nothing
-/// has changed in the array's memory.
+/// Locks the array, forks, and lets the child use its copy of the lock. The child must be refused,
+/// and nothing may change in the array's memory.
 fn refused(use_copy: impl Fn(Held<'_, Slot, Peer>, &Store) -> Result<(), Failure>) {
     let store = Store::new(Cells::Packed, 2);
     let peer = store.peer(1);
@@ -23,10 +23,10 @@ fn refused(use_copy: impl Fn(Held<'_, Slot, Peer>, &Store) -> Result<(), Failure
     assert_eq!(words(), before);
 }
 
-/// The parent may be in the middle of the same update: a word that its child stored into
-/// the next area would be committed with it.
+/// The parent may be in the middle of the same update: it would commit whatever its child stored
+/// into the next area.
 #[test]
-fn the_child_of_a_fork_does_nothing_with_its_parents_lock() {
+fn the_child_of_a_fork_stores_nothing_under_its_parents_lock() {
     loom::model(|| {
         refused(|held, store| held.commit(&store.areas(), 0, &[1; 8]).map(drop));
         refused(|held, store| {

@@ -1,11 +1,11 @@
-//! What is run under loom: each a promise about what one thread sees of another.
+//! The programs that loom runs. Each is a promise about what one thread sees of another.
 //!
-//! Slots begin at version 1 and with zeros.
+//! Slots begin with zeros, at version 1.
 //!
-//! Loom lets a load return any older value, but does not go back to let a store come
-//! before a load that it has run already. So whoever reads is spawned after those who
-//! write, and the main thread, which runs first, writes or only waits: with a reader
-//! that ran first the race would be hidden, in one execution, and green.
+//! Loom lets a load return any older value, but does not go back to put a store before a load that
+//! has already run. So the main thread, which runs first, writes or only waits, and readers are
+//! spawned. If a reader ran first, loom would see a single execution, without the race, and the
+//! test would be green.
 
 use loom::sync::atomic::Ordering::Relaxed;
 use loom::thread::{JoinHandle, spawn, yield_now};
@@ -17,11 +17,11 @@ use crate::protocol::{
     load_scalar, load_scalar_versioned, lock, read, read_by_pieces, settle, snapshot, wait_any,
 };
 
-/// A promise, and one execution that would break it.
+/// A promise: `run` panics in an execution that breaks it.
 pub(super) struct Scenario {
     pub(super) name: &'static str,
     pub(super) run: fn(),
-    /// How often, at most, a thread is interrupted that could have gone on.
+    /// How often, at most, a thread that could go on is interrupted.
     pub(super) preemptions: usize,
 }
 
@@ -36,12 +36,12 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     scenario("a waiter for a transaction", 2, waiter_for_a_transaction),
     scenario("a reader of two areas", 2, reader_of_two_areas),
     scenario("a reader of four areas", 2, reader_of_four_areas),
-    scenario("one who follows the updates", 1, follower),
+    scenario("a reader that follows the updates", 1, follower),
     scenario("two writers of different words", 5, two_writers),
     scenario("an array, then a scalar", 5, array_then_scalar),
-    scenario("an update that finds nothing to store", 5, update_that_declines),
-    scenario("value and version of a scalar", 5, versioned_scalar),
-    scenario("a value never older than its version", 5, value_and_its_control_word),
+    scenario("an update that stores nothing", 5, update_that_declines),
+    scenario("the value and the version of a scalar", 5, versioned_scalar),
+    scenario("a value that is never older than its version", 5, value_and_its_control_word),
     scenario("data under a lock", 5, data_under_a_lock),
     scenario("sleepers until a lock is free", 2, sleepers_until_a_lock_is_free),
     scenario("an update after a guard", 5, update_after_a_guard),
@@ -52,15 +52,15 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     scenario("two transactions on one array", 2, two_transactions_on_an_array),
     scenario("a snapshot beside a writer", 2, snapshot_beside_a_writer),
     scenario("a snapshot beside a transaction", 2, snapshot_beside_a_transaction),
-    scenario("loads that look back, beside a transaction", 2, loads_beside_a_transaction),
-    scenario("one who died after the commit point", 3, recovery_after_commit),
-    scenario("one who died before the commit point", 2, recovery_before_commit),
+    scenario("loads that are checked again, beside a transaction", 2, loads_beside_a_transaction),
+    scenario("a thread that died after the commit point", 3, recovery_after_commit),
+    scenario("a thread that died before the commit point", 2, recovery_before_commit),
     scenario("an entry used again", 3, entry_used_again),
-    scenario("the entry of one who died after the commit point", 2, claim_after_commit),
+    scenario("the entry of a thread that died after the commit point", 2, claim_after_commit),
 ];
 
 impl Store {
-    /// Commits `to` into the first, or the second, word of Y.
+    /// Commits `to` into this word of Y, the first or the second.
     fn update(&self, peer: &Peer, word: usize, to: u8) {
         let held = lock(&*self.y, peer, self.y.form, &mut Deadline::new(None)).unwrap();
         held.commit(&self.areas(), 8 * word, &[to; 8]).unwrap();
@@ -101,7 +101,7 @@ impl Store {
         commit_all(peer, peer.me().unwrap(), vec![(y, area)]).unwrap();
     }
 
-    /// Waits until one of these slots is not as it began; which ones are.
+    /// Waits until one of these slots has another version than at first. Returns which.
     fn wait(&self, peer: &Peer, slots: &[&Slot]) -> Vec<usize> {
         let each = slots.iter().map(|slot| Awaited { peer, slot }).collect::<Vec<_>>();
         let awaited: Vec<_> = each.iter().map(|one| (one, BEGIN)).collect();
@@ -111,7 +111,7 @@ impl Store {
         changed
     }
 
-    /// Runs `f` in a thread that is this owner.
+    /// Runs `f` in a thread that has this owner number.
     fn spawn(&self, me: Owner, f: impl FnOnce(&Store, Peer) + 'static) -> JoinHandle<()> {
         let store = self.clone();
         spawn(move || f(&store, store.peer(me)))
@@ -129,10 +129,10 @@ const fn word(byte: u8) -> u64 {
     u64::from_le_bytes([byte; 8])
 }
 
-/// The contents of Y, by version.
+/// Checks what was read of Y against its contents, by version.
 fn assert_among(contents: &[[u64; WIDTH]], (content, version): ([u64; WIDTH], u64)) {
     let expected = contents[(version - BEGIN) as usize];
-    assert_eq!(content, expected, "torn, or of another version than {version}");
+    assert_eq!(content, expected, "torn, or not the content of version {version}");
 }
 
 fn reader_of_two_areas() {
@@ -147,7 +147,7 @@ fn reader_of_two_areas() {
     reader.join().unwrap();
 }
 
-/// The third update is the first that puts a range of its own in the place of those before.
+/// The third update is the first whose stale range replaces the earlier ones.
 fn follower() {
     let store = Store::new(Cells::Packed, 2);
     let reader = store.spawn(2, |store, me| {
@@ -177,7 +177,7 @@ fn reader_of_four_areas() {
     reader.join().unwrap();
 }
 
-/// The second writer takes over what the first one stored.
+/// The second writer keeps what the first one stored.
 fn two_writers() {
     let store = Store::new(Cells::Packed, 2);
     let other = store.spawn(2, |store, me| store.update(&me, 1, 2));
@@ -189,7 +189,7 @@ fn two_writers() {
     assert_eq!(store.read(&me).0, [word(1), word(2)], "lost");
 }
 
-/// Who sees the scalar's new value sees the array that was updated before.
+/// A thread that sees the scalar's new value sees the array that was updated before.
 fn array_then_scalar() {
     let store = Store::new(Cells::Split, 2);
     let reader = store.spawn(2, |store, me| {
@@ -205,7 +205,7 @@ fn array_then_scalar() {
     reader.join().unwrap();
 }
 
-/// An update that finds another's value, and stores nothing, has acquired it too.
+/// An update that finds another thread's value and stores nothing has acquired that value, too.
 fn update_that_declines() {
     let store = Store::new(Cells::Packed, 2);
     let other = store.spawn(2, |store, me| {
@@ -237,8 +237,8 @@ fn versioned_scalar() {
     reader.join().unwrap();
 }
 
-/// The two halves of a cell are loaded one after the other. (In two atomics the value
-/// may be there before its control word, so it may be newer here than its version.)
+/// The two halves of a cell are loaded one after the other. (With two atomics the value may be
+/// visible before its control word, so it may be newer than its version here.)
 fn value_and_its_control_word() {
     let store = Store::new(Cells::Split, 2);
     let reader = store.spawn(2, |store, me| {
@@ -251,7 +251,7 @@ fn value_and_its_control_word() {
     reader.join().unwrap();
 }
 
-/// What is done under a lock is not done by two at once, and seen by the next.
+/// What is done under a lock is done by one thread at a time, and seen by the next.
 fn data_under_a_lock() {
     let store = Store::new(Cells::Packed, 2);
     let add = |store: &Store, me: &Peer| {
@@ -269,7 +269,7 @@ fn data_under_a_lock() {
     assert_eq!(store.data.load(Relaxed), 4, "lost");
 }
 
-/// Each of three is woken, and sees what was done under the lock before.
+/// Each of three threads is woken, and sees what was done under the lock before.
 fn sleepers_until_a_lock_is_free() {
     let store = Store::new(Cells::Packed, 2);
     store.y.sleepers.store(true, Relaxed);
@@ -306,7 +306,7 @@ fn update_after_a_guard() {
     assert!(seen >= guards_before, "the update did not see what was done under the guard");
 }
 
-/// Who sees it sees what its thread had done before.
+/// A thread that sees the update sees what the updating thread did before.
 fn update_that_had_to_wait() {
     let store = Store::new(Cells::Packed, 2);
     let me = store.peer(1);
@@ -317,14 +317,14 @@ fn update_that_had_to_wait() {
     });
     let reader = store.spawn(3, |store, me| {
         let x = load_scalar(&*store.x, &me);
-        assert!(x == 0 || store.data.load(Relaxed) == 1, "not what was done before");
+        assert!(x == 0 || store.data.load(Relaxed) == 1, "what the updater did before is missing");
     });
     drop(guard);
     updater.join().unwrap();
     reader.join().unwrap();
 }
 
-/// Nobody sees half a transaction: who has seen it on X sees it on Y.
+/// No thread sees half a transaction: one that has seen it on X sees it on Y.
 fn transaction_x_then_y() {
     let store = Store::new(Cells::Packed, 2);
     let reader = store.spawn(2, |store, me| {
@@ -390,7 +390,7 @@ fn snapshot_beside_a_writer() {
         let seen = take_snapshot(store, &me);
         let instants = [(0, [0; 2]), (0, [word(1), 0]), (0, [word(1), word(2)])];
         let instants = instants.into_iter().chain([(1, [word(1), word(2)])]);
-        assert!(instants.into_iter().any(|i| i == seen), "{seen:x?} was never");
+        assert!(instants.into_iter().any(|i| i == seen), "{seen:x?} never was the state");
     });
     let me = store.peer(1);
     store.update(&me, 0, 1);
@@ -404,7 +404,7 @@ fn snapshot_beside_a_transaction() {
     let reader = store.spawn(2, |store, me| {
         let seen = take_snapshot(store, &me);
         let instants = [0, 1].map(|n: u8| (u64::from(n), [word(n); 2]));
-        assert!(instants.contains(&seen), "{seen:x?} was never");
+        assert!(instants.contains(&seen), "{seen:x?} never was the state");
     });
     let me = store.peer(1);
     store.transaction(&me, 1);
@@ -424,7 +424,8 @@ fn loads_beside_a_transaction() {
     reader.join().unwrap();
 }
 
-/// The recovery of X goes forwards, and who has seen it sees Y committed too.
+/// The recovery of X completes the transaction, and a thread that has seen it sees Y committed,
+/// too.
 fn recovery_after_commit() {
     let store = Store::new(Cells::Packed, 2);
     let dead = store.spawn(2, |store, me| {
@@ -440,7 +441,7 @@ fn recovery_after_commit() {
     assert_eq!(store.read(&store.peer(3)).0, [word(1); 2], "not committed");
 }
 
-/// The word of the dead one's last transaction does not commit its next one.
+/// The transaction word of the dead thread's last transaction does not commit its next one.
 fn recovery_before_commit() {
     let store = Store::new(Cells::Packed, 2);
     let dead = store.spawn(2, |store, me| {
@@ -449,7 +450,7 @@ fn recovery_before_commit() {
     });
     let recoverer = store.spawn(1, |store, me| {
         let before = store.add(&me, 4);
-        assert!(before < 2, "what was not committed is there");
+        assert!(before < 2, "an uncommitted value is there");
     });
     dead.join().unwrap();
     recoverer.join().unwrap();
@@ -458,7 +459,7 @@ fn recovery_before_commit() {
     assert!(last == 1 || last == 5, "{last}");
 }
 
-/// Who claims an entry finds nothing that names it.
+/// A thread that claims an entry finds no slot that names it.
 fn entry_used_again() {
     let store = Store::new(Cells::Packed, 2);
     let next = store.spawn(1, |store, me| {
@@ -480,7 +481,7 @@ fn entry_used_again() {
     next.join().unwrap();
 }
 
-/// Who sees the entry of the dead as IDLE again sees all that it had committed.
+/// A thread that sees the dead owner's entry as IDLE again sees all that the owner had committed.
 fn claim_after_commit() {
     let store = Store::new(Cells::Packed, 2);
     let dead = store.spawn(2, |store, me| {
@@ -504,12 +505,12 @@ fn claim_after_commit() {
     reader.join().unwrap();
 }
 
-/// Who waits sleeps until the change, and sees what its writer did before.
+/// A waiter sleeps until the change, and sees what its writer did before.
 fn waiter_for_a_scalar() {
     let store = Store::new(Cells::Packed, 2);
     let waiter = store.spawn(2, |store, me| {
         store.wait(&me, &[&store.x]);
-        assert_eq!(store.data.load(Relaxed), 1, "the change came before what was done before it");
+        assert_eq!(store.data.load(Relaxed), 1, "what the writer did before the change is missing");
     });
     let me = store.peer(1);
     store.data.store(1, Relaxed);
@@ -530,7 +531,7 @@ fn waiter_for_two_slots() {
     waiter.join().unwrap();
 }
 
-/// Where W is set already, only the bell tells that it was cleared.
+/// If W is set already, only the bell tells that it was cleared.
 fn waiters_for_one_and_for_two() {
     let store = Store::new(Cells::Packed, 2);
     let one = store.spawn(2, |store, me| drop(store.wait(&me, &[&store.y])));

@@ -1,9 +1,9 @@
 //! Slots and a process table of loom's atomics: a relaxed load may return any value
 //! that the memory model allows, however old.
 //!
-//! Every access passes through [`weakened`], which knows from where in `src/protocol/`
-//! it comes. So each ordering can be taken away by itself, and the scenarios run again
-//! to see whether it is missed.
+//! Every access passes through [`weakened`], which knows the place in `src/protocol/` that it comes
+//! from. So each ordering can be taken away by itself, and the scenarios run again to see whether
+//! one fails without it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -22,7 +22,7 @@ use crate::protocol::{
     self as shipping, Areas, CONTROL, Control, DRAFT, Form, Owner, STALE, Sleepers, TxnState, VALUE,
 };
 
-/// Half of one ordering of the protocol, and where it stands.
+/// Half of one ordering of the protocol, and its place in the sources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Part {
     file: &'static str,
@@ -38,7 +38,7 @@ pub(super) enum Half {
     Release,
 }
 
-/// The sources, to find out in which function a line is.
+/// The sources, to find the function that a line is in.
 const SOURCES: [(&str, &str); 11] = [
     ("array.rs", include_str!("../../src/protocol/array.rs")),
     ("pieces.rs", include_str!("../../src/protocol/pieces.rs")),
@@ -54,7 +54,7 @@ const SOURCES: [(&str, &str); 11] = [
 ];
 
 impl Part {
-    /// Its name, which outlives changes of other lines: function, access, half.
+    /// A name that stays the same when other lines change: function, access, half.
     pub(super) fn name(&self) -> String {
         let file = self.file.rsplit('/').next().unwrap_or_default();
         let source = SOURCES.iter().find(|(name, _)| *name == file).map_or("", |(_, text)| text);
@@ -71,17 +71,17 @@ thread_local! {
     static USED: RefCell<BTreeSet<Part>> = const { RefCell::new(BTreeSet::new()) };
 }
 
-/// From now on, the calling thread's models run without these.
+/// From now on, the models that this thread runs do without these parts.
 pub(super) fn weaken(parts: &[Part]) {
     WEAKENED.set(parts.to_vec());
 }
 
-/// Every part that this thread's models have used since it was last asked.
+/// Every part that this thread's models have used since the last call.
 pub(super) fn take_used() -> Vec<Part> {
     USED.take().into_iter().collect()
 }
 
-/// The ordering, less what is taken away from it.
+/// The ordering, without the halves that are taken away.
 #[track_caller]
 fn weakened(access: &'static str, order: Ordering) -> Ordering {
     let at = Location::caller();
@@ -106,11 +106,11 @@ fn weakened(access: &'static str, order: Ordering) -> Ordering {
 pub(super) enum Cells {
     /// An array: the control word alone.
     ControlOnly,
-    /// One atomic holds both, in 16 and 48 bits. Exact, but that a value cannot be seen
-    /// without its control word.
+    /// One atomic holds both, in 16 and 48 bits. Exact, except that a value is never seen without
+    /// its control word.
     Packed,
-    /// Two atomics, as readers see it. Right only with a single writer, whose value
-    /// may be seen before its control word.
+    /// Two atomics, as readers see them. Correct only with a single writer; its value may be seen
+    /// before its control word.
     Split,
 }
 
@@ -126,11 +126,13 @@ pub(super) struct Slot {
     cells: Cells,
     table: Arc<Table>,
     pub(super) form: Form,
-    /// Whether who waits for its lock sleeps at once, instead of spinning until it is free.
+    /// Whether a thread that waits for the lock sleeps at once, instead of spinning until it is
+    /// free.
     pub(super) sleepers: std::sync::atomic::AtomicBool,
 }
 
-/// Where all sleep. They are woken or sleep for ever, which loom finds: here no time goes by.
+/// Where all threads sleep. Here no time passes: a thread that is not woken sleeps for ever, which
+/// loom reports.
 struct WaitsOn {
     asleep: Mutex<Vec<Asleep>>,
     woken: Condvar,
@@ -143,7 +145,7 @@ struct Asleep {
 }
 
 impl WaitsOn {
-    /// Wakes all, or one, of `who` who sleep on this.
+    /// Wakes all, or one, of the threads that sleep on this for one of `who`.
     fn wake(&self, on: usize, who: Sleepers, all: bool) -> bool {
         let mut asleep = self.asleep.lock().unwrap();
         let sleeps =
@@ -157,8 +159,8 @@ impl WaitsOn {
         woken > 0
     }
 
-    /// As the kernel does it: who wakes comes before the words are compared, or after
-    /// the sleep has begun.
+    /// As the kernel does it: a wake-up comes either before the words are compared, or after the
+    /// sleep has begun.
     fn sleep(&self, on: usize, who: Sleepers, is_same: impl FnOnce() -> bool) {
         let mut asleep = self.asleep.lock().unwrap();
         if is_same() {
@@ -174,10 +176,9 @@ impl WaitsOn {
 /// The process table.
 pub(super) struct Table {
     words: Vec<AtomicU64>,
-    /// Each entry's byte: 1 is the exclusive lock, 2 and up the shared ones. Taking a lock
-    /// acquires and losing it releases, by death too, as it is in the kernel. The
-    /// protocol leans on that: nothing else tells a recoverer that it sees the dead one's
-    /// transaction word as it was at last.
+    /// Each entry's byte: 1 is the exclusive lock, 2 and up the shared ones. As in the kernel,
+    /// taking a lock acquires, and losing it releases, also by death. The protocol relies on that:
+    /// nothing else ensures that a recoverer sees the dead owner's last transaction word.
     bytes: Vec<AtomicU64>,
 }
 
@@ -188,13 +189,13 @@ pub(super) struct Store {
     pub(super) x: Arc<Slot>,
     /// An array.
     pub(super) y: Arc<Slot>,
-    /// Not the protocol's: what the program keeps under a lock.
+    /// Data of the program that the lock protects.
     pub(super) data: Arc<AtomicU64>,
     pub(super) table: Arc<Table>,
 }
 
 impl Store {
-    /// Owners 1 to 3 are there.
+    /// Owners 1 to 3 exist.
     pub(super) fn new(cells: Cells, area_count: u64) -> Store {
         let table = Arc::new(Table {
             words: [TxnState::Idle as u64; 4].map(AtomicU64::new).into(),
@@ -250,7 +251,7 @@ impl Slot {
         if self.cells == Cells::Packed { unpack(bits).1 } else { Control::from_bits(bits) }
     }
 
-    /// Whether the owner's byte is held, by a look that orders nothing.
+    /// Whether the owner's byte is held. This look orders nothing.
     fn is_alive(&self, owner: Owner) -> bool {
         self.table.bytes[owner as usize].fetch_or(0, Relaxed) & 1 != 0
     }
@@ -283,7 +284,7 @@ impl shipping::Memory for Slot {
             let result = cell.compare_exchange(old.bits(), new.bits(), order, Relaxed);
             return result.map(drop).map_err(Control::from_bits);
         }
-        // Any value will do, and stays. Only the compare-exchange decides: it alone is
+        // The value may be any, and stays. Only the compare-exchange decides, since it alone is
         // sure to see the latest cell.
         let mut seen = cell.load(Relaxed);
         loop {
@@ -361,7 +362,7 @@ impl shipping::Memory for Slot {
     }
 
     fn sleep(&self, seen: Control, who: Sleepers, _: Duration) -> bool {
-        // Relaxed: the lock of what it waits on orders it.
+        // Relaxed: the mutex of `WaitsOn` orders it.
         let is_same = || self.load_control(Relaxed).futex_word() == seen.futex_word();
         self.waits_on.sleep(std::ptr::from_ref(self).addr(), who, is_same);
         true
@@ -443,7 +444,7 @@ impl shipping::Pause for Waiter<'_> {
     }
 }
 
-/// One thread's way to the process table.
+/// The process table, as one thread uses it.
 pub(super) struct Peer {
     table: Arc<Table>,
     me: Owner,
@@ -451,18 +452,18 @@ pub(super) struct Peer {
     dead: Cell<bool>,
 }
 
-/// Where in a transaction to be killed.
+/// The moment of a transaction at which a thread is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Death {
     BeforeCommitPoint,
     AfterCommitPoint,
 }
 
-/// What unwinds out of one who is killed.
+/// The payload with which a killed thread unwinds.
 struct Killed;
 
 impl Peer {
-    /// Runs `f`, which is killed on the way; then the kernel releases the byte.
+    /// Runs `f`, which is killed on the way. Then the kernel releases the byte.
     pub(super) fn die(mut self, death: Death, f: impl FnOnce(&Peer)) {
         self.dies = Some(death);
         let killed = catch_unwind(AssertUnwindSafe(|| f(&self)));
@@ -474,10 +475,10 @@ impl Peer {
         self.table.bytes[self.me as usize].fetch_sub(1, Release);
     }
 
-    /// Gives the entry back, as a process does that leaves.
+    /// Gives the entry back, as a process that leaves does.
     pub(super) fn leave(self) {
-        // Release: who sees FREE sees that no slot names the entry. (Not the protocol's
-        // own code, hence not counted among its orderings.)
+        // Release: a thread that sees FREE sees that no slot names the entry. (This is not the
+        // protocol's own code, so it is not counted among its orderings.)
         self.table.words[self.me as usize].store(TxnState::Free as u64, Release);
         self.table.bytes[self.me as usize].fetch_sub(1, Release);
     }
@@ -555,7 +556,7 @@ impl shipping::Peers for Peer {
         byte.compare_exchange(2, 1, AcqRel, Relaxed).is_ok()
     }
 
-    /// Like a child of a fork, the dead do nothing any more: their destructors neither.
+    /// Like the child of a fork, a dead thread does nothing any more, not even in destructors.
     fn fork_generation(&self) -> u64 {
         u64::from(self.dead.get())
     }

@@ -1,5 +1,5 @@
-//! Locks that were taken away, which the protocol never does to the living; and those that
-//! others are always faster to take.
+//! Locks that are lost although their holder lives, which the protocol never causes; and a lock
+//! that others always take first.
 
 use std::cell::Cell;
 use std::sync::atomic::Ordering::{self, Relaxed};
@@ -12,7 +12,7 @@ use crate::protocol::{
     TxnState, commit_all, load_scalar, lock,
 };
 
-/// All of the transaction is undone, as a recovery would; under a guard of X if `guarded`.
+/// All of the transaction is undone, as by a recovery; under a guard of X if `guarded`.
 fn a_transaction_loses_y(guarded: bool) {
     loom::model(move || {
         let store = Store::new(Cells::Packed, 2);
@@ -45,18 +45,18 @@ fn a_transaction_loses_y(guarded: bool) {
 }
 
 #[test]
-fn a_transaction_that_has_lost_a_lock_is_undone() {
+fn a_transaction_that_lost_a_lock_is_undone() {
     a_transaction_loses_y(false);
 }
 
 #[test]
-pub(super) fn undo_leaves_a_guard() {
+pub(super) fn an_undone_transaction_leaves_the_guard() {
     a_transaction_loses_y(true);
 }
 
 /// Nothing is stored under a lock that was taken away, nor under another's.
 #[test]
-fn no_update_goes_on_under_a_guard_that_was_taken_away() {
+fn no_update_stores_under_a_guard_that_was_taken_away() {
     loom::model(|| {
         let store = Store::new(Cells::Packed, 2);
         let peer = store.peer(1);
@@ -68,7 +68,7 @@ fn no_update_goes_on_under_a_guard_that_was_taken_away() {
             store.y.swap_control(store.y.control(Relaxed), taken, Relaxed).unwrap();
             assert!(matches!(Held::nested(&*store.y, &peer), Err(Failure::Evicted)));
         }
-        // Taken anew by this same thread: it is another lock than the one that was.
+        // If the same thread takes it anew, it is another lock.
         let anew = store.y.control(Relaxed).advanced(2).with_owner(1);
         store.y.swap_control(store.y.control(Relaxed), anew, Relaxed).unwrap();
         assert!(!seen.same(anew));
@@ -96,7 +96,7 @@ impl Memory for AlwaysTaken {
     }
 
     fn load(&self, _: usize, _: Ordering) -> u64 {
-        unreachable!("it is never locked")
+        unreachable!("the lock is never taken")
     }
 
     fn store(&self, _: usize, _: u64, _: Ordering) {}
@@ -140,7 +140,7 @@ impl Memory for AlwaysTaken {
 }
 
 #[test]
-pub(super) fn who_is_always_late_gives_up() {
+pub(super) fn a_thread_that_is_always_late_gives_up() {
     loom::model(|| {
         let peer = Store::new(Cells::Packed, 2).peer(1);
         let memory = AlwaysTaken { tries: Cell::new(0) };

@@ -4,16 +4,16 @@
 //! - [`exhaustive`]: every interleaving of small programs, one shared access at a
 //!   time, with a death at every step. Here memory is sequentially consistent, so it
 //!   judges what the protocol does, not the orderings.
-//! - [`orderings`]: the same functions under loom, where a relaxed load may return
-//!   old values. It judges the orderings: each is taken away in turn, and must be missed.
+//! - [`orderings`]: the same functions under loom, where a relaxed load may return old values. It
+//!   judges the orderings: each is taken away in turn, and a scenario must fail without it.
 //!
-//! Both are only worth something while they find bugs: every bug of
-//! `src/protocol/mutant.rs` is planted and must turn a scenario red.
+//! Both are worth something only if they find bugs: every bug of `src/protocol/mutant.rs` is
+//! planted, and must turn a scenario red.
 //!
-//! Programs with more interleavings than there is time for are marked `#[ignore]`; CI runs them, as
-//! does `-- --ignored`. Each planted bug is looked for in every run all the same, in these programs
-//! too: a bug is found long before all of them were run. `SLOTFILE_LONG=1` runs longer programs
-//! still, and explores deeper.
+//! Programs with too many interleavings for a normal run are marked `#[ignore]`; CI runs them, as
+//! does `-- --ignored`. Planted bugs are looked for in these programs in every run, since a bug is
+//! found long before all interleavings have run. `SLOTFILE_LONG=1` runs even longer programs, and
+//! explores deeper.
 
 use super::{Deadline, Memory, Peers, update_locked, update_scalar};
 
@@ -31,7 +31,7 @@ mod script;
 mod words;
 mod world;
 
-/// Why a thread of the models cannot lock: it has no entry.
+/// A thread of the models that has no entry cannot lock.
 #[derive(Debug)]
 struct NoEntry;
 
@@ -51,7 +51,7 @@ fn update<M: Memory, P: Peers>(
     }
 }
 
-/// Whether there is time for the long forms.
+/// Whether to run the long forms.
 fn long() -> bool {
     std::env::var_os("SLOTFILE_LONG").is_some_and(|long| long == "1")
 }

@@ -1,6 +1,5 @@
-//! The shipping code's memory and peers, as the exhaustive checker has them: every
-//! access is a step in a [`World`], and the steps that commit or recover are noted in its
-//! history.
+//! Memory and peers for the code that ships, under the exhaustive checker: every access is a step
+//! in a [`World`], and the steps that commit or recover are noted in its history.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -18,7 +17,7 @@ use crate::protocol::{
     self as shipping, CONTROL, Control, FREE, Owner, REMOVED, Sleepers, TxnState, VALUE,
 };
 
-/// How the log notes a compare-exchange that has succeeded: no control word is like this.
+/// What the log has for a compare-exchange that succeeded. No control word has this value.
 pub(super) const SWAPPED: u64 = u64::MAX;
 
 /// One slot, as one thread sees it.
@@ -37,8 +36,7 @@ impl<'r, const LOSSES: u32> Memory<'r, LOSSES> {
         self.run.access(Some(self.slot), word, Kind::Other, f)
     }
 
-    /// What a compare-exchange of the control word does to the world, once it is known
-    /// to succeed: above all, what it means.
+    /// Applies a compare-exchange of the control word that succeeds, and notes what it means.
     fn swapped(&self, world: &mut World, old: Control, new: Control) -> Result<(), String> {
         let (slot, me) = (self.slot, self.run.thread);
         let holder = world.holder[slot as usize];
@@ -50,13 +48,13 @@ impl<'r, const LOSSES: u32> Memory<'r, LOSSES> {
             }
         }
         if new.owner() == REMOVED && new.version() == old.version() {
-            return Err(format!("{slot:?} is removed, and its version does not tell"));
+            return Err(format!("{slot:?} was removed, but its version is the same"));
         }
         if old.owner() == FREE && !old.is_free() {
-            // Only who has slept may take what was handed over.
+            // Only a thread that has slept may take a lock that was handed over.
             let takes = new.owner() != FREE || new.version() != old.version();
             if takes && !self.run.has_slept.get() {
-                return Err(format!("thread {me} takes what was handed over to another"));
+                return Err(format!("thread {me} takes a lock that was handed over to another"));
             }
         }
         if old.owner() == FREE && (new.owner() != FREE || new.version() != old.version()) {
@@ -64,7 +62,9 @@ impl<'r, const LOSSES: u32> Memory<'r, LOSSES> {
             for thread in &mut world.threads {
                 thread.overtaken = thread.overtaken.map(|times| times + 1);
                 if thread.overtaken > Some(1) {
-                    return Err("one who waits for the lock is overtaken again and again".into());
+                    return Err(
+                        "a thread that waits for the lock is overtaken again and again".into()
+                    );
                 }
             }
         }
@@ -87,7 +87,7 @@ impl<'r, const LOSSES: u32> Memory<'r, LOSSES> {
                 next.versions[slot as usize] = new.version();
             });
         } else if world.now().versions[slot as usize] != new.version() {
-            // A recovery, or a removal: nothing new, under a new version.
+            // A recovery or a removal: a new version of the same content.
             world.commit(|next| next.versions[slot as usize] = new.version());
         }
         Ok(())
@@ -118,7 +118,7 @@ impl<const LOSSES: u32> shipping::Memory for Memory<'_, LOSSES> {
         Control::from_bits(self.run.access(Some(self.slot), CONTROL, Kind::Look, look))
     }
 
-    /// Each caller's look is one of its own: a loop that begins anew is told by it.
+    /// The access has the caller's site, so that a loop that begins anew is recognized by it.
     #[track_caller]
     fn cell(&self) -> shipping::Cell {
         let control = self.control(Ordering::Acquire);
@@ -153,13 +153,13 @@ impl<const LOSSES: u32> shipping::Memory for Memory<'_, LOSSES> {
         if now == SWAPPED {
             return Ok(());
         }
-        // The value belongs to the same access; the log has a line of its own for it.
+        // The value belongs to the same access, but has an item of its own in the log.
         let value = |world: &mut World| Returns(world.load(self.slot, VALUE));
         let value = self.run.access(Some(self.slot), VALUE, Kind::Private, value);
         Err(shipping::Cell { value, control: Control::from_bits(now) })
     }
 
-    /// Nothing to do where all accesses are in one order.
+    /// All accesses are in one order, so there is nothing to do.
     fn fence(&self, _: Ordering) {}
 
     fn read(&self, word: usize, skip: usize, out: &mut [u8]) {
@@ -180,7 +180,8 @@ impl<const LOSSES: u32> shipping::Memory for Memory<'_, LOSSES> {
         self.run.begins_next_round();
     }
 
-    /// Either not at all; or, to have fewer states, until there is something to do.
+    /// With sleepers, does not spin. Otherwise spins until there is something to do, to have fewer
+    /// states.
     fn spin(&self, seen: Control) -> bool {
         if self.run.scenario.sleepers {
             return false;
@@ -255,7 +256,7 @@ impl shipping::Pause for Waiter<'_> {
         }
     }
 
-    /// Never: spinning only hides what happens.
+    /// Never spins: that would only hide what happens.
     fn again(&mut self, _: bool, _: Duration) -> bool {
         false
     }
@@ -269,7 +270,7 @@ impl shipping::Pause for Waiter<'_> {
 }
 
 impl shipping::Bell for Run<'_> {
-    /// A round of who listens begins with it.
+    /// Each round of a thread that listens begins with this.
     fn load(&self) -> u32 {
         self.rounds_begin_with_bell.set(true);
         self.access(None, BELL, Kind::Look, |world| Returns(u64::from(world.bell))) as u32
@@ -309,8 +310,8 @@ enum WaitsOn {
 }
 
 impl Run<'_> {
-    /// Time-outs are for what the dead and the stopped leave: while there are none,
-    /// whoever sleeps must be woken.
+    /// Time-outs are only for what dead or stopped threads leave. While there are none, a sleeper
+    /// must be woken.
     fn sleep(&self, waits_on: WaitsOn, who: Sleepers) -> bool {
         let me = self.thread;
         let first = match waits_on {
@@ -352,7 +353,7 @@ impl Run<'_> {
     }
 
     fn seems_alive(&self, world: &World, entry: Owner) -> bool {
-        // Of a reader, too.
+        // A read lock has 8,192 more.
         let entry = &world.entries[entry as usize % 8192];
         let shared = entry.sharers & !(1 << self.thread) != 0;
         let exclusive_recovery = self.scenario.byte_bug == Some(ByteBug::RecoverExclusively);
@@ -390,7 +391,7 @@ impl shipping::Peers for Run<'_> {
         self.access(None, owner as usize, Kind::Other, |world| {
             world.entries[owner as usize - 1].word = word as u8;
             if word == TxnState::Committed {
-                // The commit of a transaction: of all its slots, at once.
+                // A transaction commits all its slots at once.
                 let op = &self.scenario.scripts[self.thread][world.threads[self.thread].op];
                 let next = SLOTS.map(|slot| world.control(slot).advanced(1).version());
                 world.commit(|instant| {
@@ -405,7 +406,7 @@ impl shipping::Peers for Run<'_> {
     }
 
     fn one_at_a_time<R>(&self, f: impl FnOnce() -> R) -> R {
-        // Every thread of the checker is a process of its own: nobody to wait for.
+        // Every thread of the checker is a process of its own, so nobody has the mutex.
         self.recoveries.set(self.recoveries.get() + 1);
         let result = f();
         self.recoveries.set(self.recoveries.get() - 1);
@@ -419,8 +420,8 @@ impl shipping::Peers for Run<'_> {
             let entry = &mut world.entries[(owner as usize - 1) % 8192];
             let claim_exclusively = self.scenario.byte_bug == Some(ByteBug::ClaimExclusively);
             if claiming && (seems_alive || claim_exclusively && entry.sharers != 0) {
-                // In truth refused, and the next entry taken. Here it waits, because
-                // what is to be seen is the entry used again.
+                // In the library it is refused, and takes the next entry. Here it waits, as the
+                // scenario is about an entry that is used again.
                 Blocked
             } else if seems_alive {
                 Returns(0)
@@ -462,7 +463,7 @@ impl shipping::Peers for Run<'_> {
 
     fn has_unlocked(&self) {}
 
-    /// So that all is handed over that can be.
+    /// Always, so that every lock that can be handed over is.
     fn is_turn_over(&self) -> bool {
         true
     }

@@ -1,5 +1,5 @@
-//! Under loom: every promise holds in every execution that the memory model allows, and
-//! every single ordering is needed for one of them.
+//! Under loom: every promise holds in every execution that the memory model allows, and every
+//! ordering is needed for one of them.
 
 use std::collections::BTreeMap;
 use std::panic::catch_unwind;
@@ -12,24 +12,24 @@ use super::loom_scenarios::{SCENARIOS, Scenario};
 use super::loom_store::{Part, take_used, weaken};
 use crate::protocol::mutant::{Mutant, plant};
 
-/// Orderings that no execution misses, and why they stand.
+/// Orderings that no execution needs, and why they are there.
 const REDUNDANT: [(&str, &str); 3] = [
     ("settle: control Acquire", ORDERED_BY_THE_BYTE),
     ("settle_seen: word Acquire", ORDERED_BY_THE_BYTE),
     ("claim: word Acquire", ORDERED_BY_THE_BYTE),
 ];
 
-/// The kernel hands a byte from one who held it exclusively to one who shares it, so all
-/// that the dead one did is seen anyhow. They cost nothing where somebody has died, and
-/// say in the protocol's own words what is relied upon.
+/// The kernel passes a byte from its exclusive holder to those that share it, so they see all that
+/// the dead process did. The orderings cost nothing beside a death, and state in the protocol what
+/// it relies on.
 const ORDERED_BY_THE_BYTE: &str = "ordered by the byte of the entry";
 
-/// Orderings of which one would do: a draft is seen by who sees T, and by who sees
-/// COMMITTED. Without both, it is missed.
+/// Of these, either alone suffices: a thread that sees T sees the draft, and so does one that sees
+/// COMMITTED. Without both, a test fails.
 const EITHER: [&str; 2] = ["sample: word Acquire", "set_transaction: swap_control Release"];
 
 impl Scenario {
-    /// Runs every execution; the number of them, or what went wrong.
+    /// Runs every execution. Returns their number, or what went wrong.
     fn explore(&self) -> Result<u64, String> {
         let executions = Arc::new(AtomicU64::new(0));
         let count = executions.clone();
@@ -55,12 +55,12 @@ impl Scenario {
     }
 }
 
-/// The first of these scenarios that fails, and how.
+/// The first of these scenarios that fails, and its error.
 fn first_red<'s>(scenarios: &[&'s Scenario]) -> Option<(&'s str, String)> {
     scenarios.iter().find_map(|s| s.explore().err().map(|why| (s.name, why)))
 }
 
-/// Every half of an ordering, with the scenarios that use it.
+/// Every half of an ordering, and the scenarios that use it.
 fn parts() -> BTreeMap<Part, Vec<&'static Scenario>> {
     let mut parts = BTreeMap::<_, Vec<_>>::new();
     for scenario in SCENARIOS {
@@ -94,16 +94,16 @@ fn every_ordering_is_needed() {
         let excuse = REDUNDANT.iter().find(|(redundant, _)| *redundant == name);
         let excused = excuse.is_some() || EITHER.contains(&name.as_str());
         if excused && !long() {
-            continue; // whether they are still redundant takes every execution to tell
+            continue; // to tell whether it is still redundant takes every execution
         }
         weaken(&[*part]);
         let red = first_red(users);
         weaken(&[]);
         println!("without {name}: {red:?}");
         match red {
-            None if !excused => wrong.push(format!("{name} is missed by nothing")),
+            None if !excused => wrong.push(format!("no scenario needs {name}")),
             Some((scenario, _)) if excused => {
-                wrong.push(format!("{name} is not redundant any more: {scenario}"));
+                wrong.push(format!("{scenario} needs {name}, which is listed as redundant"));
             }
             _ => {}
         }
@@ -114,16 +114,16 @@ fn every_ordering_is_needed() {
     weaken(&[]);
     println!("without either of {EITHER:?}: {red:?}");
     if red.is_none() {
-        wrong.push(format!("{EITHER:?} are both missed by nothing"));
+        wrong.push(format!("no scenario needs either of {EITHER:?}"));
     }
     assert!(parts.len() > 20, "only {} orderings were found", parts.len());
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// The bugs that two or three threads can show each other. (The rest need a death in the
-/// middle of an update, or more steps: `exhaustive.rs` has them all.)
+/// The bugs that two or three threads can show. (The others need a death in the middle of an
+/// update, or more steps: `exhaustive.rs` has them all.)
 #[test]
-fn planted_bugs_are_found_under_loom_too() {
+fn planted_bugs_are_found_under_loom() {
     use Mutant::*;
     let visible = [
         IdleBeforeSettling,

@@ -1,32 +1,32 @@
-//! One step of one virtual thread: the shipping code, run up to its next access.
+//! One step of one virtual thread: the code that ships, run up to its next access.
 //!
-//! The code cannot be stopped half-way and copied, so its state is kept in another
-//! form: **the log** of what its accesses have returned since the operation began. The
-//! code is deterministic, so the log is its state. To make one step of a thread, its
-//! operation is run again from the beginning:
+//! Running code cannot be stopped and copied. So its state is kept in another form: **the log** of
+//! what its accesses have returned since the operation began. The code is deterministic, so the log
+//! determines its state. To make one step of a thread, its operation is run again from the
+//! beginning:
 //!
-//! 1. as long as there is a log, accesses return what it says;
-//! 2. the next access is done, on a copy of the world, and added to the log: the step;
+//! 1. as long as the log lasts, accesses return what it says;
+//! 2. the next access is done on a copy of the world, and added to the log: this is the step;
 //! 3. at the access after that, the operation is abandoned, by unwinding.
 //!
 //! If the operation returns instead, the thread goes on to the next one of its script.
 //!
 //! Four things keep the number of states small, without losing any behaviour:
 //!
-//! - **Who starts over forgets**: a loop of the protocol keeps nothing from a lost round
-//!   but the count of losses. So when it is back at its first access, the log is cut to
-//!   what it was there. Readers say so by [`shipping::Memory::relax`]; the loops of `lock`
-//!   and `update_scalar` by looking at the control word again ([`Run::looping`]). (The
-//!   count of losses decides when a reader tries for the lock: here never, or, with
-//!   `LOSSES` = 0, after every loss.)
-//! - **Who has a lock forgets how it came to it** ([`Run::locking`]); who waits for one, what it
-//!   was at first.
-//! - **A snapshot keeps what it has last read of each slot.** So where it begins to read
-//!   again, the log is cut to that and to the last look back, as if all had been read in
-//!   its first round ([`Run::has_read`]). Which slots it has read again since is not
-//!   forgotten: a bug may make it matter.
-//! - **What is under one's own lock is private**: nobody else stores there, so a load
-//!   of it is done together with the access before.
+//! - **A loop that starts over forgets.** A loop of the protocol keeps nothing from a lost round
+//!   but the count of losses. So when it is back at its first access, the log is cut to what it was
+//!   there. Readers announce this by [`shipping::Memory::relax`]; the loops of `lock` and
+//!   `update_scalar` by looking at the control word again ([`Run::looping`]). (The count of losses
+//!   decides when a reader tries for the lock: here never, or, with `LOSSES` = 0, after every
+//!   loss.)
+//! - **A thread that has a lock forgets how it got it** ([`Run::locking`]); a thread that waits for
+//!   one forgets the lock's first state.
+//! - **A snapshot keeps what it has last read of each slot.** So when it begins to read again, the
+//!   log is cut to that and to the last check, as if all had been read in its first round
+//!   ([`Run::has_read`]). Which slots it has read again since is not forgotten: with a bug it may
+//!   matter.
+//! - **What a thread's own lock protects is private.** No other thread stores there, so a load of
+//!   it is done together with the access before.
 
 use std::cell::{Cell, RefCell};
 use std::iter;
@@ -40,7 +40,7 @@ use super::script::Op;
 use super::world::{SLOTS, Slot, Status, World};
 use crate::protocol::{self as shipping, CONTROL, FREE, Held, Owner, VALUE};
 
-/// Where the code made an access, and to what.
+/// The place in the code that made an access, and what it accessed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Site {
     pub(super) line: &'static Location<'static>,
@@ -53,24 +53,23 @@ pub(super) struct Site {
 pub(super) enum Kind {
     /// Looks at the control word.
     Look,
-    /// Loads what is under this thread's own lock.
+    /// Loads what this thread's own lock protects.
     Private,
     Other,
 }
 
-/// What became of a step.
+/// The outcome of a step.
 #[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 pub(super) enum Step {
-    /// The world after it, the access that it was, and, on request, what the operation
-    /// has returned.
+    /// The world after the step, its access, and, on request, what the operation has returned.
     Made(World, Site, Option<String>),
-    /// The thread waits for something that only others can do.
+    /// The thread waits for something that only other threads can do.
     Blocked,
-    /// What must never happen has happened.
+    /// Something has happened that must never happen.
     Red(String, Option<Site>),
 }
 
-/// What an access came to.
+/// The outcome of an access.
 pub(super) enum Access {
     Returns(u64),
     Blocked,
@@ -85,13 +84,13 @@ enum End {
     Red(String),
 }
 
-/// An owner that is none of the threads.
+/// An owner number that no thread has.
 const NOBODY: Owner = 1000;
 
 /// Parts of a log, one for each slot.
 type Parts = [Range<usize>; SLOTS.len()];
 
-/// One operation of one thread, being run again.
+/// One operation of one thread, while it is run again.
 pub(super) struct Run<'s> {
     pub(super) scenario: &'s Scenario,
     pub(super) thread: usize,
@@ -99,24 +98,24 @@ pub(super) struct Run<'s> {
     log: RefCell<Vec<u64>>,
     /// How much of the log has been replayed.
     at: Cell<usize>,
-    /// The step, once it is made.
+    /// The step, once it has been made.
     made: Cell<Option<Site>>,
     /// The sites of the log's accesses.
     sites: RefCell<Vec<Site>>,
-    /// Where in the log a loop begins that tells its rounds by a look at the control word.
+    /// Where in the log a loop begins whose rounds begin with a look at the control word.
     begin: Cell<Option<usize>>,
-    /// It listens to the bell: each of its rounds begins with that, not with a look at a slot.
+    /// Whether each of its rounds begins with a look at the bell, not at a slot.
     pub(super) rounds_begin_with_bell: Cell<bool>,
-    /// Whether it has slept in this loop, to get the lock.
+    /// Whether it has slept for the lock in this loop.
     pub(super) has_slept: Cell<bool>,
     /// Where in the log a loop has last begun a new round.
     relaxed: Cell<Option<usize>>,
-    /// In a snapshot: where in the log it has last read each slot, and the slot read last.
-    /// It begins its next round with what it has, never at the beginning.
+    /// In a snapshot: where in the log it last read each slot, and the slot read last. Its next
+    /// round begins with these, never at the beginning.
     snapshot: RefCell<Option<(Parts, Slot)>>,
-    /// How many recoveries it is in the middle of.
+    /// The number of recoveries that it is in the middle of.
     pub(super) recoveries: Cell<u32>,
-    /// A claim waits for the entry; a recovery does not.
+    /// Whether it claims an entry: a claim waits for the entry, a recovery does not.
     pub(super) claiming: Cell<bool>,
     end: RefCell<Option<End>>,
 }
@@ -209,7 +208,7 @@ impl Run<'_> {
         result
     }
 
-    /// Runs `f`, which takes one lock. How it came to it is forgotten: as if it had been free at
+    /// Runs `f`, which takes one lock. How it got the lock is forgotten, as if it had been free at
     /// the first look.
     pub(super) fn locking<'a, M: shipping::Memory, P: shipping::Peers, E>(
         &self,
@@ -220,7 +219,7 @@ impl Run<'_> {
         if self.made.get().is_some() && !self.scenario.remembers {
             let free = held.control.with_owner(FREE).bits();
             let (mut log, mut sites) = (self.log.borrow_mut(), self.sites.borrow_mut());
-            let (look, swap) = (sites[begin], *sites.last().expect("it has taken it"));
+            let (look, swap) = (sites[begin], *sites.last().expect("it has the lock"));
             log.splice(begin.., [free, SWAPPED]);
             sites.splice(begin.., [look, swap]);
             self.at.set(log.len());
@@ -229,17 +228,17 @@ impl Run<'_> {
         Ok(held)
     }
 
-    /// Whether it had slept for this lock when its log was cut.
+    /// Whether the thread had slept for this lock when its log was cut.
     pub(super) fn has_slept_before(&self) -> bool {
         let slept = self.world.borrow().threads[self.thread].has_slept;
         self.has_slept.set(slept && self.begin.get().is_some());
         self.has_slept.get()
     }
 
-    /// A snapshot has read all of this slot.
+    /// Notes that a snapshot has read all of this slot.
     pub(super) fn has_read(&self, slot: Slot) {
         let sites = self.sites.borrow();
-        // A loop of its own reads the slot, and begins each round where it began the first.
+        // The slot is read by a loop of its own, whose rounds all begin at the same place.
         let first = sites.iter().find(|site| site.slot == Some(slot)).expect("it was read");
         let begin = sites.iter().rposition(|site| site == first).expect("it is there");
         let mut snapshot = self.snapshot.borrow_mut();
@@ -248,7 +247,7 @@ impl Run<'_> {
         *last = slot;
     }
 
-    /// A reader has lost a round.
+    /// Notes that a reader has lost a round.
     pub(super) fn begins_next_round(&self) {
         self.relaxed.set(Some(self.at.get()));
     }
@@ -265,7 +264,7 @@ impl Run<'_> {
         self.world.borrow_mut().threads[self.thread].entry = Some(entry);
     }
 
-    /// Lets go of this thread's entry, as a process does that leaves.
+    /// Gives this thread's entry back, as a process that leaves does.
     #[track_caller]
     pub(super) fn let_go_of_entry(&self) {
         self.access(None, 0, Kind::Other, |world| {
@@ -275,7 +274,7 @@ impl Run<'_> {
         });
     }
 
-    /// Lets go of its byte, but goes on to act for it.
+    /// Unlocks the entry's byte, but goes on to act under the entry.
     #[track_caller]
     pub(super) fn let_go_of_byte(&self) {
         self.access(None, 0, Kind::Other, |world| {
@@ -285,7 +284,8 @@ impl Run<'_> {
         });
     }
 
-    /// The one way to the world: replays, or makes the step, or abandons.
+    /// Every access of the world goes through here: it is replayed, or made as the step, or
+    /// abandoned.
     #[track_caller]
     pub(super) fn access(
         &self,
@@ -331,16 +331,16 @@ impl Run<'_> {
         }
     }
 
-    /// Cuts the log, at the end of which this access comes next.
+    /// Cuts the log, before this access is added to its end.
     fn forget(&self, at: usize, site: Site) {
         let snapshot = self.snapshot.borrow();
-        // A snapshot that tries for locks keeps them, too.
+        // A snapshot that tries for locks also keeps those.
         if self.scenario.remembers || snapshot.is_some() && self.scenario.readers_lock {
             return;
         }
         let mut log = self.log.borrow_mut();
         if let Some(begin) = self.begins_to_wait(at, site) {
-            // All that it knows is that the lock was not free at first, and whether it has slept.
+            // It knows only that the lock was not free at first, and whether it has slept.
             let has_value =
                 self.sites.borrow().get(begin + 1).is_some_and(|site| site.word == VALUE);
             log.truncate(begin);
@@ -355,7 +355,7 @@ impl Run<'_> {
         let Some((parts, last)) = snapshot.as_ref() else { return };
         let (sites, end) = (self.sites.borrow(), parts[*last as usize].end);
         if end == at && (*last == Slot::Y || site.slot == Some(Slot::X)) {
-            // It begins to look back: what it returns must be of an instant after this.
+            // It begins to check: what it returns must be of an instant after this.
             let world = &mut *self.world.borrow_mut();
             world.threads[self.thread].since = Some(world.history.len() - 1);
         }
@@ -363,17 +363,17 @@ impl Run<'_> {
         let first = sites.iter().find(|earlier| earlier.slot == site.slot);
         let reads = site.kind == Kind::Look && first == Some(&site);
         if has_looked_back && reads && self.relaxed.get() != Some(at) {
-            // The next round. It has what it has read last of each slot, and this look back.
+            // The next round. It has what it read last of each slot, and this check.
             let kept = parts.iter().cloned().chain(iter::once(end..at));
             *log = kept.flat_map(|part| log[part].to_vec()).collect();
         }
     }
 
-    /// If it waits for a lock, and begins a round with this access: where the first look was, of
-    /// which it needs to know only that it was in vain.
+    /// If the thread waits for a lock, and begins a round with this access: where its first look
+    /// was. It needs to know only that this look was in vain.
     fn begins_to_wait(&self, at: usize, site: Site) -> Option<usize> {
         let begin = self.begin.get().filter(|begin| *begin < at)?;
-        // Who passes the lock on looks, too, but begins nothing.
+        // A thread that passes the lock on also looks, but begins no round.
         let passes_on = site.line.file().ends_with("queue.rs");
         let looks = site.kind == Kind::Look && self.recoveries.get() == 0 && !passes_on;
         let is_another = self.sites.borrow()[begin] != site;

@@ -1,14 +1,14 @@
-//! The programs that are explored. Each thread's script is a line; the values written
-//! are all different, so that what is read tells whose it is.
+//! The programs that are explored. Each thread's script is a line. All written values differ, so
+//! that a value that is read tells who wrote it.
 
 use super::explore::Scenario;
 use super::script::{Op::*, both, first, middle, second};
 use super::world::Slot;
 
-/// The fourth thread, too, has an entry of its own.
+/// The fourth thread also has an entry of its own.
 const THREE_ENTRIES: [Option<u8>; 4] = [Some(0), Some(1), None, Some(2)];
 
-/// Different words, so that a stale range that is lost shows.
+/// The writers write different words, so that a lost stale range shows.
 pub(super) const TWO_WRITERS: Scenario = Scenario {
     mortal: &[0],
     stoppable: &[1],
@@ -23,7 +23,7 @@ pub(super) const TWO_WRITERS: Scenario = Scenario {
     )
 };
 
-/// Updates of parts of words, while the version passes 2^47.
+/// Updates of parts of words, while the version wraps around at 2^47.
 pub(super) const WRAPPING: Scenario = Scenario {
     version: (1 << 47) - 2,
     mortal: &[0],
@@ -48,7 +48,7 @@ pub(super) const THREE_WRITERS: Scenario = Scenario {
     )
 };
 
-/// Long enough that every area is written over.
+/// Long enough that every area is overwritten.
 pub(super) const FOUR_AREAS: Scenario = Scenario {
     areas: 4,
     mortal: &[0],
@@ -84,8 +84,9 @@ pub(super) const EIGHT_AREAS: Scenario = Scenario {
     )
 };
 
-/// Who looked at the lock before its entry was claimed anew must not break it.
-pub(super) const SLOW_BURIER: Scenario = Scenario {
+/// A recoverer that looked at the lock before the entry was claimed anew must not break the new
+/// lock.
+pub(super) const SLOW_RECOVERER: Scenario = Scenario {
     sleepers: true,
     mortal: &[0],
     stoppable: &[1, 2],
@@ -95,7 +96,8 @@ pub(super) const SLOW_BURIER: Scenario = Scenario {
     )
 };
 
-/// What a thread lets go of when its entry is another's by now is not the other's lock.
+/// A thread that drops its guard after another thread has got its entry must not release the
+/// other's lock.
 pub(super) const LATE_GUARD: Scenario = Scenario {
     mortal: &[0],
     ..Scenario::new(
@@ -118,12 +120,12 @@ pub(super) const TRANSACTION_UNDER_GUARD: Scenario = Scenario {
     mortal: &[0],
     stoppable: &[1],
     ..Scenario::new(
-        "a transaction on what is guarded",
+        "a transaction on a guarded array",
         [&[TransactionUnderGuard(1, first(1))], &[Update(second(2))], &[Read, Load], &[]],
     )
 };
 
-/// Who waits sleeps, and is woken by whoever lets go.
+/// Threads that wait for a lock sleep, and are woken by the unlock.
 pub(super) const SLEEPERS: Scenario = Scenario {
     entries: THREE_ENTRIES,
     mortal: &[0],
@@ -135,7 +137,7 @@ pub(super) const SLEEPERS: Scenario = Scenario {
     )
 };
 
-/// As long as a store is of format 1.0.
+/// The same in a store of format 1.0.
 pub(super) const SLEEPERS_OF_OLD: Scenario = Scenario {
     entries: THREE_ENTRIES,
     sleepers: true,
@@ -146,7 +148,7 @@ pub(super) const SLEEPERS_OF_OLD: Scenario = Scenario {
     )
 };
 
-/// A lock that comes and goes wakes one who waits for it, and nobody who waits for a change.
+/// A lock that comes and goes wakes one thread that waits for it, and none that waits for a change.
 pub(super) const SLEEPERS_OF_BOTH_KINDS: Scenario = Scenario {
     entries: [None, Some(0), Some(1), Some(2)],
     sleepers: true,
@@ -165,11 +167,11 @@ pub(super) const SLEEPERS_IN_LINE: Scenario = Scenario {
     )
 };
 
-/// The change comes from one who has slept.
+/// The change comes from a thread that has slept.
 pub(super) const SLEEPER_WAKES_SLEEPER: Scenario = Scenario {
     sleepers: true,
     ..Scenario::new(
-        "a sleeper until a scalar changes, and one until it is free, who changes it",
+        "a sleeper until a scalar changes, and one until it is free, which changes it",
         [&[TransactionOfX(1)], &[Add(2)], &[Await(JUST_X)], &[]],
     )
 };
@@ -178,7 +180,7 @@ pub(super) const SLEEPERS_BESIDE_A_GUARD: Scenario = Scenario {
     entries: THREE_ENTRIES,
     sleepers: true,
     ..Scenario::new(
-        "sleepers until a guard is gone, which updates",
+        "sleepers until a guard is gone, under which an update runs",
         [&[UnderGuards(1, first(1))], &[Guard], &[Await(JUST_Y)], &[]],
     )
 };
@@ -189,12 +191,12 @@ pub(super) const SLEEPERS_THAT_GIVE_UP: Scenario = Scenario {
     ..Scenario::new("sleepers that give up", [&[Guard, Guard], &[GuardOnce], &[], &[Guard]])
 };
 
-/// Who has the lock again and again does not keep it from who waits.
+/// A thread that takes the lock again and again does not keep it from one that waits.
 pub(super) const OVERTAKEN: Scenario = Scenario {
     sleepers: true,
     is_fair: true,
     ..Scenario::new(
-        "one who is overtaken",
+        "a thread that is overtaken",
         [&[Guard, Guard, Guard, Guard, Guard], &[Guard, Guard], &[], &[]],
     )
 };
@@ -204,12 +206,13 @@ pub(super) const SLEEPERS_OF_TRANSACTIONS: Scenario = Scenario {
     mortal: &[0],
     sleepers: true,
     ..Scenario::new(
-        "sleepers on what is in a transaction",
+        "sleepers until a transaction is over",
         [&[Transaction(1, first(1))], &[Update(second(3))], &[], &[Add(4)]],
     )
 };
 
-/// Who waits for a change needs no entry, and is woken by it, beside others that lock.
+/// Threads that wait for a change need no entry, and the change wakes them, beside threads that
+/// lock.
 pub(super) const WAITERS: Scenario = Scenario {
     sleepers: true,
     ..Scenario::new(
@@ -222,7 +225,7 @@ pub(super) const WAITERS_FOR_TRANSACTION: Scenario = Scenario {
     mortal: &[0],
     sleepers: true,
     ..Scenario::new(
-        "waiters for what is in a transaction",
+        "waiters for the change of a transaction",
         [&[Transaction(1, first(1))], &[], &[Await(JUST_Y)], &[Await(BOTH)]],
     )
 };
@@ -231,7 +234,7 @@ pub(super) const WAITERS_FOR_REMOVED: Scenario = Scenario {
     mortal: &[3],
     sleepers: true,
     ..Scenario::new(
-        "waiters for what is removed, one of them mortal",
+        "waiters for a slot that is removed, one of them mortal",
         [&[Guard, Remove(Slot::Y)], &[], &[Await(JUST_Y), Await(BOTH)], &[Await(BOTH)]],
     )
 };
@@ -251,7 +254,7 @@ pub(super) const READERS_LOCK: Scenario = Scenario {
     )
 };
 
-/// Writers enough to take the lock away from a reader, and to come round to what it copies.
+/// Enough writes to take the lock away from a reader, and to come round to the area that it copies.
 pub(super) const READERS_LOSE_LOCKS: Scenario = Scenario {
     stoppable: &[3],
     entries: THREE_ENTRIES,
@@ -267,17 +270,17 @@ pub(super) const READERS_LOSE_LOCKS: Scenario = Scenario {
     )
 };
 
-/// Who copies piece by piece, and follows what is changed meanwhile. The third update is the first
-/// that puts a range of its own in the place of those before.
+/// A reader that copies by pieces, and follows the updates meanwhile. The third update is the first
+/// whose stale range replaces the earlier ones.
 pub(super) const FOLLOWER: Scenario = Scenario::new(
-    "one who follows the updates",
+    "a reader that follows the updates",
     [&[Update(first(1)), Update(second(2)), Update(second(3))], &[], &[], &[Follow]],
 );
 
 pub(super) const FOLLOWER_OF_THE_DEAD: Scenario = Scenario {
     mortal: &[0],
     ..Scenario::new(
-        "one who follows a mortal writer",
+        "a reader that follows a mortal writer",
         [&[Update(first(1))], &[Update(second(3))], &[], &[Follow]],
     )
 };
@@ -285,13 +288,13 @@ pub(super) const FOLLOWER_OF_THE_DEAD: Scenario = Scenario {
 pub(super) const FOLLOWER_OF_TRANSACTIONS: Scenario = Scenario {
     version: (1 << 47) - 2,
     ..Scenario::new(
-        "one who follows a transaction, while versions wrap around",
+        "a reader that follows a transaction, while versions wrap around",
         [&[Transaction(1, first(1)), Update(second(2))], &[], &[], &[Follow]],
     )
 };
 
 pub(super) const FOLLOWER_OF_GUARDS: Scenario = Scenario::new(
-    "one who follows updates under guards",
+    "a reader that follows updates under guards",
     [&[UnderGuards(1, first(1)), UnderGuards(1, second(2))], &[], &[], &[Follow]],
 );
 
@@ -340,7 +343,8 @@ pub(super) const REMOVED_SCALAR: Scenario = Scenario {
     )
 };
 
-/// Two transactions in a row: the draft of the second may be found with the word of the first.
+/// Two transactions in a row: a reader may find the draft of the second beside the transaction word
+/// of the first.
 pub(super) const VERSIONED: Scenario = Scenario {
     mortal: &[0],
     ..Scenario::new(
@@ -349,7 +353,7 @@ pub(super) const VERSIONED: Scenario = Scenario {
     )
 };
 
-/// What was seen of a transaction on X must be seen on Y.
+/// A reader that sees a transaction on X must see it on Y.
 pub(super) const TRANSACTION_READS: Scenario = Scenario {
     mortal: &[0],
     stoppable: &[1, 2],
@@ -372,7 +376,7 @@ pub(super) const TRANSACTION_SNAPSHOT: Scenario = Scenario {
     )
 };
 
-/// One slot changes alone, so that a snapshot reads again only that.
+/// One slot changes alone, so that a snapshot reads only that one again.
 pub(super) const UPDATE_SNAPSHOT: Scenario = Scenario {
     mortal: &[0],
     stoppable: &[1],
@@ -382,7 +386,7 @@ pub(super) const UPDATE_SNAPSHOT: Scenario = Scenario {
     )
 };
 
-/// A snapshot of one slot after the other.
+/// A snapshot that reads one slot after the other.
 pub(super) const TRANSACTION_LOADS: Scenario = Scenario {
     mortal: &[0],
     ..Scenario::new(
@@ -419,7 +423,7 @@ pub(super) const THREE_TRANSACTIONS: Scenario = Scenario {
     )
 };
 
-pub(super) const TWO_BURIERS: Scenario = Scenario {
+pub(super) const TWO_RECOVERERS: Scenario = Scenario {
     entries: THREE_ENTRIES,
     mortal: &[0, 2],
     stoppable: &[1],
@@ -437,7 +441,7 @@ pub(super) const TWO_BURIERS: Scenario = Scenario {
 pub(super) const LONG_FOLLOWER: Scenario = Scenario {
     mortal: &[0],
     ..Scenario::new(
-        "long: one who follows a mortal writer",
+        "long: a reader that follows a mortal writer",
         [&[Update(first(1)), Update(second(2))], &[Update(second(3))], &[], &[Follow]],
     )
 };
@@ -446,7 +450,7 @@ pub(super) const LONG_FOLLOWER_OF_TRANSACTIONS: Scenario = Scenario {
     mortal: &[0],
     version: (1 << 47) - 2,
     ..Scenario::new(
-        "long: one who follows a mortal transaction, while versions wrap around",
+        "long: a reader that follows a mortal transaction, while versions wrap around",
         [&[Transaction(1, first(1))], &[Update(second(3))], &[], &[Follow]],
     )
 };
@@ -464,7 +468,7 @@ pub(super) const LONG_VERSIONED: Scenario = Scenario {
     )
 };
 
-/// Each slot may be settled by another one.
+/// Each slot may be settled by a different thread.
 pub(super) const LONG_UPDATE_SNAPSHOT: Scenario = Scenario {
     mortal: &[0],
     stoppable: &[1],
@@ -501,7 +505,7 @@ pub(super) const LONG_TRANSACTIONS: Scenario = Scenario {
     )
 };
 
-pub(super) const LONG_BURIERS: Scenario = Scenario {
+pub(super) const LONG_RECOVERERS: Scenario = Scenario {
     entries: THREE_ENTRIES,
     mortal: &[0, 2],
     stoppable: &[1],
@@ -516,7 +520,7 @@ pub(super) const LONG_BURIERS: Scenario = Scenario {
     )
 };
 
-/// Small enough to be explored with all that its readers remember.
+/// Small enough to be explored without forgetting lost rounds.
 pub(super) const LOST_ROUNDS: Scenario = Scenario {
     entries: THREE_ENTRIES,
     ..Scenario::new(

@@ -1,5 +1,5 @@
-//! What the virtual threads do: each operation runs functions that ship, and knows
-//! what they change and what they may return.
+//! What the virtual threads do. Each operation runs functions that ship, and knows what they change
+//! and what they may return.
 
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
@@ -14,7 +14,7 @@ use crate::protocol::{
     read_by_pieces, remove, settle, snapshot, wait_any,
 };
 
-/// Bytes of Y, and what each of them becomes.
+/// A range of bytes of Y, and the new value of each.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patch {
     at: usize,
@@ -22,7 +22,7 @@ pub(super) struct Patch {
     to: u8,
 }
 
-/// The first word of Y becomes this, byte by byte.
+/// Sets every byte of the first word of Y to this.
 pub(super) const fn first(to: u8) -> Patch {
     Patch { at: 0, len: 8, to }
 }
@@ -42,7 +42,7 @@ pub(super) const fn middle(to: u8) -> Patch {
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Op {
-    /// Takes this entry once its holder is gone, or the spare one where it is refused.
+    /// Takes this entry once its holder is gone; if refused, the spare one.
     Claim(u8),
     /// Gives the entry back.
     Release,
@@ -54,31 +54,31 @@ pub(super) enum Op {
     Transaction(u64, Patch),
     /// Changes X alone, in a transaction.
     TransactionOfX(u64),
-    /// Locks Y and lets go.
+    /// Locks Y and unlocks it.
     Guard,
-    /// Locks Y, gives the entry back, and only then lets go: as a thread that ends may do.
+    /// Locks Y, gives the entry back, and only then unlocks Y, as a thread that ends may do.
     GuardBeyondEntry,
-    /// The same, but gives up when it was woken once, and another one has the lock.
+    /// As `Guard`, but gives up if it was woken once and another thread has the lock.
     GuardOnce,
     /// Changes Y and adds to X under guards of both.
     UnderGuards(u64, Patch),
     /// The same in a transaction, with a guard of Y alone.
     TransactionUnderGuard(u64, Patch),
-    /// Ends this slot.
+    /// Removes this slot.
     Remove(Slot),
     Load,
     LoadVersioned,
     Read,
-    /// As who may not lock reads after losses.
+    /// Reads by pieces, as a reader that may not lock does after losses.
     Follow,
     Snapshot,
-    /// This slot, then the other one, with a look back at the first.
+    /// Loads this slot, then the other one, then checks the first again.
     SnapshotByLoads(Slot),
-    /// Waits until one of these has another version than at the very beginning.
+    /// Waits until one of these slots has another version than at the beginning of the program.
     Await(&'static [Slot]),
 }
 
-/// The entry that nobody begins with.
+/// The entry that no thread begins with.
 const SPARE: u8 = 3;
 
 #[derive(Debug)]
@@ -91,12 +91,12 @@ pub(super) enum Outcome {
     VersionedX(u64, u64),
     VersionedY([u64; WIDTH], u64),
     Both(u64, [u64; WIDTH]),
-    /// These have another version than at the very beginning.
+    /// These slots have another version than at the beginning of the program.
     Changed(Vec<Slot>),
 }
 
 impl Op {
-    /// Runs it.
+    /// Runs the operation.
     pub(super) fn perform<const LOSSES: u32>(&self, run: &Run<'_>) -> Outcome {
         let x = run.memory::<LOSSES>(Slot::X);
         let y = run.memory::<LOSSES>(Slot::Y);
@@ -130,10 +130,10 @@ impl Op {
                             })
                         })
                     });
-                    run.entry_is(claimed.expect("nobody else wants the spare entry"));
+                    run.entry_is(claimed.expect("no other thread claims the spare entry"));
                 }
                 Op::Release => {
-                    // Release: who sees FREE sees that no slot names the entry.
+                    // Release: a thread that sees FREE sees that no slot names the entry.
                     run.set_word(run.owner(), TxnState::Free, Release);
                     run.let_go_of_entry();
                 }
@@ -279,7 +279,7 @@ impl Op {
         perform().unwrap_or_else(|failed| failed)
     }
 
-    /// What it adds to X, and what it changes in Y.
+    /// What the operation adds to X, and what it changes in Y.
     fn changes(&self) -> (Option<u64>, Option<Patch>) {
         match *self {
             Op::Update(patch) => (None, Some(patch)),
@@ -299,7 +299,7 @@ impl Op {
         }
     }
 
-    /// What it does to this slot when it commits.
+    /// Applies to `now` what the operation does to this slot when it commits.
     pub(super) fn change(&self, slot: Slot, now: &mut Instant) {
         let (n, patch) = self.changes();
         match slot {
@@ -330,8 +330,8 @@ impl Op {
         )
     }
 
-    /// Whether it may have returned this: for a read, what was committed at some
-    /// instant since it began.
+    /// Whether the operation may return this: for a read, what was committed at some instant since
+    /// it began.
     pub(super) fn check(
         &self,
         outcome: &Outcome,
@@ -341,7 +341,11 @@ impl Op {
     ) -> Result<(), String> {
         let seen = world.seen_by(thread);
         let among = |what: String, is: &dyn Fn(&Instant) -> bool| {
-            if seen.iter().any(is) { Ok(()) } else { Err(format!("{what} was never: {seen:?}")) }
+            if seen.iter().any(is) {
+                Ok(())
+            } else {
+                Err(format!("never was {what}, only {seen:?}"))
+            }
         };
         match *outcome {
             Outcome::Done => Ok(()),

@@ -1,6 +1,6 @@
 //! The bulk operations of `Memory`, word by word, for memories made of words.
 //!
-//! A word is one access: that is all the protocol may rely on.
+//! Each word is one access: the protocol may rely on nothing more.
 
 /// Fills `out` from `skip` bytes after `word`.
 pub(super) fn read(word: usize, skip: usize, out: &mut [u8], load: impl Fn(usize) -> u64) {
@@ -15,8 +15,8 @@ pub(super) fn read(word: usize, skip: usize, out: &mut [u8], load: impl Fn(usize
     }
 }
 
-/// Stores `data` from `skip` bytes after `word`. A word of which only some bytes are
-/// given keeps the others: it is loaded first.
+/// Stores `data` from `skip` bytes after `word`. A word that is only partly covered is loaded
+/// first, and keeps its other bytes.
 pub(super) fn write(
     word: usize,
     skip: usize,
@@ -52,7 +52,7 @@ pub(super) fn copy(
 }
 
 #[test]
-fn bulk_operations_touch_exactly_the_bytes_asked_for() {
+fn bulk_operations_change_exactly_the_given_bytes() {
     use std::cell::RefCell;
     let words = RefCell::new([u64::MAX; 3]);
     let load = |i: usize| words.borrow()[i];

@@ -1,6 +1,6 @@
-//! The whole shared state of the exhaustive checker, as one value that can be copied,
-//! compared and changed: two slots, a process table, the threads; and beside them
-//! what no real process can see, the history of what was committed.
+//! The whole state of the exhaustive checker, as one value that can be copied, compared and
+//! changed: two slots, a process table, the threads. It also has what no real process can see: the
+//! history of commits.
 
 use std::fmt;
 use std::hash::Hasher;
@@ -12,7 +12,7 @@ use crate::protocol::{Areas, CONTROL, Control, DRAFT, FREE, Form, REMOVED, STALE
 
 pub(super) const THREADS: usize = 4;
 pub(super) const ENTRIES: usize = 4;
-/// Words of the array's content. Two suffice for ranges that differ and overlap.
+/// Words of the array's content. Two suffice for ranges that differ or overlap.
 pub(super) const WIDTH: usize = 2;
 
 /// The two slots: a scalar X and an array Y.
@@ -33,7 +33,7 @@ impl Slot {
     }
 }
 
-/// What was committed at one instant, and as which versions.
+/// The committed contents at one instant, and their versions.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Instant {
     pub(super) x: u64,
@@ -52,45 +52,44 @@ impl fmt::Debug for Instant {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Entry {
     pub(super) word: u8,
-    /// Who holds its byte exclusively: thread + 1.
+    /// The thread that holds its byte exclusively, + 1; 0: none.
     pub(super) writer: u8,
-    /// Who shares its byte: one bit a thread.
+    /// The threads that share its byte: one bit each.
     pub(super) sharers: u8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Status {
     Running,
-    /// Its script is at its end; it lives on.
+    /// Its script has ended; it lives on.
     Done,
     /// Killed: the kernel has released its bytes.
     Dead,
-    /// Stopped for ever: it still holds all that it held.
+    /// Stopped for ever: it keeps all that it holds.
     Stopped,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct Thread {
     pub(super) status: Status,
-    /// Which operation of its script it is in.
+    /// The index of its current operation in its script.
     pub(super) op: usize,
     /// Its entry of the process table.
     pub(super) entry: Option<u8>,
-    /// What its accesses since the operation's begin have returned: all that the
-    /// operation can know, hence its state. See `replay.rs`.
+    /// What its accesses have returned since the operation began. The operation can know nothing
+    /// else, so this is its state. See `replay.rs`.
     pub(super) log: Rc<Vec<u64>>,
-    /// What was current when its read began, as an index into the history.
+    /// The index in the history of what was current when its read began.
     pub(super) since: Option<usize>,
-    /// Its next access is part of a recovery.
+    /// Whether its next access is part of a recovery.
     pub(super) recovering: bool,
-    /// It sleeps on the control words of these slots: one bit each.
+    /// The slots on whose control words it sleeps: one bit each.
     pub(super) asleep: u8,
-    /// For what, as bits of `Sleepers`.
+    /// What it sleeps for, as bits of `Sleepers`.
     pub(super) asleep_for: u32,
-    /// It has slept while it waited for the lock that it waits for.
+    /// Whether it has slept for the lock that it now waits for.
     pub(super) has_slept: bool,
-    /// Ghost: how often others have taken the lock since it began to sleep as one who was
-    /// overtaken.
+    /// Ghost: how often others have taken the lock since it was overtaken and went back to sleep.
     pub(super) overtaken: Option<u8>,
 }
 
@@ -102,15 +101,15 @@ pub(super) struct World {
     pub(super) entries: [Entry; ENTRIES],
     pub(super) threads: [Thread; THREADS],
     pub(super) bell: u32,
-    /// Ghost: what was committed, oldest first. What no read still in progress could
-    /// have seen is forgotten, so that different pasts of one present are one state.
+    /// Ghost: the committed contents, oldest first. Instants that no read in progress can have seen
+    /// are forgotten, so that different pasts of one present are one state.
     pub(super) history: Rc<Vec<Instant>>,
-    /// Ghost: the thread that has taken each slot's lock.
+    /// Ghost: which thread holds each slot's lock.
     pub(super) holder: [Option<usize>; 2],
 }
 
 impl World {
-    /// Two free slots of zeros, both at this version; the threads have these entries.
+    /// Two unlocked slots of zeros at this version; the threads have these entries.
     pub(super) fn new(area_count: u64, version: u64, entries: [Option<u8>; THREADS]) -> World {
         let areas = Areas {
             count: area_count,
@@ -171,22 +170,22 @@ impl World {
     }
 
     pub(super) fn now(&self) -> Instant {
-        *self.history.last().expect("history begins with what was there")
+        *self.history.last().expect("the history is never empty")
     }
 
-    /// A new instant, different from the last one by `change`.
+    /// Appends an instant that differs from the last one by `change`.
     pub(super) fn commit(&mut self, change: impl FnOnce(&mut Instant)) {
         let mut next = self.now();
         change(&mut next);
         Rc::make_mut(&mut self.history).push(next);
     }
 
-    /// What was current at some time since this thread's read began.
+    /// All that was current at some time since this thread's read began.
     pub(super) fn seen_by(&self, thread: usize) -> &[Instant] {
         &self.history[self.threads[thread].since.unwrap_or(0)..]
     }
 
-    /// Forgets the instants that no read in progress could have seen.
+    /// Forgets the instants that no read in progress can have seen.
     pub(super) fn forget_the_past(&mut self) {
         let last = self.history.len() - 1;
         let oldest = self.threads.iter().filter_map(|thread| thread.since).min().unwrap_or(last);
@@ -198,14 +197,14 @@ impl World {
         }
     }
 
-    /// Whether it is alive, and has not given its entry back: else what it has may be settled.
+    /// Whether the thread is alive and still has its entry. If not, its locks may be recovered.
     pub(super) fn has_entry(&self, thread: usize) -> bool {
         let Thread { status, entry, .. } = self.threads[thread];
         let has = |entry: u8| self.entries[usize::from(entry)].writer == thread as u8 + 1;
         status != Status::Dead && entry.is_some_and(has)
     }
 
-    /// Whether this thread has a reader's lock.
+    /// Whether this thread has a read lock.
     pub(super) fn has_read_lock(&self, thread: usize) -> bool {
         let entry = self.threads[thread].entry.map(|entry| u16::from(entry) + 1);
         SLOTS
@@ -214,7 +213,7 @@ impl World {
             .any(|control| control.is_read_lock() && Some(control.reader()) == entry)
     }
 
-    /// Whether any thread is gone, so that others may have to wait for a time-out.
+    /// Whether any thread is dead or stopped, so that others may have to wait for a time-out.
     pub(super) fn is_anyone_gone(&self) -> bool {
         self.threads.iter().any(|t| matches!(t.status, Status::Dead | Status::Stopped))
     }
@@ -246,7 +245,7 @@ impl World {
         self.forget_the_past();
     }
 
-    /// What must hold in every state, whoever is in the middle of whatever.
+    /// Checks what must hold in every state, whatever the threads are in the middle of.
     pub(super) fn check(&self) -> Result<(), String> {
         let now = self.now();
         let at_rest = |control: Control| {
@@ -279,7 +278,9 @@ impl World {
             if let Some(word) =
                 (0..WIDTH).find(|w| content[*w] != current[*w] && !(from..to).contains(w))
             {
-                return Err(format!("area {area} differs in word {word}, stale: {from}..{to}"));
+                return Err(format!(
+                    "area {area} differs in word {word}, outside of its stale range {from}..{to}"
+                ));
             }
         }
         Ok(())
@@ -289,8 +290,7 @@ impl World {
         std::array::from_fn(|w| self.load(Slot::Y, self.areas.of(area) + w))
     }
 
-    /// 128 bits of two unrelated hashes: that two states of a few millions share them
-    /// by chance is out of the question.
+    /// 128 bits of two unrelated hashes. A few million states do not share a fingerprint by chance.
     pub(super) fn fingerprint(&self) -> u128 {
         let mut all = Vec::with_capacity(96);
         all.extend_from_slice(&self.words);

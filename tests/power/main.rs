@@ -1,11 +1,11 @@
-//! Power cuts on real file systems: the parts of `run.sh`, which says how they are used.
-//! (The same code on a simulated disk: `simulated/`, which is compiled into the library's
-//! own tests, as it looks into it.)
+//! Power cuts on real file systems: the programs that `run.sh` runs; see there. (`simulated/` tests
+//! the same code on a simulated disk. It is compiled into the library's own tests, as it uses
+//! private parts of the library.)
 
 mod replay;
 mod workload;
 
-/// Not a test of its own: `run.sh` starts this program again for its parts.
+/// Not a test by itself: `run.sh` runs it for each part.
 #[test]
 fn part_of_a_power_cut_run() {
     match std::env::var("SLOTFILE_POWER").as_deref() {

@@ -1,8 +1,8 @@
-//! Builds the disk as a power cut would have left it at any point of the log, mounts it,
-//! opens the store, and looks.
+//! Builds the disk as a power cut would have left it at any point of the log, mounts it, opens the
+//! store, and checks its content.
 //!
-//! The log is that of dm-log-writes, which qemu's `blklogwrites` writes too: a sector with
-//! the head, then for each write a sector that describes it, then its data.
+//! The log has the format of dm-log-writes, as qemu's `blklogwrites` writes it: one sector for the
+//! head; then, for each write, one sector that describes it, and its data.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -20,14 +20,14 @@ const FLUSH: u64 = 1;
 const FUA: u64 = 2;
 const DISCARD: u64 = 4;
 const MARK: u64 = 8;
-/// In which what was written is kept or lost.
+/// Written data is kept or lost in pieces of this size.
 const PIECE: u64 = 4096;
 
 struct Entry {
     at: u64,
     len: u64,
     flags: u64,
-    /// Where its data is in the log; a discard has none.
+    /// The place of its data in the log; `None` for a discard.
     data: Option<u64>,
 }
 
@@ -70,7 +70,7 @@ struct Piece {
 struct Disk<'a> {
     log: &'a File,
     blocks: BTreeMap<u64, Vec<u8>>,
-    /// Since the last flush, in order; each write in its pieces.
+    /// The writes since the last flush, in order; each in its pieces.
     unflushed: Vec<Vec<Piece>>,
 }
 
@@ -109,7 +109,7 @@ impl Disk<'_> {
         self.unflushed.push(pieces);
     }
 
-    /// The disk after a cut at this point.
+    /// Writes the disk as it may be after a cut at this point.
     fn write_image(&self, path: &Path, size: u64, random: &mut fastrand::Rng) {
         let mut touched = BTreeMap::new();
         let (all, torn) = (random.u8(0..8), random.bool());
@@ -142,8 +142,8 @@ impl Disk<'_> {
     }
 }
 
-/// The numbers that the store may carry after a cut when so many writes were logged: the
-/// last one saved, and those begun since. `None`: it may not be there yet.
+/// The numbers that the store may carry after a cut at this point of the log: the last one saved,
+/// and those begun since. `None`: the store may not exist yet.
 fn allowed(events: &[Event], logged: u64) -> Option<Vec<u64>> {
     let mut allowed: Option<Vec<u64>> = None;
     for event in events.iter().filter(|event| event.logged <= logged) {
@@ -173,7 +173,7 @@ pub(crate) fn replay() {
     let entries = read_log(&log);
     let events = workload::events(&paths.events);
     let created = events[0].logged as usize;
-    // Half of the points are beside flushes, where acknowledgements begin to count.
+    // Half of the points are beside flushes, where an acknowledgement begins to hold.
     let flushes: Vec<usize> =
         (created..entries.len()).filter(|i| entries[*i].flags & FLUSH != 0).collect();
     let mut points: Vec<usize> = (0..images)
@@ -215,7 +215,7 @@ pub(crate) fn replay() {
     assert!(wrong.is_empty());
 }
 
-/// Mounts the image and opens the store. The number that it carries must be one of these.
+/// Mounts the image and opens the store, whose number must be one of `allowed`.
 fn look(folder: &Path, allowed: &[u64]) -> Result<u64, String> {
     let [image, mount, layers] = ["image", "mount", "layers"].map(|name| folder.join(name));
     let [image, mount, layers] = [&image, &mount, &layers].map(|path| path.to_str().unwrap());

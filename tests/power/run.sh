@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
-# Power cuts on real file systems, replayed from a log of what the disk was told.
+# Power cuts on real file systems, replayed from a log of all writes to the disk.
 #
 #   bash tests/power/run.sh [IMAGES] [SECONDS] [FILE SYSTEM...]      (300 6 ext4 xfs btrfs overlay)
 #
-# `overlay` is an overlayfs whose upper layer is on an ext4 on that disk, as in a container.
+# `overlay` is overlayfs with its upper layer on ext4 on that disk, as in a container.
 #
-# A store is used on a file system on a loop device on a file which qemu-storage-daemon
-# exports by FUSE, and which logs each write and flush (`blklogwrites`). Then, for many
-# points of that log, the disk is built as a power cut would have left it: all that was
-# flushed, and a random part of what was not. Each is mounted, the store opened: it must be
-# the last acknowledged sync or one in flight, all slots of the same one.
+# The disk is a file that qemu-storage-daemon exports by FUSE, with a log of each write and flush
+# (`blklogwrites`). A store is used on a file system on that disk. Then, for many points of the log,
+# the disk is built as a power cut would have left it: all that was flushed, and a random part of
+# what was not. Each such image is mounted and its store opened. The store must have returned to the
+# last acknowledged sync or to one in flight, with all slots of the same sync.
 #
 # Needs root, loop devices, /dev/fuse, qemu-storage-daemon with FUSE exports (Debian:
 # qemu-system-common or qemu-storage-daemon), mkfs.ext4, mkfs.xfs (xfsprogs), mkfs.btrfs
-# (btrfs-progs). Where one of these is missing it says so, and ends with exit code 77, as skipped tests do.
-# SLOTFILE_POWER_SEED chooses other points. SLOTFILE_POWER_TEST is the test program, if it
-# is not to be built: so a planted bug, in a copy of the source, is shown to be found.
+# (btrfs-progs). If one of these is missing, it says so and ends with exit code 77, as skipped tests do.
+# SLOTFILE_POWER_SEED chooses other points. SLOTFILE_POWER_TEST names a test program that is used as
+# it is, for instance one with a planted bug, built from a copy of the sources.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -47,7 +47,7 @@ fi
 size=$((512 << 20))
 folder= loop= daemon=
 clean_up() {
-    # Also after a failure half-way: in the reverse order, whatever is there.
+    # In reverse order; after a failure half-way, whatever is there.
     for mount in "$folder/mount" "$folder/live" "$folder/layers"; do
         mountpoint -q "$mount" && umount "$mount"
     done
@@ -66,7 +66,7 @@ part() {
 power_cuts() {
     local kind=$1 disk=$1
     [ "$kind" != overlay ] || disk=ext4
-    command -v "mkfs.$disk" >/dev/null || { echo "skipped: $kind, there is no mkfs.$disk"; return; }
+    command -v "mkfs.$disk" >/dev/null || { echo "skipped: $kind, mkfs.$disk is not installed"; return; }
     folder=$(mktemp -d "${TMPDIR:-/dev/shm}/slotfile-power-XXXXXX")
     mkdir "$folder/live" "$folder/mount" "$folder/layers" "$folder/lower"
     truncate -s "$size" "$folder/raw"
@@ -83,7 +83,7 @@ power_cuts() {
         kill -0 "$daemon" 2>/dev/null || skip "qemu-storage-daemon has ended"
         sleep 0.05
     done
-    loop=$(losetup --find --show "$folder/disk") || skip "no loop device is to be had"
+    loop=$(losetup --find --show "$folder/disk") || skip "no loop device is free"
     case $disk in
     ext4) mkfs.ext4 -q -E nodiscard,lazy_itable_init=0 -J size=8 "$loop" ;;
     xfs) mkfs.xfs -q -K "$loop" ;;
@@ -96,8 +96,7 @@ power_cuts() {
     export SLOTFILE_POWER_FOLDER=$folder SLOTFILE_POWER_SEED=${SLOTFILE_POWER_SEED:-1}
     export SLOTFILE_POWER_LAYERS=lowerdir=$folder/lower,upperdir=$folder/layers/upper,workdir=$folder/layers/work
     echo "$kind:"
-    # Three times: a file system that is mounted anew has its stores restored, and cuts
-    # within that are among the points.
+    # Three times: after each mount the store is restored, and cuts during that are among the points.
     for _ in 1 2 3; do
         if [ "$kind" = overlay ]; then
             mount -t ext4 "$loop" "$folder/layers"

@@ -1,9 +1,9 @@
-//! The workload on the disk that logs its writes, and how to tell afterwards which sync a
-//! recovered store is of. Started by `run.sh`; see there.
+//! The workload on the disk that logs its writes. It also tells to which sync a recovered store has
+//! returned. Started by `run.sh`; see there.
 //!
-//! One process sets all slots to a number and syncs, again and again, and is killed in the middle
-//! of that now and then. Others update slots of their own without pause. Each begun and each
-//! acknowledged sync is noted outside the disk, with the number of writes logged by then.
+//! One process sets all slots to a number and syncs, again and again; now and then it is killed
+//! meanwhile. Others update slots of their own without pause. Each sync that begins or is
+//! acknowledged is noted outside of the disk, with the number of writes logged by then.
 
 use std::fs::File;
 use std::io::Write;
@@ -14,13 +14,13 @@ use std::time::{Duration, Instant};
 
 use slotfile::{OpenOptions, Recovery, Store};
 
-/// Where the parts of a run are, from the environment.
+/// The files of a run, from the environment.
 pub(crate) struct Paths {
-    /// On the disk in question.
+    /// The store, on the disk whose writes are logged.
     pub(crate) store: PathBuf,
-    /// Of its writes.
+    /// The log of the writes.
     pub(crate) log: PathBuf,
-    /// What was begun and acknowledged.
+    /// The syncs that were begun and acknowledged.
     pub(crate) events: PathBuf,
 }
 
@@ -35,12 +35,12 @@ impl Paths {
     }
 }
 
-/// What happened to the number that all slots carry.
+/// What happened to a number that all slots carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// It may be saved from here on.
+    /// From here on it may be saved.
     Begun,
-    /// It is saved: a sync was acknowledged, or this is what the store was restored to.
+    /// It is saved: its sync was acknowledged, or the store was restored to it.
     Saved,
 }
 
@@ -54,7 +54,7 @@ pub(crate) struct Event {
 
 pub(crate) fn events(path: &Path) -> Vec<Event> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
-    // A line without its end: its writer was killed.
+    // An unfinished line: its writer was killed.
     let lines = text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
     let event = |line: &str| {
         let words: Vec<&str> = line.split(' ').collect();
@@ -80,7 +80,7 @@ pub(crate) fn open(path: &Path) -> slotfile::Result<Store> {
 const SMALL: [&str; 5] = ["a", "b", "c", "d", "e"];
 const LARGE: [&str; 2] = ["image/left", "image/right"];
 const LARGE_LEN: usize = 25_600;
-/// Slots whose content is not checked.
+/// Prefix of the slots whose content need not be of the sync.
 const NOISE: &str = "noise/";
 
 /// The slot that exists only while the store carries certain numbers.
@@ -103,7 +103,7 @@ fn set_all(store: &Store, number: u64) -> slotfile::Result<()> {
     store.array::<f64>("pose", 6)?.store(&[number as f64; 6])?;
     store.text("name", 40)?.store(&number.to_string())?;
     for name in LARGE {
-        // Parts of it stay what they were, but for every third number.
+        // Except at every third number, most of it stays as it was.
         let image = store.array::<u32>(name, LARGE_LEN)?;
         image.update(|p| match number % 3 {
             0 => p.fill(number as u32),
@@ -117,8 +117,8 @@ fn set_all(store: &Store, number: u64) -> slotfile::Result<()> {
     Ok(())
 }
 
-/// The number that the store carries; an error if it is more than one, or anything else
-/// is wrong.
+/// The number that the store carries; an error if slots carry different numbers, or if anything
+/// else is wrong.
 pub(crate) fn number_of(store: &Store) -> Result<u64, String> {
     let slots = store.slots().map_err(|e| e.to_string())?;
     let mut names = Vec::new();
@@ -216,7 +216,7 @@ pub(crate) fn make_noise() {
     }
 }
 
-/// One of them, killed when this is dropped, however that comes.
+/// One of these processes. It is killed when this is dropped, also by a panic.
 struct Killed(Child);
 
 impl Killed {
@@ -238,7 +238,7 @@ impl Drop for Killed {
     }
 }
 
-/// Has all of them run for a while, and kills the writer now and then.
+/// Lets all of them run for a while, and kills the writer now and then.
 pub(crate) fn run() {
     let paths = Paths::from_env();
     let seconds: f64 = std::env::var("SLOTFILE_POWER_SECONDS").unwrap().parse().unwrap();
@@ -246,7 +246,7 @@ pub(crate) fn run() {
     let begun = Instant::now();
     let before = events(&paths.events).len();
     let mut writer = Killed::start("write");
-    // The first to open says what it has found.
+    // The first opener notes what it has found.
     while events(&paths.events).len() == before {
         assert!(writer.is_there(), "the writer has ended");
         std::thread::sleep(Duration::from_millis(5));

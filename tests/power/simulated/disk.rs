@@ -1,5 +1,5 @@
-//! A disk, and the kernel's cache of it, in memory. The cache is a real file in memory, which the
-//! store maps; what would have reached the disk is recorded here.
+//! A disk and the kernel's cache of it, in memory. The cache is a file in memory, which the store
+//! maps. The disk's content is recorded here.
 //!
 //! Each page is independent: at a power cut, writes to it since it last became durable are lost,
 //! or kept, or torn between two sectors, or any version in between remains. So pages reach the
@@ -36,7 +36,7 @@ pub(crate) type Others = Box<dyn FnMut() + Send>;
 #[derive(Debug)]
 pub(crate) struct Disk {
     file: File,
-    /// Pages that are changed through the mapping, by number; each run of them.
+    /// Runs of pages that are changed through the mapping, by number.
     mapped: Vec<std::ops::Range<u64>>,
     flushes_ranges: bool,
     state: Mutex<State>,
@@ -63,22 +63,22 @@ pub(crate) struct State {
     versions: BTreeMap<u64, Vec<Page>>,
     /// How many of them are in the device's own cache: the next flush makes them durable.
     in_device: BTreeMap<u64, usize>,
-    /// Pages that the kernel takes for clean, but that never reached the disk.
+    /// Pages that the kernel believes to be clean, but that never reached the disk.
     lost: BTreeSet<u64>,
-    /// What is written to a page that was lost, and is not on the disk, never gets there while the
-    /// kernel has the page: so it is on ext4, where its blocks were never written before.
+    /// Whether a lost page that is not on the disk stays lost, however often it is written, while
+    /// the kernel has it in memory. It does on ext4 if its blocks had never been written.
     pub(crate) lost_for_good: bool,
     /// Pages that the disk cannot read.
     pub(crate) unreadable: BTreeSet<u64>,
-    /// After so many tries it can read them again; `None`: never.
+    /// After this many tries it can read them again; `None`: never.
     pub(crate) readable_in: Option<u32>,
-    /// The step at which the operation is interrupted, counted down; and by what.
+    /// The step at which the operation is interrupted, counted down, and how.
     pub(crate) stop_in: Option<(u32, Stop)>,
     /// The write-out or flush that fails, counted down.
     pub(crate) fail_flush_in: Option<u32>,
-    /// The process is killed when it next writes out.
+    /// Whether the process is killed at its next write-out.
     pub(crate) stop_before_write_out: bool,
-    /// Nothing happens by chance.
+    /// Whether nothing happens by chance.
     pub(crate) scripted: bool,
 }
 
@@ -91,7 +91,7 @@ fn empty_file() -> File {
 }
 
 impl Disk {
-    /// A disk with this file on it, all of it lasting.
+    /// A disk with this file on it, all of it durable.
     pub(crate) fn new(
         file: File,
         regions: &Regions,
@@ -112,7 +112,7 @@ impl Disk {
         lasting_len: u64,
     ) -> Disk {
         // The live header, the first lines of the index and of the directory, and the run of the
-        // live slots, as far as they are used. The process table matters to nobody.
+        // live slots, as far as they are used. The process table does not matter.
         let page = |at: u64| at / PAGE;
         let mapped = vec![
             page(regions.live_header)..page(regions.live_header) + 1,
@@ -153,7 +153,7 @@ impl Disk {
 
     fn cached(&self, page: u64) -> Page {
         let mut content = Box::new([0; PAGE as usize]);
-        // Beyond the end: zeros, which no process sees.
+        // Beyond the end there are zeros, which no process sees.
         let _ = self.file.read_at(&mut content[..], page * PAGE);
         content
     }
@@ -189,8 +189,8 @@ impl Disk {
         state.written(page, content);
     }
 
-    /// Between any two actions of a sync or a restore: others go on, the kernel writes pages
-    /// back, and what is to go wrong here goes wrong.
+    /// Runs between any two actions of a sync or a restore: other processes go on, the kernel
+    /// writes pages back, and planned faults happen.
     fn step(&self) -> io::Result<()> {
         let mut state = self.state();
         if state.scripted {
@@ -232,7 +232,7 @@ impl Disk {
     }
 
     /// Makes the kernel drop clean pages, so that the next read comes from the disk. It does not
-    /// drop mapped pages, which processes hold.
+    /// drop pages that processes have mapped.
     pub(crate) fn evict(&self) {
         let mut state = self.state();
         for page in state.lost.clone() {
@@ -252,7 +252,7 @@ impl Disk {
         state.lost.remove(&page);
     }
 
-    /// The disk as the machine finds it when the power is back.
+    /// The disk as the machine finds it when the power comes back.
     pub(crate) fn cut(&self, regions: &Regions) -> Disk {
         let mut state = self.state();
         self.notice(&mut state);
@@ -271,8 +271,8 @@ impl Disk {
         })
     }
 
-    /// A cut in which `keeps` says of each page that is not lasting, given the number of its
-    /// versions, how many of them have reached the disk.
+    /// A power cut. For each page that is not durable, `keeps` gets the number of its versions, and
+    /// says how many of them have reached the disk.
     pub(crate) fn cut_with(
         &self,
         regions: &Regions,
@@ -286,7 +286,7 @@ impl Disk {
             let Some(count) = keeps(&mut state.random, page, versions.len()) else { continue };
             let mut kept = versions[count - 1].clone();
             if !state.scripted && state.random.u8(0..4) == 0 {
-                // Torn: the sectors after this one are the old ones.
+                // Torn: the sectors after this one are old.
                 let at = SECTOR * state.random.usize(1..PAGE as usize / SECTOR);
                 kept[at..].copy_from_slice(&lasting.get(&page).unwrap_or(&zeros)[at..]);
             }
@@ -294,7 +294,7 @@ impl Disk {
         }
         let len = state.lasting_len;
         lasting.retain(|page, _| page * PAGE < len);
-        // Another boot. (All zeros: it was being restored.)
+        // Another boot. (All zeros: a restore was interrupted.)
         if let Some(header) = lasting.get_mut(&(regions.live_header / PAGE))
             && header[..64] != [0; 64]
         {
@@ -335,7 +335,7 @@ impl Disk {
         bytes
     }
 
-    /// Writes what nobody has written, in memory and on the disk.
+    /// Changes bytes in memory and on the disk, which no process has written.
     pub(crate) fn poke(&self, at: u64, bytes: &[u8]) {
         self.file.write_all_at(bytes, at).unwrap();
         let mut state = self.state();
@@ -346,14 +346,14 @@ impl Disk {
         }
     }
 
-    /// All that was written becomes durable.
+    /// Makes all that was written durable.
     pub(crate) fn settle(&self) {
         let mut state = self.state();
         self.notice(&mut state);
         state.make_all_lasting(self.file.metadata().unwrap().len());
     }
 
-    /// Pages of the checkpoint that hold anything.
+    /// Pages of the checkpoint that are not empty.
     pub(crate) fn checkpoint_pages(&self, regions: &Regions) -> Vec<u64> {
         let copies = regions.runs + RUN;
         let is_checkpoint = |page: u64| {
@@ -409,7 +409,7 @@ impl State {
         self.lasting_len = len;
     }
 
-    /// The kernel writes some page on its own account.
+    /// The kernel writes some page back by itself.
     fn write_back_one(&mut self, len: u64) {
         let dirty: Vec<u64> = self.versions.keys().copied().collect();
         if let Some(page) = self.random.choice(&dirty).copied() {
@@ -430,8 +430,8 @@ impl State {
         fails
     }
 
-    /// A flush that fails: some of the pages have reached the disk. All count as clean
-    /// afterwards, as on ext4 and xfs, so that nobody will write them again.
+    /// A flush that fails: some of the pages have reached the disk. All count as clean afterwards,
+    /// as on ext4 and xfs, so the kernel will not write them again.
     fn fail(&mut self, pages: Vec<u64>) -> io::Result<()> {
         for page in pages {
             let Some(versions) = self.versions.get(&page) else { continue };

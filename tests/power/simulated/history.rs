@@ -5,7 +5,7 @@ use super::machine::{Ended, Machine, NAMES, State};
 use crate::durability::recovery::Recovery;
 use crate::error::Error;
 
-/// Counts of what happened, to see that a run has tested something.
+/// Counts of what happened, to check that a run has tested something.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) histories: u64,
@@ -37,18 +37,18 @@ impl Counts {
 
 pub(crate) struct History {
     pub(crate) machine: Machine,
-    /// Of these one was saved by the last sync that was acknowledged.
+    /// The states of which the last acknowledged sync has saved one.
     acknowledged: Vec<State>,
-    /// Of these one may have been saved by those after it that were not.
+    /// The states that later syncs, which were not acknowledged, may have saved.
     in_flight: Vec<State>,
     pub(crate) counts: Counts,
 }
 
 type Checked = Result<(), String>;
 
-/// Runs the history of this seed. An error says what was wrong.
+/// Runs the history of this seed. An error says what went wrong.
 pub(crate) fn run(seed: u64) -> (Counts, Checked) {
-    // Every third on a disk on which only a flush of the whole file does.
+    // Every third one is on a disk on which only a flush of the whole file works.
     let mut history = History::new(Machine::new(seed, !seed.is_multiple_of(3)));
     history.counts.histories = 1;
     let steps = history.machine.random.usize(10..30);
@@ -75,7 +75,7 @@ impl History {
             13..19 => {
                 let name = NAMES[machine.random.usize(0..NAMES.len())];
                 let number = machine.random.u64(0..3);
-                // Defining is not what is stopped here.
+                // A definition is not interrupted here.
                 machine.set(name, number);
             }
             19 => {
@@ -111,7 +111,7 @@ impl History {
         }
     }
 
-    /// Syncs, and notes what that means. Returns what it was stopped by.
+    /// Syncs, and notes which states may now return. Returns what has stopped the sync.
     pub(crate) fn sync(&mut self) -> Result<Option<Stop>, String> {
         let busy = self.machine.random.bool();
         let (result, states) = self.machine.sync(busy);
@@ -157,7 +157,7 @@ impl History {
         self.recover(true)
     }
 
-    /// The file is copied, without a sync. A cut before the copy is open loses it, and
+    /// Copies the file, without a sync. A power cut before the copy is opened loses the copy, but
     /// nothing that was promised.
     fn copy(&mut self) -> Checked {
         self.machine.copy();
@@ -165,7 +165,7 @@ impl History {
         self.recover(false)
     }
 
-    /// Opens until it works, however often that is interrupted, and checks what is there.
+    /// Opens the store until that is not interrupted, and checks the content.
     pub(crate) fn recover(&mut self, may_cut: bool) -> Checked {
         for attempt in 0.. {
             let planned = attempt < 4 && self.plan_for_open(may_cut);
@@ -183,7 +183,7 @@ impl History {
                         self.machine.cut_power();
                         self.counts.cuts += 1;
                     } else if may_cut && self.machine.random.u8(0..4) == 0 {
-                        // Not of a copied file: what its disk did not take is lost then.
+                        // Not of a copied file: what has not reached its disk is lost.
                         self.machine.disk.evict();
                     }
                 }

@@ -1,4 +1,4 @@
-//! The store that ships, on a simulated disk: its users, and what may go wrong.
+//! The code that ships, on a simulated disk: the users of a store, and what may go wrong.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -21,7 +21,7 @@ use crate::store::create::{Creation, fill};
 use crate::store::session::Session;
 use crate::store::store::{Settings, Store};
 
-/// What people see: each slot that is not removed, and the numbers it carries.
+/// What users see: each slot that is not removed, and the numbers that it carries.
 pub(crate) type State = BTreeMap<String, Vec<u64>>;
 
 /// Names of values, of arrays that share a segment, of an array with a segment of its own, and of
@@ -38,7 +38,7 @@ pub(super) fn len(name: &str) -> usize {
     }
 }
 
-/// The first elements of the array with two segments are filled on their own.
+/// The first elements of the array with two segments are filled separately.
 const FIRST: usize = 100;
 
 pub(crate) struct Machine {
@@ -46,8 +46,7 @@ pub(crate) struct Machine {
     pub(crate) random: fastrand::Rng,
     pub(crate) header: Header,
     pub(crate) store: Option<Store>,
-    /// What the store carries, by those who use it; and what it has carried since the last sync
-    /// began.
+    /// What the users have stored last; and all states since the last sync began.
     users: Arc<Mutex<Users>>,
 }
 
@@ -65,7 +64,7 @@ pub(crate) enum Ended {
 }
 
 impl Machine {
-    /// A new, empty store, on a disk on which a flush of a range does, or does not.
+    /// A new, empty store, on a disk on which a flush of a range works, or does not.
     pub(crate) fn new(seed: u64, flushes_ranges: bool) -> Machine {
         let mut random = fastrand::Rng::with_seed(seed);
         let file = sys::memory_file(c"simulated disk").unwrap();
@@ -88,7 +87,7 @@ impl Machine {
         machine
     }
 
-    /// Opens the store, as `open.rs` does it for the first to come.
+    /// Opens the store, as `open.rs` does for the first opener.
     pub(crate) fn open(&mut self) -> std::result::Result<Recovery, Ended> {
         self.store = None;
         let disk = Arc::clone(&self.disk);
@@ -117,8 +116,8 @@ impl Machine {
         self.store.as_ref().expect("it is open")
     }
 
-    /// Syncs, with others updating slots meanwhile if `busy`. Returns the states of which one is
-    /// saved, or may be.
+    /// Syncs; if `busy`, others update slots meanwhile. Returns the states of which one is saved,
+    /// or may be.
     pub(crate) fn sync(&mut self, busy: bool) -> (std::result::Result<(), Ended>, Vec<State>) {
         let users = Arc::clone(&self.users);
         {
@@ -145,7 +144,7 @@ impl Machine {
         update(self.store(), &self.users, &mut random).unwrap();
     }
 
-    /// Defines a slot if it is not there, and has it carry this number.
+    /// Defines the slot if it does not exist, and makes it carry this number.
     pub(crate) fn set(&mut self, name: &str, number: u64) {
         let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
         set(self.store(), name, number).unwrap();
@@ -161,7 +160,7 @@ impl Machine {
         }
     }
 
-    /// Several slots get one number, at once.
+    /// Several slots get one number in a transaction.
     pub(crate) fn transaction(&mut self) {
         let number = self.random.u64(0..3);
         let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
@@ -186,12 +185,12 @@ impl Machine {
         users.since.push(now);
     }
 
-    /// What the store is said to carry.
+    /// The state that the users expect.
     pub(crate) fn expected(&self) -> State {
         self.users.lock().unwrap_or_else(PoisonError::into_inner).now.clone()
     }
 
-    /// What it carries; those who use it go on from there.
+    /// Reads the content; the users go on from there.
     pub(crate) fn read(&self) -> std::result::Result<State, String> {
         let store = self.store();
         let mut state = State::new();
@@ -215,7 +214,7 @@ impl Machine {
         Ok(state)
     }
 
-    /// Whether `check` has nothing to say.
+    /// An error if `check` finds a problem.
     pub(crate) fn check(&self) -> std::result::Result<(), String> {
         let check = self.store().check().map_err(|e| e.to_string())?;
         if check.is_ok() { Ok(()) } else { Err(format!("check: {:?}", check.problems)) }
@@ -252,7 +251,7 @@ fn set(store: &Store, name: &str, number: u64) -> Result<()> {
     }
 }
 
-/// One slot gets a number of a few, so that one that was there before returns often.
+/// Sets one slot to one of a few numbers, so that earlier numbers return often.
 fn update(store: &Store, users: &Mutex<Users>, random: &mut fastrand::Rng) -> Result<()> {
     let mut users = users.lock().unwrap_or_else(PoisonError::into_inner);
     let names: Vec<String> = users.now.keys().cloned().collect();

@@ -1,10 +1,10 @@
-//! A power cut returns the last completed sync, or the one in flight: all slots of the same
-//! one, never a mix, never silently an older one.
+//! A power cut returns the last completed sync, or the one in flight: all slots of the same sync,
+//! never a mix, never an older sync in silence.
 //!
-//! Here the code that ships, all of it from `Store` down, runs on a simulated disk: thousands of
+//! Here all the code that ships, from `Store` down, runs on a simulated disk: thousands of
 //! histories of updates, syncs, kills, cuts, errors and copies, in which the disk loses, tears and
-//! reorders writes. Every `explored` bug of `src/mutant.rs` is planted in that code, and must be found.
-//! The same on real file systems, over a disk that logs its writes, is `../run.sh`.
+//! reorders writes. Every `explored` bug of `src/mutant.rs` is planted in that code, and must be
+//! found. The same on real file systems, over a disk that logs its writes, is `../run.sh`.
 
 mod disk;
 mod history;
@@ -17,9 +17,9 @@ use history::Counts;
 use scripts::{
     a_dropped_sync_stays_dropped, a_flipped_bit_is_not_synced, a_lost_write_is_made_good,
     a_lost_write_is_refused, a_number_is_given_once, a_record_that_nobody_acknowledged_is_flushed,
-    a_second_restore_is_read_back, a_slot_defined_after_a_restart_is_zero, rot,
-    the_length_of_the_file_may_lag, what_cannot_be_read_is_not_there,
-    what_could_not_be_read_is_written_anew, what_could_not_be_written_is_forgotten,
+    a_second_restore_is_read_back, a_slot_defined_after_a_restart_is_zero,
+    an_unreadable_copy_counts_as_absent, an_unreadable_copy_is_written_anew, rot,
+    the_length_of_the_file_may_lag, unwritten_pages_are_forgotten,
 };
 
 use crate::mutant::{Mutant, plant};
@@ -48,7 +48,7 @@ fn row_19_every_recovery_is_one_sync() {
     let mut counts = halves[0];
     counts.add(&halves[1]);
     println!("{counts:?} in {:.1?}", start.elapsed());
-    // That it was not in vain.
+    // The run has tested something.
     assert!(counts.cuts > histories, "{counts:?}");
     assert!(counts.in_flight_returned > histories / 100, "{counts:?}");
     assert!(counts.restores_interrupted > histories / 2, "{counts:?}");
@@ -73,21 +73,21 @@ fn every_planted_bug_is_found() {
     assert!(missed.is_empty(), "not found: {missed:?}");
 }
 
-/// Runs what is made for this bug; where there is nothing, histories.
+/// Runs the script that is made for this bug; without one, histories.
 fn find(mutant: Mutant) -> Result<(), String> {
     match mutant {
         // Too rare to happen by chance.
         Mutant::NoErase => a_dropped_sync_stays_dropped(),
         Mutant::LoadsWithoutFlush => a_record_that_nobody_acknowledged_is_flushed(),
-        // What the disk loses on its own account.
+        // The disk loses or damages data by itself.
         Mutant::NoMark | Mutant::DamagedMarkIsNone => rot(3_000).map(|_| ()),
         Mutant::NoSum => a_lost_write_is_refused(),
         Mutant::SumNotCompared => a_lost_write_is_made_good(),
         Mutant::FlippedBitCopied => a_flipped_bit_is_not_synced(),
-        Mutant::UnreadableFails => what_cannot_be_read_is_not_there(),
-        Mutant::LostCopyIsFound => what_could_not_be_read_is_written_anew(),
+        Mutant::UnreadableFails => an_unreadable_copy_counts_as_absent(),
+        Mutant::LostCopyIsFound => an_unreadable_copy_is_written_anew(),
         Mutant::NumberTwice => a_number_is_given_once(),
-        Mutant::WritesAgainWhatFailed => what_could_not_be_written_is_forgotten(),
+        Mutant::WritesAgainWhatFailed => unwritten_pages_are_forgotten(),
         Mutant::BelievesASecondRestore => a_second_restore_is_read_back(),
         Mutant::LeavesWhatIsBeyond => a_slot_defined_after_a_restart_is_zero(),
         Mutant::ShortReadFails => the_length_of_the_file_may_lag(),
@@ -98,7 +98,7 @@ fn find(mutant: Mutant) -> Result<(), String> {
 }
 
 #[test]
-fn row_20_what_a_dropped_sync_has_defined_leaves_nothing() {
+fn row_20_a_slot_that_a_dropped_sync_defined_leaves_nothing() {
     a_slot_defined_after_a_restart_is_zero().unwrap();
 }
 
@@ -108,12 +108,12 @@ fn row_20_a_dropped_sync_does_not_return() {
 }
 
 #[test]
-fn row_19_the_record_is_there_and_the_length_of_the_file_is_not() {
+fn row_19_a_power_cut_may_keep_the_record_without_the_length_of_the_file() {
     the_length_of_the_file_may_lag().unwrap();
 }
 
 #[test]
-fn row_21_a_record_that_nobody_acknowledged_is_flushed_before_it_is_built_on() {
+fn row_21_an_unacknowledged_record_is_flushed_before_a_sync_builds_on_it() {
     a_record_that_nobody_acknowledged_is_flushed().unwrap();
 }
 
@@ -129,13 +129,13 @@ fn row_30_a_bit_that_flips_in_an_unchanged_slot_is_not_synced() {
 }
 
 #[test]
-fn row_30_a_copy_that_cannot_be_read_is_not_there() {
-    what_cannot_be_read_is_not_there().unwrap();
+fn row_30_an_unreadable_copy_counts_as_absent() {
+    an_unreadable_copy_counts_as_absent().unwrap();
 }
 
 #[test]
-fn row_21_a_copy_that_could_not_be_read_for_a_while_is_written_anew() {
-    what_could_not_be_read_is_written_anew().unwrap();
+fn row_21_a_copy_that_was_unreadable_for_a_while_is_written_anew() {
+    an_unreadable_copy_is_written_anew().unwrap();
 }
 
 #[test]
@@ -144,12 +144,12 @@ fn row_21_a_sync_that_cannot_read_the_last_one_gets_a_number_of_its_own() {
 }
 
 #[test]
-fn row_21_what_could_not_be_written_is_forgotten_before_it_is_written_again() {
-    what_could_not_be_written_is_forgotten().unwrap();
+fn row_21_pages_that_could_not_be_written_are_forgotten_before_the_next_try() {
+    unwritten_pages_are_forgotten().unwrap();
 }
 
 #[test]
-fn row_21_a_restore_that_failed_and_is_repeated_is_read_back() {
+fn row_21_a_restore_after_a_failed_one_is_read_back() {
     a_second_restore_is_read_back().unwrap();
 }
 

@@ -1,4 +1,4 @@
-//! Cases too rare to happen by chance: a history made for each, and bit rot.
+//! Cases that are too rare to happen by chance, each with a script of its own; and bit rot.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ fn sync(machine: &mut Machine) -> Result<State, String> {
     }
 }
 
-/// Has a sync be killed when all is written, and nothing of it has left the memory.
+/// Kills a sync when everything is written, but nothing has left the kernel's memory.
 fn sync_up_to_the_flush(machine: &mut Machine) -> Checked {
     machine.disk.state().stop_before_write_out = true;
     match machine.sync(false).0 {
@@ -46,7 +46,7 @@ fn cut(machine: &mut Machine, keeps: impl Fn(u64) -> bool) {
     machine.disk = Arc::new(disk);
 }
 
-/// Opens the store, and compares its content.
+/// Opens the store. Its content must be `expected`.
 fn expect_restored(machine: &mut Machine, expected: &State) -> Checked {
     match machine.open() {
         Ok(Recovery::Restored { .. }) => {}
@@ -72,7 +72,7 @@ fn descriptor(machine: &Machine, name: &str) -> Descriptor {
     found.expect("it was defined")
 }
 
-/// Both copies of the first segment of a large slot, the one that was written last first.
+/// Both copies of the first segment of a large slot, the newer one first.
 fn copies(machine: &Machine, name: &str) -> [Range; 2] {
     let place = Place::of_large(&descriptor(machine, name), 0);
     let epoch = |choice| place.read_head(&*machine.disk, choice).map_or(0, |head| head.epoch);
@@ -84,10 +84,10 @@ fn is_in(page: u64, (at, len): Range) -> bool {
     (at / PAGE..(at + len).div_ceil(PAGE)).contains(&page)
 }
 
-/// A cut in the middle of a sync keeps its record and one of two copies, so it is dropped.
-/// The next sync, of the same epoch, writes the missing copy with what it had before, and
-/// is cut in its turn, with the record lost. If the first record is still there, it is
-/// whole now, and a state returns that was never to be.
+/// A power cut during a sync keeps its record and one of its two copies, so the sync is dropped.
+/// The next sync, of the same epoch, writes the missing copy with the same content, and is cut off,
+/// too, with its record lost. If the record of the dropped sync were still there, it would be whole
+/// now, and a state would return that never was.
 pub(super) fn a_dropped_sync_stays_dropped() -> Checked {
     let mut machine = scripted();
     machine.set("l0", 0);
@@ -106,9 +106,9 @@ pub(super) fn a_dropped_sync_stays_dropped() -> Checked {
     expect_restored(&mut machine, &saved)
 }
 
-/// The live header is damaged, so that it names no acknowledged sync, while the newest record
-/// is one whose sync was killed before its flush. The next sync builds on that record: what it
-/// names must be lasting first.
+/// The newest record is that of a sync that was killed before its flush, and the live header is
+/// damaged, so that it names no acknowledged sync. The next sync builds on that record, so it must
+/// first make it durable.
 pub(super) fn a_record_that_nobody_acknowledged_is_flushed() -> Checked {
     let mut machine = scripted();
     machine.set("l0", 0);
@@ -125,8 +125,8 @@ pub(super) fn a_record_that_nobody_acknowledged_is_flushed() -> Checked {
     expect_restored(&mut machine, &saved)
 }
 
-/// Of a slot's two segments, the first one's copy in use is an older one, with a right CRC: the
-/// disk has lost a write.
+/// The disk has lost a write: of a slot's two segments, the first has an older copy in the place of
+/// the one in use. Its CRC is right.
 fn with_a_lost_write() -> Result<(Machine, State), String> {
     let mut machine = scripted();
     machine.set("v0", 1);
@@ -146,7 +146,7 @@ fn with_a_lost_write() -> Result<(Machine, State), String> {
     Ok((machine, saved))
 }
 
-/// After a restart, what was written there is unknown.
+/// After a restart the lost content is unknown.
 pub(super) fn a_lost_write_is_refused() -> Checked {
     let (mut machine, _) = with_a_lost_write()?;
     cut(&mut machine, |_| true);
@@ -156,7 +156,8 @@ pub(super) fn a_lost_write_is_refused() -> Checked {
     }
 }
 
-/// While the machine runs, all is in memory: the next sync of a new process writes it anew.
+/// While the machine runs, the content is still in memory: the next sync of a new process writes it
+/// anew.
 pub(super) fn a_lost_write_is_made_good() -> Checked {
     let (mut machine, _) = with_a_lost_write()?;
     if machine.check().is_ok() {
@@ -170,8 +171,8 @@ pub(super) fn a_lost_write_is_made_good() -> Checked {
     expect_restored(&mut machine, &saved)
 }
 
-/// A bit of a slot flips that has not changed since the last sync. The next change of a slot
-/// beside it must not save it with a right CRC.
+/// A bit flips in a slot that has not changed since the last sync. When a slot beside it changes,
+/// the next sync must not save the flipped bit with a right CRC.
 pub(super) fn a_flipped_bit_is_not_synced() -> Checked {
     let mut machine = scripted();
     machine.set("v0", 1_000);
@@ -188,7 +189,7 @@ pub(super) fn a_flipped_bit_is_not_synced() -> Checked {
     if machine.sync(false).0.is_ok() {
         return Err("a flipped bit was synced by another process".into());
     }
-    // As the message says: stored anew it is as good as any other.
+    // As the message advises: a new value makes the slot valid again.
     machine.set("v0", 7);
     let now = sync(&mut machine)?;
     assert_ne!(now, saved);
@@ -196,9 +197,9 @@ pub(super) fn a_flipped_bit_is_not_synced() -> Checked {
     expect_restored(&mut machine, &now)
 }
 
-/// The disk cannot read a copy: of a sync that was never acknowledged, the one before it is
-/// returned to; of one that was, the store is refused, with the reason.
-pub(super) fn what_cannot_be_read_is_not_there() -> Checked {
+/// The disk cannot read a copy. If its sync was never acknowledged, the store returns to the sync
+/// before; if it was, the store is refused, with the reason.
+pub(super) fn an_unreadable_copy_counts_as_absent() -> Checked {
     for acknowledged in [false, true] {
         let mut machine = scripted();
         machine.set("l0", 1);
@@ -225,9 +226,9 @@ pub(super) fn what_cannot_be_read_is_not_there() -> Checked {
     Ok(())
 }
 
-/// A flush fails, and what is written into the same pages again is lost: as on ext4, where their
-/// blocks were never written before.
-pub(super) fn what_could_not_be_written_is_forgotten() -> Checked {
+/// A flush fails, and later writes to the same pages are lost, as on ext4 if their blocks had never
+/// been written.
+pub(super) fn unwritten_pages_are_forgotten() -> Checked {
     for another in [false, true] {
         let mut machine = scripted();
         machine.set("v0", 1);
@@ -249,8 +250,8 @@ pub(super) fn what_could_not_be_written_is_forgotten() -> Checked {
     Ok(())
 }
 
-/// The restore of a copied file fails, and what is written again is lost: the second restore is not
-/// to be taken for lasting. (Its source is still there.)
+/// The restore of a copied file fails, and later writes to the same pages are lost. So the second
+/// restore must not count as durable. (The checkpoint that it restores from is still there.)
 pub(super) fn a_second_restore_is_read_back() -> Checked {
     let mut machine = scripted();
     machine.set("l0", 1);
@@ -274,10 +275,10 @@ pub(super) fn a_second_restore_is_read_back() -> Checked {
     }
 }
 
-/// The disk cannot read a copy for a while: the next sync of a new process does without it, and
-/// writes it anew, though it can be read again.
-pub(super) fn what_could_not_be_read_is_written_anew() -> Checked {
-    // Once is not enough to give a copy up; and of each copy, the head is asked for first.
+/// The disk cannot read a copy for a while. The next sync of a new process does without the copy,
+/// and writes it anew although it has become readable.
+pub(super) fn an_unreadable_copy_is_written_anew() -> Checked {
+    // A copy is not given up after a single failed read; and its head is read before its data.
     for tries in 1..6 {
         let mut machine = scripted();
         machine.set("v0", 1);
@@ -297,9 +298,9 @@ pub(super) fn what_could_not_be_read_is_written_anew() -> Checked {
     Ok(())
 }
 
-/// The disk cannot read the acknowledged record, and the next sync builds on the one before. It
-/// must not get the number of the lost one: others go by that, and take its copies for those of
-/// the one they know.
+/// The disk cannot read the acknowledged record, and the next sync builds on the record before it.
+/// The sync must not get the number of the unreadable one: other processes would take its copies
+/// for those that they know by this number.
 pub(super) fn a_number_is_given_once() -> Checked {
     let mut machine = scripted();
     machine.set("l0", 1);
@@ -326,8 +327,8 @@ pub(super) fn a_number_is_given_once() -> Checked {
     expect_restored(&mut machine, &saved)
 }
 
-/// The file has grown in a sync that was cut off: its record is on the disk, the file's new
-/// length is not.
+/// A sync that has grown the file is cut off: its record is on the disk, but the file's new length
+/// is not.
 pub(super) fn the_length_of_the_file_may_lag() -> Checked {
     let mut machine = scripted();
     machine.set("v0", 1);
@@ -338,8 +339,8 @@ pub(super) fn the_length_of_the_file_may_lag() -> Checked {
     expect_restored(&mut machine, &saved)
 }
 
-/// What was defined after the sync has left its bytes beyond the ends: a slot that is defined there
-/// after the restart is all zeros.
+/// A slot that was defined after the sync has left its bytes beyond the allocation ends. A slot
+/// that is defined there after the restart must be all zeros.
 pub(super) fn a_slot_defined_after_a_restart_is_zero() -> Checked {
     let mut machine = scripted();
     machine.set("v0", 1);
@@ -355,10 +356,9 @@ pub(super) fn a_slot_defined_after_a_restart_is_zero() -> Checked {
     if two.iter().all(|x| *x == 0) { Ok(()) } else { Err("a new slot is not zero".into()) }
 }
 
-/// A process is killed in its restore, and the next one too: nothing of the live area is read,
-/// so that it may be anything.
+/// A restore reads nothing of the live area, whatever bytes it has.
 #[test]
-fn whatever_is_in_the_live_area_a_restore_does_without() {
+fn a_restore_ignores_the_live_area() {
     let mut machine = scripted();
     for name in ["v0", "s0", "l0", "two"] {
         machine.set(name, 3);
@@ -374,8 +374,8 @@ fn whatever_is_in_the_live_area_a_restore_does_without() {
     expect_restored(&mut machine, &saved).unwrap();
 }
 
-/// After an acknowledged sync one bit of its checkpoint flips, or one in each of two pages.
-/// The store must be refused, or be exactly what it was. Returns how often it was which.
+/// After an acknowledged sync one bit of its checkpoint flips, or one bit in each of two pages. The
+/// store must be refused, or return to exactly that sync. Returns the counts of both.
 pub(super) fn rot(seeds: u64) -> Result<[u64; 2], String> {
     let (mut refused, mut harmless) = (0, 0);
     for seed in 0..seeds {

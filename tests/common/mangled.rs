@@ -2,9 +2,9 @@
 //! every operation is run on the store. Each must return a result or an error: no panic, no
 //! hang, no signal.
 //!
-//! The input is a byte of flags, then edits. An edit is a region, a kind with a length, an
-//! offset of two bytes, and its bytes. Then the checksums are recomputed, or not, so that the
-//! code behind them is reached too.
+//! The input is a byte of flags, then edits. An edit is a region, a kind with a length, an offset
+//! of two bytes, and its bytes. Then the checksums are recomputed, or not, so that the code that
+//! they guard is reached, too.
 //!
 //! A fuzzer wants thousands of runs a second, so copies and compactions, which make new files,
 //! are run for few inputs only ([`run_quickly`]).
@@ -142,7 +142,7 @@ impl Setting {
     }
 }
 
-/// What is done besides opening, checking, reading and writing it.
+/// What is done besides opening, checking, reading and writing the store.
 #[derive(Clone, Copy)]
 struct Whole {
     /// Whether it is also opened read-only, before and after.

@@ -56,8 +56,8 @@ pub fn folder() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
 
-/// The same in memory, if there is such a file system: for tests that measure how soon a
-/// death is noticed, which must not depend on the disk.
+/// The same on a file system in memory, if there is one. For tests that measure how soon a death is
+/// noticed, which must not depend on the disk.
 pub fn folder_in_memory() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| folder())
 }
@@ -114,14 +114,13 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // Both fail if it has already ended, which is fine.
+        // Both fail if it has already ended, which does not matter.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// The command that starts the test of this name again, for tests that change it first, such
-/// as by a limit.
+/// The command that starts the test of this name again, for tests that change the command first.
 pub fn command(test: &str, role: &str, path: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     let test = full_name(test);
@@ -137,7 +136,7 @@ pub fn command(test: &str, role: &str, path: &Path) -> Command {
 /// The name of a test with its modules. There must be exactly one test of that name.
 fn full_name(test: &str) -> String {
     let is_it = |name: &str| name == test || name.ends_with(&format!("::{test}"));
-    // A child is told its own: a sandbox may keep it from listing the tests.
+    // A child gets its name from its parent, as a sandbox may keep it from listing the tests.
     if let Some(own) = std::env::var("SLOTFILE_TEST").ok().filter(|own| is_it(own)) {
         return own;
     }

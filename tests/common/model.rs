@@ -82,7 +82,7 @@ const TYPES: [&str; 11] = [
     "buffer:i32[1]",
 ];
 
-/// An operation: one that a child may be killed in, or any.
+/// An operation: any, or only one in which a child may be killed.
 pub fn some_op(source: &mut impl Source, slots: &Slots, any: bool) -> Op {
     let kind = source.below(if any { 112 } else { 88 });
     let new = format!("slot{}", source.below(12));
@@ -172,7 +172,7 @@ impl Model {
         self.store = Some(open(&self.path));
     }
 
-    /// Does the operation to the store and to the map.
+    /// Applies the operation to the store and to the map.
     pub fn apply(&mut self, op: &Op) {
         match op {
             Op::Restart => {
@@ -246,7 +246,7 @@ pub fn is_as_expected(there: &Slots, expected: &Slots) -> bool {
         && there.iter().zip(expected).all(|((a, x), (b, y))| a == b && same(x, y))
 }
 
-/// Does the operation to the map; `left` is how many slots can still be defined.
+/// Applies the operation to the map; `left` is the number of slots that can still be defined.
 pub fn apply_to_map(op: &Op, slots: &mut Slots, left: &mut u64) {
     match op {
         Op::Define { name, slot_type, initial, .. } if !slots.contains_key(name) && *left > 0 => {
@@ -301,7 +301,7 @@ fn added(data: &Data, index: usize, n: u8) -> Option<Data> {
     }
 }
 
-/// Does the operation to the store alone, also in a child that will be killed.
+/// Applies the operation to the store alone, also in a child that will be killed.
 pub fn apply_to_store(op: &Op, store: &Store) {
     match op {
         Op::Define { name, slot_type, areas, initial } => {

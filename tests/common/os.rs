@@ -1,5 +1,5 @@
-//! Safe functions for what the tests need of the operating system and std does not offer:
-//! forks, signals, limits, mounts. With `trace`, the only unsafe code of the tests.
+//! Safe functions for what the tests need of the operating system, but std does not offer: forks,
+//! signals, limits, mounts. The only unsafe code of the tests is here and in `trace`.
 
 #![allow(unsafe_code)]
 
@@ -96,8 +96,7 @@ impl Forked {
         signal(self.pid(), libc::SIGKILL);
     }
 
-    /// Waits until the killed child is gone; panics if it had ended by itself, since a victim
-    /// that does has failed.
+    /// Waits until the killed child is gone. Panics if it ended by itself: then it has failed.
     #[track_caller]
     pub fn reap(mut self) {
         let status = self.wait();
@@ -123,9 +122,9 @@ impl Drop for Forked {
     }
 }
 
-/// Watches a child, and returns the time of its death: when the kernel has torn it down and
-/// closed its files. That is after the kill, and seconds after it on a virtual machine whose
-/// host has stopped a processor. Does not reap it.
+/// Watches a child, and returns the time of its death: when the kernel has torn it down and closed
+/// its files. That is later than the kill: on a virtual machine whose host has stopped a processor,
+/// by seconds. Does not reap the child.
 pub fn death_of(pid: u32) -> std::thread::JoinHandle<Instant> {
     std::thread::spawn(move || {
         // SAFETY: all zeros is a valid `siginfo_t`, which waitid fills.
@@ -179,8 +178,8 @@ pub fn time_without_processor() -> Duration {
     Duration::from_nanos(waited.unwrap_or(0))
 }
 
-/// Has the kernel kill this process when the thread that started it ends, so that an aborted
-/// test leaves no process behind.
+/// Makes the kernel kill this process when the thread that started it ends, so that an aborted test
+/// leaves no process behind.
 pub fn die_with_parent() {
     // SAFETY: prctl with this option takes a number and touches no memory.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
@@ -358,7 +357,7 @@ pub fn dump_core_at(folder: &Path) {
     limit(libc::RLIMIT_CORE, u64::MAX);
 }
 
-/// Has the kernel keep in memory all that this process maps from here on. False if that is not
+/// Makes the kernel keep in memory all that this process maps from here on. False if that is not
 /// permitted.
 pub fn lock_memory() -> bool {
     // SAFETY: takes a number, and touches no memory.

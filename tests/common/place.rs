@@ -44,7 +44,7 @@ impl Place {
 
     /// Writes the store there, only where it differs, since the last user has not changed much.
     pub fn put(&mut self, image: &Image) {
-        // Now and then writes all of it, so that it has its holes again.
+        // Now and then all of it is written, so that it has its holes again.
         if self.times.is_multiple_of(1_000) {
             self.cut(0);
         }

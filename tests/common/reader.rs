@@ -1,6 +1,6 @@
-//! A reader of stores, written from `docs/format.md` alone. It shares no code with the library,
-//! so that each checks the other, and both check the page. It panics at anything that the page
-//! does not allow in a store that no process has open.
+//! A reader of stores, written from `docs/format.md` alone. It shares no code with the library, so
+//! that each checks the other, and both check the page. It panics at anything that the page does
+//! not allow in a store that is not open in any process.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -297,7 +297,7 @@ impl Reader {
             let (slots, sum) = self.checkpointed(&regions, record)?;
             (sum == record.sum).then_some((record.epoch, slots))
         });
-        let (epoch, slots) = whole.expect("a record that is whole");
+        let (epoch, slots) = whole.expect("there is a record that is whole");
         let mark = self.at(regions.mark, 8);
         if word(self.at(regions.mark + 8, 4)) == u64::from(crc32fast::hash(mark)) {
             assert!(word(mark) <= epoch);

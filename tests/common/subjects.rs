@@ -8,7 +8,7 @@ use slotfile::{Define, OpenOptions, Store};
 use super::os;
 use super::raw::Raw;
 
-/// The last thing done to a store.
+/// The last thing that was done to a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
     /// It was synced.

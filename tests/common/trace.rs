@@ -50,8 +50,8 @@ pub fn is_permitted() -> bool {
     permitted
 }
 
-/// Keeps this thread, and the children it starts from here on, on one processor, since handing
-/// over between two would take most of the time.
+/// Keeps this thread, and the children that it starts from here on, on one processor. Otherwise
+/// switching between two processors would take most of the time.
 fn stay_on_one_processor() {
     // SAFETY: the set is plain bits, so zeros are one of its values; the calls read it, or
     // take numbers. If they fail, the test is only slower.
@@ -171,7 +171,7 @@ impl Traced {
                     return Stop::Mark;
                 }
                 stop if stop == libc::SIGTRAP | 0x80 => return Stop::Call,
-                other => signal = other, // its own business
+                other => signal = other, // a signal of the child's own
             }
         }
     }

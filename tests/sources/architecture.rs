@@ -1,5 +1,5 @@
-//! What the layout of the sources promises: imports run one way, unsafe code stands in few
-//! files, and no file grows out of sight.
+//! What the layout of the sources promises: imports run one way, unsafe code is only in a few
+//! files, and no file grows too long.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -158,7 +158,7 @@ fn the_command_line_has_no_circles() {
     assert_eq!(in_circles(modules), BTreeSet::new());
 }
 
-/// Nor do those of the Python module, nor those of the programs that compare slotfile with its peers.
+/// The same for the Python module, and for the programs that compare slotfile with its peers.
 #[test]
 fn other_programs_have_no_circles() {
     for folder in ["python/src", "benches/peers/src"] {
@@ -175,7 +175,7 @@ fn other_programs_have_no_circles() {
     }
 }
 
-/// Those modules that are in a circle of imports, or import one that is.
+/// The modules that are in a circle of imports, or that import one that is.
 fn in_circles(mut modules: BTreeMap<String, BTreeSet<String>>) -> BTreeSet<String> {
     loop {
         let names: BTreeSet<String> = modules.keys().cloned().collect();
@@ -187,7 +187,7 @@ fn in_circles(mut modules: BTreeMap<String, BTreeSet<String>>) -> BTreeSet<Strin
 }
 
 #[test]
-fn what_the_test_takes_for_a_circle() {
+fn circles_are_recognized() {
     let modules = |all: &[(&str, &[&str])]| {
         let owned = |names: &[&str]| names.iter().map(ToString::to_string).collect();
         all.iter().map(|(name, imports)| (name.to_string(), owned(imports))).collect()
@@ -197,7 +197,7 @@ fn what_the_test_takes_for_a_circle() {
     assert_eq!(in_circles(circle), BTreeSet::from(["a", "b", "c"].map(String::from)));
 }
 
-/// The words in backquotes behind "May use:", up to the end of the sentence.
+/// The words in backquotes after "May use:", up to the end of the sentence.
 fn may_use(head: &str) -> BTreeSet<String> {
     let text: String = head.lines().map(|line| line.trim_start_matches("//!")).collect();
     let list = text.split("May use:").nth(1).unwrap_or_default();
@@ -220,7 +220,7 @@ fn each_folder_says_what_it_may_use() {
 }
 
 #[test]
-fn unsafe_code_stands_in_few_files() {
+fn unsafe_code_is_only_in_the_listed_files() {
     let allow = ["allow(", "unsafe_code"].concat();
     let mut found: Vec<String> = [sources("src"), sources("tests"), sources("bin")]
         .concat()
@@ -232,7 +232,7 @@ fn unsafe_code_stands_in_few_files() {
     assert_eq!(found, UNSAFE);
 }
 
-/// Rows whose tests are not in Rust: where they are.
+/// Rows whose tests are not in Rust, and where those are.
 const ELSEWHERE: [(&str, &str); 1] = [("42", "python/tests")];
 
 #[test]
@@ -266,7 +266,7 @@ fn each_row_of_the_faults_has_a_test() {
     assert!(missing.is_empty(), "no test of rows {missing:?}");
     let unknown: Vec<_> =
         found.iter().filter(|row| !rows.contains(&row.trim_start_matches('0'))).collect();
-    assert!(unknown.is_empty(), "tests of rows that there are none of: {unknown:?}");
+    assert!(unknown.is_empty(), "tests of rows that do not exist: {unknown:?}");
 }
 
 #[test]
@@ -278,7 +278,7 @@ fn no_file_is_too_long() {
 }
 
 #[test]
-fn what_the_test_takes_for_an_import() {
+fn imports_are_recognized() {
     assert_eq!(imports("use crate::a::b; use crate::{c, d::{e, f}, g};"), ["a", "c", "d", "g"]);
     assert_eq!(imports("pub(crate) fn x() -> crate::a::B { crate::m!() }"), ["a", "m"]);
 }

@@ -1,5 +1,5 @@
-//! What the sources promise: their layout, the compiler that they need, and what the pages say of them;
-//! and that bugs can be planted into them.
+//! What the sources promise: their layout, the compiler version that they need, what the pages say
+//! of them, and that bugs can be planted in them.
 
 mod architecture;
 mod minimum_rust;

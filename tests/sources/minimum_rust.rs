@@ -1,10 +1,11 @@
-//! The minimum Rust version that Cargo.toml declares holds for every dependency, those of the
-//! tests too. (That our own code uses nothing newer is clippy's part: `incompatible_msrv`.)
+//! The minimum Rust version that Cargo.toml declares suffices for every dependency, also those of
+//! the tests. (Clippy checks our own code: `incompatible_msrv`.)
 
 use std::path::Path;
 use std::process::Command;
 
-/// The packages that declare a minimum, with it: of this one first, then of all that it needs.
+/// The packages that declare a minimum, and the minimum: first this package, then all that it
+/// needs.
 fn minimums(manifest: &Path) -> Vec<(String, [u64; 3])> {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--locked", "--format-version", "1", "--all-features"])
@@ -39,7 +40,7 @@ fn no_dependency_needs_a_newer_rust_than_is_declared() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for package in ["Cargo.toml", "python/Cargo.toml"] {
         let manifest = root.join(package);
-        // Where the tests run on a part of the sources.
+        // The tests may run on a part of the sources.
         if !manifest.exists() {
             continue;
         }

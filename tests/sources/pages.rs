@@ -1,5 +1,5 @@
-//! The pages are true of the sources: each dependency and each folder stands in them, and no link
-//! leads nowhere.
+//! The pages match the sources: they list each dependency and each folder, and no link leads
+//! nowhere.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ fn read(path: impl AsRef<Path>) -> String {
     fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-/// The crates that a manifest names, but for those of this project.
+/// The crates that a manifest names, except those of this project.
 fn dependencies(manifest: &str) -> Vec<String> {
     let (mut found, mut inside) = (Vec::new(), false);
     for line in read(manifest).lines() {

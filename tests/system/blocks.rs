@@ -1,5 +1,5 @@
-//! Blocks of the disk: those that a store shares with a copy, and file systems that cannot
-//! allocate any before they are used.
+//! Blocks of the disk: blocks that a store shares with a copy, and file systems that cannot
+//! allocate blocks before they are used.
 
 use std::fs::File;
 use std::io::Write;
@@ -19,7 +19,7 @@ fn options() -> OpenOptions {
 
 const ELEMENTS: usize = 1 << 18;
 
-/// A store with an array, in whose file every block is used.
+/// Makes a store in whose file every block of a large array is used.
 fn make_store(path: &Path) {
     let store = options().open(path).unwrap();
     store.array::<u64>("large", ELEMENTS).unwrap().update(|all| all.fill(5)).unwrap();
@@ -30,15 +30,15 @@ fn make_store(path: &Path) {
 /// Fills the disk to the last block.
 fn fill(folder: &Path) {
     let mut file = File::create(folder.join("fill")).unwrap();
-    // What was written may take less in the end than was set aside for it.
+    // In the end the written data may take less room than was set aside for it.
     for len in [1 << 20, 1 << 20, 4096, 4096] {
         while file.write_all(&vec![1; len]).is_ok() {}
         let _ = file.sync_all();
     }
 }
 
-/// P6: what a copy shares with the store is given to the store alone when it is opened, or it
-/// is refused. Otherwise the first write to each block on a full disk is a SIGBUS.
+/// P6: when the store is opened, blocks that a copy shares are given to the store alone, or it is
+/// refused. Otherwise, on a full disk, the first write to each block would be a SIGBUS.
 #[test]
 fn row_22_blocks_shared_with_a_copy_are_no_danger_on_a_full_disk() {
     if !common::apart("row_22_blocks_shared_with_a_copy_are_no_danger_on_a_full_disk") {
@@ -48,7 +48,7 @@ fn row_22_blocks_shared_with_a_copy_are_no_danger_on_a_full_disk() {
         on(kind, |Disk { at, .. }| {
             let path = at.join("state.slots");
             make_store(&path);
-            // On btrfs a file that is written in place is only copied to such.
+            // On btrfs a file that is written in place shares blocks only with a copy that is, too.
             let copies = at.join("copies");
             std::fs::create_dir(&copies).unwrap();
             let _ = Command::new("chattr").arg("+C").arg(&copies).status();
@@ -65,7 +65,7 @@ fn row_22_blocks_shared_with_a_copy_are_no_danger_on_a_full_disk() {
                 }
             })
             .join();
-            // With the disk full from the beginning there is no room to unshare.
+            // If the disk is full before the store is opened, there is no room to unshare.
             std::fs::remove_file(copies.join("state.slots")).unwrap();
             std::fs::remove_file(at.join("fill")).unwrap();
             let again = Command::new("cp").arg("--reflink=always").args([&path, &copies]).status();
@@ -77,7 +77,7 @@ fn row_22_blocks_shared_with_a_copy_are_no_danger_on_a_full_disk() {
     }
 }
 
-/// The kernel tells of a file's pieces in parts: all of them are asked for.
+/// The kernel lists a file's pieces in parts. All parts must be asked for.
 #[test]
 fn row_22_blocks_that_are_shared_in_many_pieces_are_all_unshared() {
     if !common::apart("row_22_blocks_that_are_shared_in_many_pieces_are_all_unshared") {
@@ -88,7 +88,7 @@ fn row_22_blocks_that_are_shared_in_many_pieces_are_all_unshared() {
         make_store(&path);
         let copied = Command::new("cp").arg("--reflink=always").args([&path, &copy]).status();
         assert!(copied.is_ok_and(|status| status.success()), "cp");
-        // Every other page is the copy's own from here on.
+        // From here on, every other page belongs to the copy alone.
         let file = File::options().write(true).open(&copy).unwrap();
         for page in (0..file.metadata().unwrap().len() / 4096).step_by(2) {
             file.write_all_at(&[7; 4096], page * 4096).unwrap();
@@ -110,7 +110,7 @@ fn row_22_blocks_that_are_shared_in_many_pieces_are_all_unshared() {
     });
 }
 
-/// A restore gives what stays blocks of its own; but a hole has none to share.
+/// A restore unshares the blocks that it keeps. A hole has no blocks, and must stay a hole.
 #[test]
 fn row_22_a_restore_leaves_holes() {
     if !common::apart("row_22_a_restore_leaves_holes") {
@@ -131,10 +131,11 @@ fn row_22_a_restore_leaves_holes() {
     });
 }
 
-/// btrfs writes a file that `cp` has made elsewhere with each change: no block is ever its own.
+/// btrfs does not write a file that `cp` has made in place: each change goes to another block. So
+/// no block is ever safe.
 #[test]
-fn row_22_a_file_that_btrfs_does_not_write_in_place_is_only_read() {
-    if !common::apart("row_22_a_file_that_btrfs_does_not_write_in_place_is_only_read") {
+fn row_22_a_file_that_btrfs_does_not_write_in_place_can_only_be_read() {
+    if !common::apart("row_22_a_file_that_btrfs_does_not_write_in_place_can_only_be_read") {
         return;
     }
     on("btrfs", |Disk { at, .. }| {
@@ -153,7 +154,7 @@ fn row_22_a_file_that_btrfs_does_not_write_in_place_is_only_read() {
     });
 }
 
-/// On an overlay nothing shows that it is on btrfs, but that a file can be written in place there.
+/// Only one thing shows that an overlay is on btrfs: a file can be told to be written in place.
 #[test]
 fn row_22_on_an_overlay_on_btrfs_a_full_disk_is_no_danger() {
     if !common::apart("row_22_on_an_overlay_on_btrfs_a_full_disk_is_no_danger") {
@@ -166,7 +167,7 @@ fn row_22_on_an_overlay_on_btrfs_a_full_disk_is_no_danger() {
         }
         let path = at.join("state.slots");
         make_store(&path);
-        // What `cp` makes is not written in place.
+        // A file that `cp` has made is not written in place.
         let copy = at.join("copy");
         assert!(Command::new("cp").args([&path, &copy]).status().unwrap().success());
         let error = options().open(&copy).unwrap_err();
@@ -186,10 +187,11 @@ fn row_22_on_an_overlay_on_btrfs_a_full_disk_is_no_danger() {
     });
 }
 
-/// Nothing is written there; what is there can be read, and copied to where it can be used.
+/// No store can be created or written there. A store that is there can be read, and copied to a
+/// file system that works.
 #[test]
-fn row_22_where_blocks_cannot_be_allocated_a_store_is_only_read() {
-    if !common::apart("row_22_where_blocks_cannot_be_allocated_a_store_is_only_read") {
+fn row_22_where_blocks_cannot_be_allocated_a_store_can_only_be_read() {
+    if !common::apart("row_22_where_blocks_cannot_be_allocated_a_store_can_only_be_read") {
         return;
     }
     on("ext3", |Disk { at, beside, .. }| {

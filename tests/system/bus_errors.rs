@@ -1,4 +1,5 @@
-//! SIGBUS: a program that has asked for it is told why a part of the file was not accessible.
+//! SIGBUS: a program that has asked for it ends with a message that says why a part of the file
+//! cannot be accessed.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -10,7 +11,7 @@ use crate::common::mounts::{on, with_own_mounts};
 use crate::common::{folder, os, path, role, store_in};
 use slotfile::{OpenOptions, Store, exit_on_bus_error};
 
-const NAME: &str = "row_24_who_meets_a_bus_error_is_told_why";
+const NAME: &str = "row_24_a_program_that_meets_a_bus_error_says_why";
 /// 8 MiB.
 const ELEMENTS: usize = 1 << 20;
 
@@ -20,8 +21,8 @@ fn make_store(path: &Path) {
     store.array::<u64>("large", ELEMENTS).unwrap().store(&vec![5; ELEMENTS]).unwrap();
 }
 
-/// Opens the store in another process, which reads all when `harm` has been done to it; what that
-/// says, and how it ends.
+/// Opens the store in another process, which reads everything once `harm` has been done to the
+/// file. Returns the exit code of the process and its message.
 fn told(path: &Path, harm: impl FnOnce()) -> (Option<i32>, String) {
     let mut command = common::command(NAME, "reader", path);
     let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -29,7 +30,7 @@ fn told(path: &Path, harm: impl FnOnce()) -> (Option<i32>, String) {
     let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
     assert!(said.any(|line| line.unwrap().ends_with("it is open")));
     harm();
-    let output = child.wait_with_output().unwrap(); // which ends its input
+    let output = child.wait_with_output().unwrap(); // closes its input
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }
 
@@ -41,7 +42,7 @@ fn forget(path: &Path) {
 }
 
 #[test]
-fn row_24_who_meets_a_bus_error_is_told_why() {
+fn row_24_a_program_that_meets_a_bus_error_says_why() {
     if role().as_deref() == Some("reader") {
         exit_on_bus_error(|why| format!("{why:?}"), 77).unwrap();
         let store = Store::open(path()).unwrap();
@@ -63,7 +64,7 @@ fn row_24_who_meets_a_bus_error_is_told_why() {
     with_own_mounts(|| {
         let at = folder.path().join("at");
         std::fs::create_dir(&at).unwrap();
-        // Full, with a hole in the file.
+        // The disk is full, and the file has a hole.
         if os::mount("tmpfs", Path::new("tmpfs"), &at, 0, "size=64m") {
             let path = at.join("s");
             make_store(&path);
@@ -72,12 +73,12 @@ fn row_24_who_meets_a_bus_error_is_told_why() {
                 let punched = Command::new("fallocate").args(sparse).arg(&path).status();
                 assert!(punched.unwrap().success());
                 let fill = std::fs::write(at.join("fill"), vec![1; 64 << 20]);
-                assert!(fill.is_err(), "more than there is room for");
+                assert!(fill.is_err(), "the disk is not full");
             };
             assert_eq!(told(&path, hole), (Some(77), "NoBlock".into()));
         }
     });
-    // On a disk that ends before what it has had.
+    // A disk that ends before the file's data.
     on("ext4", |disk| {
         let path = disk.at.join("s");
         make_store(&path);

@@ -7,15 +7,15 @@ use crate::common::raw::{LIVE_HEADER, Raw, TABLE, TABLE_ENTRY};
 use crate::common::{folder_in_memory, store_in, until};
 use slotfile::{Error, OpenOptions};
 
-/// When the last sync began, in nanoseconds since boot; then when it was done, by date.
+/// When the last sync began, in nanoseconds since boot; behind it, the date when it ended.
 const LAST_SYNC: u64 = LIVE_HEADER + 272;
 const LAST_RECOVERY_AT: u64 = LIVE_HEADER + 424;
 
-/// Times of all kinds, as clocks that jump would leave them.
+/// Times of all kinds, as a jumping clock would leave them.
 const TIMES: [u64; 5] = [0, 1, 4_102_444_800, 1 << 63, u64::MAX];
 
 #[test]
-fn row_35_times_in_the_file_that_never_were_hold_nobody_up() {
+fn row_35_impossible_times_in_the_file_delay_nobody() {
     let folder = folder_in_memory();
     let path = store_in(&folder);
     let every = Duration::from_millis(20);
@@ -32,7 +32,7 @@ fn row_35_times_in_the_file_that_never_were_hold_nobody_up() {
         for entry in 0..4 {
             raw.set_word(TABLE + entry * TABLE_ENTRY + 16, time);
         }
-        // A time within the last period may put off one sync, by a period.
+        // A time within the last period may delay one sync, by a period.
         let before = acked();
         until("a sync in the background is done", || {
             array.fetch_add(0, 1).unwrap();
@@ -55,10 +55,10 @@ fn row_35_times_in_the_file_that_never_were_hold_nobody_up() {
     }
 }
 
-/// The wall clock is asked for the date only, which is shown to people. (To let it jump
-/// would harm whatever else runs on the machine.)
+/// The wall clock is read only for dates that are shown to people. (To let it jump would harm
+/// everything else that runs on the machine.)
 #[test]
-fn row_35_the_wall_clock_is_asked_for_dates_only() {
+fn row_35_the_wall_clock_is_read_only_for_dates() {
     let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
     let mut asks = Vec::new();
     while let Some(folder) = folders.pop() {

@@ -1,5 +1,5 @@
-//! Sandboxes that refuse system calls (seccomp), one by one: each result is correct, or a clear
-//! error; nothing committed is lost, and nothing counts as synced that was not.
+//! Sandboxes that refuse system calls (seccomp), one call at a time. Each result is correct, or a
+//! clear error. Nothing committed is lost, and nothing counts as synced that was not.
 
 use std::path::{Path, PathBuf};
 
@@ -8,8 +8,8 @@ use crate::common::state::restart;
 use crate::common::{Child, folder, os};
 use slotfile::{Error, OpenOptions, Store};
 
-/// Those that may be refused to a program that goes on at all. Without the first ones all is done
-/// (on any file system), in another way; without the others, not all.
+/// The calls that a program can do without. If one of the first list is refused, everything works
+/// in another way, on any file system. If one of the second is refused, some operations fail.
 const DONE_WITHOUT: &[(&str, libc::c_long)] = &[
     ("statx", libc::SYS_statx),
     ("readlinkat", libc::SYS_readlinkat),
@@ -44,7 +44,7 @@ fn options() -> OpenOptions {
     OpenOptions::new().create(true).max_slots(100).max_size(32 << 20).sync_every(None).clone()
 }
 
-/// A line, of a kind; and not one of the damage that there is none of.
+/// The message is one line, and does not speak of damage, since there is none.
 fn is_clear(what: &str, error: &Error) {
     let message = error.to_string();
     assert!(message.len() > 20 && !message.contains('\n'), "{what}: {message}");
@@ -52,9 +52,9 @@ fn is_clear(what: &str, error: &Error) {
     assert!(!damage && !matches!(error, Error::NotAStore { .. }), "{what}: {message}");
 }
 
-/// Notes that this was done, for those outside.
+/// Notes that this was done, for the test outside of the sandbox.
 fn note(path: &Path, what: &str) {
-    // With the first call that works: some are refused.
+    // Makes a folder, which needs no call that is refused here.
     std::fs::create_dir(path.with_extension(what)).unwrap();
 }
 
@@ -111,8 +111,8 @@ fn row_39_a_call_that_there_is_none_of_is_done_without_or_a_clear_error() {
 }
 
 #[test]
-fn row_39_a_call_that_is_not_permitted_is_done_without_or_a_clear_error() {
-    const NAME: &str = "row_39_a_call_that_is_not_permitted_is_done_without_or_a_clear_error";
+fn row_39_a_forbidden_call_is_done_without_or_a_clear_error() {
+    const NAME: &str = "row_39_a_forbidden_call_is_done_without_or_a_clear_error";
     with_all_refused(NAME, libc::EPERM);
 }
 
@@ -156,7 +156,7 @@ fn with_all_refused(test: &str, error: i32) {
             assert!(!made.exists() || Store::open(&made).is_ok(), "{call}: half a store");
         }
         restart(&path);
-        // A sync that was refused may have come as far as the record.
+        // A sync that failed may have written its record.
         let after = value_of(&path);
         assert!(after == 7 || after == 5 && !done("synced"), "{call}: {after}");
         let left = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap());

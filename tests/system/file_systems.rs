@@ -63,8 +63,8 @@ fn row_36_on_a_read_only_file_system_reads_work_and_writes_are_refused() {
     });
 }
 
-/// A file of the lower layer is copied when it is first written. A process that had opened the
-/// lower one would see only that forever.
+/// A file of the lower layer is copied to the upper one when it is first written. A process that
+/// has opened the lower file would see only that one forever.
 #[test]
 fn row_37_on_overlayfs_a_reader_sees_what_a_later_writer_writes_or_is_refused() {
     if !common::apart("row_37_on_overlayfs_a_reader_sees_what_a_later_writer_writes_or_is_refused")
@@ -73,7 +73,7 @@ fn row_37_on_overlayfs_a_reader_sees_what_a_later_writer_writes_or_is_refused() 
     }
     let folder = folder();
     with_own_mounts(|| {
-        // The layers on a file system that can be layers, whatever the folder is on.
+        // The layers are on a file system that can have layers, whatever the folder is on.
         assert!(os::mount("tmpfs", Path::new("tmpfs"), folder.path(), 0, "size=256m,mode=755"));
         let at = |name: &str| folder.path().join(name);
         std::fs::create_dir(at("lower")).unwrap();
@@ -93,8 +93,8 @@ fn row_37_on_overlayfs_a_reader_sees_what_a_later_writer_writes_or_is_refused() 
         let seen = reader.value::<u64>("value").unwrap();
         assert_eq!(seen.load(), 5);
         unsynced().open(&one).unwrap().value::<u64>("value").unwrap().store(6).unwrap();
-        assert_eq!(seen.load(), 6, "the reader looks at the lower file");
-        // A process that may not write cannot have it copied up.
+        assert_eq!(seen.load(), 6, "the reader sees the lower file");
+        // A process that may not write cannot make the kernel copy it.
         os::fork(|| {
             os::become_user(65_534);
             refused_on_overlayfs(Store::open_read_only(at("merged").join("two")));
@@ -103,7 +103,7 @@ fn row_37_on_overlayfs_a_reader_sees_what_a_later_writer_writes_or_is_refused() 
     });
 }
 
-/// On overlayfs a flush of a range reaches no page of the file: a sync flushes all of it.
+/// On overlayfs a flush of a range reaches no page of the file, so a sync flushes the whole file.
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 #[test]
 fn row_37_on_overlayfs_a_sync_flushes_the_whole_file() {
@@ -145,7 +145,7 @@ fn row_37_a_store_on_fuse_is_refused_unless_forced() {
         .stderr(Stdio::null())
         .spawn();
     let Ok(daemon) = daemon else {
-        eprintln!("skipped: qemu-storage-daemon is not there");
+        eprintln!("skipped: qemu-storage-daemon is not installed");
         return;
     };
     let mut daemon = Ended(daemon);
@@ -178,13 +178,13 @@ impl Drop for Ended {
     }
 }
 
-/// The kernel says which kind of file system a file is on; here it says another one.
+/// The kernel says which kind of file system a file is on. The test makes it say another kind.
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 #[test]
-fn row_37_each_kind_of_file_system_that_will_not_do_is_refused_unless_forced() {
+fn row_37_each_unsuitable_kind_of_file_system_is_refused_unless_forced() {
     use crate::common::trace::{Traced, mark};
     if !common::apart_to_trace(
-        "row_37_each_kind_of_file_system_that_will_not_do_is_refused_unless_forced",
+        "row_37_each_unsuitable_kind_of_file_system_is_refused_unless_forced",
     ) {
         return;
     }
@@ -233,7 +233,7 @@ fn row_37_each_kind_of_file_system_that_will_not_do_is_refused_unless_forced() {
             forced.open(&path).unwrap().value::<u64>("value").unwrap().fetch_add(1).unwrap();
         });
     }
-    // ext4, and one that is not known.
+    // ext4, and an unknown kind.
     for kind in [0xef53, 0x1234_5678] {
         on(kind, &|| drop(Store::open(&path).unwrap()));
     }

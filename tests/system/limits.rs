@@ -1,4 +1,4 @@
-//! A full disk or table is an error at the moment of growing, never a signal later. What fits
+//! A full disk or table is an error at the moment of growing, never a signal later. Whatever fits
 //! works: many slots, many processes, large arrays.
 
 use std::path::Path;
@@ -9,7 +9,7 @@ use crate::common::raw::{self, Raw};
 use crate::common::{Child, folder, long, number, os, path, role, rounds, store_in, until, within};
 use slotfile::{Define, Error, OpenOptions, Store};
 
-/// Fills a store until there is no room; it must stay usable, with its content.
+/// Fills a store until the disk is full. The store must stay usable, and keep its content.
 fn fill_up(path: &Path, small: OpenOptions) -> u64 {
     let store = small.open(path).unwrap();
     let kept = store.array::<u64>("kept", 1_000).unwrap();
@@ -25,12 +25,12 @@ fn fill_up(path: &Path, small: OpenOptions) -> u64 {
     assert!(matches!(refused, Error::NoSpace { .. }), "{refused:?}");
     assert!(refused.to_string().contains("free some space"), "{refused}");
     let (slots, size) = (store.info().unwrap().slots, store.info().unwrap().size);
-    // Again: nothing has changed, and nothing is half defined.
+    // The same again: nothing has changed, and no slot is half defined.
     let name = format!("{}", arrays.len());
     assert!(matches!(store.array::<u64>(&name, 30_000), Err(Error::NoSpace { .. })));
     assert!(matches!(store.slot(&name), Err(Error::NotFound { .. })));
     assert_eq!(store.info().unwrap().slots, slots);
-    // No SIGBUS: every byte of what is there has its blocks, in all its areas.
+    // No SIGBUS: every byte of every area has its block.
     for (n, array) in arrays.iter().enumerate() {
         for _ in 0..3 {
             array.store(&vec![n as u64; 30_000]).unwrap();
@@ -39,7 +39,7 @@ fn fill_up(path: &Path, small: OpenOptions) -> u64 {
     for (n, array) in arrays.iter().enumerate() {
         assert!(array.load().iter().all(|x| *x == n as u64));
     }
-    // What still fits, fits.
+    // A slot that still fits can be defined.
     while store.array::<u64>(&format!("small {}", store.info().unwrap().slots), 100).is_ok() {}
     kept.update(|k| k.fill(2)).unwrap();
     assert_eq!(kept.load(), [2; 1_000]);
@@ -66,7 +66,7 @@ fn row_22_a_full_disk_is_an_error_and_the_store_stays_usable() {
         return;
     };
     fill_up(&at.join("state.slots"), small());
-    // No room for a new store at all: no file, no litter.
+    // There is no room for a new store: no file is made, and none is left over.
     let before = std::fs::read_dir(&at).unwrap().count();
     let refused = small().open(at.join("another")).unwrap_err();
     assert!(matches!(refused, Error::NoSpace { .. }), "{refused:?}");
@@ -85,8 +85,8 @@ fn a_copy_with_holes_gets_its_blocks_back_at_opening() {
     let said = |path: &Path| Raw::open(path).word(raw::ENDS + 8 * 7);
     let store = small().open(&path).unwrap();
     for n in 0..200 {
-        // The store has on disk what it believes to have; otherwise each opening would look at
-        // each slot to find what is missing.
+        // The store has at least the blocks that it has noted. Otherwise each opening would search
+        // all slots for missing blocks.
         assert!(on_disk(&path) >= said(&path), "{} of {}", on_disk(&path), said(&path));
         store.array::<u64>(&format!("{n}"), if n % 10 == 0 { 9_000 } else { 9 }).unwrap();
     }
@@ -124,7 +124,7 @@ fn row_23_a_limit_on_file_size_is_an_error_and_no_signal() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no litter");
 }
 
-/// Nor where a store must be restored that may only be read, and so in a copy in memory.
+/// The same if a store must be restored in a copy in memory, since it may only be read.
 #[test]
 fn row_23_a_limit_on_file_size_beside_a_restore_is_an_error_and_no_signal() {
     const NAME: &str = "row_23_a_limit_on_file_size_beside_a_restore_is_an_error_and_no_signal";
@@ -145,7 +145,7 @@ fn row_23_a_limit_on_file_size_beside_a_restore_is_an_error_and_no_signal() {
     assert_eq!(Store::open(&path).unwrap().value::<u64>("value").unwrap().load(), 7);
 }
 
-/// With few addresses, the reservation is smaller; what lies beyond it is an error.
+/// With few addresses the reservation is smaller, and access beyond it is an error.
 #[test]
 fn row_23_a_limit_on_addresses_makes_a_smaller_reservation() {
     const NAME: &str = "row_23_a_limit_on_addresses_makes_a_smaller_reservation";
@@ -161,7 +161,7 @@ fn row_23_a_limit_on_addresses_makes_a_smaller_reservation() {
         assert!(refused.to_string().contains("ulimit -v"), "{refused}");
         let refused = store.value::<u64>("beyond").unwrap_err();
         assert!(matches!(refused, Error::AddressSpace { .. }), "{refused:?}");
-        // All else works.
+        // Everything else works.
         assert_eq!(value.fetch_add(1).unwrap(), 2);
         return;
     }
@@ -172,17 +172,17 @@ fn row_23_a_limit_on_addresses_makes_a_smaller_reservation() {
     let limited = Child::spawn(NAME, "limited", &path);
     until("the limited one is there", || value.load() == 1);
     store.array::<u8>("large", 150_000_000).unwrap().set(5, 5).unwrap();
-    // What is defined next lies beyond, too: nothing is left of the limited one's.
+    // The next slot also lies beyond: the limited process has no reserved addresses left.
     store.array::<u8>("more", 1 << 20).unwrap();
     value.store(2).unwrap();
     limited.join();
     assert_eq!(value.load(), 3);
 }
 
-/// There is no memory for what a slot holds, or a damaged one says that it does.
+/// There is not enough memory for the content of a slot, or for what a damaged slot claims to hold.
 #[test]
 fn row_23_a_content_larger_than_memory_is_an_error_and_no_abort() {
-    // More than what the allocator keeps for later.
+    // More than the allocator keeps for later.
     const LEN: usize = 64 << 20;
     #[track_caller]
     fn told<T>(name: &str, result: Result<T, Error>) {
@@ -249,7 +249,7 @@ fn row_23_a_store_leaves_addresses_to_its_program() {
     const NAME: &str = "row_23_a_store_leaves_addresses_to_its_program";
     if role().is_some() {
         os::limit(libc::RLIMIT_AS, 600 << 20);
-        // A thread takes addresses, too, and when it does is its own matter.
+        // A thread takes addresses, too, at a time that the test cannot know.
         let options = OpenOptions::new().create_new(true).sync_every(None).clone();
         let store = options.open(path()).unwrap();
         let mut own = Vec::<u8>::new();
@@ -270,7 +270,7 @@ fn row_23_a_store_leaves_addresses_to_its_program() {
 }
 
 #[test]
-fn row_23_many_stores_that_may_grow_to_8_tib() {
+fn row_23_many_stores_that_may_grow_to_8_tib_can_be_open() {
     let folder = common::folder_in_memory();
     let stores: Vec<Store> = (0..40)
         .map(|number| {
@@ -285,7 +285,7 @@ fn row_23_many_stores_that_may_grow_to_8_tib() {
     }
 }
 
-/// If all memory is locked, a reservation counts as memory: it is smaller, or an error.
+/// If all memory is locked, a reservation counts as memory, so it is smaller, or an error.
 #[test]
 fn row_23_memory_that_is_locked_makes_a_smaller_reservation_or_an_error() {
     const NAME: &str = "row_23_memory_that_is_locked_makes_a_smaller_reservation_or_an_error";
@@ -330,10 +330,10 @@ fn row_23_memory_that_is_locked_makes_a_smaller_reservation_or_an_error() {
     assert_eq!(Store::open(&path).unwrap().value::<u64>("value").unwrap().load(), 1);
 }
 
-/// Entries that dead processes have left are used again.
+/// Entries that dead processes leave are used again.
 #[test]
-fn more_processes_die_than_the_table_has_entries() {
-    if !common::apart("more_processes_die_than_the_table_has_entries") {
+fn entries_of_dead_processes_are_used_again() {
+    if !common::apart("entries_of_dead_processes_are_used_again") {
         return;
     }
     if !long() {
@@ -366,7 +366,7 @@ fn a_full_store_says_which_limit_was_hit() {
     let slots = Error::Full { path: path.clone(), limit: "max_slots", size: 5, removed: 0 };
     assert_eq!(store.value::<u8>("5").unwrap_err().to_string(), slots.to_string());
     store.value::<u8>("4").unwrap();
-    // Removed ones count, too, until a compaction.
+    // Removed slots count, too, until a compaction.
     store.remove("0").unwrap();
     let full = store.value::<u8>("5").unwrap_err();
     assert!(matches!(full, Error::Full { removed: 1, .. }), "{full:?}");
@@ -379,11 +379,11 @@ fn a_full_store_says_which_limit_was_hit() {
     store.array::<u8>("small", 8 << 10).unwrap();
 }
 
-/// A full directory: every slot is found, no missing one is, and each has its own content. Long
-/// names take lines of their own.
+/// A full directory: every slot is found, an absent one is not, and each has its own content. Long
+/// names take further lines.
 #[test]
-fn row_44_a_hundred_thousand_slots() {
-    if !common::apart("row_44_a_hundred_thousand_slots") {
+fn row_44_a_hundred_thousand_slots_are_found() {
+    if !common::apart("row_44_a_hundred_thousand_slots_are_found") {
         return;
     }
     const SLOTS: u32 = 100_000;
@@ -397,7 +397,7 @@ fn row_44_a_hundred_thousand_slots() {
     assert!(matches!(store.value::<u32>("one more"), Err(Error::Full { .. })));
     drop(store);
     let store = OpenOptions::new().define(false).open(&path).unwrap();
-    within(Duration::from_secs(20), "looking all of them up", || {
+    within(Duration::from_secs(20), "looking up all names", || {
         for n in 0..SLOTS {
             assert_eq!(store.value::<u32>(&name(n)).unwrap().load(), n);
         }
@@ -419,13 +419,13 @@ fn row_44_a_hundred_thousand_slots() {
 }
 
 #[test]
-fn row_44_sixty_four_processes() {
-    const NAME: &str = "row_44_sixty_four_processes";
+fn row_44_sixty_four_processes_share_a_store() {
+    const NAME: &str = "row_44_sixty_four_processes_share_a_store";
     if role().is_some() {
         let store = Store::open(path()).unwrap();
         let (value, array) =
             (store.value::<u64>("value").unwrap(), store.array::<u64>("array", 50).unwrap());
-        // All at the same time, not one after the other.
+        // All of them at the same time.
         value.fetch_add(1).unwrap();
         until("all are there", || value.load() >= 64);
         for _ in 0..rounds(50, 1_000) {
@@ -435,7 +435,7 @@ fn row_44_sixty_four_processes() {
             assert!(now.iter().all(|x| *x == now[0]));
         }
         value.fetch_add(1 << 32).unwrap();
-        until("the test has looked who is there", || value.load() >> 63 == 1);
+        until("the test has listed the processes", || value.load() >> 63 == 1);
         return;
     }
     let folder = folder();
@@ -455,9 +455,9 @@ fn row_44_sixty_four_processes() {
     until("only we are left", || store.info().unwrap().open_by.len() == 1);
 }
 
-/// Only touched elements and ranges cost. (All of it is touched in the longer form.)
+/// Only the elements and ranges that are touched cost anything. (The long form touches all of it.)
 #[test]
-fn row_44_an_array_of_one_gib() {
+fn row_44_an_array_of_one_gib_costs_only_what_is_touched() {
     let folder = folder();
     // Two areas, and as much for checkpoints.
     if fs2::available_space(folder.path()).unwrap() < 6 << 30 {

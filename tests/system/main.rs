@@ -1,4 +1,4 @@
-//! The system below: paths, file systems, limits, refused and failed calls, the clocks.
+//! The system beneath: paths, file systems, limits, refused and failed system calls, clocks.
 
 #[path = "../common/mod.rs"]
 mod common;

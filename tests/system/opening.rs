@@ -1,5 +1,5 @@
-//! Creating and opening: one process creates, others join, none ever sees half a store, and what
-//! cannot be opened is refused in one line.
+//! Creating and opening: one process creates, others join, and none ever sees half a store.
+//! Whatever cannot be opened is refused in one line.
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -24,7 +24,7 @@ fn row_03_a_create_killed_at_random_moments_leaves_no_file_or_a_valid_store() {
     let folder = folder();
     let path = store_in(&folder);
     let (mut none, mut whole) = (0, 0);
-    // Creating takes about this long here: the kills cover it, and a little beyond.
+    // Creating takes about this long here. The kills are spread over twice that time.
     let start = std::time::Instant::now();
     drop(Store::create(&path).unwrap());
     let takes = start.elapsed().as_micros() as u64;
@@ -51,10 +51,11 @@ fn row_03_a_create_killed_at_random_moments_leaves_no_file_or_a_valid_store() {
         }
     }
     println!("no file {none} times, a valid store {whole} times");
-    assert!(none > 0 && whole > 0, "all kills came too late, or too early");
+    assert!(none > 0 && whole > 0, "all kills came too late, or all came too early");
 }
 
-/// `create_new`: exactly one of them has created it. `create`: all open the same store.
+/// With `create_new`, exactly one process creates the store. With `create`, all open the same
+/// store.
 #[test]
 fn row_17_when_creators_race_one_creates_and_the_others_join() {
     const NAME: &str = "row_17_when_creators_race_one_creates_and_the_others_join";
@@ -83,7 +84,7 @@ fn row_17_when_creators_race_one_creates_and_the_others_join() {
                 Store::open_or_create(&new).unwrap()
             };
             store.value::<u64>("opened").unwrap().fetch_add(1).unwrap();
-            // Some leave at once, while others arrive.
+            // In every other round all leave and return, while others still arrive.
             if round % 2 == 0 {
                 drop(store);
                 let store = Store::open(&new).unwrap();
@@ -108,15 +109,15 @@ fn row_17_when_creators_race_one_creates_and_the_others_join() {
             assert_eq!(opened, if round % 2 == 0 { 8 } else { 4 }, "round {round}");
             std::fs::remove_file(file).unwrap();
         }
-        assert_eq!(created.load(), rounds, "one creator a round");
+        assert_eq!(created.load(), rounds, "one creator in each round");
         assert_eq!(names(folder.path()), ["state.slots"], "no litter");
         meeting.value::<u64>("arrived").unwrap().store(0).unwrap();
     }
 }
 
 #[test]
-fn what_was_stored_is_there_for_a_new_process() {
-    const NAME: &str = "what_was_stored_is_there_for_a_new_process";
+fn a_new_process_finds_what_was_stored() {
+    const NAME: &str = "a_new_process_finds_what_was_stored";
     if role().is_some() {
         let store = Store::open(path()).unwrap();
         let run = store.value::<u64>("runs").unwrap().fetch_add(1).unwrap();
@@ -150,7 +151,7 @@ fn row_13_a_store_opened_twice_in_one_process_works_through_both() {
     let (x, y) = (a.array::<u64>("x", 3).unwrap(), b.array::<u64>("x", 3).unwrap());
     let reader = Store::open_read_only(&path).unwrap().array::<u64>("x", 3).unwrap();
     drop((a, b)); // handles outlive the store
-    // Two threads, one waits for the other: neither takes the other for dead.
+    // One thread waits for the other: neither takes the other for dead.
     std::thread::scope(|scope| {
         let guard = x.lock().unwrap();
         let waiting = scope.spawn(|| y.fetch_add(0, 1).unwrap());
@@ -160,7 +161,7 @@ fn row_13_a_store_opened_twice_in_one_process_works_through_both() {
         drop(guard);
         assert_eq!(waiting.join().unwrap(), 5);
     });
-    // One thread: it would wait for itself.
+    // A single thread would wait for itself.
     let guard = x.lock().unwrap();
     assert!(matches!(y.lock(), Err(Error::Deadlock { .. })));
     y.set(0, 9).unwrap();
@@ -173,7 +174,7 @@ fn row_13_a_store_opened_twice_in_one_process_works_through_both() {
 }
 
 #[test]
-fn row_27_what_is_no_store_is_refused_without_a_hang() {
+fn row_27_anything_but_a_store_is_refused_without_a_hang() {
     let folder = folder();
     let at = |name: &str| folder.path().join(name);
     std::fs::write(at("empty"), "").unwrap();
@@ -216,7 +217,7 @@ fn row_27_what_is_no_store_is_refused_without_a_hang() {
     assert!(matches!(Store::open_or_create(at("dangling")), Err(Error::NotAStore { .. })));
     assert!(matches!(Store::create(at("absent/state")), Err(Error::Io { .. })));
     assert_eq!(names(folder.path()).len(), cases.len(), "nothing was created");
-    // A name that no file can have is not blamed on the sizes.
+    // The message for an impossible name does not blame the sizes.
     let message = Store::create(at("a\0b")).unwrap_err().to_string();
     assert!(!message.contains("max_slots"), "{message}");
     // A link to a store works like the store.
@@ -226,9 +227,9 @@ fn row_27_what_is_no_store_is_refused_without_a_hang() {
     assert_eq!(Store::open(at("store")).unwrap().slots().unwrap().len(), 1);
 }
 
-/// Options that no store can have.
+/// Options that no store can have, or that contradict each other.
 #[test]
-fn options_that_do_not_go_together_are_refused() {
+fn impossible_options_are_refused() {
     let folder = folder();
     let path = store_in(&folder);
     let refused = |options: &mut OpenOptions| {
@@ -269,8 +270,8 @@ fn row_36_a_new_store_is_0600_whatever_the_umask() {
 }
 
 #[test]
-fn row_36_read_only_reads_and_writes_nothing() {
-    if !common::apart("row_36_read_only_reads_and_writes_nothing") {
+fn row_36_a_read_only_store_is_read_and_refuses_writes() {
+    if !common::apart("row_36_a_read_only_store_is_read_and_refuses_writes") {
         return;
     }
     let folder = folder();
@@ -315,7 +316,7 @@ fn row_36_read_only_reads_and_writes_nothing() {
         eprintln!("skipped: another user's file; that needs root");
         return;
     }
-    // A file, and a folder, that only root may write, for another user.
+    // Another user opens a file, in a folder, that only root may write.
     std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).unwrap();
     os::fork(|| {
@@ -336,7 +337,7 @@ fn row_36_read_only_reads_and_writes_nothing() {
     .join();
 }
 
-/// Readers attach, too: a later writer joins them.
+/// Readers attach, too, so a writer that comes later joins them.
 #[test]
 fn row_17_readers_and_writers_come_and_go_in_any_order() {
     const NAME: &str = "row_17_readers_and_writers_come_and_go_in_any_order";
@@ -366,7 +367,7 @@ fn row_17_readers_and_writers_come_and_go_in_any_order() {
     assert_eq!(store.array::<u64>("pair", 2).unwrap().load(), [3 * times; 2]);
 }
 
-/// Renamed or deleted while it is open: processes that have it open keep using it.
+/// If the file is renamed or deleted while it is open, processes that have it open keep using it.
 #[test]
 fn row_25_a_store_replaced_while_it_is_open_is_two_stores() {
     let folder = folder();
@@ -389,7 +390,7 @@ fn row_25_a_store_replaced_while_it_is_open_is_two_stores() {
     until("the last handle works", || new.fetch_add(1).unwrap() == 2);
 }
 
-/// A program that is not a fork of this one opens an unnamed store by an inherited descriptor.
+/// A program that is not a fork of this one opens a nameless store by an inherited descriptor.
 #[test]
 fn a_temporary_store_is_shared_by_its_descriptor() {
     const NAME: &str = "a_temporary_store_is_shared_by_its_descriptor";

@@ -1,7 +1,7 @@
 //! Every system call of creating, growing, syncing, restoring, opening, leaving and compacting
-//! fails, once or always, or is the process's last. After each: a clear error or success, no half
-//! store, no leftover files, the state of before or after; and an unacknowledged sync is not taken
-//! for an acknowledged one.
+//! fails, once or always, or the process is killed at it. After each there is a clear error or
+//! success, no half store, no leftover file, and the state of before or after. An unacknowledged
+//! sync never counts as acknowledged.
 //!
 //! The calls are stopped by ptrace, as `strace -e inject=` does, but without that program.
 
@@ -18,7 +18,7 @@ use slotfile::{Recovery, Store};
 /// The exit code of a child whose operation was refused.
 const REFUSED: i32 = 3;
 
-/// Changes slots of all kinds of checkpoint.
+/// Changes slots with all kinds of checkpoint units.
 fn change(store: &Store, round: u64) {
     store.value::<u64>("value").unwrap().store(round).unwrap();
     store.array::<u64>("array", 24).unwrap().update(|a| a.fill(round)).unwrap();
@@ -68,8 +68,8 @@ enum Outcome {
 
 /// Runs an operation again and again, with another fault each time.
 ///
-/// `prepare` is told a number that grows; then `operation` runs in another process, marks
-/// where it begins and ends, and ends by [`end`]; `then` judges.
+/// `prepare` gets a growing number. Then `operation` runs in another process: it marks where it
+/// begins and ends, and exits by [`end`]. `then` checks the result.
 fn with_all_faults<T>(
     what: &str,
     prepare: impl Fn(u64) -> T,
@@ -90,7 +90,7 @@ fn with_all_faults<T>(
             let mut child = Traced::start(|| operation(&prepared, round));
             let now = (0..=at).map_while(|_| child.next_call()).last();
             if now != Some(*call) {
-                elsewhere += 1; // the operation goes another way than the first time
+                elsewhere += 1; // the operation takes another path than the first time
             }
             let context = format!("{what}: call {at}, {call:?}, {fault:?}");
             let outcome = match fault {
@@ -117,7 +117,7 @@ fn with_all_faults<T>(
                 }
             };
             if fault == Fault::Once(EINTR) && call.number != libc::SYS_read {
-                assert_eq!(outcome, Outcome::Done, "{context}: an interruption is no error");
+                assert_eq!(outcome, Outcome::Done, "{context}: an interruption is not an error");
             }
             refused += u32::from(outcome == Outcome::Refused);
             let judged = std::panic::AssertUnwindSafe(|| then(prepared, outcome, round));
@@ -128,15 +128,15 @@ fn with_all_faults<T>(
             runs += 1;
         }
     }
-    assert!(elsewhere * 2 < runs, "{what}: {elsewhere} of {runs} went another way");
+    assert!(elsewhere * 2 < runs, "{what}: {elsewhere} of {runs} took another path");
     println!(
-        "{what}: {} calls, {runs} faults, {refused} refusals, {elsewhere} on another way; {:?}",
+        "{what}: {} calls, {runs} faults, {refused} refusals, {elsewhere} on another path; {:?}",
         calls.len(),
         began.elapsed()
     );
 }
 
-/// Ends a child: its operation went well, or was refused with an error that people can read.
+/// Ends a child: its operation succeeded, or was refused with a readable error.
 fn end(path: &Path, result: Result<(), slotfile::Error>) -> ! {
     if let Err(error) = &result {
         let text = error.to_string();
@@ -169,7 +169,8 @@ fn prepared(round: u64) -> Prepared {
 }
 
 impl Prepared {
-    /// The store works: it can be opened, changed, synced, checked; nothing lies beside it.
+    /// The store works: it can be opened, changed, synced and checked, and no other file lies
+    /// beside it.
     fn assert_works(&self, expected: &[&State]) {
         self.assert_no_litter();
         let store = open(&self.path);
@@ -259,8 +260,8 @@ fn row_22_any_fault_in_growing_leaves_the_store_as_it_was() {
     });
 }
 
-/// A fault in a sync: nothing is acknowledged that is not there; the next sync, of the same
-/// process or of another, writes all of it again.
+/// After a fault in a sync, nothing is acknowledged that is not on the disk. The next sync, of the
+/// same process or another, writes everything again.
 #[test]
 fn row_21_any_fault_in_sync_leaves_the_last_one_and_a_later_one_works() {
     if !apart_to_trace("row_21_any_fault_in_sync_leaves_the_last_one_and_a_later_one_works") {
@@ -326,7 +327,7 @@ fn row_39_any_fault_in_opening_is_a_clear_error_or_none() {
     let prepare = |round| {
         let prepared = prepared(round);
         if round.is_multiple_of(2) {
-            os::unmark(&prepared.path); // all of the identity is looked at
+            os::unmark(&prepared.path); // so that the whole identity is compared
         }
         prepared
     };
@@ -352,8 +353,8 @@ fn row_39_any_fault_in_opening_is_a_clear_error_or_none() {
     });
 }
 
-/// A descriptor that cannot be looked at counts as lost, and is opened anew: also where the file
-/// is just being opened a second time, to restore it for one who only reads.
+/// A descriptor whose file cannot be told counts as lost, and the file is opened anew; also while
+/// it is being opened a second time, to restore it for a read-only opener.
 #[test]
 fn row_51_a_descriptor_that_is_lost_while_a_reader_restores_stops_nobody() {
     if !apart_to_trace("row_51_a_descriptor_that_is_lost_while_a_reader_restores_stops_nobody") {
@@ -381,7 +382,7 @@ fn row_51_a_descriptor_that_is_lost_while_a_reader_restores_stops_nobody() {
         }
         child.fail_call(EIO);
         let more = std::iter::from_fn(|| child.next_call()).take(20_000).count();
-        assert!(more < 20_000, "look {look} has failed, and it goes on for ever");
+        assert!(more < 20_000, "after a failure of look {look} it never ends");
         assert!([0, REFUSED].contains(&child.end()), "look {look}");
         prepared.assert_works(&[&prepared.synced]);
     }
@@ -393,7 +394,7 @@ fn row_21_any_fault_in_leaving_keeps_the_last_sync() {
         return;
     }
     let run = |prepared: &Prepared, _| {
-        // Without a thread, whose calls would come in a different order each time.
+        // Without a background thread, whose calls would come in a different order each time.
         let store = options().sync_every(Some(Duration::MAX)).open(&prepared.path).unwrap();
         mark();
         drop(store);
@@ -418,16 +419,16 @@ fn any_fault_in_copying_leaves_no_copy_or_a_whole_one() {
         mark();
         let result = store.copy_to(&copy);
         mark();
-        // Either of the two, by what their names have in common.
+        // The error may name either file: this is the common part of their names.
         end(&prepared.path.with_extension(""), result);
     };
     with_all_faults("copy", prepared, run, |prepared, outcome, _| {
         let copy = copy_of(&prepared.path);
         assert!(outcome == Outcome::Killed || copy.exists() == (outcome == Outcome::Done));
         if copy.exists() {
-            // What is on the disk of it is all of it.
+            // If the file exists, it is complete.
             restart(&copy);
-            assert!(State::of(&open(&copy)) == prepared.live, "it is not a copy");
+            assert!(State::of(&open(&copy)) == prepared.live, "it differs from the original");
             std::fs::remove_file(&copy).unwrap();
         }
         prepared.assert_works(&[&prepared.live]);
@@ -448,7 +449,8 @@ fn any_fault_in_compacting_leaves_the_old_store_or_the_new_one() {
     };
     with_all_faults("compact", prepared, run, |prepared, outcome, _| {
         if outcome == Outcome::Killed {
-            // Between its name and its place the new file may be left behind.
+            // If killed before the new file is in place, it may be left behind under its temporary
+            // name.
             for entry in std::fs::read_dir(prepared.folder.path()).unwrap() {
                 let path = entry.unwrap().path();
                 if path != prepared.path {

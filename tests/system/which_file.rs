@@ -1,5 +1,5 @@
-//! Which file a store is: the file at its path now, the one that was moved, and the one that a
-//! compaction has put there.
+//! Which file a store is, when its file is moved, replaced or deleted, and when a compaction puts a
+//! new one in its place.
 
 use std::cell::RefCell;
 use std::fs;
@@ -40,11 +40,11 @@ fn who_opens_the_store_during_a_compaction_gets_the_new_file() {
     std::thread::scope(|scope| {
         let other = RefCell::new(None);
         let store = store.compact_with(|_| {
-            // Any other thread of this program, at any moment of the compaction.
+            // Another thread of this program opens the store, at any moment of the compaction.
             other.borrow_mut().get_or_insert_with(|| {
                 let opening = scope.spawn(|| Store::open(&path).unwrap());
                 std::thread::sleep(Duration::from_millis(50));
-                assert!(!opening.is_finished(), "it must wait");
+                assert!(!opening.is_finished(), "it did not wait");
                 opening
             });
         });
@@ -58,7 +58,7 @@ fn who_opens_the_store_during_a_compaction_gets_the_new_file() {
 }
 
 #[test]
-fn a_compaction_that_fails_lets_others_of_this_program_have_the_store_again() {
+fn after_a_failed_compaction_this_program_can_open_the_store_again() {
     let folder = folder();
     let path = store_in(&folder);
     let store = with_hits(&path, 1).with_lock_timeout(Some(Duration::from_millis(20)));
@@ -72,7 +72,7 @@ fn a_compaction_that_fails_lets_others_of_this_program_have_the_store_again() {
     assert_eq!(hits(&two).load(), 5);
 }
 
-/// The new file is already in place: the error says so, and which file is left.
+/// The new file is already in place. The error says so, and names the file that is left.
 #[test]
 fn a_compaction_that_cannot_remove_the_old_file_says_that_it_was_done() {
     const NAME: &str = "a_compaction_that_cannot_remove_the_old_file_says_that_it_was_done";
@@ -107,7 +107,7 @@ fn a_compaction_that_cannot_remove_the_old_file_says_that_it_was_done() {
     assert!(matches!(Store::open(left), Err(Error::Detached { how: Detached::Compacted, .. })));
 }
 
-/// What stands at the path now may be anything, and anybody's.
+/// The file at the path may now be anything, and belong to anybody.
 #[test]
 fn a_compaction_replaces_its_own_file_or_none() {
     let folder = folder();
@@ -117,7 +117,7 @@ fn a_compaction_replaces_its_own_file_or_none() {
         fs::rename(&path, &moved).unwrap();
         with_hits(&path, 222)
     };
-    // Before it begins, and while it is at it.
+    // The file is swapped before the compaction begins, or during it.
     for early in [true, false] {
         let store = with_hits(&path, 1);
         let inode = path.metadata().unwrap().ino();
@@ -131,7 +131,7 @@ fn a_compaction_replaces_its_own_file_or_none() {
         let error = error.unwrap_err();
         let replaced = matches!(error, Error::Detached { how: Detached::Replaced, .. });
         assert!(replaced, "{error}");
-        assert_eq!(names(folder.path()), 2, "nothing else is left behind");
+        assert_eq!(names(folder.path()), 2, "another file is left behind");
         let other = other.take().unwrap();
         hits(&other).store(223).unwrap();
         assert!(!other.is_detached());
@@ -142,7 +142,7 @@ fn a_compaction_replaces_its_own_file_or_none() {
         fs::remove_file(&path).unwrap();
         fs::remove_file(&moved).unwrap();
     }
-    // Nothing is there.
+    // There is no file at the path.
     let store = with_hits(&path, 1);
     fs::rename(&path, &moved).unwrap();
     let error = store.compact().unwrap_err();
@@ -161,7 +161,7 @@ fn a_relative_path_means_what_it_meant_when_the_store_was_opened() {
         std::env::set_current_dir(&a).unwrap();
         let store = with_hits(Path::new("t"), 1);
         let inode = fs::metadata("t").unwrap().ino();
-        // As daemons do.
+        // As a daemon does.
         std::env::set_current_dir(&b).unwrap();
         assert!(!store.is_detached());
         let store = store.compact().unwrap();
@@ -217,10 +217,10 @@ fn a_store_with_two_names_is_not_compacted() {
     Store::open(&one).unwrap().compact().unwrap();
 }
 
-/// The file alone is mounted into a container: a compaction outside does not reach it.
+/// The file alone is mounted into a container, so a compaction outside does not reach it.
 #[test]
-fn who_has_the_old_file_of_a_compacted_store_mounted_is_told() {
-    const NAME: &str = "who_has_the_old_file_of_a_compacted_store_mounted_is_told";
+fn the_old_file_of_a_compacted_store_is_refused_where_it_is_mounted() {
+    const NAME: &str = "the_old_file_of_a_compacted_store_is_refused_where_it_is_mounted";
     if common::role().is_some() {
         let (real, inside) = (common::path(), common::path().with_extension("inside"));
         fs::write(&inside, "").unwrap();
@@ -240,7 +240,7 @@ fn who_has_the_old_file_of_a_compacted_store_mounted_is_told() {
             let compacted = matches!(error, Error::Detached { how: Detached::Compacted, .. });
             assert!(compacted, "{error}");
         }
-        // A copy of it is a store of its own.
+        // A copy of the old file is a store by itself.
         let copy = real.with_extension("copy");
         fs::copy(&inside, &copy).unwrap();
         for read_only in [true, false] {
@@ -259,7 +259,7 @@ fn who_has_the_old_file_of_a_compacted_store_mounted_is_told() {
 fn a_compaction_waits_for_others_and_names_them() {
     const NAME: &str = "a_compaction_waits_for_others_and_names_them";
     if common::role().is_some() {
-        // Read-only: it has no entry in the process table.
+        // Opened read-only, it has no entry in the process table.
         let store = Store::open_read_only(common::path()).unwrap();
         fs::write(common::path().with_extension("there"), "").unwrap();
         until("it is to go", || common::path().with_extension("go").exists());
@@ -313,7 +313,7 @@ fn row_25_a_store_whose_file_is_gone_says_so() {
     assert!(!store.is_detached());
     store.sync().unwrap();
 
-    // Its folder, as when a backup is put back.
+    // The folder is moved, as when a backup is put back.
     let (data, old) = (folder.path().join("data"), folder.path().join("old"));
     fs::rename(&data, &old).unwrap();
     assert_detached(&store, Detached::Moved);
@@ -350,12 +350,12 @@ fn a_watch_whose_file_is_replaced_does_not_wait_for_ever() {
         assert!(matches!(error, Error::Detached { how: Detached::Replaced, .. }), "{error}");
         assert!(!other.is_detached());
     });
-    // What changes in the old file is told all the same.
+    // A change in the old file is still reported.
     hits(&store).store(3).unwrap();
     assert!(watch.next(Some(Duration::ZERO)).unwrap().is_some());
 }
 
-/// So do all other waiters, for one slot or for several.
+/// The same holds for all other waiters, for one slot or for several.
 #[test]
 fn who_waits_for_a_slot_whose_file_is_deleted_does_not_wait_for_ever() {
     let folder = folder();
@@ -378,17 +378,17 @@ fn who_waits_for_a_slot_whose_file_is_deleted_does_not_wait_for_ever() {
             is_deleted(waiting.join().unwrap());
         }
     });
-    // Without the store, by the handle alone.
+    // A handle alone, without the store.
     drop(store);
     is_deleted(hits.wait_for_change(seen, timeout).unwrap_err());
-    // A change is told all the same.
+    // A change is still reported.
     hits.store(5).unwrap();
     assert!(hits.wait_for_change(seen, timeout).unwrap().is_some());
 }
 
-/// As long as one of the paths by which it was opened leads to it, others find it.
+/// As long as one of the paths by which it was opened leads to the file, others can find it.
 #[test]
-fn who_waits_knows_the_file_by_all_of_its_names() {
+fn a_waiter_knows_the_file_by_all_of_its_names() {
     let folder = folder();
     let path = store_in(&folder);
     let other = folder.path().join("other");

@@ -115,7 +115,7 @@ fn of_value(value: Value, slot_type: &SlotType) -> Result<Data, String> {
         SlotType::Array(scalar, shape) | SlotType::Buffer(scalar, shape) => {
             let mut flat = Vec::new();
             flatten(&value, shape.dims(), &mut flat).map_err(|error| {
-                format!("{error}; {slot_type} is lists in lists, of {shape} elements")
+                format!("{error}; {slot_type} is nested lists of {shape} elements")
             })?;
             let scalars = flat.into_iter().map(|value| read_scalar(value, *scalar));
             elements(*scalar, scalars).map(Data::Array)

@@ -198,7 +198,7 @@ fn raw_elements(scalar: ScalarType, bytes: Vec<u8>) -> Result<Elements, String> 
     if scalar == ScalarType::Bool && bytes.iter().any(|byte| *byte > 1) {
         return Err("a bool is the byte 0 or 1, and other bytes were given".into());
     }
-    Elements::from_bytes(scalar, bytes).ok_or_else(|| "a part of an element is left over".into())
+    Elements::from_bytes(scalar, bytes).ok_or_else(|| "the last element is incomplete".into())
 }
 
 pub(crate) fn to_hex(bytes: &[u8]) -> String {

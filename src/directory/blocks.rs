@@ -88,7 +88,7 @@ pub(crate) fn no_space(attachment: &Attachment, need: u64, source: std::io::Erro
 pub(crate) fn no_fallocate(source: &std::io::Error) -> String {
     format!(
         "blocks cannot be allocated before they are used (fallocate: {source}), as on ext3 and \
-         exFAT; put it on ext4, xfs, btrfs or tmpfs, or only read it"
+         exFAT; put it on ext4, xfs, btrfs or tmpfs, or open it read-only"
     )
 }
 

@@ -168,7 +168,7 @@ fn boot_id() -> io::Result<u128> {
     };
     let digits = std::str::from_utf8(&text[..len]).unwrap_or_default().trim().replace('-', "");
     u128::from_str_radix(&digits, 16)
-        .map_err(|_| io::Error::new(io::ErrorKind::NotFound, "it holds no boot id"))
+        .map_err(|_| io::Error::new(io::ErrorKind::NotFound, "it contains no boot id"))
 }
 
 /// In nanoseconds since 1970; 0 if the file system does not say.

@@ -102,7 +102,7 @@ impl fmt::Display for Error {
             ),
             Full { path, limit, size, removed: 0 } => write!(
                 f,
-                "{}: full: {limit} is {size}; copy what you need into a store created with more",
+                "{}: full: {limit} is {size}; copy what you need into a store with a larger {limit}",
                 path.display()
             ),
             Full { path, limit, size, removed } => write!(
@@ -145,17 +145,18 @@ impl fmt::Display for Error {
                     ProcessState::Running => write!(f, "wait for it, or end it"),
                     ProcessState::Dying => write!(
                         f,
-                        "wait until the kernel has freed its memory, after its core dump, if any"
+                        "wait until the kernel has written its core dump, if any, and freed its memory"
                     ),
-                    ProcessState::Ended => write!(f, "a process that it started holds the lock"),
+                    ProcessState::Ended => {
+                        write!(f, "a process that it started still has the lock")
+                    }
                     _ => write!(f, "wait for it"),
                 }
             }
             NotSynced { path, source } => write!(
                 f,
-                "{}: not done: the last sync in the background failed, so what has changed since \
-                 the one before would not survive a power cut; fix the cause, and try again: \
-                 {source}",
+                "{}: nothing was changed: the last background sync failed, so the changes since the \
+                 sync before it would not survive a power cut; fix the cause, and try again: {source}",
                 path.display()
             ),
             Detached { path, how } => write!(

@@ -194,7 +194,7 @@ impl Regions {
     /// Why no store can have this size, for display.
     pub(crate) fn why_not(max_slots: u64, max_size: u64) -> String {
         if max_slots == 0 {
-            return "max_slots is 0: take at least 1".into();
+            return "max_slots is 0: use at least 1".into();
         }
         if max_slots > MOST_SLOTS {
             return format!("max_slots {max_slots} is too large: at most {MOST_SLOTS}");
@@ -203,8 +203,10 @@ impl Regions {
             return format!("max_size {max_size} is too large: at most {} TiB", MOST_SIZE >> 40);
         }
         let fits = |mib: &u32| Regions::new(max_slots, 1 << mib << 20).is_some();
-        let least = (0..=25).find(fits).map_or("more".into(), |mib| format!("{} MiB", 1u64 << mib));
-        format!("max_size {max_size} is too small for max_slots {max_slots}: take {least}")
+        let least = (0..=25)
+            .find(fits)
+            .map_or("more".into(), |mib| format!("at least {} MiB", 1u64 << mib));
+        format!("max_size {max_size} is too small for max_slots {max_slots}: use {least}")
     }
 }
 

@@ -94,7 +94,10 @@ impl Store {
             return Err(self.not_found(name));
         }
         if !matches!(define.areas, 2 | 4 | 8) {
-            return Err(invalid(format!("{} areas; a slot has 2, 4 or 8", define.areas)));
+            return Err(invalid(format!(
+                "{} areas were asked for; a slot has 2, 4 or 8",
+                define.areas
+            )));
         }
         let texts = name.len() + define.doc.len() + define.unit.len();
         if texts > MOST_TEXT {

@@ -29,9 +29,9 @@ pub(crate) fn unsuitable(kind: i64) -> Option<String> {
     // Some systems sign-extend a 32-bit number whose highest bit is set.
     let name = UNSUITABLE.iter().find(|(known, _)| *known as u32 == kind as u32)?.1;
     Some(format!(
-        "it is on {name}, where machines or mounts may see differing contents and locks; put it \
+        "it is on {name}, where other machines or mounts may see other contents and locks; put it \
          on a local file system, or open it with any_file_system(true) (--any-file-system) if \
-         you know better"
+         you know that none does"
     ))
 }
 
@@ -59,9 +59,9 @@ pub(crate) fn check_file_system(path: &Path, file: &File, writable: bool) -> Res
         return unsupported(what);
     }
     if writable && is_moved_by_writes(file) {
-        let what = "btrfs writes each change of it to another place, as it does for every copy \
-                    that `cp` makes, and on a full disk a process that changes it would be killed; \
-                    make it anew by `slotfile copy`, or open it with any_file_system(true) \
+        let what = "btrfs does not write it in place, as it does not write any copy that `cp` \
+                    makes, so on a full disk a process that changes it would be killed; make a \
+                    new file with `slotfile copy`, or open it with any_file_system(true) \
                     (--any-file-system)";
         return unsupported(what.into());
     }
@@ -71,8 +71,8 @@ pub(crate) fn check_file_system(path: &Path, file: &File, writable: bool) -> Res
         && !writable
         && File::options().read(true).write(true).open(path).is_err();
     if stale {
-        let what = "it is on overlayfs, and may not be opened for writing: what is read could be \
-                    an old copy; open it where it really is";
+        let what = "it is on overlayfs, and this process may not open it for writing, so it could \
+                    read a stale copy; open it in its own file system, or allow this user to write";
         return unsupported(what.into());
     }
     Ok(())

@@ -32,7 +32,7 @@ fn restore_underneath(attachment: &Attachment) -> Result<Recovery> {
     // As a plain `File`: a `StoreFile` may be reopened, which must not happen during an open.
     let (path, below): (_, &File) = (&attachment.path, attachment.map.file());
     if is_moved_by_writes(below) {
-        let what = "it is not written in place".into();
+        let what = "btrfs does not write it in place".into();
         return Err(Error::Unsupported { path: path.clone(), what });
     }
     let looks = planted!(AFileIsLookedAtWithinAnOpening);

@@ -292,22 +292,26 @@ fn parse_type(text: &str) -> Result<SlotType, String> {
     };
     let shape = |dims: &[usize]| match Shape::new(dims) {
         Some(shape) => Ok(shape),
-        None if dims.len() > Shape::MAX_DIMS => {
-            Err(format!("it has {} dimensions, and {} is the most", dims.len(), Shape::MAX_DIMS))
-        }
+        None if dims.len() > Shape::MAX_DIMS => Err(format!(
+            "it has {} dimensions, but at most {} are possible",
+            dims.len(),
+            Shape::MAX_DIMS
+        )),
         None if dims.contains(&0) => Err("each dimension is at least 1".into()),
         None => Err(TOO_LARGE.into()),
     };
     match (base, base.strip_prefix("buffer:"), dims.as_deref()) {
-        ("text" | "bytes", _, None) => Err(format!("{base} needs a capacity, as {base}[64]")),
+        ("text" | "bytes", _, None) => Err(format!("{base} needs a capacity, such as {base}[64]")),
         ("text" | "bytes", _, Some(&[0])) => Err("a capacity is at least 1".into()),
         ("text", _, Some(&[capacity])) => Ok(SlotType::Text(capacity)),
         ("bytes", _, Some(&[capacity])) => Ok(SlotType::Bytes(capacity)),
-        ("text" | "bytes", _, Some(_)) => Err(format!("{base} has one capacity, as {base}[64]")),
+        ("text" | "bytes", _, Some(_)) => {
+            Err(format!("{base} has one capacity, such as {base}[64]"))
+        }
         (_, Some(scalar), Some(dims)) => {
             Ok(SlotType::Buffer(scalar_named(scalar).ok_or_else(|| meant(scalar))?, shape(dims)?))
         }
-        (_, Some(_), None) => Err(format!("a buffer needs a shape, as {base}[6]")),
+        (_, Some(_), None) => Err(format!("a buffer needs a shape, such as {base}[6]")),
         (scalar, None, Some(dims)) => {
             Ok(SlotType::Array(scalar_named(scalar).ok_or_else(|| meant(scalar))?, shape(dims)?))
         }
@@ -319,8 +323,8 @@ fn parse_type(text: &str) -> Result<SlotType, String> {
 
 fn all_types() -> String {
     format!(
-        "write a scalar (bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64), an array as f64[6] or \
-         f32[480,640] (up to {} dimensions), text[64], bytes[4096], or a buffer as \
+        "write a scalar (bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64), an array such as f64[6] \
+         or f32[480,640] (up to {} dimensions), text[64], bytes[4096], or a buffer such as \
          buffer:u8[480,640]",
         Shape::MAX_DIMS
     )

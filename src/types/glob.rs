@@ -31,7 +31,7 @@ impl Glob {
                     Part::Char(chars.next().ok_or_else(|| wrong("nothing follows the last \\"))?)
                 }
                 '[' => set(&mut chars)
-                    .ok_or_else(|| wrong("a [ without its ]; write \\[ for the character"))?,
+                    .ok_or_else(|| wrong("a [ without a ]; write \\[ for the character itself"))?,
                 c => Part::Char(c),
             });
         }

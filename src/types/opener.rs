@@ -56,7 +56,7 @@ impl fmt::Display for AttachedProcess {
             ProcessState::Dying => write!(f, ", which is dying"),
             ProcessState::Ended => write!(f, ", which has ended"),
             ProcessState::Elsewhere => write!(f, " in another PID namespace"),
-            ProcessState::Unknown => write!(f, ", by its own account"),
+            ProcessState::Unknown => write!(f, ", which cannot be verified"),
         }
     }
 }

@@ -25,7 +25,7 @@ fn what_removed_slots_take_is_given_back_by_compact() {
         f.ok(&["rm", "it's F", "a"]);
     }
     let full = f.run(&["define", "it's F", "a", "u8"]);
-    says(&full, 6, &["3 removed slots", r"`slotfile compact 'it'\''s F'`"], &["created with more"]);
+    says(&full, 6, &["3 removed slots", r"`slotfile compact 'it'\''s F'`"], &["with a larger"]);
     let info = f.json(&["info", "--json", "it's F"]);
     assert_eq!((&info["slots"], &info["definitions_left"]), (&0.into(), &0.into()));
     assert!(f.ok(&["info", "it's F"]).contains("compact"));
@@ -33,7 +33,7 @@ fn what_removed_slots_take_is_given_back_by_compact() {
     for name in ["a", "b", "c"] {
         f.ok(&["define", "it's F", name, "u8"]);
     }
-    says(&f.run(&["define", "it's F", "d", "u8"]), 6, &["created with more"], &["compact"]);
+    says(&f.run(&["define", "it's F", "d", "u8"]), 6, &["with a larger max_slots"], &["compact"]);
 }
 
 /// `ls` used to say "create it", and `create` "it already exists, open it".
@@ -70,7 +70,7 @@ fn limits_name_the_one_that_is_wrong() {
     let many = f.run(&["create", "--max-slots", "999999999", "F"]);
     says(&many, 2, &["at most 268435456"], &["max_size"]);
     let small = f.run(&["create", "--max-size", "1M", "F"]);
-    says(&small, 2, &["too small", "take 128 MiB"], &[]);
+    says(&small, 2, &["too small", "use at least 128 MiB"], &[]);
     f.ok(&["create", "--max-size", "128M", "F"]);
 }
 
@@ -83,10 +83,10 @@ fn types_say_what_was_meant() {
         ("Double", "did you mean f64?"),
         ("uint8[3]", "did you mean u8?"),
         ("U64", "did you mean u64?"),
-        ("text", "text needs a capacity, as text[64]"),
+        ("text", "text needs a capacity, such as text[64]"),
         ("bytes[0]", "a capacity is at least 1"),
         ("text[1,2]", "one capacity"),
-        ("f64[1,1,1,1,1]", "it has 5 dimensions, and 4 is the most"),
+        ("f64[1,1,1,1,1]", "it has 5 dimensions, but at most 4 are possible"),
         ("buffer:u8", "needs a shape"),
         ("f64[99999999999]", "at most 32 GiB"),
         ("f64[3", "write a scalar"),

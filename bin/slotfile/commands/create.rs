@@ -37,7 +37,7 @@ pub(super) fn run(context: &mut Context, args: Create) -> Result<Exit, Failure> 
     };
     if !ignored.is_empty() {
         context.note(&format!(
-            "{}: the store already exists and is not changed, with {}",
+            "{}: the store already exists, and keeps {}",
             file.display(),
             ignored.join(", ")
         ));

@@ -49,8 +49,8 @@ pub(super) fn run(context: &mut Context, args: Define) -> Result<Exit, Failure> 
     let ignored = ignored(&slot, initial, args.doc, args.unit, args.areas);
     if !ignored.is_empty() {
         context.note(&format!(
-            "{}: slot {name:?} already exists and is not changed, with {}; `slotfile set` changes \
-             a value; for the rest, remove it with `slotfile rm` and define it again",
+            "{}: slot {name:?} already exists, and keeps {}; `slotfile set` changes a value; \
+             for the rest, remove it with `slotfile rm` and define it again",
             file.display(),
             ignored.join(", ")
         ));

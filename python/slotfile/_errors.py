@@ -18,7 +18,7 @@ class FileNotFound(NotFound, FileNotFoundError):
 
 
 class Exists(Error, FileExistsError):
-    """The file or the slot exists already."""
+    """The file or the slot already exists."""
 
 
 class TypeMismatch(Error, TypeError):

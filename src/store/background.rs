@@ -108,7 +108,8 @@ pub(super) struct CannotStart;
 
 /// The error that no thread can be started to sync in.
 pub(super) fn cannot_start(attachment: &Attachment, error: std::io::Error) -> Error {
-    let what = "cannot start a thread for background syncs; see `ulimit -u`, and pids.max of the cgroup";
+    let what =
+        "cannot start a thread for background syncs; see `ulimit -u`, and pids.max of the cgroup";
     Error::io(&attachment.path, what, error)
 }
 

@@ -99,11 +99,16 @@ pub use store::store::{OpenOptions, Store, exit_on_bus_error};
 pub use transactions::snapshot::Snapshot;
 pub use transactions::transaction::Transaction;
 pub use transactions::transactional::{Ranged, Transactional};
-pub use types::data::{Data, Elements, ParseScalarError, Scalar};
+pub use types::attached_process::{AttachedProcess, ProcessState};
+pub use types::data::Data;
 pub use types::define::{Define, Initial};
 pub use types::detached::Detached;
-pub use types::dtype::{Bits, Element, Number, ParseTypeError, ScalarType, Shape, SlotType};
-pub use types::opener::{AttachedProcess, ProcessState};
+pub use types::element::{Bits, Element, Number};
+pub use types::elements::Elements;
+pub use types::scalar::{ParseScalarError, Scalar};
+pub use types::scalar_type::ScalarType;
+pub use types::shape::Shape;
+pub use types::slot_type::{ParseTypeError, SlotType};
 pub use waiting::watch::{SlotChange, Watch};
 
 /// The examples of the pages, run as tests.

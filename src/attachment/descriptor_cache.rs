@@ -11,7 +11,7 @@ use crate::attachment::name_cache::{Hash, Names};
 use crate::error::Result;
 use crate::format::layout::{Descriptor, VALUE_LEN};
 use crate::protocol::Form;
-use crate::types::dtype::SlotType;
+use crate::types::slot_type::SlotType;
 
 /// Found by their first line, and by name.
 #[derive(Debug)]
@@ -228,7 +228,7 @@ fn words(bytes: &[u8]) -> impl Iterator<Item = u64> {
 mod tests {
     use super::*;
     use crate::format::layout::Outline;
-    use crate::types::dtype::ScalarType;
+    use crate::types::scalar_type::ScalarType;
 
     fn descriptor(name: &str) -> Descriptor {
         Descriptor {

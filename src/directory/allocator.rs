@@ -12,7 +12,7 @@ use crate::format::layout::{
     Descriptor, Ends, Header, LARGE_SEGMENT, Outline, PAGE, RUN, SEGMENT_HEAD, SMALL_SEGMENT,
     VALUE_LEN, live, live_len,
 };
-use crate::types::dtype::SlotType;
+use crate::types::slot_type::SlotType;
 
 /// The words of the ends, in the order of [`Ends`].
 mod word {

@@ -11,7 +11,7 @@ use crate::mapping::element::ElementRegion;
 use crate::mapping::map::{Map, Region};
 use crate::mapping::slot_memory::SlotMemory;
 use crate::protocol::{Control, Memory, effective_version};
-use crate::types::dtype::SlotType;
+use crate::types::slot_type::SlotType;
 
 /// The slots, by number: in the order in which they were added.
 #[derive(Debug, Default)]

@@ -17,7 +17,7 @@ use crate::mapping::element::ElementRegion;
 use crate::mapping::slot_memory::SlotMemory;
 use crate::protocol::{self, CONTROL, Deadline, Form, Memory, REMOVED, STALE, VALUE};
 use crate::types::data::TEXT_LEN;
-use crate::types::dtype::SlotType;
+use crate::types::slot_type::SlotType;
 
 /// A slot's counterpart in the new store.
 struct Counterpart {

@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::Path;
 
 use super::Error;
-use crate::types::opener::ProcessState;
+use crate::types::attached_process::ProcessState;
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

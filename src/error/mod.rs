@@ -9,10 +9,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::types::attached_process::AttachedProcess;
 use crate::types::data::ContentError;
 use crate::types::detached::Detached;
-use crate::types::dtype::{Shape, SlotType};
-use crate::types::opener::AttachedProcess;
+use crate::types::shape::Shape;
+use crate::types::slot_type::SlotType;
 
 pub(crate) use message::link_to_nowhere;
 

@@ -4,7 +4,9 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::protocol::{Areas, Form};
-use crate::types::dtype::{ScalarType, Shape, SlotType};
+use crate::types::scalar_type::ScalarType;
+use crate::types::shape::Shape;
+use crate::types::slot_type::SlotType;
 
 #[cfg(target_endian = "big")]
 compile_error!("the format is little-endian, and so must the processor be");

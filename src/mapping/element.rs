@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, fence};
 use crate::mapping::copy::{self, Atomic};
 use crate::mapping::map::{KeepsMapped, Map, Region};
 use crate::mapping::slot_memory::SlotMemory;
-use crate::types::dtype::ScalarType;
+use crate::types::scalar_type::ScalarType;
 
 /// The elements of one buffer, as zero-extended bits.
 #[derive(Clone, Debug)]

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use crate::os::descriptor::FileId;
-use crate::types::opener::{AttachedProcess, ProcessState};
+use crate::types::attached_process::{AttachedProcess, ProcessState};
 
 /// The other processes that have a file open, as far as this one may see them.
 pub(crate) fn having_open(file: FileId) -> Vec<AttachedProcess> {

@@ -13,7 +13,9 @@ use crate::slots::handle::{Handle, common_methods};
 use crate::slots::wait::sealed::{Sealed, Target};
 use crate::store::store::Store;
 use crate::types::define::Define;
-use crate::types::dtype::{Bits, Element, Number, Shape, SlotType};
+use crate::types::element::{Bits, Element, Number};
+use crate::types::shape::Shape;
+use crate::types::slot_type::SlotType;
 
 /// A slot of many scalars of one type, in one to four dimensions.
 ///

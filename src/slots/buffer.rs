@@ -13,7 +13,9 @@ use crate::slots::wait::sealed::{Sealed, Target};
 use crate::store::session::SlotElements;
 use crate::store::store::Store;
 use crate::types::define::Define;
-use crate::types::dtype::{Bits, Element, Number, Shape, SlotType};
+use crate::types::element::{Bits, Element, Number};
+use crate::types::shape::Shape;
+use crate::types::slot_type::SlotType;
 
 /// A slot of raw memory: many scalars of one type, for zero-copy views and for elements that
 /// many processes update at the same time.

@@ -13,9 +13,10 @@ use crate::mapping::slot_memory::SlotMemory;
 use crate::protocol::{self, Deadline, Held, RawLock};
 use crate::store::session::{Session, SharedSession};
 use crate::store::store::Store;
-use crate::types::data::NoMemory;
 use crate::types::define::Define;
-use crate::types::dtype::{ScalarType, SlotType};
+use crate::types::elements::NoMemory;
+use crate::types::scalar_type::ScalarType;
+use crate::types::slot_type::SlotType;
 
 /// One slot's memory. It keeps the session, which keeps all else, so a handle has a single
 /// reference count.

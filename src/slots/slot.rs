@@ -17,9 +17,14 @@ use crate::slots::value::Value;
 use crate::slots::wait::sealed::{Sealed, Target};
 use crate::store::session::SlotElements;
 use crate::store::store::Store;
-use crate::types::data::{ContentError, Data, Elements, Scalar};
+use crate::types::data::{ContentError, Data};
 use crate::types::define::Define;
-use crate::types::dtype::{Element, ScalarType, Shape, SlotType};
+use crate::types::element::Element;
+use crate::types::elements::Elements;
+use crate::types::scalar::Scalar;
+use crate::types::scalar_type::ScalarType;
+use crate::types::shape::Shape;
+use crate::types::slot_type::SlotType;
 
 /// A slot whose type is known only at run time, for tools that work on any store.
 ///

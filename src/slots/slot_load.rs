@@ -6,7 +6,9 @@ use crate::error::Result;
 use crate::protocol::{self, Memory, Sample};
 use crate::slots::slot::{Kind, Slot};
 use crate::slots::text::{beginning_of_text, into_text};
-use crate::types::data::{Data, Elements, NoMemory, Scalar};
+use crate::types::data::Data;
+use crate::types::elements::{Elements, NoMemory};
+use crate::types::scalar::Scalar;
 
 impl Slot {
     /// Returns the content as of one instant, except for a buffer, see

@@ -8,9 +8,10 @@ use crate::slots::guard::lock_methods;
 use crate::slots::handle::{Handle, common_methods};
 use crate::slots::wait::sealed::{Sealed, Target};
 use crate::store::store::Store;
-use crate::types::data::{Data, NoMemory, TEXT_LEN, text_content, zeros};
+use crate::types::data::{Data, TEXT_LEN, text_content};
 use crate::types::define::Define;
-use crate::types::dtype::SlotType;
+use crate::types::elements::{NoMemory, zeros};
+use crate::types::slot_type::SlotType;
 
 /// A slot of UTF-8 text.
 ///

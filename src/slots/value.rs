@@ -11,7 +11,8 @@ use crate::slots::handle::{Handle, common_methods};
 use crate::slots::wait::sealed::{Sealed, Target};
 use crate::store::store::Store;
 use crate::types::define::Define;
-use crate::types::dtype::{Bits, Element, Number, SlotType};
+use crate::types::element::{Bits, Element, Number};
+use crate::types::slot_type::SlotType;
 
 /// A slot of one scalar, with the operations of std's atomics.
 ///

@@ -11,8 +11,8 @@ use crate::durability::syncer::Syncer;
 use crate::error::{Error, Result};
 use crate::format::layout::live;
 use crate::store::store::Store;
+use crate::types::attached_process::AttachedProcess;
 use crate::types::detached::Detached;
-use crate::types::opener::AttachedProcess;
 
 impl Store {
     /// What the store is and how full it is, as of now.

@@ -11,7 +11,7 @@ use crate::protocol::{
 };
 use crate::slots::handle::{Handle, is_updating};
 use crate::store::store::Store;
-use crate::types::data::{NoMemory, zeros};
+use crate::types::elements::{NoMemory, zeros};
 
 /// A slot that takes part in a transaction.
 pub(crate) struct Part {

@@ -14,7 +14,7 @@ use crate::store::store::Store;
 use crate::transactions::transactional::sealed::View;
 use crate::transactions::transactional::{Ranged, Transactional};
 use crate::types::data::Data;
-use crate::types::dtype::Element;
+use crate::types::element::Element;
 
 impl Store {
     /// Reads several slots as they were at one instant. All of a

@@ -19,7 +19,7 @@ use crate::store::store::Store;
 use crate::transactions::participant::Part;
 use crate::transactions::transactional::sealed::{View, ViewMut};
 use crate::transactions::transactional::{Ranged, Transactional};
-use crate::types::dtype::{Element, Number};
+use crate::types::element::{Element, Number};
 
 impl Store {
     /// Updates several slots at once: `f` works on private copies, which replace the slots'

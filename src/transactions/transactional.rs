@@ -12,8 +12,11 @@ use crate::slots::slot::{Kind, Slot};
 use crate::slots::text::{Bytes, Content, Text, into_text};
 use crate::slots::value::Value;
 use crate::store::store::Store;
-use crate::types::data::{Data, Elements, Scalar, TEXT_LEN, zeros};
-use crate::types::dtype::{Element, ScalarType};
+use crate::types::data::{Data, TEXT_LEN};
+use crate::types::element::Element;
+use crate::types::elements::{Elements, zeros};
+use crate::types::scalar::Scalar;
+use crate::types::scalar_type::ScalarType;
 use sealed::{View, ViewMut};
 
 /// What can take part in a [`Transaction`](crate::Transaction) or a

@@ -2,8 +2,10 @@
 
 use std::marker::PhantomData;
 
-use crate::types::data::{Data, Elements, Scalar};
-use crate::types::dtype::Element;
+use crate::types::data::Data;
+use crate::types::element::Element;
+use crate::types::elements::Elements;
+use crate::types::scalar::Scalar;
 
 /// How a slot is defined. The settings of the first definition stand; those of later ones are
 /// ignored.

@@ -11,7 +11,7 @@ use crate::slots::wait::sealed::Sealed;
 use crate::slots::wait::{Awaitable, Awaited, check_attached};
 use crate::store::store::Store;
 use crate::types::data::Data;
-use crate::types::dtype::Element;
+use crate::types::element::Element;
 use crate::waiting::reactor::Registration;
 use crate::waiting::watch::{SlotChange, Watch};
 

@@ -12,7 +12,7 @@ use crate::mutant::planted;
 use crate::os::descriptor::FileId;
 use crate::os::process;
 use crate::os::time::seconds_since_1970;
-use crate::types::opener::AttachedProcess;
+use crate::types::attached_process::AttachedProcess;
 
 /// The word that says when a file was superseded: the time in its lower half, then its complement.
 fn superseded_word(seconds: u32) -> u64 {

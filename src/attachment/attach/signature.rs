@@ -11,7 +11,7 @@ use crate::os::process::Identity;
 use crate::os::sys::{self, ByteLock};
 use crate::os::time::seconds_since_1970;
 use crate::protocol::{Owner, TxnState};
-use crate::types::opener::AttachedProcess;
+use crate::types::attached_process::AttachedProcess;
 
 /// Bytes of an entry after its word.
 const SIGNATURE_LEN: usize = TABLE_ENTRY_LEN as usize - 8;

@@ -6,7 +6,7 @@ use crate::format::layout::Descriptor;
 use crate::mapping::slot_memory::SlotMemory;
 use crate::protocol::{self, Memory};
 use crate::types::data::TEXT_LEN;
-use crate::types::dtype::SlotType;
+use crate::types::slot_type::SlotType;
 
 /// Whether the content of a text, or of bytes, is valid.
 pub(super) fn check(

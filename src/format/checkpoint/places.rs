@@ -3,7 +3,7 @@
 use crate::format::layout::{
     Header, LARGE_SEGMENT, LINE, Outline, PAGE, SEGMENT_HEAD, SMALL_ENTRY, SMALL_SEGMENT,
 };
-use crate::types::dtype::SlotType;
+use crate::types::slot_type::SlotType;
 
 /// Whether a slot shares its segment with others.
 #[inline]

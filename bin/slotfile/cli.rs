@@ -164,6 +164,18 @@ const VALUES: &str = "An array takes one VALUE per element, or per element in --
 
 #[derive(Args)]
 pub(crate) struct Create {
+    #[command(flatten)]
+    pub(crate) new: NewStore,
+    /// Succeed if the store already exists
+    #[arg(long)]
+    pub(crate) if_missing: bool,
+    #[command(flatten)]
+    pub(crate) words: Words,
+}
+
+/// What a store is created with.
+#[derive(Args, Default, PartialEq, Eq)]
+pub(crate) struct NewStore {
     /// Maximum number of slots [default: 65536]
     #[arg(long, value_name = "N")]
     pub(crate) max_slots: Option<u64>,
@@ -176,11 +188,6 @@ pub(crate) struct Create {
     /// Keep no checkpoints: half the disk space, but empty after a power cut
     #[arg(long)]
     pub(crate) no_checkpoint: bool,
-    /// Succeed if the store already exists
-    #[arg(long)]
-    pub(crate) if_missing: bool,
-    #[command(flatten)]
-    pub(crate) words: Words,
 }
 
 #[derive(Args)]
@@ -191,6 +198,15 @@ pub(crate) struct Define {
     /// Exit with 1 if the slot already exists
     #[arg(long)]
     pub(crate) new: bool,
+    #[command(flatten)]
+    pub(crate) slot: NewSlot,
+    #[command(flatten)]
+    pub(crate) words: Words,
+}
+
+/// What a slot is defined with, besides its type and value.
+#[derive(Args)]
+pub(crate) struct NewSlot {
     /// Copies of an array: 2, 4 or 8; more copies help readers beside busy writers
     #[arg(long, value_name = "K")]
     pub(crate) areas: Option<usize>,
@@ -200,8 +216,6 @@ pub(crate) struct Define {
     /// Unit of measure of its numbers, such as m/s
     #[arg(long)]
     pub(crate) unit: Option<String>,
-    #[command(flatten)]
-    pub(crate) words: Words,
 }
 
 #[derive(Args)]

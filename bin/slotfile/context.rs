@@ -12,7 +12,6 @@ use slotfile::{BusError, Error, OpenOptions, Recovery, Store};
 use crate::cli::Everywhere;
 use crate::display::quoted;
 use crate::exit::{Exit, Failure};
-use crate::input::Refused;
 use crate::output::{Output, complain};
 
 /// What every verb has at hand.
@@ -23,8 +22,8 @@ pub(crate) struct Context {
     pub(crate) changed: Option<String>,
     /// What may have been meant; appended to the error message.
     pub(crate) hint: RefCell<Option<String>>,
-    /// The stores to close at the end, each with the exit code for a failed close, if it has
-    /// one of its own.
+    /// The stores to close at the end, each with the exit code of its verb's own failures, if the
+    /// verb has one.
     pub(crate) opened: RefCell<Vec<(Store, Option<Exit>)>>,
 }
 
@@ -42,32 +41,35 @@ impl Context {
         options
     }
 
+    /// Opens a store, for writing unless `--read-only` was given.
     pub(crate) fn open(&self, file: &Path) -> Result<Store, Failure> {
-        Ok(self.open_with(file, &self.options(), Exit::DAMAGED)?)
+        Ok(self.open_with(file, &self.options(), None)?)
     }
 
     /// For the verbs that only read: permission to read is enough.
     pub(crate) fn open_to_read(&self, file: &Path) -> Result<Store, Failure> {
-        Ok(self.open_with(file, self.options().read_only(true), Exit::DAMAGED)?)
+        Ok(self.open_with(file, self.options().read_only(true), None)?)
     }
 
     /// For the verbs that wait. Opens for writing if allowed, since a process that may write is
     /// woken by a change; others have to poll.
     pub(crate) fn open_to_wait(&self, file: &Path) -> Result<Store, Failure> {
-        match self.open_with(file, &self.options(), Exit::DAMAGED) {
+        match self.open_with(file, &self.options(), None) {
             Err(Error::PermissionDenied { .. } | Error::Io { .. }) => self.open_to_read(file),
             opened => Ok(opened?),
         }
     }
 
-    /// Opens a store, and prints what the recovery did, if it did anything. If the file is
-    /// truncated while it is open, the run ends with the exit code `truncated`.
+    /// Opens a store, and prints what the recovery did, if it did anything. `own_exit` is the exit
+    /// code of the verb's own failures, if it has one: for the file being truncated while it is
+    /// open, and for a sync that fails at the end.
     pub(crate) fn open_with(
         &self,
         file: &Path,
         options: &OpenOptions,
-        truncated: Exit,
+        own_exit: Option<Exit>,
     ) -> Result<Store, Error> {
+        let truncated = own_exit.unwrap_or(Exit::DAMAGED);
         let shown = file.display();
         slotfile::exit_on_bus_error(
             |why| format!("slotfile: {shown}: {}\n", cannot_be_had(why)),
@@ -95,19 +97,18 @@ impl Context {
             )),
             _ => {}
         }
-        let failed = (truncated != Exit::DAMAGED).then_some(truncated);
-        self.opened.borrow_mut().push((store.clone(), failed));
+        self.opened.borrow_mut().push((store.clone(), own_exit));
         Ok(store)
     }
 
     /// Closes the stores that were opened. A sync that fails then is a failure of this run.
     pub(crate) fn close(&self) -> Result<(), Failure> {
-        for (store, exit) in self.opened.take() {
+        for (store, own_exit) in self.opened.take() {
             let shown = store.path().display().to_string();
             store.close().map_err(|error| {
                 let what = "the changes were made, but would not survive a power cut";
                 Failure::new(
-                    exit.unwrap_or_else(|| Exit::from(&error)),
+                    own_exit.unwrap_or_else(|| Exit::from(&error)),
                     format!("{shown}: not synced: {what}: {error}"),
                 )
             })?;
@@ -117,7 +118,7 @@ impl Context {
 
     /// Opens with options that create, so that a file that is not found means a missing folder.
     pub(crate) fn open_new(&self, options: &OpenOptions, file: &Path) -> Result<Store, Failure> {
-        self.open_with(file, options, Exit::DAMAGED).map_err(|error| no_folder(error, file))
+        self.open_with(file, options, None).map_err(|error| no_folder(error, file))
     }
 
     /// Notes which slot may have been meant by a name that none has. In a large store only for a
@@ -199,14 +200,6 @@ pub(crate) fn no_folder(error: Error, file: &Path) -> Failure {
             Failure::new(Exit::ABSENT, format!("{}: {what}", file.display()))
         }
         error => error.into(),
-    }
-}
-
-/// The failure for a value that the slot cannot take, or that could not be read.
-pub(crate) fn refused(refused: Refused, file: &Path, slot: &str) -> Failure {
-    match refused {
-        Refused::Value(what) => Failure::of_slot(Exit::USAGE, file, slot, what),
-        Refused::Input(failure) => failure,
     }
 }
 

@@ -28,6 +28,11 @@ impl Exit {
     pub(crate) const NOT_EXECUTABLE: Exit = Exit(126);
     pub(crate) const NO_COMMAND: Exit = Exit(127);
 
+    /// Whether it is one of those that only `lock` has.
+    pub(crate) fn is_of_lock(self) -> bool {
+        self.0 >= Exit::LOCK_TIMEOUT.0
+    }
+
     /// This code, once its answer was printed; the same if the reader has closed the pipe.
     pub(crate) fn printed(self, written: io::Result<()>) -> Result<Exit, Failure> {
         match written {

@@ -5,20 +5,25 @@ use slotfile::{Data, Elements, Slot, SlotType};
 use crate::display::{self, visible};
 use crate::exit::Failure;
 use crate::output::Output;
-use crate::value;
+use crate::values::value;
 
 /// About how many characters a value takes in the list.
 const WIDTH: usize = 40;
 /// An element and its space take at least two characters.
 const MOST_ELEMENTS: usize = WIDTH / 2;
 
+/// What a table of slots shows.
+#[derive(Clone, Copy)]
+pub(crate) struct Columns {
+    /// Bytes, areas, units of measure and docs too.
+    pub(crate) long: bool,
+    /// The columns' names.
+    pub(crate) titles: bool,
+}
+
 /// The slots for people, a line each.
-pub(crate) fn table(
-    out: &mut Output,
-    slots: &[Slot],
-    long: bool,
-    titles: bool,
-) -> Result<(), Failure> {
+pub(crate) fn table(out: &mut Output, slots: &[Slot], columns: Columns) -> Result<(), Failure> {
+    let Columns { long, titles } = columns;
     let rows = slots.iter().map(|slot| {
         let name = display::name(slot.name());
         let slot_type = slot.slot_type().to_string();

@@ -1,19 +1,14 @@
 //! The command line of slotfile. It uses the library's public interface only.
 
-mod addition;
 mod cli;
 mod commands;
-mod compare;
 mod context;
 mod display;
 mod exit;
-mod index;
-mod input;
-mod json;
 mod listing;
 mod output;
 mod usage;
-mod value;
+mod values;
 mod words;
 
 use std::process::ExitCode;

@@ -4,10 +4,10 @@ use std::io::Write;
 
 use slotfile::Scalar;
 
-use crate::addition::{self, Step};
 use crate::cli::Add;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
+use crate::values::addition::{self, Step};
 
 pub(super) fn run(context: &mut Context, args: Add) -> Result<Exit, Failure> {
     let mut words = args.words.read();

@@ -2,10 +2,10 @@
 
 use slotfile::{Data, SlotType};
 
-use crate::compare::same;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
-use crate::value;
+use crate::values::compare::same;
+use crate::values::value;
 use crate::words::Words;
 
 pub(super) fn run(context: &mut Context, words: Words) -> Result<Exit, Failure> {

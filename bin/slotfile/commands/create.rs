@@ -5,7 +5,7 @@ use std::path::Path;
 
 use slotfile::{Info, Recovery};
 
-use crate::cli::Create;
+use crate::cli::{Create, NewStore};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 
@@ -18,22 +18,21 @@ pub(super) fn run(context: &mut Context, args: Create) -> Result<Exit, Failure> 
         true => options.create(true),
         false => options.create_new(true),
     };
-    options.checkpoint(!args.no_checkpoint);
-    if let Some(slots) = args.max_slots {
+    options.checkpoint(!args.new.no_checkpoint);
+    if let Some(slots) = args.new.max_slots {
         options.max_slots(slots);
     }
-    if let Some(bytes) = args.max_size {
+    if let Some(bytes) = args.new.max_size {
         options.max_size(bytes);
     }
-    if let Some(mode) = args.mode {
+    if let Some(mode) = args.new.mode {
         options.mode(mode);
     }
     let store = context.open_new(&options, &file)?;
-    let asked = (args.max_slots, args.max_size, args.mode, args.no_checkpoint);
     let ignored = match store.recovery() {
         Recovery::Created => Vec::new(),
-        _ if asked == (None, None, None, false) => Vec::new(),
-        _ => ignored(asked, &store.info()?, &file),
+        _ if args.new == NewStore::default() => Vec::new(),
+        _ => ignored(&args.new, &store.info()?, &file),
     };
     if !ignored.is_empty() {
         context.note(&format!(
@@ -46,25 +45,21 @@ pub(super) fn run(context: &mut Context, args: Create) -> Result<Exit, Failure> 
 }
 
 /// What an existing store has in place of what was asked for.
-fn ignored(
-    (max_slots, max_size, mode, no_checkpoint): (Option<u64>, Option<u64>, Option<u32>, bool),
-    info: &Info,
-    file: &Path,
-) -> Vec<String> {
+fn ignored(asked: &NewStore, info: &Info, file: &Path) -> Vec<String> {
     let mut ignored = Vec::new();
-    if max_slots.is_some_and(|asked| asked != info.max_slots) {
+    if asked.max_slots.is_some_and(|asked| asked != info.max_slots) {
         ignored.push(format!("room for {} slots", info.max_slots));
     }
-    if max_size.is_some_and(|asked| asked != info.max_size) {
+    if asked.max_size.is_some_and(|asked| asked != info.max_size) {
         ignored.push(format!("room for {} bytes", info.max_size));
     }
     let has = file.metadata().map(|metadata| metadata.permissions().mode() & 0o777).ok();
-    if let (Some(asked), Some(has)) = (mode, has)
+    if let (Some(asked), Some(has)) = (asked.mode, has)
         && asked != has
     {
         ignored.push(format!("the mode {has:03o}"));
     }
-    if no_checkpoint && info.unsynced.is_some() {
+    if asked.no_checkpoint && info.unsynced.is_some() {
         ignored.push("checkpoints".into());
     }
     ignored

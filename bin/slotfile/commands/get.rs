@@ -7,8 +7,8 @@ use slotfile::{Data, Slot};
 use crate::cli::Get;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
-use crate::index::Part;
-use crate::{json, value};
+use crate::values::index::Selection;
+use crate::values::{json, value};
 
 pub(super) fn run(context: &mut Context, args: Get) -> Result<Exit, Failure> {
     let mut words = args.words.read();
@@ -18,14 +18,14 @@ pub(super) fn run(context: &mut Context, args: Get) -> Result<Exit, Failure> {
 
     let store = context.open_to_read(&file)?;
     let slot = store.slot(&name)?;
-    let part = args.index.map(|index| Part::new(slot.slot_type(), &index));
+    let part = args.index.map(|index| Selection::new(slot.slot_type(), &index));
     let part =
         part.transpose().map_err(|error| Failure::of_slot(Exit::USAGE, &file, &name, error))?;
     let (data, version) = match &part {
-        Some(part) => load_part(&slot, part)?,
+        Some(part) => load_selection(&slot, part)?,
         None => slot.try_load_versioned()?,
     };
-    let data_type = part.as_ref().map_or(slot.slot_type(), |part| &part.part_type);
+    let data_type = part.as_ref().map_or(slot.slot_type(), |part| &part.slot_type);
 
     let out = &mut context.out;
     if args.raw {
@@ -41,9 +41,9 @@ pub(super) fn run(context: &mut Context, args: Get) -> Result<Exit, Failure> {
 }
 
 /// Some elements, and their version.
-fn load_part(slot: &Slot, part: &Part) -> Result<(Data, u64), Failure> {
+fn load_selection(slot: &Slot, part: &Selection) -> Result<(Data, u64), Failure> {
     let (elements, version) = slot.load_range_versioned(part.range.clone())?;
-    let data = match (&part.part_type, elements.get(0)) {
+    let data = match (&part.slot_type, elements.get(0)) {
         (slotfile::SlotType::Value(_), Some(scalar)) => Data::Scalar(scalar),
         _ => Data::Array(elements),
     };

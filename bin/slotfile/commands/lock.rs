@@ -13,9 +13,9 @@ use crate::context::Context;
 use crate::exit::{Exit, Failure};
 
 pub(super) fn run(context: &mut Context, args: Lock) -> Result<Exit, Failure> {
-    hold(context, args).map_err(|failure| match failure.exit.0 {
-        124.. => failure,
-        _ => Failure { exit: Exit::LOCK_FAILED, ..failure },
+    hold(context, args).map_err(|failure| match failure.exit.is_of_lock() {
+        true => failure,
+        false => Failure { exit: Exit::LOCK_FAILED, ..failure },
     })
 }
 
@@ -41,7 +41,7 @@ fn hold(context: &mut Context, args: Lock) -> Result<Exit, Failure> {
     if args.timeout.is_some() {
         options.lock_timeout(args.timeout);
     }
-    let store = context.open_with(&file, &options, Exit::LOCK_FAILED).map_err(failed)?;
+    let store = context.open_with(&file, &options, Some(Exit::LOCK_FAILED)).map_err(failed)?;
     let slot = slot_or_new(&store, &name)?;
     let guard = slot.lock().map_err(failed)?;
     // From here on the command keeps the lock, even if this process is killed.

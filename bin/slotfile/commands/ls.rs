@@ -8,8 +8,9 @@ use crate::cli::{Ls, Order};
 use crate::context::Context;
 use crate::display::quoted;
 use crate::exit::{Exit, Failure};
+use crate::listing::{self, Columns};
 use crate::output::Output;
-use crate::{json, listing};
+use crate::values::json;
 
 pub(super) fn run(context: &mut Context, args: Ls) -> Result<Exit, Failure> {
     let mut words = args.words.read();
@@ -29,7 +30,8 @@ pub(super) fn run(context: &mut Context, args: Ls) -> Result<Exit, Failure> {
             writeln!(context.out, "{}", slot.name())?;
         }
     } else if !slots.is_empty() {
-        listing::table(&mut context.out, &slots, args.long, !args.no_header)?;
+        let columns = Columns { long: args.long, titles: !args.no_header };
+        listing::table(&mut context.out, &slots, columns)?;
     }
     match pattern {
         _ if !slots.is_empty() => {}

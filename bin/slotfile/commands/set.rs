@@ -1,11 +1,11 @@
 //! `set`: replaces a slot's value.
 
 use crate::cli::Set;
-use crate::context::{self, Context};
+use crate::context::Context;
 use crate::exit::{Exit, Failure};
-use crate::index::Part;
-use crate::input::{self, Form};
-use crate::value;
+use crate::values::index::Selection;
+use crate::values::input::{self, Form};
+use crate::values::value;
 
 pub(super) fn run(context: &mut Context, args: Set) -> Result<Exit, Failure> {
     let mut words = args.words.read();
@@ -26,14 +26,14 @@ pub(super) fn run(context: &mut Context, args: Set) -> Result<Exit, Failure> {
     let slot = store.slot(&name)?;
     let usage = |what: String| Failure::of_slot(Exit::USAGE, &file, &name, what);
     let read = |slot_type| {
-        input::read(&values, form, slot_type).map_err(|error| context::refused(error, &file, &name))
+        input::read(&values, form, slot_type).map_err(|refused| refused.of_slot(&file, &name))
     };
     let Some(index) = args.index else {
         slot.store(read(slot.slot_type())?)?;
         return Ok(Exit::DONE);
     };
-    let part = Part::new(slot.slot_type(), &index).map_err(usage)?;
-    let elements = value::elements_of(read(&part.part_type)?).map_err(usage)?;
+    let part = Selection::new(slot.slot_type(), &index).map_err(usage)?;
+    let elements = value::elements_of(read(&part.slot_type)?).map_err(usage)?;
     slot.store_range(part.range.start, &elements)?;
     Ok(Exit::DONE)
 }

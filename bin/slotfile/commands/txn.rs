@@ -7,13 +7,13 @@ use std::path::Path;
 
 use slotfile::{Data, Elements, Scalar, ScalarType, Slot, SlotType, Store, Transaction};
 
-use crate::addition::{self, Step};
-use crate::compare::{self, Comparison};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
-use crate::index::Part;
+use crate::values::addition::{self, Step};
+use crate::values::compare::{self, Comparison};
+use crate::values::index::Selection;
+use crate::values::{json, value};
 use crate::words::Words;
-use crate::{json, value};
 
 /// Maximum length of standard input, so that an input without an end is refused.
 const LONGEST: u64 = 64 << 20;
@@ -224,8 +224,8 @@ fn prepare(
             match index {
                 None => Action::Set(read(slot.slot_type()).map_err(usage)?),
                 Some(index) => {
-                    let part = Part::new(slot.slot_type(), index).map_err(usage)?;
-                    let elements = read(&part.part_type).and_then(value::elements_of);
+                    let part = Selection::new(slot.slot_type(), index).map_err(usage)?;
+                    let elements = read(&part.slot_type).and_then(value::elements_of);
                     Action::SetElements(part.range, elements.map_err(usage)?)
                 }
             }

@@ -1,9 +1,9 @@
 //! `wait`: waits until a slot's value satisfies a comparison.
 
 use crate::cli::Wait;
-use crate::compare::{Comparison, operand};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
+use crate::values::compare::{Comparison, operand};
 
 pub(super) fn run(context: &mut Context, args: Wait) -> Result<Exit, Failure> {
     let mut words = args.words.read();

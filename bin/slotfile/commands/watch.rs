@@ -9,8 +9,9 @@ use crate::cli::Watch;
 use crate::context::Context;
 use crate::display;
 use crate::exit::{Exit, Failure};
+use crate::listing;
 use crate::output::{Output, end_when_nobody_reads};
-use crate::{json, listing};
+use crate::values::json;
 
 pub(super) fn run(context: &mut Context, args: Watch) -> Result<Exit, Failure> {
     let mut words = args.words.read();

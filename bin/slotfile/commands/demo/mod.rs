@@ -18,7 +18,7 @@ use self::team::Worker;
 use crate::cli::{Demo, Role};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
-use crate::listing;
+use crate::listing::{self, Columns};
 
 /// How long the reader, the mirror and the sampler work.
 const WATCHED: Duration = Duration::from_secs(2);
@@ -260,7 +260,8 @@ fn a_killed_writer(show: &mut Show<'_>, file: &Path, slots: &Slots) -> Result<()
 fn what_is_there(show: &mut Show<'_>, file: &Path, store: &Store) -> Result<(), Failure> {
     show.title("What is in the file now, for any process that opens it")?;
     if !show.context.everywhere.quiet {
-        listing::table(&mut show.context.out, &store.slots()?, false, true)?;
+        let columns = Columns { long: false, titles: true };
+        listing::table(&mut show.context.out, &store.slots()?, columns)?;
     }
     let verdict = match show.wrong {
         0 => "All totals are exact.".to_owned(),

@@ -6,8 +6,8 @@ use slotfile::{Scalar, ScalarType, SlotType};
 
 use crate::display::quoted;
 use crate::exit::Exit;
-use crate::index::Part;
-use crate::value::parse;
+use crate::values::index::Selection;
+use crate::values::value::parse;
 
 /// The type and position of the number that is added to. An error is an exit code and a
 /// message; the caller adds the file and the slot.
@@ -27,7 +27,7 @@ pub(crate) fn target(
         ) => Err((Exit::TYPE, format!("it is {slot_type}, and add needs a number; use set"))),
         (SlotType::Value(scalar), None) => Ok((*scalar, 0..1)),
         (SlotType::Array(scalar, _) | SlotType::Buffer(scalar, _), Some(index)) => {
-            let range = Part::new(slot_type, index).map_err(usage)?.range;
+            let range = Selection::new(slot_type, index).map_err(usage)?.range;
             match range.len() {
                 1 => Ok((*scalar, range)),
                 len => Err(usage(format!("--index {index} spans {len} elements; add takes one"))),

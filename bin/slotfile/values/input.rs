@@ -2,11 +2,12 @@
 //! input is known to be too long, since it may have no end.
 
 use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
 
 use slotfile::{Data, Scalar, ScalarType, SlotType};
 
 use crate::exit::{Exit, Failure};
-use crate::{json, value};
+use crate::values::{json, value};
 
 /// How a value is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -22,6 +23,16 @@ pub(crate) enum Refused {
     Value(String),
     /// Standard input could not be read.
     Input(Failure),
+}
+
+impl Refused {
+    /// The failure that this is for a slot.
+    pub(crate) fn of_slot(self, file: &Path, slot: &str) -> Failure {
+        match self {
+            Refused::Value(what) => Failure::of_slot(Exit::USAGE, file, slot, what),
+            Refused::Input(failure) => failure,
+        }
+    }
 }
 
 impl From<String> for Refused {
@@ -68,22 +79,17 @@ fn words_of(input: impl Read, slot_type: &SlotType) -> Result<Data, Refused> {
             }
         }
         SlotType::Array(scalar, shape) | SlotType::Buffer(scalar, shape) => {
-            let scalars = Scalars::new(input, *scalar);
-            let mut refused = None;
+            let expected = shape.len();
             // One more than fits, to see whether there are too many.
-            let good = scalars.take(shape.len() + 1);
-            let good = good.map_while(|scalar| scalar.map_err(|e| refused = Some(e)).ok());
-            let elements = slotfile::Elements::from_scalars(*scalar, good);
-            match (refused, elements) {
-                (Some(refused), _) => Err(refused),
-                (None, Some(elements)) if elements.len() == shape.len() => {
-                    Ok(Data::Array(elements))
+            let scalars = Scalars::new(input, *scalar).take(expected + 1);
+            let elements = value::elements(*scalar, scalars)?;
+            match elements.len() {
+                found if found == expected => Ok(Data::Array(elements)),
+                0 => Err(empty()),
+                found if found < expected => {
+                    Err(value::wrong_count(slot_type, expected, found).into())
                 }
-                (None, Some(elements)) if elements.is_empty() => Err(empty()),
-                (None, Some(elements)) if elements.len() < shape.len() => {
-                    Err(value::wrong_count(slot_type, shape.len(), elements.len()).into())
-                }
-                _ => Err(value::wrong_count(slot_type, shape.len(), "more").into()),
+                _ => Err(value::wrong_count(slot_type, expected, "more").into()),
             }
         }
         SlotType::Text(capacity) => {

@@ -136,6 +136,7 @@ pub(crate) fn text(text: String, capacity: usize) -> Result<Data, String> {
     Ok(Data::Text(text))
 }
 
+/// An error if content of this length does not fit a slot of this capacity, both in bytes.
 pub(crate) fn within(len: usize, capacity: usize) -> Result<(), String> {
     match len <= capacity {
         true => Ok(()),
@@ -145,30 +146,30 @@ pub(crate) fn within(len: usize, capacity: usize) -> Result<(), String> {
     }
 }
 
+/// Parses one scalar; an error says what could be written.
 pub(crate) fn parse(word: &str, scalar: ScalarType) -> Result<Scalar, String> {
     Scalar::parse(word, scalar).map_err(|error| error.to_string())
 }
 
-/// Collects elements up to the first that is an error.
-pub(crate) fn elements(
+/// Collects scalars of this type; or the first error among them.
+pub(crate) fn elements<E>(
     scalar_type: ScalarType,
-    scalars: impl Iterator<Item = Result<Scalar, String>>,
-) -> Result<Elements, String> {
+    scalars: impl Iterator<Item = Result<Scalar, E>>,
+) -> Result<Elements, E> {
     let mut refused = None;
     let good = scalars.map_while(|scalar| scalar.map_err(|error| refused = Some(error)).ok());
-    let elements = Elements::from_scalars(scalar_type, good);
-    match (refused, elements) {
-        (None, Some(elements)) => Ok(elements),
-        (refused, _) => Err(refused.unwrap_or_else(|| "elements have one type".into())),
-    }
+    let elements = Elements::from_scalars(scalar_type, good).expect("all are of this type");
+    refused.map_or(Ok(elements), Err)
 }
 
+/// The message for a number of values that is not that of the slot.
 pub(crate) fn wrong_count(slot_type: &SlotType, expected: usize, found: impl Display) -> String {
     format!(
         "{slot_type} takes exactly {expected} values, and {found} were given; --index sets some of an array"
     )
 }
 
+/// The message for a type that a later version of the library has.
 pub(crate) fn unknown(slot_type: &SlotType) -> String {
     format!("{slot_type} is a type that this build of the command line does not know")
 }

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use slotfile::{Data, Scalar, SlotType};
 
 use crate::exit::Exit;
-use crate::value;
+use crate::values::value;
 
 /// The operators, named as in test(1), since a shell would take `<` and `>` for itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

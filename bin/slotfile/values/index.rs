@@ -4,21 +4,22 @@ use std::ops::Range;
 
 use slotfile::{Shape, SlotType};
 
-/// Adjacent elements, and the type of a slot that would hold just them.
+/// The elements that an index selects: adjacent ones.
 #[derive(Debug)]
-pub(crate) struct Part {
+pub(crate) struct Selection {
     /// Row-major positions.
     pub(crate) range: Range<usize>,
-    pub(crate) part_type: SlotType,
+    /// The type of a slot that would hold just them.
+    pub(crate) slot_type: SlotType,
 }
 
-impl Part {
+impl Selection {
     /// Parses `I`, `I,J` or `A..B` as numpy does: each index selects along one dimension, the
     /// last may be a range, and dimensions not named are taken whole. So `3` is row 3 of a
     /// matrix, and `2..4` its rows 2 and 3.
     ///
     /// An error is a message that says what is wrong with the index.
-    pub(crate) fn new(slot_type: &SlotType, index: &str) -> Result<Part, String> {
+    pub(crate) fn new(slot_type: &SlotType, index: &str) -> Result<Selection, String> {
         let (SlotType::Array(scalar, shape) | SlotType::Buffer(scalar, shape)) = slot_type else {
             return Err(format!("it is {slot_type} and has no elements; leave --index out"));
         };
@@ -57,11 +58,11 @@ impl Part {
         // `start` counts whole blocks of the dimensions that were not named.
         let block: usize = dims[named.len()..].iter().product();
         let len: usize = left.iter().product();
-        let part_type = match Shape::new(&left) {
+        let selected = match Shape::new(&left) {
             Some(shape) => SlotType::Array(*scalar, shape),
             None => SlotType::Value(*scalar),
         };
-        Ok(Part { range: start * block..start * block + len, part_type })
+        Ok(Selection { range: start * block..start * block + len, slot_type: selected })
     }
 }
 
@@ -88,8 +89,8 @@ mod tests {
     use super::*;
 
     fn part(slot_type: &str, index: &str) -> Result<(Range<usize>, String), String> {
-        let part = Part::new(&slot_type.parse().unwrap(), index)?;
-        Ok((part.range, part.part_type.to_string()))
+        let part = Selection::new(&slot_type.parse().unwrap(), index)?;
+        Ok((part.range, part.slot_type.to_string()))
     }
 
     #[test]

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::Value;
 use slotfile::{Data, Elements, Scalar, ScalarType, SlotType};
 
-use crate::value::{elements, parse, shown, text, unknown, within};
+use crate::values::value::{elements, parse, shown, text, unknown, within};
 
 /// Writes the members that every slot has: `"name":...,"type":...,"version":...,"value":...`.
 /// Writes piece by piece, since an array as a `serde_json::Value` takes 32 times its size.

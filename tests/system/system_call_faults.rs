@@ -18,7 +18,7 @@ use slotfile::{Recovery, Store};
 /// The exit code of a child whose operation was refused.
 const REFUSED: i32 = 3;
 
-/// Changes slots with all kinds of checkpoint units.
+/// Changes slots with all kinds of checkpoint segments.
 fn change(store: &Store, round: u64) {
     store.value::<u64>("value").unwrap().store(round).unwrap();
     store.array::<u64>("array", 24).unwrap().update(|a| a.fill(round)).unwrap();

@@ -60,6 +60,7 @@ fn cannot_tell_boot(error: io::Error) -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, what)
 }
 
+/// The error of creating a store, from that of [`create`] or of a step of it.
 pub(crate) fn creation_error(path: &Path, creation: Creation, error: io::Error) -> Error {
     let path = path.to_owned();
     match error.raw_os_error() {

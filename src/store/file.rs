@@ -14,6 +14,7 @@ use crate::mapping::cell;
 use crate::mapping::map::Map;
 use crate::os::store_file::StoreFile;
 
+/// Checks the header, maps the file, and makes the attachment. Takes no lock.
 pub(crate) fn map(path: PathBuf, file: StoreFile, writable: bool) -> Result<Arc<Attachment>> {
     if !cell::is_supported() {
         let what = "this processor has no 128-bit compare-exchange".into();

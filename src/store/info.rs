@@ -37,13 +37,13 @@ impl Store {
         let keeps_checkpoints = attachment.header.has_checkpoint();
         let word = |at: usize| attachment.live.load(at, Ordering::Relaxed);
         // Both numbers come from the file and may be anything.
-        let event = |epoch: u64, secs: u64| {
+        let sync_point = |epoch: u64, secs: u64| {
             let at = UNIX_EPOCH.checked_add(Duration::from_secs(secs)).filter(|_| secs != 0)?;
             Some(SyncPoint { epoch, at })
         };
         Ok(Info {
-            last_sync: event(word(live::ACKED), word(live::LAST_SYNC + 1)),
-            last_recovery: event(word(live::LAST_RECOVERY), word(live::LAST_RECOVERY + 1)),
+            last_sync: sync_point(word(live::ACKED), word(live::LAST_SYNC + 1)),
+            last_recovery: sync_point(word(live::LAST_RECOVERY), word(live::LAST_RECOVERY + 1)),
             unsynced: match keeps_checkpoints {
                 true => Some(Syncer::count_unsynced(attachment)?),
                 false => None,

@@ -51,41 +51,48 @@ pub(crate) fn open(mut request: Request<'_>) -> Result<(SharedSession, Option<Lo
     // Before the open: after it, the path may lead to another file.
     let location = Location::of(path);
     loop {
-        let creation = match request.create {
-            Some(creation) if request.must_be_new => creation,
-            create => match (open_existing(&request), create) {
-                (Ok(Some(session)), _) => {
+        if !request.must_be_new {
+            match open_existing(&request) {
+                Ok(Some(session)) => {
                     // A store in memory has no location.
                     let is_there = |_: &Location| session.attachment().has_name();
                     return Ok((Arc::clone(&session), location.filter(is_there)));
                 }
                 // Replaced while we waited for its lock: look again.
-                (Ok(None), _) => continue,
-                (Err(Error::NotFound { path, link: Some(target), .. }), Some(_)) => {
+                Ok(None) => continue,
+                Err(Error::NotFound { path, link: Some(target), .. })
+                    if request.create.is_some() =>
+                {
                     let why = format!("it is {}", link_to_nowhere(&target));
                     return Err(Error::NotAStore { path, why });
                 }
-                (Err(Error::NotFound { .. }), Some(creation)) => creation,
-                (Err(error), _) => return Err(error),
-            },
-        };
-        match create(path, creation) {
-            // From here on it is opened like any other: somebody may already have it open.
-            Ok(()) => {
-                // If the sync fails, the store stays: others may have opened it by now.
-                let what = "the store was created, but its folder cannot be synced: a power cut \
-                            may take it away";
-                sync_folder(folder_of(path)).map_err(|e| Error::io(path, what, e))?;
-                request.must_be_new = false;
-                request.created = true;
+                Err(Error::NotFound { .. }) if request.create.is_some() => {}
+                Err(error) => return Err(error),
             }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                if request.must_be_new {
-                    return Err(already_exists(path));
-                }
-            }
-            Err(error) => return Err(creation_error(path, creation, error)),
         }
+        if let Some(creation) = request.create {
+            request.created |= create_new(path, creation, request.must_be_new)?;
+        }
+        // From here on it is opened like any other: somebody may already have it open.
+        request.must_be_new = false;
+    }
+}
+
+/// Creates the store; false if somebody else was faster and it need not be new.
+fn create_new(path: &Path, creation: Creation, must_be_new: bool) -> Result<bool> {
+    match create(path, creation) {
+        Ok(()) => {
+            // If the sync fails, the store stays: others may have opened it by now.
+            let what = "the store was created, but its folder cannot be synced: a power cut may \
+                        take it away";
+            sync_folder(folder_of(path)).map_err(|e| Error::io(path, what, e))?;
+            Ok(true)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match must_be_new {
+            true => Err(already_exists(path)),
+            false => Ok(false),
+        },
+        Err(error) => Err(creation_error(path, creation, error)),
     }
 }
 
@@ -102,8 +109,8 @@ fn unlock(attachment: &Attachment) -> Result<()> {
     Err(Error::io(path, "cannot open it", why))
 }
 
-/// Opens an existing file. `None`: it was replaced meanwhile.
-fn open_existing(request: &Request<'_>) -> Result<Option<SharedSession>> {
+/// Opens the file, and refuses what cannot be a store, or could not keep its promises.
+fn open_file(request: &Request<'_>) -> Result<(StoreFile, FileId)> {
     let Request { path, writable, .. } = *request;
     let cannot_open = |e| Error::io(path, "cannot open it", e);
     let metadata = std::fs::metadata(path).map_err(|e| match cannot_open(e) {
@@ -129,7 +136,14 @@ fn open_existing(request: &Request<'_>) -> Result<Option<SharedSession>> {
     if !request.any_file_system {
         check_file_system(path, &file, writable)?;
     }
-    let key = Key { file: FileId::of(&metadata), writable };
+    Ok((file, FileId::of(&metadata)))
+}
+
+/// Opens an existing store. `None`: it was replaced meanwhile.
+fn open_existing(request: &Request<'_>) -> Result<Option<SharedSession>> {
+    let Request { path, writable, .. } = *request;
+    let (file, id) = open_file(request)?;
+    let key = Key { file: id, writable };
     let start = Instant::now();
     // When the holder of the open lock last made progress.
     let (mut progress, mut since) = (None, start);
@@ -145,22 +159,11 @@ fn open_existing(request: &Request<'_>) -> Result<Option<SharedSession>> {
                 return Ok(Some(session));
             }
             // If it was replaced while we waited, open the file that the path names now.
-            let now = std::fs::metadata(path).map_err(cannot_open)?;
+            let now = std::fs::metadata(path).map_err(|e| Error::io(path, "cannot open it", e))?;
             if FileId::of(&now) != key.file {
                 return Ok(None);
             }
-            let (attachment, mut recovery) = attach(request, file)?;
-            refuse_superseded(&attachment, recovery)?;
-            if request.created && recovery == Recovery::Resumed {
-                recovery = Recovery::Created;
-            }
-            let session = Session::new(attachment, recovery);
-            // Before the unlock: the lock also keeps this process's other threads out.
-            registry::insert(key, &session);
-            let unlocked = unlock(session.attachment());
-            unlocked.inspect_err(|_| registry::remove(key))?;
-            registry::leave_at_exit();
-            return Ok(Some(session));
+            return open_locked(request, file, key).map(Some);
         }
         let now = read_progress(&file);
         if now != progress {
@@ -174,6 +177,21 @@ fn open_existing(request: &Request<'_>) -> Result<Option<SharedSession>> {
         std::thread::sleep(pause);
         pause = (2 * pause).min(Duration::from_millis(5));
     }
+}
+
+/// Attaches to the file, whose open lock this process has, and releases the lock.
+fn open_locked(request: &Request<'_>, file: StoreFile, key: Key) -> Result<SharedSession> {
+    let (attachment, mut recovery) = attach(request, file)?;
+    refuse_superseded(&attachment, recovery)?;
+    if request.created && recovery == Recovery::Resumed {
+        recovery = Recovery::Created;
+    }
+    let session = Session::new(attachment, recovery);
+    // Before the unlock: the lock also keeps this process's other threads out.
+    registry::insert(key, &session);
+    unlock(session.attachment()).inspect_err(|_| registry::remove(key))?;
+    registry::leave_at_exit();
+    Ok(session)
 }
 
 /// The word that the holder of the open lock changes as it makes progress; `None`: not there.
@@ -190,11 +208,15 @@ fn attach(request: &Request<'_>, file: StoreFile) -> Result<(Arc<Attachment>, Re
     let attachment = map(path.to_owned(), file, writable)?;
     let alone = !Attachment::is_attached_elsewhere(&attachment.map)
         .map_err(|e| Error::io(path, "cannot lock a byte of the file", e))?;
-    let recovery = match alone {
-        false => Recovery::Joined,
-        true if writable => attachment.with_progress(|| recovery::recover(&attachment, trusted))?,
-        true if recovery::is_needed(&attachment, trusted)? => return restore_to_read(attachment),
-        true => Recovery::Resumed,
+    let (attachment, recovery) = if !alone {
+        (attachment, Recovery::Joined)
+    } else if writable {
+        let recovery = attachment.with_progress(|| recovery::recover(&attachment, trusted))?;
+        (attachment, recovery)
+    } else if recovery::is_needed(&attachment, trusted)? {
+        restore_to_read(attachment)?
+    } else {
+        (attachment, Recovery::Resumed)
     };
     descriptors::count(&attachment)?;
     attachment.announce()?;

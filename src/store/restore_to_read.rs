@@ -4,7 +4,6 @@ use std::fs::File;
 use std::sync::Arc;
 
 use crate::attachment::attach::Attachment;
-use crate::attachment::descriptors;
 use crate::durability::recovery::{self, Recovery};
 use crate::error::{Error, Result};
 use crate::mutant::planted;
@@ -15,17 +14,14 @@ use crate::store::file_system::is_moved_by_writes;
 use crate::types::detached::Detached;
 
 /// Restores a store that a read-only opener needs restored: first tries the file itself; if that
-/// fails, restores a copy of it in memory.
+/// fails, restores a copy of it in memory. Returns the attachment to read from.
 pub(crate) fn restore_to_read(attachment: Arc<Attachment>) -> Result<(Arc<Attachment>, Recovery)> {
-    let (reading, recovery) = match restore_underneath(&attachment) {
-        Ok(recovery) => (attachment, recovery),
-        Err(error @ Error::Corrupt { .. }) => return Err(error),
-        Err(error) if planted!(ReadersHaveNoCopyInMemory) => return Err(error),
-        Err(_) => restore_a_copy(&attachment)?,
-    };
-    descriptors::count(&reading)?;
-    reading.announce()?;
-    Ok((reading, recovery))
+    match restore_underneath(&attachment) {
+        Ok(recovery) => Ok((attachment, recovery)),
+        Err(error @ Error::Corrupt { .. }) => Err(error),
+        Err(error) if planted!(ReadersHaveNoCopyInMemory) => Err(error),
+        Err(_) => restore_a_copy(&attachment),
+    }
 }
 
 fn restore_underneath(attachment: &Attachment) -> Result<Recovery> {
@@ -65,7 +61,8 @@ fn restore_a_copy(attachment: &Attachment) -> Result<(Arc<Attachment>, Recovery)
 }
 
 /// Refuses a file that a compaction replaced and that only a mount of it keeps. A copy that was
-/// restored from it is a store of its own.
+/// restored from it is a store of its own: if it may be written, it no longer says that it was
+/// replaced.
 pub(crate) fn refuse_superseded(attachment: &Attachment, recovery: Recovery) -> Result<()> {
     match recovery {
         Recovery::Joined | Recovery::Resumed

@@ -275,6 +275,54 @@ impl AsFd for Store {
 }
 
 impl Store {
+    /// Opens an existing store, for reading and writing.
+    ///
+    /// # Errors
+    ///
+    /// As [`OpenOptions::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Store> {
+        OpenOptions::new().open(path)
+    }
+
+    /// Opens an existing store for reading only.
+    ///
+    /// # Errors
+    ///
+    /// As [`OpenOptions::open`].
+    pub fn open_read_only(path: impl AsRef<Path>) -> Result<Store> {
+        OpenOptions::new().read_only(true).open(path)
+    }
+
+    /// Opens a store, or creates it if it does not exist.
+    ///
+    /// # Errors
+    ///
+    /// As [`OpenOptions::open`].
+    pub fn open_or_create(path: impl AsRef<Path>) -> Result<Store> {
+        OpenOptions::new().create(true).open(path)
+    }
+
+    /// Creates a store.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Exists`] if it exists already; else as [`OpenOptions::open`].
+    pub fn create(path: impl AsRef<Path>) -> Result<Store> {
+        OpenOptions::new().create_new(true).open(path)
+    }
+
+    /// Creates a store in memory, without a name, for tests. It is gone with its last handle in
+    /// this process and the children that it forks.
+    ///
+    /// ```
+    /// let store = slotfile::Store::temporary()?;
+    /// store.value::<i32>("x")?.store(5)?;
+    /// # Ok::<(), slotfile::Error>(())
+    /// ```
+    pub fn temporary() -> Result<Store> {
+        OpenOptions::new().open_temporary()
+    }
+
     #[inline]
     pub(crate) fn attachment(&self) -> &Attachment {
         self.session.attachment()
@@ -428,38 +476,6 @@ impl Store {
     /// ```
     pub fn recovery(&self) -> Recovery {
         self.session.recovery
-    }
-
-    /// Opens an existing store. See [`OpenOptions::open`] for the errors.
-    pub fn open(path: impl AsRef<Path>) -> Result<Store> {
-        OpenOptions::new().open(path)
-    }
-
-    /// Opens an existing store for reading only.
-    pub fn open_read_only(path: impl AsRef<Path>) -> Result<Store> {
-        OpenOptions::new().read_only(true).open(path)
-    }
-
-    /// Opens a store, or creates it if it does not exist.
-    pub fn open_or_create(path: impl AsRef<Path>) -> Result<Store> {
-        OpenOptions::new().create(true).open(path)
-    }
-
-    /// Creates a store; [`Error::Exists`] if it exists already.
-    pub fn create(path: impl AsRef<Path>) -> Result<Store> {
-        OpenOptions::new().create_new(true).open(path)
-    }
-
-    /// Creates a store in memory, without a name, for tests. It is gone with its last handle in
-    /// this process and the children that it forks.
-    ///
-    /// ```
-    /// let store = slotfile::Store::temporary()?;
-    /// store.value::<i32>("x")?.store(5)?;
-    /// # Ok::<(), slotfile::Error>(())
-    /// ```
-    pub fn temporary() -> Result<Store> {
-        OpenOptions::new().open_temporary()
     }
 
     /// The path by which this process first opened the store.

@@ -24,7 +24,7 @@ use crate::types::scalar::Scalar;
 /// store.text_with("name", 64, Define::new().initial("Karel"))?;
 /// # Ok::<(), slotfile::Error>(())
 /// ```
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Define<T> {
     pub(crate) initial: Option<Data>,
     pub(crate) doc: String,
@@ -32,17 +32,6 @@ pub struct Define<T> {
     pub(crate) areas: usize,
     pub(crate) create_new: bool,
     of: PhantomData<T>,
-}
-
-impl<T> Clone for Define<T> {
-    fn clone(&self) -> Define<T> {
-        Define {
-            initial: self.initial.clone(),
-            doc: self.doc.clone(),
-            unit: self.unit.clone(),
-            ..*self
-        }
-    }
 }
 
 impl<T> Default for Define<T> {
@@ -71,7 +60,8 @@ impl<T> Define<T> {
     }
 
     /// How many areas the slot has: 2, 4 or 8. More areas cost memory, and let readers of large
-    /// slots finish beside a writer that never pauses. Values have no areas, buffers one.
+    /// slots finish beside a writer that never pauses. Values have no areas, buffers one. Any other
+    /// number is [`Error::Invalid`](crate::Error::Invalid) when the slot is defined.
     pub fn areas(mut self, areas: usize) -> Define<T> {
         self.areas = areas;
         self
@@ -89,7 +79,7 @@ impl<T> Define<T> {
         self
     }
 
-    /// If true, [`Error::Exists`](crate::Error::Exists) if the slot already exists.
+    /// If true, a slot that already exists is [`Error::Exists`](crate::Error::Exists).
     pub fn create_new(mut self, yes: bool) -> Define<T> {
         self.create_new = yes;
         self

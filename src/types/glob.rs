@@ -14,7 +14,7 @@ enum Part {
     Run,
     One,
     Char(char),
-    Set { ranges: Vec<(char, char)>, others: bool },
+    Set { ranges: Vec<(char, char)>, negated: bool },
 }
 
 impl Glob {
@@ -76,8 +76,8 @@ impl Part {
             Part::Run => false,
             Part::One => true,
             Part::Char(own) => *own == c,
-            Part::Set { ranges, others } => {
-                ranges.iter().any(|(a, b)| (*a..=*b).contains(&c)) != *others
+            Part::Set { ranges, negated } => {
+                ranges.iter().any(|(a, b)| (*a..=*b).contains(&c)) != *negated
             }
         }
     }
@@ -87,8 +87,8 @@ impl Part {
 fn set(chars: &mut std::str::Chars<'_>) -> Option<Part> {
     let mut ranges = Vec::new();
     let mut c = chars.next()?;
-    let others = c == '!' || c == '^';
-    if others {
+    let negated = c == '!' || c == '^';
+    if negated {
         c = chars.next()?;
     }
     loop {
@@ -107,7 +107,7 @@ fn set(chars: &mut std::str::Chars<'_>) -> Option<Part> {
         ranges.push((c, last));
         c = chars.next()?;
         if c == ']' {
-            return Some(Part::Set { ranges, others });
+            return Some(Part::Set { ranges, negated });
         }
     }
 }

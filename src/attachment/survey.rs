@@ -113,6 +113,9 @@ impl Taken {
 
     /// Whether everything that is taken lies before these ends; otherwise, what is wrong.
     pub(crate) fn check_ends(&self, ends: &Ends) -> Result<(), String> {
+        if planted!(TheEndsAreBelieved) {
+            return Ok(());
+        }
         let least = &self.ends;
         for (what, end, least) in [
             ("the last run", ends.runs, least.runs),
@@ -121,7 +124,7 @@ impl Taken {
             ("the numbers of the segments", ends.segments, least.segments),
             ("the count of definitions", ends.defined, least.defined),
         ] {
-            if end < least && !planted!(TheEndsAreBelieved) {
+            if end < least {
                 return Err(format!("the end of {what} is {end}, but {least} is taken"));
             }
         }

@@ -2,7 +2,7 @@
 # Plants bugs in the library, one at a time, and runs the tests that should notice. Each bug must
 # turn a test red, or the tests show nothing.
 #
-#     tests/mutants.sh            all of them: MINUTES minutes
+#     tests/mutants.sh            all of them: half an hour
 #     tests/mutants.sh NAME...    those whose names contain one of these
 #
 # Not part of the normal run. The bugs, and the tests that should notice each, stand in

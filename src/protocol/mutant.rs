@@ -46,7 +46,7 @@ mutants! {
         /// A lock that ends without a commit leaves the version: a torn read passes.
         RecoveryKeepsVersion => "processes half_written",
         /// The transaction word is IDLE again before its slots are settled.
-        IdleBeforeSettling => "processes single_step::transaction",
+        IdleBeforeSettling => "processes of_burying_a_transaction",
         /// The transaction word is believed without a second look at the control word.
         NoSecondLookAtControl,
         /// A snapshot compares control words, not effective versions.
@@ -104,9 +104,9 @@ mutants! {
         /// A reader that follows the updates takes the last one's range for those of all it has missed.
         FollowerTrustsRange,
         /// The transaction word is COMMITTED before its slots name it.
-        CommittedBeforeT => "processes single_step::transaction",
+        CommittedBeforeT => "processes of_a_transaction_of_three_slots",
         /// A transaction commits before its areas are whole.
-        AreasFilledAfterTheCommit => "processes single_step::transaction",
+        AreasFilledAfterTheCommit => "processes of_a_transaction_of_three_slots",
     }
 
     run {

@@ -88,7 +88,6 @@ pub use os::bus_error::BusError;
 pub use slots::array::{Array, ArrayIndex, ArrayUpdate};
 pub use slots::buffer::Buffer;
 pub use slots::guard::Guard;
-pub use slots::owned_guard::OwnedGuard;
 pub use slots::raw::RawBuffer;
 pub use slots::slot::Slot;
 pub use slots::text::{Bytes, Text};

@@ -119,8 +119,8 @@ fn lock_directory<'a>(
     attachment: &'a Attachment,
     lock: &'a SlotMemory,
     deadline: &mut Deadline,
-) -> Result<Held<'a, SlotMemory, Attachment>> {
-    protocol::lock(lock, attachment, Form::Lock, deadline)
+) -> Result<Held<(&'a SlotMemory, &'a Attachment)>> {
+    protocol::lock((lock, attachment), deadline)
         .map_err(|failure| attachment.lock_error("the directory", failure, deadline))
 }
 

@@ -20,7 +20,7 @@ use crate::format::layout::live;
 use crate::mapping::map::{KeepsMapped, Map};
 use crate::mapping::slot_memory::SlotMemory;
 use crate::mutant::planted;
-use crate::protocol::{self, Deadline, RawLock};
+use crate::protocol::{self, Deadline, Held, Lockable};
 
 /// Passes in which changed slots are only read. Later passes lock them as well.
 const READING_PASSES: usize = 4;
@@ -52,7 +52,7 @@ pub(crate) struct ConsistentCopy<'a> {
     /// The present attempt; `None` before the first.
     attempt: Option<Attempt<'a>>,
     /// The directory's lock, while it keeps definitions out.
-    no_definitions: Option<Locked<'a>>,
+    no_definitions: Option<Held<Lock<'a>>>,
 }
 
 /// An attempt to copy the slots on this many lines of the directory.
@@ -62,15 +62,13 @@ struct Attempt<'a> {
     /// What it has copied, in order.
     copied: Vec<usize>,
     /// The slots that it has locked. It keeps the locks to its end, so that they come to rest.
-    locked: Vec<Locked<'a>>,
+    locked: Vec<Held<Lock<'a>>>,
 }
 
-/// A lock that was free, and is let go when this is dropped.
-struct Locked<'a> {
+/// The lock of a slot, or of the directory.
+struct Lock<'a> {
     memory: SlotMemory<&'a Map>,
     attachment: &'a Attachment,
-    /// `None` only while it is dropped.
-    lock: Option<RawLock>,
 }
 
 impl<'a> ConsistentCopy<'a> {
@@ -114,7 +112,7 @@ impl<'a> ConsistentCopy<'a> {
         }
         if attempt.passes >= READING_PASSES {
             let locked = changed.iter().map(|i| slots.memories.get(*i));
-            attempt.locked.extend(locked.filter_map(|memory| Locked::new(&memory, attachment)));
+            attempt.locked.extend(locked.filter_map(|memory| Lock::try_lock(&memory, attachment)));
         }
         attempt.passes += 1;
         attempt.copied.extend(&changed);
@@ -143,29 +141,34 @@ impl<'a> ConsistentCopy<'a> {
             self.no_definitions = None;
         } else if self.attempts >= OPEN_TO_DEFINITIONS && self.no_definitions.is_none() {
             let lock = self.attachment.lock(live::DIRECTORY_LOCK);
-            self.no_definitions = Locked::new(&lock, self.attachment);
+            self.no_definitions = Lock::try_lock(&lock, self.attachment);
         }
         Ok(())
     }
 }
 
-impl<'a> Locked<'a> {
+impl<'a> Lock<'a> {
     /// `None` if another thread has the lock.
-    fn new<K: KeepsMapped>(
+    fn try_lock<K: KeepsMapped>(
         memory: &SlotMemory<K>,
         attachment: &'a Attachment,
-    ) -> Option<Locked<'a>> {
+    ) -> Option<Held<Lock<'a>>> {
+        let held = protocol::try_lock((memory, attachment))?;
         let memory = memory.kept_by(&*attachment.map);
-        let lock = Some(protocol::try_lock(&memory, attachment)?.into_raw());
-        Some(Locked { memory, attachment, lock })
+        Some(held.into_raw().resume(Lock { memory, attachment }))
     }
 }
 
-impl Drop for Locked<'_> {
-    fn drop(&mut self) {
-        if let Some(lock) = self.lock.take() {
-            drop(lock.resume(&self.memory, self.attachment));
-        }
+impl<'a> Lockable for Lock<'a> {
+    type Memory = SlotMemory<&'a Map>;
+    type Peers = Attachment;
+
+    fn memory(&self) -> &SlotMemory<&'a Map> {
+        &self.memory
+    }
+
+    fn peers(&self) -> &Attachment {
+        self.attachment
     }
 }
 

@@ -15,7 +15,7 @@ use crate::format::layout::live;
 use crate::mapping::slot_memory::SlotMemory;
 use crate::mutant::planted;
 use crate::os::fork::PerProcess;
-use crate::protocol::{self, Deadline, FREE, Form, Held, Peers};
+use crate::protocol::{self, Deadline, FREE, Held, Peers};
 
 /// Syncs one store for this process.
 #[derive(Debug)]
@@ -98,7 +98,7 @@ impl Syncer {
         let lock = attachment.lock(live::SYNC_LOCK);
         // The lock first, as it supports a time-out. A thread that has the mutex without the lock
         // does not wait for the lock.
-        let held = protocol::lock(&lock, attachment, Form::Lock, deadline)
+        let held = protocol::lock((&lock, attachment), deadline)
             .map_err(|f| attachment.lock_error("the sync lock", f, deadline))?;
         let mut state = self.state().lock().unwrap_or_else(PoisonError::into_inner);
         self.sync_with_lock(held, &mut state, attachment, deadline)
@@ -125,7 +125,7 @@ impl Syncer {
         // A process that cannot lock at all is told why.
         attachment.me()?;
         let lock = attachment.lock(live::SYNC_LOCK);
-        let free = protocol::try_lock(&lock, attachment);
+        let free = protocol::try_lock((&lock, attachment));
         let Some(held) = free.or_else(|| lock_of_the_dead(&lock, attachment)) else {
             return Ok(Synced::Busy);
         };
@@ -138,7 +138,7 @@ impl Syncer {
 
     fn sync_with_lock(
         &self,
-        held: Held<'_, SlotMemory, Attachment>,
+        held: Held<(&SlotMemory, &Attachment)>,
         state: &mut Option<SyncState>,
         attachment: &Attachment,
         deadline: &Deadline,
@@ -162,14 +162,13 @@ impl Syncer {
 fn lock_of_the_dead<'a>(
     lock: &'a SlotMemory,
     attachment: &'a Attachment,
-) -> Option<Held<'a, SlotMemory, Attachment>> {
+) -> Option<Held<(&'a SlotMemory, &'a Attachment)>> {
     let owner = sync_notes::holder(attachment);
     if planted!(TheLockOfTheDeadStays) {
         return None;
     }
-    let recovered =
-        owner != FREE && protocol::recover_dead_owner(lock, attachment, Form::Lock, owner);
-    recovered.then(|| protocol::try_lock(lock, attachment)).flatten()
+    let recovered = owner != FREE && protocol::recover_dead_owner(lock, attachment, owner);
+    recovered.then(|| protocol::try_lock((lock, attachment))).flatten()
 }
 
 #[cfg(test)]
@@ -189,7 +188,7 @@ mod tests {
         store.pause_syncing();
         let attachment = store.attachment();
         let lock = attachment.lock(live::SYNC_LOCK);
-        let held = protocol::lock(&lock, attachment, Form::Lock, &mut Deadline::new(None));
+        let held = protocol::lock((&lock, attachment), &mut Deadline::new(None));
         let held = held.unwrap();
         std::thread::scope(|scope| {
             let (patient, brief) = (store.clone().with_lock_timeout(None), store.clone());

@@ -10,9 +10,7 @@ use crate::mapping::crowd;
 use crate::mapping::map::{KeepsMapped, Map, Region};
 use crate::mutant::planted;
 use crate::os::futex;
-use crate::protocol::{
-    self, Areas, CONTROL, Cell, Control, Form, Memory, REMOVED, Sleepers, VALUE,
-};
+use crate::protocol::{self, Areas, CONTROL, Cell, Control, Form, Memory, REMOVED, Sleepers};
 
 /// How long a waiter spins before it sleeps: about the cost of a sleep and a wake-up.
 pub(crate) const SPIN: Duration = Duration::from_micros(50);
@@ -31,11 +29,6 @@ impl<K: KeepsMapped> SlotMemory<K> {
     #[inline]
     pub(crate) fn new(region: Region<K>, form: Form) -> SlotMemory<K> {
         SlotMemory { start: CellRegion::new(region), form }
-    }
-
-    #[inline]
-    pub(crate) fn form(&self) -> Form {
-        self.form
     }
 
     #[inline]
@@ -69,21 +62,33 @@ impl<K: KeepsMapped> SlotMemory<K> {
     fn is_scalar(&self) -> bool {
         matches!(self.form, Form::Scalar)
     }
+
+    /// Whether this word is not part of a cell.
+    fn is_plain(&self, word: usize) -> bool {
+        !self.is_scalar() || word > CONTROL
+    }
 }
 
 impl<K: KeepsMapped> Memory for SlotMemory<K> {
     #[inline]
+    fn form(&self) -> Form {
+        self.form
+    }
+
+    #[inline]
+    fn place(&self) -> u64 {
+        self.region().offset()
+    }
+
+    #[inline]
     fn load(&self, word: usize, order: Ordering) -> u64 {
-        if self.is_scalar() && word <= CONTROL {
-            let cell = self.cell();
-            return if word == VALUE { cell.value } else { cell.control.bits() };
-        }
+        debug_assert!(self.is_plain(word), "a cell is read by `cell`");
         self.region().load(word, order)
     }
 
     #[inline]
     fn store(&self, word: usize, value: u64, order: Ordering) {
-        assert!(!self.is_scalar() || word > CONTROL, "a cell is changed by swap_cell");
+        debug_assert!(self.is_plain(word), "a cell is changed by `swap_cell`");
         self.region().store(word, value, order);
     }
 

@@ -25,7 +25,7 @@
 //! code. `docs/design.md` describes the whole protocol; change `src/protocol/` only together with
 //! it.
 //!
-//! May use: nothing of this crate. Begin with `control.rs`, then `lock.rs`.
+//! May use: nothing of this crate. Begin with `control.rs`, then `update.rs`.
 
 mod array;
 mod control;
@@ -34,10 +34,12 @@ pub(crate) mod mutant;
 mod pieces;
 mod queue;
 mod read_lock;
+mod recover;
 mod scalar;
 mod snapshot;
 mod stale;
 mod transaction;
+mod update;
 mod wait;
 
 use std::sync::atomic::Ordering;
@@ -45,14 +47,16 @@ use std::time::{Duration, Instant};
 
 pub(crate) use array::{effective_version, read, read_bytes, validate_read};
 pub(crate) use control::{Control, FREE, Owner, REMOVED, lead};
-pub(crate) use lock::{Held, RawLock, claim, lock, recover_dead_owner, remove, settle, try_lock};
+pub(crate) use lock::{Held, Lockable, RawLock, lock, try_lock};
 use mutant::planted;
 #[cfg(test)]
 pub(crate) use pieces::read_by_pieces;
+pub(crate) use recover::{claim, recover_dead_owner, settle};
 pub(crate) use scalar::{load_scalar, load_scalar_versioned, update_locked, update_scalar};
 pub(crate) use snapshot::{Sample, changed_since, snapshot};
 pub(crate) use stale::all_stale;
 pub(crate) use transaction::{Change, commit_all};
+pub(crate) use update::{go_on_under_guard, lock_for_update};
 pub(crate) use wait::{Await, Bell, Pause, announce, listen, look_to_wait, ring, wait_any};
 
 /// Word offsets from the start of a slot: its value (scalars only).
@@ -95,6 +99,12 @@ pub(crate) trait Memory {
     /// to the tests' memories, which set 0.)
     const PAUSES_AFTER_LOSS: u32 = 32;
 
+    /// What the control word protects.
+    fn form(&self) -> Form;
+    /// Identifies the slot in its store.
+    fn place(&self) -> u64;
+
+    /// Not the value of a scalar, nor a control word: those are read by `cell` and `control`.
     #[track_caller]
     fn load(&self, word: usize, order: Ordering) -> u64;
     #[track_caller]
@@ -204,6 +214,13 @@ pub(crate) trait Peers {
     fn has_unlocked(&self);
     /// This thread did not get a lock for which it had asked for its number.
     fn has_given_up(&self) {}
+    /// Begins an update under the lock that a guard of this thread keeps on the slot at `place`.
+    /// Returns the update's number. `None`: no guard keeps it, or the thread is already in an
+    /// update under it.
+    fn begin_under_guard(&self, place: u64) -> Option<u64>;
+    /// Whether the guard under which this update began still exists.
+    fn is_under_guard(&self, place: u64, update: u64) -> bool;
+    fn end_under_guard(&self, place: u64, update: u64);
     /// Whether a turn has passed since a lock was last handed over to an overtaken waiter; if so,
     /// starts the next turn.
     fn is_turn_over(&self) -> bool;

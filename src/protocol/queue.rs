@@ -16,9 +16,9 @@
 use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::time::Duration;
 
-use super::lock::recover_dead_owner;
 use super::read_lock::wait_for_reader;
-use super::{Control, Deadline, FREE, Failure, Form, Memory, Peers, REMOVED, Sleepers, planted};
+use super::recover::recover_dead_owner;
+use super::{Control, Deadline, FREE, Failure, Memory, Peers, REMOVED, Sleepers, planted};
 
 /// A thread that waits for a lock.
 pub(super) struct Waiting {
@@ -47,12 +47,11 @@ impl Waiting {
         &mut self,
         memory: &M,
         peers: &P,
-        form: Form,
         seen: Control,
         deadline: &mut Deadline,
     ) -> Result<(), Failure<P::Error>> {
         if seen.is_read_lock() && !planted!(ReadersAreWaitedFor) {
-            wait_for_reader(memory, peers, form, seen, deadline, self);
+            wait_for_reader(memory, peers, seen, deadline, self);
             return Ok(());
         }
         if deadline.is_over() {
@@ -63,9 +62,7 @@ impl Waiting {
         // slow the owner down.
         let first = seen != waiting && !self.has_slept;
         let owner = seen.owner();
-        if owner != FREE
-            && first
-            && (memory.spin(seen) || recover_dead_owner(memory, peers, form, owner))
+        if owner != FREE && first && (memory.spin(seen) || recover_dead_owner(memory, peers, owner))
         {
             return Ok(());
         }
@@ -74,7 +71,7 @@ impl Waiting {
         };
         let limit = left.min(memory.longest_sleep());
         if !self.sleep(memory, seen, limit) && owner != FREE {
-            recover_dead_owner(memory, peers, form, owner);
+            recover_dead_owner(memory, peers, owner);
         }
         Ok(())
     }

@@ -8,8 +8,8 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use super::lock::try_share;
 use super::queue::{Waiting, publish};
+use super::recover::try_share;
 use super::{Control, Deadline, FREE, Form, Memory, Peers, planted};
 
 /// A reader's lock. Dropping it releases it.
@@ -86,12 +86,11 @@ impl<M: Memory, P: Peers> Drop for ReadLock<'_, M, P> {
 pub(super) fn wait_for_reader<M: Memory, P: Peers>(
     memory: &M,
     peers: &P,
-    form: Form,
     seen: Control,
     deadline: &mut Deadline,
     waiting: &mut Waiting,
 ) {
-    let limit = reading_time::<M>(form);
+    let limit = reading_time(memory);
     if !limit.is_zero() && memory.spin(seen) {
         return;
     }
@@ -106,8 +105,8 @@ pub(super) fn wait_for_reader<M: Memory, P: Peers>(
 
 /// How long a reader may keep writers waiting: the time of a full copy at 400 MB/s, a tenth of the
 /// speed of an idle machine.
-fn reading_time<M: Memory>(form: Form) -> Duration {
-    match form {
+fn reading_time<M: Memory>(memory: &M) -> Duration {
+    match memory.form() {
         Form::Areas(areas) if !M::READING_TIME.is_zero() => {
             M::READING_TIME + Duration::from_nanos(20 * areas.words as u64)
         }

@@ -5,9 +5,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use super::array::effective_version;
 use super::queue::{Waiting, pass_on, wake};
 use super::read_lock::try_read_lock;
-use super::{
-    Cell, DRAFT, Deadline, FREE, Failure, Form, Memory, Peers, REMOVED, TxnState, planted,
-};
+use super::{Cell, DRAFT, Deadline, FREE, Failure, Memory, Peers, REMOVED, TxnState, planted};
 
 /// Replaces the value by `f` of it, atomically; `f` may run more than once. If `f` returns `None`,
 /// nothing changes. Returns the previous value, in `Ok` if it was replaced; `None` if somebody
@@ -65,7 +63,7 @@ pub(crate) fn update_locked<M: Memory, P: Peers>(
                 }
             }
             _ => {
-                waiting.wait(memory, peers, Form::Scalar, seen.control, deadline)?;
+                waiting.wait(memory, peers, seen.control, deadline)?;
                 continue;
             }
         }

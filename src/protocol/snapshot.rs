@@ -22,7 +22,7 @@ pub(crate) enum Sample {
 /// gets to the end, or until others take them away; it never waits for one.
 pub(crate) fn snapshot<M: Memory, P: Peers>(
     peers: &P,
-    slots: &[(&M, Form)],
+    slots: &[&M],
     mut copy: impl FnMut(usize, &M, Sample),
 ) -> Vec<u64> {
     let mut versions = vec![0; slots.len()];
@@ -30,9 +30,9 @@ pub(crate) fn snapshot<M: Memory, P: Peers>(
     let mut held: Vec<ReadLock<'_, M, P>> = Vec::new();
     for losses in 0u32.. {
         for i in changed {
-            let (memory, form) = slots[i];
+            let memory = slots[i];
             let control = planted!(SnapshotComparesControls).then(|| look(memory, peers));
-            let (version, sample) = match form {
+            let (version, sample) = match memory.form() {
                 Form::Areas(areas) => area(memory, peers, &areas),
                 Form::Scalar | Form::Lock => {
                     let (value, version) = sample(memory, peers);
@@ -43,14 +43,14 @@ pub(crate) fn snapshot<M: Memory, P: Peers>(
             versions[i] = control.unwrap_or(version);
         }
         // If none has changed, all of them were current when this look began.
-        let seen = slots.iter().zip(&versions).map(|((memory, _), version)| (*memory, *version));
+        let seen = slots.iter().zip(&versions).map(|(memory, version)| (*memory, *version));
         changed = changed_since(peers, seen);
         if changed.is_empty() {
             return versions;
         }
         if losses >= M::LOSSES_BEFORE_LOCK {
             held.retain(ReadLock::is_held);
-            held.extend(changed.iter().filter_map(|i| try_read_lock(slots[*i].0, peers)));
+            held.extend(changed.iter().filter_map(|i| try_read_lock(slots[*i], peers)));
         }
     }
     unreachable!("the loop ends only by returning")

@@ -5,12 +5,15 @@ use std::marker::PhantomData;
 use std::ops::{Bound, Range, RangeBounds};
 use std::time::Duration;
 
+use crate::attachment::attach::{Attachment, Failure};
 use crate::error::{Error, Result};
-use crate::protocol::{self, Memory};
+use crate::mapping::slot_memory::SlotMemory;
+use crate::protocol::{self, Held, Lockable, Memory};
 use crate::slots::fetch::fetch_methods;
-use crate::slots::guard::{OwnedUpdate, lock_methods};
+use crate::slots::guard::lock_methods;
 use crate::slots::handle::{Handle, common_methods};
 use crate::slots::wait::sealed::{Sealed, Target};
+use crate::store::session::SharedSession;
 use crate::store::store::Store;
 use crate::types::define::Define;
 use crate::types::element::{Bits, Element, Number};
@@ -308,7 +311,7 @@ impl<T: Element> Array<T> {
     /// # Ok::<(), slotfile::Error>(())
     /// ```
     pub fn begin_update(&self) -> Result<ArrayUpdate<T>> {
-        Ok(ArrayUpdate { lock: self.handle.begin_array_update()?, array: self.clone() })
+        Ok(ArrayUpdate { lock: self.handle.lock_for_update()?.into_raw().resume(self.clone()) })
     }
 
     /// Lets `f` change a private copy of the elements from `start` on, then commits it.
@@ -370,14 +373,26 @@ impl<T: Element> Array<T> {
 #[derive(Debug)]
 #[must_use = "an update that is not committed changes nothing"]
 pub struct ArrayUpdate<T: Element> {
-    lock: OwnedUpdate,
-    array: Array<T>,
+    lock: Held<Array<T>>,
+}
+
+impl<T: Element> Lockable for Array<T> {
+    type Memory = SlotMemory<SharedSession>;
+    type Peers = Attachment;
+
+    fn memory(&self) -> &SlotMemory<SharedSession> {
+        &self.handle.memory
+    }
+
+    fn peers(&self) -> &Attachment {
+        self.handle.attachment()
+    }
 }
 
 impl<T: Element> ArrayUpdate<T> {
     /// Returns the elements as they are until the commit.
     pub fn load(&self) -> Vec<T> {
-        let mut elements = vec![T::default(); self.array.len()];
+        let mut elements = vec![T::default(); self.array().len()];
         self.load_into(&mut elements);
         elements
     }
@@ -388,8 +403,9 @@ impl<T: Element> ArrayUpdate<T> {
     ///
     /// If `out` has another length than the array.
     pub fn load_into(&self, out: &mut [T]) {
-        assert_eq!(out.len(), self.array.len(), "slot {:?}: one element each", self.array.name());
-        self.array.read_locked(self.lock.version(), 0, out);
+        let array = self.array();
+        assert_eq!(out.len(), array.len(), "slot {:?}: one element each", array.name());
+        array.read_locked(self.lock.version(), 0, out);
     }
 
     /// Replaces all elements at once, and releases the lock.
@@ -398,8 +414,21 @@ impl<T: Element> ArrayUpdate<T> {
     ///
     /// [`Error::Length`]; [`Error::Evicted`] in the child of a fork.
     pub fn commit(self, elements: &[T]) -> Result<()> {
-        self.array.check_length(self.array.len(), elements.len())?;
-        self.lock.commit(0, T::bytes(elements))
+        let array = self.array().clone();
+        array.check_length(array.len(), elements.len())?;
+        // When a thread ends, its entry may be gone before its update is.
+        if !self.lock.is_held() {
+            return Err(array.handle.not_committed(Failure::Evicted));
+        }
+        let areas = array.handle.memory.areas();
+        self.lock
+            .commit(areas, 0, T::bytes(elements))
+            .map(|_| ())
+            .map_err(|failure| array.handle.not_committed(failure))
+    }
+
+    fn array(&self) -> &Array<T> {
+        self.lock.on()
     }
 }
 

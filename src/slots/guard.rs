@@ -1,20 +1,20 @@
-//! Guards: a slot's lock for longer sections than one update. Also updates that one call begins
-//! and another commits.
+//! [`Guard`]: a slot's lock for longer sections than one update.
 
-use std::marker::PhantomData;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use crate::attachment::attach::{Attachment, Number};
 use crate::error::Result;
 use crate::mapping::slot_memory::SlotMemory;
-use crate::protocol::{self, Held, RawLock};
-use crate::slots::handle::{Handle, RawUpdate, UpdateLock};
+use crate::protocol::{self, Held, Lockable};
+use crate::slots::handle::Handle;
+use crate::slots::slot::Slot;
 use crate::store::session::SharedSession;
 
 /// A slot's lock, held until dropped. The holder can update the slot; everybody else's updates
 /// wait; reads never wait. In the child of a fork it is inert.
 ///
-/// `!Send`, like std's guards.
+/// It borrows its slot, or shares it, see [`Slot::lock_owned`]. `!Send`, like std's guards.
 ///
 /// ```
 /// let store = slotfile::Store::temporary()?;
@@ -29,12 +29,75 @@ use crate::store::session::SharedSession;
 /// ```
 #[must_use = "the lock is let go as soon as the guard is dropped"]
 pub struct Guard<'a> {
-    /// `None` after `into_raw`.
-    held: Option<Held<'a, SlotMemory<SharedSession>, Attachment>>,
-    attachment: &'a Attachment,
-    slot: u64,
+    held: Held<Of<'a>>,
+    /// Its number in the thread's notes.
     number: Number,
-    not_send: PhantomData<*const ()>,
+}
+
+/// The slot that a guard is of.
+enum Of<'a> {
+    Borrowed(&'a Handle),
+    Shared(Arc<Slot>),
+}
+
+impl Of<'_> {
+    fn handle(&self) -> &Handle {
+        match self {
+            Of::Borrowed(handle) => handle,
+            Of::Shared(slot) => &slot.handle,
+        }
+    }
+}
+
+impl Lockable for Of<'_> {
+    type Memory = SlotMemory<SharedSession>;
+    type Peers = Attachment;
+
+    fn memory(&self) -> &SlotMemory<SharedSession> {
+        &self.handle().memory
+    }
+
+    fn peers(&self) -> &Attachment {
+        self.handle().attachment()
+    }
+}
+
+impl Handle {
+    pub(crate) fn lock(&self) -> Result<Guard<'_>> {
+        self.lock_as(Of::Borrowed(self))
+    }
+
+    /// `of`: this handle's slot.
+    fn lock_as<'a>(&self, of: Of<'a>) -> Result<Guard<'a>> {
+        self.begin_write()?;
+        let mut deadline = self.deadline();
+        let held = protocol::lock(self, &mut deadline)
+            .map_err(|failure| self.explain(failure, &deadline))?;
+        let number = self.attachment().add_guard(self.place());
+        Ok(Guard { held: held.into_raw().resume(of), number })
+    }
+}
+
+impl Slot {
+    /// As [`lock`](Slot::lock), with a guard that shares the slot instead of borrowing it, for
+    /// bindings to other languages.
+    ///
+    /// # Errors
+    ///
+    /// As [`lock`](Slot::lock).
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// let store = slotfile::Store::temporary()?;
+    /// let hits = store.value::<u64>("hits")?;
+    /// let guard = Arc::new(store.slot("hits")?).lock_owned()?;
+    /// hits.fetch_add(1)?; // the holder's own update
+    /// drop(guard);
+    /// # Ok::<(), slotfile::Error>(())
+    /// ```
+    pub fn lock_owned(self: &Arc<Slot>) -> Result<Guard<'static>> {
+        self.handle.lock_as(Of::Shared(Arc::clone(self)))
+    }
 }
 
 impl Guard<'_> {
@@ -45,23 +108,17 @@ impl Guard<'_> {
     ///
     /// [`Error::Io`](crate::Error::Io) if there are too many descriptors.
     pub fn inheritable(&self) -> Result<OwnedFd> {
-        self.attachment.inheritable()
-    }
-
-    /// The guard without its references, see [`Handle::resume_guard`].
-    pub(crate) fn into_raw(mut self) -> Option<RawGuard> {
-        let held = self.held.take()?.into_raw();
-        Some(RawGuard { held, number: self.number })
+        self.held.on().peers().inheritable()
     }
 }
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
-        let Some(mut held) = self.held.take() else { return };
-        match self.attachment.remove_guard(self.slot, self.number) {
-            Some(0) => held.follow_updates(),
+        let handle = self.held.on().handle();
+        match handle.attachment().remove_guard(handle.place(), self.number) {
+            Some(0) => self.held.follow_updates(),
             // This thread also holds it without a guard.
-            Some(_) => std::mem::forget(held),
+            Some(_) => self.held.stays(),
             // Of a fork's parent, or of a thread whose entry is gone or lost: only this very lock
             // is released.
             None => {}
@@ -69,85 +126,9 @@ impl Drop for Guard<'_> {
     }
 }
 
-/// A [`Guard`] without its references.
-#[derive(Debug)]
-pub(crate) struct RawGuard {
-    held: RawLock,
-    number: Number,
-}
-
 impl std::fmt::Debug for Guard<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Guard").finish_non_exhaustive()
-    }
-}
-
-impl Handle {
-    pub(crate) fn lock(&self) -> Result<Guard<'_>> {
-        let attachment = self.attachment();
-        self.begin_write()?;
-        let mut deadline = self.deadline();
-        let held = protocol::lock(&self.memory, attachment, self.memory.form(), &mut deadline)
-            .map_err(|failure| self.explain(failure, &deadline))?;
-        let number = attachment.add_guard(self.place());
-        Ok(self.guard(held, number))
-    }
-
-    /// The guard of this slot that `raw` came from.
-    pub(crate) fn resume_guard(&self, raw: RawGuard) -> Guard<'_> {
-        let RawGuard { held, number } = raw;
-        self.guard(held.resume(&self.memory, self.attachment()), number)
-    }
-
-    fn guard<'a>(
-        &'a self,
-        held: Held<'a, SlotMemory<SharedSession>, Attachment>,
-        number: Number,
-    ) -> Guard<'a> {
-        let (attachment, slot) = (self.attachment(), self.place());
-        Guard { held: Some(held), attachment, slot, number, not_send: PhantomData }
-    }
-}
-
-/// The lock of one update of a slot with areas. Dropping it undoes the update.
-#[derive(Debug)]
-pub(crate) struct OwnedUpdate {
-    handle: Handle,
-    /// `None` only while it is dropped.
-    raw: Option<RawUpdate>,
-    not_send: PhantomData<*const ()>,
-}
-
-impl Handle {
-    pub(crate) fn begin_array_update(&self) -> Result<OwnedUpdate> {
-        let raw = Some(self.lock_for_update()?.into_raw());
-        Ok(OwnedUpdate { handle: self.clone(), raw, not_send: PhantomData })
-    }
-}
-
-impl OwnedUpdate {
-    fn resume(&mut self) -> Option<UpdateLock<'_>> {
-        self.raw.take().map(|raw| self.handle.resume_update(raw))
-    }
-
-    /// The version of the current area, while the lock is held.
-    pub(crate) fn version(&self) -> u64 {
-        self.raw.as_ref().map_or(0, RawUpdate::version)
-    }
-
-    /// Replaces the bytes from `at` on, and releases the lock.
-    pub(crate) fn commit(mut self, at: usize, data: &[u8]) -> Result<()> {
-        let handle = self.handle.clone();
-        if let Some(raw) = self.raw.take() {
-            handle.commit(handle.resume_held_update(raw)?, at, data)?;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for OwnedUpdate {
-    fn drop(&mut self) {
-        drop(self.resume());
     }
 }
 

@@ -3,13 +3,12 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use crate::attachment::attach::{Attachment, Failure};
+use crate::attachment::attach::Failure;
 use crate::error::Result;
-use crate::mapping::slot_memory::SlotMemory;
 use crate::protocol::{self, Deadline, FREE, Held, Memory};
 use crate::slots::handle::Handle;
 use crate::slots::slot::Slot;
-use crate::store::session::{SharedSession, SlotElements};
+use crate::store::session::SlotElements;
 
 /// A buffer's memory and its lock, without types and guards: for bindings to other
 /// languages, which have their own.
@@ -91,15 +90,14 @@ impl RawBuffer {
     /// [`Error::Removed`](crate::Error::Removed), [`Error::ReadOnly`](crate::Error::ReadOnly).
     pub fn try_acquire(&self) -> Result<bool> {
         self.handle.begin_write()?;
-        let attachment = self.handle.attachment();
-        if let Some(held) = protocol::try_lock(&self.handle.memory, attachment) {
+        if let Some(held) = protocol::try_lock(&self.handle) {
             self.keep(held);
             return Ok(true);
         }
         if self.handle.is_removed() {
             return Err(self.handle.removed());
         }
-        Ok(attachment.reenter(self.slot()))
+        Ok(self.handle.attachment().reenter(self.slot()))
     }
 
     /// Takes the lock, again if this thread already has it. Waits for at most `timeout`; `None`:
@@ -112,30 +110,27 @@ impl RawBuffer {
     /// [`Error::TooManyProcesses`](crate::Error::TooManyProcesses).
     pub fn acquire(&self, timeout: Option<Duration>) -> Result<()> {
         self.handle.begin_write()?;
-        let memory = &self.handle.memory;
-        let attachment = self.handle.attachment();
         let mut deadline = Deadline::new(timeout);
-        match protocol::lock(memory, attachment, memory.form(), &mut deadline) {
+        match protocol::lock(&self.handle, &mut deadline) {
             Ok(held) => self.keep(held),
-            Err(Failure::Deadlock) if attachment.reenter(self.slot()) => {}
+            Err(Failure::Deadlock) if self.handle.attachment().reenter(self.slot()) => {}
             Err(failure) => return Err(self.handle.explain(failure, &deadline)),
         }
         Ok(())
     }
 
     /// From now on only the thread's note records that the lock is held.
-    fn keep(&self, held: Held<'_, SlotMemory<SharedSession>, Attachment>) {
-        std::mem::forget(held);
+    fn keep(&self, mut held: Held<&Handle>) {
+        held.stays();
         self.handle.attachment().enter(self.slot());
     }
 
     /// Releases the lock once; false if this thread has not taken it here. (A
     /// [`Guard`](crate::Guard) of the same buffer still keeps it.)
     pub fn release(&self) -> bool {
-        let attachment = self.handle.attachment();
-        match attachment.leave(self.slot()) {
+        match self.handle.attachment().leave(self.slot()) {
             None => return false,
-            Some(0) => drop(Held::taken(&self.handle.memory, attachment)),
+            Some(0) => drop(Held::taken(&self.handle)),
             Some(_) => {}
         }
         true
@@ -148,7 +143,7 @@ impl RawBuffer {
         self.handle.session().keep_syncing();
         let attachment = self.handle.attachment();
         attachment.check_writable().ok()?;
-        if let Some(_held) = protocol::try_lock(&self.handle.memory, attachment) {
+        if let Some(_held) = protocol::try_lock(&self.handle) {
             return Some(f());
         }
         (attachment.lock_depth(self.slot()) > 0).then(f)

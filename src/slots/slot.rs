@@ -10,7 +10,7 @@ use crate::mapping::element::ElementRegion;
 use crate::protocol::{Memory, Sample};
 use crate::slots::array::{Array, positions};
 use crate::slots::buffer::Buffer;
-use crate::slots::guard::{Guard, RawGuard};
+use crate::slots::guard::Guard;
 use crate::slots::handle::Handle;
 use crate::slots::text::{Bytes, Content, Text};
 use crate::slots::value::Value;
@@ -209,11 +209,6 @@ impl Slot {
     /// As [`Value::lock`].
     pub fn lock(&self) -> Result<Guard<'_>> {
         self.handle.lock()
-    }
-
-    /// The guard of this slot that `raw` came from.
-    pub(crate) fn resume_guard(&self, raw: RawGuard) -> Guard<'_> {
-        self.handle.resume_guard(raw)
     }
 
     /// As [`Value::with_lock_timeout`].

@@ -2,14 +2,13 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::attachment::attach::{Attachment, Failure, Number};
+use crate::attachment::attach::{Attachment, Failure};
 use crate::error::Error;
 use crate::mapping::map::{Map, Region};
 use crate::mapping::slot_memory::SlotMemory;
-use crate::protocol::{
-    self, Change, Deadline, Form, Held, Memory, Owner, Peers, REMOVED, RawLock, VALUE,
-};
-use crate::slots::handle::{Handle, is_updating};
+use crate::protocol::{self, Change, Deadline, Form, Memory, Owner, Peers, REMOVED, RawLock};
+use crate::slots::handle::Handle;
+use crate::slots::value_update::is_updating;
 use crate::store::store::Store;
 use crate::types::elements::{NoMemory, zeros};
 
@@ -22,8 +21,6 @@ pub(crate) struct Part {
     form: Form,
     /// `None`: it was used in an earlier run, and will be locked for the next.
     pub(crate) lock: Option<RawLock>,
-    /// The number of the update under this thread's own guard, if it is one.
-    under_guard: Option<Number>,
     draft: Draft,
 }
 
@@ -47,7 +44,6 @@ impl Part {
             len: slot.memory.region().len(),
             form: slot.memory.form(),
             lock: None,
-            under_guard: None,
             draft: Draft::Nothing,
         }
     }
@@ -58,54 +54,39 @@ impl Part {
         SlotMemory::new(region.expect("what was mapped stays so"), self.form)
     }
 
-    /// Waits for the lock.
+    /// Waits for the lock, or goes on under this thread's own guard.
     pub(crate) fn lock(&mut self, store: &Store, deadline: &mut Deadline) -> Result<(), Failure> {
         self.check_not_updating(store)?;
         let attachment = store.attachment();
         let memory = self.memory(&attachment.map);
-        let lock = protocol::lock(&memory, attachment, self.form, deadline);
-        match lock.map(Held::into_raw) {
-            Ok(lock) => self.lock = Some(lock),
-            Err(Failure::Deadlock) => self.go_on_under_guard(attachment)?,
-            Err(failure) => return Err(failure),
-        }
+        let held = protocol::lock_for_update((&memory, attachment), deadline)?;
+        self.lock = Some(held.into_raw());
         Ok(())
     }
 
-    /// Takes the lock if nobody else has it.
+    /// The same, but false if others have the lock.
     #[inline]
     pub(crate) fn try_lock(&mut self, store: &Store) -> Result<bool, Failure> {
         self.check_not_updating(store)?;
         let attachment = store.attachment();
         let memory = self.memory(&attachment.map);
-        if let Some(held) = protocol::try_lock(&memory, attachment) {
-            self.lock = Some(held.into_raw());
-            return Ok(true);
-        }
-        // Relaxed: the owner is only acted upon by locking.
-        match memory.control(Relaxed).owner() {
-            REMOVED => Err(Failure::Removed),
-            owner if attachment.is_me(owner) => self.go_on_under_guard(attachment).map(|()| true),
-            _ => Ok(false),
-        }
-    }
-
-    /// Called when this thread already has the lock. Goes on under its guard; any other lock is an
-    /// error.
-    fn go_on_under_guard(&mut self, attachment: &Attachment) -> Result<(), Failure> {
-        // From here on, the guard's holder cannot update the slot otherwise.
-        self.under_guard = attachment.begin_under_guard(self.place);
-        if self.under_guard.is_none() {
-            return Err(Failure::Deadlock);
-        }
-        let memory = self.memory(&attachment.map);
-        self.lock = Some(Held::nested(&memory, attachment)?.into_raw());
-        Ok(())
+        let on = (&memory, attachment);
+        let held = match protocol::try_lock(on) {
+            Some(held) => held,
+            // Relaxed: the owner is only acted upon by locking.
+            None => match memory.control(Relaxed).owner() {
+                REMOVED => return Err(Failure::Removed),
+                owner if attachment.is_me(owner) => protocol::go_on_under_guard(on)?,
+                _ => return Ok(false),
+            },
+        };
+        self.lock = Some(held.into_raw());
+        Ok(true)
     }
 
     /// Whether it has a lock of its own, which it could release.
     pub(crate) fn has_own_lock(&self) -> bool {
-        self.lock.is_some() && self.under_guard.is_none()
+        self.lock.as_ref().is_some_and(|lock| !lock.is_under_guard())
     }
 
     /// An error if this thread is in an update of this scalar, which would then retry for ever.
@@ -131,10 +112,7 @@ impl Part {
     pub(crate) fn release(&mut self, attachment: &Attachment) {
         self.draft = Draft::Nothing;
         if let Some(lock) = self.lock.take() {
-            drop(lock.resume(&self.memory(&attachment.map), attachment));
-        }
-        if let Some(number) = self.under_guard.take() {
-            attachment.end_under_guard(self.place, number);
+            drop(lock.resume((&self.memory(&attachment.map), attachment)));
         }
     }
 
@@ -147,9 +125,7 @@ impl Part {
     /// still has its entry. (Dropping the guard releases its lock.)
     #[inline]
     pub(crate) fn is_held(&self, memory: &SlotMemory<&Map>, attachment: &Attachment) -> bool {
-        // Relaxed: if the lock is held, this thread has stored it.
-        self.lock.as_ref().is_some_and(|lock| lock.is_at(memory.control(Relaxed)))
-            && self.under_guard.is_none_or(|number| attachment.is_under_guard(self.place, number))
+        self.lock.as_ref().is_some_and(|lock| lock.is_at(memory, attachment))
     }
 
     /// Whether it has changes.
@@ -173,10 +149,10 @@ impl Part {
     /// Copies the committed content, which others read.
     fn read_committed(&self, map: &Map, at: usize, out: &mut [u8]) {
         let memory = self.memory(map);
-        // Both relaxed: nothing changes under the lock.
+        // Nothing changes under the lock.
         match self.form {
             Form::Scalar | Form::Lock => {
-                let bits = memory.load(VALUE, Relaxed);
+                let bits = memory.cell().value;
                 out.copy_from_slice(&bits.to_le_bytes()[at..at + out.len()]);
             }
             Form::Areas(areas) => {

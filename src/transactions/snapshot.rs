@@ -74,7 +74,7 @@ impl Store {
             slot.check_store(self)?;
             memories.push(slot.memory_in(self));
         }
-        let of: Vec<(&SlotMemory<&Map>, Form)> = memories.iter().map(|m| (m, m.form())).collect();
+        let of: Vec<&SlotMemory<&Map>> = memories.iter().collect();
         let (mut contents, mut failed) = (vec![None; slots.len()], None);
         let versions = protocol::snapshot(self.attachment(), &of, |i, _, sample| {
             match slots[i].content_at(sample) {
@@ -115,8 +115,7 @@ impl Snapshot<'_> {
     /// Copies all that `f` has read so far, as of one instant, for its next run.
     fn copy_again(&mut self) {
         let mut copies: Vec<Vec<u8>> = self.parts.iter().map(|p| vec![0; p.range.len()]).collect();
-        let of: Vec<(&SlotMemory<&Map>, Form)> =
-            self.parts.iter().map(|p| (&p.memory, p.memory.form())).collect();
+        let of: Vec<&SlotMemory<&Map>> = self.parts.iter().map(|part| &part.memory).collect();
         let versions =
             protocol::snapshot(self.store.attachment(), &of, |i, memory, sample| match sample {
                 Sample::Scalar(bits) => copies[i].copy_from_slice(&bits.to_le_bytes()),

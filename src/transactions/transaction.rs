@@ -325,7 +325,7 @@ impl Transaction {
         let written = self.parts.iter_mut().zip(&memories).filter(|(part, _)| part.is_written());
         let changes = written.map(|(part, memory)| {
             let lock = part.lock.take().expect("what was written is locked");
-            (lock.resume(memory, attachment), part.change())
+            (lock.resume((memory, attachment)), part.change())
         });
         commit_all(attachment, attachment.me()?, changes.collect()).map_err(|failure| {
             let name = &attachment.known.descriptor(first).name;

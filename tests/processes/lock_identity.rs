@@ -9,8 +9,7 @@ use crate::common;
 use crate::common::raw::{self, Raw};
 use crate::common::{Child, os};
 use slotfile::{
-    Array, ArrayUpdate, Define, Error, Guard, OpenOptions, OwnedGuard, SlotType, Store,
-    Transaction, Value,
+    Array, ArrayUpdate, Define, Error, Guard, OpenOptions, SlotType, Store, Transaction, Value,
 };
 
 fn open(path: &std::path::Path) -> Store {
@@ -302,7 +301,7 @@ const WAYS: [&str; 9] = [
 
 fn end_with_a_lock(way: &str, store: Store, a: Array<u64>) {
     KEPT.with(|_| ()); // destroyed after slotfile's
-    let owned = || -> OwnedGuard { Arc::new(store.slot("a").unwrap()).lock_owned().unwrap() };
+    let owned = || -> Guard<'static> { Arc::new(store.slot("a").unwrap()).lock_owned().unwrap() };
     let begin = || {
         let mut transaction = store.begin_transaction(&[a.clone().into()]).unwrap();
         transaction.set(&a, 0, 666).unwrap();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::common;
-use slotfile::{Error, OwnedGuard, Slot, Store};
+use slotfile::{Error, Guard, Slot, Store};
 
 const SHORT: Option<Duration> = Some(Duration::from_millis(20));
 
@@ -21,7 +21,7 @@ fn is_free(store: &Store, name: &str) -> bool {
     })
 }
 
-fn owned(store: &Store, name: &str) -> OwnedGuard {
+fn owned(store: &Store, name: &str) -> Guard<'static> {
     Arc::new(store.slot(name).unwrap()).lock_owned().unwrap()
 }
 

@@ -4,11 +4,11 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::Failure;
 use super::loom_store::{Cells, Peer, Slot, Store};
-use crate::protocol::{CONTROL, Change, Deadline, Held, Memory, commit_all, lock, remove};
+use crate::protocol::{CONTROL, Change, Deadline, Held, Memory, commit_all, lock};
 
 /// Locks the array, forks, and lets the child use its copy of the lock. The child must be refused,
 /// and nothing may change in the array's memory.
-fn refused(use_copy: impl Fn(Held<'_, Slot, Peer>, &Store) -> Result<(), Failure>) {
+fn refused(use_copy: impl Fn(Held<(&Slot, &Peer)>, &Store) -> Result<(), Failure>) {
     let store = Store::new(Cells::Packed, 2);
     let peer = store.peer(1);
     let areas = store.areas();
@@ -16,7 +16,7 @@ fn refused(use_copy: impl Fn(Held<'_, Slot, Peer>, &Store) -> Result<(), Failure
         let end = areas.first + areas.stride * areas.count as usize;
         (CONTROL..end).map(|word| store.y.load(word, Relaxed)).collect()
     };
-    let held = lock(&*store.y, &peer, store.y.form, &mut Deadline::new(None)).unwrap();
+    let held = lock((&*store.y, &peer), &mut Deadline::new(None)).unwrap();
     let before = words();
     peer.fork();
     assert!(matches!(use_copy(held, &store), Err(Failure::Evicted)));
@@ -33,7 +33,7 @@ fn the_child_of_a_fork_stores_nothing_under_its_parents_lock() {
             let change = Change::Area { areas: store.areas(), at: 0, data: &[1; 8] };
             commit_all(&store.peer(1), 1, vec![(held, change)])
         });
-        refused(|held, store| remove(held, store.y.form));
+        refused(|held, _| held.remove());
         refused(|held, _| {
             drop(held);
             Err(Failure::Evicted)

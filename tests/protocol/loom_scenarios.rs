@@ -13,7 +13,7 @@ use loom::thread::{JoinHandle, spawn, yield_now};
 use super::loom_store::{Awaited, BEGIN, Cells, Death, Peer, Slot, Store, WIDTH, Waiter};
 use super::update;
 use crate::protocol::{
-    Change, Deadline, Form, Memory, Owner, Peers as _, Sample, changed_since, claim, commit_all,
+    Change, Deadline, Memory, Owner, Peers as _, Sample, changed_since, claim, commit_all,
     load_scalar, load_scalar_versioned, lock, read, read_by_pieces, settle, snapshot, wait_any,
 };
 
@@ -62,7 +62,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 impl Store {
     /// Commits `to` into this word of Y, the first or the second.
     fn update(&self, peer: &Peer, word: usize, to: u8) {
-        let held = lock(&*self.y, peer, self.y.form, &mut Deadline::new(None)).unwrap();
+        let held = lock((&*self.y, peer), &mut Deadline::new(None)).unwrap();
         held.commit(&self.areas(), 8 * word, &[to; 8]).unwrap();
     }
 
@@ -81,8 +81,8 @@ impl Store {
     /// Sets X, and every word of Y, in one transaction.
     fn transaction(&self, peer: &Peer, to: u8) {
         let deadline = &mut Deadline::new(None);
-        let x = lock(&*self.x, peer, Form::Scalar, deadline).unwrap();
-        let y = lock(&*self.y, peer, self.y.form, deadline).unwrap();
+        let x = lock((&*self.x, peer), deadline).unwrap();
+        let y = lock((&*self.y, peer), deadline).unwrap();
         let data = [to; 8 * WIDTH];
         let area = Change::Area { areas: self.areas(), at: 0, data: &data };
         let changes = vec![(x, Change::Scalar(to.into())), (y, area)];
@@ -90,12 +90,12 @@ impl Store {
     }
 
     fn transaction_of_x(&self, peer: &Peer, to: u64) {
-        let x = lock(&*self.x, peer, Form::Scalar, &mut Deadline::new(None)).unwrap();
+        let x = lock((&*self.x, peer), &mut Deadline::new(None)).unwrap();
         commit_all(peer, peer.me().unwrap(), vec![(x, Change::Scalar(to))]).unwrap();
     }
 
     fn transaction_of_y(&self, peer: &Peer, to: u8) {
-        let y = lock(&*self.y, peer, self.y.form, &mut Deadline::new(None)).unwrap();
+        let y = lock((&*self.y, peer), &mut Deadline::new(None)).unwrap();
         let data = [to; 8 * WIDTH];
         let area = Change::Area { areas: self.areas(), at: 0, data: &data };
         commit_all(peer, peer.me().unwrap(), vec![(y, area)]).unwrap();
@@ -255,7 +255,7 @@ fn value_and_its_control_word() {
 fn data_under_a_lock() {
     let store = Store::new(Cells::Packed, 2);
     let add = |store: &Store, me: &Peer| {
-        let _held = lock(&*store.y, me, Form::Lock, &mut Deadline::new(None)).unwrap();
+        let _held = lock((&*store.y, me), &mut Deadline::new(None)).unwrap();
         store.data.store(store.data.load(Relaxed) + 1, Relaxed);
     };
     let other = store.spawn(2, move |store, me| {
@@ -274,7 +274,7 @@ fn sleepers_until_a_lock_is_free() {
     let store = Store::new(Cells::Packed, 2);
     store.y.sleepers.store(true, Relaxed);
     let add = |store: &Store, me: &Peer| {
-        let _held = lock(&*store.y, me, Form::Lock, &mut Deadline::new(None)).unwrap();
+        let _held = lock((&*store.y, me), &mut Deadline::new(None)).unwrap();
         store.data.store(store.data.load(Relaxed) + 1, Relaxed);
     };
     let others = [2, 3].map(|owner| store.spawn(owner, move |store, me| add(store, &me)));
@@ -296,7 +296,7 @@ fn update_after_a_guard() {
     let me = store.peer(1);
     let mut guards_before = 0;
     for guard in 1..=2 {
-        let held = lock(&*store.x, &me, Form::Scalar, &mut Deadline::new(None)).unwrap();
+        let held = lock((&*store.x, &me), &mut Deadline::new(None)).unwrap();
         store.data.store(guard, Relaxed);
         if held.version() == BEGIN {
             guards_before = guard;
@@ -310,7 +310,7 @@ fn update_after_a_guard() {
 fn update_that_had_to_wait() {
     let store = Store::new(Cells::Packed, 2);
     let me = store.peer(1);
-    let guard = lock(&*store.x, &me, Form::Scalar, &mut Deadline::new(None)).unwrap();
+    let guard = lock((&*store.x, &me), &mut Deadline::new(None)).unwrap();
     let updater = store.spawn(2, |store, me| {
         store.data.store(1, Relaxed);
         store.add(&me, 1);
@@ -375,7 +375,7 @@ fn two_transactions_on_an_array() {
 /// X and Y as they were at one instant.
 fn take_snapshot(store: &Store, peer: &Peer) -> (u64, [u64; WIDTH]) {
     let (mut x, mut y) = (0, [0; WIDTH]);
-    let slots = [(&*store.x, Form::Scalar), (&*store.y, store.y.form)];
+    let slots = [&*store.x, &*store.y];
     let copy = |_, memory: &_, sample| match sample {
         Sample::Scalar(value) => x = value,
         Sample::Area(area) => y = load_area(memory, area),
@@ -526,7 +526,7 @@ fn waiter_for_two_slots() {
         assert_among(&[[0, 0], [word(1), 0]], store.read(&me));
     });
     let me = store.peer(1);
-    drop(lock(&*store.x, &me, Form::Scalar, &mut Deadline::new(None)).unwrap());
+    drop(lock((&*store.x, &me), &mut Deadline::new(None)).unwrap());
     store.update(&me, 0, 1);
     waiter.join().unwrap();
 }
@@ -554,6 +554,6 @@ fn waiter_for_a_transaction() {
 }
 
 fn settle_all(store: &Store, me: &Peer, owner: Owner) {
-    settle(&*store.x, me, Form::Scalar, owner);
-    settle(&*store.y, me, store.y.form, owner);
+    settle(&*store.x, me, owner);
+    settle(&*store.y, me, owner);
 }

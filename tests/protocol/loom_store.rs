@@ -39,10 +39,12 @@ pub(super) enum Half {
 }
 
 /// The sources, to find the function that a line is in.
-const SOURCES: [(&str, &str); 11] = [
+const SOURCES: [(&str, &str); 13] = [
     ("array.rs", include_str!("../../src/protocol/array.rs")),
     ("pieces.rs", include_str!("../../src/protocol/pieces.rs")),
     ("lock.rs", include_str!("../../src/protocol/lock.rs")),
+    ("recover.rs", include_str!("../../src/protocol/recover.rs")),
+    ("update.rs", include_str!("../../src/protocol/update.rs")),
     ("mod.rs", include_str!("../../src/protocol/mod.rs")),
     ("queue.rs", include_str!("../../src/protocol/queue.rs")),
     ("read_lock.rs", include_str!("../../src/protocol/read_lock.rs")),
@@ -259,6 +261,14 @@ impl Slot {
 
 impl shipping::Memory for Slot {
     const PAUSES_AFTER_LOSS: u32 = 0;
+
+    fn form(&self) -> Form {
+        self.form
+    }
+
+    fn place(&self) -> u64 {
+        0
+    }
     const PIECE: usize = 1;
 
     fn load(&self, word: usize, order: Ordering) -> u64 {
@@ -564,6 +574,16 @@ impl shipping::Peers for Peer {
     fn has_locked(&self) {}
 
     fn has_unlocked(&self) {}
+
+    fn begin_under_guard(&self, _: u64) -> Option<u64> {
+        None
+    }
+
+    fn is_under_guard(&self, _: u64, _: u64) -> bool {
+        true
+    }
+
+    fn end_under_guard(&self, _: u64, _: u64) {}
 
     fn is_turn_over(&self) -> bool {
         true

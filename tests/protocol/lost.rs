@@ -18,14 +18,14 @@ fn a_transaction_loses_y(guarded: bool) {
         let store = Store::new(Cells::Packed, 2);
         let peer = store.peer(1);
         let deadline = &mut Deadline::new(None);
-        let mut x = lock(&*store.x, &peer, Form::Scalar, deadline).unwrap();
-        let y = lock(&*store.y, &peer, store.y.form, deadline).unwrap();
+        let mut x = lock((&*store.x, &peer), deadline).unwrap();
+        let y = lock((&*store.y, &peer), deadline).unwrap();
         let seen = store.y.control(Relaxed);
         let taken = seen.advanced(2).with_owner(FREE);
         store.y.swap_control(seen, taken, Relaxed).unwrap();
         let mut guard = None;
         if guarded {
-            let nested = Held::nested(&*store.x, &peer).unwrap();
+            let nested = Held::under_guard((&*store.x, &peer), 1).unwrap();
             guard = Some(std::mem::replace(&mut x, nested));
         }
         let area = Change::Area { areas: store.areas(), at: 0, data: &[1; 8] };
@@ -61,20 +61,19 @@ fn no_update_stores_under_a_guard_that_was_taken_away() {
         let store = Store::new(Cells::Packed, 2);
         let peer = store.peer(1);
         let deadline = &mut Deadline::new(None);
-        let guard = lock(&*store.y, &peer, store.y.form, deadline).unwrap();
+        let guard = lock((&*store.y, &peer), deadline).unwrap();
         let seen = store.y.control(Relaxed);
         for owner in [FREE, 2] {
             let taken = store.y.control(Relaxed).advanced(2).with_owner(owner);
             store.y.swap_control(store.y.control(Relaxed), taken, Relaxed).unwrap();
-            assert!(matches!(Held::nested(&*store.y, &peer), Err(Failure::Evicted)));
+            assert!(matches!(Held::under_guard((&*store.y, &peer), 1), Err(Failure::Evicted)));
         }
         // If the same thread takes it anew, it is another lock.
         let anew = store.y.control(Relaxed).advanced(2).with_owner(1);
         store.y.swap_control(store.y.control(Relaxed), anew, Relaxed).unwrap();
         assert!(!seen.same(anew));
-        let raw = guard.into_raw();
-        assert!(!raw.is_held(&*store.y, &peer));
-        drop(raw.resume(&*store.y, &peer));
+        assert!(!guard.is_held());
+        drop(guard);
         assert_eq!(store.y.control(Relaxed), anew);
     });
 }
@@ -85,6 +84,14 @@ struct AlwaysTaken {
 }
 
 impl Memory for AlwaysTaken {
+    fn form(&self) -> Form {
+        Form::Lock
+    }
+
+    fn place(&self) -> u64 {
+        0
+    }
+
     fn control(&self, _: Ordering) -> Control {
         Control::default()
     }
@@ -146,7 +153,7 @@ pub(super) fn a_thread_that_is_always_late_gives_up() {
         let memory = AlwaysTaken { tries: Cell::new(0) };
         for timeout in [Duration::ZERO, Duration::from_millis(1)] {
             let deadline = &mut Deadline::new(Some(timeout));
-            let result = lock(&memory, &peer, Form::Lock, deadline);
+            let result = lock((&memory, &peer), deadline);
             assert!(matches!(result, Err(Failure::Timeout(_))));
         }
     });

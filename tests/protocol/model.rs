@@ -100,6 +100,14 @@ impl<const LOSSES: u32> shipping::Memory for Memory<'_, LOSSES> {
     const PIECE: usize = 1;
     const PAUSES_AFTER_LOSS: u32 = 0;
 
+    fn form(&self) -> shipping::Form {
+        self.run.form(self.slot)
+    }
+
+    fn place(&self) -> u64 {
+        self.slot as u64
+    }
+
     fn load(&self, word: usize, _: Ordering) -> u64 {
         let kind = self.run.kind_of(self.slot, word);
         let load = |world: &mut World| Returns(world.load(self.slot, word));
@@ -462,6 +470,16 @@ impl shipping::Peers for Run<'_> {
     fn has_locked(&self) {}
 
     fn has_unlocked(&self) {}
+
+    fn begin_under_guard(&self, _: u64) -> Option<u64> {
+        None
+    }
+
+    fn is_under_guard(&self, _: u64, _: u64) -> bool {
+        true
+    }
+
+    fn end_under_guard(&self, _: u64, _: u64) {}
 
     /// Always, so that every lock that can be handed over is.
     fn is_turn_over(&self) -> bool {

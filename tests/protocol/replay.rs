@@ -210,14 +210,14 @@ impl Run<'_> {
 
     /// Runs `f`, which takes one lock. How it got the lock is forgotten, as if it had been free at
     /// the first look.
-    pub(super) fn locking<'a, M: shipping::Memory, P: shipping::Peers, E>(
+    pub(super) fn locking<L: shipping::Lockable, E>(
         &self,
-        f: impl FnOnce() -> Result<Held<'a, M, P>, E>,
-    ) -> Result<Held<'a, M, P>, E> {
+        f: impl FnOnce() -> Result<Held<L>, E>,
+    ) -> Result<Held<L>, E> {
         let begin = self.at.get();
         let held = self.looping(f)?;
         if self.made.get().is_some() && !self.scenario.remembers {
-            let free = held.control.with_owner(FREE).bits();
+            let free = held.control().with_owner(FREE).bits();
             let (mut log, mut sites) = (self.log.borrow_mut(), self.sites.borrow_mut());
             let (look, swap) = (sites[begin], *sites.last().expect("it has the lock"));
             log.splice(begin.., [free, SWAPPED]);

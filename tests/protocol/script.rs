@@ -11,7 +11,7 @@ use super::world::{Instant, SLOTS, Slot, WIDTH, World};
 use crate::protocol::{
     Change, Deadline, Form, Held, Memory as _, Peers as _, REMOVED, Sample, TxnState, VALUE,
     changed_since, claim, commit_all, load_scalar, load_scalar_versioned, lock, read,
-    read_by_pieces, remove, settle, snapshot, wait_any,
+    read_by_pieces, settle, snapshot, wait_any,
 };
 
 /// A range of bytes of Y, and the new value of each.
@@ -101,23 +101,22 @@ impl Op {
         let x = run.memory::<LOSSES>(Slot::X);
         let y = run.memory::<LOSSES>(Slot::Y);
         let (x, y) = (&x, &y);
-        let form_y = run.form(Slot::Y);
-        let Form::Areas(areas) = form_y else { unreachable!("Y has areas") };
+        let Form::Areas(areas) = y.form() else { unreachable!("Y has areas") };
         let deadline = &mut Deadline::new(None);
-        let held_x = |deadline: &mut Deadline| -> Result<Held<'_, _, _>, Outcome> {
-            let held = run.locking(|| lock(x, run, Form::Scalar, deadline));
+        let held_x = |deadline: &mut Deadline| -> Result<Held<(&_, &_)>, Outcome> {
+            let held = run.locking(|| lock((x, run), deadline));
             held.map_err(|failure| Outcome::of_failure(Slot::X, failure))
         };
-        let held_y = |deadline: &mut Deadline| -> Result<Held<'_, _, _>, Outcome> {
-            let held = run.locking(|| lock(y, run, form_y, deadline));
+        let held_y = |deadline: &mut Deadline| -> Result<Held<(&_, &_)>, Outcome> {
+            let held = run.locking(|| lock((y, run), deadline));
             held.map_err(|failure| Outcome::of_failure(Slot::Y, failure))
         };
         let mut perform = || -> Result<Outcome, Outcome> {
             match *self {
                 Op::Claim(wanted) => {
                     let settle_all = |owner| {
-                        settle(x, run, Form::Scalar, owner);
-                        settle(y, run, form_y, owner);
+                        settle(x, run, owner);
+                        settle(y, run, owner);
                     };
                     let claimed = [wanted, SPARE].into_iter().find(|entry| {
                         let owner = u16::from(*entry) + 1;
@@ -180,13 +179,13 @@ impl Op {
                     let mut guard_x = held_x(deadline)?;
                     let mut guard_y = held_y(deadline)?;
                     // A second lock is refused; the holder's own updates go through.
-                    let again = lock(y, run, form_y, deadline);
+                    let again = lock((y, run), deadline);
                     assert!(matches!(again, Err(Failure::Deadlock)));
                     let add = |value: u64| Some(value + n);
                     let added = update(x, run, deadline, true, add);
                     added.map_err(Outcome::Failed)?.expect("add always stores");
                     let data = vec![patch.to; patch.len];
-                    let nested = Held::nested(y, run).expect("it is locked");
+                    let nested = Held::under_guard((y, run), 1).expect("it is locked");
                     nested.commit(&areas, patch.at, &data).map_err(Outcome::Failed)?;
                     guard_y.follow_updates();
                     drop(guard_y);
@@ -199,20 +198,20 @@ impl Op {
                     let mut guard_y = held_y(deadline)?;
                     let data = vec![patch.to; patch.len];
                     let change = Change::Area { areas, at: patch.at, data: &data };
-                    let nested = Held::nested(y, run).expect("it is locked");
+                    let nested = Held::under_guard((y, run), 1).expect("it is locked");
                     let changes = vec![(held_x, Change::Scalar(value)), (nested, change)];
                     commit_all(run, run.owner(), changes).map_err(Outcome::Failed)?;
                     // The guard still holds.
-                    let again = lock(y, run, form_y, deadline);
+                    let again = lock((y, run), deadline);
                     assert!(matches!(again, Err(Failure::Deadlock)));
                     guard_y.follow_updates();
                     drop(guard_y);
                 }
                 Op::Remove(Slot::X) => {
-                    remove(held_x(deadline)?, Form::Scalar).map_err(Outcome::Failed)?;
+                    held_x(deadline)?.remove().map_err(Outcome::Failed)?;
                 }
                 Op::Remove(Slot::Y) => {
-                    remove(held_y(deadline)?, form_y).map_err(Outcome::Failed)?;
+                    held_y(deadline)?.remove().map_err(Outcome::Failed)?;
                 }
                 Op::Load => return Ok(Outcome::X(load_scalar(x, run))),
                 Op::LoadVersioned => {
@@ -231,8 +230,7 @@ impl Op {
                 }
                 Op::Snapshot => {
                     let mut both = (0, [0; WIDTH]);
-                    let slots = [(x, Form::Scalar), (y, form_y)];
-                    snapshot(run, &slots, |place, memory, sample| {
+                    snapshot(run, &[x, y], |place, memory, sample| {
                         match sample {
                             Sample::Scalar(value) => both.0 = value,
                             Sample::Area(area) => both.1 = content_of(memory, area),

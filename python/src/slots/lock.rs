@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use slotfile::OwnedGuard;
+use slotfile::Guard;
 
 use crate::convert::error::is_timeout;
 use crate::runtime::thread_bound::ThreadBound;
@@ -21,7 +21,7 @@ use crate::slots::slot::Slot;
 pub(crate) struct Lock {
     slot: Py<Slot>,
     timeout: Option<Duration>,
-    held: ThreadBound<OwnedGuard>,
+    held: ThreadBound<Guard<'static>>,
 }
 
 impl Lock {

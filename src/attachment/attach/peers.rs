@@ -125,6 +125,18 @@ impl Peers for Attachment {
         thread_entry::has_given_up();
     }
 
+    fn begin_under_guard(&self, place: u64) -> Option<u64> {
+        thread_entry::begin_under_guard(self, place)
+    }
+
+    fn is_under_guard(&self, place: u64, update: u64) -> bool {
+        thread_entry::is_under_guard(self, place, update)
+    }
+
+    fn end_under_guard(&self, place: u64, update: u64) {
+        thread_entry::end_under_guard(self, place, update);
+    }
+
     fn is_turn_over(&self) -> bool {
         thread_entry::is_turn_over(&self.live)
     }

@@ -32,7 +32,7 @@ impl Attachment {
 
     /// Recovers every slot and every lock of the store from `owner`, which is dead.
     pub(super) fn recover_all_of(&self, owner: Owner) -> Result<()> {
-        self.each_lock(|memory| protocol::settle(memory, self, memory.form(), owner))
+        self.each_lock(|memory| protocol::settle(memory, self, owner))
     }
 
     /// Recovers the locks of all dead processes, except those that were never counted as attached,
@@ -42,7 +42,7 @@ impl Attachment {
             // Relaxed: the open lock, which is held, orders it.
             let owner = memory.control(Ordering::Relaxed).owner();
             if owner != FREE && owner != REMOVED {
-                protocol::recover_dead_owner(memory, self, memory.form(), owner);
+                protocol::recover_dead_owner(memory, self, owner);
             }
         })
     }

@@ -247,6 +247,27 @@ pub(crate) fn thread_is_ending() -> bool {
     ENTRIES.try_with(|_| ()).is_err()
 }
 
+/// Begins an update under the lock that this thread holds. `None` if it does not hold it, or is
+/// already inside an update of the slot.
+pub(super) fn begin_under_guard(attachment: &Attachment, slot: u64) -> Option<Number> {
+    existing_entry(attachment, |entry| {
+        let lock = entry.kept(slot).filter(|lock| lock.update.is_none())?;
+        lock.update = Some(next_number());
+        lock.update
+    })?
+}
+
+/// Whether this update still holds the lock under which it began.
+pub(super) fn is_under_guard(attachment: &Attachment, slot: u64, update: Number) -> bool {
+    existing_entry(attachment, |entry| entry.update_of(slot, update).is_some()).unwrap_or(false)
+}
+
+/// Ends the update under a lock that this thread holds.
+pub(super) fn end_under_guard(attachment: &Attachment, slot: u64, update: Number) {
+    let end = |entry: &mut ThreadEntry| entry.update_of(slot, update).map(|l| l.update = None);
+    existing_entry(attachment, end);
+}
+
 impl Attachment {
     /// Notes that this thread has locked the slot with a guard. Returns the guard's number.
     pub(crate) fn add_guard(&self, slot: u64) -> Number {
@@ -319,26 +340,6 @@ impl Attachment {
     pub(crate) fn is_guarded(&self, slot: u64) -> bool {
         existing_entry(self, |entry| entry.kept(slot).is_some_and(|lock| lock.update.is_none()))
             .unwrap_or(false)
-    }
-
-    /// Begins an update under the lock that this thread holds. `None` if it does not hold it, or is
-    /// already inside an update of the slot.
-    pub(crate) fn begin_under_guard(&self, slot: u64) -> Option<Number> {
-        existing_entry(self, |entry| {
-            let lock = entry.kept(slot).filter(|lock| lock.update.is_none())?;
-            lock.update = Some(next_number());
-            lock.update
-        })?
-    }
-
-    /// Whether this update still holds the lock under which it began.
-    pub(crate) fn is_under_guard(&self, slot: u64, update: Number) -> bool {
-        existing_entry(self, |entry| entry.update_of(slot, update).is_some()).unwrap_or(false)
-    }
-
-    /// Ends the update under a lock that this thread holds.
-    pub(crate) fn end_under_guard(&self, slot: u64, update: Number) {
-        existing_entry(self, |entry| entry.update_of(slot, update).map(|lock| lock.update = None));
     }
 
     /// Notes that this thread begins a transaction; false if it is already inside one.

@@ -8,7 +8,7 @@ use crate::attachment::attach::Attachment;
 use crate::error::{Error, Result};
 use crate::format::checkpoint::{Mark, Record};
 use crate::format::layout::live;
-use crate::protocol::{self, Deadline, Form};
+use crate::protocol::{self, Deadline};
 
 /// Checks the checkpoint, and compares the slots with it.
 pub(super) fn check(
@@ -20,7 +20,7 @@ pub(super) fn check(
     let mut deadline = Deadline::new(timeout);
     // A sync would overwrite the copies that were in use before the last one.
     let held = match attachment.writable {
-        true => protocol::lock(&lock, attachment, Form::Lock, &mut deadline).ok(),
+        true => protocol::lock((&lock, attachment), &mut deadline).ok(),
         false => None,
     };
     for _ in 0..TRIES {

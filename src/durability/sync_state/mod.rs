@@ -19,7 +19,7 @@ use crate::format::layout::{GRANULE, LARGE_SEGMENT, LINE, Outline, PAGE, SEGMENT
 use crate::mapping::element::ElementRegion;
 use crate::mutant::planted;
 use crate::os::disk::Range;
-use crate::protocol::Form;
+use crate::protocol::{Form, Memory};
 
 #[derive(Debug)]
 pub(crate) struct SyncState {

@@ -25,6 +25,7 @@
 //! - [`Slot`]: any of them, with its type known only at run time; for tools
 //! - [`Store::transaction`]: several slots updated at once, or not at all
 //! - [`Store::snapshot`]: several slots as they were at one instant
+//! - [`Group`]: both, for a fixed set of slots; allocates nothing
 //! - [`Guard`]: a slot's lock, for longer sections
 //! - [`Value::wait_until`], [`Value::wait_for_change`], [`Store::wait_any`]: sleep until others
 //!   change a slot; [`Watch`]: all slots whose names match. With the feature `tokio` each has an
@@ -95,6 +96,8 @@ pub use slots::value::Value;
 pub use slots::wait::Awaitable;
 pub use store::info::{FailedSync, Info, SyncPoint};
 pub use store::store::{OpenOptions, Store, exit_on_bus_error};
+pub use transactions::group::Group;
+pub use transactions::members::Members;
 pub use transactions::snapshot::Snapshot;
 pub use transactions::transaction::Transaction;
 pub use transactions::transactional::{Ranged, Transactional};

@@ -21,6 +21,8 @@ use crate::protocol::{self, CONTROL, Control, Sleepers};
 /// A store's file, mapped.
 #[derive(Debug)]
 pub(crate) struct Map {
+    /// Distinguishes it from all others of this process, past ones too.
+    id: u64,
     raw: Reserved,
     noted: Noted,
     /// The length that the file will never exceed.
@@ -53,7 +55,10 @@ impl Map {
         let len = file.metadata()?.len();
         let raw = Reserved::new(&file.open_apart()?, writable, len, most)?;
         let noted = Noted::new(raw.as_mut_ptr().addr(), raw.len(), &file);
-        Ok(Map { raw, noted, most, file, known: AtomicU64::new(len), bell: None })
+        static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+        // Relaxed: it is only a number.
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        Ok(Map { id, raw, noted, most, file, known: AtomicU64::new(len), bell: None })
     }
 
     /// Sets the offset of the store's bell, if it has one.
@@ -232,6 +237,14 @@ pub(crate) struct Region<K: KeepsMapped = Arc<Map>> {
     keeper: K,
 }
 
+/// A part of a mapping without what keeps it mapped: see [`Region::apart`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Apart {
+    start: *mut u8,
+    words: usize,
+    map: u64,
+}
+
 // SAFETY: `start` is an address in memory that all processes share; whatever is done through it,
 // any thread may do. `K` decides whether `keeper` may go to another thread.
 unsafe impl<K: KeepsMapped + Send> Send for Region<K> {}
@@ -251,6 +264,20 @@ impl<K: KeepsMapped> Region<K> {
     pub(crate) fn kept_by<L: KeepsMapped>(&self, keeper: L) -> Region<L> {
         assert!(std::ptr::eq(self.keeper.map(), keeper.map()), "it is of another mapping");
         Region { start: self.start, words: self.words, keeper }
+    }
+
+    /// The same part, without its keeper, for an owner that has the keeper elsewhere.
+    #[inline]
+    pub(crate) fn apart(&self) -> Apart {
+        Apart { start: self.start, words: self.words, map: self.keeper.map().id }
+    }
+
+    /// The part that [`apart`](Region::apart) was taken of.
+    #[inline]
+    pub(crate) fn again(part: &Apart, keeper: K) -> Region<K> {
+        // It is the same mapping, which never shrinks.
+        assert!(part.map == keeper.map().id, "it is of another mapping");
+        Region { start: part.start, words: part.words, keeper }
     }
 
     /// The same part, borrowed.

@@ -2,7 +2,7 @@
 //! its owner dies: `recover.rs`. Who gets it next: `queue.rs`.
 
 use std::marker::PhantomData;
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 use super::queue::{Waiting, publish};
 use super::{
@@ -161,6 +161,24 @@ pub(crate) fn try_lock<L: Lockable + Copy>(on: L) -> Option<Held<L>> {
     held
 }
 
+/// Takes the lock for a transaction that will write the slot, if it is free now. Sets T in the same
+/// step, so that the commit need not. Until the commit point T changes nothing, as the owner's word
+/// is IDLE. A slot that is not written in the end must lose it before that: [`RawLock::leave`].
+#[inline]
+pub(crate) fn try_lock_in_transaction<L: Lockable>(on: L) -> Option<Held<L>> {
+    let seen = on.memory().control(Relaxed);
+    if !seen.is_free() {
+        return None;
+    }
+    let me = on.peers().me().ok()?;
+    let taken = seen.with_owner(me).with_transaction(true);
+    // Acquire: as in `take`. Release: a thread that sees T sees that the owner's last transaction is
+    // over. (It must not take this draft for what that one has committed.)
+    on.memory().swap_control(seen, taken, AcqRel).ok()?;
+    on.peers().has_locked();
+    Some(Held::new(on, taken.quiet(), Hold::Own))
+}
+
 /// `contended`: others may sleep until the lock is free, so L must be set.
 #[inline]
 fn take<L: Lockable>(on: L, seen: Control, me: Owner, contended: bool) -> Option<Held<L>> {
@@ -235,7 +253,7 @@ impl<L: Lockable> Held<L> {
     /// Whether the lock ends with this: no guard keeps it.
     #[inline]
     pub(super) fn is_own(&self) -> bool {
-        self.raw.hold == Hold::Own
+        self.raw.is_own()
     }
 
     /// Adopts the current control word, if the lock is still this thread's: updates under this
@@ -255,17 +273,16 @@ impl<L: Lockable> Held<L> {
             && self.raw.is_at(self.memory(), self.peers())
     }
 
-    /// Whether something may be stored under it: not in the child of a fork, which has a copy of
-    /// this, but not the lock; nor once the guard is gone that kept it.
+    /// Whether something may be stored under it, see [`RawLock::may_store`].
     #[inline]
     pub(super) fn may_store(&self) -> bool {
-        !self.is_of_parent() && self.raw.is_guarded(self.memory(), self.peers())
+        self.raw.may_store(self.memory(), self.peers())
     }
 
     /// Whether the lock was taken by the parent, before this process was forked.
     #[inline]
     fn is_of_parent(&self) -> bool {
-        self.peers().fork_generation() != self.raw.fork_generation
+        self.raw.is_of_parent(self.peers())
     }
 
     /// From now on, dropping this does nothing: the lock was released by a commit, or stays.
@@ -284,7 +301,9 @@ impl<L: Lockable> Held<L> {
         };
         if is_this {
             // Release: the next holder sees all that was done under the lock.
-            publish(self.memory(), self.peers(), seen.quiet(), seen.with_owner(FREE).quiet());
+            let free = seen.with_owner(FREE);
+            let free = free.with_transaction(seen.in_transaction() && planted!(UnlockKeepsT));
+            publish(self.memory(), self.peers(), seen.quiet(), free.quiet());
         }
     }
 }
@@ -325,6 +344,11 @@ impl RawLock {
         self.control.owner()
     }
 
+    #[inline]
+    pub(super) fn is_own(&self) -> bool {
+        self.hold == Hold::Own
+    }
+
     /// Whether a guard keeps it.
     #[inline]
     pub(crate) fn is_under_guard(&self) -> bool {
@@ -337,6 +361,59 @@ impl RawLock {
     pub(crate) fn is_at<M: Memory, P: Peers>(&self, memory: &M, peers: &P) -> bool {
         // Relaxed: if the lock is held, this thread has stored it.
         memory.control(Relaxed).same(self.control) && self.is_guarded(memory, peers)
+    }
+
+    /// Whether something may be stored under it: not in the child of a fork, which has a copy of
+    /// this, but not the lock; nor once the guard is gone that kept it.
+    #[inline]
+    pub(super) fn may_store<M: Memory, P: Peers>(&self, memory: &M, peers: &P) -> bool {
+        !self.is_of_parent(peers) && self.is_guarded(memory, peers)
+    }
+
+    #[inline]
+    fn is_of_parent<P: Peers>(&self, peers: &P) -> bool {
+        peers.fork_generation() != self.fork_generation
+    }
+
+    /// The control word while the lock is held, without W and L.
+    #[inline]
+    pub(super) fn control(&self) -> Control {
+        self.control
+    }
+
+    /// The control word after a commit. Under a guard, the lock stays.
+    #[inline]
+    pub(super) fn committed(&self) -> Control {
+        let owner = if self.is_own() { FREE } else { self.owner() };
+        self.control.advanced(1).with_owner(owner).with_transaction(false)
+    }
+
+    /// Takes the slot out of the transaction for which it was locked: nothing of it will be
+    /// written. The lock stays.
+    pub(crate) fn leave<M: Memory>(&mut self, memory: &M) {
+        if !self.control.in_transaction() || planted!(UnwrittenKeepsT) {
+            return;
+        }
+        let locked = self.control;
+        self.control = locked.with_transaction(false);
+        let mut seen = locked;
+        // Relaxed: the commit point, which follows, releases it.
+        while let Err(now) = memory.swap_control(seen, seen.with_transaction(false), Relaxed) {
+            if !now.same(locked) {
+                return; // the lock is lost
+            }
+            seen = now;
+        }
+    }
+
+    /// Ends it after a commit, which has released the lock.
+    #[inline]
+    pub(crate) fn end_after_commit<P: Peers>(self, place: u64, peers: &P) {
+        match self.hold {
+            Hold::Own => peers.has_unlocked(),
+            Hold::UnderGuard(update) => peers.end_under_guard(place, update),
+            Hold::Over => {}
+        }
     }
 
     #[inline]

@@ -47,15 +47,17 @@ use std::time::{Duration, Instant};
 
 pub(crate) use array::{effective_version, read, read_bytes, validate_read};
 pub(crate) use control::{Control, FREE, Owner, REMOVED, lead};
-pub(crate) use lock::{Held, Lockable, RawLock, lock, try_lock};
+pub(crate) use lock::{Held, Lockable, RawLock, lock, try_lock, try_lock_in_transaction};
 use mutant::planted;
 #[cfg(test)]
 pub(crate) use pieces::read_by_pieces;
 pub(crate) use recover::{claim, recover_dead_owner, settle};
 pub(crate) use scalar::{load_scalar, load_scalar_versioned, update_locked, update_scalar};
-pub(crate) use snapshot::{Sample, changed_since, snapshot};
+pub(crate) use snapshot::{Sample, have_changed, snapshot};
 pub(crate) use stale::all_stale;
-pub(crate) use transaction::{Change, commit_all};
+#[cfg(test)]
+pub(crate) use transaction::Change;
+pub(crate) use transaction::{Changes, Replacement, commit_all};
 pub(crate) use update::{go_on_under_guard, lock_for_update};
 pub(crate) use wait::{Await, Bell, Pause, announce, listen, look_to_wait, ring, wait_any};
 

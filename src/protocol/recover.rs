@@ -70,6 +70,7 @@ fn settle_seen<M: Memory, P: Peers>(memory: &M, peers: &P, seen: Control) {
 
 /// Makes a scalar's draft its value if the control word is still `old`, apart from W and L. `new`
 /// has neither of these.
+#[inline]
 pub(super) fn settle_draft<M: Memory, P: Peers>(memory: &M, peers: &P, old: Control, new: Control) {
     // Relaxed: the draft was stored before T, which was acquired.
     let draft = memory.load(DRAFT, Relaxed);

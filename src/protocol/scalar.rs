@@ -97,7 +97,10 @@ pub(crate) fn update_locked<M: Memory, P: Peers>(
 #[inline]
 pub(crate) fn load_scalar<M: Memory, P: Peers>(memory: &M, peers: &P) -> u64 {
     let seen = memory.cell();
-    if !seen.control.in_transaction() { seen.value } else { sample(memory, peers).0 }
+    match seen.control.in_transaction() {
+        false => seen.value,
+        true => sample_in_transaction(memory, peers, seen).0,
+    }
 }
 
 /// The value and its version.
@@ -122,10 +125,19 @@ pub(crate) fn load_scalar_versioned<M: Memory, P: Peers>(memory: &M, peers: &P) 
 }
 
 /// The value and a version at which it was current; the value may be newer.
-#[cold]
+#[inline]
 pub(super) fn sample<M: Memory, P: Peers>(memory: &M, peers: &P) -> (u64, u64) {
+    let seen = memory.cell();
+    match seen.control.in_transaction() {
+        false => (seen.value, seen.control.version()),
+        true => sample_in_transaction(memory, peers, seen),
+    }
+}
+
+/// The same, of a slot that was `seen` in a transaction.
+#[cold]
+fn sample_in_transaction<M: Memory, P: Peers>(memory: &M, peers: &P, mut seen: Cell) -> (u64, u64) {
     loop {
-        let seen = memory.cell();
         let version = seen.control.version();
         if !seen.control.in_transaction() {
             return (seen.value, version);
@@ -143,5 +155,6 @@ pub(super) fn sample<M: Memory, P: Peers>(memory: &M, peers: &P) -> (u64, u64) {
             return (value, version);
         }
         memory.relax();
+        seen = memory.cell();
     }
 }

@@ -1,5 +1,6 @@
 //! Reading several slots as they were at one instant.
 
+use std::borrow::Borrow;
 use std::sync::atomic::Ordering::Acquire;
 
 use super::array::effective_version;
@@ -15,70 +16,85 @@ pub(crate) enum Sample {
     Area(usize),
 }
 
-/// Reads all these slots as they were at one instant, and returns their versions. `copy` is called
-/// for each of them, and again for each that changed meanwhile.
+/// Reads several slots as they were at one instant, and fills in their versions: `slot` returns
+/// each by its position. `copy` is called for each of them, and again for each that changed
+/// meanwhile.
 ///
 /// After eight losses it also tries for the locks of slots that keep changing. It keeps those it
 /// gets to the end, or until others take them away; it never waits for one.
-pub(crate) fn snapshot<M: Memory, P: Peers>(
+pub(crate) fn snapshot<'m, M: Memory + 'm, P: Peers>(
     peers: &P,
-    slots: &[&M],
+    versions: &mut [u64],
+    slot: impl Fn(usize) -> &'m M,
     mut copy: impl FnMut(usize, &M, Sample),
-) -> Vec<u64> {
-    let mut versions = vec![0; slots.len()];
-    let mut changed: Vec<usize> = (0..slots.len()).collect();
+) {
     let mut held: Vec<ReadLock<'_, M, P>> = Vec::new();
+    versions.fill(CHANGED);
     for losses in 0u32.. {
-        for i in changed {
-            let memory = slots[i];
-            let control = planted!(SnapshotComparesControls).then(|| look(memory, peers));
-            let (version, sample) = match memory.form() {
-                Form::Areas(areas) => area(memory, peers, &areas),
-                Form::Scalar | Form::Lock => {
-                    let (value, version) = sample(memory, peers);
-                    (version, Sample::Scalar(value))
-                }
-            };
-            copy(i, memory, sample);
-            versions[i] = control.unwrap_or(version);
+        for (i, version) in versions.iter_mut().enumerate() {
+            if *version == CHANGED {
+                let memory = slot(i);
+                let control = planted!(SnapshotComparesControls).then(|| look(memory, peers));
+                let (of, sample) = match memory.form() {
+                    Form::Areas(areas) => area(memory, peers, &areas),
+                    Form::Scalar | Form::Lock => {
+                        let (value, version) = sample(memory, peers);
+                        (version, Sample::Scalar(value))
+                    }
+                };
+                copy(i, memory, sample);
+                *version = control.unwrap_or(of);
+            }
         }
-        // If none has changed, all of them were current when this look began.
-        let seen = slots.iter().zip(&versions).map(|(memory, version)| (*memory, *version));
-        changed = changed_since(peers, seen);
-        if changed.is_empty() {
-            return versions;
+        let seen = versions.iter_mut().enumerate().map(|(i, version)| (slot(i), version));
+        if !have_changed(peers, seen, |version| *version = CHANGED) {
+            return;
         }
         if losses >= M::LOSSES_BEFORE_LOCK {
             held.retain(ReadLock::is_held);
-            held.extend(changed.iter().filter_map(|i| try_read_lock(slots[*i], peers)));
+            let changed = (0..versions.len()).filter(|i| versions[*i] == CHANGED);
+            held.extend(changed.filter_map(|i| try_read_lock(slot(i), peers)));
         }
     }
     unreachable!("the loop ends only by returning")
 }
 
+/// In place of a version: the slot must be read, or read again. (A version has 47 bits.)
+const CHANGED: u64 = u64::MAX;
+
+#[inline]
 fn area<M: Memory, P: Peers>(memory: &M, peers: &P, areas: &Areas) -> (u64, Sample) {
     let version = effective_version(memory, peers);
     (version, Sample::Area(areas.of(version)))
 }
 
-/// The positions of the slots that are no longer at the version that was read. If there are none,
-/// all that was read was current when this look began.
-pub(crate) fn changed_since<'m, M: Memory + 'm, P: Peers>(
+/// Whether any of these slots is no longer at the version beside it, which was read. If not, all
+/// that was read was current when this look began. Calls `note` with the version of each that has
+/// changed.
+pub(crate) fn have_changed<'m, M: Memory + 'm, P: Peers, V: Borrow<u64>>(
     peers: &P,
-    seen: impl Iterator<Item = (&'m M, u64)>,
-) -> Vec<usize> {
+    seen: impl Iterator<Item = (&'m M, V)>,
+    note: impl Fn(V),
+) -> bool {
     if planted!(SnapshotWithoutRecheck) {
-        return Vec::new();
+        return false;
     }
-    let mut seen = seen.peekable();
-    // Acquire: each version is checked again after everything was copied.
-    if let Some((memory, _)) = seen.peek() {
-        memory.fence(Acquire);
+    let (mut first, mut changed) = (true, false);
+    for (memory, version) in seen {
+        if first {
+            // Acquire: each version is checked again after everything was copied.
+            memory.fence(Acquire);
+            first = false;
+        }
+        if look(memory, peers) != *version.borrow() {
+            changed = true;
+            note(version);
+        }
     }
-    let changed = seen.enumerate().filter(|(_, (memory, v))| look(*memory, peers) != *v);
-    changed.map(|(place, _)| place).collect()
+    changed
 }
 
+#[inline]
 fn look<M: Memory, P: Peers>(memory: &M, peers: &P) -> u64 {
     if planted!(SnapshotComparesControls) {
         memory.control(Acquire).quiet().bits()

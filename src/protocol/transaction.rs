@@ -1,48 +1,111 @@
 //! Committing several slots with one word.
+//!
+//! 1. **Lock** each slot at its first use. If it will be written, T is set in the same step
+//!    ([`try_lock_in_transaction`](super::try_lock_in_transaction)): it tells readers to ask the
+//!    owner's word, and that says IDLE for as long as nothing is committed.
+//! 2. **Prepare** each slot that is written: fill its next area, or store its draft. Set T where it
+//!    is not set yet; where it is, see that the lock is still held.
+//! 3. **Commit** all of them: COMMITTED in the owner's word.
+//! 4. **Settle** each: one exchange makes it the next version, without T, and releases the lock.
+//! 5. IDLE in the owner's word: whoever sees it sees all slots settled.
+//!
+//! A kill before step 3 leaves locks to be undone; from there on, whoever recovers a slot completes
+//! it.
 
+use std::cell::Cell;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
-use super::lock::{FailureOf, Held, Lockable};
+use super::lock::RawLock;
 use super::queue::publish;
 use super::recover::settle_draft;
+use super::update::fill;
 use super::{Areas, Control, DRAFT, FREE, Failure, Memory, Owner, Peers, TxnState, planted};
 
-/// What a transaction does to one slot.
-pub(crate) enum Change<'d> {
-    /// Replaces a scalar.
-    Scalar(u64),
-    /// Replaces the bytes from byte `at` of the current area.
-    Area { areas: Areas, at: usize, data: &'d [u8] },
+/// The slots that a transaction writes, all of which this thread has locked.
+pub(crate) trait Changes {
+    type Memory: Memory;
+
+    /// Calls `scalar` with each scalar and its new value, and `area` with each slot that has areas
+    /// and what is new in it; always in the same order.
+    fn each(
+        &self,
+        scalar: impl FnMut(&Self::Memory, &RawLock, u64),
+        area: impl FnMut(&Self::Memory, &RawLock, &Replacement<'_>),
+    );
 }
 
-/// Commits the changes of all these slots, which this thread has locked, at once. From here on only
-/// a death can interrupt it, and those that recover then finish it. (The child of a fork has no
-/// locks to commit under and gets [`Failure::Evicted`] at once. So does a thread whose lock was
-/// taken away, which the protocol never does to a live one.)
-pub(crate) fn commit_all<L: Lockable>(
-    peers: &L::Peers,
+/// What replaces the bytes from byte `at` of the current area.
+pub(crate) struct Replacement<'d> {
+    pub(crate) areas: &'d Areas,
+    pub(crate) at: usize,
+    pub(crate) data: &'d [u8],
+}
+
+/// What a transaction of the tests does to one slot.
+#[cfg(test)]
+pub(crate) enum Change<'d> {
+    Scalar(u64),
+    Area(Replacement<'d>),
+}
+
+#[cfg(test)]
+impl<L: super::Lockable> Changes for [(super::Held<L>, Change<'_>)] {
+    type Memory = L::Memory;
+
+    fn each(
+        &self,
+        mut scalar: impl FnMut(&L::Memory, &RawLock, u64),
+        mut area: impl FnMut(&L::Memory, &RawLock, &Replacement<'_>),
+    ) {
+        self.iter().for_each(|(held, change)| match change {
+            Change::Scalar(value) => scalar(held.memory(), &held.raw, *value),
+            Change::Area(patch) => area(held.memory(), &held.raw, patch),
+        });
+    }
+}
+
+/// Commits these changes, all at once. From here on only a death can interrupt it, and those that
+/// recover then finish it. (The child of a fork has no locks to commit under and gets
+/// [`Failure::Evicted`] at once. So does a thread whose lock was taken away, which the protocol
+/// never does to a live one.)
+pub(crate) fn commit_all<P: Peers, C: Changes + ?Sized>(
+    peers: &P,
     me: Owner,
-    changes: Vec<(Held<L>, Change<'_>)>,
-) -> Result<(), FailureOf<L>> {
-    if changes.iter().any(|(held, _)| !held.may_store()) {
-        return Err(Failure::Evicted);
-    }
-    for (held, change) in &changes {
-        match change {
-            Change::Area { .. } if planted!(AreasFilledAfterTheCommit) => {}
-            Change::Area { areas, at, data } => held.fill(areas, *at, data),
-            Change::Scalar(value) => {
-                // Release: a thread that sees the draft sees the lock under which it was stored.
-                held.memory().fence(Release);
-                held.memory().store(DRAFT, *value, Relaxed);
-            }
-        }
-    }
+    changes: &C,
+) -> Result<(), Failure<P::Error>> {
     if planted!(CommittedBeforeT) {
         peers.set_word(me, TxnState::Committed, Release);
     }
-    if !changes.iter().all(|(held, _)| set_transaction(held.memory(), held.control())) {
-        changes.iter().for_each(|(held, _)| undo(held));
+    let all_held = Cell::new(true);
+    changes.each(
+        |memory, lock, draft| {
+            all_held.set(
+                all_held.get() && lock.may_store(memory, peers) && {
+                    // Release: a thread that sees the draft sees the lock under which it was stored.
+                    memory.fence(Release);
+                    memory.store(DRAFT, draft, Relaxed);
+                    is_in_transaction(memory, lock.control())
+                },
+            );
+        },
+        |memory, lock, Replacement { areas, at, data }| {
+            all_held.set(
+                all_held.get() && lock.may_store(memory, peers) && {
+                    if !planted!(AreasFilledAfterTheCommit) {
+                        fill(memory, lock.version(), areas, *at, data);
+                    }
+                    is_in_transaction(memory, lock.control())
+                },
+            );
+        },
+    );
+    if !all_held.get() {
+        let undo = |memory: &C::Memory, lock: &RawLock| {
+            if lock.may_store(memory, peers) {
+                undo(memory, peers, lock);
+            }
+        };
+        changes.each(|memory, lock, _| undo(memory, lock), |memory, lock, _| undo(memory, lock));
         return Err(Failure::Evicted);
     }
     // The commit point. Release: a thread that sees it sees every draft and every area.
@@ -50,27 +113,34 @@ pub(crate) fn commit_all<L: Lockable>(
     if planted!(IdleBeforeSettling) {
         peers.set_word(me, TxnState::Idle, Release);
     }
-    for (held, change) in &changes {
-        let old = held.control().with_transaction(true);
-        let new = held.committed();
-        // Does nothing if the word has changed: a process that took us for dead has seen the
-        // commit, and has settled it in the same way.
-        match change {
-            Change::Scalar(_) => settle_draft(held.memory(), peers, old, new),
-            Change::Area { areas, at, data } => {
-                if planted!(AreasFilledAfterTheCommit) {
-                    held.fill(areas, *at, data);
-                }
-                publish(held.memory(), peers, old, new);
+    // Neither does anything if the word has changed: a process that took us for dead has seen the
+    // commit, and has settled it in the same way.
+    let in_transaction = |lock: &RawLock| lock.control().with_transaction(true);
+    changes.each(
+        |memory, lock, _| settle_draft(memory, peers, in_transaction(lock), lock.committed()),
+        |memory, lock, Replacement { areas, at, data }| {
+            if planted!(AreasFilledAfterTheCommit) {
+                fill(memory, lock.version(), areas, *at, data);
             }
-        }
-    }
+            publish(memory, peers, in_transaction(lock), lock.committed());
+        },
+    );
     // Release: a thread that sees IDLE sees every slot settled.
     peers.set_word(me, TxnState::Idle, Release);
     Ok(())
 }
 
-/// Sets T, and keeps W, which others may set at any time. False if the lock is lost.
+/// Sets T, if it is not set yet, and keeps W, which others may set at any time. False if the lock
+/// is lost.
+#[inline]
+fn is_in_transaction<M: Memory>(memory: &M, locked: Control) -> bool {
+    match locked.in_transaction() {
+        // Relaxed: if the lock is held, this thread has stored it.
+        true => planted!(TrustsT) || memory.control(Relaxed).same(locked),
+        false => set_transaction(memory, locked),
+    }
+}
+
 fn set_transaction<M: Memory>(memory: &M, locked: Control) -> bool {
     let mut seen = locked;
     // Release: a thread that sees T sees the draft, or the area, that it announces.
@@ -84,12 +154,12 @@ fn set_transaction<M: Memory>(memory: &M, locked: Control) -> bool {
 }
 
 /// Ends the lock and discards what was stored under it, as a recovery does.
-fn undo<L: Lockable>(held: &Held<L>) {
-    let (memory, peers) = (held.memory(), held.peers());
-    let keeps = !held.is_own() && !planted!(UndoFreesGuard);
-    let owner = if keeps { held.owner() } else { FREE };
-    let undone = held.control().advanced(memory.form().recovery_step()).with_owner(owner);
-    let in_transaction = held.control().with_transaction(true);
-    let _ = publish(memory, peers, held.control(), undone)
+fn undo<M: Memory, P: Peers>(memory: &M, peers: &P, lock: &RawLock) {
+    let keeps = !lock.is_own() && !planted!(UndoFreesGuard);
+    let owner = if keeps { lock.owner() } else { FREE };
+    let undone = lock.control().advanced(memory.form().recovery_step()).with_owner(owner);
+    let undone = undone.with_transaction(false);
+    let in_transaction = lock.control().with_transaction(true);
+    let _ = publish(memory, peers, lock.control(), undone)
         || publish(memory, peers, in_transaction, undone);
 }

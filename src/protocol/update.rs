@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 use super::lock::{FailureOf, Held, Lockable, lock};
 use super::queue::publish;
 use super::stale::Range;
-use super::{Areas, Control, Deadline, FREE, Failure, Memory, Peers, REMOVED, STALE, planted};
+use super::{Areas, Deadline, FREE, Failure, Memory, Peers, REMOVED, STALE, planted};
 
 /// Takes the lock for one update: waits for it, or goes on under this thread's own guard.
 ///
@@ -59,10 +59,10 @@ impl<L: Lockable> Held<L> {
         if planted!(CommitEarly) {
             let next = self.control().advanced(1).with_owner(FREE);
             publish(self.memory(), self.peers(), self.control(), next);
-            self.fill(areas, at, data);
+            fill(self.memory(), self.version(), areas, at, data);
             return Ok(self.version());
         }
-        self.fill(areas, at, data);
+        fill(self.memory(), self.version(), areas, at, data);
         let version = self.publish_next()?;
         if planted!(ClearStaleAfterCommit) {
             self.memory().store(STALE + areas.number(version) as usize, 0, Relaxed);
@@ -70,71 +70,11 @@ impl<L: Lockable> Held<L> {
         Ok(version)
     }
 
-    /// Steps 2 and 3: makes the next area a copy of the current one, with `data` from byte `at`.
-    #[inline]
-    pub(super) fn fill(&self, areas: &Areas, at: usize, data: &[u8]) {
-        let memory = self.memory();
-        let current = areas.number(self.version());
-        let next = areas.number(current + 1);
-        let changed = Range::of_bytes(at, data.len());
-        // Words that `data` covers need no copy; the words in which it begins or ends do.
-        let whole = Range::of_whole_words(at, data.len());
-        let replaces_all = whole == Range { from: 0, to: areas.words };
-        // If all words are replaced, no others are stale, and nothing has to be copied.
-        let stale = |area| match replaces_all {
-            true => Range::NONE,
-            false => self.stale(areas, area),
-        };
-        let old = stale(next);
-        let note = || {
-            for area in 0..areas.count {
-                let mut all = changed;
-                if area != current || planted!(ClearStaleAfterCommit) {
-                    all = all.or(stale(area));
-                } else if planted!(CurrentNotStale) {
-                    continue;
-                }
-                // Relaxed would do for writers: the fence below orders all of these before the
-                // first store. Release: a reader that follows the updates may find this update's
-                // range in place of earlier ones; it then sees the lock that was taken before.
-                memory.store(STALE + area as usize, all.to_bits(), Release);
-            }
-        };
-        if !planted!(NoteStaleLate) {
-            note();
-        }
-        // Release: a reader that sees anything stored below also sees, after an acquire fence, the
-        // lock that was taken before it, and rejects its copy.
-        memory.fence(Release);
-        let (from, to) = (areas.of(current), areas.of(next));
-        let copy = |part: Range| {
-            if part.from < part.to {
-                memory.copy(from + part.from, to + part.from, part.to - part.from);
-            }
-        };
-        let behind = if whole == changed { old } else { old.or(changed) };
-        let (before, after) = behind.without(whole);
-        // Both before the data, whose first and last partial words are merged into them.
-        copy(before);
-        copy(after);
-        memory.write(to, at, data);
-        if planted!(NoteStaleLate) {
-            note();
-        }
-    }
-
-    /// The words in which, at most, the area differs from the current one.
-    #[inline]
-    fn stale(&self, areas: &Areas, area: u64) -> Range {
-        // Relaxed: it was stored under the lock, which this thread holds.
-        Range::from_bits(self.memory().load(STALE + area as usize, Relaxed), areas.words)
-    }
-
     /// Steps 4 and 5: makes what was stored the next version, wakes those who wait, and releases
     /// the lock, unless a guard keeps it.
     #[inline]
     fn publish_next(&mut self) -> Result<u64, FailureOf<L>> {
-        let next = self.committed();
+        let next = self.raw.committed();
         // Release: a thread that sees the new version sees the area it makes current.
         if !publish(self.memory(), self.peers(), self.control(), next) {
             return Err(Failure::Evicted);
@@ -144,13 +84,6 @@ impl<L: Lockable> Held<L> {
             self.peers().has_unlocked();
         }
         Ok(next.version())
-    }
-
-    /// The control word after a commit. Under a guard, the lock stays.
-    #[inline]
-    pub(super) fn committed(&self) -> Control {
-        let owner = if self.is_own() { FREE } else { self.owner() };
-        self.control().advanced(1).with_owner(owner)
     }
 
     /// Commits what was stored in a buffer without the protocol: advances the version.
@@ -171,5 +104,60 @@ impl<L: Lockable> Held<L> {
             true => Ok(()),
             false => Err(Failure::Evicted),
         }
+    }
+}
+
+/// Steps 2 and 3: makes the next area a copy of the current one, with `data` from byte `at`.
+/// `version`: the one that is current while the lock is held.
+#[inline]
+pub(super) fn fill<M: Memory>(memory: &M, version: u64, areas: &Areas, at: usize, data: &[u8]) {
+    let current = areas.number(version);
+    let next = areas.number(current + 1);
+    let changed = Range::of_bytes(at, data.len());
+    // Words that `data` covers need no copy; the words in which it begins or ends do.
+    let whole = Range::of_whole_words(at, data.len());
+    let replaces_all = whole == Range { from: 0, to: areas.words };
+    // The words in which, at most, the area differs from the current one. If all words are
+    // replaced, no others are stale, and nothing has to be copied.
+    let stale = |area: u64| match replaces_all {
+        true => Range::NONE,
+        // Relaxed: it was stored under the lock, which this thread holds.
+        false => Range::from_bits(memory.load(STALE + area as usize, Relaxed), areas.words),
+    };
+    let old = stale(next);
+    let note = || {
+        for area in 0..areas.count {
+            let mut all = changed;
+            if area != current || planted!(ClearStaleAfterCommit) {
+                all = all.or(stale(area));
+            } else if planted!(CurrentNotStale) {
+                continue;
+            }
+            // Relaxed would do for writers: the fence below orders all of these before the first
+            // store. Release: a reader that follows the updates may find this update's range in
+            // place of earlier ones; it then sees the lock that was taken before.
+            memory.store(STALE + area as usize, all.to_bits(), Release);
+        }
+    };
+    if !planted!(NoteStaleLate) {
+        note();
+    }
+    // Release: a reader that sees anything stored below also sees, after an acquire fence, the lock
+    // that was taken before it, and rejects its copy.
+    memory.fence(Release);
+    let (from, to) = (areas.of(current), areas.of(next));
+    let copy = |part: Range| {
+        if part.from < part.to {
+            memory.copy(from + part.from, to + part.from, part.to - part.from);
+        }
+    };
+    let behind = if whole == changed { old } else { old.or(changed) };
+    let (before, after) = behind.without(whole);
+    // Both before the data, whose first and last partial words are merged into them.
+    copy(before);
+    copy(after);
+    memory.write(to, at, data);
+    if planted!(NoteStaleLate) {
+        note();
     }
 }

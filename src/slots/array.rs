@@ -290,7 +290,7 @@ impl<T: Element> Array<T> {
         f: impl FnOnce(&mut [T]) -> R,
     ) -> Result<R> {
         let range = self.positions(range)?;
-        self.edit(range.start, &mut vec![T::default(); range.len()], f)
+        T::with_scratch(range.len(), |copy| self.edit(range.start, copy, f))
     }
 
     /// Begins an update that a later call commits: [`update`](Array::update) without a closure, for

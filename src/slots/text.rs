@@ -123,6 +123,14 @@ impl Content {
         })
     }
 
+    /// An error unless these bytes fit.
+    pub(crate) fn check(&self, handle: &Handle, bytes: &[u8]) -> Result<()> {
+        match bytes.len() <= self.capacity {
+            true => Ok(()),
+            false => self.of_bytes(handle, bytes).map(drop),
+        }
+    }
+
     fn store(&self, handle: &Handle, bytes: &[u8]) -> Result<()> {
         let content = self.of_bytes(handle, bytes)?;
         let lock = handle.lock_for_update()?;

@@ -235,7 +235,11 @@ fn wait_any(awaited: &[(&dyn Awaited, u64)], timeout: Option<Duration>) -> Resul
     wait_any_with(awaited, &mut Deadline::new(timeout))
 }
 
-fn wait_any_with(awaited: &[(&dyn Awaited, u64)], deadline: &mut Deadline) -> Result<Vec<usize>> {
+/// The same, until the deadline.
+pub(crate) fn wait_any_with(
+    awaited: &[(&dyn Awaited, u64)],
+    deadline: &mut Deadline,
+) -> Result<Vec<usize>> {
     let mut sleeper = Sleeper::new(awaited.iter().map(|(one, _)| *one));
     loop {
         let mut part = deadline.part(LOOK_FOR_FILE);

@@ -3,7 +3,10 @@
 //! May use: `mutant`, `types`, `error`, `os`, `protocol`, `mapping`, `attachment`, `store`,
 //! `slots`. Begin with `transaction.rs`.
 
+pub(crate) mod group;
+pub(crate) mod members;
 pub(crate) mod participant;
+pub(crate) mod parts;
 pub(crate) mod snapshot;
 pub(crate) mod transaction;
 pub(crate) mod transactional;

@@ -4,20 +4,25 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::attachment::attach::{Attachment, Failure};
 use crate::error::Error;
-use crate::mapping::map::{Map, Region};
+use crate::mapping::map::{Apart, Map, Region};
 use crate::mapping::slot_memory::SlotMemory;
-use crate::protocol::{self, Change, Deadline, Form, Memory, Owner, Peers, REMOVED, RawLock};
+use crate::protocol::{
+    self, Deadline, Form, Lockable, Memory, Owner, Peers, REMOVED, RawLock, Replacement,
+};
 use crate::slots::handle::Handle;
 use crate::slots::value_update::is_updating;
-use crate::store::store::Store;
-use crate::types::elements::{NoMemory, zeros};
+use crate::store::session::Session;
+use crate::types::elements::NoMemory;
 
 /// A slot that takes part in a transaction.
 pub(crate) struct Part {
     pub(crate) line: u32,
-    /// Its memory, which the transaction's store keeps mapped: offset in the file, and length.
+    /// Whether it is locked to be written: see [`protocol::try_lock_in_transaction`].
+    writes: bool,
+    /// The slot's offset in the file.
     pub(crate) place: u64,
-    len: u64,
+    /// Its memory, which the transaction's store keeps mapped.
+    region: Apart,
     form: Form,
     /// `None`: it was used in an earlier run, and will be locked for the next.
     pub(crate) lock: Option<RawLock>,
@@ -35,13 +40,23 @@ enum Draft {
     },
 }
 
+/// Buffers of drafts that are over, for the next ones.
+pub(crate) type Spare = Vec<Vec<u8>>;
+
 impl Part {
+    /// Takes part again, in a later transaction.
     #[inline]
-    pub(crate) fn new(slot: &Handle) -> Part {
+    pub(crate) fn take_part_again(&mut self, writes: bool) {
+        self.writes = writes;
+    }
+
+    #[inline]
+    pub(crate) fn new(slot: &Handle, writes: bool) -> Part {
         Part {
             line: slot.line,
+            writes,
             place: slot.place(),
-            len: slot.memory.region().len(),
+            region: slot.memory.region().apart(),
             form: slot.memory.form(),
             lock: None,
             draft: Draft::Nothing,
@@ -50,50 +65,68 @@ impl Part {
 
     #[inline]
     pub(crate) fn memory<'m>(&self, map: &'m Map) -> SlotMemory<&'m Map> {
-        let region = Region::of(map, self.place, self.len);
-        SlotMemory::new(region.expect("what was mapped stays so"), self.form)
+        SlotMemory::new(Region::again(&self.region, map), self.form)
     }
 
-    /// Waits for the lock, or goes on under this thread's own guard.
-    pub(crate) fn lock(&mut self, store: &Store, deadline: &mut Deadline) -> Result<(), Failure> {
-        self.check_not_updating(store)?;
-        let attachment = store.attachment();
-        let memory = self.memory(&attachment.map);
-        let held = protocol::lock_for_update((&memory, attachment), deadline)?;
+    /// Waits for the lock, or goes on under this thread's own guard. `on`: this slot, here and
+    /// below.
+    pub(crate) fn lock(
+        &mut self,
+        on: impl Lockable<Peers = Attachment> + Copy,
+        deadline: &mut Deadline,
+    ) -> Result<(), Failure> {
+        let held = protocol::lock_for_update(on, deadline)?;
         self.lock = Some(held.into_raw());
         Ok(())
     }
 
     /// The same, but false if others have the lock.
     #[inline]
-    pub(crate) fn try_lock(&mut self, store: &Store) -> Result<bool, Failure> {
-        self.check_not_updating(store)?;
-        let attachment = store.attachment();
-        let memory = self.memory(&attachment.map);
-        let on = (&memory, attachment);
-        let held = match protocol::try_lock(on) {
-            Some(held) => held,
-            // Relaxed: the owner is only acted upon by locking.
-            None => match memory.control(Relaxed).owner() {
-                REMOVED => return Err(Failure::Removed),
-                owner if attachment.is_me(owner) => protocol::go_on_under_guard(on)?,
-                _ => return Ok(false),
-            },
+    pub(crate) fn try_lock(
+        &mut self,
+        session: &Session,
+        on: impl Lockable<Peers = Attachment> + Copy,
+    ) -> Result<bool, Failure> {
+        // In an update of this scalar, which would retry for ever.
+        if is_updating(session, self.place) {
+            return Err(Failure::Deadlock);
+        }
+        let held = match self.writes {
+            true => protocol::try_lock_in_transaction(on),
+            false => protocol::try_lock(on),
         };
-        self.lock = Some(held.into_raw());
-        Ok(true)
+        match held {
+            Some(held) => {
+                self.lock = Some(held.into_raw());
+                Ok(true)
+            }
+            None => self.try_under_guard(on),
+        }
+    }
+
+    #[cold]
+    fn try_under_guard(
+        &mut self,
+        on: impl Lockable<Peers = Attachment> + Copy,
+    ) -> Result<bool, Failure> {
+        // Relaxed: the owner is only acted upon by locking.
+        match on.memory().control(Relaxed).owner() {
+            REMOVED => Err(Failure::Removed),
+            owner if on.peers().is_me(owner) => {
+                self.lock = Some(protocol::go_on_under_guard(on)?.into_raw());
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
     }
 
     /// Whether it has a lock of its own, which it could release.
+    #[inline]
     pub(crate) fn has_own_lock(&self) -> bool {
         self.lock.as_ref().is_some_and(|lock| !lock.is_under_guard())
     }
 
-    /// An error if this thread is in an update of this scalar, which would then retry for ever.
-    fn check_not_updating(&self, store: &Store) -> Result<(), Failure> {
-        if is_updating(&store.session, self.place) { Err(Failure::Deadlock) } else { Ok(()) }
-    }
-
+    #[cold]
     pub(crate) fn explain(
         &self,
         attachment: &Attachment,
@@ -108,11 +141,26 @@ impl Part {
     }
 
     /// Releases the lock, and drops the changes.
-    #[inline]
-    pub(crate) fn release(&mut self, attachment: &Attachment) {
-        self.draft = Draft::Nothing;
+    pub(crate) fn release(&mut self, attachment: &Attachment, spare: &mut Spare) {
+        self.drop_draft(spare);
         if let Some(lock) = self.lock.take() {
             drop(lock.resume((&self.memory(&attachment.map), attachment)));
+        }
+    }
+
+    /// Its changes are committed, which has released the lock.
+    #[inline]
+    pub(crate) fn end_after_commit(&mut self, attachment: &Attachment, spare: &mut Spare) {
+        self.drop_draft(spare);
+        if let Some(lock) = self.lock.take() {
+            lock.end_after_commit(self.place, attachment);
+        }
+    }
+
+    #[inline]
+    fn drop_draft(&mut self, spare: &mut Spare) {
+        if let Draft::Bytes { data, .. } = std::mem::replace(&mut self.draft, Draft::Nothing) {
+            spare.push(data);
         }
     }
 
@@ -134,21 +182,65 @@ impl Part {
         !matches!(self.draft, Draft::Nothing)
     }
 
-    /// What is to be changed.
+    /// Has nothing of it committed: it was not written.
     #[inline]
-    pub(crate) fn change(&self) -> Change<'_> {
-        match (&self.draft, self.form) {
-            (Draft::Scalar(bits), _) => Change::Scalar(*bits),
-            (Draft::Bytes { at, data }, Form::Areas(areas)) => {
-                Change::Area { areas, at: *at, data }
-            }
-            _ => unreachable!("a scalar has no bytes, and it is asked for what is written"),
+    pub(crate) fn leave(&mut self, memory: &SlotMemory<&Map>) {
+        if let Some(lock) = &mut self.lock {
+            lock.leave(memory);
         }
     }
 
+    /// Calls one of these with what is to be changed, if anything is: see [`protocol::Changes::each`].
+    #[inline]
+    pub(crate) fn change<'m>(
+        &self,
+        map: &'m Map,
+        scalar: &mut impl FnMut(&SlotMemory<&'m Map>, &RawLock, u64),
+        area: &mut impl FnMut(&SlotMemory<&'m Map>, &RawLock, &Replacement<'_>),
+    ) {
+        let Some(lock) = &self.lock else { return };
+        match (&self.draft, &self.form) {
+            (Draft::Nothing, _) => {}
+            (Draft::Scalar(bits), _) => {
+                let region = Region::again(&self.region, map);
+                scalar(&SlotMemory::new(region, Form::Scalar), lock, *bits);
+            }
+            (Draft::Bytes { at, data }, Form::Areas(areas)) => {
+                area(&self.memory(map), lock, &Replacement { areas, at: *at, data });
+            }
+            (Draft::Bytes { .. }, Form::Scalar | Form::Lock) => {
+                unreachable!("a scalar is changed as a whole")
+            }
+        }
+    }
+
+    /// The value, if it is a scalar, as this transaction will leave it. `memory`: this slot's, here
+    /// and below.
+    #[inline]
+    pub(crate) fn bits(&self, memory: &impl Memory) -> u64 {
+        match self.draft {
+            Draft::Scalar(bits) => bits,
+            // Nothing changes under the lock.
+            _ => memory.cell().value,
+        }
+    }
+
+    /// Lets `f` change the value of a scalar.
+    #[inline]
+    pub(crate) fn update_bits<R>(
+        &mut self,
+        memory: &impl Memory,
+        f: impl FnOnce(&mut u64) -> R,
+    ) -> R {
+        let mut bits = self.bits(memory);
+        let result = f(&mut bits);
+        self.writes = true;
+        self.draft = Draft::Scalar(bits);
+        result
+    }
+
     /// Copies the committed content, which others read.
-    fn read_committed(&self, map: &Map, at: usize, out: &mut [u8]) {
-        let memory = self.memory(map);
+    fn read_committed(&self, memory: &impl Memory, at: usize, out: &mut [u8]) {
         // Nothing changes under the lock.
         match self.form {
             Form::Scalar | Form::Lock => {
@@ -164,15 +256,15 @@ impl Part {
 
     /// Copies the content as this transaction will leave it.
     #[inline]
-    pub(crate) fn read(&self, map: &Map, at: usize, out: &mut [u8]) {
+    pub(crate) fn read(&self, memory: &impl Memory, at: usize, out: &mut [u8]) {
         let (from, draft) = match &self.draft {
-            Draft::Nothing => return self.read_committed(map, at, out),
+            Draft::Nothing => return self.read_committed(memory, at, out),
             Draft::Scalar(bits) => (0, &bits.to_le_bytes()[..]),
             Draft::Bytes { at, data } => (*at, &data[..]),
         };
         let (end, until) = (at + out.len(), from + draft.len());
         if at < from || until < end {
-            self.read_committed(map, at, out);
+            self.read_committed(memory, at, out);
         }
         let (begin, end) = (at.max(from), end.min(until));
         if begin < end {
@@ -180,32 +272,43 @@ impl Part {
         }
     }
 
-    #[inline]
-    pub(crate) fn write(&mut self, map: &Map, at: usize, new: &[u8]) -> Result<(), NoMemory> {
+    /// Changes bytes of its content.
+    pub(crate) fn write(
+        &mut self,
+        memory: &impl Memory,
+        at: usize,
+        new: &[u8],
+        spare: &mut Spare,
+    ) -> Result<(), NoMemory> {
         if let Form::Scalar = self.form {
-            let bits = new.try_into().expect("a scalar is written as a whole");
-            self.draft = Draft::Scalar(u64::from_le_bytes(bits));
+            let new = new.try_into().expect("a scalar is written as a whole");
+            self.update_bits(memory, |bits| *bits = u64::from_le_bytes(new));
             return Ok(());
         }
+        self.writes = true;
         let draft = std::mem::replace(&mut self.draft, Draft::Nothing);
         let Draft::Bytes { at: mut from, mut data } = draft else {
-            self.draft = Draft::Bytes { at, data: new.to_vec() };
+            let mut data = spare.pop().unwrap_or_default();
+            data.clear();
+            if data.try_reserve(new.len()).is_err() {
+                return Err(NoMemory { need: new.len() });
+            }
+            data.extend_from_slice(new);
+            self.draft = Draft::Bytes { at, data };
             return Ok(());
         };
         // One range for all changes: what lies in between is written unchanged.
         if at < from {
             // And as much again, so that going backwards does not move everything each time.
             let begin = at.min(from.saturating_sub(data.len()));
-            let mut before = match zeros(from - begin + data.len()) {
-                Ok(before) => before,
-                Err(none) => {
-                    self.draft = Draft::Bytes { at: from, data };
-                    return Err(none);
-                }
-            };
-            self.read_committed(map, begin, &mut before[..from - begin]);
-            before[from - begin..].copy_from_slice(&data);
-            data = before;
+            let (more, len) = (from - begin, data.len());
+            if data.try_reserve(more).is_err() {
+                self.draft = Draft::Bytes { at: from, data };
+                return Err(NoMemory { need: more + len });
+            }
+            data.resize(len + more, 0);
+            data.copy_within(..len, more);
+            self.read_committed(memory, begin, &mut data[..more]);
             from = begin;
         }
         let (len, end) = (data.len(), at + new.len() - from);
@@ -215,7 +318,7 @@ impl Part {
                 return Err(NoMemory { need: end });
             }
             data.resize(end, 0);
-            self.read_committed(map, from + len, &mut data[len..]);
+            self.read_committed(memory, from + len, &mut data[len..]);
         }
         data[at - from..end].copy_from_slice(new);
         self.draft = Draft::Bytes { at: from, data };

@@ -6,7 +6,7 @@ use std::ops::{Range, RangeBounds};
 use crate::error::{Error, Result};
 use crate::mapping::map::Map;
 use crate::mapping::slot_memory::SlotMemory;
-use crate::protocol::{self, Form, Memory, Sample, changed_since, load_scalar_versioned};
+use crate::protocol::{self, Form, Memory, Sample, have_changed, load_scalar_versioned};
 use crate::slots::array::{Array, ArrayIndex};
 use crate::slots::handle::Handle;
 use crate::slots::slot::Slot;
@@ -27,7 +27,7 @@ impl Store {
     /// have their last content.
     ///
     /// For many slots, [`snapshot_of`](Store::snapshot_of) is faster: each load here checks
-    /// all slots loaded before.
+    /// all slots loaded before. For the same slots again and again, a [`group`](Store::group) is.
     ///
     /// # Errors
     ///
@@ -68,25 +68,26 @@ impl Store {
     /// # Ok::<(), slotfile::Error>(())
     /// ```
     pub fn snapshot_of(&self, slots: &[Slot]) -> Result<Vec<(Data, u64)>> {
-        let mut memories = Vec::with_capacity(slots.len());
         for slot in slots {
-            let slot = slot.transactional()?;
-            slot.check_store(self)?;
-            memories.push(slot.memory_in(self));
+            slot.transactional()?.check_store(&self.session)?;
         }
-        let of: Vec<&SlotMemory<&Map>> = memories.iter().collect();
-        let (mut contents, mut failed) = (vec![None; slots.len()], None);
-        let versions = protocol::snapshot(self.attachment(), &of, |i, _, sample| {
+        let nothing = (Data::Bytes(Vec::new()), 0);
+        let (mut contents, mut failed) = (vec![nothing; slots.len()], None);
+        let mut versions = vec![0; slots.len()];
+        let memory = |i: usize| &slots[i].handle.memory;
+        protocol::snapshot(self.attachment(), &mut versions, memory, |i, _, sample| {
             match slots[i].content_at(sample) {
-                Ok(content) => contents[i] = Some(content),
+                Ok(content) => contents[i].0 = content,
                 Err(none) => failed = Some((i, none)),
             }
         });
         if let Some((i, none)) = failed {
             return Err(slots[i].handle.no_memory(none));
         }
-        let contents = contents.into_iter().map(|content| content.expect("each is copied"));
-        Ok(contents.zip(versions).collect())
+        for ((_, version), of) in contents.iter_mut().zip(versions) {
+            *version = of;
+        }
+        Ok(contents)
     }
 }
 
@@ -115,12 +116,13 @@ impl Snapshot<'_> {
     /// Copies all that `f` has read so far, as of one instant, for its next run.
     fn copy_again(&mut self) {
         let mut copies: Vec<Vec<u8>> = self.parts.iter().map(|p| vec![0; p.range.len()]).collect();
-        let of: Vec<&SlotMemory<&Map>> = self.parts.iter().map(|part| &part.memory).collect();
-        let versions =
-            protocol::snapshot(self.store.attachment(), &of, |i, memory, sample| match sample {
-                Sample::Scalar(bits) => copies[i].copy_from_slice(&bits.to_le_bytes()),
-                Sample::Area(area) => memory.read(area, self.parts[i].range.start, &mut copies[i]),
-            });
+        let mut versions = vec![0; self.parts.len()];
+        let memory = |i: usize| &self.parts[i].memory;
+        let attachment = self.store.attachment();
+        protocol::snapshot(attachment, &mut versions, memory, |i, memory, sample| match sample {
+            Sample::Scalar(bits) => copies[i].copy_from_slice(&bits.to_le_bytes()),
+            Sample::Area(area) => memory.read(area, self.parts[i].range.start, &mut copies[i]),
+        });
         for (part, (copy, version)) in self.parts.iter_mut().zip(copies.into_iter().zip(versions)) {
             (part.copy, part.version) = (Some(copy), version);
         }
@@ -131,7 +133,7 @@ impl Snapshot<'_> {
 impl View for Snapshot<'_> {
     fn read(&mut self, slot: &Handle, at: usize, out: &mut [u8]) -> Result<()> {
         let attachment = self.store.attachment();
-        slot.check_store(self.store)?;
+        slot.check_store(&self.store.session)?;
         let conflict =
             || Error::Conflict { path: attachment.path.clone(), slot: slot.name().to_owned() };
         if self.lost {
@@ -159,12 +161,18 @@ impl View for Snapshot<'_> {
             Form::Areas(areas) => protocol::read_bytes(&memory, attachment, &areas, at, out),
         };
         let before = self.parts.iter().map(|part| (&part.memory, part.version));
-        self.lost = !changed_since(attachment, before).is_empty();
+        self.lost = have_changed(attachment, before, |_| ());
         // If the same was read before and has changed, that part shows it.
         if !self.parts.iter().any(|part| part.place == place && part.range == range) {
             self.parts.push(Part { place, memory, range, version, copy: None });
         }
         if self.lost { Err(conflict()) } else { Ok(()) }
+    }
+
+    fn bits(&mut self, slot: &Handle) -> Result<u64> {
+        let mut bits = [0; 8];
+        self.read(slot, 0, &mut bits)?;
+        Ok(u64::from_le_bytes(bits))
     }
 }
 
@@ -188,7 +196,7 @@ impl Snapshot<'_> {
     /// Returns one element of an array.
     pub fn get<T: Element>(&mut self, array: &Array<T>, index: impl ArrayIndex) -> Result<T> {
         let position = array.position(index)?;
-        Ok(array.load_part_from(self, position..position + 1)?[0])
+        array.get_from(self, position)
     }
 
     /// Returns the elements at these positions.

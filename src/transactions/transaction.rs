@@ -1,22 +1,26 @@
 //! [`Transaction`]: several slots updated at once, or not at all.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::RangeBounds;
 
-use crate::attachment::attach::Failure;
+use crate::attachment::attach::{Attachment, Failure};
 use crate::error::{Error, Result};
 use crate::mapping::map::Map;
+use crate::mapping::slot_memory::SlotMemory;
 use crate::mutant::planted;
 use crate::os::fork;
-use crate::protocol::{Deadline, LONGEST_SLEEP, Peers, commit_all};
+use crate::protocol::{
+    Changes, Deadline, LONGEST_SLEEP, Lockable, Peers, RawLock, Replacement, commit_all,
+};
 use crate::slots::array::{Array, ArrayIndex};
 use crate::slots::handle::Handle;
 use crate::slots::slot::Slot;
 use crate::slots::value::Value;
+use crate::store::session::{Session, SharedSession};
 use crate::store::store::Store;
 use crate::transactions::participant::Part;
+use crate::transactions::parts::Parts;
 use crate::transactions::transactional::sealed::{View, ViewMut};
 use crate::transactions::transactional::{Ranged, Transactional};
 use crate::types::element::{Element, Number};
@@ -120,16 +124,10 @@ impl Store {
     /// # Ok::<(), slotfile::Error>(())
     /// ```
     pub fn begin_transaction(&self, slots: &[Slot]) -> Result<Transaction> {
-        let mut transaction = Transaction::begin(self)?;
         for slot in slots {
-            let slot = slot.transactional()?;
-            slot.check_store(self)?;
-            if transaction.find(slot.place()).is_none() {
-                transaction.add(Part::new(slot));
-            }
+            slot.transactional()?.check_store(&self.session)?;
         }
-        transaction.begin_again()?;
-        Ok(transaction)
+        Transaction::begin_with(self, slots.iter().map(|slot| &slot.handle), false)
     }
 }
 
@@ -138,13 +136,9 @@ impl Store {
 /// The cost of an array's element or range depends on its own length, not on the array's. Several
 /// ranges of one array cost as much as one from the first to the last of them.
 pub struct Transaction {
-    store: Store,
+    session: SharedSession,
     /// The slots that it has used, in this run or an earlier one.
-    parts: Vec<Part>,
-    /// The index of each by its place in the file; `None`: they are sorted by place.
-    by_place: Option<BTreeMap<u64, usize>>,
-    /// The one used last, which is often also the next.
-    last: usize,
+    parts: Parts,
     deadline: Deadline,
     /// The highest place of the slots of which it has locks of its own.
     highest: Option<u64>,
@@ -174,10 +168,8 @@ impl Transaction {
             return Err(Error::Deadlock { path: attachment.path.clone(), slot: None });
         }
         Ok(Transaction {
-            store: store.clone(),
-            parts: Vec::new(),
-            by_place: None,
-            last: 0,
+            session: SharedSession::clone(&store.session),
+            parts: Parts::of(attachment),
             deadline,
             highest: None,
             lost: None,
@@ -186,12 +178,43 @@ impl Transaction {
         })
     }
 
+    /// Begins one in which all these slots, which are of this store, are locked; `writes`: to be
+    /// written.
+    pub(crate) fn begin_with<'s>(
+        store: &Store,
+        slots: impl Iterator<Item = &'s Handle>,
+        writes: bool,
+    ) -> Result<Transaction> {
+        let mut transaction = Transaction::begin(store)?;
+        for slot in slots {
+            if transaction.parts.find(slot.place()).is_some() {
+                continue;
+            }
+            let part = transaction.parts.push(slot, writes);
+            let (deadline, highest) = (&mut transaction.deadline, &mut transaction.highest);
+            // After a loss all are locked again, in order.
+            if transaction.lost.is_none() && !lock(part, &store.session, slot, deadline, highest)? {
+                transaction.lost = Some(slot.place());
+            }
+        }
+        if transaction.lost.is_some() {
+            transaction.begin_again()?;
+        }
+        Ok(transaction)
+    }
+
+    /// The slots that it has used.
+    pub(crate) fn parts(&mut self) -> &mut Parts {
+        &mut self.parts
+    }
+
     /// Whether it has to run again.
     fn is_lost(&self) -> bool {
         self.lost.is_some() && !self.is_of_parent() && !planted!(ASwallowedConflictIsNone)
     }
 
     /// Whether the parent of this process began it, before the fork.
+    #[inline]
     fn is_of_parent(&self) -> bool {
         self.fork_generation != fork::generation()
     }
@@ -202,8 +225,7 @@ impl Transaction {
         let mut first = self.lost;
         loop {
             self.release();
-            self.by_place = None;
-            self.parts.sort_unstable_by_key(|part| part.place);
+            self.parts.sort();
             let Some(held_by_others) = self.lock_all(first)? else { return Ok(()) };
             // Every other time, locks in the order of places. Otherwise two transactions could take
             // turns for ever.
@@ -214,14 +236,16 @@ impl Transaction {
     /// Locks all slots, `first` before the others. Returns one that others have and that this
     /// transaction may not wait for.
     fn lock_all(&mut self, first: Option<u64>) -> Result<Option<u64>> {
-        let first = first.and_then(|place| self.find(place));
-        for at in first.into_iter().chain(0..self.parts.len()) {
-            let part = &mut self.parts[at];
+        let attachment = self.session.attachment();
+        let first = first.and_then(|place| self.parts.find(place));
+        for at in first.into_iter().chain(0..self.parts.all().len()) {
+            let part = &mut self.parts.all_mut()[at];
             if part.lock.is_some() {
                 continue;
             }
-            if !lock(part, &self.store, &mut self.deadline, &mut self.highest)? {
-                return Ok(Some(self.parts[at].place));
+            let on = (&part.memory(&attachment.map), attachment);
+            if !lock(part, &self.session, on, &mut self.deadline, &mut self.highest)? {
+                return Ok(Some(self.parts.all()[at].place));
             }
         }
         Ok(None)
@@ -230,68 +254,63 @@ impl Transaction {
     fn release(&mut self) {
         self.lost = None;
         self.highest = None;
-        for part in &mut self.parts {
-            part.release(self.store.attachment());
+        let attachment = self.session.attachment();
+        let (parts, spare) = self.parts.with_spare();
+        for part in parts {
+            part.release(attachment, spare);
         }
     }
 
-    /// The slot, locked, and the mapping of its memory.
+    /// The index of the slot's part, locked. `writes`: it is used to be written.
     #[inline]
-    fn part(&mut self, slot: &Handle) -> Result<(&mut Part, &Map)> {
-        slot.check_store(&self.store)?;
+    fn part(&mut self, slot: &Handle, writes: bool) -> Result<usize> {
+        slot.check_store(&self.session)?;
+        if self.lost.is_some() || self.is_of_parent() {
+            return Err(self.unusable(slot));
+        }
+        match self.parts.find(slot.place()) {
+            Some(at) => Ok(at),
+            None => self.join(slot, writes),
+        }
+    }
+
+    #[cold]
+    fn unusable(&self, slot: &Handle) -> Error {
         if self.is_of_parent() {
-            let (path, slot) = (self.store.path().to_owned(), slot.name().to_owned());
-            return Err(Error::Evicted { path, slot });
+            let (path, slot) = (slot.attachment().path.clone(), slot.name().to_owned());
+            return Error::Evicted { path, slot };
         }
-        if self.lost.is_some() {
-            return Err(self.conflict(slot.name()));
-        }
-        let place = slot.place();
-        if self.parts.get(self.last).is_none_or(|part| part.place != place) {
-            self.last = match self.find(place) {
-                Some(at) => at,
-                None => self.join(slot)?,
-            };
-        }
-        Ok((&mut self.parts[self.last], &self.store.attachment().map))
+        self.conflict(slot.name())
     }
 
     /// Locks a slot that has no part yet; returns the index of its part.
-    fn join(&mut self, slot: &Handle) -> Result<usize> {
-        let mut part = Part::new(slot);
-        let locked = lock(&mut part, &self.store, &mut self.deadline, &mut self.highest)?;
-        let at = self.add(part);
-        if !locked {
-            self.lost = Some(slot.place());
-            return Err(self.conflict(slot.name()));
+    #[inline]
+    fn join(&mut self, slot: &Handle, writes: bool) -> Result<usize> {
+        let part = self.parts.push(slot, writes);
+        match lock(part, &self.session, slot, &mut self.deadline, &mut self.highest) {
+            Ok(true) => Ok(self.parts.last()),
+            locked => Err(self.did_not_join(slot, locked)),
         }
-        Ok(at)
     }
 
-    fn add(&mut self, part: Part) -> usize {
-        let at = self.parts.len();
-        if let Some(by_place) = &mut self.by_place {
-            by_place.insert(part.place, at);
-        } else if self.parts.last().is_some_and(|last| last.place > part.place) {
-            let places = self.parts.iter().chain([&part]).map(|part| part.place);
-            self.by_place = Some(places.zip(0..).collect());
-        }
-        self.parts.push(part);
-        at
-    }
-
-    fn find(&self, place: u64) -> Option<usize> {
-        match &self.by_place {
-            // Usually it comes after all of them.
-            None if self.parts.last().is_none_or(|last| last.place < place) => None,
-            None => self.parts.binary_search_by_key(&place, |part| part.place).ok(),
-            Some(by_place) => by_place.get(&place).copied(),
+    #[cold]
+    fn did_not_join(&mut self, slot: &Handle, locked: Result<bool>) -> Error {
+        match locked {
+            Ok(_) => {
+                self.lost = Some(slot.place());
+                self.conflict(slot.name())
+            }
+            Err(error) => {
+                self.parts.pop();
+                error
+            }
         }
     }
 
     #[cold]
     fn conflict(&self, slot: &str) -> Error {
-        Error::Conflict { path: self.store.path().to_owned(), slot: slot.to_owned() }
+        let path = self.session.attachment().path.clone();
+        Error::Conflict { path, slot: slot.to_owned() }
     }
 
     /// Makes all changes at once, for a transaction begun by
@@ -302,84 +321,147 @@ impl Transaction {
     /// [`Error::Conflict`] if any of its calls has returned that: its changes are dropped, so begin
     /// a new one. [`Error::Evicted`]. In both cases nothing has changed.
     pub fn commit(mut self) -> Result<()> {
-        let store = self.store.clone();
-        let attachment = store.attachment();
         if self.is_lost() {
-            let part = self.lost.and_then(|place| self.find(place)).map(|at| &self.parts[at]);
-            return Err(self.conflict(part.map_or("", |part| part.name(attachment))));
+            let at = self.lost.and_then(|place| self.parts.find(place));
+            let attachment = self.session.attachment();
+            return Err(self.conflict(at.map_or("", |at| self.parts.all()[at].name(attachment))));
         }
         // The entry is the same for all.
-        let owner = self.parts.first().and_then(Part::owner);
-        let has_entry = owner.is_none_or(|owner| attachment.is_me(owner)) && !self.is_of_parent();
-        let memories: Vec<_> = self.parts.iter().map(|part| part.memory(&attachment.map)).collect();
-        let mut parts = self.parts.iter().zip(&memories);
-        if let Some((part, _)) =
-            parts.find(|(part, memory)| !has_entry || !part.is_held(memory, attachment))
-        {
-            return Err(part.explain(attachment, Failure::Evicted, &self.deadline));
+        let Some(owner) = self.parts.all().first().and_then(Part::owner) else { return Ok(()) };
+        let attachment = self.session.attachment();
+        let has_entry = !self.is_of_parent() && attachment.is_me(owner);
+        let mut first = None;
+        for part in self.parts.all_mut() {
+            first = first.or(part.is_written().then_some(part.line));
+            // Its lock is looked at as it is committed.
+            if has_entry && part.is_written() && part.has_own_lock() {
+                continue;
+            }
+            let memory = part.memory(&attachment.map);
+            if !has_entry || !part.is_held(&memory, attachment) {
+                return Err(part.explain(attachment, Failure::Evicted, &self.deadline));
+            }
+            if !part.is_written() {
+                part.leave(&memory);
+            }
         }
-        let Some(first) = self.parts.iter().find(|part| part.is_written()).map(|part| part.line)
-        else {
-            return Ok(());
-        };
-        let written = self.parts.iter_mut().zip(&memories).filter(|(part, _)| part.is_written());
-        let changes = written.map(|(part, memory)| {
-            let lock = part.lock.take().expect("what was written is locked");
-            (lock.resume((memory, attachment)), part.change())
-        });
-        commit_all(attachment, attachment.me()?, changes.collect()).map_err(|failure| {
+        let Some(first) = first else { return Ok(()) };
+        let written = Written { parts: self.parts.all(), map: &attachment.map };
+        commit_all(attachment, owner, &written).map_err(|failure| {
             let name = &attachment.known.descriptor(first).name;
             attachment.lock_error(name, failure, &self.deadline)
-        })
-        // Slots that were only read are released after that, by `drop`.
+        })?;
+        let (parts, spare) = self.parts.with_spare();
+        for part in parts {
+            match part.is_written() {
+                true => part.end_after_commit(attachment, spare),
+                false => part.release(attachment, spare),
+            }
+        }
+        self.parts.clear();
+        Ok(())
     }
 }
 
-/// Locks one more slot of a transaction that has locks up to the place `highest`. False if others
-/// have it, and waiting for it could make two wait for each other.
+/// The slots that are written.
+struct Written<'t> {
+    parts: &'t [Part],
+    map: &'t Map,
+}
+
+impl<'t> Changes for Written<'t> {
+    type Memory = SlotMemory<&'t Map>;
+
+    #[inline]
+    fn each(
+        &self,
+        mut scalar: impl FnMut(&Self::Memory, &RawLock, u64),
+        mut area: impl FnMut(&Self::Memory, &RawLock, &Replacement<'_>),
+    ) {
+        self.parts.iter().for_each(|part| part.change(self.map, &mut scalar, &mut area));
+    }
+}
+
+/// Locks one more slot, `on`, of a transaction that has locks up to the place `highest`. False if
+/// others have it, and waiting for it could make two wait for each other.
 #[inline]
 fn lock(
     part: &mut Part,
-    store: &Store,
+    session: &Session,
+    on: impl Lockable<Peers = Attachment> + Copy,
     deadline: &mut Deadline,
     highest: &mut Option<u64>,
 ) -> Result<bool> {
-    let explain = |part: &Part, why, deadline: &_| part.explain(store.attachment(), why, deadline);
-    let locked = match *highest {
-        _ if part.try_lock(store).map_err(|why| explain(part, why, deadline))? => Ok(true),
-        None => part.lock(store, deadline).map(|()| true),
-        Some(highest) if planted!(TransactionsWaitWithLocks) && highest < part.place => {
-            part.lock(store, deadline).map(|()| true)
-        }
-        // Everybody waits only upwards, so transactions never wait in a circle. With guards, or
-        // other locks of its thread, one may: a waiter that could release does not wait for long.
-        Some(highest) if highest < part.place => {
-            match deadline.at_most(LONGEST_SLEEP, |deadline| part.lock(store, deadline)) {
-                Err(Failure::Timeout(_)) if !deadline.is_over() => Ok(false),
-                locked => locked.map(|()| true),
-            }
-        }
-        Some(_) => Ok(false),
+    let locked = match part.try_lock(session, on) {
+        Ok(true) => true,
+        tried => wait_for_lock(part, tried, on, deadline, *highest)?,
     };
-    let locked = locked.map_err(|why| explain(part, why, deadline))?;
     if part.has_own_lock() {
         *highest = (*highest).max(Some(part.place));
     }
     Ok(locked)
 }
 
+/// The same, after a first try.
+#[cold]
+fn wait_for_lock(
+    part: &mut Part,
+    tried: Result<bool, Failure>,
+    on: impl Lockable<Peers = Attachment> + Copy,
+    deadline: &mut Deadline,
+    highest: Option<u64>,
+) -> Result<bool> {
+    let locked = match (tried, highest) {
+        (Ok(false), None) => part.lock(on, deadline).map(|()| true),
+        (Ok(false), Some(highest))
+            if planted!(TransactionsWaitWithLocks) && highest < part.place =>
+        {
+            part.lock(on, deadline).map(|()| true)
+        }
+        // Everybody waits only upwards, so transactions never wait in a circle. With guards, or
+        // other locks of its thread, one may: a waiter that could release does not wait for long.
+        (Ok(false), Some(highest)) if highest < part.place => {
+            match deadline.at_most(LONGEST_SLEEP, |deadline| part.lock(on, deadline)) {
+                Err(Failure::Timeout(_)) if !deadline.is_over() => Ok(false),
+                locked => locked.map(|()| true),
+            }
+        }
+        (tried, _) => tried,
+    };
+    locked.map_err(|why| part.explain(on.peers(), why, deadline))
+}
+
 impl View for Transaction {
+    #[inline]
     fn read(&mut self, slot: &Handle, at: usize, out: &mut [u8]) -> Result<()> {
-        let (part, map) = self.part(slot)?;
-        part.read(map, at, out);
+        let part = self.part(slot, false)?;
+        self.parts.all()[part].read(&slot.memory, at, out);
         Ok(())
+    }
+
+    #[inline]
+    fn bits(&mut self, slot: &Handle) -> Result<u64> {
+        let part = self.part(slot, false)?;
+        Ok(self.parts.all()[part].bits(&slot.memory))
     }
 }
 
 impl ViewMut for Transaction {
+    #[inline]
     fn write(&mut self, slot: &Handle, at: usize, data: &[u8]) -> Result<()> {
-        let (part, map) = self.part(slot)?;
-        part.write(map, at, data).map_err(|none| slot.no_memory(none))
+        let part = self.part(slot, true)?;
+        self.parts.write(part, slot, at, data)
+    }
+
+    #[inline]
+    fn update_bits<R>(&mut self, slot: &Handle, f: impl FnOnce(&mut u64) -> R) -> Result<R> {
+        let part = self.part(slot, true)?;
+        Ok(self.parts.all_mut()[part].update_bits(&slot.memory, f))
+    }
+
+    #[inline]
+    fn begin_write(&mut self, slot: &Handle) -> Result<()> {
+        self.part(slot, true).map(drop)
     }
 }
 
@@ -387,15 +469,16 @@ impl Drop for Transaction {
     fn drop(&mut self) {
         self.release();
         if !self.is_of_parent() {
-            self.store.attachment().end_transaction();
+            self.session.attachment().end_transaction();
         }
+        std::mem::take(&mut self.parts).leave();
     }
 }
 
 impl fmt::Debug for Transaction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let attachment = self.store.attachment();
-        let slots: Vec<_> = self.parts.iter().map(|part| part.name(attachment)).collect();
+        let attachment = self.session.attachment();
+        let slots: Vec<_> = self.parts.all().iter().map(|part| part.name(attachment)).collect();
         f.debug_struct("Transaction").field("slots", &slots).finish_non_exhaustive()
     }
 }
@@ -447,7 +530,7 @@ impl Transaction {
     /// Returns one element of an array.
     pub fn get<T: Element>(&mut self, array: &Array<T>, index: impl ArrayIndex) -> Result<T> {
         let position = array.position(index)?;
-        Ok(array.load_part_from(self, position..position + 1)?[0])
+        array.get_from(self, position)
     }
 
     /// Replaces one element of an array.
@@ -480,9 +563,12 @@ impl Transaction {
         index: impl ArrayIndex,
         f: impl FnOnce(T) -> T,
     ) -> Result<T> {
-        let old = self.get(array, index)?;
-        self.set(array, index, f(old))?;
-        Ok(old)
+        let position = array.position(index)?;
+        array.update_part_in(self, position..position + 1, |element| {
+            let old = element[0];
+            element[0] = f(old);
+            old
+        })
     }
 
     /// Returns the elements at these positions.

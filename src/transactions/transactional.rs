@@ -11,6 +11,7 @@ use crate::slots::handle::Handle;
 use crate::slots::slot::{Kind, Slot};
 use crate::slots::text::{Bytes, Content, Text, into_text};
 use crate::slots::value::Value;
+use crate::store::session::Session;
 use crate::store::store::Store;
 use crate::types::data::{Data, TEXT_LEN};
 use crate::types::element::Element;
@@ -34,7 +35,7 @@ use sealed::{View, ViewMut};
 pub trait Transactional: sealed::Sealed {
     /// What `load` returns: a `T` for a `Value<T>`, a `Vec<T>` for an `Array<T>`, a `String` for a
     /// text, a `Vec<u8>` for bytes, [`Data`] for a [`Slot`].
-    type Content;
+    type Content: 'static;
     /// What `store` takes: a `T`, a `&[T]`, a `&str`, a `&[u8]`, or [`Data`].
     type New<'a>;
     /// What the closure of `update` changes: a `T`, a `[T]`, a `String`, a
@@ -42,9 +43,29 @@ pub trait Transactional: sealed::Sealed {
     type Draft: ?Sized;
 
     #[doc(hidden)]
-    fn load_from(&self, view: &mut impl View) -> Result<Self::Content>;
+    fn handle(&self) -> &Handle;
+    /// An error if it cannot take part.
+    #[doc(hidden)]
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+    /// A content to load into.
+    #[doc(hidden)]
+    fn blank(&self) -> Self::Content;
+    /// Replaces what is in `content`, in the same memory where possible.
+    #[doc(hidden)]
+    fn load_into(&self, view: &mut impl View, content: &mut Self::Content) -> Result<()>;
+    #[doc(hidden)]
+    fn load_from(&self, view: &mut impl View) -> Result<Self::Content> {
+        let mut content = self.blank();
+        self.load_into(view, &mut content)?;
+        Ok(content)
+    }
     #[doc(hidden)]
     fn store_to(&self, view: &mut impl ViewMut, new: Self::New<'_>) -> Result<()>;
+    /// Stores what was loaded, or has become of it.
+    #[doc(hidden)]
+    fn store_content(&self, view: &mut impl ViewMut, content: &Self::Content) -> Result<()>;
     #[doc(hidden)]
     fn update_in<R>(
         &self,
@@ -94,11 +115,19 @@ pub(crate) mod sealed {
     /// beginning of an area; for a scalar, the eight bytes of its bit pattern.
     pub trait View {
         fn read(&mut self, slot: &Handle, at: usize, out: &mut [u8]) -> Result<()>;
+        /// The bit pattern of a scalar.
+        fn bits(&mut self, slot: &Handle) -> Result<u64>;
+        /// Says that the slot at this position of a group comes next.
+        fn turn_to(&mut self, _position: usize) {}
     }
 
     /// The same, writable.
     pub trait ViewMut: View {
         fn write(&mut self, slot: &Handle, at: usize, data: &[u8]) -> Result<()>;
+        /// Lets `f` change the bit pattern of a scalar.
+        fn update_bits<R>(&mut self, slot: &Handle, f: impl FnOnce(&mut u64) -> R) -> Result<R>;
+        /// Says that the slot will be written, if it is read before.
+        fn begin_write(&mut self, slot: &Handle) -> Result<()>;
     }
 }
 
@@ -110,33 +139,23 @@ impl Handle {
 
     /// [`Error::Invalid`] unless it is of this store.
     #[inline]
-    pub(crate) fn check_store(&self, store: &Store) -> Result<()> {
-        match std::ptr::eq(self.session(), &**store.session) {
+    pub(crate) fn check_store(&self, session: &Session) -> Result<()> {
+        match std::ptr::eq(self.session(), session) {
             true => Ok(()),
-            false => Err(self.of_another(store)),
+            false => Err(self.of_another(session)),
         }
     }
 
     #[cold]
-    fn of_another(&self, store: &Store) -> Error {
+    fn of_another(&self, session: &Session) -> Error {
         let what = format!(
             "it is a slot of another store, {}; open it through the store of the transaction \
              or snapshot",
             self.attachment().path.display()
         );
-        let (path, slot) = (store.path().to_owned(), Some(self.name().to_owned()));
+        let (path, slot) = (session.attachment().path.clone(), Some(self.name().to_owned()));
         Error::Invalid { path, slot, what }
     }
-}
-
-fn load_bits(view: &mut impl View, slot: &Handle) -> Result<u64> {
-    let mut bits = [0; 8];
-    view.read(slot, 0, &mut bits)?;
-    Ok(u64::from_le_bytes(bits))
-}
-
-fn store_bits(view: &mut impl ViewMut, slot: &Handle, bits: u64) -> Result<()> {
-    view.write(slot, 0, &bits.to_le_bytes())
 }
 
 impl<T> sealed::Sealed for Value<T> {}
@@ -146,19 +165,39 @@ impl<T: Element> Transactional for Value<T> {
     type New<'a> = T;
     type Draft = T;
 
-    fn load_from(&self, view: &mut impl View) -> Result<T> {
-        Ok(T::from_bits(load_bits(view, &self.handle)?))
+    #[inline]
+    fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    #[inline]
+    fn blank(&self) -> T {
+        T::default()
+    }
+
+    #[inline]
+    fn load_into(&self, view: &mut impl View, content: &mut T) -> Result<()> {
+        *content = T::from_bits(view.bits(&self.handle)?);
+        Ok(())
+    }
+
+    #[inline]
+    fn store_content(&self, view: &mut impl ViewMut, content: &T) -> Result<()> {
+        self.store_to(view, *content)
     }
 
     fn store_to(&self, view: &mut impl ViewMut, new: T) -> Result<()> {
-        store_bits(view, &self.handle, new.to_bits())
+        view.update_bits(&self.handle, |bits| *bits = new.to_bits())
     }
 
+    #[inline]
     fn update_in<R>(&self, view: &mut impl ViewMut, f: impl FnOnce(&mut T) -> R) -> Result<R> {
-        let mut value = self.load_from(view)?;
-        let result = f(&mut value);
-        self.store_to(view, value)?;
-        Ok(result)
+        view.update_bits(&self.handle, |bits| {
+            let mut value = T::from_bits(*bits);
+            let result = f(&mut value);
+            *bits = value.to_bits();
+            result
+        })
     }
 }
 
@@ -169,8 +208,23 @@ impl<T: Element> Transactional for Array<T> {
     type New<'a> = &'a [T];
     type Draft = [T];
 
-    fn load_from(&self, view: &mut impl View) -> Result<Vec<T>> {
-        self.load_part_from(view, ..)
+    fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    fn blank(&self) -> Vec<T> {
+        Vec::new()
+    }
+
+    fn load_into(&self, view: &mut impl View, content: &mut Vec<T>) -> Result<()> {
+        if content.len() != self.len() {
+            *content = vec![T::default(); self.len()];
+        }
+        T::with_bytes(content, |out| view.read(&self.handle, 0, out))
+    }
+
+    fn store_content(&self, view: &mut impl ViewMut, content: &Vec<T>) -> Result<()> {
+        self.store_to(view, content)
     }
 
     fn store_to(&self, view: &mut impl ViewMut, new: &[T]) -> Result<()> {
@@ -179,6 +233,15 @@ impl<T: Element> Transactional for Array<T> {
 
     fn update_in<R>(&self, view: &mut impl ViewMut, f: impl FnOnce(&mut [T]) -> R) -> Result<R> {
         self.update_part_in(view, .., f)
+    }
+}
+
+impl<T: Element> Array<T> {
+    /// One element.
+    pub(crate) fn get_from(&self, view: &mut impl View, position: usize) -> Result<T> {
+        let mut element = [T::default()];
+        T::with_bytes(&mut element, |out| view.read(&self.handle, self.byte(position), out))?;
+        Ok(element[0])
     }
 }
 
@@ -218,21 +281,35 @@ impl<T: Element> Ranged for Array<T> {
         f: impl FnOnce(&mut [T]) -> R,
     ) -> Result<R> {
         let range = self.positions(range)?;
-        let mut elements = self.load_part_from(view, range.clone())?;
-        let result = f(&mut elements);
-        self.store_part_to(view, range, &elements)?;
-        Ok(result)
+        let slot = &self.handle;
+        view.begin_write(slot)?;
+        T::with_scratch(range.len(), |elements| {
+            let at = self.byte(range.start);
+            T::with_bytes(elements, |out| view.read(slot, at, out))?;
+            let result = f(elements);
+            view.write(slot, at, T::bytes(elements))?;
+            Ok(result)
+        })
     }
 }
 
-/// The bytes of a text, or of bytes.
-fn load_content(view: &mut impl View, handle: &Handle, content: &Content) -> Result<Vec<u8>> {
-    let len = usize::try_from(load_bits(view, handle)?).unwrap_or(usize::MAX);
-    // A length beyond the capacity comes from a damaged file.
-    let bytes = zeros(len.min(content.capacity));
-    let mut bytes = bytes.map_err(|none| handle.no_memory(none))?;
-    view.read(handle, TEXT_LEN, &mut bytes)?;
-    Ok(bytes)
+/// Loads the bytes of a text, or of bytes.
+fn load_content(
+    view: &mut impl View,
+    handle: &Handle,
+    content: &Content,
+    bytes: &mut Vec<u8>,
+) -> Result<()> {
+    let mut len = [0; TEXT_LEN];
+    view.read(handle, 0, &mut len)?;
+    let len = usize::try_from(u64::from_le_bytes(len)).unwrap_or(usize::MAX);
+    // A length beyond the capacity comes from a damaged file, or is torn.
+    let len = len.min(content.capacity);
+    if bytes.capacity() < len {
+        *bytes = zeros(len).map_err(|none| handle.no_memory(none))?;
+    }
+    bytes.resize(len, 0);
+    view.read(handle, TEXT_LEN, bytes)
 }
 
 fn store_content(
@@ -241,8 +318,9 @@ fn store_content(
     content: &Content,
     bytes: &[u8],
 ) -> Result<()> {
-    let new = content.of_bytes(handle, bytes)?;
-    view.write(handle, 0, &new)
+    content.check(handle, bytes)?;
+    view.write(handle, 0, &(bytes.len() as u64).to_le_bytes())?;
+    view.write(handle, TEXT_LEN, bytes)
 }
 
 macro_rules! transactional_content {
@@ -254,8 +332,23 @@ macro_rules! transactional_content {
             type New<'a> = &'a $borrowed;
             type Draft = $owned;
 
-            fn load_from(&self, view: &mut impl View) -> Result<$owned> {
-                Ok($of_bytes(load_content(view, &self.handle, &self.content)?))
+            fn handle(&self) -> &Handle {
+                &self.handle
+            }
+
+            fn blank(&self) -> $owned {
+                <$owned>::new()
+            }
+
+            fn load_into(&self, view: &mut impl View, content: &mut $owned) -> Result<()> {
+                let mut bytes = Vec::from(std::mem::take(content));
+                let loaded = load_content(view, &self.handle, &self.content, &mut bytes);
+                *content = $of_bytes(bytes);
+                loaded
+            }
+
+            fn store_content(&self, view: &mut impl ViewMut, content: &$owned) -> Result<()> {
+                self.store_to(view, content)
             }
 
             fn store_to(&self, view: &mut impl ViewMut, new: &$borrowed) -> Result<()> {
@@ -267,6 +360,7 @@ macro_rules! transactional_content {
                 view: &mut impl ViewMut,
                 f: impl FnOnce(&mut $owned) -> R,
             ) -> Result<R> {
+                view.begin_write(&self.handle)?;
                 let mut content = self.load_from(view)?;
                 let result = f(&mut content);
                 self.store_to(view, &content)?;
@@ -281,6 +375,50 @@ transactional_content! {
     Bytes, Vec<u8>, [u8], std::convert::identity;
 }
 
+impl<S: Transactional> sealed::Sealed for &S {}
+
+impl<S: Transactional> Transactional for &S {
+    type Content = S::Content;
+    type New<'a> = S::New<'a>;
+    type Draft = S::Draft;
+
+    #[inline]
+    fn handle(&self) -> &Handle {
+        (**self).handle()
+    }
+
+    fn check(&self) -> Result<()> {
+        (**self).check()
+    }
+
+    fn blank(&self) -> S::Content {
+        (**self).blank()
+    }
+
+    #[inline]
+    fn load_into(&self, view: &mut impl View, content: &mut S::Content) -> Result<()> {
+        (**self).load_into(view, content)
+    }
+
+    #[inline]
+    fn store_to(&self, view: &mut impl ViewMut, new: S::New<'_>) -> Result<()> {
+        (**self).store_to(view, new)
+    }
+
+    #[inline]
+    fn store_content(&self, view: &mut impl ViewMut, content: &S::Content) -> Result<()> {
+        (**self).store_content(view, content)
+    }
+
+    fn update_in<R>(
+        &self,
+        view: &mut impl ViewMut,
+        f: impl FnOnce(&mut S::Draft) -> R,
+    ) -> Result<R> {
+        (**self).update_in(view, f)
+    }
+}
+
 impl sealed::Sealed for Slot {}
 
 impl Transactional for Slot {
@@ -288,29 +426,51 @@ impl Transactional for Slot {
     type New<'a> = Data;
     type Draft = Data;
 
-    fn load_from(&self, view: &mut impl View) -> Result<Data> {
-        Ok(match &self.kind {
+    fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    fn check(&self) -> Result<()> {
+        self.transactional().map(drop)
+    }
+
+    fn blank(&self) -> Data {
+        Data::Bytes(Vec::new())
+    }
+
+    fn load_into(&self, view: &mut impl View, data: &mut Data) -> Result<()> {
+        let mut load = |content: &Content| {
+            let mut bytes = Vec::new();
+            load_content(view, &self.handle, content, &mut bytes).map(|()| bytes)
+        };
+        *data = match &self.kind {
+            Kind::Text(content) => into_text(load(content)?).into(),
+            Kind::Bytes(content) => Data::Bytes(load(content)?),
             Kind::Value(scalar_type) => {
-                Scalar::from_bits(load_bits(view, &self.handle)?, *scalar_type).into()
+                Scalar::from_bits(view.bits(&self.handle)?, *scalar_type).into()
             }
             Kind::Array(..) | Kind::Buffer(..) => self.load_part_from(view, ..)?.into(),
-            Kind::Text(content) => into_text(load_content(view, &self.handle, content)?).into(),
-            Kind::Bytes(content) => Data::Bytes(load_content(view, &self.handle, content)?),
-        })
+        };
+        Ok(())
     }
 
     fn store_to(&self, view: &mut impl ViewMut, new: Data) -> Result<()> {
+        self.store_content(view, &new)
+    }
+
+    fn store_content(&self, view: &mut impl ViewMut, new: &Data) -> Result<()> {
         let slot = self.transactional()?;
         let bytes = new
             .to_content(self.slot_type())
             .map_err(|content_error| self.content_error(content_error))?;
         match new {
-            Data::Scalar(scalar) => store_bits(view, slot, scalar.to_bits()),
+            Data::Scalar(scalar) => view.update_bits(slot, |bits| *bits = scalar.to_bits()),
             _ => view.write(slot, 0, &bytes),
         }
     }
 
     fn update_in<R>(&self, view: &mut impl ViewMut, f: impl FnOnce(&mut Data) -> R) -> Result<R> {
+        view.begin_write(self.transactional()?)?;
         let mut data = self.load_from(view)?;
         let result = f(&mut data);
         self.store_to(view, data)?;
@@ -332,7 +492,7 @@ impl Ranged for Slot {
         let (slot, scalar_type) = self.elements()?;
         let mut elements = self.zeros(scalar_type, range.len())?;
         if let Kind::Value(..) = &self.kind {
-            let scalar = Scalar::from_bits(load_bits(view, slot)?, scalar_type);
+            let scalar = Scalar::from_bits(view.bits(slot)?, scalar_type);
             range.for_each(|at| elements.set(at, scalar));
         } else {
             view.read(slot, range.start * scalar_type.size(), elements.as_bytes_mut())?;
@@ -351,7 +511,9 @@ impl Ranged for Slot {
         self.check_elements(scalar_type, range.len(), new)?;
         match (&self.kind, new.get(0)) {
             (_, None) => Ok(()),
-            (Kind::Value(..), Some(scalar)) => store_bits(view, slot, scalar.to_bits()),
+            (Kind::Value(..), Some(scalar)) => {
+                view.update_bits(slot, |bits| *bits = scalar.to_bits())
+            }
             _ => view.write(slot, range.start * scalar_type.size(), new.as_bytes()),
         }
     }
@@ -363,6 +525,7 @@ impl Ranged for Slot {
         f: impl FnOnce(&mut Elements) -> R,
     ) -> Result<R> {
         let range = self.positions(range)?;
+        view.begin_write(self.transactional()?)?;
         let mut elements = self.load_part_from(view, range.clone())?;
         let result = f(&mut elements);
         self.store_part_to(view, range, &elements)?;

@@ -1,9 +1,11 @@
 //! The Rust types that a slot can hold.
 
+use std::cell::Cell;
 use std::fmt;
 
 use crate::types::bool_bytes::with_bool_bytes;
 use crate::types::scalar_type::ScalarType;
+use crate::types::scratch;
 
 /// A Rust type that a slot can hold: `bool`, integers of 8 to 64 bits, `f32`, `f64`.
 ///
@@ -48,6 +50,8 @@ pub(crate) mod sealed {
         fn bytes(elements: &[Self]) -> &[u8];
         /// Lets `read` overwrite the bytes of the elements. Any bytes are valid.
         fn with_bytes<R>(elements: &mut [Self], read: impl FnOnce(&mut [u8]) -> R) -> R;
+        /// Runs `f` on so many elements of any values, in memory that the thread keeps.
+        fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [Self]) -> R) -> R;
     }
 }
 
@@ -70,6 +74,11 @@ macro_rules! plain_element {
             #[inline]
             fn with_bytes<R>(elements: &mut [$t], read: impl FnOnce(&mut [u8]) -> R) -> R {
                 read(bytemuck::cast_slice_mut(elements))
+            }
+            #[inline]
+            fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [$t]) -> R) -> R {
+                thread_local!(static KEPT: scratch::Kept<$t> = const { Cell::new(Vec::new()) });
+                scratch::with_elements(&KEPT, len, f)
             }
         }
         impl Element for $t {
@@ -103,6 +112,10 @@ impl sealed::Sealed for bool {
     }
     fn with_bytes<R>(elements: &mut [bool], read: impl FnOnce(&mut [u8]) -> R) -> R {
         with_bool_bytes(elements, read)
+    }
+    fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [bool]) -> R) -> R {
+        thread_local!(static KEPT: scratch::Kept<bool> = const { Cell::new(Vec::new()) });
+        scratch::with_elements(&KEPT, len, f)
     }
 }
 

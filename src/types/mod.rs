@@ -13,5 +13,6 @@ pub(crate) mod elements;
 pub(crate) mod glob;
 pub(crate) mod scalar;
 pub(crate) mod scalar_type;
+pub(crate) mod scratch;
 pub(crate) mod shape;
 pub(crate) mod slot_type;

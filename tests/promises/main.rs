@@ -11,6 +11,7 @@ mod bank;
 mod buffers;
 mod define_and_remove;
 mod doc_and_unit;
+mod groups;
 mod linearizable;
 mod never_torn;
 mod nothing_is_lost;

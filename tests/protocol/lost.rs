@@ -8,29 +8,34 @@ use std::time::Duration;
 use super::Failure;
 use super::loom_store::{BEGIN, Cells, Store};
 use crate::protocol::{
-    self as shipping, Change, Control, Deadline, FREE, Form, Held, Memory, Peers, Sleepers,
-    TxnState, commit_all, load_scalar, lock,
+    self as shipping, Change, Control, Deadline, FREE, Form, Held, Memory, Peers, Replacement,
+    Sleepers, TxnState, commit_all, load_scalar, lock, try_lock_in_transaction,
 };
 
-/// All of the transaction is undone, as by a recovery; under a guard of X if `guarded`.
-fn a_transaction_loses_y(guarded: bool) {
+/// All of the transaction is undone, as by a recovery; under a guard of X if `guarded`. Its locks were
+/// taken with T if `at_once`.
+fn a_transaction_loses_y(guarded: bool, at_once: bool) {
     loom::model(move || {
         let store = Store::new(Cells::Packed, 2);
         let peer = store.peer(1);
         let deadline = &mut Deadline::new(None);
-        let mut x = lock((&*store.x, &peer), deadline).unwrap();
-        let y = lock((&*store.y, &peer), deadline).unwrap();
+        let (on_x, on_y) = ((&*store.x, &peer), (&*store.y, &peer));
+        let (x, y) = match at_once {
+            true => (try_lock_in_transaction(on_x), try_lock_in_transaction(on_y)),
+            false => (lock(on_x, deadline).ok(), lock(on_y, deadline).ok()),
+        };
+        let (mut x, y) = (x.unwrap(), y.unwrap());
         let seen = store.y.control(Relaxed);
-        let taken = seen.advanced(2).with_owner(FREE);
+        let taken = seen.advanced(2).with_owner(FREE).with_transaction(false);
         store.y.swap_control(seen, taken, Relaxed).unwrap();
         let mut guard = None;
         if guarded {
             let nested = Held::under_guard((&*store.x, &peer), 1).unwrap();
             guard = Some(std::mem::replace(&mut x, nested));
         }
-        let area = Change::Area { areas: store.areas(), at: 0, data: &[1; 8] };
-        let changes = vec![(x, Change::Scalar(1)), (y, area)];
-        assert!(matches!(commit_all(&peer, 1, changes), Err(Failure::Evicted)));
+        let area = Change::Area(Replacement { areas: &store.areas(), at: 0, data: &[1; 8] });
+        let changes = [(x, Change::Scalar(1)), (y, area)];
+        assert!(matches!(commit_all(&peer, 1, &changes[..]), Err(Failure::Evicted)));
         assert_eq!(peer.word(1, Relaxed), TxnState::Idle);
         assert_eq!(store.y.control(Relaxed), taken);
         let expected = |owner| (owner, BEGIN + 1, false);
@@ -46,12 +51,17 @@ fn a_transaction_loses_y(guarded: bool) {
 
 #[test]
 fn a_transaction_that_lost_a_lock_is_undone() {
-    a_transaction_loses_y(false);
+    a_transaction_loses_y(false, false);
 }
 
 #[test]
 pub(super) fn an_undone_transaction_leaves_the_guard() {
-    a_transaction_loses_y(true);
+    a_transaction_loses_y(true, false);
+}
+
+#[test]
+pub(super) fn a_transaction_with_t_that_lost_a_lock_is_undone() {
+    a_transaction_loses_y(false, true);
 }
 
 /// Nothing is stored under a lock that was taken away, nor under another's.

@@ -400,6 +400,63 @@ pub(super) const TRANSACTION_LOADS: Scenario = Scenario {
     )
 };
 
+/// T is there before anything is prepared.
+pub(super) const AT_ONCE_SNAPSHOT: Scenario = Scenario {
+    mortal: &[0],
+    ..Scenario::new(
+        "transactions with T at once, and a snapshot",
+        [&[AtOnce(1, first(1)), Release], &[], &[Claim(0), AtOnceX(2)], &[Snapshot]],
+    )
+};
+
+/// The draft of the second may be found with the word of the first.
+pub(super) const AT_ONCE_VERSIONED: Scenario = Scenario {
+    mortal: &[0],
+    ..Scenario::new(
+        "the version of a scalar in transactions with T at once",
+        [&[AtOnceX(1), AtOnceX(2)], &[Add(4)], &[LoadVersioned], &[]],
+    )
+};
+
+/// What is locked with T, and not written, keeps its version.
+pub(super) const AT_ONCE_LEAVES: Scenario = Scenario {
+    mortal: &[0],
+    ..Scenario::new(
+        "a transaction with T at once that writes one of two slots",
+        [&[Update(first(1)), AtOnceJustX(1)], &[Update(second(2))], &[], &[Read, Load]],
+    )
+};
+
+pub(super) const AT_ONCE_NOTHING: Scenario = Scenario {
+    mortal: &[0],
+    stoppable: &[1],
+    ..Scenario::new(
+        "a transaction with T at once that is given up",
+        [&[AtOnceNothing, AtOnce(1, first(1))], &[Update(second(2))], &[], &[Read, Load]],
+    )
+};
+
+/// Who waits for the lock while T is set.
+pub(super) const AT_ONCE_SLEEPERS: Scenario = Scenario {
+    entries: THREE_ENTRIES,
+    mortal: &[0],
+    sleepers: true,
+    ..Scenario::new(
+        "sleepers on what is in a transaction with T at once",
+        [&[AtOnce(1, first(1))], &[Update(second(3))], &[], &[Add(4)]],
+    )
+};
+
+/// Who waits for a change while T is set.
+pub(super) const AT_ONCE_WAITERS: Scenario = Scenario {
+    mortal: &[0],
+    sleepers: true,
+    ..Scenario::new(
+        "waiters for what is in a transaction with T at once",
+        [&[AtOnce(1, first(1))], &[], &[Await(JUST_Y)], &[Await(BOTH)]],
+    )
+};
+
 pub(super) const TRANSACTION_SCALARS: Scenario = Scenario {
     mortal: &[0],
     stoppable: &[1],

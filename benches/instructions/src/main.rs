@@ -18,7 +18,7 @@ const BASELINE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/baseline.json");
 /// A path: given a store, the code to repeat.
 type Prepare = fn(&Store) -> Box<dyn FnMut(u64)>;
 
-const PATHS: [(&str, Prepare); 12] = [
+const PATHS: [(&str, Prepare); 16] = [
     ("read a value", |store| {
         let value = store.value::<u64>("value").unwrap();
         repeat(move || black_box(&value).load())
@@ -71,6 +71,28 @@ const PATHS: [(&str, Prepare); 12] = [
             add.unwrap();
         })
     }),
+    ("add to 10 values at once", |store| {
+        let (store, values) = (store.clone(), values(store));
+        repeat(move || {
+            let add = store.transaction(|tx| {
+                values[..10].iter().try_for_each(|value| tx.fetch_add(value, 1).map(drop))
+            });
+            add.unwrap();
+        })
+    }),
+    ("update a group of 10 values", |store| {
+        let group = store.group(some_values::<10>(store)).unwrap();
+        repeat(move || group.update(|all| all.iter_mut().for_each(|one| *one += 1)).unwrap())
+    }),
+    ("update a group of 64 values", |store| {
+        let group = store.group(some_values::<64>(store)).unwrap();
+        repeat(move || group.update(|all| all.iter_mut().for_each(|one| *one += 1)).unwrap())
+    }),
+    ("load a group of 64 values", |store| {
+        let group = store.group(values(store)).unwrap();
+        let mut contents = group.load().unwrap();
+        repeat(move || group.load_into(black_box(&mut contents)).unwrap())
+    }),
     ("a snapshot of 64 values", |store| {
         drop(values(store));
         let (store, slots) = (store.clone(), store.slots().unwrap());
@@ -101,6 +123,10 @@ const SLOTS: u64 = 5_000;
 
 fn values(store: &Store) -> Vec<slotfile::Value<u64>> {
     (0..64).map(|i| store.value(&format!("value{i}")).unwrap()).collect()
+}
+
+fn some_values<const N: usize>(store: &Store) -> [slotfile::Value<u64>; N] {
+    std::array::from_fn(|i| store.value(&format!("value{i}")).unwrap())
 }
 
 fn repeat<T>(mut once: impl FnMut() -> T + 'static) -> Box<dyn FnMut(u64)> {

@@ -106,6 +106,12 @@ impl Attachment {
         }))
     }
 
+    /// Distinguishes it from all others of this process, past ones too.
+    #[inline]
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
     /// The disk with its checkpoint.
     pub(crate) fn disk(&self) -> &dyn Disk {
         #[cfg(test)]

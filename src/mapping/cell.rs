@@ -200,13 +200,15 @@ unsafe fn swap_control(
     new: Control,
     order: Ordering,
 ) -> Result<(), Control> {
-    // SAFETY: the caller promises it, here and below.
+    // SAFETY: the caller promises it.
     let mut seen = unsafe { load(cell) };
     loop {
         if seen.control != old {
             return Err(seen.control);
         }
-        match unsafe { swap(cell, seen, Cell { value: seen.value, control: new }, order) } {
+        let next = Cell { value: seen.value, control: new };
+        // SAFETY: as above.
+        match unsafe { swap(cell, seen, next, order) } {
             Ok(()) => return Ok(()),
             Err(now) => seen = now,
         }

@@ -163,6 +163,8 @@ mutants! {
         AllAddressesAreReserved => "system leaves_addresses",
         /// A change does not ring the store's bell.
         TheBellIsNotRung => "promises a_change_wakes_who_sleeps",
+        /// A copy past the caches leaves out the bytes after its last whole lines.
+        StreamedEndMissing => "lib past_the_caches",
         // attachment
         /// A thread keeps any entry that it gets.
         NoEntryIsLent => "processes row_52",

@@ -2,7 +2,7 @@
 //! time.
 //!
 //! The mapping is accessed only as relaxed atomic 64-bit words, or by assembly that does the same
-//! faster. So a concurrent writer is a race of atomics, which is defined, never one of plain
+//! faster ([`vectors`]). So a concurrent writer is a race of atomics, which is defined, never one of plain
 //! memory, which is not. The protocol decides whether a copy is whole.
 //!
 //! A buffer's elements are atomics of their own size ([`Atomic`]): racing atomics of different
@@ -15,56 +15,61 @@ use std::sync::atomic::{
     Ordering::{self, Relaxed},
 };
 
+use crate::mapping::vectors;
+
 /// Bytes of a word.
 pub(crate) const WORD: usize = 8;
 
-/// Fills `out` with the bytes from `skip` bytes after the start of `words`.
+/// Fills `out` with the bytes from `skip` bytes after the start of `words`. Each word is read whole if
+/// these are whole words, at most 256 bytes; else readers need the protocol to tell them that the
+/// copy is.
 ///
 /// Panics if the words end before that.
 #[inline]
 pub(crate) fn read(words: &[AtomicU64], skip: usize, out: &mut [u8]) {
-    if out.is_empty() {
+    let from = part(words, skip, out.len());
+    // SAFETY: both are this long, and do not overlap, as one is private.
+    if unsafe { vectors::load(from, out.as_mut_ptr(), out.len(), 1) } {
         return;
     }
     let mut at = skip / WORD;
     let mut out = out;
     let lead = skip % WORD;
-    if lead != 0 {
+    if lead != 0 && !out.is_empty() {
         let n = out.len().min(WORD - lead);
         let (head, rest) = out.split_at_mut(n);
         head.copy_from_slice(&words[at].load(Relaxed).to_le_bytes()[lead..lead + n]);
         out = rest;
         at += 1;
     }
-    let whole = out.len() / WORD;
-    let (body, tail) = out.split_at_mut(whole * WORD);
-    let (chunks, _) = body.as_chunks_mut::<WORD>();
-    let from = &words[at..at + whole];
-    // SAFETY: both are `whole` words long, and do not overlap, as one is private.
-    let done = unsafe { bulk(from.as_ptr().cast(), chunks.as_mut_ptr().cast(), whole) };
-    for (chunk, word) in chunks[done..].iter_mut().zip(&from[done..]) {
-        *chunk = word.load(Relaxed).to_le_bytes();
+    let (chunks, tail) = out.as_chunks_mut::<WORD>();
+    for chunk in chunks {
+        *chunk = words[at].load(Relaxed).to_le_bytes();
+        at += 1;
     }
     if !tail.is_empty() {
-        let word = words[at + whole].load(Relaxed).to_le_bytes();
+        let word = words[at].load(Relaxed).to_le_bytes();
         tail.copy_from_slice(&word[..tail.len()]);
     }
 }
 
-/// Stores `data` from `skip` bytes after the start of `words`. Stores the bytes beside it in its
+/// Stores `data` from `skip` bytes after the start of `words`. May store the bytes beside it in its
 /// first and last word again as they were: the caller holds the lock under which nobody else writes
 /// them.
 ///
 /// Panics if the words end before that.
 #[inline]
 pub(crate) fn write(words: &[AtomicU64], skip: usize, data: &[u8]) {
-    if data.is_empty() {
+    let to = part(words, skip, data.len());
+    // SAFETY: both are this long, and do not overlap, as one is private. Atomics may be written
+    // through a shared reference.
+    if unsafe { vectors::store(data.as_ptr(), to, data.len(), 1) } {
         return;
     }
     let mut at = skip / WORD;
     let mut data = data;
     let lead = skip % WORD;
-    if lead != 0 {
+    if lead != 0 && !data.is_empty() {
         let n = data.len().min(WORD - lead);
         let (head, rest) = data.split_at(n);
         merge(&words[at], lead, head);
@@ -72,17 +77,21 @@ pub(crate) fn write(words: &[AtomicU64], skip: usize, data: &[u8]) {
         at += 1;
     }
     let (chunks, tail) = data.as_chunks::<WORD>();
-    let whole = chunks.len();
-    let to = &words[at..at + whole];
-    // SAFETY: both are `whole` words long, and do not overlap, as one is private. Atomics may be
-    // written through a shared reference.
-    let done = unsafe { bulk(chunks.as_ptr().cast(), to.as_ptr().cast_mut().cast(), whole) };
-    for (chunk, word) in chunks[done..].iter().zip(&to[done..]) {
-        word.store(u64::from_le_bytes(*chunk), Relaxed);
+    for chunk in chunks {
+        words[at].store(u64::from_le_bytes(*chunk), Relaxed);
+        at += 1;
     }
     if !tail.is_empty() {
-        merge(&words[at + whole], 0, tail);
+        merge(&words[at], 0, tail);
     }
+}
+
+/// Where `len` bytes from `skip` bytes after the start of `words` begin.
+#[inline]
+fn part(words: &[AtomicU64], skip: usize, len: usize) -> *mut u8 {
+    let all = size_of_val(words);
+    assert!(skip <= all && len <= all - skip, "a copy lies within the words");
+    words.as_ptr().cast_mut().cast::<u8>().wrapping_add(skip)
 }
 
 fn merge(word: &AtomicU64, lead: usize, data: &[u8]) {
@@ -95,160 +104,17 @@ fn merge(word: &AtomicU64, lead: usize, data: &[u8]) {
 #[inline]
 pub(crate) fn copy(from: &[AtomicU64], to: &[AtomicU64]) {
     assert_eq!(from.len(), to.len(), "a copy has one length");
+    let (start, target) = (from.as_ptr().cast(), to.as_ptr().cast_mut().cast());
     // SAFETY: both are this many words long. If they overlapped, it would be unknown which words
     // are copied twice, but no words beside them would change. Atomics may be written through a
     // shared reference.
-    let done = unsafe { bulk(from.as_ptr().cast(), to.as_ptr().cast_mut().cast(), from.len()) };
-    for (to, from) in to[done..].iter().zip(&from[done..]) {
+    if unsafe { vectors::store(start, target, size_of_val(from), 1) } {
+        return;
+    }
+    for (to, from) in to.iter().zip(from) {
         to.store(from.load(Relaxed), Relaxed);
     }
 }
-
-/// Words of one AVX register.
-#[cfg(all(target_arch = "x86_64", not(miri)))]
-const VECTOR: usize = 4;
-/// From this many words on, [`bulk`] no longer copies each word whole.
-#[cfg(all(target_arch = "x86_64", not(miri)))]
-const LARGE: usize = 1024;
-
-/// Copies all words, or none; returns how many. From [`LARGE`] on, a word may be read in two parts
-/// if `to` is not aligned to 8: then readers need the protocol to tell them that the copy is whole.
-///
-/// # Safety
-///
-/// `from` and `to` are valid for this many words. The shared side is aligned to 8, and other
-/// threads access it only by atomics, or by this function.
-#[cfg(all(target_arch = "x86_64", not(miri)))]
-#[inline]
-unsafe fn bulk(from: *const u8, to: *mut u8, words: usize) -> usize {
-    if words >= LARGE && std::arch::is_x86_feature_detected!("avx") {
-        // SAFETY: the caller promises this many words, and the processor has AVX.
-        unsafe { copy_vectors(from, to, words * WORD, VECTOR * WORD - 1) };
-        return words;
-    }
-    // SAFETY: the caller promises it.
-    unsafe { bulk_of_elements(from, to, words) }
-}
-
-/// Like [`bulk`], if the shared side consists of elements of 1, 2, 4 or 8 bytes, aligned to their
-/// size. Copies each element whole.
-///
-/// # Safety
-///
-/// As for [`bulk`], except for that alignment.
-#[cfg(all(target_arch = "x86_64", not(miri)))]
-#[inline]
-unsafe fn bulk_of_elements(from: *const u8, to: *mut u8, words: usize) -> usize {
-    if words < VECTOR || !std::arch::is_x86_feature_detected!("avx") {
-        return 0;
-    }
-    // It goes on whole words further, so that each element stays in one part of what is loaded or
-    // stored.
-    // SAFETY: the caller promises this many words, and the processor has AVX.
-    unsafe { copy_vectors(from, to, words * WORD, (VECTOR - 1) * WORD) };
-    words
-}
-
-/// Copies `len` bytes, at least 32, by vectors of 32: as fast as memcpy or faster, wherever both
-/// begin. Stores the most of it at addresses of which the bits `aligned` are 0: others cost twice as
-/// much while the data is in the first cache. (Not `rep movsb`: where `to` is not aligned it takes 10
-/// to 20 times as long on an AMD EPYC, and no less elsewhere.)
-///
-/// # Safety
-///
-/// As for [`bulk_of_elements`]; and the processor has AVX.
-#[cfg(all(target_arch = "x86_64", not(miri)))]
-#[target_feature(enable = "avx")]
-unsafe fn copy_vectors(from: *const u8, to: *mut u8, len: usize, aligned: usize) {
-    // SAFETY: touches the bytes that the caller promises, and no others. The compiler must assume
-    // that it touches any memory, and moves no access across it. On x86-64, loads are not reordered
-    // with loads, nor stores with stores. If 32 bytes are loaded or stored in parts, each part
-    // consists of whole words or elements of the shared side: those are aligned, and so cross no
-    // cache line border. Some bytes at the beginning and the end are copied twice.
-    unsafe {
-        std::arch::asm!(
-            "cmp rdx, 128",
-            "jb 5f",
-            // The first vector, and on to the next aligned address, unless `to` is one.
-            "and rax, rdi",
-            "jz 2f",
-            "vmovups ymm0, [rsi]",
-            "vmovups [rdi], ymm0",
-            "sub rax, 32",
-            "sub rsi, rax",
-            "sub rdi, rax",
-            "add rdx, rax",
-            "2:",
-            "cmp rdx, 128",
-            "jbe 4f",
-            ".p2align 5",
-            "3:",
-            "vmovups ymm0, [rsi]",
-            "vmovups ymm1, [rsi + 32]",
-            "vmovups ymm2, [rsi + 64]",
-            "vmovups ymm3, [rsi + 96]",
-            "vmovups [rdi], ymm0",
-            "vmovups [rdi + 32], ymm1",
-            "vmovups [rdi + 64], ymm2",
-            "vmovups [rdi + 96], ymm3",
-            // An addition of 128 takes a longer instruction.
-            "sub rsi, -128",
-            "sub rdi, -128",
-            "add rdx, -128",
-            "cmp rdx, 128",
-            "ja 3b",
-            // The last 128 bytes.
-            "4:",
-            "vmovups ymm0, [rsi + rdx - 128]",
-            "vmovups ymm1, [rsi + rdx - 96]",
-            "vmovups ymm2, [rsi + rdx - 64]",
-            "vmovups ymm3, [rsi + rdx - 32]",
-            "vmovups [rdi + rdx - 128], ymm0",
-            "vmovups [rdi + rdx - 96], ymm1",
-            "vmovups [rdi + rdx - 64], ymm2",
-            "vmovups [rdi + rdx - 32], ymm3",
-            "jmp 8f",
-            // Fewer than 128, and at least 32.
-            "5:",
-            "cmp rdx, 32",
-            "jbe 7f",
-            "6:",
-            "vmovups ymm0, [rsi]",
-            "vmovups [rdi], ymm0",
-            "add rsi, 32",
-            "add rdi, 32",
-            "sub rdx, 32",
-            "cmp rdx, 32",
-            "ja 6b",
-            "7:",
-            "vmovups ymm0, [rsi + rdx - 32]",
-            "vmovups [rdi + rdx - 32], ymm0",
-            "8:",
-            // Instructions other than AVX are slow while the upper halves are in use.
-            "vzeroupper",
-            inout("rsi") from => _,
-            inout("rdi") to => _,
-            inout("rdx") len => _,
-            inout("rax") aligned => _,
-            clobber_abi("C"),
-            options(nostack),
-        );
-    }
-}
-
-/// Copies nothing: the portable form is the callers' loops.
-///
-/// # Safety
-///
-/// There are no requirements.
-#[cfg(not(all(target_arch = "x86_64", not(miri))))]
-#[inline]
-unsafe fn bulk(_: *const u8, _: *mut u8, _: usize) -> usize {
-    0
-}
-
-#[cfg(not(all(target_arch = "x86_64", not(miri))))]
-use bulk as bulk_of_elements;
 
 /// One of std's atomic integers, its value zero-extended.
 ///
@@ -305,10 +171,11 @@ atomics! {
 /// Fills `out` with as many elements as fit.
 pub(crate) fn read_elements<A: Atomic>(elements: &[A], out: &mut [u8]) {
     let size = size_of::<A>();
-    let words = out.len().min(size_of_val(elements)) / WORD;
+    let whole = out.len().min(size_of_val(elements)) / WORD * WORD;
+    let from = elements.as_ptr().cast();
     // SAFETY: both are at least that long, and do not overlap, as one is private.
-    let done =
-        WORD * unsafe { bulk_of_elements(elements.as_ptr().cast(), out.as_mut_ptr(), words) };
+    let all = unsafe { vectors::load(from, out.as_mut_ptr(), whole, size) };
+    let done = if all { whole } else { 0 };
     let elements = &elements[done / size..];
     for (bytes, element) in out[done..].chunks_exact_mut(size).zip(elements) {
         bytes.copy_from_slice(&element.load(Relaxed).to_le_bytes()[..size]);
@@ -318,11 +185,12 @@ pub(crate) fn read_elements<A: Atomic>(elements: &[A], out: &mut [u8]) {
 /// Stores as many elements as `data` holds.
 pub(crate) fn write_elements<A: Atomic>(elements: &[A], data: &[u8]) {
     let size = size_of::<A>();
-    let words = data.len().min(size_of_val(elements)) / WORD;
+    let whole = data.len().min(size_of_val(elements)) / WORD * WORD;
     let to = elements.as_ptr().cast_mut().cast();
     // SAFETY: both are at least that long, and do not overlap, as one is private. Atomics may be
     // written through a shared reference.
-    let done = WORD * unsafe { bulk_of_elements(data.as_ptr(), to, words) };
+    let all = unsafe { vectors::store(data.as_ptr(), to, whole, size) };
+    let done = if all { whole } else { 0 };
     let elements = &elements[done / size..];
     for (bytes, element) in data[done..].chunks_exact(size).zip(elements) {
         let mut word = [0; WORD];

@@ -11,3 +11,4 @@ pub(crate) mod crowd;
 pub(crate) mod element;
 pub(crate) mod map;
 pub(crate) mod slot_memory;
+mod vectors;

@@ -33,10 +33,10 @@ fn each_dependency_has_its_reason() {
     let page = read("CONTRIBUTING.md");
     let rows = page.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next());
     let explained: Vec<&str> = rows.flat_map(|crates| crates.split(", ")).collect();
-    let manifests =
-        ["", "python/", "fuzz/", "benches/alone/", "benches/instructions/", "benches/peers/"];
-    for manifest in manifests {
-        for name in dependencies(&format!("{manifest}Cargo.toml")) {
+    let benches =
+        ["alone", "copies", "instructions", "peers"].map(|name| format!("benches/{name}"));
+    for package in [".", "python", "fuzz"].map(str::to_owned).into_iter().chain(benches) {
+        for name in dependencies(&format!("{package}/Cargo.toml")) {
             assert!(explained.contains(&name.as_str()), "CONTRIBUTING.md: why {name}?");
         }
     }

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use once_cell::race::OnceBox;
 
-use crate::attachment::lazy_array::Chunks;
-use crate::attachment::name_cache::{Hash, Names};
+use crate::attachment::lazy_array::LazyArray;
+use crate::attachment::name_cache::{Hash, NameCache};
 use crate::error::Result;
 use crate::format::layout::{Descriptor, VALUE_LEN};
 use crate::protocol::Form;
@@ -15,9 +15,9 @@ use crate::types::slot_type::SlotType;
 
 /// Found by their first line, and by name.
 #[derive(Debug)]
-pub(crate) struct Known {
-    chunks: Chunks<Chunk>,
-    names: Names,
+pub(crate) struct DescriptorCache {
+    chunks: LazyArray<Chunk>,
+    names: NameCache,
 }
 
 #[derive(Debug)]
@@ -35,10 +35,13 @@ const CHUNK: usize = 256;
 /// Bytes of a cell. A slot starts at a multiple of it.
 const CELL: u64 = 16;
 
-impl Known {
+impl DescriptorCache {
     /// An empty cache for a directory of this many lines and slots.
-    pub(crate) fn new(lines: u64, slots: u64) -> Known {
-        Known { chunks: Chunks::new(lines.div_ceil(CHUNK as u64)), names: Names::new(slots) }
+    pub(crate) fn new(lines: u64, slots: u64) -> DescriptorCache {
+        DescriptorCache {
+            chunks: LazyArray::new(lines.div_ceil(CHUNK as u64)),
+            names: NameCache::new(slots),
+        }
     }
 
     /// The descriptor at this line of the directory. Calls `read` if it is not known yet.
@@ -68,13 +71,13 @@ impl Known {
         Ok(entry)
     }
 
-    /// The descriptor at a line that was [`get`](Known::get).
+    /// The descriptor at a line that was [`get`](DescriptorCache::get).
     pub(crate) fn descriptor(&self, line: u32) -> &Descriptor {
         self.entry(line).expect("what is known stays so").descriptor()
     }
 
-    /// What was [noted](Known::note) for a name with this hash: the lines, and their cached
-    /// descriptors. First calls `fetch` with the slot's probable place in the file.
+    /// What was [noted](DescriptorCache::note) for a name with this hash: the lines, and their
+    /// cached descriptors. First calls `fetch` with the slot's probable place in the file.
     #[inline]
     pub(crate) fn noted(
         &self,
@@ -249,11 +252,11 @@ mod tests {
 
     #[test]
     fn a_name_is_told_from_all_that_differ_in_a_byte() {
-        let known = Known::new(600, 600);
+        let cache = DescriptorCache::new(600, 600);
         for len in (1..=60).chain([255]) {
             let name: String = ('a'..='z').cycle().take(len).collect();
             let line = 2 * len as u32;
-            let entry = known.get(line, || Ok(descriptor(&name))).unwrap();
+            let entry = cache.get(line, || Ok(descriptor(&name))).unwrap();
             assert!(entry.is_named(&name), "{len} bytes");
             for at in 0..len {
                 let mut other = name.clone().into_bytes();
@@ -263,7 +266,7 @@ mod tests {
             assert!(!entry.is_named(&name[1..]) && !entry.is_named(&format!("{name}a")));
             assert!(!entry.is_named(&format!("{name}\0")) && !entry.is_named(""));
             assert_eq!(entry.live(), 64 * len as u64);
-            assert_eq!(known.descriptor(line).name, name);
+            assert_eq!(cache.descriptor(line).name, name);
             assert!(entry.opens_as(&SlotType::Value(ScalarType::U64)));
             assert!(!entry.opens_as(&SlotType::Value(ScalarType::I64)));
             assert!(!entry.opens_as(&SlotType::Text(8)));
@@ -275,12 +278,12 @@ mod tests {
     #[test]
     fn those_who_race_agree() {
         for round in 0..if cfg!(miri) { 10 } else { 2_000 } {
-            let known = Known::new(1, 1);
+            let cache = DescriptorCache::new(1, 1);
             let seen = std::thread::scope(|scope| {
                 let racers = ["one name", "another, longer name"].map(|name| {
-                    let known = &known;
+                    let cache = &cache;
                     scope.spawn(move || {
-                        let entry = known.get(0, || Ok(descriptor(name))).unwrap();
+                        let entry = cache.get(0, || Ok(descriptor(name))).unwrap();
                         let found = entry.descriptor();
                         assert!(entry.is_named(&found.name), "round {round}");
                         assert_eq!(entry.live(), found.live);

@@ -2,17 +2,17 @@
 
 use once_cell::race::OnceBox;
 
-/// Chunks of many elements, each made when it is first asked for and kept as long as this lives.
+/// LazyArray of many elements, each made when it is first asked for and kept as long as this lives.
 /// Without locks: the child of a fork could find a lock held forever.
 #[derive(Debug)]
-pub(crate) struct Chunks<C> {
+pub(crate) struct LazyArray<C> {
     chunks: Box<[OnceBox<C>]>,
 }
 
-impl<C> Chunks<C> {
+impl<C> LazyArray<C> {
     /// Room for `count` chunks.
-    pub(crate) fn new(count: u64) -> Chunks<C> {
-        Chunks { chunks: (0..count).map(|_| OnceBox::new()).collect() }
+    pub(crate) fn new(count: u64) -> LazyArray<C> {
+        LazyArray { chunks: (0..count).map(|_| OnceBox::new()).collect() }
     }
 
     /// This chunk, if it has been made. Panics if there is no room for it.

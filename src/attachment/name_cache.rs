@@ -8,12 +8,12 @@ use std::hash::Hasher;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::attachment::lazy_array::Chunks;
+use crate::attachment::lazy_array::LazyArray;
 
 /// Sets of lines, by the names' hashes. A line that finds its set full replaces another one.
 #[derive(Debug)]
-pub(crate) struct Names {
-    chunks: Chunks<[Set; CHUNK]>,
+pub(crate) struct NameCache {
+    chunks: LazyArray<[Set; CHUNK]>,
     /// The number of sets, a power of two, minus one.
     mask: u64,
 }
@@ -51,12 +51,12 @@ impl Hash {
     }
 }
 
-impl Names {
+impl NameCache {
     /// For a store with room for this many slots.
-    pub(crate) fn new(slots: u64) -> Names {
+    pub(crate) fn new(slots: u64) -> NameCache {
         // Twice the room needed: then hardly any set overflows.
         let sets = (2 * slots / WAYS as u64).max(CHUNK as u64).next_power_of_two();
-        Names { chunks: Chunks::new(sets / CHUNK as u64), mask: sets - 1 }
+        NameCache { chunks: LazyArray::new(sets / CHUNK as u64), mask: sets - 1 }
     }
 
     /// The lines on which names of this hash were found. Their slots may be gone.
@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn nearly_all_are_found_again_even_in_a_full_store() {
         const SLOTS: u32 = 100_000;
-        let names = Names::new(u64::from(SLOTS));
+        let names = NameCache::new(u64::from(SLOTS));
         let hash = |line: u32| Hash::of(&format!("group/{}/slot{line}", line % 100));
         (0..SLOTS).for_each(|line| names.note(hash(line), line));
         let found = |line: &u32| names.lines(hash(*line)).any(|found| found == *line);
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn the_line_noted_last_takes_the_place_of_the_one_before() {
-        let names = Names::new(1);
+        let names = NameCache::new(1);
         let hash = Hash::of("x");
         for line in [5, 0, u32::MAX] {
             names.note(hash, line);
@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn names_that_share_a_place_and_a_tag_are_told_apart() {
         let store = crate::OpenOptions::new().max_slots(8).open_temporary().unwrap();
-        let names = Names::new(8);
+        let names = NameCache::new(8);
         let mut seen = HashMap::new();
         let counterparts = (0..).find_map(|n| {
             let (name, hash) = (format!("{n}"), Hash::of(&format!("{n}")));

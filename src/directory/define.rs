@@ -99,7 +99,7 @@ pub(crate) fn define<'a>(
     }
     survey.add(&descriptor.name, descriptor.lines() as u32, &descriptor);
     // Cached only now: had anything failed, this line would go to another descriptor.
-    let entry = attachment.known.get(count, || Ok(descriptor))?;
+    let entry = attachment.descriptor_cache.get(count, || Ok(descriptor))?;
     // The lock's new version wakes those who wait for a definition.
     let _ = held.notify();
     Ok((Found { line: count, entry, memory: found::memory(attachment, entry)? }, true))

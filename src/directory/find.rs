@@ -13,7 +13,9 @@ use crate::mutant::planted;
 #[inline]
 pub(crate) fn find<'a>(attachment: &'a Attachment, name: &str) -> Result<Option<Found<'a>>> {
     let hash = Hash::of(name);
-    for (line, entry) in attachment.known.noted(hash, |place| attachment.map.fetch(place)) {
+    for (line, entry) in
+        attachment.descriptor_cache.noted(hash, |place| attachment.map.fetch(place))
+    {
         if entry.is_named(name)
             && let Some(found) = unless_removed(attachment, line, entry)?
         {
@@ -27,7 +29,7 @@ pub(crate) fn find<'a>(attachment: &'a Attachment, name: &str) -> Result<Option<
         found => found,
     };
     if let Some(found) = &found {
-        attachment.known.note(hash, found.line);
+        attachment.descriptor_cache.note(hash, found.line);
     }
     Ok(found)
 }

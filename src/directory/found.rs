@@ -38,7 +38,7 @@ pub(super) fn unless_removed<'a>(
 /// The descriptor at a line below `count`, read and checked once in this process.
 #[inline]
 pub(super) fn known(attachment: &Attachment, line: u32, count: u32) -> Result<&Entry> {
-    attachment.known.get(line, || descriptors::at_below(attachment, line, count))
+    attachment.descriptor_cache.get(line, || descriptors::at_below(attachment, line, count))
 }
 
 /// Calls `f` with each slot on lines from `line` up to `count` that has not been removed. Reads

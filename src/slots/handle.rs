@@ -32,7 +32,7 @@ impl Handle {
     }
 
     pub(crate) fn descriptor(&self) -> &Descriptor {
-        self.attachment().known.descriptor(self.line)
+        self.attachment().descriptor_cache.descriptor(self.line)
     }
 
     pub(crate) fn name(&self) -> &str {

@@ -137,7 +137,7 @@ impl Part {
     }
 
     pub(crate) fn name<'a>(&self, attachment: &'a Attachment) -> &'a str {
-        &attachment.known.descriptor(self.line).name
+        &attachment.descriptor_cache.descriptor(self.line).name
     }
 
     /// Releases the lock, and drops the changes.

@@ -348,7 +348,7 @@ impl Transaction {
         let Some(first) = first else { return Ok(()) };
         let written = Written { parts: self.parts.all(), map: &attachment.map };
         commit_all(attachment, owner, &written).map_err(|failure| {
-            let name = &attachment.known.descriptor(first).name;
+            let name = &attachment.descriptor_cache.descriptor(first).name;
             attachment.lock_error(name, failure, &self.deadline)
         })?;
         let (parts, spare) = self.parts.with_spare();

@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use self::process::Process;
-use crate::attachment::descriptor_cache::Known;
+use crate::attachment::descriptor_cache::DescriptorCache;
 use crate::attachment::survey::Survey;
 use crate::error::{Error, Result};
 use crate::format::layout::{Header, LINE, TABLE_ENTRY_LEN, live};
@@ -51,7 +51,7 @@ pub(crate) struct Attachment {
     table: Region,
     pub(crate) index: Region,
     pub(crate) directory: Region,
-    pub(crate) known: Known,
+    pub(crate) descriptor_cache: DescriptorCache,
     survey: PerProcess<Mutex<Survey>>,
     process: PerProcess<Process>,
     /// Locks that this process's threads hold beyond one call; leaked ones, too.
@@ -95,7 +95,10 @@ impl Attachment {
             table,
             index,
             directory,
-            known: Known::new(header.regions.directory_lines, header.max_slots),
+            descriptor_cache: DescriptorCache::new(
+                header.regions.directory_lines,
+                header.max_slots,
+            ),
             survey: PerProcess::new(Mutex::new(Survey::new(&header.regions))),
             map,
             process: PerProcess::new(Process::new()),

@@ -2,7 +2,7 @@
 
 use once_cell::race::OnceBox;
 
-/// LazyArray of many elements, each made when it is first asked for and kept as long as this lives.
+/// Chunks of many elements, each made when it is first asked for and kept as long as this lives.
 /// Without locks: the child of a fork could find a lock held forever.
 #[derive(Debug)]
 pub(crate) struct LazyArray<C> {

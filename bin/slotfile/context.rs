@@ -87,8 +87,8 @@ impl Context {
                 dropped(newer_dropped)
             )),
             Recovery::Frozen { epoch, newer_dropped } => self.note(&format!(
-                "{shown}: the machine was restarted, and the file cannot be written: this is sync \
-                 {epoch}, read into memory{}",
+                "{shown}: the machine was restarted, or the file copied, and it cannot be written: \
+                 this is sync {epoch}, read into memory{}",
                 dropped(newer_dropped)
             )),
             Recovery::Emptied => self.note(&format!(
@@ -129,6 +129,13 @@ impl Context {
             self.opened.borrow().iter().find_map(|(store, _)| store.closest_name(name, most));
         if let Some(meant) = meant {
             *self.hint.borrow_mut() = Some(format!("did you mean {meant:?}?"));
+        }
+    }
+
+    /// `slotfile set FILE NAME 5 --no-sync`: an easy slip, as what follows FILE is data.
+    pub(crate) fn hint_at_options<'a>(&self, mut data: impl Iterator<Item = &'a str>) {
+        if data.any(|word| word.starts_with("--")) {
+            *self.hint.borrow_mut() = Some("options come before FILE".into());
         }
     }
 

@@ -45,16 +45,16 @@ impl Reader {
     }
 
     pub(crate) fn word(&mut self, what: &str) -> Result<String, Failure> {
-        self.optional()?.ok_or_else(|| missing(what))
+        self.left.next().ok_or_else(|| missing(what)).and_then(|word| utf8(what, word))
     }
 
     pub(crate) fn optional(&mut self) -> Result<Option<String>, Failure> {
-        self.left.next().map(utf8).transpose()
+        self.left.next().map(|word| utf8("the word", word)).transpose()
     }
 
     /// All that are left.
     pub(crate) fn rest(self) -> Result<Vec<String>, Failure> {
-        self.left.map(utf8).collect()
+        self.left.map(|word| utf8("the word", word)).collect()
     }
 
     /// All that are left, which need not be UTF-8.
@@ -85,6 +85,7 @@ fn missing(what: &str) -> Failure {
     Failure::of_words(format!("{what} is missing"))
 }
 
-fn utf8(word: OsString) -> Result<String, Failure> {
-    word.into_string().map_err(|word| Failure::new(Exit::USAGE, format!("{word:?} is not UTF-8")))
+fn utf8(what: &str, word: OsString) -> Result<String, Failure> {
+    let not_text = |word| Failure::new(Exit::USAGE, format!("{what} {word:?} is not UTF-8"));
+    word.into_string().map_err(not_text)
 }

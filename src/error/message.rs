@@ -77,8 +77,8 @@ impl fmt::Display for Error {
                 let (our_major, our_minor) = supported;
                 write!(
                     f,
-                    "{path}: format {major}.{minor}, but this build reads {our_major}.{our_minor}; \
-                     {remedy}"
+                    "{path}: format {major}.{minor}, but this build reads {our_major}.0 to \
+                     {our_major}.{our_minor}; {remedy}"
                 )
             }
             Corrupt { path, slot: None, what } => {

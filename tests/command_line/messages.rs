@@ -471,3 +471,27 @@ fn a_type_that_is_too_large_is_called_so() {
     says(&f.run(&["define", "F", "n", "u8[]"]), 2, &["write a scalar"], &[]);
     says(&f.run(&["define", "F", "n", "buffer"]), 2, &["buffer:u8[480,640]"], &["write"]);
 }
+
+/// `slotfile set FILE NAME VALUE --no-sync`: the option is taken for a value.
+#[test]
+fn an_option_among_the_values_is_pointed_at() {
+    let f = Folder::with_store();
+    f.ok(&["define", "F", "n", "u8"]);
+    for words in [
+        &["set", "F", "n", "--raw"][..],
+        &["add", "F", "n", "--no-sync"],
+        &["define", "F", "m", "u8", "--doc", "what it is for"],
+    ] {
+        f.fails(2, words, &["F: slot", "options come before FILE"]);
+    }
+    says(&f.run(&["set", "F", "n", "300"]), 2, &["0 to 255"], &["options"]);
+}
+
+#[test]
+fn counts_and_texts_read_well() {
+    let f = Folder::with_store();
+    f.ok(&["define", "F", "n", "u8"]);
+    f.fails(2, &["set", "--raw", "F", "n"], &["u8 takes exactly 1 byte, not 0"]);
+    f.fails(2, &["define", "F", "a", "f64[2]", "1"], &["takes exactly 2 values, not 1"]);
+    f.fails(2, &["set", "--json", "F", "n", "\"5\""], &["the text \"5\" is not of type u8"]);
+}

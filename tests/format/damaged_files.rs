@@ -373,7 +373,7 @@ fn row_33_another_version_is_refused_with_both_versions_named() {
                     assert_eq!(found, (major, minor));
                     let message = error.to_string();
                     assert!(message.contains(&format!("format {major}.{minor}")), "{message}");
-                    assert!(message.contains("reads 1.1"), "{message}");
+                    assert!(message.contains("reads 1.0 to 1.1"), "{message}");
                 }
                 other => panic!("{other:?}"),
             }

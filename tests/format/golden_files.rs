@@ -315,7 +315,7 @@ fn row_33_a_store_of_another_version_is_refused_with_both_versions_named() {
             assert!(matches!(error, Error::Version { .. }), "{error:?}");
             let message = error.to_string();
             assert!(message.contains(&format!("format {major}.{minor}")), "{message}");
-            assert!(message.contains("reads 1.1"), "{message}");
+            assert!(message.contains("reads 1.0 to 1.1"), "{message}");
             assert_eq!(message.contains("never released"), major == 0, "{message}");
         }
         assert!(Image::of(&path) == before, "something was written to it");

@@ -21,7 +21,10 @@ pub(super) fn run(context: &mut Context, args: Add) -> Result<Exit, Failure> {
     let fail = |(exit, what): (Exit, String)| Failure::of_slot(exit, &file, &name, what);
     let (scalar, range) =
         addition::target(slot.slot_type(), args.index.as_deref()).map_err(fail)?;
-    let by = Step::parse(&text, scalar).map_err(|what| fail((Exit::USAGE, what)))?;
+    let by = Step::parse(&text, scalar).map_err(|what| {
+        context.hint_at_options([text.as_str()].into_iter());
+        fail((Exit::USAGE, what))
+    })?;
     let new = slot.update_range(range, |elements| {
         let old = elements.get(0).unwrap_or(Scalar::zero(scalar));
         let overflow = || fail((Exit::NO, addition::overflow(old, &text, scalar)));

@@ -19,7 +19,7 @@ pub(super) fn run(context: &mut Context, args: Define) -> Result<Exit, Failure> 
         .map_err(|error| Failure::of_slot(Exit::USAGE, &file, &name, error))?;
     let values = words.rest()?;
     if let (Some(_), SlotType::Value(_) | SlotType::Buffer(..)) = (args.slot.areas, &slot_type) {
-        let what = format!("a {slot_type} has no copies; leave --areas out");
+        let what = format!("{slot_type} has no areas to choose a number of; leave --areas out");
         return Err(Failure::of_slot(Exit::USAGE, &file, &name, what));
     }
 
@@ -35,8 +35,10 @@ pub(super) fn run(context: &mut Context, args: Define) -> Result<Exit, Failure> 
     }
     let mut initial = None;
     if !values.is_empty() {
-        let read = input::read(&values, Form::Words, &slot_type)
-            .map_err(|refused| refused.of_slot(&file, &name))?;
+        let read = input::read(&values, Form::Words, &slot_type).map_err(|refused| {
+            context.hint_at_options(values.iter().map(String::as_str));
+            refused.of_slot(&file, &name)
+        })?;
         define = define.initial(read.clone());
         initial = Some(read);
     }

@@ -51,7 +51,7 @@ pub(super) fn run(context: &mut Context, args: Info) -> Result<Exit, Failure> {
         writeln!(out, "detached   {how}")?;
     }
     writeln!(out, "format     {format}")?;
-    writeln!(out, "size       {}, {} of them on disk", bytes(info.size), bytes(info.allocated))?;
+    writeln!(out, "size       {}, {} of it on disk", bytes(info.size), bytes(info.allocated))?;
     writeln!(out, "room       {} more, up to {}", bytes(info.free), bytes(info.max_size))?;
     let used_up = info.max_slots.saturating_sub(info.definitions_left);
     let removed = match used_up.saturating_sub(info.slots) {

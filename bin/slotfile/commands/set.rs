@@ -26,7 +26,10 @@ pub(super) fn run(context: &mut Context, args: Set) -> Result<Exit, Failure> {
     let slot = store.slot(&name)?;
     let usage = |what: String| Failure::of_slot(Exit::USAGE, &file, &name, what);
     let read = |slot_type| {
-        input::read(&values, form, slot_type).map_err(|refused| refused.of_slot(&file, &name))
+        input::read(&values, form, slot_type).map_err(|refused| {
+            context.hint_at_options(values.iter().map(String::as_str));
+            refused.of_slot(&file, &name)
+        })
     };
     let Some(index) = args.index else {
         slot.store(read(slot.slot_type())?)?;

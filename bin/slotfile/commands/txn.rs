@@ -270,7 +270,8 @@ impl Action {
                     value::print(&mut shown, &found, slot.slot_type())?;
                     let shown = String::from_utf8_lossy(&shown);
                     let (shown, word) = (value::shown(shown.trim_end()), value::shown(word));
-                    return Err(no(format!("it is {shown}, not {} {word}", how.word())));
+                    let how = how.word();
+                    return Err(no(format!("it is {shown}; `check` wants {how} {word}")));
                 }
             }
         }

@@ -144,6 +144,8 @@ fn read_scalar(value: &Value, of: ScalarType) -> Result<Scalar, String> {
         {
             parse(name, of)
         }
+        // Without the quotes that a text has in JSON, as `shown` adds its own.
+        Value::String(text) => Err(format!("the text {} is not of type {of}", shown(text))),
         other => Err(format!("{} is not of type {of}", shown(&other.to_string()))),
     }
 }

@@ -44,10 +44,14 @@ pub(crate) fn from_raw(bytes: Vec<u8>, slot_type: &SlotType) -> Result<Data, Str
     let exactly = |expected: usize| match bytes.len() == expected {
         true => Ok(()),
         // How many is unknown: reading stopped there.
-        false if bytes.len() > expected => {
-            Err(format!("{slot_type} takes exactly {expected} bytes, and more were given"))
+        false if bytes.len() > expected => Err(format!(
+            "{slot_type} takes exactly {}, and more were given",
+            count(expected, "byte")
+        )),
+        false => {
+            let expected = count(expected, "byte");
+            Err(format!("{slot_type} takes exactly {expected}, not {}", bytes.len()))
         }
-        false => Err(format!("{slot_type} takes exactly {expected} bytes, not {}", bytes.len())),
     };
     match slot_type {
         SlotType::Value(scalar) => {
@@ -164,9 +168,15 @@ pub(crate) fn elements<E>(
 
 /// The message for a number of values that is not that of the slot.
 pub(crate) fn wrong_count(slot_type: &SlotType, expected: usize, found: impl Display) -> String {
+    let expected = count(expected, "value");
     format!(
-        "{slot_type} takes exactly {expected} values, and {found} were given; --index sets some of an array"
+        "{slot_type} takes exactly {expected}, not {found}; `set --index` sets some of an array"
     )
+}
+
+/// "1 byte", "2 bytes".
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 /// The message for a type that a later version of the library has.
@@ -189,9 +199,7 @@ fn only_one<'a>(
     let found = words.len();
     match words.next() {
         Some(word) if found == 1 => Ok(word),
-        _ => Err(format!(
-            "{slot_type} takes one value, and {found} were given; quote one that has spaces"
-        )),
+        _ => Err(format!("{slot_type} takes one value, not {found}; quote one that has spaces")),
     }
 }
 

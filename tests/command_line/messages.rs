@@ -49,7 +49,7 @@ fn a_link_that_leads_nowhere_is_called_so() {
     }
     fs::create_dir(f.path("folder")).unwrap();
     says(&f.run(&["create", "folder"]), 1, &["it is a folder"], &["open it"]);
-    says(&f.run(&["create", "F"]), 1, &["already exists; open it"], &[]);
+    says(&f.run(&["create", "F"]), 1, &["already exists; open it", "--if-missing"], &[]);
 }
 
 #[test]

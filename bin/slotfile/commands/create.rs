@@ -28,7 +28,11 @@ pub(super) fn run(context: &mut Context, args: Create) -> Result<Exit, Failure> 
     if let Some(mode) = args.new.mode {
         options.mode(mode);
     }
-    let store = context.open_new(&options, &file)?;
+    let store = context.open_new(&options, &file).inspect_err(|failure| {
+        if failure.exit == Exit::NO && file.is_file() {
+            *context.hint.borrow_mut() = Some("`create --if-missing` accepts a store".into());
+        }
+    })?;
     let ignored = match store.recovery() {
         Recovery::Created => Vec::new(),
         _ if args.new == NewStore::default() => Vec::new(),

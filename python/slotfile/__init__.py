@@ -7,7 +7,7 @@ speed. What they wrote survives the death of a process, a restart, and a power c
 >>> with slotfile.open("state.slots") as store:
 ...     hits = store.value("hits", "uint64")
 ...     hits.add(1)
-...     pose = store.array("pose", float, 6)
+...     pose = store.array("pose", float, 3)
 ...     with pose.update() as p:
 ...         p += 0.5
 1

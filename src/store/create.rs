@@ -81,9 +81,11 @@ pub(crate) fn creation_error(path: &Path, creation: Creation, error: io::Error) 
             Error::Unsupported { path, what: blocks::no_fallocate(&error) }
         }
         // The folder is missing, not the store.
-        Some(libc::ENOENT) => {
-            Error::Io { path, doing: "cannot create it in its folder", source: error }
-        }
+        Some(libc::ENOENT) => Error::Io {
+            path,
+            doing: "cannot create it, as its folder does not exist",
+            source: error,
+        },
         _ => Error::io(&path, "cannot create the store", error),
     }
 }

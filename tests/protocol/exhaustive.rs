@@ -106,6 +106,11 @@ fn a_transaction_is_seen_by_single_reads_on_all_its_slots_or_on_none() {
 }
 
 #[test]
+fn a_lock_with_t_is_not_taken_for_an_earlier_one() {
+    green(&[AT_ONCE_AGAIN]);
+}
+
+#[test]
 fn a_snapshot_is_of_one_instant() {
     green(&[TRANSACTION_SNAPSHOT]);
 }

@@ -436,6 +436,16 @@ pub(super) const AT_ONCE_NOTHING: Scenario = Scenario {
     )
 };
 
+/// The reader's first look is at the first lock of Y, its second at the last one; in between it finds
+/// the word of a transaction that does not write Y.
+pub(super) const AT_ONCE_AGAIN: Scenario = Scenario {
+    mortal: &[0],
+    ..Scenario::new(
+        "a slot locked with T again and again, and not written",
+        [&[AtOnceJustX(1), AtOnceNothing], &[], &[Read], &[]],
+    )
+};
+
 /// Who waits for the lock while T is set.
 pub(super) const AT_ONCE_SLEEPERS: Scenario = Scenario {
     entries: THREE_ENTRIES,

@@ -6,7 +6,7 @@ use std::fmt;
 ///
 /// | bits | meaning |
 /// | --- | --- |
-/// | 0 | T: the slot is in a transaction: whether that is committed, the owner's word says |
+/// | 0 | T: the slot is in a transaction that is being committed |
 /// | 1 | W: somebody waits for a change; whoever clears it wakes all of them |
 /// | 2 to 15 | owner: process-table entry + 1, 0 = free; plus 8,192: it only reads |
 /// | 16 | L: somebody waits for the lock; whoever clears it wakes one of them |

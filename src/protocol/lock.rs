@@ -2,7 +2,7 @@
 //! its owner dies: `recover.rs`. Who gets it next: `queue.rs`.
 
 use std::marker::PhantomData;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use super::queue::{Waiting, publish};
 use super::{
@@ -161,24 +161,6 @@ pub(crate) fn try_lock<L: Lockable + Copy>(on: L) -> Option<Held<L>> {
     held
 }
 
-/// Takes the lock for a transaction that will write the slot, if it is free now. Sets T in the same
-/// step, so that the commit need not. Until the commit point T changes nothing, as the owner's word
-/// is IDLE. A slot that is not written in the end must lose it before that: [`RawLock::leave`].
-#[inline]
-pub(crate) fn try_lock_in_transaction<L: Lockable>(on: L) -> Option<Held<L>> {
-    let seen = on.memory().control(Relaxed);
-    if !seen.is_free() {
-        return None;
-    }
-    let me = on.peers().me().ok()?;
-    let taken = seen.with_owner(me).with_transaction(true);
-    // Acquire: as in `take`. Release: a thread that sees T sees that the owner's last transaction is
-    // over. (It must not take this draft for what that one has committed.)
-    on.memory().swap_control(seen, taken, AcqRel).ok()?;
-    on.peers().has_locked();
-    Some(Held::new(on, taken.quiet(), Hold::Own))
-}
-
 /// `contended`: others may sleep until the lock is free, so L must be set.
 #[inline]
 fn take<L: Lockable>(on: L, seen: Control, me: Owner, contended: bool) -> Option<Held<L>> {
@@ -301,9 +283,7 @@ impl<L: Lockable> Held<L> {
         };
         if is_this {
             // Release: the next holder sees all that was done under the lock.
-            let free = seen.with_owner(FREE);
-            let free = free.with_transaction(seen.in_transaction() && planted!(UnlockKeepsT));
-            publish(self.memory(), self.peers(), seen.quiet(), free.quiet());
+            publish(self.memory(), self.peers(), seen.quiet(), seen.with_owner(FREE).quiet());
         }
     }
 }
@@ -385,25 +365,7 @@ impl RawLock {
     #[inline]
     pub(super) fn committed(&self) -> Control {
         let owner = if self.is_own() { FREE } else { self.owner() };
-        self.control.advanced(1).with_owner(owner).with_transaction(false)
-    }
-
-    /// Takes the slot out of the transaction for which it was locked: nothing of it will be
-    /// written. The lock stays.
-    pub(crate) fn leave<M: Memory>(&mut self, memory: &M) {
-        if !self.control.in_transaction() || planted!(UnwrittenKeepsT) {
-            return;
-        }
-        let locked = self.control;
-        self.control = locked.with_transaction(false);
-        let mut seen = locked;
-        // Relaxed: the commit point, which follows, releases it.
-        while let Err(now) = memory.swap_control(seen, seen.with_transaction(false), Relaxed) {
-            if !now.same(locked) {
-                return; // the lock is lost
-            }
-            seen = now;
-        }
+        self.control.advanced(1).with_owner(owner)
     }
 
     /// Ends it after a commit, which has released the lock.

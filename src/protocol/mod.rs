@@ -47,7 +47,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use array::{effective_version, read, read_bytes, validate_read};
 pub(crate) use control::{Control, FREE, Owner, REMOVED, lead};
-pub(crate) use lock::{Held, Lockable, RawLock, lock, try_lock, try_lock_in_transaction};
+pub(crate) use lock::{Held, Lockable, RawLock, lock, try_lock};
 use mutant::planted;
 #[cfg(test)]
 pub(crate) use pieces::read_by_pieces;

@@ -107,12 +107,6 @@ mutants! {
         CommittedBeforeT => "processes of_a_transaction_of_three_slots",
         /// A transaction commits before its areas are whole.
         AreasFilledAfterTheCommit => "processes of_a_transaction_of_three_slots",
-        /// A lock that was taken for a transaction is released with T still set.
-        UnlockKeepsT,
-        /// A slot that was locked for a transaction, but not written, is committed with it.
-        UnwrittenKeepsT,
-        /// A transaction commits without a look at the locks that it took with T.
-        TrustsT,
     }
 
     run {

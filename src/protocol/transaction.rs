@@ -1,10 +1,11 @@
 //! Committing several slots with one word.
 //!
-//! 1. **Lock** each slot at its first use. If it will be written, T is set in the same step
-//!    ([`try_lock_in_transaction`](super::try_lock_in_transaction)): it tells readers to ask the
-//!    owner's word, and that says IDLE for as long as nothing is committed.
-//! 2. **Prepare** each slot that is written: fill its next area, or store its draft. Set T where it
-//!    is not set yet; where it is, see that the lock is still held.
+//! 1. **Lock** each slot at its first use.
+//! 2. **Prepare** each slot that is written: fill its next area, or store its draft. Then set T: it
+//!    tells readers to ask the owner's word. (Not in step 1, which would save an exchange: a slot
+//!    with T always ends with a new version, so a reader that finds its control word unchanged has
+//!    read the word of this transaction. Of a slot that is locked with T, released unwritten and
+//!    locked with T again, it may have read that of one in between.)
 //! 3. **Commit** all of them: COMMITTED in the owner's word.
 //! 4. **Settle** each: one exchange makes it the next version, without T, and releases the lock.
 //! 5. IDLE in the owner's word: whoever sees it sees all slots settled.
@@ -84,7 +85,7 @@ pub(crate) fn commit_all<P: Peers, C: Changes + ?Sized>(
                     // Release: a thread that sees the draft sees the lock under which it was stored.
                     memory.fence(Release);
                     memory.store(DRAFT, draft, Relaxed);
-                    is_in_transaction(memory, lock.control())
+                    set_transaction(memory, lock.control())
                 },
             );
         },
@@ -94,7 +95,7 @@ pub(crate) fn commit_all<P: Peers, C: Changes + ?Sized>(
                     if !planted!(AreasFilledAfterTheCommit) {
                         fill(memory, lock.version(), areas, *at, data);
                     }
-                    is_in_transaction(memory, lock.control())
+                    set_transaction(memory, lock.control())
                 },
             );
         },
@@ -130,17 +131,7 @@ pub(crate) fn commit_all<P: Peers, C: Changes + ?Sized>(
     Ok(())
 }
 
-/// Sets T, if it is not set yet, and keeps W, which others may set at any time. False if the lock
-/// is lost.
-#[inline]
-fn is_in_transaction<M: Memory>(memory: &M, locked: Control) -> bool {
-    match locked.in_transaction() {
-        // Relaxed: if the lock is held, this thread has stored it.
-        true => planted!(TrustsT) || memory.control(Relaxed).same(locked),
-        false => set_transaction(memory, locked),
-    }
-}
-
+/// Sets T, and keeps W, which others may set at any time. False if the lock is lost.
 fn set_transaction<M: Memory>(memory: &M, locked: Control) -> bool {
     let mut seen = locked;
     // Release: a thread that sees T sees the draft, or the area, that it announces.
@@ -158,7 +149,6 @@ fn undo<M: Memory, P: Peers>(memory: &M, peers: &P, lock: &RawLock) {
     let keeps = !lock.is_own() && !planted!(UndoFreesGuard);
     let owner = if keeps { lock.owner() } else { FREE };
     let undone = lock.control().advanced(memory.form().recovery_step()).with_owner(owner);
-    let undone = undone.with_transaction(false);
     let in_transaction = lock.control().with_transaction(true);
     let _ = publish(memory, peers, lock.control(), undone)
         || publish(memory, peers, in_transaction, undone);

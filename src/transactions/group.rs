@@ -198,7 +198,7 @@ impl<M: Members> Group<M> {
 
     /// A transaction that has all the slots locked, to be written.
     fn begin(&self) -> Result<Transaction> {
-        Transaction::begin_with(&self.store, self.in_order(), true)
+        Transaction::begin_with(&self.store, self.in_order())
     }
 
     /// Its slots, in the order of their places.
@@ -360,11 +360,6 @@ impl ViewMut for OfGroup<'_> {
     #[inline]
     fn update_bits<R>(&mut self, slot: &Handle, f: impl FnOnce(&mut u64) -> R) -> Result<R> {
         Ok(self.parts.all_mut()[self.part].update_bits(&slot.memory, f))
-    }
-
-    /// It is locked from the beginning.
-    fn begin_write(&mut self, _: &Handle) -> Result<()> {
-        Ok(())
     }
 }
 

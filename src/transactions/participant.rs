@@ -17,8 +17,6 @@ use crate::types::elements::NoMemory;
 /// A slot that takes part in a transaction.
 pub(crate) struct Part {
     pub(crate) line: u32,
-    /// Whether it is locked to be written: see [`protocol::try_lock_in_transaction`].
-    writes: bool,
     /// The slot's offset in the file.
     pub(crate) place: u64,
     /// Its memory, which the transaction's store keeps mapped.
@@ -44,17 +42,10 @@ enum Draft {
 pub(crate) type Spare = Vec<Vec<u8>>;
 
 impl Part {
-    /// Takes part again, in a later transaction.
     #[inline]
-    pub(crate) fn take_part_again(&mut self, writes: bool) {
-        self.writes = writes;
-    }
-
-    #[inline]
-    pub(crate) fn new(slot: &Handle, writes: bool) -> Part {
+    pub(crate) fn new(slot: &Handle) -> Part {
         Part {
             line: slot.line,
-            writes,
             place: slot.place(),
             region: slot.memory.region().apart(),
             form: slot.memory.form(),
@@ -91,11 +82,7 @@ impl Part {
         if is_updating(session, self.place) {
             return Err(Failure::Deadlock);
         }
-        let held = match self.writes {
-            true => protocol::try_lock_in_transaction(on),
-            false => protocol::try_lock(on),
-        };
-        match held {
+        match protocol::try_lock(on) {
             Some(held) => {
                 self.lock = Some(held.into_raw());
                 Ok(true)
@@ -182,14 +169,6 @@ impl Part {
         !matches!(self.draft, Draft::Nothing)
     }
 
-    /// Has nothing of it committed: it was not written.
-    #[inline]
-    pub(crate) fn leave(&mut self, memory: &SlotMemory<&Map>) {
-        if let Some(lock) = &mut self.lock {
-            lock.leave(memory);
-        }
-    }
-
     /// Calls one of these with what is to be changed, if anything is: see [`protocol::Changes::each`].
     #[inline]
     pub(crate) fn change<'m>(
@@ -234,7 +213,6 @@ impl Part {
     ) -> R {
         let mut bits = self.bits(memory);
         let result = f(&mut bits);
-        self.writes = true;
         self.draft = Draft::Scalar(bits);
         result
     }
@@ -285,7 +263,6 @@ impl Part {
             self.update_bits(memory, |bits| *bits = u64::from_le_bytes(new));
             return Ok(());
         }
-        self.writes = true;
         let draft = std::mem::replace(&mut self.draft, Draft::Nothing);
         let Draft::Bytes { at: mut from, mut data } = draft else {
             let mut data = spare.pop().unwrap_or_default();

@@ -118,12 +118,12 @@ impl Parts {
 
     /// Adds a slot that is not among them.
     #[inline]
-    pub(crate) fn push(&mut self, slot: &Handle, writes: bool) -> &mut Part {
+    pub(crate) fn push(&mut self, slot: &Handle) -> &mut Part {
         let (at, place) = (self.used, slot.place());
         match self.all.get_mut(at) {
-            Some(left) if left.place == place => left.take_part_again(writes),
-            Some(left) => *left = Part::new(slot, writes),
-            None => self.all.push(Part::new(slot, writes)),
+            Some(left) if left.place == place => {}
+            Some(left) => *left = Part::new(slot),
+            None => self.all.push(Part::new(slot)),
         }
         self.is_mixed |= at > 0 && self.all[at - 1].place > place;
         if self.is_mixed {

@@ -127,7 +127,7 @@ impl Store {
         for slot in slots {
             slot.transactional()?.check_store(&self.session)?;
         }
-        Transaction::begin_with(self, slots.iter().map(|slot| &slot.handle), false)
+        Transaction::begin_with(self, slots.iter().map(|slot| &slot.handle))
     }
 }
 
@@ -178,19 +178,17 @@ impl Transaction {
         })
     }
 
-    /// Begins one in which all these slots, which are of this store, are locked; `writes`: to be
-    /// written.
+    /// Begins one in which all these slots, which are of this store, are locked.
     pub(crate) fn begin_with<'s>(
         store: &Store,
         slots: impl Iterator<Item = &'s Handle>,
-        writes: bool,
     ) -> Result<Transaction> {
         let mut transaction = Transaction::begin(store)?;
         for slot in slots {
             if transaction.parts.find(slot.place()).is_some() {
                 continue;
             }
-            let part = transaction.parts.push(slot, writes);
+            let part = transaction.parts.push(slot);
             let (deadline, highest) = (&mut transaction.deadline, &mut transaction.highest);
             // After a loss all are locked again, in order.
             if transaction.lost.is_none() && !lock(part, &store.session, slot, deadline, highest)? {
@@ -261,16 +259,16 @@ impl Transaction {
         }
     }
 
-    /// The index of the slot's part, locked. `writes`: it is used to be written.
+    /// The index of the slot's part, locked.
     #[inline]
-    fn part(&mut self, slot: &Handle, writes: bool) -> Result<usize> {
+    fn part(&mut self, slot: &Handle) -> Result<usize> {
         slot.check_store(&self.session)?;
         if self.lost.is_some() || self.is_of_parent() {
             return Err(self.unusable(slot));
         }
         match self.parts.find(slot.place()) {
             Some(at) => Ok(at),
-            None => self.join(slot, writes),
+            None => self.join(slot),
         }
     }
 
@@ -285,8 +283,8 @@ impl Transaction {
 
     /// Locks a slot that has no part yet; returns the index of its part.
     #[inline]
-    fn join(&mut self, slot: &Handle, writes: bool) -> Result<usize> {
-        let part = self.parts.push(slot, writes);
+    fn join(&mut self, slot: &Handle) -> Result<usize> {
+        let part = self.parts.push(slot);
         match lock(part, &self.session, slot, &mut self.deadline, &mut self.highest) {
             Ok(true) => Ok(self.parts.last()),
             locked => Err(self.did_not_join(slot, locked)),
@@ -340,9 +338,6 @@ impl Transaction {
             let memory = part.memory(&attachment.map);
             if !has_entry || !part.is_held(&memory, attachment) {
                 return Err(part.explain(attachment, Failure::Evicted, &self.deadline));
-            }
-            if !part.is_written() {
-                part.leave(&memory);
             }
         }
         let Some(first) = first else { return Ok(()) };
@@ -434,14 +429,14 @@ fn wait_for_lock(
 impl View for Transaction {
     #[inline]
     fn read(&mut self, slot: &Handle, at: usize, out: &mut [u8]) -> Result<()> {
-        let part = self.part(slot, false)?;
+        let part = self.part(slot)?;
         self.parts.all()[part].read(&slot.memory, at, out);
         Ok(())
     }
 
     #[inline]
     fn bits(&mut self, slot: &Handle) -> Result<u64> {
-        let part = self.part(slot, false)?;
+        let part = self.part(slot)?;
         Ok(self.parts.all()[part].bits(&slot.memory))
     }
 }
@@ -449,19 +444,14 @@ impl View for Transaction {
 impl ViewMut for Transaction {
     #[inline]
     fn write(&mut self, slot: &Handle, at: usize, data: &[u8]) -> Result<()> {
-        let part = self.part(slot, true)?;
+        let part = self.part(slot)?;
         self.parts.write(part, slot, at, data)
     }
 
     #[inline]
     fn update_bits<R>(&mut self, slot: &Handle, f: impl FnOnce(&mut u64) -> R) -> Result<R> {
-        let part = self.part(slot, true)?;
+        let part = self.part(slot)?;
         Ok(self.parts.all_mut()[part].update_bits(&slot.memory, f))
-    }
-
-    #[inline]
-    fn begin_write(&mut self, slot: &Handle) -> Result<()> {
-        self.part(slot, true).map(drop)
     }
 }
 

@@ -126,8 +126,6 @@ pub(crate) mod sealed {
         fn write(&mut self, slot: &Handle, at: usize, data: &[u8]) -> Result<()>;
         /// Lets `f` change the bit pattern of a scalar.
         fn update_bits<R>(&mut self, slot: &Handle, f: impl FnOnce(&mut u64) -> R) -> Result<R>;
-        /// Says that the slot will be written, if it is read before.
-        fn begin_write(&mut self, slot: &Handle) -> Result<()>;
     }
 }
 
@@ -282,7 +280,6 @@ impl<T: Element> Ranged for Array<T> {
     ) -> Result<R> {
         let range = self.positions(range)?;
         let slot = &self.handle;
-        view.begin_write(slot)?;
         T::with_scratch(range.len(), |elements| {
             let at = self.byte(range.start);
             T::with_bytes(elements, |out| view.read(slot, at, out))?;
@@ -360,7 +357,6 @@ macro_rules! transactional_content {
                 view: &mut impl ViewMut,
                 f: impl FnOnce(&mut $owned) -> R,
             ) -> Result<R> {
-                view.begin_write(&self.handle)?;
                 let mut content = self.load_from(view)?;
                 let result = f(&mut content);
                 self.store_to(view, &content)?;
@@ -470,7 +466,6 @@ impl Transactional for Slot {
     }
 
     fn update_in<R>(&self, view: &mut impl ViewMut, f: impl FnOnce(&mut Data) -> R) -> Result<R> {
-        view.begin_write(self.transactional()?)?;
         let mut data = self.load_from(view)?;
         let result = f(&mut data);
         self.store_to(view, data)?;
@@ -525,7 +520,6 @@ impl Ranged for Slot {
         f: impl FnOnce(&mut Elements) -> R,
     ) -> Result<R> {
         let range = self.positions(range)?;
-        view.begin_write(self.transactional()?)?;
         let mut elements = self.load_part_from(view, range.clone())?;
         let result = f(&mut elements);
         self.store_part_to(view, range, &elements)?;

@@ -106,11 +106,6 @@ fn a_transaction_is_seen_by_single_reads_on_all_its_slots_or_on_none() {
 }
 
 #[test]
-fn a_lock_with_t_is_not_taken_for_an_earlier_one() {
-    green(&[AT_ONCE_AGAIN]);
-}
-
-#[test]
 fn a_snapshot_is_of_one_instant() {
     green(&[TRANSACTION_SNAPSHOT]);
 }
@@ -127,16 +122,6 @@ const SNAPSHOTS: &[Scenario] = &[TRANSACTION_SNAPSHOT, UPDATE_SNAPSHOT, TRANSACT
 #[ignore = "many interleavings: CI runs it"]
 fn loads_that_are_checked_again_are_of_one_instant() {
     green(&[TRANSACTION_LOADS]);
-}
-
-#[test]
-fn a_transaction_may_set_t_as_it_locks() {
-    green(&[AT_ONCE_SNAPSHOT, AT_ONCE_VERSIONED, AT_ONCE_LEAVES, AT_ONCE_NOTHING]);
-}
-
-#[test]
-fn who_sleeps_beside_a_transaction_with_t_at_once_is_woken() {
-    green(&[AT_ONCE_SLEEPERS, AT_ONCE_WAITERS]);
 }
 
 #[test]
@@ -185,7 +170,7 @@ fn forgetting_lost_rounds_changes_no_result() {
 }
 
 /// Each bug, and the scenarios that must find it.
-const BUGS: [(Bug, &[Scenario]); 43] = [
+const BUGS: [(Bug, &[Scenario]); 38] = [
     (Bug::Protocol(Mutant::ClearStaleAfterCommit), &[TWO_WRITERS]),
     (Bug::Protocol(Mutant::NoteStaleLate), &[TWO_WRITERS]),
     (Bug::Protocol(Mutant::CurrentNotStale), &[TWO_WRITERS]),
@@ -224,19 +209,13 @@ const BUGS: [(Bug, &[Scenario]); 43] = [
     (Bug::Protocol(Mutant::FollowerTrustsRange), &[FOLLOWER]),
     (Bug::Protocol(Mutant::ReaderAcceptsTorn), &[FOLLOWER]),
     (Bug::Protocol(Mutant::CurrentNotStale), &[FOLLOWER]),
-    (Bug::Protocol(Mutant::UnlockKeepsT), &[AT_ONCE_NOTHING]),
-    (Bug::Protocol(Mutant::UnwrittenKeepsT), &[AT_ONCE_LEAVES]),
-    (Bug::Protocol(Mutant::DraftWithoutRecheck), &[AT_ONCE_VERSIONED]),
-    (Bug::Protocol(Mutant::IdleBeforeSettling), &[AT_ONCE_SNAPSHOT]),
-    (Bug::Protocol(Mutant::NoSecondLookAtControl), &[AT_ONCE_SNAPSHOT]),
 ];
 
 /// Bugs that show only where the protocol is broken already, or where time counts, and the tests
 /// that find them.
-const BUGS_ELSEWHERE: [(Mutant, fn()); 3] = [
+const BUGS_ELSEWHERE: [(Mutant, fn()); 2] = [
     (Mutant::UndoFreesGuard, lost::an_undone_transaction_leaves_the_guard),
     (Mutant::NoTimeoutWhileLosing, lost::a_thread_that_is_always_late_gives_up),
-    (Mutant::TrustsT, lost::a_transaction_with_t_that_lost_a_lock_is_undone),
 ];
 
 #[test]

@@ -15,7 +15,7 @@ use super::update;
 use crate::protocol::{
     Change, Deadline, Memory, Owner, Peers as _, Replacement, Sample, claim, commit_all,
     have_changed, load_scalar, load_scalar_versioned, lock, read, read_by_pieces, settle, snapshot,
-    try_lock_in_transaction, wait_any,
+    wait_any,
 };
 
 /// A promise: `run` panics in an execution that breaks it.
@@ -51,11 +51,6 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     scenario("a transaction, array first", 2, transaction_y_then_x),
     scenario("two transactions on one scalar", 2, two_drafts),
     scenario("two transactions on one array", 2, two_transactions_on_an_array),
-    scenario("a transaction with T at once, scalar first", 2, at_once_x_then_y),
-    scenario("a transaction with T at once, array first", 2, at_once_y_then_x),
-    scenario("two transactions with T at once on one scalar", 3, two_drafts_at_once),
-    scenario("a lock with T, and what its holder leaves out", 3, left_out),
-    scenario("data under a lock with T", 3, data_under_a_lock_with_t),
     scenario("a snapshot beside a writer", 2, snapshot_beside_a_writer),
     scenario("a snapshot beside a transaction", 2, snapshot_beside_a_transaction),
     scenario("loads that are checked again, beside a transaction", 2, loads_beside_a_transaction),
@@ -93,21 +88,6 @@ impl Store {
         let area = Change::Area(Replacement { areas: &self.areas(), at: 0, data: &data });
         let changes = [(x, Change::Scalar(to.into())), (y, area)];
         commit_all(peer, peer.me().unwrap(), &changes[..]).unwrap();
-    }
-
-    /// The same, with T at once.
-    fn at_once(&self, peer: &Peer, to: u8) {
-        let x = try_lock_in_transaction((&*self.x, peer)).unwrap();
-        let y = try_lock_in_transaction((&*self.y, peer)).unwrap();
-        let data = [to; 8 * WIDTH];
-        let area = Change::Area(Replacement { areas: &self.areas(), at: 0, data: &data });
-        let changes = [(x, Change::Scalar(to.into())), (y, area)];
-        commit_all(peer, peer.me().unwrap(), &changes[..]).unwrap();
-    }
-
-    fn at_once_x(&self, peer: &Peer, to: u64) {
-        let x = try_lock_in_transaction((&*self.x, peer)).unwrap();
-        commit_all(peer, peer.me().unwrap(), &[(x, Change::Scalar(to))][..]).unwrap();
     }
 
     fn transaction_of_x(&self, peer: &Peer, to: u64) {
@@ -290,25 +270,6 @@ fn data_under_a_lock() {
     assert_eq!(store.data.load(Relaxed), 4, "lost");
 }
 
-fn data_under_a_lock_with_t() {
-    let store = Store::new(Cells::Packed, 2);
-    let add = |store: &Store, me: &Peer| {
-        let _held = loop {
-            match try_lock_in_transaction((&*store.y, me)) {
-                Some(held) => break held,
-                None => yield_now(),
-            }
-        };
-        store.data.store(store.data.load(Relaxed) + 1, Relaxed);
-    };
-    let other = store.spawn(2, move |store, me| add(store, &me));
-    let me = store.peer(1);
-    add(&store, &me);
-    add(&store, &me);
-    other.join().unwrap();
-    assert_eq!(store.data.load(Relaxed), 3, "lost");
-}
-
 /// Each of three threads is woken, and sees what was done under the lock before.
 fn sleepers_until_a_lock_is_free() {
     let store = Store::new(Cells::Packed, 2);
@@ -397,56 +358,6 @@ fn two_drafts() {
     let me = store.peer(1);
     store.transaction_of_x(&me, 1);
     store.transaction_of_x(&me, 2);
-    reader.join().unwrap();
-}
-
-fn at_once_x_then_y() {
-    let store = Store::new(Cells::Packed, 2);
-    let reader = store.spawn(2, |store, me| {
-        let x = load_scalar(&*store.x, &me);
-        let (y, _) = store.read(&me);
-        assert!(x == 0 || y == [word(1); 2], "X = {x}, then Y = {y:x?}");
-    });
-    store.at_once(&store.peer(1), 1);
-    reader.join().unwrap();
-}
-
-fn at_once_y_then_x() {
-    let store = Store::new(Cells::Packed, 2);
-    let reader = store.spawn(2, |store, me| {
-        let (y, _) = store.read(&me);
-        let x = load_scalar(&*store.x, &me);
-        assert!(y == [0; 2] || x == 1, "Y = {y:x?}, then X = {x}");
-    });
-    store.at_once(&store.peer(1), 1);
-    reader.join().unwrap();
-}
-
-/// T of the second is there before its draft: it is not taken for what the first has committed.
-fn two_drafts_at_once() {
-    let store = Store::new(Cells::Packed, 2);
-    let reader = store.spawn(2, |store, me| {
-        let (value, version) = load_scalar_versioned(&*store.x, &me);
-        assert_eq!(value, version - BEGIN, "the value of another version");
-    });
-    let me = store.peer(1);
-    store.at_once_x(&me, 1);
-    store.at_once_x(&me, 2);
-    reader.join().unwrap();
-}
-
-/// X is locked for a transaction that does not write it: its version stays.
-fn left_out() {
-    let store = Store::new(Cells::Packed, 2);
-    let reader = store.spawn(2, |store, me| {
-        let (value, version) = load_scalar_versioned(&*store.x, &me);
-        assert_eq!((value, version), (0, BEGIN), "a version that nobody has committed");
-    });
-    let me = store.peer(1);
-    let mut x = try_lock_in_transaction((&*store.x, &me)).unwrap();
-    x.raw.leave(&*store.x);
-    store.transaction_of_y(&me, 1);
-    drop(x);
     reader.join().unwrap();
 }
 

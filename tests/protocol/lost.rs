@@ -9,22 +9,18 @@ use super::Failure;
 use super::loom_store::{BEGIN, Cells, Store};
 use crate::protocol::{
     self as shipping, Change, Control, Deadline, FREE, Form, Held, Memory, Peers, Replacement,
-    Sleepers, TxnState, commit_all, load_scalar, lock, try_lock_in_transaction,
+    Sleepers, TxnState, commit_all, load_scalar, lock,
 };
 
-/// All of the transaction is undone, as by a recovery; under a guard of X if `guarded`. Its locks were
-/// taken with T if `at_once`.
-fn a_transaction_loses_y(guarded: bool, at_once: bool) {
+/// All of the transaction is undone, as by a recovery; under a guard of X if `guarded`.
+fn a_transaction_loses_y(guarded: bool) {
     loom::model(move || {
         let store = Store::new(Cells::Packed, 2);
         let peer = store.peer(1);
         let deadline = &mut Deadline::new(None);
         let (on_x, on_y) = ((&*store.x, &peer), (&*store.y, &peer));
-        let (x, y) = match at_once {
-            true => (try_lock_in_transaction(on_x), try_lock_in_transaction(on_y)),
-            false => (lock(on_x, deadline).ok(), lock(on_y, deadline).ok()),
-        };
-        let (mut x, y) = (x.unwrap(), y.unwrap());
+        let mut x = lock(on_x, deadline).unwrap();
+        let y = lock(on_y, deadline).unwrap();
         let seen = store.y.control(Relaxed);
         let taken = seen.advanced(2).with_owner(FREE).with_transaction(false);
         store.y.swap_control(seen, taken, Relaxed).unwrap();
@@ -51,17 +47,12 @@ fn a_transaction_loses_y(guarded: bool, at_once: bool) {
 
 #[test]
 fn a_transaction_that_lost_a_lock_is_undone() {
-    a_transaction_loses_y(false, false);
+    a_transaction_loses_y(false);
 }
 
 #[test]
 pub(super) fn an_undone_transaction_leaves_the_guard() {
-    a_transaction_loses_y(true, false);
-}
-
-#[test]
-pub(super) fn a_transaction_with_t_that_lost_a_lock_is_undone() {
-    a_transaction_loses_y(false, true);
+    a_transaction_loses_y(true);
 }
 
 /// Nothing is stored under a lock that was taken away, nor under another's.

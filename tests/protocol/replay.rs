@@ -217,7 +217,7 @@ impl Run<'_> {
         let begin = self.at.get();
         let held = self.looping(f)?;
         if self.made.get().is_some() && !self.scenario.remembers {
-            let free = held.control().with_owner(FREE).with_transaction(false).bits();
+            let free = held.control().with_owner(FREE).bits();
             let (mut log, mut sites) = (self.log.borrow_mut(), self.sites.borrow_mut());
             let (look, swap) = (sites[begin], *sites.last().expect("it has the lock"));
             log.splice(begin.., [free, SWAPPED]);

@@ -11,7 +11,7 @@ use super::world::{Instant, SLOTS, Slot, WIDTH, World};
 use crate::protocol::{
     Change, Deadline, Form, Held, Memory as _, Peers as _, REMOVED, Replacement, Sample, TxnState,
     VALUE, claim, commit_all, have_changed, load_scalar, load_scalar_versioned, lock, read,
-    read_by_pieces, settle, snapshot, try_lock_in_transaction, wait_any,
+    read_by_pieces, settle, snapshot, wait_any,
 };
 
 /// A range of bytes of Y, and the new value of each.
@@ -54,14 +54,6 @@ pub(super) enum Op {
     Transaction(u64, Patch),
     /// Changes X alone, in a transaction.
     TransactionOfX(u64),
-    /// As [`Op::Transaction`], but each lock that is free is taken with T.
-    AtOnce(u64, Patch),
-    /// As [`Op::TransactionOfX`], with T at once.
-    AtOnceX(u64),
-    /// Locks both with T, and changes X alone.
-    AtOnceJustX(u64),
-    /// Locks both with T, and unlocks them.
-    AtOnceNothing,
     /// Locks Y and unlocks it.
     Guard,
     /// Locks Y, gives the entry back, and only then unlocks Y, as a thread that ends may do.
@@ -119,12 +111,6 @@ impl Op {
             let held = run.locking(|| lock((y, run), deadline));
             held.map_err(|failure| Outcome::of_failure(Slot::Y, failure))
         };
-        let begun_x = |deadline: &mut Deadline| {
-            try_lock_in_transaction((x, run)).map_or_else(|| held_x(deadline), Ok)
-        };
-        let begun_y = |deadline: &mut Deadline| {
-            try_lock_in_transaction((y, run)).map_or_else(|| held_y(deadline), Ok)
-        };
         let mut perform = || -> Result<Outcome, Outcome> {
             match *self {
                 Op::Claim(wanted) => {
@@ -175,36 +161,6 @@ impl Op {
                     let value = x.load(VALUE, Relaxed) + n;
                     let changes = [(held, Change::Scalar(value))];
                     commit_all(run, run.owner(), &changes[..]).map_err(Outcome::Failed)?;
-                }
-                Op::AtOnce(n, patch) => {
-                    let held_x = begun_x(deadline)?;
-                    let value = x.load(VALUE, Relaxed) + n;
-                    let held_y = begun_y(deadline)?;
-                    let data = vec![patch.to; patch.len];
-                    let change =
-                        Change::Area(Replacement { areas: &areas, at: patch.at, data: &data });
-                    let changes = [(held_x, Change::Scalar(value)), (held_y, change)];
-                    commit_all(run, run.owner(), &changes[..]).map_err(Outcome::Failed)?;
-                }
-                Op::AtOnceX(n) => {
-                    let held = begun_x(deadline)?;
-                    let value = x.load(VALUE, Relaxed) + n;
-                    let changes = [(held, Change::Scalar(value))];
-                    commit_all(run, run.owner(), &changes[..]).map_err(Outcome::Failed)?;
-                }
-                Op::AtOnceJustX(n) => {
-                    let held_x = begun_x(deadline)?;
-                    let value = x.load(VALUE, Relaxed) + n;
-                    let mut held_y = begun_y(deadline)?;
-                    held_y.raw.leave(y);
-                    let changes = [(held_x, Change::Scalar(value))];
-                    commit_all(run, run.owner(), &changes[..]).map_err(Outcome::Failed)?;
-                    drop(held_y);
-                }
-                Op::AtOnceNothing => {
-                    let held_x = begun_x(deadline)?;
-                    drop(begun_y(deadline)?);
-                    drop(held_x);
                 }
                 Op::Guard => drop(held_y(deadline)?),
                 Op::GuardBeyondEntry => {
@@ -332,11 +288,8 @@ impl Op {
     fn changes(&self) -> (Option<u64>, Option<Patch>) {
         match *self {
             Op::Update(patch) => (None, Some(patch)),
-            Op::Add(n) | Op::TransactionOfX(n) | Op::AtOnceX(n) | Op::AtOnceJustX(n) => {
-                (Some(n), None)
-            }
+            Op::Add(n) | Op::TransactionOfX(n) => (Some(n), None),
             Op::Transaction(n, patch)
-            | Op::AtOnce(n, patch)
             | Op::UnderGuards(n, patch)
             | Op::TransactionUnderGuard(n, patch) => (Some(n), Some(patch)),
             _ => (None, None),

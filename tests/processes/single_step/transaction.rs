@@ -23,7 +23,6 @@ fn transaction(path: &Path, round: u64) {
     mark();
     store
         .transaction(|tx| {
-            tx.load(&value)?; // locked to be read: T comes with the commit
             tx.store(&value, round)?;
             tx.update_range(&array, 7..16, |a| a.fill(round))?;
             tx.store(&text, &content)?;

@@ -26,7 +26,8 @@ const ORDERED_BY_THE_BYTE: &str = "ordered by the byte of the entry";
 
 /// Of these, either alone suffices: a thread that sees T sees the draft, and so does one that sees
 /// COMMITTED. Without both, a test fails.
-const EITHER: [&str; 2] = ["sample: word Acquire", "set_transaction: swap_control Release"];
+const EITHER: [&str; 2] =
+    ["sample_in_transaction: word Acquire", "set_transaction: swap_control Release"];
 
 impl Scenario {
     /// Runs every execution. Returns their number, or what went wrong.

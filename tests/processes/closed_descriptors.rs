@@ -78,7 +78,7 @@ fn row_51_a_lock_outlives_its_closed_descriptor_and_not_its_process() {
         holder.kill();
         drop(holder);
         let array = store.array::<u64>("array", 4).unwrap();
-        let taken = within(Duration::from_secs(1), "taking the lock", || array.set(0, 7));
+        let taken = array.with_lock_timeout(Some(Duration::from_secs(5))).set(0, 7);
         if role == "parent" {
             os::signal(ready.load() as u32, libc::SIGKILL);
         }

@@ -84,6 +84,7 @@ pub(crate) fn define<'a>(
     }
     if planted!(TheCountIsStoredBeforeTheDescriptor) {
         attachment.live.store(live::COUNT, count_word(next_count), Release);
+        std::thread::yield_now(); // a system call, so that the tests stop it here
     }
     attachment.directory.write(count as usize * LINE / 8, 0, &lines);
     let entry = index_entry(hash_name(definition.name), count);
@@ -92,9 +93,11 @@ pub(crate) fn define<'a>(
     // Release: a thread that sees the count sees descriptor, index and first content.
     attachment.live.store(live::COUNT, count_word(next_count), Release);
     if planted!(TheEndsAreStoredAfterTheCount) {
+        std::thread::yield_now();
         allocator::store_ends(attachment, before, after);
     }
     if planted!(TheFirstContentIsWrittenAfterTheCount) {
+        std::thread::yield_now();
         write_initial(memory.region(), &descriptor, definition.initial);
     }
     survey.add(&descriptor.name, descriptor.lines() as u32, &descriptor);

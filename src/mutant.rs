@@ -284,7 +284,7 @@ mutants! {
         /// A copy of a replaced file cannot be opened either.
         ACopyOfASupersededFileIsRefused => "system old_file_of_a_compacted",
         /// A process that leaves the store does not sync.
-        LeavingDoesNotSync => "processes of_detach",
+        LeavingDoesNotSync => "durability wherever_it_is",
         /// Nobody is told of a background sync that failed.
         FailuresInTheBackgroundAreNotReported => "durability heard_once",
         /// A thread that ends syncs by itself, which it can no longer do.

@@ -229,30 +229,118 @@ impl Pause for Sleeper {
     }
 }
 
-/// Waits until the version of one of these differs from the one beside it, for at most `timeout`.
-/// Returns the positions of those that differ.
-fn wait_any(awaited: &[(&dyn Awaited, u64)], timeout: Option<Duration>) -> Result<Vec<usize>> {
-    wait_any_with(awaited, &mut Deadline::new(timeout))
+/// What a thread or a task waits for.
+pub(crate) trait Wait {
+    type Output;
+
+    /// Looks whether it is there.
+    fn look(&mut self) -> Result<Look<'_, Self::Output>>;
 }
 
-/// The same, until the deadline.
-pub(crate) fn wait_any_with(
-    awaited: &[(&dyn Awaited, u64)],
-    deadline: &mut Deadline,
-) -> Result<Vec<usize>> {
+/// What a look finds.
+pub(crate) enum Look<'a, T> {
+    Ready(T),
+    /// Nothing can have changed before the version of one of these differs from the one beside it.
+    Pending(Vec<(&'a dyn Awaited, u64)>),
+}
+
+/// Waits in this thread, for at most `timeout`; `None` on time-out.
+pub(crate) fn wait<W: Wait>(mut wait: W, timeout: Option<Duration>) -> Result<Option<W::Output>> {
+    let mut deadline = Deadline::new(timeout);
+    loop {
+        let awaited = match wait.look()? {
+            Look::Ready(output) => return Ok(Some(output)),
+            Look::Pending(awaited) => awaited,
+        };
+        // Checked in each round: changes may keep coming past the deadline.
+        if deadline.is_over() || !sleep_until_changed(&awaited, &mut deadline)? {
+            return Ok(None);
+        }
+    }
+}
+
+/// Sleeps until the version of one of these differs from the one beside it, or it is removed; false
+/// when the time is over.
+fn sleep_until_changed(awaited: &[(&dyn Awaited, u64)], deadline: &mut Deadline) -> Result<bool> {
     let mut sleeper = Sleeper::new(awaited.iter().map(|(one, _)| *one));
     loop {
         let mut part = deadline.part(LOOK_FOR_FILE);
-        let changed = protocol::wait_any(awaited, &mut part, &mut sleeper)
-            .map_err(|(at, failure)| awaited[at].0.explain(failure))?;
-        if !changed.is_empty() {
-            return Ok(changed);
+        match protocol::wait_any(awaited, &mut part, &mut sleeper) {
+            Ok(changed) if changed.is_empty() => {}
+            // The next look finds what was removed.
+            Ok(_) | Err((_, Failure::Removed)) => return Ok(true),
+            Err((at, failure)) => return Err(awaited[at].0.explain(failure)),
         }
         if !planted!(AWaiterLooksForNoFile) {
             check_attached(awaited.iter().map(|(one, _)| one.session()))?;
         }
         if deadline.is_over() {
-            return Ok(changed);
+            return Ok(false);
+        }
+    }
+}
+
+/// The positions of those whose version differs from the one beside it.
+pub(crate) fn changed(awaited: &[(&dyn Awaited, u64)]) -> Result<Vec<usize>> {
+    let mut changed = Vec::new();
+    for (at, (slot, seen)) in awaited.iter().enumerate() {
+        if slot.version()? != *seen {
+            changed.push(at);
+        }
+    }
+    Ok(changed)
+}
+
+/// Waits until the version of one of these differs from the one beside it: for the positions of
+/// those that differ.
+pub(crate) struct AnyChange<'a>(pub(crate) &'a [(&'a dyn Awaited, u64)]);
+
+impl Wait for AnyChange<'_> {
+    type Output = Vec<usize>;
+
+    fn look(&mut self) -> Result<Look<'_, Vec<usize>>> {
+        let changed = changed(self.0)?;
+        match changed.is_empty() {
+            true => Ok(Look::Pending(self.0.to_vec())),
+            false => Ok(Look::Ready(changed)),
+        }
+    }
+}
+
+/// Waits until the slot's version differs from `seen`: for the new version.
+pub(crate) struct Change<'a> {
+    pub(crate) slot: &'a dyn Awaited,
+    pub(crate) seen: u64,
+}
+
+impl Wait for Change<'_> {
+    type Output = u64;
+
+    fn look(&mut self) -> Result<Look<'_, u64>> {
+        match self.slot.version()? {
+            version if version != self.seen => Ok(Look::Ready(version)),
+            version => Ok(Look::Pending(vec![(self.slot, version)])),
+        }
+    }
+}
+
+/// Waits until `condition` is true of the slot's content: for the content. `load` loads it with its
+/// version.
+pub(crate) struct Until<'a, L, C> {
+    pub(crate) slot: &'a dyn Awaited,
+    pub(crate) load: L,
+    pub(crate) condition: C,
+}
+
+impl<T, L: Fn() -> Result<(T, u64)>, C: FnMut(&T) -> bool> Wait for Until<'_, L, C> {
+    type Output = T;
+
+    fn look(&mut self) -> Result<Look<'_, T>> {
+        let (content, version) = (self.load)()?;
+        self.slot.version()?; // an error if it was removed
+        match (self.condition)(&content) {
+            true => Ok(Look::Ready(content)),
+            false => Ok(Look::Pending(vec![(self.slot, version)])),
         }
     }
 }
@@ -307,7 +395,14 @@ impl Store {
         timeout: Option<Duration>,
     ) -> Result<Vec<usize>> {
         let awaited: Vec<_> = slots.iter().map(|(slot, seen)| (slot.target().0, *seen)).collect();
-        wait_any(&awaited, timeout)
+        Ok(wait(AnyChange(&awaited), timeout)?.unwrap_or_default())
+    }
+}
+
+impl dyn Awaited + '_ {
+    /// Its version; an error if it was removed.
+    fn version(&self) -> Result<u64> {
+        self.look().map(|(_, version)| version).map_err(|failure| self.explain(failure))
     }
 }
 
@@ -318,8 +413,7 @@ impl Handle {
         seen: u64,
         timeout: Option<Duration>,
     ) -> Result<Option<u64>> {
-        let changed = wait_any(&[(self, seen)], timeout)?;
-        Ok((!changed.is_empty()).then(|| self.version()))
+        wait(Change { slot: self, seen }, timeout)
     }
 
     /// Waits until `condition` is true of the content; `load` loads it with its version.
@@ -327,22 +421,8 @@ impl Handle {
         &self,
         timeout: Option<Duration>,
         load: impl Fn() -> Result<(T, u64)>,
-        mut condition: impl FnMut(&T) -> bool,
+        condition: impl FnMut(&T) -> bool,
     ) -> Result<Option<T>> {
-        let mut deadline = Deadline::new(timeout);
-        loop {
-            let (content, version) = load()?;
-            self.look().map_err(|failure| Handle::explain(self, failure, &deadline))?;
-            if condition(&content) {
-                return Ok(Some(content));
-            }
-            // Checked in each round: changes may keep coming past the deadline.
-            if deadline.is_over() {
-                return Ok(None);
-            }
-            if wait_any_with(&[(self, version)], &mut deadline)?.is_empty() {
-                return Ok(None);
-            }
-        }
+        wait(Until { slot: self, load, condition }, timeout)
     }
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::mapping::slot_memory::SlotMemory;
-use crate::protocol::{self, Deadline, Memory, Sample};
+use crate::protocol::{self, Memory, Sample};
 use crate::slots::handle::Handle;
-use crate::slots::wait::{Awaited, wait_any_with};
+use crate::slots::wait::{Awaited, Look, Wait, changed, wait};
 use crate::store::session::SharedSession;
 use crate::store::store::Store;
 use crate::transactions::members::Members;
@@ -250,8 +250,7 @@ impl<M: Members> Group<M> {
             let what = format!("{given} versions for a group of {slots} slots; give one for each");
             return Err(Error::Invalid { path: self.store.path().to_owned(), slot: None, what });
         }
-        let has_changed = self.wait(seen, &mut Deadline::new(timeout))?;
-        Ok(has_changed.then(|| self.versions()))
+        wait(Change { group: self, seen }, timeout)
     }
 
     /// Waits until `condition` is true of the contents, which are of one instant, for at most
@@ -263,30 +262,60 @@ impl<M: Members> Group<M> {
     /// As [`Store::wait_any`] and [`load`](Group::load).
     pub fn wait_until(
         &self,
-        mut condition: impl FnMut(&M::Contents) -> bool,
+        condition: impl FnMut(&M::Contents) -> bool,
         timeout: Option<Duration>,
     ) -> Result<Option<M::Contents>> {
-        let mut deadline = Deadline::new(timeout);
-        let mut contents = self.members.blank();
-        let mut versions = vec![0; self.by_place.len()];
-        loop {
-            self.load_all(&mut contents, &mut versions)?;
-            if let Some(removed) = self.handles().find(|slot| slot.is_removed()) {
-                return Err(removed.removed());
-            }
-            if condition(&contents) {
-                return Ok(Some(contents));
-            }
-            // Checked in each round: changes may keep coming past the deadline.
-            if deadline.is_over() || !self.wait(&versions, &mut deadline)? {
-                return Ok(None);
-            }
-        }
+        let contents = Some(self.members.blank());
+        let versions = vec![0; self.by_place.len()];
+        wait(Until { group: self, contents, versions, condition }, timeout)
     }
 
-    fn wait(&self, seen: &[u64], deadline: &mut Deadline) -> Result<bool> {
-        let awaited = self.handles().map(|slot| slot as &dyn Awaited).zip(seen.iter().copied());
-        Ok(!wait_any_with(&awaited.collect::<Vec<_>>(), deadline)?.is_empty())
+    /// Its slots, to wait for another version than the one `seen` of each.
+    fn awaited<'a>(&'a self, seen: &'a [u64]) -> Vec<(&'a dyn Awaited, u64)> {
+        self.handles().map(|slot| slot as &dyn Awaited).zip(seen.iter().copied()).collect()
+    }
+}
+
+/// Waits until one of the versions differs from the one in `seen`: for the new versions.
+struct Change<'a, M> {
+    group: &'a Group<M>,
+    seen: &'a [u64],
+}
+
+impl<M: Members> Wait for Change<'_, M> {
+    type Output = Vec<u64>;
+
+    fn look(&mut self) -> Result<Look<'_, Vec<u64>>> {
+        let awaited = self.group.awaited(self.seen);
+        match changed(&awaited)?.is_empty() {
+            true => Ok(Look::Pending(awaited)),
+            false => Ok(Look::Ready(self.group.versions())),
+        }
+    }
+}
+
+/// Waits until `condition` is true of the contents: for the contents.
+struct Until<'a, M: Members, C> {
+    group: &'a Group<M>,
+    /// They are there until they are returned.
+    contents: Option<M::Contents>,
+    versions: Vec<u64>,
+    condition: C,
+}
+
+impl<M: Members, C: FnMut(&M::Contents) -> bool> Wait for Until<'_, M, C> {
+    type Output = M::Contents;
+
+    fn look(&mut self) -> Result<Look<'_, M::Contents>> {
+        let contents = self.contents.get_or_insert_with(|| self.group.members.blank());
+        self.group.load_all(contents, &mut self.versions)?;
+        if let Some(removed) = self.group.handles().find(|slot| slot.is_removed()) {
+            return Err(removed.removed());
+        }
+        match self.contents.take_if(|contents| (self.condition)(contents)) {
+            Some(contents) => Ok(Look::Ready(contents)),
+            None => Ok(Look::Pending(self.group.awaited(&self.versions))),
+        }
     }
 }
 

@@ -1,6 +1,5 @@
 //! Waiting in tasks: the `async` forms of the methods in `wait.rs` and `watch.rs`.
 
-use crate::attachment::attach::Failure;
 use crate::error::Result;
 use crate::slots::array::Array;
 use crate::slots::buffer::Buffer;
@@ -8,38 +7,38 @@ use crate::slots::slot::Slot;
 use crate::slots::text::{Bytes, Text};
 use crate::slots::value::Value;
 use crate::slots::wait::sealed::Sealed;
-use crate::slots::wait::{Awaitable, Awaited, check_attached};
+use crate::slots::wait::{
+    AnyChange, Awaitable, Awaited, Change, Look, Until, Wait, changed, check_attached,
+};
 use crate::store::store::Store;
 use crate::types::data::Data;
 use crate::types::element::Element;
 use crate::waiting::reactor::Registration;
 use crate::waiting::watch::{SlotChange, Watch};
 
-/// Waits until the version of one of these differs from the one beside it. Returns the positions
-/// of those that differ, or an error and its position.
-async fn wait_any(
-    awaited: &[(&dyn Awaited, u64)],
-) -> std::result::Result<Vec<usize>, (usize, Failure)> {
-    let mut was_woken = false;
+/// Waits in a task.
+async fn wait_async<W: Wait>(mut wait: W) -> Result<W::Output> {
     loop {
-        let mut changed = Vec::new();
-        for (at, (slot, seen)) in awaited.iter().enumerate() {
-            let (_, version) = slot.look().map_err(|failure| (at, failure))?;
-            if version != *seen {
-                changed.push(at);
-            }
+        match wait.look()? {
+            Look::Ready(output) => return Ok(output),
+            Look::Pending(awaited) => until_changed(&awaited).await?,
         }
-        if !changed.is_empty() {
-            return Ok(changed);
-        }
-        if was_woken {
-            let attached = check_attached(awaited.iter().map(|(slot, _)| slot.session()));
-            attached.map_err(|error| (0, Failure::Peers(error)))?;
-        }
+    }
+}
+
+/// Waits until the version of one of these differs from the one beside it, or it is removed.
+async fn until_changed(awaited: &[(&dyn Awaited, u64)]) -> Result<()> {
+    loop {
         let shared = awaited.iter().map(|(slot, seen)| (slot.share(), *seen)).collect();
-        let registration = Registration::new(shared);
-        registration.map_err(|error| (0, Failure::Peers(error)))?.woken().await;
-        was_woken = true;
+        Registration::new(shared)?.woken().await;
+        match changed(awaited) {
+            // Woken for nothing, as if its file was gone.
+            Ok(changed) if changed.is_empty() => {
+                check_attached(awaited.iter().map(|(slot, _)| slot.session()))?;
+            }
+            // The next look finds what was removed.
+            _ => return Ok(()),
+        }
     }
 }
 
@@ -52,28 +51,7 @@ impl Store {
     /// As [`Value::wait_for_change_async`](crate::Value::wait_for_change_async).
     pub async fn wait_any_async(&self, slots: &[(&dyn Awaitable, u64)]) -> Result<Vec<usize>> {
         let awaited: Vec<_> = slots.iter().map(|(slot, seen)| (slot.target().0, *seen)).collect();
-        wait_any(&awaited).await.map_err(|(at, failure)| awaited[at].0.explain(failure))
-    }
-}
-
-async fn wait_for_change(slot: &dyn Awaited, seen: u64) -> Result<u64> {
-    wait_any(&[(slot, seen)]).await.map_err(|(_, failure)| slot.explain(failure))?;
-    let (_, version) = slot.look().map_err(|failure| slot.explain(failure))?;
-    Ok(version)
-}
-
-async fn wait_until<T>(
-    slot: &dyn Awaited,
-    load: impl Fn() -> Result<(T, u64)>,
-    mut condition: impl FnMut(&T) -> bool,
-) -> Result<T> {
-    loop {
-        let (content, version) = load()?;
-        slot.look().map_err(|failure| slot.explain(failure))?;
-        if condition(&content) {
-            return Ok(content);
-        }
-        wait_for_change(slot, version).await?;
+        wait_async(AnyChange(&awaited)).await
     }
 }
 
@@ -113,7 +91,8 @@ macro_rules! async_methods {
             ) -> Result<$content> {
                 let borrow: fn(&$content) -> $borrowed = $borrow;
                 let load = || Ok(self.load_versioned());
-                wait_until(self.target().0, load, |content| condition(borrow(content))).await
+                let condition = |content: &_| condition(borrow(content));
+                wait_async(Until { slot: self.target().0, load, condition }).await
             }
 
             /// As `wait_for_change`, in a task; see
@@ -126,7 +105,7 @@ macro_rules! async_methods {
             /// [`Error::Detached`](crate::Error::Detached) if the store's file was deleted, moved
             /// or replaced, which is checked every second.
             pub async fn wait_for_change_async(&self, seen: u64) -> Result<u64> {
-                wait_for_change(self.target().0, seen).await
+                wait_async(Change { slot: self.target().0, seen }).await
             }
         }
     )*};
@@ -153,17 +132,6 @@ impl Watch {
     /// [`Error::Detached`](crate::Error::Detached) if the file was deleted, moved or
     /// replaced, which is checked every second.
     pub async fn next_async(&mut self) -> Result<SlotChange> {
-        loop {
-            if let Some(change) = self.find()? {
-                return Ok(change);
-            }
-            let definitions = self.definitions();
-            let awaited = self.awaited(&definitions);
-            match wait_any(&awaited).await {
-                // A removed slot is left out when the slots are scanned again.
-                Ok(_) | Err((_, Failure::Removed)) => {}
-                Err((at, failure)) => return Err(awaited[at].0.explain(failure)),
-            }
-        }
+        wait_async(self).await
     }
 }

@@ -11,11 +11,10 @@ use crate::format::layout::live;
 use crate::mapping::map::Region;
 use crate::mapping::slot_memory::SlotMemory;
 use crate::mutant::planted;
-use crate::os::location::LOOK_FOR_FILE;
 use crate::protocol::{self, Await, Control, Deadline, Memory};
 use crate::slots::slot::Slot;
 use crate::slots::wait::sealed::Sealed;
-use crate::slots::wait::{Awaited, Sleeper};
+use crate::slots::wait::{Awaited, Look, Wait, wait};
 use crate::store::session::Session;
 use crate::store::store::Store;
 use crate::types::data::Data;
@@ -39,6 +38,8 @@ pub struct Watch {
     glob: Glob,
     /// How many lines of the directory have been looked at.
     lines: u32,
+    /// Further definitions.
+    definitions: DefinitionWatch,
     slots: Vec<Watched>,
     /// The slots that had changed at the last scan, the next to return last. So a slot that changes
     /// all the time does not hide the others, and one scan serves many changes.
@@ -101,8 +102,14 @@ impl Store {
     /// As [`slots_matching`](Store::slots_matching).
     pub fn watch(&self, pattern: &str) -> Result<Watch> {
         let glob = self.glob(pattern)?;
-        let mut watch =
-            Watch { store: self.clone(), glob, lines: 0, slots: Vec::new(), changed: Vec::new() };
+        let mut watch = Watch {
+            store: self.clone(),
+            glob,
+            lines: 0,
+            definitions: DefinitionWatch::new(self),
+            slots: Vec::new(),
+            changed: Vec::new(),
+        };
         watch.look_for_new_slots()?;
         for watched in &mut watch.slots {
             watched.seen = Some(watched.slot.version());
@@ -144,31 +151,11 @@ impl Watch {
     /// one of the slots locked; [`Error::Detached`] if the file was deleted, moved or replaced, so
     /// that others' changes go to another file. This is checked after each second without a change.
     pub fn next(&mut self, timeout: Option<Duration>) -> Result<Option<SlotChange>> {
-        let mut deadline = Deadline::new(timeout);
-        loop {
-            if let Some(change) = self.find()? {
-                return Ok(Some(change));
-            }
-            let definitions = self.definitions();
-            let awaited = self.awaited(&definitions);
-            let mut sleeper = Sleeper::new(awaited.iter().map(|(one, _)| *one));
-            let mut part = deadline.part(LOOK_FOR_FILE);
-            match protocol::wait_any(&awaited, &mut part, &mut sleeper) {
-                Ok(changed) if changed.is_empty() => {
-                    self.store.session.check_attached()?;
-                    if deadline.is_over() {
-                        return Ok(None);
-                    }
-                }
-                // A removed slot is left out when the slots are scanned again.
-                Ok(_) | Err((_, Failure::Removed)) => {}
-                Err((at, failure)) => return Err(awaited[at].0.explain(failure)),
-            }
-        }
+        wait(self, timeout)
     }
 
     /// A slot whose version has not been returned yet.
-    pub(crate) fn find(&mut self) -> Result<Option<SlotChange>> {
+    fn find(&mut self) -> Result<Option<SlotChange>> {
         loop {
             while let Some(at) = self.changed.pop() {
                 let Watched { slot, seen, is_gone } = &mut self.slots[at];
@@ -207,22 +194,20 @@ impl Watch {
         self.lines = count;
         Ok(())
     }
+}
 
-    /// Waits for further definitions.
-    pub(crate) fn definitions(&self) -> DefinitionWatch {
-        let attachment = self.store.attachment();
-        let lock = attachment.lock(live::DIRECTORY_LOCK);
-        DefinitionWatch { store: self.store.clone(), lock, seen: self.lines }
-    }
+impl Wait for &mut Watch {
+    type Output = SlotChange;
 
-    /// All that is waited for, each with the version last seen.
-    pub(crate) fn awaited<'a>(
-        &'a self,
-        definitions: &'a DefinitionWatch,
-    ) -> Vec<(&'a dyn Awaited, u64)> {
+    fn look(&mut self) -> Result<Look<'_, SlotChange>> {
+        if let Some(change) = self.find()? {
+            return Ok(Look::Ready(change));
+        }
+        self.definitions.seen = self.lines;
         let slots = self.slots.iter();
         let slots = slots.map(|w| (w.slot.target().0, w.seen.expect("every slot was looked at")));
-        slots.chain([(definitions as &dyn Awaited, u64::from(self.lines))]).collect()
+        let definitions: (&dyn Awaited, u64) = (&self.definitions, u64::from(self.lines));
+        Ok(Look::Pending(slots.chain([definitions]).collect()))
     }
 }
 
@@ -236,6 +221,11 @@ pub(crate) struct DefinitionWatch {
 }
 
 impl DefinitionWatch {
+    fn new(store: &Store) -> DefinitionWatch {
+        let lock = store.attachment().lock(live::DIRECTORY_LOCK);
+        DefinitionWatch { store: store.clone(), lock, seen: 0 }
+    }
+
     fn attachment(&self) -> &Attachment {
         self.store.attachment()
     }

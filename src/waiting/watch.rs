@@ -36,9 +36,7 @@ use crate::types::glob::Glob;
 pub struct Watch {
     store: Store,
     glob: Glob,
-    /// How many lines of the directory have been looked at.
-    lines: u32,
-    /// Further definitions.
+    /// Definitions on lines of the directory that have not been looked at.
     definitions: DefinitionWatch,
     slots: Vec<Watched>,
     /// The slots that had changed at the last scan, the next to return last. So a slot that changes
@@ -105,7 +103,6 @@ impl Store {
         let mut watch = Watch {
             store: self.clone(),
             glob,
-            lines: 0,
             definitions: DefinitionWatch::new(self),
             slots: Vec::new(),
             changed: Vec::new(),
@@ -185,13 +182,13 @@ impl Watch {
     fn look_for_new_slots(&mut self) -> Result<()> {
         let attachment = self.store.attachment();
         let count = descriptors::count(attachment)?;
-        directory::each_slot(attachment, self.lines, count, |found| {
+        directory::each_slot(attachment, self.definitions.seen, count, |found| {
             if self.glob.matches(&found.entry.descriptor().name) {
                 let slot = Slot::new(self.store.handle(found));
                 self.slots.push(Watched { slot, seen: None, is_gone: false });
             }
         })?;
-        self.lines = count;
+        self.definitions.seen = count;
         Ok(())
     }
 }
@@ -203,10 +200,9 @@ impl Wait for &mut Watch {
         if let Some(change) = self.find()? {
             return Ok(Look::Ready(change));
         }
-        self.definitions.seen = self.lines;
         let slots = self.slots.iter();
         let slots = slots.map(|w| (w.slot.target().0, w.seen.expect("every slot was looked at")));
-        let definitions: (&dyn Awaited, u64) = (&self.definitions, u64::from(self.lines));
+        let definitions: (&dyn Awaited, u64) = (&self.definitions, self.definitions.seen.into());
         Ok(Look::Pending(slots.chain([definitions]).collect()))
     }
 }
@@ -284,7 +280,7 @@ mod tests {
     #[test]
     fn a_definition_that_comes_before_w_is_not_slept_over() {
         let store = Store::temporary().unwrap();
-        let definitions = store.watch("*").unwrap().definitions();
+        let definitions = store.watch("*").unwrap().definitions;
         let (control, count) = definitions.look().unwrap();
         assert!(definitions.announce(control).unwrap().is_some(), "nothing has happened");
         let (control, same) = definitions.look().unwrap();
@@ -292,7 +288,7 @@ mod tests {
         store.value::<u8>("x").unwrap();
         assert!(definitions.announce(control).unwrap().is_none(), "asleep");
         // Nor if nobody has cleared W, because nobody had set it: the lock's version has changed.
-        let definitions = store.watch("*").unwrap().definitions();
+        let definitions = store.watch("*").unwrap().definitions;
         let (control, _) = definitions.look().unwrap();
         store.value::<u8>("y").unwrap();
         assert_ne!(definitions.look().unwrap().0, control, "nobody would be woken");

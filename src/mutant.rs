@@ -22,6 +22,7 @@ macro_rules! planted {
 }
 pub(crate) use planted;
 
+/// An enum of bugs, and what plants them in this thread or, in a build for that, in this process.
 #[cfg(any(test, planted))]
 macro_rules! mutants {
     (
@@ -40,8 +41,44 @@ macro_rules! mutants {
             #[cfg(planted)]
             const ALL: &'static [Mutant] = &[$(Mutant::$explored,)+ $(Mutant::$other,)*];
         }
+
+        #[cfg(test)]
+        thread_local! {
+            static PLANTED: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
+        }
+
+        /// Plants this bug, and no other, in what the calling thread runs.
+        #[cfg(test)]
+        pub(crate) fn plant(mutant: Option<Mutant>) {
+            PLANTED.set(mutant);
+        }
+
+        /// The bug that the environment names, here and in the processes that this one starts.
+        #[cfg(planted)]
+        fn named() -> Option<Mutant> {
+            static NAMED: std::sync::OnceLock<Option<Mutant>> = std::sync::OnceLock::new();
+            *NAMED.get_or_init(|| {
+                let name = std::env::var("SLOTFILE_PLANTED").ok()?;
+                Mutant::ALL.iter().copied().find(|mutant| format!("{mutant:?}") == name)
+            })
+        }
+
+        #[cfg(any(test, planted))]
+        pub(crate) fn is_planted(mutant: Mutant) -> bool {
+            #[cfg(planted)]
+            if named() == Some(mutant) {
+                return true;
+            }
+            #[cfg(test)]
+            if PLANTED.get() == Some(mutant) {
+                return true;
+            }
+            false
+        }
     };
 }
+#[cfg(any(test, planted))]
+pub(crate) use mutants;
 
 #[cfg(any(test, planted))]
 mutants! {
@@ -315,38 +352,4 @@ mutants! {
         /// That thread does not notice that a file was deleted or replaced.
         TheReactorLooksForNoFile => "promises file_is_deleted",
     }
-}
-
-#[cfg(test)]
-thread_local! {
-    static PLANTED: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
-}
-
-/// Plants this bug, and no other, in what the calling thread runs.
-#[cfg(test)]
-pub(crate) fn plant(mutant: Option<Mutant>) {
-    PLANTED.set(mutant);
-}
-
-/// The bug that the environment names, here and in the processes that this one starts.
-#[cfg(planted)]
-fn named() -> Option<Mutant> {
-    static NAMED: std::sync::OnceLock<Option<Mutant>> = std::sync::OnceLock::new();
-    *NAMED.get_or_init(|| {
-        let name = std::env::var("SLOTFILE_PLANTED").ok()?;
-        Mutant::ALL.iter().copied().find(|mutant| format!("{mutant:?}") == name)
-    })
-}
-
-#[cfg(any(test, planted))]
-pub(crate) fn is_planted(mutant: Mutant) -> bool {
-    #[cfg(planted)]
-    if named() == Some(mutant) {
-        return true;
-    }
-    #[cfg(test)]
-    if PLANTED.get() == Some(mutant) {
-        return true;
-    }
-    false
 }

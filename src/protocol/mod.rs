@@ -25,7 +25,7 @@
 //! code. `docs/design.md` describes the whole protocol; change `src/protocol/` only together with
 //! it.
 //!
-//! May use: nothing of this crate. Begin with `control.rs`, then `update.rs`.
+//! May use: `mutant`. Begin with `control.rs`, then `update.rs`.
 
 mod array;
 mod control;

@@ -2,6 +2,9 @@
 //! they would be easy to make. The exhaustive checker finds each (`tests/protocol/`); the tests
 //! named here find some in real processes, as `src/mutant.rs` says.
 
+#[cfg(any(test, planted))]
+use crate::mutant::mutants;
+
 /// Whether this bug is planted; constant `false` in what ships.
 macro_rules! planted {
     ($name:ident) => {{
@@ -16,27 +19,6 @@ macro_rules! planted {
     }};
 }
 pub(super) use planted;
-
-#[cfg(any(test, planted))]
-macro_rules! mutants {
-    (
-        explored { $($(#[doc = $bug:literal])+ $explored:ident $(=> $tests:literal)?,)+ }
-        run { $($(#[doc = $other_bug:literal])+ $other:ident => $other_tests:literal,)* }
-    ) => {
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(crate) enum Mutant {
-            $($(#[doc = $bug])+ $explored,)+
-            $($(#[doc = $other_bug])+ $other,)*
-        }
-
-        impl Mutant {
-            #[cfg(test)]
-            pub(crate) const EXPLORED: &'static [Mutant] = &[$(Mutant::$explored,)+];
-            #[cfg(planted)]
-            const ALL: &'static [Mutant] = &[$(Mutant::$explored,)+ $(Mutant::$other,)*];
-        }
-    };
-}
 
 #[cfg(any(test, planted))]
 mutants! {
@@ -115,38 +97,4 @@ mutants! {
         /// A reader that may not lock copies all again after each update.
         LargeReadsBeginAnew => "promises who_opened_it_read_only",
     }
-}
-
-#[cfg(test)]
-thread_local! {
-    static PLANTED: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
-}
-
-/// Plants this bug, and no other, in the protocol as run by the calling thread.
-#[cfg(test)]
-pub(crate) fn plant(mutant: Option<Mutant>) {
-    PLANTED.set(mutant);
-}
-
-/// The bug that the environment names, here and in the processes that this one starts.
-#[cfg(planted)]
-fn named() -> Option<Mutant> {
-    static NAMED: std::sync::OnceLock<Option<Mutant>> = std::sync::OnceLock::new();
-    *NAMED.get_or_init(|| {
-        let name = std::env::var("SLOTFILE_PLANTED").ok()?;
-        Mutant::ALL.iter().copied().find(|mutant| format!("{mutant:?}") == name)
-    })
-}
-
-#[cfg(any(test, planted))]
-pub(crate) fn is_planted(mutant: Mutant) -> bool {
-    #[cfg(planted)]
-    if named() == Some(mutant) {
-        return true;
-    }
-    #[cfg(test)]
-    if PLANTED.get() == Some(mutant) {
-        return true;
-    }
-    false
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use slotfile::Store;
 
 use super::kill::kill_beside_others;
-use super::world::{WORDS, World, array, claim, number, value, with_array};
+use super::world::{World, array, claim, number, value, with_array};
 use crate::common::state::open;
 use crate::common::trace::{Traced, mark};
 use crate::common::{apart_to_trace, long};
@@ -94,11 +94,15 @@ fn row_01_a_reader_never_accepts_what_a_killed_writer_has_half_written() {
     let world = World::new();
     let path = &world.path;
     let store = open(path);
-    let shared = array(&store);
+    // So long that copying it takes hundreds of instructions: copies of 256 bytes take fewer than
+    // there are between two points.
+    const LONG: usize = 512;
+    let long_array = |store: &Store| store.array::<u64>("long", LONG).unwrap();
+    let shared = long_array(&store);
     let load = || {
         let store = Store::open_read_only(path).unwrap();
-        let array = array(&store);
-        let mut now = [0; WORDS];
+        let array = long_array(&store);
+        let mut now = [0; LONG];
         array.load_into(&mut now);
         mark();
         array.load_into(&mut now);
@@ -108,14 +112,14 @@ fn row_01_a_reader_never_accepts_what_a_killed_writer_has_half_written() {
     let fill = |with: u64| {
         let store = open(path);
         claim(&store);
-        let array = array(&store);
+        let array = long_array(&store);
         mark();
         array.update(|a| a.fill(with)).unwrap();
         mark();
     };
     let reading = Traced::start(load).step(u64::MAX);
     let filling = Traced::start(|| fill(2)).step(u64::MAX);
-    let (read_stride, fill_stride) = if long() { (1, 1) } else { (17, 131) };
+    let (read_stride, fill_stride) = if long() { (17, 131) } else { (131, 331) };
     let (mut points, mut round) = (0, 10);
     for read_at in (20..reading).step_by(read_stride) {
         for fill_at in (filling / 4..filling).step_by(fill_stride) {

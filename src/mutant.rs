@@ -4,8 +4,8 @@
 //! A bug stands beside the code that it breaks, as `planted!(Name)`. That is constant `false` in
 //! what ships. Tests of the library plant one by `plant`. In a build with `--cfg planted` the
 //! environment variable `SLOTFILE_PLANTED` names the one that is planted: `tests/mutants.sh` runs
-//! the tests named here with each, and they must fail. It reads the lines `Name => "BINARY FILTER",`
-//! of both files.
+//! the tests named here with each, and they must fail. It reads the lines `Name => "BINARY
+//! FILTER",` of both files.
 
 /// Whether this bug is planted; constant `false` in what ships.
 macro_rules! planted {
@@ -97,7 +97,8 @@ mutants! {
         AcknowledgeFailed,
         /// After a sync that failed, the next one goes on with what it remembers.
         RemembersAFailedSync,
-        /// After a sync that failed, the next one writes into pages that the kernel could not write.
+        /// After a sync that failed, the next one writes into pages that the kernel could not
+        /// write.
         WritesAgainWhatFailed => "durability a_full_device",
         /// A sync builds on the newest record that it sees, not on the acknowledged one.
         BuildsOnTheNewest,
@@ -105,7 +106,8 @@ mutants! {
         LoadsWithoutFlush,
         /// A record is built on though its copies are not those that it was made of.
         SumNotCompared,
-        /// A copy that could not be read, and has no part in the sum, is in use again when it can be.
+        /// A copy that could not be read, and has no part in the sum, is in use again when it can
+        /// be.
         LostCopyIsFound,
         /// A sync may get the number of one that was acknowledged, and cannot be read.
         NumberTwice,

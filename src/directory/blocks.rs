@@ -1,5 +1,6 @@
-//! The disk's blocks for the space that was given out. Each is allocated before it is used, and belongs
-//! to this file alone: a page of the mapping that has no block raises SIGBUS on a full disk.
+//! The disk's blocks for the space that was given out. Each is allocated before it is used, and
+//! belongs to this file alone: a page of the mapping that has no block raises SIGBUS on a full
+//! disk.
 
 use std::ops::Range;
 

@@ -1,5 +1,5 @@
-//! From a name to its slot: by this process's cache of names, by the index, or, because the index may
-//! be damaged, by the descriptors themselves.
+//! From a name to its slot: by this process's cache of names, by the index, or, because the index
+//! may be damaged, by the descriptors themselves.
 
 use crate::attachment::attach::Attachment;
 use crate::attachment::descriptors;

@@ -86,8 +86,8 @@ pub(crate) fn control_at<K: KeepsMapped>(region: &Region<K>, offset: u64) -> Con
     let cell = region.as_mut_ptr().wrapping_add(offset as usize).cast::<u128>();
     assert!(cell.is_aligned(), "the part starts at a multiple of 16");
     // SAFETY: the pointer is 16-aligned and valid as long as `region` lives: both were checked.
-    // Only `swap` and `swap_control` change a scalar. Of any other slot the control word is an atomic of the size
-    // that is loaded, and nobody uses the value.
+    // Only `swap` and `swap_control` change a scalar. Of any other slot the control word is an
+    // atomic of the size that is loaded, and nobody uses the value.
     unsafe { load(cell) }.control
 }
 

@@ -2,8 +2,8 @@
 //! time.
 //!
 //! The mapping is accessed only as relaxed atomic 64-bit words, or by assembly that does the same
-//! faster ([`vectors`]). So a concurrent writer is a race of atomics, which is defined, never one of plain
-//! memory, which is not. The protocol decides whether a copy is whole.
+//! faster ([`vectors`]). So a concurrent writer is a race of atomics, which is defined, never one
+//! of plain memory, which is not. The protocol decides whether a copy is whole.
 //!
 //! A buffer's elements are atomics of their own size ([`Atomic`]): racing atomics of different
 //! sizes on the same bytes are not defined. When many are copied, the assembly tears none.
@@ -20,9 +20,9 @@ use crate::mapping::vectors;
 /// Bytes of a word.
 pub(crate) const WORD: usize = 8;
 
-/// Fills `out` with the bytes from `skip` bytes after the start of `words`. Each word is read whole if
-/// these are whole words, at most 256 bytes; else readers need the protocol to tell them that the
-/// copy is.
+/// Fills `out` with the bytes from `skip` bytes after the start of `words`. Each word is read whole
+/// if these are whole words, at most 256 bytes; else readers need the protocol to tell them that
+/// the copy is.
 ///
 /// Panics if the words end before that.
 #[inline]

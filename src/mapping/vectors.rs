@@ -1,8 +1,8 @@
 //! Copies by vector instructions, in assembly: as fast as the machine's `memcpy`, at every size and
 //! alignment.
 //!
-//! It is for x86-64, where a load or store of a vector is one of relaxed atomics, of each element in
-//! it. Elsewhere these functions copy nothing, nor under Miri, which does not run assembly.
+//! It is for x86-64, where a load or store of a vector is one of relaxed atomics, of each element
+//! in it. Elsewhere these functions copy nothing, nor under Miri, which does not run assembly.
 
 #![allow(unsafe_code)]
 
@@ -33,8 +33,8 @@ pub(super) unsafe fn store(from: *const u8, to: *mut u8, len: usize, unit: usize
 /// From how many eighths of the last cache on a copy goes past the caches.
 #[derive(Clone, Copy)]
 enum Past {
-    /// As `memcpy`: the result may be new memory, which the kernel has just cleared and which is in the
-    /// caches. There, going past them costs a third more.
+    /// As `memcpy`: the result may be new memory, which the kernel has just cleared and which is in
+    /// the caches. There, going past them costs a third more.
     ForLoads = 6,
     /// From here on it is faster.
     ForStores = 3,
@@ -75,20 +75,20 @@ mod x86 {
     /// Copies of fewer bytes never go past the caches.
     pub(super) const LEAST_STREAMED: usize = 1 << 20;
 
-    /// Copies `len` bytes, at least 32. Of more than 256 it stores the most at addresses of which the
-    /// bits `aligned` are 0: others cost twice as much while the data is in the first cache. (Not `rep
-    /// movsb`: where `to` is not aligned it takes 10 to 20 times as long on an AMD EPYC, and no less
-    /// elsewhere.)
+    /// Copies `len` bytes, at least 32. Of more than 256 it stores the most at addresses of which
+    /// the bits `aligned` are 0: others cost twice as much while the data is in the first cache.
+    /// (Not `rep movsb`: where `to` is not aligned it takes 10 to 20 times as long on an AMD EPYC,
+    /// and no less elsewhere.)
     ///
     /// # Safety
     ///
-    /// As for [`load`](super::load); and the processor has AVX. `aligned` is 32 less the unit, so that
-    /// it goes on whole elements further to an aligned address.
-    // It touches the bytes that the caller promises, and no others. The compiler knows nothing of it,
-    // so it moves no access to memory across the call. On x86-64, loads are not reordered with loads,
-    // nor stores with stores. If a vector is loaded or stored in parts, each part consists of whole
-    // elements of the shared side: those are aligned, and so cross no cache line border. Some bytes
-    // are copied twice.
+    /// As for [`load`](super::load); and the processor has AVX. `aligned` is 32 less the unit, so
+    /// that it goes on whole elements further to an aligned address.
+    // It touches the bytes that the caller promises, and no others. The compiler knows nothing of
+    // it, so it moves no access to memory across the call. On x86-64, loads are not reordered with
+    // loads, nor stores with stores. If a vector is loaded or stored in parts, each part consists
+    // of whole elements of the shared side: those are aligned, and so cross no cache line border.
+    // Some bytes are copied twice.
     #[unsafe(naked)]
     pub(super) unsafe extern "sysv64" fn cached(
         to: *mut u8,
@@ -98,8 +98,9 @@ mod x86 {
     ) {
         // `to` is in rdi, `from` in rsi, `len` in rdx, `aligned` in rcx.
         std::arch::naked_asm!(
-            // Up to 256: all is loaded, then all is stored. The vectors from the beginning and those up to
-            // the end overlap. (Instructions other than AVX are slow until `vzeroupper`.)
+            // Up to 256: all is loaded, then all is stored. The vectors from the beginning and
+            // those up to the end overlap. (Instructions other than AVX are slow until
+            // `vzeroupper`.)
             "cmp rdx, 128",
             "ja 3f",
             "cmp rdx, 64",
@@ -143,8 +144,8 @@ mod x86 {
             "vzeroupper",
             "ret",
             "4:",
-            // A load waits for an earlier store at the same place of another page. So if `to` lies within
-            // 256 bytes after `from` in that sense, it goes backwards.
+            // A load waits for an earlier store at the same place of another page. So if `to` lies
+            // within 256 bytes after `from` in that sense, it goes backwards.
             "mov eax, edi",
             "sub eax, esi",
             "test eax, 0xf00",
@@ -238,9 +239,9 @@ mod x86 {
             // SAFETY: the caller promises it.
             return unsafe { cached(to, from, len, VECTOR - unit) };
         }
-        // SAFETY: these are parts of it, and are the whole: the streamed part begins less than a line
-        // after the beginning, at the border of a line, and ends less than a step before the end.
-        // Each begins and ends at an element's border.
+        // SAFETY: these are parts of it, and are the whole: the streamed part begins less than a
+        // line after the beginning, at the border of a line, and ends less than a step before the
+        // end. Each begins and ends at an element's border.
         unsafe {
             cached(to, from, LINE, VECTOR - unit);
             stream(to.add(head), from.add(head), (len - head) / STEP * STEP);
@@ -250,16 +251,16 @@ mod x86 {
         }
     }
 
-    /// Stores past the caches: no bandwidth of the memory is spent on fetching what is replaced, and
-    /// the source stays in the caches.
+    /// Stores past the caches: no bandwidth of the memory is spent on fetching what is replaced,
+    /// and the source stays in the caches.
     ///
     /// # Safety
     ///
     /// As for [`cached`]. `to` is aligned to a line, and `len` is a multiple of 128, not 0.
-    // As in `cached`, except that stores past the caches are not ordered with other stores. The first
-    // fence keeps them after all that was stored before, as the note of what they are about to
-    // change. The last one keeps behind them all that is stored afterwards, as the commit. A kill
-    // between them loses none: what the processor has executed reaches the memory.
+    // As in `cached`, except that stores past the caches are not ordered with other stores. The
+    // first fence keeps them after all that was stored before, as the note of what they are about
+    // to change. The last one keeps behind them all that is stored afterwards, as the commit. A
+    // kill between them loses none: what the processor has executed reaches the memory.
     #[unsafe(naked)]
     unsafe extern "sysv64" fn stream(to: *mut u8, from: *const u8, len: usize) {
         std::arch::naked_asm!(

@@ -71,8 +71,8 @@ pub(crate) fn is_ours(fd: RawFd, file: FileId, marker: u64) -> bool {
 pub(crate) fn set_marker(fd: RawFd) -> io::Result<u64> {
     // Beyond the bytes of the format, which begin at 2^62; 61 random bits.
     let marker = 3 << 61 | sys::random() >> 3;
-    // SAFETY: it is used for one system call, which touches no memory of ours; it fails if the number
-    // is not open.
+    // SAFETY: it is used for one system call, which touches no memory of ours; it fails if the
+    // number is not open.
     let fd = unsafe { BorrowedFd::borrow_raw(fd) };
     match sys::set_byte_lock(fd, ByteLock::Read, marker)? {
         true => Ok(marker),

@@ -83,7 +83,8 @@ mutants! {
         RingEarly,
         /// A reader that follows the updates does not copy again what they have changed.
         FollowerMissesChange,
-        /// A reader that follows the updates takes the last one's range for those of all it has missed.
+        /// A reader that follows the updates takes the last one's range for those of all it has
+        /// missed.
         FollowerTrustsRange,
         /// The transaction word is COMMITTED before its slots name it.
         CommittedBeforeT => "processes of_a_transaction_of_three_slots",

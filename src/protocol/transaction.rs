@@ -82,7 +82,8 @@ pub(crate) fn commit_all<P: Peers, C: Changes + ?Sized>(
         |memory, lock, draft| {
             all_held.set(
                 all_held.get() && lock.may_store(memory, peers) && {
-                    // Release: a thread that sees the draft sees the lock under which it was stored.
+                    // Release: a thread that sees the draft sees the lock under which it was
+                    // stored.
                     memory.fence(Release);
                     memory.store(DRAFT, draft, Relaxed);
                     set_transaction(memory, lock.control())

@@ -28,9 +28,9 @@ pub(crate) struct Session {
     /// The shortest period that any opener asked for, in nanoseconds; also [`ONLY_WHEN_LEFT`], or
     /// [`NEVER`] if no opener asked for one.
     period: Arc<AtomicU64>,
-    /// The fork generation in which [`Session::start`] last had nothing more to do: the thread runs,
-    /// or none is wanted. [`NEVER`]: it has to look again. So a forked child looks at its first
-    /// write.
+    /// The fork generation in which [`Session::start`] last had nothing more to do: the thread
+    /// runs, or none is wanted. [`NEVER`]: it has to look again. So a forked child looks at its
+    /// first write.
     started_in: AtomicU64,
     background: PerProcess<Background>,
     /// The paths by which this process has opened it.

@@ -169,7 +169,8 @@ impl Part {
         !matches!(self.draft, Draft::Nothing)
     }
 
-    /// Calls one of these with what is to be changed, if anything is: see [`protocol::Changes::each`].
+    /// Calls one of these with what is to be changed, if anything is: see
+    /// [`protocol::Changes::each`].
     #[inline]
     pub(crate) fn change<'m>(
         &self,

@@ -56,7 +56,8 @@ impl Parts {
         parts
     }
 
-    /// Leaves the memory to the thread's next transaction. (In a thread that ends, nothing is kept.)
+    /// Leaves the memory to the thread's next transaction. (In a thread that ends, nothing is
+    /// kept.)
     #[inline]
     pub(crate) fn leave(mut self) {
         self.clear();

@@ -10,8 +10,8 @@ use crate::mapping::slot_memory::SlotMemory;
 use crate::protocol::{self, FREE, Memory, Owner, Peers, REMOVED, TxnState};
 
 impl Attachment {
-    /// Sets every word of the table that has no live process to FREE. If there is such a word, first
-    /// recovers all slots. No other process is attached.
+    /// Sets every word of the table that has no live process to FREE. If there is such a word,
+    /// first recovers all slots. No other process is attached.
     pub(crate) fn reset_table(&self) -> Result<()> {
         // Relaxed: the open lock, which is held, orders it.
         let words = self.table.words().iter().step_by(TABLE_ENTRY_LEN as usize / 8);

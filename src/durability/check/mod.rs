@@ -1,5 +1,5 @@
-//! Verifying a store: its structure and locks (`structure.rs`), its texts (`text.rs`), its checkpoint
-//! (`checkpoint.rs`), and its contents, compared with the checkpoint (`contents.rs`).
+//! Verifying a store: its structure and locks (`structure.rs`), its texts (`text.rs`), its
+//! checkpoint (`checkpoint.rs`), and its contents, compared with the checkpoint (`contents.rs`).
 
 mod checkpoint;
 mod contents;

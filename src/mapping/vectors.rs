@@ -46,15 +46,14 @@ enum Past {
 #[inline]
 unsafe fn copy(from: *const u8, to: *mut u8, len: usize, unit: usize, past: Past) -> bool {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    if len >= x86::VECTOR && std::arch::is_x86_feature_detected!("avx") {
-        if len < x86::LEAST_STREAMED {
-            // SAFETY: the caller promises it; and the processor has AVX.
-            unsafe { x86::cached(to, from, len, x86::VECTOR - unit) };
-        } else {
-            let streamed_from = x86::eighths_of_last_cache(past as usize);
-            // SAFETY: as above.
-            unsafe { x86::large(to, from, len, unit, streamed_from) };
-        }
+    if x86::is_cached(len) {
+        // SAFETY: the caller promises it; and the processor has AVX.
+        unsafe { x86::cached(to, from, len, x86::VECTOR - unit) };
+        return true;
+    } else if x86::is_large(len) {
+        let streamed_from = x86::eighths_of_last_cache(past as usize);
+        // SAFETY: as above.
+        unsafe { x86::large(to, from, len, unit, streamed_from) };
         return true;
     }
     let _ = (from, to, len, unit, past);
@@ -74,6 +73,27 @@ mod x86 {
     const LINE: usize = 64;
     /// Copies of fewer bytes never go past the caches.
     pub(super) const LEAST_STREAMED: usize = 1 << 20;
+
+    /// How many lengths are copied by [`cached`], from 32 bytes on: 0 if the processor has no AVX,
+    /// or has not been asked yet.
+    static CACHED: AtomicUsize = AtomicUsize::new(0);
+
+    /// Whether [`cached`] may copy `len` bytes. One comparison: small copies are mostly its cost.
+    #[inline]
+    pub(super) fn is_cached(len: usize) -> bool {
+        // Relaxed: it says what the processor can do, whenever it is read.
+        len.wrapping_sub(VECTOR) < CACHED.load(Relaxed)
+    }
+
+    /// Whether [`large`] may copy `len` bytes, which [`is_cached`] has not answered.
+    #[cold]
+    pub(super) fn is_large(len: usize) -> bool {
+        let has_avx = std::arch::is_x86_feature_detected!("avx");
+        if has_avx {
+            CACHED.store(LEAST_STREAMED - VECTOR, Relaxed);
+        }
+        has_avx && len >= VECTOR
+    }
 
     /// Copies `len` bytes, at least 32. Of more than 256 it stores the most at addresses of which
     /// the bits `aligned` are 0: others cost twice as much while the data is in the first cache.
@@ -101,17 +121,10 @@ mod x86 {
             // Up to 256: all is loaded, then all is stored. The vectors from the beginning and
             // those up to the end overlap. (Instructions other than AVX are slow until
             // `vzeroupper`.)
+            "cmp rdx, 64",
+            "jbe 2f",
             "cmp rdx, 128",
             "ja 3f",
-            "cmp rdx, 64",
-            "ja 2f",
-            "vmovups ymm0, [rsi]",
-            "vmovups ymm1, [rsi + rdx - 32]",
-            "vmovups [rdi], ymm0",
-            "vmovups [rdi + rdx - 32], ymm1",
-            "vzeroupper",
-            "ret",
-            "2:",
             "vmovups ymm0, [rsi]",
             "vmovups ymm1, [rsi + 32]",
             "vmovups ymm2, [rsi + rdx - 64]",
@@ -120,6 +133,13 @@ mod x86 {
             "vmovups [rdi + 32], ymm1",
             "vmovups [rdi + rdx - 64], ymm2",
             "vmovups [rdi + rdx - 32], ymm3",
+            "vzeroupper",
+            "ret",
+            "2:",
+            "vmovups ymm0, [rsi]",
+            "vmovups ymm1, [rsi + rdx - 32]",
+            "vmovups [rdi], ymm0",
+            "vmovups [rdi + rdx - 32], ymm1",
             "vzeroupper",
             "ret",
             "3:",
@@ -223,7 +243,8 @@ mod x86 {
     ///
     /// # Safety
     ///
-    /// As for [`load`](super::load); and the processor has AVX. It is at least 256 bytes.
+    /// As for [`load`](super::load); and the processor has AVX. It is at least 32 bytes, and at least
+    /// 256 if `streamed_from` is not more.
     #[cold]
     pub(super) unsafe fn large(
         to: *mut u8,

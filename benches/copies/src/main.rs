@@ -53,7 +53,7 @@ const SIZES: [usize; 13] = [
 /// Of each, the least time of so many rounds counts: so many for sizes up to 64 KiB, and above.
 const ROUNDS: [usize; 2] = [99, 9];
 /// What is over the bound is measured again, up to so many times: the machine may have been busy.
-const TRIES: usize = 9;
+const TRIES: usize = 50;
 /// A round copies at least so many bytes: that takes long enough for the clock not to matter.
 const ROUND: usize = 512 << 10;
 

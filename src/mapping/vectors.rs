@@ -46,15 +46,17 @@ enum Past {
 #[inline]
 unsafe fn copy(from: *const u8, to: *mut u8, len: usize, unit: usize, past: Past) -> bool {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    if x86::is_cached(len) {
-        // SAFETY: the caller promises it; and the processor has AVX.
-        unsafe { x86::cached(to, from, len, x86::VECTOR - unit) };
-        return true;
-    } else if x86::is_large(len) {
-        let streamed_from = x86::eighths_of_last_cache(past as usize);
-        // SAFETY: as above.
-        unsafe { x86::large(to, from, len, unit, streamed_from) };
-        return true;
+    if len >= x86::VECTOR {
+        if x86::is_cached(len) {
+            // SAFETY: the caller promises it; and the processor has AVX.
+            unsafe { x86::cached(to, from, len, x86::VECTOR - unit) };
+            return true;
+        } else if x86::has_avx() {
+            let streamed_from = x86::eighths_of_last_cache(past as usize);
+            // SAFETY: as above.
+            unsafe { x86::large(to, from, len, unit, streamed_from) };
+            return true;
+        }
     }
     let _ = (from, to, len, unit, past);
     false
@@ -74,25 +76,26 @@ mod x86 {
     /// Copies of fewer bytes never go past the caches.
     pub(super) const LEAST_STREAMED: usize = 1 << 20;
 
-    /// How many lengths are copied by [`cached`], from 32 bytes on: 0 if the processor has no AVX,
-    /// or has not been asked yet.
+    /// Copies of fewer bytes are made by [`cached`]: 0 if the processor has no AVX, or has not been
+    /// asked yet.
     static CACHED: AtomicUsize = AtomicUsize::new(0);
 
-    /// Whether [`cached`] may copy `len` bytes. One comparison: small copies are mostly its cost.
+    /// Whether [`cached`] may copy `len` bytes, if they are at least 32. Small copies cost little
+    /// more than what is asked before them.
     #[inline]
     pub(super) fn is_cached(len: usize) -> bool {
         // Relaxed: it says what the processor can do, whenever it is read.
-        len.wrapping_sub(VECTOR) < CACHED.load(Relaxed)
+        len < CACHED.load(Relaxed)
     }
 
-    /// Whether [`large`] may copy `len` bytes, which [`is_cached`] has not answered.
+    /// Asks the processor, for [`is_cached`] too.
     #[cold]
-    pub(super) fn is_large(len: usize) -> bool {
+    pub(super) fn has_avx() -> bool {
         let has_avx = std::arch::is_x86_feature_detected!("avx");
         if has_avx {
-            CACHED.store(LEAST_STREAMED - VECTOR, Relaxed);
+            CACHED.store(LEAST_STREAMED, Relaxed);
         }
-        has_avx && len >= VECTOR
+        has_avx
     }
 
     /// Copies `len` bytes, at least 32. Of more than 256 it stores the most at addresses of which

@@ -44,6 +44,12 @@ impl fmt::Display for Error {
             NotFound { path, slot: None, link: Some(link), .. } => {
                 write!(f, "{}: it is {}", path.display(), link_to_nowhere(link))
             }
+            NotFound { path, slot: None, folder: Some(folder), .. } => write!(
+                f,
+                "{}: its folder does not exist; create that first, with `mkdir -p {}`",
+                path.display(),
+                shell_word(folder)
+            ),
             NotFound { path, slot: None, .. } => write!(
                 f,
                 "{}: no such file; create the store first, with `slotfile create {}`",
@@ -195,7 +201,7 @@ impl fmt::Display for Error {
             Deadlock { path, slot: Some(slot) } => write!(
                 f,
                 "{}: slot {slot:?} is locked by this thread, which would wait for itself; use \
-                 what the update or transaction passes to its closure, or do it afterwards",
+                 what the open update or transaction hands out, or do this after it",
                 path.display()
             ),
             Deadlock { path, slot: None } => write!(

@@ -66,6 +66,8 @@ pub enum Error {
         slot: Option<String>,
         /// The target of the path, if the path is a symbolic link whose target does not exist.
         link: Option<PathBuf>,
+        /// The folder in which the file was to be created, if that does not exist.
+        folder: Option<PathBuf>,
     },
     /// The file or the slot already exists.
     Exists {
@@ -334,7 +336,7 @@ impl Error {
     pub(crate) fn io(path: &Path, doing: &'static str, source: io::Error) -> Error {
         let path = path.to_owned();
         match source.raw_os_error() {
-            Some(libc::ENOENT) => Error::NotFound { path, slot: None, link: None },
+            Some(libc::ENOENT) => Error::NotFound { path, slot: None, link: None, folder: None },
             Some(libc::EACCES | libc::EPERM | libc::EROFS) => {
                 Error::PermissionDenied { path, doing, source }
             }

@@ -121,7 +121,7 @@ impl Store {
 
     pub(crate) fn not_found(&self, name: &str) -> Error {
         let (path, slot) = (self.path().to_owned(), Some(name.to_owned()));
-        Error::NotFound { path, slot, link: None }
+        Error::NotFound { path, slot, link: None, folder: None }
     }
 
     /// Removes the slot. Its name is free at once, and may be defined again with any

@@ -307,6 +307,23 @@ impl Wait for AnyChange<'_> {
     }
 }
 
+/// What is behind these handles; an error if there are none.
+pub(crate) fn awaited<'a>(
+    store: &Store,
+    slots: &[(&'a dyn Awaitable, u64)],
+) -> Result<Vec<(&'a dyn Awaited, u64)>> {
+    match slots.is_empty() {
+        true => Err(nothing_to_wait_for(store)),
+        false => Ok(slots.iter().map(|(slot, seen)| (slot.target().0, *seen)).collect()),
+    }
+}
+
+/// The error of a wait for no slots, which would be for ever.
+pub(crate) fn nothing_to_wait_for(store: &Store) -> Error {
+    let what = "there is no slot to wait for; give at least one".into();
+    Error::Invalid { path: store.path().to_owned(), slot: None, what }
+}
+
 /// Waits until the slot's version differs from `seen`: for the new version.
 pub(crate) struct Change<'a> {
     pub(crate) slot: &'a dyn Awaited,
@@ -372,6 +389,7 @@ impl Store {
     ///
     /// # Errors
     ///
+    /// [`Error::Invalid`](crate::Error::Invalid) if there are no slots to wait for;
     /// [`Error::Removed`](crate::Error::Removed) if one of them is, or becomes, removed;
     /// [`Error::Deadlock`](crate::Error::Deadlock) if this thread has one of them locked;
     /// [`Error::Detached`](crate::Error::Detached) if a store's file was deleted, moved or
@@ -394,8 +412,7 @@ impl Store {
         slots: &[(&dyn Awaitable, u64)],
         timeout: Option<Duration>,
     ) -> Result<Vec<usize>> {
-        let awaited: Vec<_> = slots.iter().map(|(slot, seen)| (slot.target().0, *seen)).collect();
-        Ok(wait(AnyChange(&awaited), timeout)?.unwrap_or_default())
+        Ok(wait(AnyChange(&awaited(self, slots)?), timeout)?.unwrap_or_default())
     }
 }
 

@@ -81,11 +81,10 @@ pub(crate) fn creation_error(path: &Path, creation: Creation, error: io::Error) 
             Error::Unsupported { path, what: blocks::no_fallocate(&error) }
         }
         // The folder is missing, not the store.
-        Some(libc::ENOENT) => Error::Io {
-            path,
-            doing: "cannot create it, as its folder does not exist",
-            source: error,
-        },
+        Some(libc::ENOENT) => {
+            let folder = Some(folder_of(&path).to_owned());
+            Error::NotFound { path, slot: None, link: None, folder }
+        }
         _ => Error::io(&path, "cannot create the store", error),
     }
 }

@@ -114,9 +114,9 @@ fn open_file(request: &Request<'_>) -> Result<(StoreFile, FileId)> {
     let Request { path, writable, .. } = *request;
     let cannot_open = |e| Error::io(path, "cannot open it", e);
     let metadata = std::fs::metadata(path).map_err(|e| match cannot_open(e) {
-        Error::NotFound { path, slot, .. } => {
+        Error::NotFound { path, slot, folder, .. } => {
             let link = dangling_link(&path);
-            Error::NotFound { path, slot, link }
+            Error::NotFound { path, slot, link, folder }
         }
         other => other,
     })?;

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::mapping::slot_memory::SlotMemory;
 use crate::protocol::{self, Memory, Sample};
 use crate::slots::handle::Handle;
-use crate::slots::wait::{Awaited, Look, Wait, changed, wait};
+use crate::slots::wait::{Awaited, Look, Wait, changed, nothing_to_wait_for, wait};
 use crate::store::session::SharedSession;
 use crate::store::store::Store;
 use crate::transactions::members::Members;
@@ -270,9 +270,12 @@ impl<M: Members> Group<M> {
         wait(Until { group: self, contents, versions, condition }, timeout)
     }
 
-    /// Its slots, to wait for another version than the one `seen` of each.
-    fn awaited<'a>(&'a self, seen: &'a [u64]) -> Vec<(&'a dyn Awaited, u64)> {
-        self.handles().map(|slot| slot as &dyn Awaited).zip(seen.iter().copied()).collect()
+    /// Its slots, to wait for another version than the one `seen` of each; an error if it has none.
+    fn awaited<'a>(&'a self, seen: &'a [u64]) -> Result<Vec<(&'a dyn Awaited, u64)>> {
+        if self.by_place.is_empty() {
+            return Err(nothing_to_wait_for(&self.store));
+        }
+        Ok(self.handles().map(|slot| slot as &dyn Awaited).zip(seen.iter().copied()).collect())
     }
 }
 
@@ -286,7 +289,7 @@ impl<M: Members> Wait for Change<'_, M> {
     type Output = Vec<u64>;
 
     fn look(&mut self) -> Result<Look<'_, Vec<u64>>> {
-        let awaited = self.group.awaited(self.seen);
+        let awaited = self.group.awaited(self.seen)?;
         match changed(&awaited)?.is_empty() {
             true => Ok(Look::Pending(awaited)),
             false => Ok(Look::Ready(self.group.versions())),
@@ -314,7 +317,7 @@ impl<M: Members, C: FnMut(&M::Contents) -> bool> Wait for Until<'_, M, C> {
         }
         match self.contents.take_if(|contents| (self.condition)(contents)) {
             Some(contents) => Ok(Look::Ready(contents)),
-            None => Ok(Look::Pending(self.group.awaited(&self.versions))),
+            None => Ok(Look::Pending(self.group.awaited(&self.versions)?)),
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::slots::text::{Bytes, Text};
 use crate::slots::value::Value;
 use crate::slots::wait::sealed::Sealed;
 use crate::slots::wait::{
-    AnyChange, Awaitable, Awaited, Change, Look, Until, Wait, changed, check_attached,
+    AnyChange, Awaitable, Awaited, Change, Look, Until, Wait, awaited, changed, check_attached,
 };
 use crate::store::store::Store;
 use crate::types::data::Data;
@@ -48,10 +48,10 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// As [`Value::wait_for_change_async`](crate::Value::wait_for_change_async).
+    /// As [`Value::wait_for_change_async`](crate::Value::wait_for_change_async);
+    /// [`Error::Invalid`](crate::Error::Invalid) if there are no slots to wait for.
     pub async fn wait_any_async(&self, slots: &[(&dyn Awaitable, u64)]) -> Result<Vec<usize>> {
-        let awaited: Vec<_> = slots.iter().map(|(slot, seen)| (slot.target().0, *seen)).collect();
-        wait_async(AnyChange(&awaited)).await
+        wait_async(AnyChange(&awaited(self, slots)?)).await
     }
 }
 

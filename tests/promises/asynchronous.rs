@@ -121,6 +121,8 @@ fn every_kind_of_handle_can_be_awaited() {
         };
         let waits = async {
             assert_eq!(store.wait_any_async(&seen).await.unwrap(), [0]);
+            let none = timeout(HANG, store.wait_any_async(&[])).await;
+            assert!(matches!(none, Ok(Err(Error::Invalid { .. }))), "{none:?}");
             assert_eq!(array.wait_until_async(|a| a[1] > 0.0).await.unwrap(), [0.0, 1.0, 0.0]);
             assert_eq!(text.wait_until_async(|t| !t.is_empty()).await.unwrap(), "Karel");
             assert_eq!(

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::common::{
     Child, Finally, folder, folder_in_memory, path, role, rounds, store_in, within,
 };
-use slotfile::{Awaitable, Error, Store};
+use slotfile::{Awaitable, Error, Store, Value};
 
 /// Far more than any machine needs.
 const HANG: Option<Duration> = Some(Duration::from_secs(60));
@@ -214,7 +214,27 @@ fn of_many_slots_the_one_that_changes_is_found() {
             });
         }
     }
-    assert!(store.wait_any(&[], Some(Duration::ZERO)).unwrap().is_empty());
+}
+
+/// It would be for ever.
+#[test]
+fn a_wait_for_no_slots_is_refused() {
+    let store = Store::temporary().unwrap();
+    let refused = |result: slotfile::Result<()>| {
+        let error = result.unwrap_err();
+        assert!(matches!(error, Error::Invalid { slot: None, .. }), "{error:?}");
+        assert!(error.to_string().ends_with("there is no slot to wait for; give at least one"));
+    };
+    let empty = store.group(Vec::<Value<u64>>::new()).unwrap();
+    for timeout in [None, HANG, Some(Duration::ZERO)] {
+        within(Duration::from_secs(20), "a refusal", || {
+            refused(store.wait_any(&[], timeout).map(drop));
+            refused(empty.wait_for_change(&[], timeout).map(drop));
+            refused(empty.wait_until(|_| false, timeout).map(drop));
+        });
+        // What holds already need not be waited for.
+        assert_eq!(empty.wait_until(|_| true, timeout).unwrap(), Some(Vec::new()));
+    }
 }
 
 /// A read-only process cannot register as waiting; it finds the change by polling.

@@ -10,7 +10,7 @@
 use std::process::{Child, Command};
 use std::time::Duration;
 
-use slotfile::{Define, Store};
+use slotfile::{Data, Define, Store};
 
 const SERVICES: [&str; 2] = ["billing", "search"];
 const TIMEOUT: Option<Duration> = Some(Duration::from_secs(60));
@@ -30,13 +30,21 @@ fn service(path: &str, name: &str) -> slotfile::Result<()> {
     let mut watch = store.watch("flags/*")?;
     store.value::<u32>("services ready")?.fetch_add(1)?;
     while let Some(change) = watch.next(TIMEOUT)? {
-        println!("{name}: {} is now {:?}", change.slot.name(), change.content);
+        println!("{name}: {} is now {}", change.slot.name(), shown(&change.content));
         if change.slot.name() == "flags/shut down" && change.content == true.into() {
             break;
         }
     }
     println!("{name}: ends, with dark mode {}", if dark.load() { "on" } else { "off" });
     Ok(())
+}
+
+fn shown(flag: &Data) -> String {
+    match flag {
+        Data::Scalar(x) => x.to_string(),
+        Data::Text(text) => format!("{text:?}"),
+        other => format!("{other:?}"),
+    }
 }
 
 fn operator() -> slotfile::Result<()> {

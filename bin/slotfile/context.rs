@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::ffi::OsString;
-use std::io::{ErrorKind, IsTerminal};
+use std::io::IsTerminal;
 use std::path::Path;
 use std::time::Duration;
 
@@ -116,11 +116,6 @@ impl Context {
         Ok(())
     }
 
-    /// Opens with options that create, so that a file that is not found means a missing folder.
-    pub(crate) fn open_new(&self, options: &OpenOptions, file: &Path) -> Result<Store, Failure> {
-        self.open_with(file, options, None).map_err(|error| no_folder(error, file))
-    }
-
     /// Notes which slot may have been meant by a name that none has. In a large store only for a
     /// person: the look at all names would take a script longer than all that it asked for.
     pub(crate) fn hint_at_slot(&self, name: &str) {
@@ -196,17 +191,6 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
-    }
-}
-
-/// The error of creating a file: "not found" means its folder.
-pub(crate) fn no_folder(error: Error, file: &Path) -> Failure {
-    match error {
-        Error::Io { source, .. } if source.kind() == ErrorKind::NotFound => {
-            let what = "its folder does not exist; create that first, with `mkdir`";
-            Failure::new(Exit::ABSENT, format!("{}: {what}", file.display()))
-        }
-        error => error.into(),
     }
 }
 

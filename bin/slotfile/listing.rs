@@ -12,6 +12,11 @@ const WIDTH: usize = 40;
 /// An element and its space take at least two characters.
 const MOST_ELEMENTS: usize = WIDTH / 2;
 
+/// Whether it is a GLOB, not the name of one slot.
+pub(crate) fn is_pattern(glob: &str) -> bool {
+    glob.contains(['*', '?', '[', '\\'])
+}
+
 /// What a table of slots shows.
 #[derive(Clone, Copy)]
 pub(crate) struct Columns {

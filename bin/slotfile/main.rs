@@ -7,6 +7,7 @@ mod display;
 mod exit;
 mod listing;
 mod output;
+mod streams;
 mod usage;
 mod values;
 mod words;

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use crate::cli::Color;
 use crate::display::visible;
 use crate::exit::{Exit, Failure};
+use crate::streams;
 
 /// Standard output, buffered, and whether it takes colour.
 pub(crate) struct Output {
@@ -72,7 +73,7 @@ impl Output {
             }
         }
         for line in table.lines() {
-            writeln!(self.writer, "{}", line.trim_end())?;
+            writeln!(self, "{}", line.trim_end())?;
         }
         Ok(())
     }
@@ -80,6 +81,7 @@ impl Output {
 
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        streams::check_stdout()?;
         self.writer.write(bytes)
     }
 

@@ -9,6 +9,7 @@ use crate::cli::{Cli, Verb};
 use crate::display::quoted;
 use crate::exit::Exit;
 use crate::output::complain;
+use crate::streams;
 
 /// Each verb, and what other tools call it.
 const OTHER_NAMES: [(&str, &[&str]); 15] = [
@@ -45,7 +46,8 @@ fn of(verb: &str) -> String {
 /// Prints clap's answer: help as it is, an error as one line.
 pub(crate) fn explain(error: &clap::Error) -> Exit {
     if !error.use_stderr() {
-        return match Exit::DONE.printed(error.print().and_then(|()| io::stdout().flush())) {
+        let print = || error.print().and_then(|()| io::stdout().flush());
+        return match Exit::DONE.printed(streams::check_stdout().and_then(|()| print())) {
             Ok(exit) => exit,
             Err(failure) => {
                 complain(&failure.message);

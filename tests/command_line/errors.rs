@@ -159,7 +159,15 @@ fn eight_is_not_there() {
     let f = Folder::with_store();
     f.ok(&["define", "F", "counter", "u8"]);
     f.fails(8, &["ls", "G"], &["G", "slotfile create"]);
-    f.fails(8, &["create", "no/such/F"], &["no/such/F", "folder"]);
+    let folder = "no/such/G: its folder does not exist; create that first, with `mkdir -p no/such`";
+    for words in [
+        &["create", "no/such/G"][..],
+        &["define", "--create", "no/such/G", "a", "u8"],
+        &["copy", "F", "no/such/G"],
+        &["demo", "no/such/G"],
+    ] {
+        f.fails(8, words, &[folder]);
+    }
     f.fails(8, &["get", "F", "countr"], &["F", "\"countr\"", "did you mean", "\"counter\""]);
     f.fails(8, &["set", "F", "x", "1"], &["F", "\"x\""]);
     f.fails(8, &["rm", "F", "counter", "x"], &["F", "\"x\""]);

@@ -74,6 +74,7 @@ fn every_example_ends_with_the_line_that_it_names() {
         assert!(output.status.success(), "{name}: {}\n{out}{err}", output.status);
         assert_eq!(out.lines().last(), Some(last_line.as_str()), "{name}");
         assert_eq!(err, "", "{name}");
+        assert!(!out.contains("Scalar("), "{name} shows a value as Rust's `Debug` does: {out}");
         assert!(start.elapsed() < Duration::from_secs(60), "{name} takes too long");
         let left: Vec<_> =
             std::fs::read_dir(scratch.path()).unwrap().map(|e| e.unwrap().file_name()).collect();

@@ -242,6 +242,13 @@ fn what_define_does_not_do_is_said() {
     ]);
     let said = ["\"d\" already exists", "value 0.0 0.0", "doc \"A\"", "no unit", "2 areas"];
     says(&again, 0, &said, &[]);
+    let both = "`slotfile set` changes the value; to change the rest, remove it";
+    says(&again, 0, &[both, "`slotfile rm`, and define it again"], &[]);
+    // Only what helps is advised.
+    let value = f.run(&["define", "F", "d", "f64[2]", "7", "8"]);
+    says(&value, 0, &["value 0.0 0.0; `slotfile set` changes it\n"], &["slotfile rm"]);
+    let unit = f.run(&["define", "--unit", "m", "F", "d", "f64[2]"]);
+    says(&unit, 0, &["no unit; to change that, remove it with `slotfile rm`"], &["slotfile set"]);
     assert_eq!(f.run(&["-q", "define", "--unit", "m", "F", "d", "f64[2]"]).err, "");
     // Nothing is said if all is as asked for.
     f.ok(&["define", "--doc", "A", "--areas", "2", "F", "d", "f64[2]"]);

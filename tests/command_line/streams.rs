@@ -4,7 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::process::Stdio;
+use std::process::{Command, Output, Stdio};
 
 use super::Folder;
 
@@ -55,35 +55,97 @@ fn row_41_a_closed_pipe_does_not_change_the_exit_code() {
 fn row_41_a_full_output_is_an_error() {
     let f = Folder::with_store();
     f.ok(&["define", "F", "a", "u64"]);
-    for words in [
-        &["get", "F", "a"][..],
-        &["ls", "F"],
-        &["info", "--json", "F"],
-        &["add", "F", "a"],
-        &["help"],
-        &["help", "set"],
-        &["--version"],
-    ] {
+    for words in PRINT {
         let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
         let output = f.command(words).stdout(full).output().unwrap();
-        let err = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(7), "{words:?} {err}");
-        assert!(
-            err.starts_with("slotfile: standard output") && err.matches('\n').count() == 1,
-            "{err}"
-        );
+        output_is_refused(words, &output);
     }
+}
+
+/// Everything that prints.
+const PRINT: [&[&str]; 20] = [
+    &["ls", "F"],
+    &["ls", "--json", "F"],
+    &["ls", "--names", "F"],
+    &["ls", "--long", "F", "a"],
+    &["get", "F", "a"],
+    &["get", "--json", "F", "a"],
+    &["get", "--raw", "F", "a"],
+    &["add", "F", "a"],
+    &["cas", "F", "a", "77", "2"],
+    &["info", "F"],
+    &["info", "--json", "F"],
+    &["check", "F"],
+    &["check", "--json", "F"],
+    &["watch", "--initial", "--count", "1", "F"],
+    &["watch", "--initial", "--count", "1", "--json", "F"],
+    &["demo"],
+    &["help"],
+    &["help", "set"],
+    &["set", "--help"],
+    &["--version"],
+];
+
+#[track_caller]
+fn output_is_refused(words: &[&str], output: &Output) {
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(7), "{words:?} {err}");
+    let said = err.starts_with("slotfile: standard output: ") && err.matches('\n').count() == 1;
+    assert!(said, "{words:?} {err}");
+}
+
+/// Runs it in a shell that has closed some of its streams, as in `>&-`.
+fn run_with_closed(f: &Folder, words: &[&str], streams: &str) -> Output {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("exec \"$@\" {streams}"), "sh", super::SLOTFILE]).args(words);
+    shell.current_dir(f.path("")).output().unwrap()
+}
+
+/// Rust's runtime opens /dev/null in the place of a closed stream, where all is lost in silence.
+#[test]
+fn row_41_a_closed_output_is_an_error() {
+    let f = Folder::with_store();
+    f.ok(&["define", "F", "a", "u64"]);
+    for words in PRINT {
+        output_is_refused(words, &run_with_closed(&f, words, ">&-"));
+    }
+    // What waits would never end.
+    output_is_refused(&["watch"], &run_with_closed(&f, &["watch", "F"], ">&-"));
+    // What prints nothing needs no output.
+    for words in [&["set", "F", "a", "5"][..], &["sync", "F"], &["wait", "F", "a", "eq", "5"]] {
+        let output = run_with_closed(&f, words, ">&-");
+        assert!(output.status.success() && output.stderr.is_empty(), "{words:?} {output:?}");
+    }
+}
+
+/// Else a text would be emptied, and a transaction do nothing, as if that had been asked for.
+#[test]
+fn row_41_a_closed_input_is_an_error() {
+    let f = Folder::with_store();
+    f.ok(&["define", "F", "t", "text[9]", "kept"]);
+    for words in [
+        &["set", "F", "t", "-"][..],
+        &["set", "--raw", "F", "t"],
+        &["set", "--json", "F", "t", "-"],
+        &["define", "F", "new", "text[9]", "-"],
+        &["txn", "F"],
+    ] {
+        let output = run_with_closed(&f, words, "<&-");
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(7), "{words:?} {err}");
+        let said = ["slotfile: standard input: ", "; nothing was changed\n"];
+        assert!(err.starts_with(said[0]) && err.ends_with(said[1]), "{words:?} {err}");
+    }
+    assert_eq!(f.ok(&["get", "F", "t"]), "kept\n");
+    assert_eq!(f.ok(&["ls", "--names", "F"]), "t\n");
 }
 
 #[test]
 fn row_41_closed_streams_do_no_harm() {
     let f = Folder::with_store();
     f.ok(&["define", "F", "a", "u64[1]"]);
-    // The shell closes them; the executable finds no descriptors 0, 1 and 2.
-    let script = format!("{} set F a - <&- >&- 2>&-", super::SLOTFILE);
-    let mut shell = std::process::Command::new("sh");
-    let status = shell.args(["-c", &script]).current_dir(f.path("")).status().unwrap();
-    assert_eq!(status.code(), Some(2));
+    let output = run_with_closed(&f, &["set", "F", "a", "-"], "<&- >&- 2>&-");
+    assert_eq!(output.status.code(), Some(7));
     assert_eq!(f.ok(&["get", "F", "a"]), "0\n");
 }
 
@@ -104,7 +166,7 @@ fn row_41_a_sync_that_fails_at_the_end_is_the_exit_code() {
     f.ok(&["define", "F", "n", "u64", "1"]);
     let limited = |words: &str| {
         let script = format!("trap '' XFSZ; ulimit -f 8; exec \"$0\" {words}");
-        let mut command = std::process::Command::new("sh");
+        let mut command = Command::new("sh");
         command.args(["-c", &script, super::SLOTFILE]).current_dir(f.folder.path());
         command.output().unwrap()
     };
@@ -135,7 +197,7 @@ fn without_a_thread_to_be_had_changes_are_made_and_synced() {
     const NAME: &str = "streams::without_a_thread_to_be_had_changes_are_made_and_synced";
     if super::common::role().is_some() {
         super::common::os::have_no_more_threads(true);
-        let mut add = std::process::Command::new(super::SLOTFILE);
+        let mut add = Command::new(super::SLOTFILE);
         let error = add.arg("add").arg(super::common::path()).args(["n", "5"]).exec();
         eprintln!("skipped: {}: {error}", super::SLOTFILE);
         std::process::exit(77);
@@ -146,7 +208,7 @@ fn without_a_thread_to_be_had_changes_are_made_and_synced() {
         fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
     }
     let mut run = super::common::command(NAME, "add", &f.path("F"));
-    let ended = run.stderr(std::process::Stdio::piped()).output().unwrap();
+    let ended = run.stderr(Stdio::piped()).output().unwrap();
     let said = String::from_utf8(ended.stderr).unwrap();
     if ended.status.code() == Some(77) {
         return;

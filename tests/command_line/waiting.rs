@@ -143,6 +143,35 @@ fn watch_ends_in_time() {
     f.fails(8, &["watch", "nowhere"], &["nowhere"]);
 }
 
+/// It could be one that will be defined, or a slip.
+#[test]
+fn watch_says_that_a_name_is_not_there_yet() {
+    let f = Folder::with_store();
+    let watch = |pattern: &[&str]| {
+        let ended = f.run(&[&["watch", "--timeout", "0.05", "F"], pattern].concat());
+        assert_eq!((ended.code, ended.out.as_str()), (0, ""), "{pattern:?}");
+        ended.err
+    };
+    assert_eq!(watch(&[]), "slotfile: F: no slots yet: waiting until one is defined\n");
+    f.ok(&["define", "F", "hits", "u8"]);
+    for (pattern, said) in [
+        ("hist", "no slot \"hist\" yet: waiting until one is defined; did you mean \"hits\"?\n"),
+        ("other", "no slot \"other\" yet: waiting until one is defined\n"),
+        ("x*", "no slot matches \"x*\" yet: waiting until one is defined\n"),
+        (
+            "--json",
+            "no slot \"--json\" yet: waiting until one is defined; options come before FILE\n",
+        ),
+    ] {
+        assert_eq!(watch(&[pattern]), format!("slotfile: F: {said}"));
+    }
+    for there in [&[][..], &["hits"], &["h*"]] {
+        assert_eq!(watch(there), "");
+    }
+    let quiet = f.run(&["watch", "--quiet", "--timeout", "0.05", "F", "hist"]);
+    assert_eq!((quiet.code, quiet.err.as_str()), (0, ""));
+}
+
 /// Also while nothing changes, so that nothing is printed.
 #[test]
 fn a_closed_pipe_ends_watch_quietly() {

@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::context::{Context, no_folder};
+use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::words::Words;
 
@@ -19,7 +19,6 @@ pub(super) fn run(context: &mut Context, words: Words) -> Result<Exit, Failure> 
         return Err(Failure::new(Exit::NO, what));
     }
     let progress = context.progress("copied", &store)?;
-    let copied = store.copy_with(&dest, |bytes| progress.set(bytes));
-    copied.map_err(|error| no_folder(error, &dest))?;
+    store.copy_with(&dest, |bytes| progress.set(bytes))?;
     Ok(Exit::DONE)
 }

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use slotfile::{Info, Recovery};
+use slotfile::{Error, Info, Recovery};
 
 use crate::cli::{Create, NewStore};
 use crate::context::Context;
@@ -28,8 +28,8 @@ pub(super) fn run(context: &mut Context, args: Create) -> Result<Exit, Failure> 
     if let Some(mode) = args.new.mode {
         options.mode(mode);
     }
-    let store = context.open_new(&options, &file).inspect_err(|failure| {
-        if failure.exit == Exit::NO && file.is_file() {
+    let store = context.open_with(&file, &options, None).inspect_err(|error| {
+        if matches!(error, Error::Exists { .. }) && file.is_file() {
             *context.hint.borrow_mut() = Some("`create --if-missing` accepts a store".into());
         }
     })?;

@@ -43,41 +43,45 @@ pub(super) fn run(context: &mut Context, args: Define) -> Result<Exit, Failure> 
         initial = Some(read);
     }
     let mut options = context.options();
-    let store = match args.create {
-        true => context.open_new(options.create(true), &file)?,
-        false => context.open_with(&file, &options, None)?,
-    };
+    let store = context.open_with(&file, options.create(args.create), None)?;
     let slot = store.define(&name, &slot_type, define)?;
-    let ignored = ignored(&slot, initial, &args.slot);
-    if !ignored.is_empty() {
-        context.note(&format!(
-            "{}: slot {name:?} already exists, and keeps {}; `slotfile set` changes a value; \
-             for the rest, remove it with `slotfile rm` and define it again",
-            file.display(),
-            ignored.join(", ")
-        ));
-    }
+    let value = kept_value(&slot, initial);
+    let others = kept_properties(&slot, &args.slot);
+    let remedy = match (value.is_some(), others.is_empty()) {
+        (false, true) => return Ok(Exit::DONE),
+        (true, true) => "`slotfile set` changes it",
+        (false, false) => "to change that, remove it with `slotfile rm`, and define it again",
+        (true, false) => {
+            "`slotfile set` changes the value; to change the rest, remove it with `slotfile rm`, \
+             and define it again"
+        }
+    };
+    let kept: Vec<String> = value.into_iter().chain(others).collect();
+    let (file, kept) = (file.display(), kept.join(", "));
+    context.note(&format!("{file}: slot {name:?} already exists, and keeps {kept}; {remedy}"));
     Ok(Exit::DONE)
 }
 
-/// What an existing slot has in place of what was asked for.
-fn ignored(slot: &Slot, value: Option<Data>, asked: &NewSlot) -> Vec<String> {
-    let mut ignored = Vec::new();
+/// The value of an existing slot, if another one was asked for.
+fn kept_value(slot: &Slot, asked: Option<Data>) -> Option<String> {
+    let (asked, content) = (asked?, slot.load());
+    (!same(&asked, &content)).then(|| format!("the value {}", listing::shortened_data(&content)))
+}
+
+/// What else an existing slot has in place of what was asked for.
+fn kept_properties(slot: &Slot, asked: &NewSlot) -> Vec<String> {
+    let mut kept = Vec::new();
     let differs = |asked: &Option<String>, there: Option<&str>| {
         asked.as_deref().is_some_and(|asked| asked != there.unwrap_or_default())
     };
-    let content = slot.load();
-    if value.is_some_and(|asked| !same(&asked, &content)) {
-        ignored.push(format!("the value {}", listing::shortened_data(&content)));
-    }
     if differs(&asked.doc, slot.doc()) {
-        ignored.push(slot.doc().map_or("no doc".into(), |doc| format!("the doc {doc:?}")));
+        kept.push(slot.doc().map_or("no doc".into(), |doc| format!("the doc {doc:?}")));
     }
     if differs(&asked.unit, slot.unit()) {
-        ignored.push(slot.unit().map_or("no unit".into(), |unit| format!("the unit {unit:?}")));
+        kept.push(slot.unit().map_or("no unit".into(), |unit| format!("the unit {unit:?}")));
     }
     if asked.areas.is_some_and(|asked| asked != slot.areas()) {
-        ignored.push(format!("{} areas", slot.areas()));
+        kept.push(format!("{} areas", slot.areas()));
     }
-    ignored
+    kept
 }

@@ -8,7 +8,7 @@ use crate::cli::{Ls, Order};
 use crate::context::Context;
 use crate::display::quoted;
 use crate::exit::{Exit, Failure};
-use crate::listing::{self, Columns};
+use crate::listing::{self, Columns, is_pattern};
 use crate::output::Output;
 use crate::values::json;
 
@@ -42,7 +42,7 @@ pub(super) fn run(context: &mut Context, args: Ls) -> Result<Exit, Failure> {
             quoted(&word)
         )),
         // A name, not a pattern: the same error as `get`, which suggests a similar name.
-        Some(name) if !name.contains(['*', '?', '[', '\\']) => {
+        Some(name) if !is_pattern(&name) => {
             store.slot(&name)?;
         }
         _ if args.json || args.names => {}

@@ -1,7 +1,7 @@
 //! `txn`: several changes at once, or none of them.
 
 use std::collections::HashMap;
-use std::io::{self, Read};
+use std::io::{Read, StdinLock};
 use std::ops::Range;
 use std::path::Path;
 
@@ -9,6 +9,7 @@ use slotfile::{Data, Elements, Scalar, ScalarType, Slot, SlotType, Store, Transa
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
+use crate::streams;
 use crate::values::addition::{self, Step};
 use crate::values::compare::{self, Comparison};
 use crate::values::index::Selection;
@@ -281,7 +282,8 @@ impl Action {
 
 fn standard_input() -> Result<String, Failure> {
     let mut bytes = Vec::new();
-    io::stdin().lock().take(LONGEST + 1).read_to_end(&mut bytes).map_err(|error| {
+    let read = |input: StdinLock| input.take(LONGEST + 1).read_to_end(&mut bytes);
+    streams::stdin().and_then(read).map_err(|error| {
         Failure::new(Exit::IO, format!("standard input: {error}; nothing was changed"))
     })?;
     let usage = |what: &str| Failure::new(Exit::USAGE, format!("standard input {what}"));

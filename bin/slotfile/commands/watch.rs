@@ -3,14 +3,16 @@
 use std::io::Write;
 use std::time::{Instant, SystemTime};
 
-use slotfile::SlotChange;
+use slotfile::{SlotChange, Store};
 
 use crate::cli::Watch;
 use crate::context::Context;
 use crate::display;
 use crate::exit::{Exit, Failure};
 use crate::listing;
+use crate::listing::is_pattern;
 use crate::output::{Output, end_when_nobody_reads};
+use crate::streams;
 use crate::values::json;
 
 pub(super) fn run(context: &mut Context, args: Watch) -> Result<Exit, Failure> {
@@ -28,9 +30,9 @@ pub(super) fn run(context: &mut Context, args: Watch) -> Result<Exit, Failure> {
     if args.initial {
         watch = watch.with_present();
     }
-    if pattern.starts_with('-') && store.slots_matching(pattern)?.is_empty() {
-        let (file, pattern) = (file.display(), display::quoted(pattern));
-        context.note(&format!("{file}: no slot matches {pattern}; options come before FILE"));
+    streams::check_stdout()?;
+    if store.slots_matching(pattern)?.is_empty() {
+        say_that_none_matches(context, &store, pattern);
     }
     end_when_nobody_reads();
     let mut printed = 0;
@@ -46,6 +48,25 @@ pub(super) fn run(context: &mut Context, args: Watch) -> Result<Exit, Failure> {
         printed += 1;
     }
     Ok(Exit::DONE)
+}
+
+/// Says that there is nothing to watch yet, as a misspelt name would wait for ever.
+fn say_that_none_matches(context: &Context, store: &Store, pattern: &str) {
+    let quoted = display::quoted(pattern);
+    let none = match pattern {
+        "*" => "no slots yet".into(),
+        pattern if is_pattern(pattern) => format!("no slot matches {quoted} yet"),
+        name => {
+            context.hint_at_slot(name);
+            format!("no slot {quoted} yet")
+        }
+    };
+    if pattern.starts_with('-') {
+        *context.hint.borrow_mut() = Some("options come before FILE".into());
+    }
+    let hint = context.hint.take().map(|hint| format!("; {hint}")).unwrap_or_default();
+    let file = store.path().display();
+    context.note(&format!("{file}: {none}: waiting until one is defined{hint}"));
 }
 
 fn write(out: &mut Output, change: &SlotChange, json: bool) -> Result<(), Failure> {

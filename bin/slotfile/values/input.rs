@@ -7,6 +7,7 @@ use std::path::Path;
 use slotfile::{Data, Scalar, ScalarType, SlotType};
 
 use crate::exit::{Exit, Failure};
+use crate::streams;
 use crate::values::{json, value};
 
 /// How a value is written.
@@ -50,19 +51,20 @@ impl From<io::Error> for Refused {
 
 /// The content for a slot of this type; a lone `-` reads standard input.
 pub(crate) fn read(words: &[String], form: Form, slot_type: &SlotType) -> Result<Data, Refused> {
-    let input = io::stdin().lock();
     let lone = words == ["-"];
     match (form, words) {
-        (Form::Raw, []) => raw(input, slot_type),
+        (Form::Raw, []) => raw(streams::stdin()?, slot_type),
         (Form::Raw, _) => {
             Err(Refused::Value("--raw reads standard input; leave the VALUE out".into()))
         }
-        (Form::Json, _) if lone => Ok(json::read_from(input, most_json(slot_type), slot_type)?),
+        (Form::Json, _) if lone => {
+            Ok(json::read_from(streams::stdin()?, most_json(slot_type), slot_type)?)
+        }
         (Form::Json, [word]) => Ok(json::read(word, slot_type)?),
         (Form::Json, _) => {
             Err(format!("--json takes one VALUE, and {} were given; quote it", words.len()).into())
         }
-        (Form::Words, _) if lone => words_of(input, slot_type),
+        (Form::Words, _) if lone => words_of(streams::stdin()?, slot_type),
         (Form::Words, _) => Ok(value::from_words(words.iter().map(String::as_str), slot_type)?),
     }
 }

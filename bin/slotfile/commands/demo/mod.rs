@@ -35,7 +35,7 @@ pub(super) fn run(context: &mut Context, args: Demo) -> Result<Exit, Failure> {
         return workers::run(role, &store);
     }
     let mut options = context.options();
-    let store = context.open_new(options.create(true), &file)?;
+    let store = context.open_with(&file, options.create(true), None)?;
     refuse_a_store_in_use(&store, &file)?;
     let slots = Slots::open(&store)?;
     // Two demos on one file would count each other's additions.

@@ -54,6 +54,27 @@ fn each_folder_has_its_line() {
     }
 }
 
+/// What CI runs, without what a machine without the tools needs first, and where things are built.
+#[test]
+fn what_ci_runs_is_what_contributing_says() {
+    let of_ci = read(".ci/run");
+    let begins = of_ci.find("cargo fmt").unwrap();
+    let commands = |script: &str| -> Vec<String> {
+        let lines = script.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+        let without_target = |line: &str| match line.split_once(" cargo ") {
+            Some((before, rest)) if before.starts_with("CARGO_TARGET_DIR=") => {
+                format!("cargo {rest}")
+            }
+            _ => line.to_owned(),
+        };
+        lines.map(without_target).collect()
+    };
+    let page = read("CONTRIBUTING.md");
+    let block = page.split("Its parts are\n\n```sh\n").nth(1).unwrap();
+    let block = block.split("```").next().unwrap();
+    assert_eq!(commands(block), commands(&of_ci[begins..]));
+}
+
 #[test]
 fn no_link_leads_nowhere() {
     let mut pages: Vec<PathBuf> = ["", "docs", "tests", "python"]

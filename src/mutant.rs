@@ -200,8 +200,8 @@ mutants! {
         NoOtherWayWithoutMsync => "system flushes_the_file",
         /// One mapping takes all addresses that are left.
         AllAddressesAreReserved => "system leaves_addresses",
-        /// A change does not ring the store's bell.
-        TheBellIsNotRung => "promises a_change_wakes_who_sleeps",
+        /// A change does not advance the store's event count.
+        TheEventCountStays => "promises a_change_wakes_who_sleeps",
         /// A copy past the caches leaves out the bytes after its last whole lines.
         StreamedEndMissing => "lib past_the_caches",
         // attachment

@@ -35,14 +35,14 @@ pub(crate) fn choose(attachment: &Attachment) -> Result<Chosen> {
     let mark = Mark::read(disk, regions).map_err(fail)?;
     // What is wrong with the newest record, which is the wanted one.
     let mut damage = None;
-    for (place, (number, record)) in records.into_iter().enumerate() {
+    for (rank, (number, record)) in records.into_iter().enumerate() {
         let whole = match planted!(RestoresTheNewest) {
             true => Ok(()),
             false => check_whole(attachment, &record),
         };
         match whole {
             Ok(()) => {
-                let newer_dropped = place > 0 || unreadable;
+                let newer_dropped = rank > 0 || unreadable;
                 let Err(why) = may_return_to(record.epoch, newer_dropped, mark) else {
                     return Ok(Chosen { record, number: Some(number), newer_dropped });
                 };

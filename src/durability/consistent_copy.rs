@@ -38,7 +38,7 @@ const SHORTEST_TRY: Duration = Duration::from_secs(1);
 pub(crate) enum Step {
     /// Add the slots whose descriptors are on the directory's first `lines` lines.
     AddSlots { lines: u32 },
-    /// Copy these slots, and note the tag of each copy in [`CopiedSlots::seen`]. Their numbers are
+    /// Copy these slots, and note the stamp of each copy in [`CopiedSlots::seen`]. Their numbers are
     /// in ascending order.
     Copy(Vec<usize>),
 }
@@ -88,7 +88,7 @@ impl<'a> ConsistentCopy<'a> {
         let is_late = attempt.passes > 2 * READING_PASSES + 1 && self.deadline.is_over();
         if is_late || attempt.passes == PASSES {
             let restless = attempt.copied.last().expect("each pass has copied");
-            let restless = slots.memories.place(*restless);
+            let restless = slots.memories.offset(*restless);
             self.end(Some(restless))?;
             return self.begin();
         }
@@ -172,14 +172,14 @@ impl<'a> Lockable for Lock<'a> {
     }
 }
 
-/// The error of an attempt that was the last: what kept changing. `place` is the slot's.
-fn keeps_changing(attachment: &Attachment, place: Option<u64>, deadline: &Deadline) -> Error {
+/// The error of an attempt that was the last: what kept changing. `slot` is a slot's offset.
+fn keeps_changing(attachment: &Attachment, slot: Option<u64>, deadline: &Deadline) -> Error {
     let mut what = "the directory (new slots are being defined)".to_owned();
-    if let Some(place) = place {
+    if let Some(offset) = slot {
         what = "a slot".to_owned();
         // If the directory is damaged, the slot has no name.
         let _ = descriptors::each(attachment, |descriptor| {
-            if descriptor.live == place {
+            if descriptor.live == offset {
                 what = format!("slot {:?}", descriptor.name);
             }
             Ok(())

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::Acquire;
 
 use crate::attachment::attach::Attachment;
 use crate::error::Result;
-use crate::format::checkpoint::{Tag, UNKNOWN, tag_of};
+use crate::format::checkpoint::{Stamp, UNKNOWN, stamp_of};
 use crate::format::layout::{self, Descriptor, GRANULE, Outline};
 use crate::mapping::cell;
 use crate::mapping::element::ElementRegion;
@@ -17,9 +17,9 @@ use crate::types::slot_type::SlotType;
 #[derive(Debug, Default)]
 pub(crate) struct CopiedSlots {
     pub(crate) memories: Memories,
-    /// The tag of each when it was last copied; [`UNKNOWN`] if it never was, or if it changed
+    /// The stamp of each when it was last copied; [`UNKNOWN`] if it never was, or if it changed
     /// during the copy.
-    pub(crate) seen: Vec<Tag>,
+    pub(crate) seen: Vec<Stamp>,
     /// Those that the last consistent copy included, in ascending order.
     lately: Vec<usize>,
     /// From this number on they are new: it is not known whether they have changed.
@@ -49,7 +49,7 @@ impl Memories {
     }
 
     /// Where a slot is in the file.
-    pub(crate) fn place(&self, number: usize) -> u64 {
+    pub(crate) fn offset(&self, number: usize) -> u64 {
         self.extents[number].live
     }
 
@@ -57,28 +57,31 @@ impl Memories {
         let Extent { live, content_len, areas } = self.extents[number];
         let words = layout::live_len(live, content_len, areas) as usize / 8;
         let file = self.file();
-        SlotMemory::new(file.part(live as usize / 8, words), layout::form(live, content_len, areas))
+        SlotMemory::new(
+            file.subregion(live as usize / 8, words),
+            layout::form(live, content_len, areas),
+        )
     }
 
-    /// A slot's tag at this moment.
-    pub(crate) fn tag(&self, attachment: &Attachment, number: usize) -> Tag {
-        tag_at_rest(cell::control_at(&self.file(), self.place(number)))
-            .unwrap_or_else(|| tag(&self.get(number), attachment))
+    /// A slot's stamp at this moment.
+    pub(crate) fn stamp(&self, attachment: &Attachment, number: usize) -> Stamp {
+        stamp_at_rest(cell::control_at(&self.file(), self.offset(number)))
+            .unwrap_or_else(|| stamp(&self.get(number), attachment))
     }
 }
 
-/// The slot's tag at this moment.
-pub(crate) fn tag(memory: &impl Memory, attachment: &Attachment) -> Tag {
+/// The slot's stamp at this moment.
+pub(crate) fn stamp(memory: &impl Memory, attachment: &Attachment) -> Stamp {
     // Acquire: a thread that sees a version sees its content.
-    tag_at_rest(memory.control(Acquire))
+    stamp_at_rest(memory.control(Acquire))
         .unwrap_or_else(|| effective_version(memory, attachment) << 1)
 }
 
-/// The tag of a slot with this control word; `None` if it also depends on other words.
+/// The stamp of a slot with this control word; `None` if it also depends on other words.
 #[inline]
-fn tag_at_rest(control: Control) -> Option<Tag> {
+fn stamp_at_rest(control: Control) -> Option<Stamp> {
     let at_rest = !control.in_transaction() || control.is_removed();
-    at_rest.then(|| tag_of(control))
+    at_rest.then(|| stamp_of(control))
 }
 
 /// The elements of a buffer; `None` for any other slot.
@@ -116,7 +119,7 @@ impl CopiedSlots {
     }
 
     /// Marks all current slots as no longer new.
-    pub(crate) fn are_known(&mut self) {
+    pub(crate) fn mark_known(&mut self) {
         self.new = self.len();
     }
 
@@ -132,12 +135,12 @@ impl CopiedSlots {
     pub(super) fn take_probably_changed(&mut self, attachment: &Attachment) -> Vec<usize> {
         let mut changed = std::mem::take(&mut self.lately);
         changed.extend(self.new..self.len());
-        self.are_known();
+        self.mark_known();
         changed.retain(|i| self.has_changed(attachment, *i));
         changed
     }
 
-    /// Those whose tag has changed since their last copy.
+    /// Those whose stamp has changed since their last copy.
     pub(crate) fn changed(&self, attachment: &Attachment) -> impl Iterator<Item = usize> {
         let next = |from| self.next_changed(attachment, from);
         std::iter::successors(next(0), move |last| next(last + 1))
@@ -150,8 +153,8 @@ impl CopiedSlots {
         let file = memories.file.as_ref()?.by_ref();
         let all = (from..).zip(&memories.extents[from..]).zip(&seen[from..]);
         for ((number, extent), seen) in all {
-            let tag = tag_at_rest(cell::control_at(&file, extent.live));
-            if tag.unwrap_or_else(|| memories.tag(attachment, number)) != *seen {
+            let stamp = stamp_at_rest(cell::control_at(&file, extent.live));
+            if stamp.unwrap_or_else(|| memories.stamp(attachment, number)) != *seen {
                 return Some(number);
             }
         }
@@ -159,7 +162,7 @@ impl CopiedSlots {
     }
 
     fn has_changed(&self, attachment: &Attachment, number: usize) -> bool {
-        self.memories.tag(attachment, number) != self.seen[number]
+        self.memories.stamp(attachment, number) != self.seen[number]
     }
 
     /// Whether any of them has changed since its last copy.

@@ -12,7 +12,7 @@ use crate::durability::check::is_utf8;
 use crate::durability::consistent_copy::{ConsistentCopy, Step};
 use crate::durability::copied_slots::{self, CopiedSlots, Memories};
 use crate::error::{Error, Result};
-use crate::format::checkpoint::{Tag, UNKNOWN, control_of};
+use crate::format::checkpoint::{Stamp, UNKNOWN, control_of};
 use crate::mapping::element::ElementRegion;
 use crate::mapping::slot_memory::SlotMemory;
 use crate::protocol::{self, CONTROL, Deadline, Form, Memory, REMOVED, STALE, VALUE};
@@ -92,7 +92,7 @@ impl Copying<'_> {
         let Copying { from, to, timeout, slots, counterparts, .. } = self;
         // First the removed slots: a new slot may have their name by now.
         for (number, counterpart) in counterparts.iter().enumerate() {
-            if slots.memories.tag(from, number) & 1 == 1 {
+            if slots.memories.stamp(from, number) & 1 == 1 {
                 slots.seen[number] = counterpart.copy(from, &slots.memories, number, &mut |_| {});
             }
         }
@@ -151,7 +151,7 @@ impl Copying<'_> {
 }
 
 impl Counterpart {
-    /// Copies the slot's content and returns its tag; [`UNKNOWN`] if it changed meanwhile. Tells
+    /// Copies the slot's content and returns its stamp; [`UNKNOWN`] if it changed meanwhile. Tells
     /// `step` the bytes of each part, as a slot may be large.
     fn copy(
         &self,
@@ -159,9 +159,9 @@ impl Counterpart {
         memories: &Memories,
         number: usize,
         step: &mut dyn FnMut(u64),
-    ) -> Tag {
-        let tag = memories.tag(attachment, number);
-        let version = tag >> 1;
+    ) -> Stamp {
+        let stamp = memories.stamp(attachment, number);
+        let version = stamp >> 1;
         let memory = &memories.get(number);
         let copy = self.to.region();
         let whole = match (memory.form(), self.to.form()) {
@@ -190,8 +190,8 @@ impl Counterpart {
             _ => unreachable!("both have the same type"),
         };
         // A removed slot stays removed in the copy: its name is free there, too.
-        copy.store(CONTROL, control_of(tag).bits(), Relaxed);
-        if whole { tag } else { UNKNOWN }
+        copy.store(CONTROL, control_of(stamp).bits(), Relaxed);
+        if whole { stamp } else { UNKNOWN }
     }
 
     /// An error if the copied content is longer than its slot can hold, or is not text. The slot is

@@ -15,7 +15,7 @@ use crate::durability::copies::{self, Directory, cannot_restore, each_copy, read
 use crate::durability::flush;
 use crate::durability::sync_notes;
 use crate::error::{Error, Result};
-use crate::format::checkpoint::{self, Place, Record, Tag, control_of, tag_of};
+use crate::format::checkpoint::{self, Place, Record, Stamp, control_of, stamp_of};
 use crate::format::layout::{
     Descriptor, Ends, LARGE_SEGMENT, LINE, PAGE, RUN, SEGMENT_HEAD, SMALL_SEGMENT, live,
 };
@@ -158,7 +158,7 @@ fn write_again(attachment: &Attachment, record: &Record, number: Option<u64>) ->
     }
     each_copy(attachment, record, |place, choice| {
         let (head, data) = read_copy(attachment, place, choice)?;
-        place.write(disk, choice, head.epoch, head.tag, &data).map_err(fail)?;
+        place.write(disk, choice, head.epoch, head.stamp, &data).map_err(fail)?;
         Ok(())
     })
 }
@@ -212,18 +212,18 @@ fn restore_slot(
 fn restore_small(descriptor: &Descriptor, entry: &[u8], region: &Region) {
     let (control, content) = entry.split_at(8);
     let control = u64::from_le_bytes(control.try_into().unwrap_or_default());
-    let tag = tag_of(Control::from_bits(control));
+    let stamp = stamp_of(Control::from_bits(control));
     match descriptor.form() {
         Form::Areas(areas) => {
             let content = &content[..descriptor.content_len as usize];
-            region.write(areas.of(tag >> 1), 0, content);
-            store_at_rest(region, Some(&areas), tag);
+            region.write(areas.of(stamp >> 1), 0, content);
+            store_at_rest(region, Some(&areas), stamp);
         }
         Form::Scalar | Form::Lock => {
             let value = u64::from_le_bytes(content.try_into().unwrap_or_default());
             region.store(VALUE, value, Relaxed);
             region.store(DRAFT, 0, Relaxed);
-            store_at_rest(region, None, tag);
+            store_at_rest(region, None, stamp);
         }
     }
 }
@@ -242,29 +242,29 @@ fn restore_large(
         places.map(|(part, place)| (part, place, record.segments.get(place.segment as usize)))
     };
     // First the heads: the newest says which version the slot has, and so where its content goes.
-    let mut tag: Tag = 0;
+    let mut stamp: Stamp = 0;
     for (_, place, choice) in places() {
         let head = place.read_head(attachment.disk(), choice);
         let head = head.map_err(|why| copies::missing(attachment, &place, choice, why))?;
-        tag = tag.max(head.tag);
+        stamp = stamp.max(head.stamp);
     }
     for (part, place, choice) in places() {
         let (_, data) = read_copy(attachment, &place, choice)?;
-        region.write(areas.of(tag >> 1), (part * LARGE_SEGMENT) as usize, &data);
+        region.write(areas.of(stamp >> 1), (part * LARGE_SEGMENT) as usize, &data);
     }
-    store_at_rest(region, Some(&areas), tag);
+    store_at_rest(region, Some(&areas), stamp);
     Ok(())
 }
 
 /// Writes the control word of a slot at rest. All areas but the current one are stale.
-fn store_at_rest(region: &Region, areas: Option<&Areas>, tag: Tag) {
+fn store_at_rest(region: &Region, areas: Option<&Areas>, stamp: Stamp) {
     // A buffer has one area, which is never stale.
     if let Some(areas) = areas.filter(|areas| areas.count > 1) {
         for area in 0..areas.count as usize {
             region.store(STALE + area, all_stale(areas.words), Relaxed);
         }
     }
-    region.store(CONTROL, control_of(tag).bits(), Relaxed);
+    region.store(CONTROL, control_of(stamp).bits(), Relaxed);
 }
 
 const _: () = assert!(SMALL_SEGMENT == PAGE);

@@ -4,7 +4,7 @@ use crate::attachment::attach::Attachment;
 use crate::directory::blocks;
 use crate::durability::copied_slots;
 use crate::error::{Error, Result};
-use crate::format::checkpoint::{Choice, CopyHead, Place, Tag, if_there, tag_of};
+use crate::format::checkpoint::{Choice, CopyHead, Place, Stamp, if_there, stamp_of};
 use crate::format::layout::{LARGE_SEGMENT, PAGE};
 use crate::mapping::map::KeepsMapped;
 use crate::mapping::slot_memory::SlotMemory;
@@ -60,8 +60,12 @@ impl Segment {
         read.map_err(|e| cannot_sync(attachment, e))
     }
 
-    /// The tag in the head of the copy in use, if that copy holds exactly this data.
-    pub(crate) fn tag_if_same(&self, attachment: &Attachment, data: &[u8]) -> Result<Option<Tag>> {
+    /// The stamp in the head of the copy in use, if that copy holds exactly this data.
+    pub(crate) fn stamp_if_same(
+        &self,
+        attachment: &Attachment,
+        data: &[u8],
+    ) -> Result<Option<Stamp>> {
         let mut in_use = self.in_use(attachment)?;
         if planted!(CleanByAnyCopy)
             && let Ok(other) = self.place.read(attachment.disk(), self.choice.other())
@@ -69,16 +73,16 @@ impl Segment {
         {
             in_use = Some(other);
         }
-        Ok(in_use.filter(|(_, copy)| copy == data).map(|(head, _)| head.tag))
+        Ok(in_use.filter(|(_, copy)| copy == data).map(|(head, _)| head.stamp))
     }
 }
 
 /// A slot's entry in the data of a small segment: the version it has, and its content.
-pub(crate) fn small_entry(data: &[u8], at: usize, content_len: u64) -> Option<(Tag, &[u8])> {
+pub(crate) fn small_entry(data: &[u8], at: usize, content_len: u64) -> Option<(Stamp, &[u8])> {
     let entry = data.get(at..at + 8 + content_len as usize)?;
     let (control, content) = entry.split_at(8);
     let control = u64::from_le_bytes(control.try_into().ok()?);
-    Some((tag_of(Control::from_bits(control)), content))
+    Some((stamp_of(Control::from_bits(control)), content))
 }
 
 /// Whether a slot's bytes differ from a copy of them although it still has the copy's version. No
@@ -87,23 +91,23 @@ pub(crate) fn small_entry(data: &[u8], at: usize, content_len: u64) -> Option<(T
 pub(crate) fn is_spoiled<K: KeepsMapped>(
     attachment: &Attachment,
     memory: &SlotMemory<K>,
-    tag: Tag,
+    stamp: Stamp,
     at: usize,
     copy: &[u8],
 ) -> bool {
-    if copied_slots::tag(memory, attachment) != tag {
+    if copied_slots::stamp(memory, attachment) != stamp {
         return false;
     }
     match memory.form() {
         Form::Scalar => {
             let (value, version) = protocol::load_scalar_versioned(memory, attachment);
             let value = value.to_le_bytes();
-            version == tag >> 1 && value.get(at..at + copy.len()).is_some_and(|now| now != copy)
+            version == stamp >> 1 && value.get(at..at + copy.len()).is_some_and(|now| now != copy)
         }
         Form::Areas(areas) if areas.count > 1 => {
             let mut now = vec![0; copy.len()];
-            memory.read(areas.of(tag >> 1), at, &mut now);
-            protocol::validate_read(memory, &areas, tag >> 1) && now != copy
+            memory.read(areas.of(stamp >> 1), at, &mut now);
+            protocol::validate_read(memory, &areas, stamp >> 1) && now != copy
         }
         Form::Areas(_) | Form::Lock => false,
     }

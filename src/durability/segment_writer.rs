@@ -10,7 +10,7 @@ use crate::durability::segment::{
     SPOILED, Segment, SlotPlace, cannot_sync, is_spoiled, small_entry,
 };
 use crate::error::{Error, Result};
-use crate::format::checkpoint::{Choice, Tag, UNKNOWN, control_of, mix};
+use crate::format::checkpoint::{Choice, Stamp, UNKNOWN, control_of, mix};
 use crate::format::layout::LARGE_SEGMENT;
 use crate::mapping::map::Map;
 use crate::mapping::slot_memory::SlotMemory;
@@ -66,7 +66,7 @@ impl<'a> SegmentWriter<'a> {
     }
 
     /// Writes the copy that is not in use.
-    pub(crate) fn write(&mut self, segment: &Segment, tag: Tag, data: &[u8]) -> Result<()> {
+    pub(crate) fn write(&mut self, segment: &Segment, stamp: Stamp, data: &[u8]) -> Result<()> {
         let mut choice = segment.choice.other();
         if planted!(CopyByParity) {
             choice = if self.epoch.is_multiple_of(2) { Choice::A } else { Choice::B };
@@ -76,7 +76,7 @@ impl<'a> SegmentWriter<'a> {
         }
         let crc = segment
             .place
-            .write(self.attachment.disk(), choice, self.epoch, tag, data)
+            .write(self.attachment.disk(), choice, self.epoch, stamp, data)
             .map_err(|e| cannot_sync(self.attachment, e))?;
         let (number, range) = (segment.place.segment, segment.place.range(choice));
         let share = mix(number, self.epoch, crc);
@@ -92,14 +92,14 @@ impl<'a> SegmentWriter<'a> {
         segment: &Segment,
         places: &[SlotPlace],
         memories: &Memories,
-        seen: &mut [Tag],
+        seen: &mut [Stamp],
     ) -> Result<()> {
         let in_use = segment.in_use(self.attachment)?;
         let mut data = vec![0; segment.used];
         for i in &segment.slots {
             let place = &places[*i];
             let at = usize::from(place.small_at.expect("a small segment has small slots"));
-            let tag = memories.tag(self.attachment, *i);
+            let stamp = memories.stamp(self.attachment, *i);
             let (entry, rest) = data[at..].split_at_mut(8);
             let memory = memories.get(*i);
             let version = match memory.form() {
@@ -116,10 +116,10 @@ impl<'a> SegmentWriter<'a> {
                     })
                 }
             };
-            entry.copy_from_slice(&control_of(tag).bits().to_le_bytes());
+            entry.copy_from_slice(&control_of(stamp).bits().to_le_bytes());
             let before = seen[*i];
             // It changed between the two reads: the copy has no known version.
-            seen[*i] = if tag >> 1 == version { tag } else { UNKNOWN };
+            seen[*i] = if stamp >> 1 == version { stamp } else { UNKNOWN };
             let copy = in_use.as_ref().and_then(|(_, c)| small_entry(c, at, place.content_len));
             if let Some((of, copy)) = copy
                 && is_spoiled(self.attachment, &memory, of, 0, copy)
@@ -128,7 +128,7 @@ impl<'a> SegmentWriter<'a> {
                 return Err(self.spoiled(*i));
             }
             if planted!(StaleNeighbour)
-                && before == tag
+                && before == stamp
                 && let Ok((_, other)) =
                     segment.place.read(self.attachment.disk(), segment.choice.other())
                 && let Some((_, other)) = small_entry(&other, at, place.content_len)
@@ -154,29 +154,29 @@ impl<'a> SegmentWriter<'a> {
         }
     }
 
-    /// Writes those segments of a large slot that differ from the copies in use. Returns `tag`, the
-    /// slot's tag before; [`UNKNOWN`] if the slot changed meanwhile.
+    /// Writes those segments of a large slot that differ from the copies in use. Returns `stamp`, the
+    /// slot's stamp before; [`UNKNOWN`] if the slot changed meanwhile.
     pub(crate) fn copy_large(
         &mut self,
         segments: &[Option<Segment>],
         memory: &SlotMemory<&Map>,
         areas: &Areas,
-        tag: Tag,
-    ) -> Result<Tag> {
-        let version = tag >> 1;
-        self.copy_changed_segments(segments, tag, |at, data| {
+        stamp: Stamp,
+    ) -> Result<Stamp> {
+        let version = stamp >> 1;
+        self.copy_changed_segments(segments, stamp, |at, data| {
             memory.read(areas.of(version), at, data)
         })?;
-        Ok(if protocol::validate_read(memory, areas, version) { tag } else { UNKNOWN })
+        Ok(if protocol::validate_read(memory, areas, version) { stamp } else { UNKNOWN })
     }
 
     /// Writes those segments of a large slot whose content differs from the copy in use; `read`
     /// reads it from a byte offset on. Also writes the first segment if otherwise no head would
-    /// hold the slot's tag.
+    /// hold the slot's stamp.
     pub(crate) fn copy_changed_segments(
         &mut self,
         segments: &[Option<Segment>],
-        tag: Tag,
+        stamp: Stamp,
         read: impl Fn(usize, &mut [u8]),
     ) -> Result<()> {
         let mut data = vec![0; LARGE_SEGMENT as usize];
@@ -186,20 +186,20 @@ impl<'a> SegmentWriter<'a> {
             let segment = segment.as_ref().expect("every slot has its segments");
             let data = &mut data[..segment.place.len];
             read(part * LARGE_SEGMENT as usize, data);
-            let same = segment.tag_if_same(self.attachment, data)?;
+            let same = segment.stamp_if_same(self.attachment, data)?;
             match same {
                 // An earlier pass may have written it when it differed.
                 Some(_) => _ = self.copies.by_segment.remove(&segment.place.segment),
-                None => self.write(segment, tag, data)?,
+                None => self.write(segment, stamp, data)?,
             }
             self.attachment.note_progress();
-            newest = newest.max(same.or(Some(tag)));
+            newest = newest.max(same.or(Some(stamp)));
         }
-        if newest != Some(tag) {
+        if newest != Some(stamp) {
             let first = segments[0].as_ref().expect("every slot has its segments");
             let data = &mut data[..first.place.len];
             read(0, data);
-            self.write(first, tag, data)?;
+            self.write(first, stamp, data)?;
         }
         Ok(())
     }

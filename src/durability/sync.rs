@@ -68,9 +68,9 @@ fn make_checkpoint(
     // 4. Write the record that names the copies. It may reach the disk before they do: it is valid
     //    only with all copies that it names.
     let record = state.next_record(&copies);
-    let place = state.write_record(attachment, &record)?;
+    let range = state.write_record(attachment, &record)?;
     // 5. Make copies and record durable.
-    flush::checkpoint(attachment, copies.ranges(), place)
+    flush::checkpoint(attachment, copies.ranges(), range)
         .map_err(|e| cannot_sync(attachment, e))?;
     // 6. Acknowledge: for all processes, this record is now the one in use.
     sync_notes::store_acked(attachment, record.epoch);

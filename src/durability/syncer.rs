@@ -26,12 +26,13 @@ pub(crate) struct Syncer {
     failed: AtomicBool,
 }
 
-/// Whether a sync may wait for another one.
+/// When to sync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Turn {
-    Wait,
-    /// Does nothing if another sync is in progress, or began within this time.
-    SkipIfWithin(Duration),
+pub(crate) enum When {
+    /// In any case, after a sync that is in progress.
+    AfterOthers,
+    /// Not if another sync is in progress, or began within this time.
+    IfDue(Duration),
 }
 
 /// The outcome of a sync that did not fail.
@@ -60,7 +61,7 @@ impl Syncer {
         &self,
         attachment: &Attachment,
         deadline: &mut Deadline,
-        turn: Turn,
+        when: When,
     ) -> Result<Synced> {
         attachment.check_writable()?;
         if !attachment.header.has_checkpoint() {
@@ -69,9 +70,9 @@ impl Syncer {
         }
         // All writes go through our own file description, or one that is opened anew.
         attachment.map.file().own();
-        let result = match turn {
-            Turn::Wait => self.sync_after_others(attachment, deadline),
-            Turn::SkipIfWithin(period) => self.sync_if_due(attachment, deadline, period),
+        let result = match when {
+            When::AfterOthers => self.sync_after_others(attachment, deadline),
+            When::IfDue(period) => self.sync_if_due(attachment, deadline, period),
         };
         match &result {
             Ok(Synced::Done) => sync_notes::clear_failure(attachment),

@@ -75,11 +75,12 @@ pub(crate) mod live {
     pub(crate) const ACKED: usize = 8;
     /// Lines of the directory in use, then its complement.
     pub(crate) const COUNT: usize = 16;
-    /// In the low half, the bell, see [`Bell`](crate::protocol::Bell). From 1.1 on.
-    pub(crate) const BELL: usize = 17;
-    /// The turn in which a lock was last handed over; turns last 2^20 ns, counted from boot. From
-    /// 1.1 on.
-    pub(crate) const TURN: usize = 18;
+    /// In the low half, the event count, see [`EventCount`](crate::protocol::EventCount). From 1.1
+    /// on.
+    pub(crate) const EVENT_COUNT: usize = 17;
+    /// The interval in which a lock was last handed over: intervals of 2^20 ns, counted from boot.
+    /// From 1.1 on.
+    pub(crate) const LAST_HANDOVER: usize = 18;
     /// The directory's lock: a slot without content.
     pub(crate) const DIRECTORY_LOCK: usize = 24;
     /// The lock of the one process that may sync.

@@ -27,7 +27,7 @@ pub(crate) const WORD: usize = 8;
 /// Panics if the words end before that.
 #[inline]
 pub(crate) fn read(words: &[AtomicU64], skip: usize, out: &mut [u8]) {
-    let from = part(words, skip, out.len());
+    let from = start_of(words, skip, out.len());
     // SAFETY: both are this long, and do not overlap, as one is private.
     if unsafe { vectors::load(from, out.as_mut_ptr(), out.len(), 1) } {
         return;
@@ -60,7 +60,7 @@ pub(crate) fn read(words: &[AtomicU64], skip: usize, out: &mut [u8]) {
 /// Panics if the words end before that.
 #[inline]
 pub(crate) fn write(words: &[AtomicU64], skip: usize, data: &[u8]) {
-    let to = part(words, skip, data.len());
+    let to = start_of(words, skip, data.len());
     // SAFETY: both are this long, and do not overlap, as one is private. Atomics may be written
     // through a shared reference.
     if unsafe { vectors::store(data.as_ptr(), to, data.len(), 1) } {
@@ -88,7 +88,7 @@ pub(crate) fn write(words: &[AtomicU64], skip: usize, data: &[u8]) {
 
 /// Where `len` bytes from `skip` bytes after the start of `words` begin.
 #[inline]
-fn part(words: &[AtomicU64], skip: usize, len: usize) -> *mut u8 {
+fn start_of(words: &[AtomicU64], skip: usize, len: usize) -> *mut u8 {
     let all = size_of_val(words);
     assert!(skip <= all && len <= all - skip, "a copy lies within the words");
     words.as_ptr().cast_mut().cast::<u8>().wrapping_add(skip)

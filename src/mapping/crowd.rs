@@ -22,28 +22,28 @@ const fn none() -> [Count; COUNTS] {
     [const { Count { sleepers: AtomicU32::new(0), ticket: AtomicU32::new(0) } }; COUNTS]
 }
 
-fn count(place: usize) -> &'static Count {
-    &COUNTED.get(|_| none())[(place >> 4 ^ place >> 10) % COUNTS]
+fn count(address: usize) -> &'static Count {
+    &COUNTED.get(|_| none())[(address >> 4 ^ address >> 10) % COUNTS]
 }
 
-/// Runs `f`, which sleeps, and counts it as a sleeper if it sleeps for the lock at this place.
-pub(crate) fn sleep<R>(place: usize, who: Sleepers, f: impl FnOnce() -> R) -> R {
+/// Runs `f`, which sleeps, and counts it as a sleeper if it sleeps for the lock at this address.
+pub(crate) fn sleep<R>(address: usize, who: Sleepers, f: impl FnOnce() -> R) -> R {
     if who == Sleepers::CHANGE {
         return f();
     }
     // Relaxed, here and below: the numbers decide only how long to sleep.
-    let sleepers = &count(place).sleepers;
+    let sleepers = &count(address).sleepers;
     sleepers.fetch_add(1, Relaxed);
     let result = f();
     sleepers.fetch_sub(1, Relaxed);
     result
 }
 
-/// How long the next waiter for the lock at this place may sleep. A waiter that wakes up checks
+/// How long the next waiter for the lock at this address may sleep. A waiter that wakes up checks
 /// whether the owner is alive. One check in each millisecond is enough, so many waiters get
 /// different times.
-pub(crate) fn longest_sleep(place: usize) -> Duration {
-    let count = count(place);
+pub(crate) fn longest_sleep(address: usize) -> Duration {
+    let count = count(address);
     let number = count.sleepers.load(Relaxed).min(MOST);
     let ticket = count.ticket.fetch_add(1, Relaxed);
     LONGEST_SLEEP + Duration::from_millis(u64::from(ticket % (number + 1)))

@@ -47,7 +47,7 @@ impl<K: KeepsMapped> ElementRegion<K> {
     /// The elements of a buffer's slot.
     pub(crate) fn new(slot: &SlotMemory<K>, of: ScalarType, len: usize) -> Self {
         let areas = slot.areas();
-        let region = slot.region().part(areas.first, areas.words);
+        let region = slot.region().subregion(areas.first, areas.words);
         ElementRegion { region, size: of.size(), len }
     }
 

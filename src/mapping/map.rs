@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::mapping::address_space::Reserved;
 use crate::mapping::copy::{self, Atomic, WORD};
 use crate::mutant::planted;
-use crate::os::bus_error::Noted;
+use crate::os::bus_error::NotedMapping;
 use crate::os::disk::{Disk, Range};
 use crate::os::futex;
 use crate::os::store_file::StoreFile;
@@ -24,14 +24,14 @@ pub(crate) struct Map {
     /// Distinguishes it from all others of this process, past ones too.
     id: u64,
     raw: Reserved,
-    noted: Noted,
+    noted: NotedMapping,
     /// The length that the file will never exceed.
     most: u64,
     file: StoreFile,
     /// A lower bound of the file's length.
     known: AtomicU64,
-    /// The offset of the store's bell; a store of format 1.0 has none.
-    bell: Option<u64>,
+    /// The offset of the store's event count; a store of format 1.0 has none.
+    event_count: Option<u64>,
 }
 
 /// Why a part of the file is not available.
@@ -54,24 +54,25 @@ impl Map {
     pub(crate) fn new(file: StoreFile, writable: bool, most: u64) -> io::Result<Map> {
         let len = file.metadata()?.len();
         let raw = Reserved::new(&file.open_apart()?, writable, len, most)?;
-        let noted = Noted::new(raw.as_mut_ptr().addr(), raw.len(), &file);
+        let noted = NotedMapping::new(raw.as_mut_ptr().addr(), raw.len(), &file);
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
         // Relaxed: it is only a number.
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        Ok(Map { id, raw, noted, most, file, known: AtomicU64::new(len), bell: None })
+        Ok(Map { id, raw, noted, most, file, known: AtomicU64::new(len), event_count: None })
     }
 
-    /// Sets the offset of the store's bell, if it has one.
-    pub(crate) fn set_bell(&mut self, offset: Option<u64>) {
-        self.bell = offset.filter(|at| self.part(*at, WORD as u64).is_ok());
+    /// Sets the offset of the store's event count, if it has one.
+    pub(crate) fn set_event_count(&mut self, offset: Option<u64>) {
+        self.event_count = offset.filter(|at| self.locate(*at, WORD as u64).is_ok());
     }
 
-    /// The store's bell: see [`protocol::Bell`].
-    pub(crate) fn bell(&self) -> Option<&AtomicU32> {
-        let word = self.raw.as_mut_ptr().wrapping_add(self.bell? as usize).cast::<AtomicU32>();
-        // SAFETY: `set_bell` has checked that it is within mapping and file, and `part` that it is
-        // aligned; it is mapped as long as `self` lives. Only atomics of this size change it, and
-        // their callers have a writable mapping.
+    /// The store's event count: see [`protocol::EventCount`].
+    pub(crate) fn event_count(&self) -> Option<&AtomicU32> {
+        let word =
+            self.raw.as_mut_ptr().wrapping_add(self.event_count? as usize).cast::<AtomicU32>();
+        // SAFETY: `set_event_count` has checked that it is within mapping and file, and `locate`
+        // that it is aligned; it is mapped as long as `self` lives. Only atomics of this size
+        // change it, and their callers have a writable mapping.
         Some(unsafe { &*word })
     }
 
@@ -101,7 +102,7 @@ impl Map {
 
     /// The address of the first word of this part, and the number of words.
     #[inline]
-    fn part(&self, offset: u64, len: u64) -> Result<(*mut u8, usize), Unmapped> {
+    fn locate(&self, offset: u64, len: u64) -> Result<(*mut u8, usize), Unmapped> {
         assert!(offset.is_multiple_of(WORD as u64), "a region starts on a word");
         // Rounded up; an impossibly great length ends beyond the file.
         let words = len.div_ceil(WORD as u64);
@@ -114,7 +115,7 @@ impl Map {
             if !self.raw.grow(end, self.most) {
                 return Err(Unmapped::BeyondReservation { reserved: self.raw.len() });
             }
-            self.noted.has_grown(self.raw.len());
+            self.noted.note_growth(self.raw.len());
         }
         Ok((self.raw.as_mut_ptr().wrapping_add(offset as usize), words as usize))
     }
@@ -237,9 +238,9 @@ pub(crate) struct Region<K: KeepsMapped = Arc<Map>> {
     keeper: K,
 }
 
-/// A part of a mapping without what keeps it mapped: see [`Region::apart`].
+/// A [`Region`] without what keeps it mapped: see [`Region::to_raw`].
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Apart {
+pub(crate) struct RawRegion {
     start: *mut u8,
     words: usize,
     map: u64,
@@ -255,7 +256,7 @@ impl<K: KeepsMapped> Region<K> {
     /// The bytes from `offset`, a multiple of 8; `len` is rounded up to whole words.
     #[inline]
     pub(crate) fn of(keeper: K, offset: u64, len: u64) -> Result<Region<K>, Unmapped> {
-        let (start, words) = keeper.map().part(offset, len)?;
+        let (start, words) = keeper.map().locate(offset, len)?;
         Ok(Region { start, words, keeper })
     }
 
@@ -266,18 +267,18 @@ impl<K: KeepsMapped> Region<K> {
         Region { start: self.start, words: self.words, keeper }
     }
 
-    /// The same part, without its keeper, for an owner that has the keeper elsewhere.
+    /// The same region, without its keeper, for an owner that has the keeper elsewhere.
     #[inline]
-    pub(crate) fn apart(&self) -> Apart {
-        Apart { start: self.start, words: self.words, map: self.keeper.map().id }
+    pub(crate) fn to_raw(&self) -> RawRegion {
+        RawRegion { start: self.start, words: self.words, map: self.keeper.map().id }
     }
 
-    /// The part that [`apart`](Region::apart) was taken of.
+    /// The region that [`to_raw`](Region::to_raw) was taken of.
     #[inline]
-    pub(crate) fn again(part: &Apart, keeper: K) -> Region<K> {
+    pub(crate) fn from_raw(raw: &RawRegion, keeper: K) -> Region<K> {
         // It is the same mapping, which never shrinks.
-        assert!(part.map == keeper.map().id, "it is of another mapping");
-        Region { start: part.start, words: part.words, keeper }
+        assert!(raw.map == keeper.map().id, "it is of another mapping");
+        Region { start: raw.start, words: raw.words, keeper }
     }
 
     /// The same part, borrowed.
@@ -306,7 +307,7 @@ impl<K: KeepsMapped> Region<K> {
     /// All its words. They are atomics, since other processes write them at any time.
     #[inline]
     pub(crate) fn words(&self) -> &[AtomicU64] {
-        // SAFETY: `Map::part` has checked that start and length are within the mapping and the
+        // SAFETY: `Map::locate` has checked that start and length are within the mapping and the
         // file, and `keeper` keeps it mapped. A word is aligned, since the mapping starts on a page
         // and the offset is a multiple of 8. Everything accesses these bytes by atomics of this
         // size (cells: see cell.rs). A read-only mapping is only read: the handles refuse all else.
@@ -372,19 +373,19 @@ impl<K: KeepsMapped> Region<K> {
     }
 
     /// Identifies it among all regions of this process.
-    pub(crate) fn place(&self) -> usize {
+    pub(crate) fn address(&self) -> usize {
         self.start.addr()
     }
 
-    /// Identifies the bell of its store.
-    pub(crate) fn bell_address(&self) -> usize {
-        self.keeper.map().bell().map_or(0, |bell| std::ptr::from_ref(bell).addr())
+    /// Identifies the event count of its store; 0: it has none.
+    pub(crate) fn event_count_address(&self) -> usize {
+        self.keeper.map().event_count().map_or(0, |word| std::ptr::from_ref(word).addr())
     }
 
     /// The part of it that begins at word `from`.
-    pub(crate) fn part(&self, from: usize, words: usize) -> Region<K> {
+    pub(crate) fn subregion(&self, from: usize, words: usize) -> Region<K> {
         let fits = from.checked_add(words).is_some_and(|end| end <= self.words);
-        assert!(fits, "a part lies within the whole");
+        assert!(fits, "a subregion lies within its region");
         let start = self.start.wrapping_add(from * WORD);
         Region { start, words, keeper: self.keeper.clone() }
     }
@@ -397,7 +398,7 @@ impl<T> Region<Arc<WithMap<T>>> {
     }
 }
 
-impl protocol::Bell for AtomicU32 {
+impl protocol::EventCount for AtomicU32 {
     fn load(&self) -> u32 {
         self.load(Ordering::Relaxed)
     }

@@ -76,7 +76,7 @@ impl<K: KeepsMapped> Memory for SlotMemory<K> {
     }
 
     #[inline]
-    fn place(&self) -> u64 {
+    fn slot_id(&self) -> u64 {
         self.region().offset()
     }
 
@@ -156,28 +156,28 @@ impl<K: KeepsMapped> Memory for SlotMemory<K> {
 
     fn sleep(&self, seen: Control, who: Sleepers, limit: Duration) -> bool {
         let word = self.region().futex_word(seen);
-        crowd::sleep(self.region().place(), who, || futex::wait(word, who.bits(), limit))
+        crowd::sleep(self.region().address(), who, || futex::wait(word, who.bits(), limit))
     }
 
     fn wake(&self, who: Sleepers, all: bool) -> bool {
         futex::wake(self.region().futex(), who.bits(), if all { i32::MAX } else { 1 })
     }
 
-    fn ring(&self) {
-        if let Some(bell) = self.region().keeper().map().bell()
-            && !planted!(TheBellIsNotRung)
+    fn advance_event_count(&self) {
+        if let Some(event_count) = self.region().keeper().map().event_count()
+            && !planted!(TheEventCountStays)
         {
-            protocol::ring(bell);
+            protocol::advance(event_count);
         }
     }
 
     fn has_lock_bit(&self) -> bool {
-        // L and the bell both came with format 1.1.
-        self.region().keeper().map().bell().is_some()
+        // L and the event count both came with format 1.1.
+        self.region().keeper().map().event_count().is_some()
     }
 
     fn longest_sleep(&self) -> Duration {
-        crowd::longest_sleep(self.region().place())
+        crowd::longest_sleep(self.region().address())
     }
 }
 

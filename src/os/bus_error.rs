@@ -58,12 +58,12 @@ static MAPPINGS: [Mapping; 64] = [const {
 /// Keeps a mapping in the handler's list. The handler knows nothing of mappings that the list has
 /// no room for.
 #[derive(Debug)]
-pub(crate) struct Noted(Option<usize>);
+pub(crate) struct NotedMapping(Option<usize>);
 
-impl Noted {
-    pub(crate) fn new(start: usize, len: u64, file: &StoreFile) -> Noted {
+impl NotedMapping {
+    pub(crate) fn new(start: usize, len: u64, file: &StoreFile) -> NotedMapping {
         let fd = file.own().as_raw_fd();
-        let Some(id) = file_id(fd) else { return Noted(None) };
+        let Some(id) = file_id(fd) else { return NotedMapping(None) };
         // Relaxed: an entry is published by its address, below.
         let free = |one: &Mapping| one.start.compare_exchange(0, 1, Relaxed, Relaxed).is_ok();
         let at = MAPPINGS.iter().position(free).filter(|_| !planted!(MappingsAreNotNoted));
@@ -76,10 +76,10 @@ impl Noted {
             // Release: a thread that finds the address finds the rest.
             one.start.store(start, Release);
         }
-        Noted(at)
+        NotedMapping(at)
     }
 
-    pub(crate) fn has_grown(&self, len: u64) {
+    pub(crate) fn note_growth(&self, len: u64) {
         if let Some(at) = self.0 {
             // Relaxed: a single number.
             MAPPINGS[at].len.store(len, Relaxed);
@@ -87,7 +87,7 @@ impl Noted {
     }
 }
 
-impl Drop for Noted {
+impl Drop for NotedMapping {
     fn drop(&mut self) {
         if let Some(at) = self.0 {
             // Relaxed: the entry is no longer needed.

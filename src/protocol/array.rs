@@ -107,7 +107,7 @@ pub(super) fn look<M: Memory, P: Peers>(memory: &M, peers: &P) -> (Control, u64)
         }
         // Acquire: a reader that sees COMMITTED sees the areas that this commits; and the second
         // look at the control word comes after it.
-        let word = peers.word(seen.owner(), Acquire);
+        let word = peers.txn_word(seen.owner(), Acquire);
         // Unchanged: the transaction word that was read was this transaction's, not a later one's.
         if planted!(NoSecondLookAtControl) || memory.control(Relaxed).same(seen) {
             return match word {

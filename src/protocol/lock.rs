@@ -100,7 +100,7 @@ pub(crate) fn lock<L: Lockable + Copy>(
             return Ok(held);
         }
     }
-    wait_for_lock(on, deadline).inspect_err(|_| on.peers().has_given_up())
+    wait_for_lock(on, deadline).inspect_err(|_| on.peers().note_given_up())
 }
 
 /// This thread's number. Waits for an entry if all are taken, as lent ones are soon free.
@@ -130,7 +130,7 @@ fn wait_for_lock<L: Lockable + Copy>(
         let seen = memory.control(Relaxed);
         match seen.owner() {
             FREE if waiting.may_take(seen) => {
-                if let Some(held) = take(on, seen, me, waiting.owes(memory)) {
+                if let Some(held) = take(on, seen, me, waiting.owes_wake_up(memory)) {
                     return Ok(held);
                 }
                 // Another thread was faster. That may happen many times.
@@ -150,13 +150,13 @@ fn wait_for_lock<L: Lockable + Copy>(
 pub(crate) fn try_lock<L: Lockable + Copy>(on: L) -> Option<Held<L>> {
     let seen = on.memory().control(Relaxed);
     if !seen.is_free() {
-        on.peers().has_given_up();
+        on.peers().note_given_up();
         return None;
     }
     let me = on.peers().me().ok()?;
     let held = take(on, seen, me, false);
     if held.is_none() {
-        on.peers().has_given_up();
+        on.peers().note_given_up();
     }
     held
 }
@@ -169,7 +169,7 @@ fn take<L: Lockable>(on: L, seen: Control, me: Owner, contended: bool) -> Option
     // Acquire: sees what the last holder stored. A compare-exchange, never a plain store: it
     // continues the release sequence of the last commit.
     on.memory().swap_control(seen, now, Acquire).ok()?;
-    on.peers().has_locked();
+    on.peers().note_locked();
     Some(Held::new(on, taken.quiet(), Hold::Own))
 }
 
@@ -269,11 +269,11 @@ impl<L: Lockable> Held<L> {
 
     /// From now on, dropping this does nothing: the lock was released by a commit, or stays.
     #[inline]
-    pub(crate) fn stays(&mut self) {
+    pub(crate) fn disarm(&mut self) {
         self.raw.hold = Hold::Over;
     }
 
-    fn let_go(&self) {
+    fn release(&self) {
         let seen = self.memory().control(Relaxed);
         // Otherwise it was committed, or evicted and perhaps taken again, by this thread or by the
         // new owner of its entry.
@@ -294,14 +294,14 @@ impl<L: Lockable> Drop for Held<L> {
         match self.raw.hold {
             Hold::Over => {}
             Hold::UnderGuard(update) => {
-                self.peers().end_under_guard(self.memory().place(), update);
+                self.peers().end_under_guard(self.memory().slot_id(), update);
             }
             Hold::Own => {
                 if !self.is_of_parent() {
-                    self.let_go();
+                    self.release();
                 }
                 // Only now: after releasing its last lock, a thread may give its entry back.
-                self.peers().has_unlocked();
+                self.peers().note_unlocked();
             }
         }
     }
@@ -370,10 +370,10 @@ impl RawLock {
 
     /// Ends it after a commit, which has released the lock.
     #[inline]
-    pub(crate) fn end_after_commit<P: Peers>(self, place: u64, peers: &P) {
+    pub(crate) fn end_after_commit<P: Peers>(self, slot: u64, peers: &P) {
         match self.hold {
-            Hold::Own => peers.has_unlocked(),
-            Hold::UnderGuard(update) => peers.end_under_guard(place, update),
+            Hold::Own => peers.note_unlocked(),
+            Hold::UnderGuard(update) => peers.end_under_guard(slot, update),
             Hold::Over => {}
         }
     }
@@ -381,7 +381,7 @@ impl RawLock {
     #[inline]
     fn is_guarded<M: Memory, P: Peers>(&self, memory: &M, peers: &P) -> bool {
         match self.hold {
-            Hold::UnderGuard(update) => peers.is_under_guard(memory.place(), update),
+            Hold::UnderGuard(update) => peers.is_under_guard(memory.slot_id(), update),
             Hold::Own | Hold::Over => true,
         }
     }

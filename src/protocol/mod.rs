@@ -59,7 +59,9 @@ pub(crate) use stale::all_stale;
 pub(crate) use transaction::Change;
 pub(crate) use transaction::{Changes, Replacement, commit_all};
 pub(crate) use update::{go_on_under_guard, lock_for_update};
-pub(crate) use wait::{Await, Bell, Pause, announce, listen, look_to_wait, ring, wait_any};
+pub(crate) use wait::{
+    Await, EventCount, Pause, advance, announce, listen, look_to_wait, wait_any,
+};
 
 /// Word offsets from the start of a slot: its value (scalars only).
 pub(crate) const VALUE: usize = 0;
@@ -104,7 +106,7 @@ pub(crate) trait Memory {
     /// What the control word protects.
     fn form(&self) -> Form;
     /// Identifies the slot in its store.
-    fn place(&self) -> u64;
+    fn slot_id(&self) -> u64;
 
     /// Not the value of a scalar, nor a control word: those are read by `cell` and `control`.
     #[track_caller]
@@ -145,8 +147,8 @@ pub(crate) trait Memory {
     fn sleep(&self, seen: Control, who: Sleepers, limit: Duration) -> bool;
     /// Wakes one or all of `who` that sleep on the control word; true if there was one.
     fn wake(&self, who: Sleepers, all: bool) -> bool;
-    /// Rings the store's bell, if it has one (see [`Bell`]).
-    fn ring(&self);
+    /// Advances the store's event count, if it has one (see [`EventCount`]).
+    fn advance_event_count(&self);
     /// Whether L may be set. Not in a store of format 1.0: older builds would take a lock with L
     /// for a dead owner's. There, W stands for both.
     fn has_lock_bit(&self) -> bool;
@@ -197,9 +199,9 @@ pub(crate) trait Peers {
     fn is_me(&self, owner: Owner) -> bool;
     /// The transaction word of an owner's entry; [`TxnState::Idle`] if the entry does not exist.
     #[track_caller]
-    fn word(&self, owner: Owner, order: Ordering) -> TxnState;
+    fn txn_word(&self, owner: Owner, order: Ordering) -> TxnState;
     #[track_caller]
-    fn set_word(&self, owner: Owner, word: TxnState, order: Ordering);
+    fn set_txn_word(&self, owner: Owner, word: TxnState, order: Ordering);
     /// Runs `f` while no other thread of this process claims or recovers.
     fn one_at_a_time<R>(&self, f: impl FnOnce() -> R) -> R;
     /// Read-locks the entry's byte; false if a live process has the entry.
@@ -211,21 +213,20 @@ pub(crate) trait Peers {
     fn fork_generation(&self) -> u64;
     /// This thread has taken a lock. If it ends without releasing it, its entry stays to be
     /// settled.
-    fn has_locked(&self);
+    fn note_locked(&self);
     /// This thread has released or lost a lock.
-    fn has_unlocked(&self);
+    fn note_unlocked(&self);
     /// This thread did not get a lock for which it had asked for its number.
-    fn has_given_up(&self) {}
-    /// Begins an update under the lock that a guard of this thread keeps on the slot at `place`.
-    /// Returns the update's number. `None`: no guard keeps it, or the thread is already in an
-    /// update under it.
-    fn begin_under_guard(&self, place: u64) -> Option<u64>;
+    fn note_given_up(&self) {}
+    /// Begins an update under the lock that a guard of this thread keeps on a slot. Returns the
+    /// update's number. `None`: no guard keeps it, or the thread is already in an update under it.
+    fn begin_under_guard(&self, slot: u64) -> Option<u64>;
     /// Whether the guard under which this update began still exists.
-    fn is_under_guard(&self, place: u64, update: u64) -> bool;
-    fn end_under_guard(&self, place: u64, update: u64);
-    /// Whether a turn has passed since a lock was last handed over to an overtaken waiter; if so,
-    /// starts the next turn.
-    fn is_turn_over(&self) -> bool;
+    fn is_under_guard(&self, slot: u64, update: u64) -> bool;
+    fn end_under_guard(&self, slot: u64, update: u64);
+    /// Whether no lock was handed over to an overtaken waiter in this interval yet. If so, counts
+    /// this one.
+    fn is_handover_due(&self) -> bool;
 }
 
 /// An entry's transaction word.
@@ -346,7 +347,7 @@ impl Deadline {
         self.timeout
     }
 
-    /// Runs `f` with the time that is left, but no more than `limit`. The time that `f` takes
+    /// Runs `f` with the time that is left, but at most `limit`. The time that `f` takes
     /// counts against this deadline, too.
     pub(crate) fn at_most<R>(&mut self, limit: Duration, f: impl FnOnce(&mut Deadline) -> R) -> R {
         let left = match self.at {
@@ -375,9 +376,9 @@ impl Deadline {
         self.next_sleep().is_none() && !first
     }
 
-    /// The time that is left, but at most `most`.
-    pub(crate) fn part(&mut self, most: Duration) -> Deadline {
-        self.next_sleep(); // the time begins now
+    /// A deadline for the time that is left, but at most `most`. This one begins to run now.
+    pub(crate) fn capped(&mut self, most: Duration) -> Deadline {
+        self.next_sleep();
         let left = self.at.map(|at| at.saturating_duration_since(Instant::now()));
         Deadline::new(Some(left.map_or(most, |left| left.min(most))))
     }

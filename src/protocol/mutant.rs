@@ -79,8 +79,8 @@ mutants! {
         LockClearsW,
         /// No lock is handed over to an overtaken waiter.
         NoHandOver,
-        /// The bell is rung before the slot has changed.
-        RingEarly,
+        /// The event count advances before the slot has changed.
+        EventCountedEarly,
         /// A reader that follows the updates does not copy again what they have changed.
         FollowerMissesChange,
         /// A reader that follows the updates takes the last one's range for those of all it has

@@ -29,10 +29,10 @@ pub(crate) fn read_by_pieces<M: Memory, P: Peers>(
     let all = Range::of_bytes(at, out.len());
     let mut missing = Ranges::default();
     missing.insert(all);
-    let mut place = 0;
+    let mut next = 0;
     let mut version = effective_version(memory, peers);
-    while let Some(piece) = missing.take(place, M::PIECE) {
-        place = piece.to;
+    while let Some(piece) = missing.take(next, M::PIECE) {
+        next = piece.to;
         let (from, to) = ((8 * piece.from).max(at), (8 * piece.to).min(end));
         memory.read(areas.of(version), from, &mut out[from - at..to - at]);
         if !validate_read(memory, areas, version) {
@@ -50,11 +50,11 @@ pub(crate) fn read_by_pieces<M: Memory, P: Peers>(
 /// The words that, at most, have changed between this version and the one seen after it; all words
 /// if that is no longer known.
 fn changed_after<M: Memory>(memory: &M, areas: &Areas, version: u64) -> Range {
-    let place = STALE + areas.number(version) as usize;
+    let stale = STALE + areas.number(version) as usize;
     // Relaxed: the fence of `validate_read` pairs with the writer's release. If this is the range
     // of a later update, which does not include earlier ones, the control word seen after the fence
     // is at least that update's lock.
-    let changed = Range::from_bits(memory.load(place, Relaxed), areas.words);
+    let changed = Range::from_bits(memory.load(stale, Relaxed), areas.words);
     if planted!(FollowerMissesChange) {
         return Range::NONE;
     }

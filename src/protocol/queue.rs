@@ -10,8 +10,8 @@
 //! **The overtaken waiter gets it next.** A released lock is free for everybody, and a running
 //! thread is faster than one that has to be woken. That is good for throughput, but the slowest
 //! waiter could wait forever. So a waiter that was woken and overtaken sleeps as such, and once in
-//! a turn of a millisecond a lock is handed over to it: with L set and no owner, only threads that
-//! have slept may take it.
+//! a millisecond (a handover interval) a lock is handed over to it: with L set and no owner, only
+//! threads that have slept may take it.
 
 use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::time::Duration;
@@ -97,21 +97,21 @@ impl Waiting {
     /// Stops waiting. If this thread was woken, it has to wake another.
     #[cold]
     pub(super) fn give_up<M: Memory, E>(&self, memory: &M) -> Failure<E> {
-        if self.owes(memory) && !planted!(GiveUpSilently) {
-            pass_on(memory);
+        if self.owes_wake_up(memory) && !planted!(GiveUpSilently) {
+            pass_on_wake_up(memory);
         }
         Failure::Timeout(memory.control(Relaxed).owner())
     }
 
     /// Whether others may sleep until the lock is free although L is clear. (Never where there is
     /// no L: then all are woken.)
-    pub(super) fn owes<M: Memory>(&self, memory: &M) -> bool {
+    pub(super) fn owes_wake_up<M: Memory>(&self, memory: &M) -> bool {
         self.has_slept && memory.has_lock_bit()
     }
 }
 
 /// Sets L, so that the holder wakes a waiter; if there is no holder, wakes one.
-pub(super) fn pass_on<M: Memory>(memory: &M) {
+pub(super) fn pass_on_wake_up<M: Memory>(memory: &M) {
     let mut seen = memory.control(Relaxed);
     loop {
         let is_free = seen.owner() == FREE;
@@ -158,9 +158,9 @@ fn publish_to_waiters<M: Memory, P: Peers>(
     new: Control,
 ) -> bool {
     loop {
-        let next = follow(memory, peers, seen, new);
-        if planted!(RingEarly) {
-            memory.ring();
+        let next = keep_waiter_bits(memory, peers, seen, new);
+        if planted!(EventCountedEarly) {
+            memory.advance_event_count();
         }
         // Release: as above.
         match memory.swap_control(seen, next, Release) {
@@ -174,10 +174,10 @@ fn publish_to_waiters<M: Memory, P: Peers>(
     }
 }
 
-/// `new` with the bits that it keeps from `seen`, which it replaces: W if the version stays, so
-/// that nobody is to be woken; L if the lock stays or is handed over.
+/// `new` with those of W and L that it keeps from `seen`, which it replaces: W if the version
+/// stays, as nobody is to be woken then; L if the lock stays or is handed over.
 #[cold]
-pub(super) fn follow<M: Memory, P: Peers>(
+pub(super) fn keep_waiter_bits<M: Memory, P: Peers>(
     memory: &M,
     peers: &P,
     seen: Control,
@@ -188,7 +188,7 @@ pub(super) fn follow<M: Memory, P: Peers>(
     }
     let w = memory.has_lock_bit() && new.version() == seen.version() && seen.has_waiters();
     let ends = new.owner() == FREE;
-    let hands_over = || !planted!(NoHandOver) && peers.is_turn_over();
+    let hands_over = || !planted!(NoHandOver) && peers.is_handover_due();
     let l = seen.has_lock_waiters() && (!ends && !planted!(GuardClearsL) || ends && hands_over());
     let w = w && !planted!(LockClearsW);
     new.with_waiters(w).with_lock_waiters(l)
@@ -210,8 +210,8 @@ fn wake_waiters<M: Memory>(memory: &M, before: Control, after: Control) {
     let changed = !planted!(LockClearsW) || before.version() != after.version();
     if before.has_waiters() && !after.has_waiters() && changed {
         memory.wake(Sleepers::CHANGE, true);
-        if !planted!(RingEarly) {
-            memory.ring();
+        if !planted!(EventCountedEarly) {
+            memory.advance_event_count();
         }
     }
     if before.has_lock_waiters() && after.owner() == REMOVED {
@@ -220,7 +220,7 @@ fn wake_waiters<M: Memory>(memory: &M, before: Control, after: Control) {
         if !after.has_lock_waiters() {
             wake_one(memory);
         } else if !memory.wake(Sleepers::OVERTAKEN, false) {
-            pass_on(memory); // nobody was overtaken
+            pass_on_wake_up(memory); // nobody was overtaken
         }
     }
 }

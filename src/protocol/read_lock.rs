@@ -38,7 +38,7 @@ pub(super) fn try_read_lock<'a, M: Memory, P: Peers>(
     let control = seen.with_reader(peers.me().ok()?).with_transaction(false);
     // Relaxed: it orders nothing. Whether a copy is whole is decided by the version.
     if memory.swap_control(seen, control, Relaxed).is_err() {
-        peers.has_given_up();
+        peers.note_given_up();
         return None;
     }
     Some(ReadLock { memory, peers, control })
@@ -60,7 +60,7 @@ pub(super) fn lock_to_read<'a, M: Memory, P: Peers>(
     }
     let lock = try_read_lock(memory, peers);
     if lock.is_none() {
-        peers.has_given_up(); // its caller has asked for a number
+        peers.note_given_up(); // its caller has asked for a number
     }
     lock
 }
@@ -76,7 +76,7 @@ impl<M: Memory, P: Peers> Drop for ReadLock<'_, M, P> {
         let (old, free) = (self.control.quiet(), self.control.with_owner(FREE).quiet());
         publish(self.memory, self.peers, old, free);
         // Last of all: a thread that has only read may give its entry back.
-        self.peers.has_given_up();
+        self.peers.note_given_up();
     }
 }
 

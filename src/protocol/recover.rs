@@ -7,7 +7,7 @@
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use super::queue::{follow, publish, wake};
+use super::queue::{keep_waiter_bits, publish, wake};
 use super::{Cell, Control, DRAFT, FREE, Form, Memory, Owner, Peers, TxnState, planted};
 
 /// Whether no live process has this entry.
@@ -58,7 +58,7 @@ pub(crate) fn settle<M: Memory, P: Peers>(memory: &M, peers: &P, owner: Owner) {
 fn settle_seen<M: Memory, P: Peers>(memory: &M, peers: &P, seen: Control) {
     // Acquire: COMMITTED announces all that was stored before it.
     let committed =
-        seen.in_transaction() && peers.word(seen.owner(), Acquire) == TxnState::Committed;
+        seen.in_transaction() && peers.txn_word(seen.owner(), Acquire) == TxnState::Committed;
     let steps = if committed { 1 } else { memory.form().recovery_step() };
     let settled = seen.advanced(steps).with_owner(FREE).with_transaction(false);
     if committed && memory.form() == Form::Scalar {
@@ -77,7 +77,7 @@ pub(super) fn settle_draft<M: Memory, P: Peers>(memory: &M, peers: &P, old: Cont
     let mut seen = memory.cell();
     while seen.control.same(old) {
         let waits = seen.control.may_have_waiters();
-        let control = if waits { follow(memory, peers, seen.control, new) } else { new };
+        let control = if waits { keep_waiter_bits(memory, peers, seen.control, new) } else { new };
         // Release: a thread that sees the version sees all that the transaction did before.
         match memory.swap_cell(seen, Cell { value: draft, control }, Release) {
             Ok(()) => return wake(memory, seen.control, control),
@@ -95,7 +95,7 @@ pub(crate) fn claim<P: Peers>(peers: &P, owner: Owner, settle_all: impl FnOnce()
     }
     // Acquire: FREE means that no slot names the entry, as its last holder left them.
     let left_behind =
-        peers.word(owner, Acquire) != TxnState::Free && !planted!(ClaimWithoutRecovery);
+        peers.txn_word(owner, Acquire) != TxnState::Free && !planted!(ClaimWithoutRecovery);
     // If only half is settled, the word must stay: it tells how to settle the rest.
     if left_behind && !settle_all() {
         peers.unshare(owner);
@@ -108,6 +108,6 @@ pub(crate) fn claim<P: Peers>(peers: &P, owner: Owner, settle_all: impl FnOnce()
         return false;
     }
     // Release: a thread that sees IDLE sees every slot settled.
-    peers.set_word(owner, TxnState::Idle, Release);
+    peers.set_txn_word(owner, TxnState::Idle, Release);
     true
 }

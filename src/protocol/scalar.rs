@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 use super::array::effective_version;
-use super::queue::{Waiting, pass_on, wake};
+use super::queue::{Waiting, pass_on_wake_up, wake};
 use super::read_lock::try_read_lock;
 use super::{Cell, DRAFT, Deadline, FREE, Failure, Memory, Peers, REMOVED, TxnState, planted};
 
@@ -86,8 +86,8 @@ pub(crate) fn update_locked<M: Memory, P: Peers>(
             },
             None => Err(seen.value),
         };
-        if waiting.owes(memory) {
-            pass_on(memory);
+        if waiting.owes_wake_up(memory) {
+            pass_on_wake_up(memory);
         }
         return Ok(result);
     }
@@ -143,7 +143,7 @@ fn sample_in_transaction<M: Memory, P: Peers>(memory: &M, peers: &P, mut seen: C
             return (seen.value, version);
         }
         // Acquire: a thread that sees COMMITTED sees the draft that this commits.
-        let (value, version) = match peers.word(seen.control.owner(), Acquire) {
+        let (value, version) = match peers.txn_word(seen.control.owner(), Acquire) {
             // Relaxed: the fence below orders it.
             TxnState::Committed => (memory.load(DRAFT, Relaxed), super::control::next(version)),
             TxnState::Idle | TxnState::Free => (seen.value, version),

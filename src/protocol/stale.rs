@@ -67,6 +67,7 @@ impl Range {
         let before = Range { from: self.from, to: self.to.min(hole.from) };
         (before, Range { from: self.from.max(hole.to), to: self.to })
     }
+
     /// The words that are in both.
     pub(super) fn and(self, other: Range) -> Range {
         let (from, to) = (self.from.max(other.from), self.to.min(other.to));
@@ -93,10 +94,10 @@ impl Ranges {
         self.0.insert(all.from, all.to);
     }
 
-    /// Takes up to `most` words from the start of the next range from `place` on, or else of the
-    /// first range.
-    pub(super) fn take(&mut self, place: usize, most: usize) -> Option<Range> {
-        let next = self.0.range(place..).next().or_else(|| self.0.first_key_value());
+    /// Takes up to `most` words from the start of the next range that begins at or after `start`,
+    /// or else of the first range.
+    pub(super) fn take(&mut self, start: usize, most: usize) -> Option<Range> {
+        let next = self.0.range(start..).next().or_else(|| self.0.first_key_value());
         let (&from, &end) = next?;
         self.0.remove(&from);
         let to = end.min(from + most);
@@ -122,7 +123,8 @@ mod tests {
             let mut words = std::collections::BTreeSet::new();
             for (inserts, at, len) in steps {
                 if inserts {
-                    let range = if len == 0 { Range::NONE } else { Range { from: at, to: at + len } };
+                    let some = Range { from: at, to: at + len };
+                    let range = if len == 0 { Range::NONE } else { some };
                     ranges.insert(range);
                     words.extend(range.from..range.to);
                 } else {

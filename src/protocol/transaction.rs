@@ -75,7 +75,7 @@ pub(crate) fn commit_all<P: Peers, C: Changes + ?Sized>(
     changes: &C,
 ) -> Result<(), Failure<P::Error>> {
     if planted!(CommittedBeforeT) {
-        peers.set_word(me, TxnState::Committed, Release);
+        peers.set_txn_word(me, TxnState::Committed, Release);
     }
     let all_held = Cell::new(true);
     changes.each(
@@ -111,9 +111,9 @@ pub(crate) fn commit_all<P: Peers, C: Changes + ?Sized>(
         return Err(Failure::Evicted);
     }
     // The commit point. Release: a thread that sees it sees every draft and every area.
-    peers.set_word(me, TxnState::Committed, Release);
+    peers.set_txn_word(me, TxnState::Committed, Release);
     if planted!(IdleBeforeSettling) {
-        peers.set_word(me, TxnState::Idle, Release);
+        peers.set_txn_word(me, TxnState::Idle, Release);
     }
     // Neither does anything if the word has changed: a process that took us for dead has seen the
     // commit, and has settled it in the same way.
@@ -128,7 +128,7 @@ pub(crate) fn commit_all<P: Peers, C: Changes + ?Sized>(
         },
     );
     // Release: a thread that sees IDLE sees every slot settled.
-    peers.set_word(me, TxnState::Idle, Release);
+    peers.set_txn_word(me, TxnState::Idle, Release);
     Ok(())
 }
 

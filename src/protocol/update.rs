@@ -1,7 +1,7 @@
 //! An update of a slot that has areas, from lock to wake-up.
 //!
-//! 1. **Lock** the slot, or go on under a guard of this thread: [`lock_for_update`]. The caller then
-//!    reads the current area, if it needs that, and makes the new content in private memory.
+//! 1. **Lock** the slot, or go on under a guard of this thread: [`lock_for_update`]. The caller
+//!    then reads the current area, if it needs that, and makes the new content in private memory.
 //! 2. **Note** in the stale ranges what will differ between the areas.
 //! 3. **Fill** the next area: copy what it lacks of the current one, then store the new content.
 //! 4. **Publish** it: one compare-exchange makes it current and releases the lock.
@@ -37,7 +37,7 @@ pub(crate) fn lock_for_update<L: Lockable + Copy>(
 #[cold]
 pub(crate) fn go_on_under_guard<L: Lockable>(on: L) -> Result<Held<L>, FailureOf<L>> {
     // From here on, the guard's holder cannot update the slot otherwise.
-    match on.peers().begin_under_guard(on.memory().place()) {
+    match on.peers().begin_under_guard(on.memory().slot_id()) {
         Some(update) => Held::under_guard(on, update),
         None => Err(Failure::Deadlock),
     }
@@ -80,8 +80,8 @@ impl<L: Lockable> Held<L> {
             return Err(Failure::Evicted);
         }
         if self.is_own() {
-            self.stays();
-            self.peers().has_unlocked();
+            self.disarm();
+            self.peers().note_unlocked();
         }
         Ok(next.version())
     }

@@ -5,8 +5,8 @@
 //! the look, or finds W and wakes: none is missed. A wake-up that is lost because its process died
 //! costs the longest sleep. Writers pay nothing while W is not set.
 //!
-//! **The bell.** A thread that waits for several slots sleeps on one word of the store. Whoever
-//! clears a W changes that word after changing the slot.
+//! **The event count.** A thread that waits for several slots sleeps on one word of the store.
+//! A thread that clears a W advances that word after it has changed the slot.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::Duration;
@@ -26,20 +26,20 @@ pub(crate) trait Await {
 
 /// What a waiter does between its looks.
 pub(crate) trait Pause {
-    /// Before a look at all the slots: listens to the bell, if it will sleep on that.
+    /// Before a look at all the slots: sets the event count's bit, if it will sleep on that.
     fn listen(&mut self);
     /// Whether to look again without announcing: while spinning or, if nobody can be asked for a
     /// wake-up, after a short sleep of at most `limit`. `crowded`: others wait for one of the
     /// slots.
     fn again(&mut self, crowded: bool, limit: Duration) -> bool;
-    /// Sleeps until the bell is rung or, for a single slot, while its control word is `seen`. At
-    /// most `limit`.
+    /// Sleeps until the event count advances or, for a single slot, while its control word is
+    /// `seen`. At most `limit`.
     fn sleep(&mut self, seen: &[Control], limit: Duration);
 }
 
 /// The store's word for threads that wait for several slots. Its lowest bit says that somebody
-/// listens; the others count the rings.
-pub(crate) trait Bell {
+/// listens; the others count how often it was advanced.
+pub(crate) trait EventCount {
     /// Relaxed.
     #[track_caller]
     fn load(&self) -> u32;
@@ -50,14 +50,14 @@ pub(crate) trait Bell {
     fn wake(&self);
 }
 
-/// Sets the bit of a listener; returns the value of the bell until the next ring.
-pub(crate) fn listen(bell: &impl Bell) -> u32 {
-    let mut seen = bell.load();
+/// Sets the bit of a listener; returns the value that the event count has until it advances.
+pub(crate) fn listen(event_count: &impl EventCount) -> u32 {
+    let mut seen = event_count.load();
     loop {
         let heard = seen | 1;
-        // Acquire: a thread that comes after a ring sees what changed before it. So it swaps even
-        // if the bit is already set.
-        match bell.swap(seen, heard, Acquire) {
+        // Acquire: a thread that comes after an advance sees what changed before it. So it swaps
+        // even if the bit is already set.
+        match event_count.swap(seen, heard, Acquire) {
             Ok(()) => return heard,
             Err(now) => seen = now,
         }
@@ -65,12 +65,12 @@ pub(crate) fn listen(bell: &impl Bell) -> u32 {
 }
 
 /// Announces that a slot has changed for which somebody may wait.
-pub(crate) fn ring(bell: &impl Bell) {
-    let mut seen = bell.load();
+pub(crate) fn advance(event_count: &impl EventCount) {
+    let mut seen = event_count.load();
     loop {
         // Release: a thread that listens from now on sees what has changed.
-        match bell.swap(seen, seen.wrapping_add(2) & !1, Release) {
-            Ok(()) if seen & 1 == 1 => return bell.wake(),
+        match event_count.swap(seen, seen.wrapping_add(2) & !1, Release) {
+            Ok(()) if seen & 1 == 1 => return event_count.wake(),
             Ok(()) => return,
             Err(now) => seen = now,
         }

@@ -72,8 +72,8 @@ impl Handle {
         self.begin_write()?;
         let mut deadline = self.deadline();
         let held = protocol::lock(self, &mut deadline)
-            .map_err(|failure| self.explain(failure, &deadline))?;
-        let number = self.attachment().add_guard(self.place());
+            .map_err(|failure| self.lock_error(failure, &deadline))?;
+        let number = self.attachment().add_guard(self.offset());
         Ok(Guard { held: held.into_raw().resume(of), number })
     }
 }
@@ -115,10 +115,10 @@ impl Guard<'_> {
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
         let handle = self.held.on().handle();
-        match handle.attachment().remove_guard(handle.place(), self.number) {
+        match handle.attachment().remove_guard(handle.offset(), self.number) {
             Some(0) => self.held.follow_updates(),
             // This thread also holds it without a guard.
-            Some(_) => self.held.stays(),
+            Some(_) => self.held.disarm(),
             // Of a fork's parent, or of a thread whose entry is gone or lost: only this very lock
             // is released.
             None => {}

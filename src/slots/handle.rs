@@ -41,7 +41,7 @@ impl Handle {
 
     /// The slot's offset in the file, which identifies it within its store.
     #[inline]
-    pub(crate) fn place(&self) -> u64 {
+    pub(crate) fn offset(&self) -> u64 {
         self.memory.region().offset()
     }
 
@@ -60,7 +60,7 @@ impl Handle {
         self.lock_timeout = timeout;
     }
 
-    pub(crate) fn explain(&self, failure: Failure, deadline: &Deadline) -> Error {
+    pub(crate) fn lock_error(&self, failure: Failure, deadline: &Deadline) -> Error {
         self.attachment().lock_error(self.name(), failure, deadline)
     }
 
@@ -81,7 +81,7 @@ impl Handle {
 
     /// Whether this thread has the slot locked through a guard, outside of an update.
     pub(crate) fn is_guarded(&self) -> bool {
-        self.attachment().is_guarded(self.place())
+        self.attachment().is_guarded(self.offset())
     }
 
     /// Locks the slot for one update: waits for the lock, or continues under this thread's own
@@ -91,7 +91,7 @@ impl Handle {
         self.begin_write()?;
         let mut deadline = self.deadline();
         protocol::lock_for_update(self, &mut deadline)
-            .map_err(|failure| self.explain(failure, &deadline))
+            .map_err(|failure| self.lock_error(failure, &deadline))
     }
 
     /// Replaces `data.len()` bytes from byte `at` of the content, under its lock.
@@ -107,19 +107,19 @@ impl Handle {
 
     #[cold]
     pub(crate) fn not_committed(&self, failure: Failure) -> Error {
-        self.explain(failure, &self.deadline())
+        self.lock_error(failure, &self.deadline())
     }
 
     /// The error for a slot that was removed.
     pub(crate) fn removed(&self) -> Error {
-        self.explain(Failure::Removed, &self.deadline())
+        self.lock_error(Failure::Removed, &self.deadline())
     }
 
     pub(crate) fn remove(&self) -> Result<()> {
         let mut deadline = self.deadline();
         protocol::lock(self, &mut deadline)
             .and_then(Held::remove)
-            .map_err(|failure| self.explain(failure, &deadline))
+            .map_err(|failure| self.lock_error(failure, &deadline))
     }
 }
 

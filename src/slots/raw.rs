@@ -74,7 +74,7 @@ impl RawBuffer {
     }
 
     fn slot(&self) -> u64 {
-        self.handle.place()
+        self.handle.offset()
     }
 
     /// How many times this thread has taken the lock.
@@ -114,14 +114,14 @@ impl RawBuffer {
         match protocol::lock(&self.handle, &mut deadline) {
             Ok(held) => self.keep(held),
             Err(Failure::Deadlock) if self.handle.attachment().reenter(self.slot()) => {}
-            Err(failure) => return Err(self.handle.explain(failure, &deadline)),
+            Err(failure) => return Err(self.handle.lock_error(failure, &deadline)),
         }
         Ok(())
     }
 
     /// From now on only the thread's note records that the lock is held.
     fn keep(&self, mut held: Held<&Handle>) {
-        held.stays();
+        held.disarm();
         self.handle.attachment().enter(self.slot());
     }
 

@@ -45,15 +45,15 @@ impl Drop for Updating {
     }
 }
 
-fn identity(session: &Session, place: u64) -> SlotIdentity {
-    (std::ptr::from_ref(session).addr(), place)
+fn identity(session: &Session, slot: u64) -> SlotIdentity {
+    (std::ptr::from_ref(session).addr(), slot)
 }
 
-/// Whether this thread is inside an update of the value at this place.
+/// Whether this thread is inside an update of this value.
 #[inline]
-pub(crate) fn is_updating(session: &Session, place: u64) -> bool {
+pub(crate) fn is_updating(session: &Session, slot: u64) -> bool {
     UPDATES.get() > 0 && {
-        let this = identity(session, place);
+        let this = identity(session, slot);
         OUTERMOST.get() == this || UPDATING.with_borrow(|inner| inner.contains(&this))
     }
 }
@@ -84,22 +84,22 @@ impl Handle {
         let mut deadline = self.deadline();
         let guarded = || self.is_guarded();
         protocol::update_locked(&self.memory, self.attachment(), &mut deadline, guarded, f)
-            .map_err(|failure| self.explain(failure, &deadline))
+            .map_err(|failure| self.lock_error(failure, &deadline))
     }
 
     /// An error if this thread is inside an update of this value.
     #[inline]
     pub(crate) fn check_not_updating(&self) -> Result<()> {
-        match UPDATES.get() > 0 && is_updating(self.session(), self.place()) {
+        match UPDATES.get() > 0 && is_updating(self.session(), self.offset()) {
             false => Ok(()),
-            true => Err(self.explain(Failure::Deadlock, &self.deadline())),
+            true => Err(self.lock_error(Failure::Deadlock, &self.deadline())),
         }
     }
 
     /// Begins an update by a user's closure.
     pub(crate) fn begin_update(&self) -> Result<Updating> {
         self.check_not_updating()?;
-        let this = identity(self.session(), self.place());
+        let this = identity(self.session(), self.offset());
         match UPDATES.get() {
             0 => OUTERMOST.set(this),
             _ => UPDATING.with_borrow_mut(|inner| inner.push(this)),

@@ -37,7 +37,7 @@ pub(crate) trait Awaited: Await<Error = Error> + Send + Sync {
     /// The session of its store.
     fn session(&self) -> &Session;
     /// The user's error for a failure to wait for it.
-    fn explain(&self, failure: Failure) -> crate::error::Error;
+    fn lock_error(&self, failure: Failure) -> crate::error::Error;
     /// Identifies it among all that can be waited for in this process.
     #[cfg(feature = "tokio")]
     fn key(&self) -> (usize, u64);
@@ -67,13 +67,13 @@ impl Awaited for Handle {
         Handle::session(self)
     }
 
-    fn explain(&self, failure: Failure) -> crate::error::Error {
-        Handle::explain(self, failure, &self.deadline())
+    fn lock_error(&self, failure: Failure) -> crate::error::Error {
+        Handle::lock_error(self, failure, &self.deadline())
     }
 
     #[cfg(feature = "tokio")]
     fn key(&self) -> (usize, u64) {
-        (self.memory.region().place(), 0)
+        (self.memory.region().address(), 0)
     }
 
     #[cfg(feature = "tokio")]
@@ -86,8 +86,8 @@ impl Awaited for Handle {
 enum WaitsOn {
     /// On the control word of the one slot that it waits for.
     Slot(Region),
-    /// On the bells of the slots' stores, each with its last value.
-    Bells(Vec<(Region, u32)>),
+    /// On the event counts of the slots' stores, each with its last value.
+    EventCounts(Vec<(Region, u32)>),
     /// Nowhere: it polls, because nobody can wake it.
     Polls,
 }
@@ -154,7 +154,7 @@ impl Sleeper {
         let one = awaited.len() == 1;
         let waits_on = match awaited.map(Awaited::futex).collect::<Option<Vec<Region>>>() {
             Some(mut one_region) if one => WaitsOn::Slot(one_region.remove(0)),
-            Some(regions) => bells(regions).map_or(WaitsOn::Polls, WaitsOn::Bells),
+            Some(regions) => event_counts(regions).map_or(WaitsOn::Polls, WaitsOn::EventCounts),
             None => WaitsOn::Polls,
         };
         let polls = matches!(waits_on, WaitsOn::Polls);
@@ -163,34 +163,34 @@ impl Sleeper {
     }
 }
 
-/// The bells of the stores of these regions, each once; `None` if one has none, or there are too
+/// The event counts of the stores of these regions, each once; `None` if one has none, or there are too
 /// many.
-pub(crate) fn bells(mut regions: Vec<Region>) -> Option<Vec<(Region, u32)>> {
-    regions.sort_by_key(Region::bell_address);
-    regions.dedup_by_key(|region| region.bell_address());
-    let all = regions.iter().all(|region| region.keeper().bell().is_some());
+pub(crate) fn event_counts(mut regions: Vec<Region>) -> Option<Vec<(Region, u32)>> {
+    regions.sort_by_key(Region::event_count_address);
+    regions.dedup_by_key(|region| region.event_count_address());
+    let all = regions.iter().all(|region| region.keeper().event_count().is_some());
     let few = regions.len() < MOST_WORDS;
     (all && few).then(|| regions.into_iter().map(|region| (region, 0)).collect())
 }
 
-/// Listens to all of these bells.
-pub(crate) fn listen(bells: &mut [(Region, u32)]) {
-    for (region, heard) in bells {
-        *heard = region.keeper().bell().map_or(0, protocol::listen);
+/// Listens to all of these event counts.
+pub(crate) fn listen(event_counts: &mut [(Region, u32)]) {
+    for (region, heard) in event_counts {
+        *heard = region.keeper().event_count().map_or(0, protocol::listen);
     }
 }
 
-/// The futex word to sleep on until the bell is rung.
-pub(crate) fn bell_word((region, heard): &(Region, u32)) -> Option<futex::Word> {
-    Some(futex::Word { at: region.keeper().bell()?, expected: *heard })
+/// The futex word to sleep on until the event count is rung.
+pub(crate) fn event_count_word((region, heard): &(Region, u32)) -> Option<futex::Word> {
+    Some(futex::Word { at: region.keeper().event_count()?, expected: *heard })
 }
 
 impl Pause for Sleeper {
     fn listen(&mut self) {
-        if let WaitsOn::Bells(bells) = &mut self.waits_on
+        if let WaitsOn::EventCounts(event_counts) = &mut self.waits_on
             && !self.spins
         {
-            listen(bells);
+            listen(event_counts);
         }
     }
 
@@ -215,12 +215,12 @@ impl Pause for Sleeper {
         let bits = Sleepers::CHANGE.bits();
         match &self.waits_on {
             WaitsOn::Slot(region) => futex::wait_any(&[region.futex_word(seen[0])], bits, longest),
-            WaitsOn::Bells(bells) => {
+            WaitsOn::EventCounts(event_counts) => {
                 // Other slots' changes also wake it; it must not look all the time.
                 if self.is_slow && self.has_slept {
                     std::thread::sleep(SHORT_SLEEP.min(limit));
                 }
-                let words: Vec<_> = bells.iter().flat_map(bell_word).collect();
+                let words: Vec<_> = event_counts.iter().flat_map(event_count_word).collect();
                 futex::wait_any(&words, bits, longest);
             }
             WaitsOn::Polls => {}
@@ -264,12 +264,12 @@ pub(crate) fn wait<W: Wait>(mut wait: W, timeout: Option<Duration>) -> Result<Op
 fn sleep_until_changed(awaited: &[(&dyn Awaited, u64)], deadline: &mut Deadline) -> Result<bool> {
     let mut sleeper = Sleeper::new(awaited.iter().map(|(one, _)| *one));
     loop {
-        let mut part = deadline.part(LOOK_FOR_FILE);
+        let mut part = deadline.capped(LOOK_FOR_FILE);
         match protocol::wait_any(awaited, &mut part, &mut sleeper) {
             Ok(changed) if changed.is_empty() => {}
             // The next look finds what was removed.
             Ok(_) | Err((_, Failure::Removed)) => return Ok(true),
-            Err((at, failure)) => return Err(awaited[at].0.explain(failure)),
+            Err((at, failure)) => return Err(awaited[at].0.lock_error(failure)),
         }
         if !planted!(AWaiterLooksForNoFile) {
             check_attached(awaited.iter().map(|(one, _)| one.session()))?;
@@ -419,7 +419,7 @@ impl Store {
 impl dyn Awaited + '_ {
     /// Its version; an error if it was removed.
     fn version(&self) -> Result<u64> {
-        self.look().map(|(_, version)| version).map_err(|failure| self.explain(failure))
+        self.look().map(|(_, version)| version).map_err(|failure| self.lock_error(failure))
     }
 }
 

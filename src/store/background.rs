@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::attachment::attach::Attachment;
 use crate::durability::sync_notes;
-use crate::durability::syncer::{Synced, Syncer, Turn};
+use crate::durability::syncer::{Synced, Syncer, When};
 use crate::error::{Error, Result};
 use crate::mutant::planted;
 use crate::os::sys;
@@ -180,8 +180,8 @@ struct Watched {
 impl Watched {
     fn sync(&mut self, syncer: &Syncer, attachment: &Attachment, period: Duration) {
         let mut deadline = Deadline::new(Some(LONGEST_SYNC));
-        let turn = Turn::SkipIfWithin(period.mul_f32(0.9));
-        let error = match syncer.sync(attachment, &mut deadline, turn) {
+        let when = When::IfDue(period.mul_f32(0.9));
+        let error = match syncer.sync(attachment, &mut deadline, when) {
             Ok(Synced::Busy) => self.look_at_holder(attachment, period),
             Ok(synced) => {
                 self.busy = None;

@@ -8,7 +8,7 @@ use crate::attachment::attach::Attachment;
 use crate::durability::check::{self, Check, Problem};
 use crate::durability::copy_store::duplicate;
 use crate::durability::flush;
-use crate::durability::syncer::{Syncer, Turn};
+use crate::durability::syncer::{Syncer, When};
 use crate::error::{Error, Result};
 use crate::mutant::planted;
 use crate::os::descriptor::FileId;
@@ -117,7 +117,7 @@ impl Store {
             let mut progress = |bytes| progress.borrow_mut()(bytes);
             duplicate(self.attachment(), copy, &mut deadline, &mut progress)?;
             if creation.checkpoint {
-                Syncer::new().sync(copy, &mut deadline, Turn::Wait)?;
+                Syncer::new().sync(copy, &mut deadline, When::AfterOthers)?;
             }
             flush::whole_file(copy).map_err(|e| Error::io(&copy.path, "cannot sync", e))
         })

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::attachment::attach::{Attachment, thread_is_ending};
 use crate::durability::recovery::Recovery;
 use crate::durability::sync_notes;
-use crate::durability::syncer::{Syncer, Turn};
+use crate::durability::syncer::{Syncer, When};
 use crate::error::{Error, Result};
 use crate::mapping::element::ElementRegion;
 use crate::mapping::map::WithMap;
@@ -57,9 +57,9 @@ fn sync_to_leave(
     timeout: Option<Duration>,
 ) -> Result<()> {
     let mut deadline = Deadline::new(timeout);
-    let synced = syncer.sync(attachment, &mut deadline, Turn::Wait);
+    let synced = syncer.sync(attachment, &mut deadline, When::AfterOthers);
     synced.inspect_err(|error| sync_notes::store_failure(attachment, error))?;
-    attachment.if_alone(|| syncer.sync(attachment, &mut deadline, Turn::Wait).map(|_| ()))
+    attachment.if_alone(|| syncer.sync(attachment, &mut deadline, When::AfterOthers).map(|_| ()))
 }
 
 /// Runs `sync` here, or in another thread if this one is ending: an ending thread can no longer
@@ -152,7 +152,7 @@ impl Session {
 
     /// Syncs now. On error, the last sync stays as it was.
     pub(crate) fn sync(&self, deadline: &mut Deadline) -> Result<()> {
-        self.syncer.sync(&self.attachment, deadline, Turn::Wait)?;
+        self.syncer.sync(&self.attachment, deadline, When::AfterOthers)?;
         self.attachment.tell_of_failed_sync(None);
         Ok(())
     }
@@ -169,9 +169,9 @@ impl Session {
             return; // there is no thread, and none is wanted
         }
         // Bounded: if another process is syncing, that sync will do.
-        let turn = Turn::SkipIfWithin(Duration::ZERO);
+        let when = When::IfDue(Duration::ZERO);
         let mut deadline = Deadline::new(Some(LONGEST_SYNC));
-        if let Err(error) = self.syncer.sync(&self.attachment, &mut deadline, turn) {
+        if let Err(error) = self.syncer.sync(&self.attachment, &mut deadline, when) {
             self.attachment.tell_of_failed_sync(Some(error));
         }
         background.reset();
@@ -271,7 +271,8 @@ impl Session {
         let (syncer, attachment) = (&self.syncer, &self.attachment);
         in_a_lasting_thread(attachment, || {
             let mut deadline = Deadline::new(timeout);
-            attachment.if_alone(|| syncer.sync(attachment, &mut deadline, Turn::Wait).map(|_| ()))
+            attachment
+                .if_alone(|| syncer.sync(attachment, &mut deadline, When::AfterOthers).map(|_| ()))
         })
     }
 }

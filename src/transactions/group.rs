@@ -11,7 +11,7 @@ use crate::slots::wait::{Awaited, Look, Wait, changed, nothing_to_wait_for, wait
 use crate::store::session::SharedSession;
 use crate::store::store::Store;
 use crate::transactions::members::Members;
-use crate::transactions::parts::Parts;
+use crate::transactions::participants::Participants;
 use crate::transactions::transaction::Transaction;
 use crate::transactions::transactional::sealed::{View, ViewMut};
 
@@ -55,8 +55,8 @@ use crate::transactions::transactional::sealed::{View, ViewMut};
 pub struct Group<M> {
     store: Store,
     members: M,
-    /// The positions of its slots among the members, in the order of their places.
-    by_place: Box<[usize]>,
+    /// The positions of its slots among the members, in the order of their offsets.
+    by_offset: Box<[usize]>,
     /// Where each member comes in that order.
     ranks: Box<[usize]>,
 }
@@ -71,22 +71,23 @@ impl Store {
     /// twice.
     pub fn group<M: Members>(&self, members: M) -> Result<Group<M>> {
         members.check()?;
-        let mut by_place: Box<[usize]> = (0..members.count()).collect();
-        by_place.sort_unstable_by_key(|at| members.handle(*at).place());
-        for at in &by_place {
+        let mut by_offset: Box<[usize]> = (0..members.count()).collect();
+        by_offset.sort_unstable_by_key(|at| members.handle(*at).offset());
+        for at in &by_offset {
             members.handle(*at).check_store(&self.session)?;
         }
         let slot = |at: usize| members.handle(at);
-        if let Some(two) = by_place.windows(2).find(|w| slot(w[0]).place() == slot(w[1]).place()) {
+        if let Some(two) = by_offset.windows(2).find(|w| slot(w[0]).offset() == slot(w[1]).offset())
+        {
             let (path, slot) = (self.path().to_owned(), Some(slot(two[0]).name().to_owned()));
             let what = "the group has it twice; give each slot once".into();
             return Err(Error::Invalid { path, slot, what });
         }
-        let mut ranks = by_place.clone();
-        for (rank, at) in by_place.iter().enumerate() {
+        let mut ranks = by_offset.clone();
+        for (rank, at) in by_offset.iter().enumerate() {
             ranks[*at] = rank;
         }
-        Ok(Group { store: self.clone(), members, by_place, ranks })
+        Ok(Group { store: self.clone(), members, by_offset, ranks })
     }
 }
 
@@ -115,10 +116,10 @@ impl<M: Members> Group<M> {
     /// As [`load`](Group::load).
     pub fn load_into(&self, contents: &mut M::Contents) -> Result<()> {
         let (mut few, mut many) = ([0; FEW], Vec::new());
-        let versions = match few.get_mut(..self.by_place.len()) {
+        let versions = match few.get_mut(..self.by_offset.len()) {
             Some(few) => few,
             None => {
-                many.resize(self.by_place.len(), 0);
+                many.resize(self.by_offset.len(), 0);
                 &mut many[..]
             }
         };
@@ -132,7 +133,7 @@ impl<M: Members> Group<M> {
     /// As [`load`](Group::load).
     pub fn load_versioned(&self) -> Result<(M::Contents, Vec<u64>)> {
         let mut contents = self.members.blank();
-        let mut versions = vec![0; self.by_place.len()];
+        let mut versions = vec![0; self.by_offset.len()];
         self.load_all(&mut contents, &mut versions)?;
         Ok((contents, versions))
     }
@@ -201,20 +202,20 @@ impl<M: Members> Group<M> {
         Transaction::begin_with(&self.store, self.in_order())
     }
 
-    /// Its slots, in the order of their places.
+    /// Its slots, in the order of their offsets.
     fn in_order(&self) -> impl Iterator<Item = &Handle> {
-        self.by_place.iter().map(|at| self.members.handle(*at))
+        self.by_offset.iter().map(|at| self.members.handle(*at))
     }
 
     /// Its slots, in the order in which they were given.
     fn handles(&self) -> impl Iterator<Item = &Handle> {
-        (0..self.by_place.len()).map(|at| self.members.handle(at))
+        (0..self.by_offset.len()).map(|at| self.members.handle(at))
     }
 
     /// Returns the version of each slot, as of one instant, in the order in which the slots were
     /// given.
     pub fn versions(&self) -> Vec<u64> {
-        let mut versions = vec![0; self.by_place.len()];
+        let mut versions = vec![0; self.by_offset.len()];
         let memory = |at: usize| &self.members.handle(at).memory;
         protocol::snapshot(self.store.attachment(), &mut versions, memory, |_, _, _| ());
         versions
@@ -245,8 +246,8 @@ impl<M: Members> Group<M> {
         seen: &[u64],
         timeout: Option<Duration>,
     ) -> Result<Option<Vec<u64>>> {
-        if seen.len() != self.by_place.len() {
-            let (given, slots) = (seen.len(), self.by_place.len());
+        if seen.len() != self.by_offset.len() {
+            let (given, slots) = (seen.len(), self.by_offset.len());
             let what = format!("{given} versions for a group of {slots} slots; give one for each");
             return Err(Error::Invalid { path: self.store.path().to_owned(), slot: None, what });
         }
@@ -266,7 +267,7 @@ impl<M: Members> Group<M> {
         timeout: Option<Duration>,
     ) -> Result<Option<M::Contents>> {
         let contents = Some(self.members.blank());
-        let versions = vec![0; self.by_place.len()];
+        let versions = vec![0; self.by_offset.len()];
         wait(Until { group: self, contents, versions, condition }, timeout)
     }
 
@@ -351,47 +352,47 @@ impl View for Sampled<'_> {
 
 /// A transaction that has exactly a group's slots. It knows where each is.
 struct OfGroup<'t> {
-    parts: &'t mut Parts,
-    /// The index of each slot's part, by the slot's position in the group.
+    participants: &'t mut Participants,
+    /// The index of each slot's participant, by the slot's position in the group.
     ranks: &'t [usize],
-    /// The part of the slot whose turn it is.
-    part: usize,
+    /// The index of the participant that comes next.
+    participant: usize,
 }
 
 impl<'t> OfGroup<'t> {
-    /// `transaction` was begun with the slots in the order of their places; `ranks`: where each
+    /// `transaction` was begun with the slots in the order of their offsets; `ranks`: where each
     /// comes in that order.
     fn new(transaction: &'t mut Transaction, ranks: &'t [usize]) -> OfGroup<'t> {
-        OfGroup { parts: transaction.parts(), ranks, part: 0 }
+        OfGroup { participants: transaction.participants(), ranks, participant: 0 }
     }
 }
 
 impl View for OfGroup<'_> {
     #[inline]
     fn read(&mut self, slot: &Handle, at: usize, out: &mut [u8]) -> Result<()> {
-        self.parts.all()[self.part].read(&slot.memory, at, out);
+        self.participants.all()[self.participant].read(&slot.memory, at, out);
         Ok(())
     }
 
     #[inline]
     fn bits(&mut self, slot: &Handle) -> Result<u64> {
-        Ok(self.parts.all()[self.part].bits(&slot.memory))
+        Ok(self.participants.all()[self.participant].bits(&slot.memory))
     }
 
     #[inline]
-    fn turn_to(&mut self, position: usize) {
-        self.part = self.ranks[position];
+    fn next_is(&mut self, position: usize) {
+        self.participant = self.ranks[position];
     }
 }
 
 impl ViewMut for OfGroup<'_> {
     fn write(&mut self, slot: &Handle, at: usize, data: &[u8]) -> Result<()> {
-        self.parts.write(self.part, slot, at, data)
+        self.participants.write(self.participant, slot, at, data)
     }
 
     #[inline]
     fn update_bits<R>(&mut self, slot: &Handle, f: impl FnOnce(&mut u64) -> R) -> Result<R> {
-        Ok(self.parts.all_mut()[self.part].update_bits(&slot.memory, f))
+        Ok(self.participants.all_mut()[self.participant].update_bits(&slot.memory, f))
     }
 }
 

@@ -93,7 +93,7 @@ macro_rules! tuples {
                 contents: &mut Self::Contents,
             ) -> Result<()> {
                 $(
-                    view.turn_to($at);
+                    view.next_is($at);
                     self.$at.load_into(view, &mut contents.$at)?;
                 )+
                 Ok(())
@@ -106,7 +106,7 @@ macro_rules! tuples {
                 contents: &Self::Contents,
             ) -> Result<()> {
                 $(
-                    view.turn_to($at);
+                    view.next_is($at);
                     self.$at.store_content(view, &contents.$at)?;
                 )+
                 Ok(())
@@ -115,7 +115,7 @@ macro_rules! tuples {
             #[inline]
             fn store_new(&self, view: &mut impl ViewMut, new: Self::New<'_>) -> Result<()> {
                 $(
-                    view.turn_to($at);
+                    view.next_is($at);
                     self.$at.store_to(view, new.$at)?;
                 )+
                 Ok(())
@@ -152,7 +152,7 @@ fn store_each<S: Transactional>(
         return Err(Error::Invalid { path: path.unwrap_or_default(), slot: None, what });
     }
     for (at, (slot, content)) in slots.iter().zip(contents).enumerate() {
-        view.turn_to(at);
+        view.next_is(at);
         slot.store_content(view, content)?;
     }
     Ok(())
@@ -190,7 +190,7 @@ macro_rules! of_one_kind {
         #[inline]
         fn load_all(&self, view: &mut impl View, contents: &mut Self::Contents) -> Result<()> {
             for (at, (slot, content)) in self.iter().zip(contents).enumerate() {
-                view.turn_to(at);
+                view.next_is(at);
                 slot.load_into(view, content)?;
             }
             Ok(())

@@ -6,7 +6,7 @@
 pub(crate) mod group;
 pub(crate) mod members;
 pub(crate) mod participant;
-pub(crate) mod parts;
+pub(crate) mod participants;
 pub(crate) mod snapshot;
 pub(crate) mod transaction;
 pub(crate) mod transactional;

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::attachment::attach::{Attachment, Failure};
 use crate::error::Error;
-use crate::mapping::map::{Apart, Map, Region};
+use crate::mapping::map::{Map, RawRegion, Region};
 use crate::mapping::slot_memory::SlotMemory;
 use crate::protocol::{
     self, Deadline, Form, Lockable, Memory, Owner, Peers, REMOVED, RawLock, Replacement,
@@ -15,12 +15,12 @@ use crate::store::session::Session;
 use crate::types::elements::NoMemory;
 
 /// A slot that takes part in a transaction.
-pub(crate) struct Part {
+pub(crate) struct Participant {
     pub(crate) line: u32,
     /// The slot's offset in the file.
-    pub(crate) place: u64,
+    pub(crate) offset: u64,
     /// Its memory, which the transaction's store keeps mapped.
-    region: Apart,
+    region: RawRegion,
     form: Form,
     /// `None`: it was used in an earlier run, and will be locked for the next.
     pub(crate) lock: Option<RawLock>,
@@ -41,13 +41,13 @@ enum Draft {
 /// Buffers of drafts that are over, for the next ones.
 pub(crate) type Spare = Vec<Vec<u8>>;
 
-impl Part {
+impl Participant {
     #[inline]
-    pub(crate) fn new(slot: &Handle) -> Part {
-        Part {
+    pub(crate) fn new(slot: &Handle) -> Participant {
+        Participant {
             line: slot.line,
-            place: slot.place(),
-            region: slot.memory.region().apart(),
+            offset: slot.offset(),
+            region: slot.memory.region().to_raw(),
             form: slot.memory.form(),
             lock: None,
             draft: Draft::Nothing,
@@ -56,7 +56,7 @@ impl Part {
 
     #[inline]
     pub(crate) fn memory<'m>(&self, map: &'m Map) -> SlotMemory<&'m Map> {
-        SlotMemory::new(Region::again(&self.region, map), self.form)
+        SlotMemory::new(Region::from_raw(&self.region, map), self.form)
     }
 
     /// Waits for the lock, or goes on under this thread's own guard. `on`: this slot, here and
@@ -79,7 +79,7 @@ impl Part {
         on: impl Lockable<Peers = Attachment> + Copy,
     ) -> Result<bool, Failure> {
         // In an update of this scalar, which would retry for ever.
-        if is_updating(session, self.place) {
+        if is_updating(session, self.offset) {
             return Err(Failure::Deadlock);
         }
         match protocol::try_lock(on) {
@@ -114,7 +114,7 @@ impl Part {
     }
 
     #[cold]
-    pub(crate) fn explain(
+    pub(crate) fn lock_error(
         &self,
         attachment: &Attachment,
         failure: Failure,
@@ -140,7 +140,7 @@ impl Part {
     pub(crate) fn end_after_commit(&mut self, attachment: &Attachment, spare: &mut Spare) {
         self.drop_draft(spare);
         if let Some(lock) = self.lock.take() {
-            lock.end_after_commit(self.place, attachment);
+            lock.end_after_commit(self.offset, attachment);
         }
     }
 
@@ -182,7 +182,7 @@ impl Part {
         match (&self.draft, &self.form) {
             (Draft::Nothing, _) => {}
             (Draft::Scalar(bits), _) => {
-                let region = Region::again(&self.region, map);
+                let region = Region::from_raw(&self.region, map);
                 scalar(&SlotMemory::new(region, Form::Scalar), lock, *bits);
             }
             (Draft::Bytes { at, data }, Form::Areas(areas)) => {

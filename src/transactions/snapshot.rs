@@ -41,7 +41,7 @@ impl Store {
     /// # Ok::<(), slotfile::Error>(())
     /// ```
     pub fn snapshot<R>(&self, mut f: impl FnMut(&mut Snapshot<'_>) -> Result<R>) -> Result<R> {
-        let mut snapshot = Snapshot { store: self, parts: Vec::new(), lost: false };
+        let mut snapshot = Snapshot { store: self, reads: Vec::new(), lost: false };
         loop {
             let result = f(&mut snapshot);
             if !snapshot.lost {
@@ -95,15 +95,15 @@ impl Store {
 pub struct Snapshot<'s> {
     store: &'s Store,
     /// What it has read, all current at one instant.
-    parts: Vec<Part<'s>>,
+    reads: Vec<ReadRange<'s>>,
     /// They are not all current at one instant: one changed before the last was read.
     lost: bool,
 }
 
 /// Some bytes of a slot.
-struct Part<'s> {
+struct ReadRange<'s> {
     /// The slot's offset in the file.
-    place: u64,
+    offset: u64,
     memory: SlotMemory<&'s Map>,
     /// The range of its content; for a scalar, all eight bytes of its bit pattern.
     range: Range<usize>,
@@ -115,16 +115,16 @@ struct Part<'s> {
 impl Snapshot<'_> {
     /// Copies all that `f` has read so far, as of one instant, for its next run.
     fn copy_again(&mut self) {
-        let mut copies: Vec<Vec<u8>> = self.parts.iter().map(|p| vec![0; p.range.len()]).collect();
-        let mut versions = vec![0; self.parts.len()];
-        let memory = |i: usize| &self.parts[i].memory;
+        let mut copies: Vec<Vec<u8>> = self.reads.iter().map(|p| vec![0; p.range.len()]).collect();
+        let mut versions = vec![0; self.reads.len()];
+        let memory = |i: usize| &self.reads[i].memory;
         let attachment = self.store.attachment();
         protocol::snapshot(attachment, &mut versions, memory, |i, memory, sample| match sample {
             Sample::Scalar(bits) => copies[i].copy_from_slice(&bits.to_le_bytes()),
-            Sample::Area(area) => memory.read(area, self.parts[i].range.start, &mut copies[i]),
+            Sample::Area(area) => memory.read(area, self.reads[i].range.start, &mut copies[i]),
         });
-        for (part, (copy, version)) in self.parts.iter_mut().zip(copies.into_iter().zip(versions)) {
-            (part.copy, part.version) = (Some(copy), version);
+        for (read, (copy, version)) in self.reads.iter_mut().zip(copies.into_iter().zip(versions)) {
+            (read.copy, read.version) = (Some(copy), version);
         }
         self.lost = false;
     }
@@ -140,13 +140,13 @@ impl View for Snapshot<'_> {
             return Err(conflict());
         }
         let range = at..at + out.len();
-        let place = slot.place();
-        for part in self.parts.iter().filter(|part| part.place == place) {
-            if let Some(copy) = &part.copy
-                && part.range.start <= range.start
-                && range.end <= part.range.end
+        let offset = slot.offset();
+        for read in self.reads.iter().filter(|read| read.offset == offset) {
+            if let Some(copy) = &read.copy
+                && read.range.start <= range.start
+                && range.end <= read.range.end
             {
-                let from = range.start - part.range.start;
+                let from = range.start - read.range.start;
                 out.copy_from_slice(&copy[from..from + out.len()]);
                 return Ok(());
             }
@@ -160,11 +160,11 @@ impl View for Snapshot<'_> {
             }
             Form::Areas(areas) => protocol::read_bytes(&memory, attachment, &areas, at, out),
         };
-        let before = self.parts.iter().map(|part| (&part.memory, part.version));
+        let before = self.reads.iter().map(|read| (&read.memory, read.version));
         self.lost = have_changed(attachment, before, |_| ());
         // If the same was read before and has changed, that part shows it.
-        if !self.parts.iter().any(|part| part.place == place && part.range == range) {
-            self.parts.push(Part { place, memory, range, version, copy: None });
+        if !self.reads.iter().any(|read| read.offset == offset && read.range == range) {
+            self.reads.push(ReadRange { offset, memory, range, version, copy: None });
         }
         if self.lost { Err(conflict()) } else { Ok(()) }
     }

@@ -19,8 +19,8 @@ use crate::slots::slot::Slot;
 use crate::slots::value::Value;
 use crate::store::session::{Session, SharedSession};
 use crate::store::store::Store;
-use crate::transactions::participant::Part;
-use crate::transactions::parts::Parts;
+use crate::transactions::participant::Participant;
+use crate::transactions::participants::Participants;
 use crate::transactions::transactional::sealed::{View, ViewMut};
 use crate::transactions::transactional::{Ranged, Transactional};
 use crate::types::element::{Element, Number};
@@ -138,11 +138,11 @@ impl Store {
 pub struct Transaction {
     session: SharedSession,
     /// The slots that it has used, in this run or an earlier one.
-    parts: Parts,
+    participants: Participants,
     deadline: Deadline,
-    /// The highest place of the slots of which it has locks of its own.
+    /// The highest offset of the slots of which it has locks of its own.
     highest: Option<u64>,
-    /// The place of a slot whose holder may be waiting for one of ours: this transaction must
+    /// The offset of a slot whose holder may be waiting for one of ours: this transaction must
     /// release its locks.
     lost: Option<u64>,
     fork_generation: u64,
@@ -169,7 +169,7 @@ impl Transaction {
         }
         Ok(Transaction {
             session: SharedSession::clone(&store.session),
-            parts: Parts::of(attachment),
+            participants: Participants::of(attachment),
             deadline,
             highest: None,
             lost: None,
@@ -185,14 +185,16 @@ impl Transaction {
     ) -> Result<Transaction> {
         let mut transaction = Transaction::begin(store)?;
         for slot in slots {
-            if transaction.parts.find(slot.place()).is_some() {
+            if transaction.participants.find(slot.offset()).is_some() {
                 continue;
             }
-            let part = transaction.parts.push(slot);
+            let participant = transaction.participants.push(slot);
             let (deadline, highest) = (&mut transaction.deadline, &mut transaction.highest);
             // After a loss all are locked again, in order.
-            if transaction.lost.is_none() && !lock(part, &store.session, slot, deadline, highest)? {
-                transaction.lost = Some(slot.place());
+            if transaction.lost.is_none()
+                && !lock(participant, &store.session, slot, deadline, highest)?
+            {
+                transaction.lost = Some(slot.offset());
             }
         }
         if transaction.lost.is_some() {
@@ -202,8 +204,8 @@ impl Transaction {
     }
 
     /// The slots that it has used.
-    pub(crate) fn parts(&mut self) -> &mut Parts {
-        &mut self.parts
+    pub(crate) fn participants(&mut self) -> &mut Participants {
+        &mut self.participants
     }
 
     /// Whether it has to run again.
@@ -223,10 +225,10 @@ impl Transaction {
         let mut first = self.lost;
         loop {
             self.release();
-            self.parts.sort();
+            self.participants.sort();
             let Some(held_by_others) = self.lock_all(first)? else { return Ok(()) };
-            // Every other time, locks in the order of places. Otherwise two transactions could take
-            // turns for ever.
+            // Every other time, locks in the order of offsets. Otherwise two transactions could
+            // hinder each other forever, in turn.
             first = first.is_none().then_some(held_by_others);
         }
     }
@@ -235,15 +237,15 @@ impl Transaction {
     /// transaction may not wait for.
     fn lock_all(&mut self, first: Option<u64>) -> Result<Option<u64>> {
         let attachment = self.session.attachment();
-        let first = first.and_then(|place| self.parts.find(place));
-        for at in first.into_iter().chain(0..self.parts.all().len()) {
-            let part = &mut self.parts.all_mut()[at];
-            if part.lock.is_some() {
+        let first = first.and_then(|offset| self.participants.find(offset));
+        for at in first.into_iter().chain(0..self.participants.all().len()) {
+            let participant = &mut self.participants.all_mut()[at];
+            if participant.lock.is_some() {
                 continue;
             }
-            let on = (&part.memory(&attachment.map), attachment);
-            if !lock(part, &self.session, on, &mut self.deadline, &mut self.highest)? {
-                return Ok(Some(self.parts.all()[at].place));
+            let on = (&participant.memory(&attachment.map), attachment);
+            if !lock(participant, &self.session, on, &mut self.deadline, &mut self.highest)? {
+                return Ok(Some(self.participants.all()[at].offset));
             }
         }
         Ok(None)
@@ -253,20 +255,20 @@ impl Transaction {
         self.lost = None;
         self.highest = None;
         let attachment = self.session.attachment();
-        let (parts, spare) = self.parts.with_spare();
-        for part in parts {
-            part.release(attachment, spare);
+        let (participants, spare) = self.participants.with_spare();
+        for participant in participants {
+            participant.release(attachment, spare);
         }
     }
 
-    /// The index of the slot's part, locked.
+    /// The index of the slot's participant, locked.
     #[inline]
-    fn part(&mut self, slot: &Handle) -> Result<usize> {
+    fn participant(&mut self, slot: &Handle) -> Result<usize> {
         slot.check_store(&self.session)?;
         if self.lost.is_some() || self.is_of_parent() {
             return Err(self.unusable(slot));
         }
-        match self.parts.find(slot.place()) {
+        match self.participants.find(slot.offset()) {
             Some(at) => Ok(at),
             None => self.join(slot),
         }
@@ -281,12 +283,12 @@ impl Transaction {
         self.conflict(slot.name())
     }
 
-    /// Locks a slot that has no part yet; returns the index of its part.
+    /// Locks a slot that does not take part yet; returns the index of its participant.
     #[inline]
     fn join(&mut self, slot: &Handle) -> Result<usize> {
-        let part = self.parts.push(slot);
-        match lock(part, &self.session, slot, &mut self.deadline, &mut self.highest) {
-            Ok(true) => Ok(self.parts.last()),
+        let participant = self.participants.push(slot);
+        match lock(participant, &self.session, slot, &mut self.deadline, &mut self.highest) {
+            Ok(true) => Ok(self.participants.last()),
             locked => Err(self.did_not_join(slot, locked)),
         }
     }
@@ -295,11 +297,11 @@ impl Transaction {
     fn did_not_join(&mut self, slot: &Handle, locked: Result<bool>) -> Error {
         match locked {
             Ok(_) => {
-                self.lost = Some(slot.place());
+                self.lost = Some(slot.offset());
                 self.conflict(slot.name())
             }
             Err(error) => {
-                self.parts.pop();
+                self.participants.pop();
                 error
             }
         }
@@ -320,47 +322,51 @@ impl Transaction {
     /// a new one. [`Error::Evicted`]. In both cases nothing has changed.
     pub fn commit(mut self) -> Result<()> {
         if self.is_lost() {
-            let at = self.lost.and_then(|place| self.parts.find(place));
+            let at = self.lost.and_then(|offset| self.participants.find(offset));
             let attachment = self.session.attachment();
-            return Err(self.conflict(at.map_or("", |at| self.parts.all()[at].name(attachment))));
+            return Err(
+                self.conflict(at.map_or("", |at| self.participants.all()[at].name(attachment)))
+            );
         }
         // The entry is the same for all.
-        let Some(owner) = self.parts.all().first().and_then(Part::owner) else { return Ok(()) };
+        let Some(owner) = self.participants.all().first().and_then(Participant::owner) else {
+            return Ok(());
+        };
         let attachment = self.session.attachment();
         let has_entry = !self.is_of_parent() && attachment.is_me(owner);
         let mut first = None;
-        for part in self.parts.all_mut() {
-            first = first.or(part.is_written().then_some(part.line));
+        for participant in self.participants.all_mut() {
+            first = first.or(participant.is_written().then_some(participant.line));
             // Its lock is looked at as it is committed.
-            if has_entry && part.is_written() && part.has_own_lock() {
+            if has_entry && participant.is_written() && participant.has_own_lock() {
                 continue;
             }
-            let memory = part.memory(&attachment.map);
-            if !has_entry || !part.is_held(&memory, attachment) {
-                return Err(part.explain(attachment, Failure::Evicted, &self.deadline));
+            let memory = participant.memory(&attachment.map);
+            if !has_entry || !participant.is_held(&memory, attachment) {
+                return Err(participant.lock_error(attachment, Failure::Evicted, &self.deadline));
             }
         }
         let Some(first) = first else { return Ok(()) };
-        let written = Written { parts: self.parts.all(), map: &attachment.map };
+        let written = Written { participants: self.participants.all(), map: &attachment.map };
         commit_all(attachment, owner, &written).map_err(|failure| {
             let name = &attachment.descriptor_cache.descriptor(first).name;
             attachment.lock_error(name, failure, &self.deadline)
         })?;
-        let (parts, spare) = self.parts.with_spare();
-        for part in parts {
-            match part.is_written() {
-                true => part.end_after_commit(attachment, spare),
-                false => part.release(attachment, spare),
+        let (participants, spare) = self.participants.with_spare();
+        for participant in participants {
+            match participant.is_written() {
+                true => participant.end_after_commit(attachment, spare),
+                false => participant.release(attachment, spare),
             }
         }
-        self.parts.clear();
+        self.participants.clear();
         Ok(())
     }
 }
 
 /// The slots that are written.
 struct Written<'t> {
-    parts: &'t [Part],
+    participants: &'t [Participant],
     map: &'t Map,
 }
 
@@ -373,26 +379,28 @@ impl<'t> Changes for Written<'t> {
         mut scalar: impl FnMut(&Self::Memory, &RawLock, u64),
         mut area: impl FnMut(&Self::Memory, &RawLock, &Replacement<'_>),
     ) {
-        self.parts.iter().for_each(|part| part.change(self.map, &mut scalar, &mut area));
+        self.participants
+            .iter()
+            .for_each(|participant| participant.change(self.map, &mut scalar, &mut area));
     }
 }
 
-/// Locks one more slot, `on`, of a transaction that has locks up to the place `highest`. False if
-/// others have it, and waiting for it could make two wait for each other.
+/// Locks one more slot, `on`, of a transaction that has locks up to the offset `highest`. False if
+/// others have it, and waiting for it could make two transactions wait for each other.
 #[inline]
 fn lock(
-    part: &mut Part,
+    participant: &mut Participant,
     session: &Session,
     on: impl Lockable<Peers = Attachment> + Copy,
     deadline: &mut Deadline,
     highest: &mut Option<u64>,
 ) -> Result<bool> {
-    let locked = match part.try_lock(session, on) {
+    let locked = match participant.try_lock(session, on) {
         Ok(true) => true,
-        tried => wait_for_lock(part, tried, on, deadline, *highest)?,
+        tried => wait_for_lock(participant, tried, on, deadline, *highest)?,
     };
-    if part.has_own_lock() {
-        *highest = (*highest).max(Some(part.place));
+    if participant.has_own_lock() {
+        *highest = (*highest).max(Some(participant.offset));
     }
     Ok(locked)
 }
@@ -400,58 +408,58 @@ fn lock(
 /// The same, after a first try.
 #[cold]
 fn wait_for_lock(
-    part: &mut Part,
+    participant: &mut Participant,
     tried: Result<bool, Failure>,
     on: impl Lockable<Peers = Attachment> + Copy,
     deadline: &mut Deadline,
     highest: Option<u64>,
 ) -> Result<bool> {
     let locked = match (tried, highest) {
-        (Ok(false), None) => part.lock(on, deadline).map(|()| true),
+        (Ok(false), None) => participant.lock(on, deadline).map(|()| true),
         (Ok(false), Some(highest))
-            if planted!(TransactionsWaitWithLocks) && highest < part.place =>
+            if planted!(TransactionsWaitWithLocks) && highest < participant.offset =>
         {
-            part.lock(on, deadline).map(|()| true)
+            participant.lock(on, deadline).map(|()| true)
         }
         // Everybody waits only upwards, so transactions never wait in a circle. With guards, or
         // other locks of its thread, one may: a waiter that could release does not wait for long.
-        (Ok(false), Some(highest)) if highest < part.place => {
-            match deadline.at_most(LONGEST_SLEEP, |deadline| part.lock(on, deadline)) {
+        (Ok(false), Some(highest)) if highest < participant.offset => {
+            match deadline.at_most(LONGEST_SLEEP, |deadline| participant.lock(on, deadline)) {
                 Err(Failure::Timeout(_)) if !deadline.is_over() => Ok(false),
                 locked => locked.map(|()| true),
             }
         }
         (tried, _) => tried,
     };
-    locked.map_err(|why| part.explain(on.peers(), why, deadline))
+    locked.map_err(|why| participant.lock_error(on.peers(), why, deadline))
 }
 
 impl View for Transaction {
     #[inline]
     fn read(&mut self, slot: &Handle, at: usize, out: &mut [u8]) -> Result<()> {
-        let part = self.part(slot)?;
-        self.parts.all()[part].read(&slot.memory, at, out);
+        let participant = self.participant(slot)?;
+        self.participants.all()[participant].read(&slot.memory, at, out);
         Ok(())
     }
 
     #[inline]
     fn bits(&mut self, slot: &Handle) -> Result<u64> {
-        let part = self.part(slot)?;
-        Ok(self.parts.all()[part].bits(&slot.memory))
+        let participant = self.participant(slot)?;
+        Ok(self.participants.all()[participant].bits(&slot.memory))
     }
 }
 
 impl ViewMut for Transaction {
     #[inline]
     fn write(&mut self, slot: &Handle, at: usize, data: &[u8]) -> Result<()> {
-        let part = self.part(slot)?;
-        self.parts.write(part, slot, at, data)
+        let participant = self.participant(slot)?;
+        self.participants.write(participant, slot, at, data)
     }
 
     #[inline]
     fn update_bits<R>(&mut self, slot: &Handle, f: impl FnOnce(&mut u64) -> R) -> Result<R> {
-        let part = self.part(slot)?;
-        Ok(self.parts.all_mut()[part].update_bits(&slot.memory, f))
+        let participant = self.participant(slot)?;
+        Ok(self.participants.all_mut()[participant].update_bits(&slot.memory, f))
     }
 }
 
@@ -461,14 +469,19 @@ impl Drop for Transaction {
         if !self.is_of_parent() {
             self.session.attachment().end_transaction();
         }
-        std::mem::take(&mut self.parts).leave();
+        std::mem::take(&mut self.participants).leave();
     }
 }
 
 impl fmt::Debug for Transaction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let attachment = self.session.attachment();
-        let slots: Vec<_> = self.parts.all().iter().map(|part| part.name(attachment)).collect();
+        let slots: Vec<_> = self
+            .participants
+            .all()
+            .iter()
+            .map(|participant| participant.name(attachment))
+            .collect();
         f.debug_struct("Transaction").field("slots", &slots).finish_non_exhaustive()
     }
 }

@@ -117,8 +117,8 @@ pub(crate) mod sealed {
         fn read(&mut self, slot: &Handle, at: usize, out: &mut [u8]) -> Result<()>;
         /// The bit pattern of a scalar.
         fn bits(&mut self, slot: &Handle) -> Result<u64>;
-        /// Says that the slot at this position of a group comes next.
-        fn turn_to(&mut self, _position: usize) {}
+        /// The slot at this position of a group comes next.
+        fn next_is(&mut self, _position: usize) {}
     }
 
     /// The same, writable.

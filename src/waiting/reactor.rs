@@ -1,4 +1,4 @@
-//! Waiting without a thread for each task. One thread of this process sleeps on the bells of all
+//! Waiting without a thread for each task. One thread of this process sleeps on the event counts of all
 //! stores with awaited slots, and wakes the tasks whose slots have changed. When it wakes, it looks
 //! once at each slot, however many tasks await it.
 
@@ -18,7 +18,7 @@ use crate::os::futex;
 use crate::os::location::LOOK_FOR_FILE;
 use crate::os::thread;
 use crate::protocol::Sleepers;
-use crate::slots::wait::{Awaited, Growing, bell_word, bells, listen};
+use crate::slots::wait::{Awaited, Growing, event_count_word, event_counts, listen};
 
 static REACTOR: PerProcess<Reactor> = PerProcess::at_load(Reactor::new());
 
@@ -33,7 +33,7 @@ struct State {
     /// The tasks that were not looked at yet.
     new: Vec<u64>,
     slots: BTreeMap<Key, AwaitedSlot>,
-    /// The stores of the slots that can be slept on, by the addresses of their bells: a region that
+    /// The stores of the slots that can be slept on, by the addresses of their event counts: a region that
     /// keeps each mapped, and the number of slots.
     stores: BTreeMap<usize, (Region, usize)>,
     /// How many slots can only be polled.
@@ -51,8 +51,8 @@ type Key = (usize, u64);
 struct AwaitedSlot {
     slot: Arc<dyn Awaited>,
     version: u64,
-    /// The address of its store's bell; `None`: the slot can only be polled.
-    bell: Option<usize>,
+    /// The address of its store's event count; `None`: the slot can only be polled.
+    event_count: Option<usize>,
     tasks: BTreeSet<u64>,
 }
 
@@ -135,7 +135,7 @@ impl Reactor {
     }
 
     fn run(&self) {
-        // The bells of the stores whose slots are awaited; `None`: one store has none.
+        // The event counts of the stores whose slots are awaited; `None`: one store has none.
         let mut stores: Option<Vec<(Region, u32)>> = Some(Vec::new());
         let mut sleeps = Growing::WOKEN;
         let mut last = 0;
@@ -159,7 +159,7 @@ impl Reactor {
             drop(woken);
             let limit = match waits_on {
                 WaitsOn::Moved(regions) => {
-                    stores = regions.and_then(bells);
+                    stores = regions.and_then(event_counts);
                     sleeps = if stores.is_some() { Growing::WOKEN } else { Growing::LOOKS };
                     continue;
                 }
@@ -177,7 +177,7 @@ impl Reactor {
             };
             let own = futex::Word { at: &raw const self.news, expected: news };
             let stores = stores.iter().flatten();
-            let words: Vec<_> = stores.flat_map(bell_word).chain([own]).collect();
+            let words: Vec<_> = stores.flat_map(event_count_word).chain([own]).collect();
             futex::wait_any(&words, Sleepers::CHANGE.bits(), limit);
         }
     }
@@ -191,7 +191,7 @@ enum WaitsOn {
     Empty,
     /// The set of awaited stores has changed: a region of each; `None` if a slot must be polled.
     Moved(Option<Vec<Region>>),
-    /// The bells of the stores.
+    /// The event counts of the stores.
     Made,
 }
 
@@ -205,39 +205,39 @@ impl State {
             if let Some(entry) = self.slots.get_mut(&key) {
                 entry.tasks.remove(&id);
                 if entry.tasks.is_empty() {
-                    let bell = entry.bell;
+                    let event_count = entry.event_count;
                     self.slots.remove(&key);
-                    self.forget_slot_of(bell);
+                    self.forget_slot_of(event_count);
                 }
             }
         }
         Some(task)
     }
 
-    /// Counts one more slot of the store with this bell.
+    /// Counts one more slot of the store with this event count.
     fn note_slot_of(&mut self, futex: Option<Region>) -> Option<usize> {
-        let known = futex.map(|region| (region.bell_address(), region));
-        if let Some((bell, region)) = known.filter(|(bell, _)| *bell != 0) {
-            let (_, slots) = self.stores.entry(bell).or_insert_with(|| (region, 0));
+        let known = futex.map(|region| (region.event_count_address(), region));
+        if let Some((event_count, region)) = known.filter(|(event_count, _)| *event_count != 0) {
+            let (_, slots) = self.stores.entry(event_count).or_insert_with(|| (region, 0));
             *slots += 1;
             self.has_moved |= *slots == 1;
-            return Some(bell);
+            return Some(event_count);
         }
         self.polled += 1;
         self.has_moved |= self.polled == 1;
         None
     }
 
-    fn forget_slot_of(&mut self, bell: Option<usize>) {
-        let Some(bell) = bell else {
+    fn forget_slot_of(&mut self, event_count: Option<usize>) {
+        let Some(event_count) = event_count else {
             self.polled -= 1;
             self.has_moved |= self.polled == 0;
             return;
         };
-        let Some((_, slots)) = self.stores.get_mut(&bell) else { return };
+        let Some((_, slots)) = self.stores.get_mut(&event_count) else { return };
         *slots -= 1;
         if *slots == 0 {
-            self.stores.remove(&bell);
+            self.stores.remove(&event_count);
             self.has_moved = true;
         }
     }
@@ -248,9 +248,9 @@ impl State {
         for (slot, seen) in task.awaited.clone() {
             let key = slot.key();
             if !self.slots.contains_key(&key) {
-                let bell = self.note_slot_of(slot.futex());
+                let event_count = self.note_slot_of(slot.futex());
                 let tasks = BTreeSet::new();
-                self.slots.insert(key, AwaitedSlot { slot, version: seen, bell, tasks });
+                self.slots.insert(key, AwaitedSlot { slot, version: seen, event_count, tasks });
             }
             let entry = self.slots.get_mut(&key).expect("it is there, or was just put there");
             entry.tasks.insert(id);
@@ -290,7 +290,7 @@ impl State {
         for entry in self.slots.values() {
             match entry.slot.look() {
                 Ok((control, version)) if version == entry.version => {
-                    if entry.bell.is_some() {
+                    if entry.event_count.is_some() {
                         let announced = entry.slot.announce(control);
                         is_announced &= announced.is_ok_and(|announced| announced.is_some());
                     }

@@ -257,13 +257,13 @@ impl Awaited for DefinitionWatch {
         &self.store.session
     }
 
-    fn explain(&self, failure: Failure) -> Error {
+    fn lock_error(&self, failure: Failure) -> Error {
         self.attachment().lock_error("the directory", failure, &Deadline::new(None))
     }
 
     #[cfg(feature = "tokio")]
     fn key(&self) -> (usize, u64) {
-        (self.lock.region().place(), u64::from(self.seen))
+        (self.lock.region().address(), u64::from(self.seen))
     }
 
     #[cfg(feature = "tokio")]

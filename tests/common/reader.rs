@@ -351,9 +351,9 @@ impl Reader {
                 let choice = record.segments[d.first_segment as usize];
                 if let Entry::Vacant(vacant) = shared.entry(d.first_segment) {
                     let head = d.copies + if choice == 2 { 4096 } else { 0 };
-                    let (data, tag) =
+                    let (data, stamp) =
                         self.copy(record, d.first_segment, choice, head, 64, &mut sum)?;
-                    assert_eq!(tag, 0);
+                    assert_eq!(stamp, 0);
                     vacant.insert(data);
                 }
                 let entry = &shared[&d.first_segment][d.place as usize - 64..];
@@ -369,9 +369,9 @@ impl Reader {
                     let choice = record.segments[segment as usize];
                     let second = if choice == 2 { PAGE + up(len, PAGE) } else { 0 };
                     let head = d.copies + part * 139_264 + second;
-                    let (data, tag) = self.copy(record, segment, choice, head, PAGE, &mut sum)?;
+                    let (data, stamp) = self.copy(record, segment, choice, head, PAGE, &mut sum)?;
                     assert_eq!(data.len() as u64, len);
-                    newest = newest.max(tag);
+                    newest = newest.max(stamp);
                     all.extend_from_slice(data);
                 }
                 (slot.version, slot.removed) = (newest >> 1, newest & 1 == 1);

@@ -203,7 +203,7 @@ const BUGS: [(Bug, &[Scenario]); 38] = [
     (Bug::Protocol(Mutant::GiveUpSilently), &[SLEEPERS_THAT_GIVE_UP]),
     (Bug::Protocol(Mutant::GuardClearsL), &[SLEEPERS_BESIDE_A_GUARD]),
     (Bug::Protocol(Mutant::LockClearsW), &[WAITERS, SLEEPERS_OF_BOTH_KINDS]),
-    (Bug::Protocol(Mutant::RingEarly), &[WAITERS]),
+    (Bug::Protocol(Mutant::EventCountedEarly), &[WAITERS]),
     (Bug::Protocol(Mutant::NoHandOver), &[OVERTAKEN]),
     (Bug::Protocol(Mutant::FollowerMissesChange), &[FOLLOWER]),
     (Bug::Protocol(Mutant::FollowerTrustsRange), &[FOLLOWER]),

@@ -532,7 +532,7 @@ fn waiter_for_two_slots() {
     waiter.join().unwrap();
 }
 
-/// If W is set already, only the bell tells that it was cleared.
+/// If W is set already, only the event count tells that it was cleared.
 fn waiters_for_one_and_for_two() {
     let store = Store::new(Cells::Packed, 2);
     let one = store.spawn(2, |store, me| drop(store.wait(&me, &[&store.y])));

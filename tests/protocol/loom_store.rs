@@ -124,7 +124,7 @@ pub(super) const WIDTH: usize = 2;
 pub(super) struct Slot {
     words: Vec<AtomicU64>,
     waits_on: Arc<WaitsOn>,
-    bell: Arc<AtomicU64>,
+    event_count: Arc<AtomicU64>,
     cells: Cells,
     table: Arc<Table>,
     pub(super) form: Form,
@@ -204,7 +204,7 @@ impl Store {
             bytes: [1; 4].map(AtomicU64::new).into(),
         });
         let waits_on = Arc::new(WaitsOn { asleep: Mutex::new(Vec::new()), woken: Condvar::new() });
-        let bell = Arc::new(AtomicU64::new(0));
+        let event_count = Arc::new(AtomicU64::new(0));
         let control = Control::default().advanced(BEGIN);
         let first = STALE + area_count as usize;
         let areas = Areas { count: area_count, first, stride: WIDTH, words: WIDTH };
@@ -215,9 +215,10 @@ impl Store {
                 _ => AtomicU64::new(0),
             });
             let words = words.collect();
-            let (waits_on, table, bell) = (waits_on.clone(), table.clone(), bell.clone());
+            let (waits_on, table, event_count) =
+                (waits_on.clone(), table.clone(), event_count.clone());
             let sleepers = std::sync::atomic::AtomicBool::new(false);
-            Arc::new(Slot { words, waits_on, bell, cells, table, form, sleepers })
+            Arc::new(Slot { words, waits_on, event_count, cells, table, form, sleepers })
         };
         Store {
             x: slot(cells, Form::Scalar, DRAFT + 1),
@@ -266,7 +267,7 @@ impl shipping::Memory for Slot {
         self.form
     }
 
-    fn place(&self) -> u64 {
+    fn slot_id(&self) -> u64 {
         0
     }
     const PIECE: usize = 1;
@@ -382,8 +383,8 @@ impl shipping::Memory for Slot {
         self.waits_on.wake(std::ptr::from_ref(self).addr(), who, all)
     }
 
-    fn ring(&self) {
-        shipping::ring(self);
+    fn advance_event_count(&self) {
+        shipping::advance(self);
     }
 
     fn has_lock_bit(&self) -> bool {
@@ -391,14 +392,14 @@ impl shipping::Memory for Slot {
     }
 }
 
-impl shipping::Bell for Slot {
+impl shipping::EventCount for Slot {
     fn load(&self) -> u32 {
-        self.bell.load(Relaxed) as u32
+        self.event_count.load(Relaxed) as u32
     }
 
     fn swap(&self, old: u32, new: u32, order: Ordering) -> Result<(), u32> {
-        let order = weakened("bell", order);
-        let swapped = self.bell.compare_exchange(old.into(), new.into(), order, Relaxed);
+        let order = weakened("event_count", order);
+        let swapped = self.event_count.compare_exchange(old.into(), new.into(), order, Relaxed);
         swapped.map(drop).map_err(|now| now as u32)
     }
 
@@ -410,7 +411,7 @@ impl shipping::Bell for Slot {
 /// One thread, waiting for these slots.
 pub(super) struct Waiter<'s> {
     pub(super) slots: &'s [&'s Slot],
-    /// What the bell was last.
+    /// What the event count was last.
     pub(super) heard: u32,
 }
 
@@ -448,7 +449,7 @@ impl shipping::Pause for Waiter<'_> {
         if self.slots.len() == 1 {
             shipping::Memory::sleep(first, seen[0], Sleepers::CHANGE, Duration::MAX);
         } else {
-            let is_same = || shipping::Bell::load(first) == self.heard;
+            let is_same = || shipping::EventCount::load(first) == self.heard;
             first.waits_on.sleep(0, Sleepers::CHANGE, is_same);
         }
     }
@@ -521,13 +522,13 @@ impl shipping::Peers for Peer {
         owner == self.me
     }
 
-    fn word(&self, owner: Owner, order: Ordering) -> TxnState {
-        let word = self.table.words[owner as usize].load(weakened("word", order));
+    fn txn_word(&self, owner: Owner, order: Ordering) -> TxnState {
+        let word = self.table.words[owner as usize].load(weakened("txn_word", order));
         [TxnState::Free, TxnState::Idle, TxnState::Committed][word as usize]
     }
 
-    fn set_word(&self, owner: Owner, word: TxnState, order: Ordering) {
-        let order = weakened("set_word", order);
+    fn set_txn_word(&self, owner: Owner, word: TxnState, order: Ordering) {
+        let order = weakened("set_txn_word", order);
         let commits = word == TxnState::Committed;
         if commits {
             self.kill_if(Death::BeforeCommitPoint);
@@ -571,9 +572,9 @@ impl shipping::Peers for Peer {
         u64::from(self.dead.get())
     }
 
-    fn has_locked(&self) {}
+    fn note_locked(&self) {}
 
-    fn has_unlocked(&self) {}
+    fn note_unlocked(&self) {}
 
     fn begin_under_guard(&self, _: u64) -> Option<u64> {
         None
@@ -585,7 +586,7 @@ impl shipping::Peers for Peer {
 
     fn end_under_guard(&self, _: u64, _: u64) {}
 
-    fn is_turn_over(&self) -> bool {
+    fn is_handover_due(&self) -> bool {
         true
     }
 }

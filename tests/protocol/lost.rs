@@ -32,7 +32,7 @@ fn a_transaction_loses_y(guarded: bool) {
         let area = Change::Area(Replacement { areas: &store.areas(), at: 0, data: &[1; 8] });
         let changes = [(x, Change::Scalar(1)), (y, area)];
         assert!(matches!(commit_all(&peer, 1, &changes[..]), Err(Failure::Evicted)));
-        assert_eq!(peer.word(1, Relaxed), TxnState::Idle);
+        assert_eq!(peer.txn_word(1, Relaxed), TxnState::Idle);
         assert_eq!(store.y.control(Relaxed), taken);
         let expected = |owner| (owner, BEGIN + 1, false);
         let is = |control: Control| (control.owner(), control.version(), control.in_transaction());
@@ -89,7 +89,7 @@ impl Memory for AlwaysTaken {
         Form::Lock
     }
 
-    fn place(&self) -> u64 {
+    fn slot_id(&self) -> u64 {
         0
     }
 
@@ -140,7 +140,7 @@ impl Memory for AlwaysTaken {
         false
     }
 
-    fn ring(&self) {}
+    fn advance_event_count(&self) {}
 
     fn has_lock_bit(&self) -> bool {
         true

@@ -104,7 +104,7 @@ impl<const LOSSES: u32> shipping::Memory for Memory<'_, LOSSES> {
         self.run.form(self.slot)
     }
 
-    fn place(&self) -> u64 {
+    fn slot_id(&self) -> u64 {
         self.slot as u64
     }
 
@@ -224,8 +224,8 @@ impl<const LOSSES: u32> shipping::Memory for Memory<'_, LOSSES> {
         }) != 0
     }
 
-    fn ring(&self) {
-        shipping::ring(self.run);
+    fn advance_event_count(&self) {
+        shipping::advance(self.run);
     }
 
     fn has_lock_bit(&self) -> bool {
@@ -253,7 +253,7 @@ impl<const LOSSES: u32> shipping::Await for Memory<'_, LOSSES> {
 pub(super) struct Waiter<'r> {
     pub(super) run: &'r Run<'r>,
     pub(super) slots: &'r [Slot],
-    /// What the bell was last.
+    /// What the event count was last.
     pub(super) heard: u32,
 }
 
@@ -272,32 +272,34 @@ impl shipping::Pause for Waiter<'_> {
     fn sleep(&mut self, seen: &[Control], _: Duration) {
         match self.slots {
             [slot] => self.run.sleep(WaitsOn::Slot(*slot, seen[0]), Sleepers::CHANGE),
-            _ => self.run.sleep(WaitsOn::Bell(self.heard), Sleepers::CHANGE),
+            _ => self.run.sleep(WaitsOn::EventCount(self.heard), Sleepers::CHANGE),
         };
     }
 }
 
-impl shipping::Bell for Run<'_> {
+impl shipping::EventCount for Run<'_> {
     /// Each round of a thread that listens begins with this.
     fn load(&self) -> u32 {
-        self.rounds_begin_with_bell.set(true);
-        self.access(None, BELL, Kind::Look, |world| Returns(u64::from(world.bell))) as u32
+        self.rounds_begin_with_event_count.set(true);
+        self.access(None, EVENT_COUNT, Kind::Look, |world| Returns(u64::from(world.event_count)))
+            as u32
     }
 
     fn swap(&self, old: u32, new: u32, _: Ordering) -> Result<(), u32> {
-        let now = self.access(None, BELL, Kind::Other, |world| {
-            if world.bell != old {
-                return Returns(u64::from(world.bell));
+        let now = self.access(None, EVENT_COUNT, Kind::Other, |world| {
+            if world.event_count != old {
+                return Returns(u64::from(world.event_count));
             }
-            world.bell = new;
+            world.event_count = new;
             Returns(SWAPPED)
         });
         if now == SWAPPED { Ok(()) } else { Err(now as u32) }
     }
 
     fn wake(&self) {
-        self.access(None, BELL, Kind::Other, |world| {
-            for thread in world.threads.iter_mut().filter(|thread| thread.asleep == ON_BELL) {
+        self.access(None, EVENT_COUNT, Kind::Other, |world| {
+            for thread in world.threads.iter_mut().filter(|thread| thread.asleep == ON_EVENT_COUNT)
+            {
                 (thread.asleep, thread.asleep_for) = (0, 0);
             }
             Returns(0)
@@ -306,15 +308,15 @@ impl shipping::Bell for Run<'_> {
 }
 
 /// In place of a word's number.
-const BELL: usize = 100;
+const EVENT_COUNT: usize = 100;
 /// In place of the slots that a thread sleeps on.
-const ON_BELL: u8 = 1 << 7;
+const ON_EVENT_COUNT: u8 = 1 << 7;
 
 /// What to sleep on.
 #[derive(Clone, Copy)]
 enum WaitsOn {
     Slot(Slot, Control),
-    Bell(u32),
+    EventCount(u32),
 }
 
 impl Run<'_> {
@@ -324,18 +326,18 @@ impl Run<'_> {
         let me = self.thread;
         let first = match waits_on {
             WaitsOn::Slot(slot, _) => Some(slot),
-            WaitsOn::Bell(_) => None,
+            WaitsOn::EventCount(_) => None,
         };
         let sleeps = self.access(first, CONTROL, Kind::Other, |world| {
             let sleeps = match waits_on {
                 WaitsOn::Slot(slot, seen) => world.control(slot).futex_word() == seen.futex_word(),
-                WaitsOn::Bell(heard) => world.bell == heard,
+                WaitsOn::EventCount(heard) => world.event_count == heard,
             };
             if sleeps {
                 let thread = &mut world.threads[me];
                 thread.asleep = match waits_on {
                     WaitsOn::Slot(slot, _) => 1 << slot as u8,
-                    WaitsOn::Bell(_) => ON_BELL,
+                    WaitsOn::EventCount(_) => ON_EVENT_COUNT,
                 };
                 thread.asleep_for = who.bits();
                 if self.scenario.is_fair && who.bits() & Sleepers::OVERTAKEN.bits() != 0 {
@@ -388,14 +390,14 @@ impl shipping::Peers for Run<'_> {
         entry.is_some_and(|entry| Owner::from(entry) + 1 == owner)
     }
 
-    fn word(&self, owner: Owner, _: Ordering) -> TxnState {
+    fn txn_word(&self, owner: Owner, _: Ordering) -> TxnState {
         let word = self.access(None, owner as usize, Kind::Other, |world| {
             Returns(u64::from(world.entries[owner as usize - 1].word))
         });
         [TxnState::Free, TxnState::Idle, TxnState::Committed][word as usize]
     }
 
-    fn set_word(&self, owner: Owner, word: TxnState, _: Ordering) {
+    fn set_txn_word(&self, owner: Owner, word: TxnState, _: Ordering) {
         self.access(None, owner as usize, Kind::Other, |world| {
             world.entries[owner as usize - 1].word = word as u8;
             if word == TxnState::Committed {
@@ -467,9 +469,9 @@ impl shipping::Peers for Run<'_> {
         0
     }
 
-    fn has_locked(&self) {}
+    fn note_locked(&self) {}
 
-    fn has_unlocked(&self) {}
+    fn note_unlocked(&self) {}
 
     fn begin_under_guard(&self, _: u64) -> Option<u64> {
         None
@@ -482,7 +484,7 @@ impl shipping::Peers for Run<'_> {
     fn end_under_guard(&self, _: u64, _: u64) {}
 
     /// Always, so that every lock that can be handed over is.
-    fn is_turn_over(&self) -> bool {
+    fn is_handover_due(&self) -> bool {
         true
     }
 }

@@ -15,8 +15,8 @@ use crate::protocol::mutant::{Mutant, plant};
 /// Orderings that no execution needs, and why they are there.
 const REDUNDANT: [(&str, &str); 3] = [
     ("settle: control Acquire", ORDERED_BY_THE_BYTE),
-    ("settle_seen: word Acquire", ORDERED_BY_THE_BYTE),
-    ("claim: word Acquire", ORDERED_BY_THE_BYTE),
+    ("settle_seen: txn_word Acquire", ORDERED_BY_THE_BYTE),
+    ("claim: txn_word Acquire", ORDERED_BY_THE_BYTE),
 ];
 
 /// The kernel passes a byte from its exclusive holder to those that share it, so they see all that
@@ -27,7 +27,7 @@ const ORDERED_BY_THE_BYTE: &str = "ordered by the byte of the entry";
 /// Of these, either alone suffices: a thread that sees T sees the draft, and so does one that sees
 /// COMMITTED. Without both, a test fails.
 const EITHER: [&str; 2] =
-    ["sample_in_transaction: word Acquire", "set_transaction: swap_control Release"];
+    ["sample_in_transaction: txn_word Acquire", "set_transaction: swap_control Release"];
 
 impl Scenario {
     /// Runs every execution. Returns their number, or what went wrong.

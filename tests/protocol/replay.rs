@@ -104,8 +104,8 @@ pub(super) struct Run<'s> {
     sites: RefCell<Vec<Site>>,
     /// Where in the log a loop begins whose rounds begin with a look at the control word.
     begin: Cell<Option<usize>>,
-    /// Whether each of its rounds begins with a look at the bell, not at a slot.
-    pub(super) rounds_begin_with_bell: Cell<bool>,
+    /// Whether each of its rounds begins with a look at the event count, not at a slot.
+    pub(super) rounds_begin_with_event_count: Cell<bool>,
     /// Whether it has slept for the lock in this loop.
     pub(super) has_slept: Cell<bool>,
     /// Where in the log a loop has last begun a new round.
@@ -133,7 +133,7 @@ pub(super) fn step(scenario: &Scenario, world: &World, thread: usize) -> Step {
         made: Cell::new(None),
         sites: RefCell::default(),
         begin: Cell::new(None),
-        rounds_begin_with_bell: Cell::new(false),
+        rounds_begin_with_event_count: Cell::new(false),
         has_slept: Cell::new(false),
         relaxed: Cell::new(None),
         snapshot: RefCell::default(),
@@ -392,7 +392,7 @@ impl Run<'_> {
         }
         // Outside of recoveries, these loops look at the control word only where a round begins.
         let begin = self.begin.get()?;
-        let listens = self.rounds_begin_with_bell.get();
+        let listens = self.rounds_begin_with_event_count.get();
         let begins = site.slot.is_none() == listens;
         let look = site.kind == Kind::Look && self.recoveries.get() == 0 && begins;
         sites.iter().rposition(|earlier| *earlier == site).filter(|at| look && *at >= begin)

@@ -133,7 +133,7 @@ impl Op {
                 }
                 Op::Release => {
                     // Release: a thread that sees FREE sees that no slot names the entry.
-                    run.set_word(run.owner(), TxnState::Free, Release);
+                    run.set_txn_word(run.owner(), TxnState::Free, Release);
                     run.let_go_of_entry();
                 }
                 Op::Update(patch) => {

@@ -100,7 +100,7 @@ pub(super) struct World {
     words: [u64; 32],
     pub(super) entries: [Entry; ENTRIES],
     pub(super) threads: [Thread; THREADS],
-    pub(super) bell: u32,
+    pub(super) event_count: u32,
     /// Ghost: the committed contents, oldest first. Instants that no read in progress can have seen
     /// are forgotten, so that different pasts of one present are one state.
     pub(super) history: Rc<Vec<Instant>>,
@@ -134,7 +134,7 @@ impl World {
             words: [0; 32],
             entries: Default::default(),
             threads: entries.map(thread),
-            bell: 0,
+            event_count: 0,
             history: Rc::new(vec![Instant { versions: [version; 2], ..Instant::default() }]),
             holder: [None; 2],
         };
@@ -294,7 +294,7 @@ impl World {
     pub(super) fn fingerprint(&self) -> u128 {
         let mut all = Vec::with_capacity(96);
         all.extend_from_slice(&self.words);
-        all.push(u64::from(self.bell));
+        all.push(u64::from(self.event_count));
         let holders = self.holder.map(|holder| holder.map_or(0, |h| h as u64 + 1));
         all.push(holders[0] | holders[1] << 8);
         for entry in &self.entries {

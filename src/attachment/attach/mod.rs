@@ -73,8 +73,8 @@ impl Attachment {
         writable: bool,
     ) -> Result<Arc<Attachment>> {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
-        let bell = header.regions.live_header + 8 * live::BELL as u64;
-        map.set_bell(Some(bell).filter(|_| header.minor >= 1));
+        let event_count = header.regions.live_header + 8 * live::EVENT_COUNT as u64;
+        map.set_event_count(Some(event_count).filter(|_| header.minor >= 1));
         let map = Arc::new(map);
         let r = &header.regions;
         let region =
@@ -131,7 +131,7 @@ impl Attachment {
 
     /// One of the store's own locks: [`live::DIRECTORY_LOCK`] or [`live::SYNC_LOCK`].
     pub(crate) fn lock(&self, word: usize) -> SlotMemory {
-        SlotMemory::new(self.live.part(word, 2), Form::Lock)
+        SlotMemory::new(self.live.subregion(word, 2), Form::Lock)
     }
 
     /// The user's error for a range of the file that cannot be mapped.

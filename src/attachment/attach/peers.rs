@@ -47,7 +47,7 @@ impl Peers for Attachment {
         thread_entry::owner(self) == Some(owner)
     }
 
-    fn word(&self, owner: Owner, order: Ordering) -> TxnState {
+    fn txn_word(&self, owner: Owner, order: Ordering) -> TxnState {
         match entry_of(owner).map(|entry| self.table.load(Self::word_of(entry), order)) {
             Some(0) => TxnState::Free,
             Some(2) => TxnState::Committed,
@@ -55,13 +55,13 @@ impl Peers for Attachment {
         }
     }
 
-    fn set_word(&self, owner: Owner, word: TxnState, order: Ordering) {
+    fn set_txn_word(&self, owner: Owner, word: TxnState, order: Ordering) {
         self.table.store(Self::word_of(owner - 1), word as u64, order);
     }
 
     fn one_at_a_time<R>(&self, f: impl FnOnce() -> R) -> R {
         // It guards byte locks, which a panic does not leave half-done.
-        let _turn = self.process().one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.process().one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
         f()
     }
 
@@ -112,32 +112,32 @@ impl Peers for Attachment {
     }
 
     #[inline]
-    fn has_locked(&self) {
-        thread_entry::has_locked();
+    fn note_locked(&self) {
+        thread_entry::note_locked();
     }
 
     #[inline]
-    fn has_unlocked(&self) {
-        thread_entry::has_unlocked();
+    fn note_unlocked(&self) {
+        thread_entry::note_unlocked();
     }
 
-    fn has_given_up(&self) {
-        thread_entry::has_given_up();
+    fn note_given_up(&self) {
+        thread_entry::note_given_up();
     }
 
-    fn begin_under_guard(&self, place: u64) -> Option<u64> {
-        thread_entry::begin_under_guard(self, place)
+    fn begin_under_guard(&self, slot: u64) -> Option<u64> {
+        thread_entry::begin_under_guard(self, slot)
     }
 
-    fn is_under_guard(&self, place: u64, update: u64) -> bool {
-        thread_entry::is_under_guard(self, place, update)
+    fn is_under_guard(&self, slot: u64, update: u64) -> bool {
+        thread_entry::is_under_guard(self, slot, update)
     }
 
-    fn end_under_guard(&self, place: u64, update: u64) {
-        thread_entry::end_under_guard(self, place, update);
+    fn end_under_guard(&self, slot: u64, update: u64) {
+        thread_entry::end_under_guard(self, slot, update);
     }
 
-    fn is_turn_over(&self) -> bool {
-        thread_entry::is_turn_over(&self.live)
+    fn is_handover_due(&self) -> bool {
+        thread_entry::is_handover_due(&self.live)
     }
 }

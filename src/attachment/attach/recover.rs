@@ -25,7 +25,7 @@ impl Attachment {
             self.recover_all_of_the_dead()?;
         }
         for entry in left {
-            self.set_word(entry + 1, TxnState::Free, Ordering::Release);
+            self.set_txn_word(entry + 1, TxnState::Free, Ordering::Release);
         }
         Ok(())
     }

@@ -113,13 +113,13 @@ impl Attachment {
     /// the entry's next holder recovers those slots.
     pub(super) fn give_back(&self, process: &Process, entry: u16, word: TxnState) {
         // Release: a thread that sees FREE sees every slot as the last holder left it.
-        self.set_word(entry + 1, word, Ordering::Release);
+        self.set_txn_word(entry + 1, word, Ordering::Release);
         self.lock_file(process);
         if process.entries.give_back(entry) {
             self.lock_entry(entry + 1, ByteLock::None);
         } else if word != TxnState::Free && self.recover_all_of(entry + 1).is_ok() {
             // No other process can recover it: its byte stays locked.
-            self.set_word(entry + 1, TxnState::Free, Ordering::Release);
+            self.set_txn_word(entry + 1, TxnState::Free, Ordering::Release);
         }
     }
 

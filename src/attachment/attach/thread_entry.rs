@@ -98,13 +98,13 @@ const NONE_LENT: usize = 1 << 31;
 
 /// The thread has taken a lock.
 #[inline]
-pub(super) fn has_locked() {
+pub(super) fn note_locked() {
     HELD.set(HELD.get().wrapping_add(1));
 }
 
 /// The thread has released a lock.
 #[inline]
-pub(super) fn has_unlocked() {
+pub(super) fn note_unlocked() {
     let held = HELD.get().wrapping_sub(1);
     HELD.set(held);
     if held == 0 && !planted!(LoansDoNotEnd) {
@@ -118,7 +118,7 @@ fn is_without_locks() -> bool {
 }
 
 /// The thread did not get the lock for which it asked for its entry, or no longer needs it.
-pub(super) fn has_given_up() {
+pub(super) fn note_given_up() {
     if HELD.get() == 0 && !planted!(WhatIsWaitedForInVainIsKept) {
         end_loans();
     }
@@ -145,15 +145,15 @@ fn next_number() -> Number {
     NUMBERS.get()
 }
 
-/// Whether no lock of this store was handed over in this turn yet. If so, counts this one.
-pub(super) fn is_turn_over(live: &Region) -> bool {
-    let now = sys::since_boot() >> 20; // in turns of 1.05 ms
+/// Whether no lock of this store was handed over in this interval yet. If so, counts this one.
+pub(super) fn is_handover_due(live: &Region) -> bool {
+    let now = sys::since_boot() >> 20; // in intervals of 1.05 ms
     // Relaxed: if two threads get here at once, two locks are handed over.
-    let is_over = live.load(live::TURN, Ordering::Relaxed) != now;
-    if is_over {
-        live.store(live::TURN, now, Ordering::Relaxed);
+    let is_due = live.load(live::LAST_HANDOVER, Ordering::Relaxed) != now;
+    if is_due {
+        live.store(live::LAST_HANDOVER, now, Ordering::Relaxed);
     }
-    is_over
+    is_due
 }
 
 /// The calling thread's owner number in this store, if it has an entry.
@@ -350,7 +350,7 @@ impl Attachment {
     /// The transaction is over and holds no slot's lock.
     pub(crate) fn end_transaction(&self) {
         existing_entry(self, |entry| entry.in_transaction = false);
-        has_given_up();
+        note_given_up();
     }
 }
 

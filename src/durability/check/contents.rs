@@ -10,7 +10,7 @@ use crate::durability::copied_slots;
 use crate::durability::copies;
 use crate::durability::segment;
 use crate::error::Result;
-use crate::format::checkpoint::{self, Choice, Place, Record, Tag, mix};
+use crate::format::checkpoint::{self, Choice, Place, Record, Stamp, mix};
 use crate::format::layout::{Descriptor, LARGE_SEGMENT, LINE, SEGMENT_HEAD};
 use crate::mapping::element::ElementRegion;
 use crate::mapping::slot_memory::SlotMemory;
@@ -101,14 +101,15 @@ impl Comparison<'_> {
         if checkpoint::is_small(descriptor) {
             let Some(data) = self.small_segment(descriptor, check)? else { return Ok(false) };
             let at = (descriptor.place - SEGMENT_HEAD) as usize;
-            let Some((tag, copy)) = segment::small_entry(&data, at, descriptor.content_len) else {
+            let Some((stamp, copy)) = segment::small_entry(&data, at, descriptor.content_len)
+            else {
                 check.note(name, "its checkpoint is too short to hold it");
                 return Ok(false);
             };
             // A slot that cannot be reached has already been noted.
             if let Ok(memory) = memory
-                && self.has_version(&memory, tag, descriptor, check)
-                && segment::is_spoiled(self.attachment, &memory, tag, 0, copy)
+                && self.has_version(&memory, stamp, descriptor, check)
+                && segment::is_spoiled(self.attachment, &memory, stamp, 0, copy)
                 && !planted!(SmallSlotsAreNotCompared)
             {
                 check.note(name, segment::SPOILED);
@@ -123,10 +124,10 @@ impl Comparison<'_> {
         // The newest of the heads says which version the slot has. A head that cannot be read is
         // noted below.
         let heads = parts.iter().filter_map(|(place, choice)| place.read_head(disk, *choice).ok());
-        let tag = heads.map(|head| head.tag).max().unwrap_or(0);
+        let stamp = heads.map(|head| head.stamp).max().unwrap_or(0);
         let buffer = memory.as_ref().ok().and_then(|memory| elements(descriptor, memory));
         let compared = memory.as_ref().is_ok_and(|memory| {
-            self.has_version(memory, tag, descriptor, check) || buffer.is_some()
+            self.has_version(memory, stamp, descriptor, check) || buffer.is_some()
         });
         let (mut whole, mut spoiled, mut differs) = (true, false, false);
         for (part, (place, choice)) in (0..).zip(&parts) {
@@ -136,7 +137,7 @@ impl Comparison<'_> {
             };
             let at = (part * LARGE_SEGMENT) as usize;
             if let (Ok(memory), true) = (&memory, compared && !planted!(LargeSlotsAreNotCompared)) {
-                spoiled |= segment::is_spoiled(self.attachment, memory, tag, at, &copy);
+                spoiled |= segment::is_spoiled(self.attachment, memory, stamp, at, &copy);
             }
             differs |= buffer.as_ref().is_some_and(|elements| {
                 let mut now = vec![0; copy.len()];
@@ -158,24 +159,24 @@ impl Comparison<'_> {
     fn has_version(
         &mut self,
         memory: &SlotMemory,
-        tag: Tag,
+        stamp: Stamp,
         descriptor: &Descriptor,
         check: &mut Check,
     ) -> bool {
-        let now = copied_slots::tag(memory, self.attachment);
-        if now == tag {
+        let now = copied_slots::stamp(memory, self.attachment);
+        if now == stamp {
             return true;
         }
         // Versions are counted modulo 2^47.
-        let ahead = (now >> 1).wrapping_sub(tag >> 1) & ((1 << 47) - 1);
-        if (ahead >= 1 << 46 || tag & 1 == 1) && !planted!(VersionsAreNotCompared) {
+        let ahead = (now >> 1).wrapping_sub(stamp >> 1) & ((1 << 47) - 1);
+        if (ahead >= 1 << 46 || stamp & 1 == 1) && !planted!(VersionsAreNotCompared) {
             let what = format!(
                 "its control word says version {}{}, but the last sync saved the later \
                  version {}{}",
                 now >> 1,
                 if now & 1 == 1 { ", removed" } else { "" },
-                tag >> 1,
-                if tag & 1 == 1 { ", removed" } else { "" },
+                stamp >> 1,
+                if stamp & 1 == 1 { ", removed" } else { "" },
             );
             check.note(Some(&descriptor.name), what);
         } else if now & 1 == 0 {
@@ -221,7 +222,7 @@ impl Comparison<'_> {
 
 /// The elements of a buffer, which may have changed without a new version.
 fn elements(descriptor: &Descriptor, memory: &SlotMemory) -> Option<ElementRegion> {
-    // Acquire: see copied_slots::tag.
+    // Acquire: see copied_slots::stamp.
     let is_there = memory.control(Acquire).owner() != REMOVED;
     is_there.then(|| copied_slots::elements(descriptor, memory)).flatten()
 }

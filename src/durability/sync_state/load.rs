@@ -7,7 +7,7 @@ use crate::durability::flush;
 use crate::durability::segment::cannot_sync;
 use crate::durability::sync_notes;
 use crate::error::{Error, Result};
-use crate::format::checkpoint::{Choice, Record, UNKNOWN, if_there, mix, tag_of};
+use crate::format::checkpoint::{Choice, Record, UNKNOWN, if_there, mix, stamp_of};
 use crate::format::layout::{GRANULE, LINE, PAGE};
 use crate::mutant::planted;
 use crate::os::disk::ReadAhead;
@@ -101,20 +101,20 @@ impl SyncState {
             attachment.note_progress();
             segment.share = mix(head.segment, head.epoch, head.crc);
             for i in &segment.slots {
-                let tag = match places[*i].small_at.map(usize::from) {
+                let stamp = match places[*i].small_at.map(usize::from) {
                     // Not there: it was defined since.
                     Some(at) => data
                         .get(at..at + 8)
                         .and_then(|b| <[u8; 8]>::try_from(b).ok())
-                        .map(|bits| tag_of(Control::from_bits(u64::from_le_bytes(bits)))),
-                    None => Some(head.tag),
+                        .map(|bits| stamp_of(Control::from_bits(u64::from_le_bytes(bits)))),
+                    None => Some(head.stamp),
                 };
                 // The newest of a large slot's segments says what the slot was when the record was
                 // made.
-                if let Some(tag) = tag
-                    && (seen[*i] == UNKNOWN || seen[*i] < tag)
+                if let Some(stamp) = stamp
+                    && (seen[*i] == UNKNOWN || seen[*i] < stamp)
                 {
-                    seen[*i] = tag;
+                    seen[*i] = stamp;
                 }
             }
         }
@@ -130,7 +130,7 @@ impl SyncState {
         }
         // Not the record's own sum: the share of an unavailable copy is not known.
         self.record.sum = sum;
-        self.slots.are_known();
+        self.slots.mark_known();
         Ok(())
     }
 }

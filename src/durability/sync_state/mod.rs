@@ -82,14 +82,14 @@ impl SyncState {
         for number in changed {
             let place = &places[*number];
             let first = place.first_segment as usize;
-            let tag = memories.tag(attachment, *number);
+            let stamp = memories.stamp(attachment, *number);
             let memory = memories.get(*number);
             match memory.form() {
-                _ if place.is_buffer => seen[*number] = tag,
+                _ if place.is_buffer => seen[*number] = stamp,
                 _ if place.small_at.is_some() && done == Some(first) => {} // with a neighbour
                 Form::Areas(areas) if place.small_at.is_none() => {
                     let segments = &segments[place.large_segments()];
-                    seen[*number] = writer.copy_large(segments, &memory, &areas, tag)?;
+                    seen[*number] = writer.copy_large(segments, &memory, &areas, stamp)?;
                 }
                 _ => {
                     let segment = segments[first].as_ref().expect("every slot has a segment");
@@ -105,8 +105,8 @@ impl SyncState {
     pub(crate) fn copy_buffers(&self, writer: &mut SegmentWriter<'_>) -> Result<()> {
         for (number, elements) in &self.buffers {
             let segments = &self.segments[self.places[*number].large_segments()];
-            let tag = self.slots.seen[*number];
-            writer.copy_changed_segments(segments, tag, |at, data| elements.read(at, data))?;
+            let stamp = self.slots.seen[*number];
+            writer.copy_changed_segments(segments, stamp, |at, data| elements.read(at, data))?;
         }
         Ok(())
     }
@@ -157,11 +157,11 @@ impl SyncState {
         let (disk, regions) = (attachment.disk(), &attachment.header.regions);
         let cannot = |e| cannot_sync(attachment, e);
         let bytes = record.encode();
-        let place = |number: u64| regions.records + number * regions.record_len;
-        let (at, len) = (place(self.other_number(record)), bytes.len() as u64);
+        let offset = |number: u64| regions.records + number * regions.record_len;
+        let (at, len) = (offset(self.other_number(record)), bytes.len() as u64);
         if len > self.room {
             let room = len.next_multiple_of(GRANULE);
-            for at in [place(0), place(1)] {
+            for at in [offset(0), offset(1)] {
                 blocks::allocate(attachment, at, at + room)?;
             }
             self.room = room;
@@ -248,7 +248,7 @@ impl SyncState {
             let segment = segment.as_ref().expect("every slot has its segments");
             let data = &mut data[..segment.place.len];
             elements.read(part * LARGE_SEGMENT as usize, data);
-            if segment.tag_if_same(attachment, data)?.is_none() {
+            if segment.stamp_if_same(attachment, data)?.is_none() {
                 return Ok(true);
             }
         }

@@ -4,7 +4,7 @@ use std::io;
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Choice, Tag};
+use super::{Choice, Stamp};
 use crate::format::layout::{LARGE_SEGMENT, Outline, PAGE, Regions, SEGMENT_HEAD, SMALL_SEGMENT};
 use crate::mutant::planted;
 use crate::os::disk::{self, Disk, Range};
@@ -19,8 +19,8 @@ pub(crate) struct CopyHead {
     pub(crate) epoch: u64,
     /// Bytes of data.
     pub(crate) len: u64,
-    /// For a large slot: see [`Tag`]. Otherwise 0.
-    pub(crate) tag: u64,
+    /// For a large slot: see [`Stamp`]. Otherwise 0.
+    pub(crate) stamp: u64,
     pub(crate) reserved: [u32; 7],
     /// CRC-32 of the head before it and of the data.
     pub(crate) crc: u32,
@@ -94,11 +94,11 @@ impl Place {
         disk: &dyn Disk,
         choice: Choice,
         epoch: u64,
-        tag: Tag,
+        stamp: Stamp,
         data: &[u8],
     ) -> io::Result<u32> {
         assert!(data.len() <= self.len, "a segment's data fits it");
-        let mut head = CopyHead { segment: self.segment, epoch, tag, ..Zeroable::zeroed() };
+        let mut head = CopyHead { segment: self.segment, epoch, stamp, ..Zeroable::zeroed() };
         head.len = data.len() as u64;
         head.crc = copy_crc(&head, data);
         let at = self.head(choice);

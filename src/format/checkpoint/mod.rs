@@ -17,20 +17,20 @@ pub(crate) use record::*;
 
 use crate::protocol::{self, Control, REMOVED};
 
-/// A slot's version times two, plus one if it was removed.
-pub(crate) type Tag = u64;
+/// What a copy was made of: the slot's version times two, plus one if it was removed.
+pub(crate) type Stamp = u64;
 
-/// A tag that no slot has: versions have 47 bits.
-pub(crate) const UNKNOWN: Tag = Tag::MAX;
+/// A stamp that no slot has, as versions have 47 bits.
+pub(crate) const UNKNOWN: Stamp = Stamp::MAX;
 
-/// The tag of a slot with this control word.
+/// The stamp of a slot with this control word.
 #[inline]
-pub(crate) fn tag_of(control: Control) -> Tag {
-    control.version() << 1 | Tag::from(control.is_removed())
+pub(crate) fn stamp_of(control: Control) -> Stamp {
+    control.version() << 1 | Stamp::from(control.is_removed())
 }
 
-/// The control word of a slot at rest with this tag.
-pub(crate) fn control_of(tag: Tag) -> Control {
-    let owner = if tag & 1 == 1 { REMOVED } else { protocol::FREE };
-    Control::default().advanced(tag >> 1).with_owner(owner)
+/// The control word of a slot at rest with this stamp.
+pub(crate) fn control_of(stamp: Stamp) -> Control {
+    let owner = if stamp & 1 == 1 { REMOVED } else { protocol::FREE };
+    Control::default().advanced(stamp >> 1).with_owner(owner)
 }

@@ -273,7 +273,7 @@ impl<M: Members> Group<M> {
 
     /// Its slots, to wait for another version than the one `seen` of each; an error if it has none.
     fn awaited<'a>(&'a self, seen: &'a [u64]) -> Result<Vec<(&'a dyn Awaited, u64)>> {
-        if self.by_place.is_empty() {
+        if self.by_offset.is_empty() {
             return Err(nothing_to_wait_for(&self.store));
         }
         Ok(self.handles().map(|slot| slot as &dyn Awaited).zip(seen.iter().copied()).collect())

@@ -156,7 +156,7 @@ mutants! {
     run {
         // os
         /// A waiter is hidden from other processes.
-        TheFutexIsPrivate => "promises a_change_wakes_who_sleeps",
+        TheFutexIsPrivate => "promises a_change_wakes_sleepers",
         /// Whichever file was exchanged for the new one is removed.
         TheFileAtThePathIsNotComparedAgain => "system replaces_its_own_file",
         /// A descriptor has no anchor.
@@ -186,7 +186,7 @@ mutants! {
         /// A sync fails where a sandbox refuses `sync_file_range`.
         NoOtherWayWithoutSyncFileRange => "system flushes_the_file",
         /// No file is made in memory where a sandbox refuses `memfd_create`.
-        NoOtherWayWithoutMemfdCreate => "system there_is_none_of",
+        NoOtherWayWithoutMemfdCreate => "system a_missing_call",
         /// A compaction replaces a symbolic link, not the file.
         LinksAreNotFollowed => "system a_symbolic_link",
         /// A path changes its meaning with the working folder.
@@ -201,7 +201,7 @@ mutants! {
         /// One mapping takes all addresses that are left.
         AllAddressesAreReserved => "system leaves_addresses",
         /// A change does not advance the store's event count.
-        TheEventCountStays => "promises a_change_wakes_who_sleeps",
+        TheEventCountStays => "promises a_change_wakes_sleepers",
         /// A copy past the caches leaves out the bytes after its last whole lines.
         StreamedEndMissing => "lib past_the_caches",
         // attachment
@@ -299,9 +299,9 @@ mutants! {
         /// A store on an overlay is not asked to be written in place, as btrfs below it must be.
         AnOverlayIsNotAskedForWritingInPlace => "system on_an_overlay_on_btrfs",
         /// No store is created where files cannot be linked.
-        NoOtherWayWithoutLinkat => "system there_is_none_of",
+        NoOtherWayWithoutLinkat => "system a_missing_call",
         /// No store is created where `O_TMPFILE` is refused.
-        NoOtherWayWithoutNamelessFiles => "system there_is_none_of",
+        NoOtherWayWithoutNamelessFiles => "system a_missing_call",
         /// A store is written though btrfs writes each change elsewhere.
         WhatBtrfsDoesNotWriteInPlaceIsWritten => "system does_not_write_in_place",
         /// The file that a compaction has replaced can be opened again.
@@ -311,7 +311,7 @@ mutants! {
         /// A compaction fails at once while others have the store open.
         ACompactionDoesNotWait => "system waits_for_others",
         /// Others in this process get the session of a file that a compaction replaces.
-        AStoreThatIsBeingReplacedIsShared => "system who_opens_the_store_during_a_compaction",
+        AStoreThatIsBeingReplacedIsShared => "system opening_during_a_compaction",
         /// Stores that are open at `exit` are not synced.
         NothingIsLeftAtExit => "durability wherever_it_is",
         /// An opening waits for itself, as it may have to open the file again.
@@ -340,7 +340,7 @@ mutants! {
         /// A waiter sleeps long, even if it has just begun to wait and nobody is left to wake it.
         EachSleepIsLong => "processes killed_wakers::",
         /// A waiter does not notice that the file was deleted or replaced.
-        AWaiterLooksForNoFile => "system who_waits_for_a_slot",
+        AWaiterLooksForNoFile => "system a_wait_ends_when",
         // transactions
         /// A closure that goes on after a conflict, without passing it on, commits.
         ASwallowedConflictIsNone => "processes conflict_that_is_swallowed",

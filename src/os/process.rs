@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_dead_but_not_waited_for_has_ended() {
+    fn a_zombie_has_ended() {
         if Identity::own().namespace == 0 {
             eprintln!("skipped: there is no /proc");
             return;

@@ -50,11 +50,11 @@ mutants! {
         /// A draft is believed without a second look at the control word.
         DraftWithoutRecheck,
         /// A waiter sleeps without setting W.
-        SleepWithoutW => "promises a_change_wakes_who_sleeps",
+        SleepWithoutW => "promises a_change_wakes_sleepers",
         /// W is set on the current control word, not on the one that was looked at.
         AnnounceUnseen,
         /// A thread that clears W wakes nobody.
-        ClearWithoutWake => "promises a_change_wakes_who_sleeps",
+        ClearWithoutWake => "promises a_change_wakes_sleepers",
         /// The lock to release is recognised by its owner, not by its control word.
         DropByOwner,
         /// A removal leaves the version.
@@ -96,6 +96,6 @@ mutants! {
         /// A reader keeps its lock for as long as it is stopped.
         AStoppedReaderIsWaitedFor => "processes stopped_readers::",
         /// A reader that may not lock copies all again after each update.
-        LargeReadsBeginAnew => "promises who_opened_it_read_only",
+        LargeReadsBeginAnew => "promises a_read_only_opener_reads",
     }
 }

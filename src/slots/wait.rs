@@ -92,28 +92,28 @@ enum WaitsOn {
     Polls,
 }
 
-/// How long a sleep may be: a fraction of the time waited so far, within limits. So a long wait
+/// How long a sleep may be: this fraction of the time waited so far, within limits. So a long wait
 /// costs almost nothing, and if the process that should wake us dies, that fraction is all that
 /// is lost.
-pub(crate) struct Growing {
+pub(crate) struct SleepLimit {
     begun: Option<Instant>,
-    part: u32,
+    fraction: u32,
     least: Duration,
     most: Duration,
 }
 
-impl Growing {
+impl SleepLimit {
     /// For a waiter that is woken, unless the process that is about to wake it dies.
-    pub(crate) const WOKEN: Growing = Growing {
+    pub(crate) const WOKEN: SleepLimit = SleepLimit {
         begun: None,
-        part: 4,
+        fraction: 4,
         least: Duration::from_millis(20),
         most: Duration::from_secs(1),
     };
     /// For a waiter that must poll.
-    pub(crate) const LOOKS: Growing = Growing {
+    pub(crate) const POLLING: SleepLimit = SleepLimit {
         begun: None,
-        part: 8,
+        fraction: 8,
         least: Duration::from_millis(1),
         most: Duration::from_millis(50),
     };
@@ -134,14 +134,14 @@ impl Growing {
         if planted!(EachSleepIsLong) {
             return self.most;
         }
-        (self.waited() / self.part).clamp(self.least, self.most)
+        (self.waited() / self.fraction).clamp(self.least, self.most)
     }
 }
 
 /// Spins for a short while, then sleeps.
 pub(crate) struct Sleeper {
     waits_on: WaitsOn,
-    sleeps: Growing,
+    sleeps: SleepLimit,
     spins: bool,
     /// It waits for so many slots that looking at all of them takes long.
     is_slow: bool,
@@ -158,13 +158,13 @@ impl Sleeper {
             None => WaitsOn::Polls,
         };
         let polls = matches!(waits_on, WaitsOn::Polls);
-        let sleeps = if polls { Growing::LOOKS } else { Growing::WOKEN };
+        let sleeps = if polls { SleepLimit::POLLING } else { SleepLimit::WOKEN };
         Sleeper { waits_on, sleeps, spins: true, is_slow, has_slept: false }
     }
 }
 
-/// The event counts of the stores of these regions, each once; `None` if one has none, or there are too
-/// many.
+/// The event counts of the stores of these regions, each once; `None` if one has none, or there are
+/// too many.
 pub(crate) fn event_counts(mut regions: Vec<Region>) -> Option<Vec<(Region, u32)>> {
     regions.sort_by_key(Region::event_count_address);
     regions.dedup_by_key(|region| region.event_count_address());
@@ -180,7 +180,7 @@ pub(crate) fn listen(event_counts: &mut [(Region, u32)]) {
     }
 }
 
-/// The futex word to sleep on until the event count is rung.
+/// The futex word to sleep on until the event count advances.
 pub(crate) fn event_count_word((region, heard): &(Region, u32)) -> Option<futex::Word> {
     Some(futex::Word { at: region.keeper().event_count()?, expected: *heard })
 }

@@ -15,6 +15,7 @@ use crate::os::descriptor::FileId;
 use crate::os::folder::{self, Replaced};
 use crate::os::location::Location;
 use crate::os::process;
+use crate::os::time::Backoff;
 use crate::protocol::Deadline;
 use crate::store::create::{self, Creation};
 use crate::store::registry;
@@ -205,7 +206,7 @@ impl Store {
     ) -> Result<Option<Error>> {
         let attachment = self.attachment();
         let begun = Instant::now();
-        let mut pause = Duration::from_micros(50);
+        let mut backoff = Backoff::new();
         loop {
             let mut made = None;
             let result = attachment.if_alone(|| {
@@ -225,8 +226,7 @@ impl Store {
                     waited,
                 });
             }
-            std::thread::sleep(pause);
-            pause = (2 * pause).min(Duration::from_millis(5));
+            backoff.pause();
         }
     }
 

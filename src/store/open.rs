@@ -21,6 +21,7 @@ use crate::os::folder::{folder_of, sync_folder};
 use crate::os::location::Location;
 use crate::os::store_file::StoreFile;
 use crate::os::sys;
+use crate::os::time::Backoff;
 use crate::store::create::{Creation, create, creation_error};
 use crate::store::file::{map, not_a_store};
 use crate::store::file_system::{check_file_system, on_overlayfs};
@@ -147,7 +148,7 @@ fn open_existing(request: &Request<'_>) -> Result<Option<SharedSession>> {
     let start = Instant::now();
     // When the holder of the open lock last made progress.
     let (mut progress, mut since) = (None, start);
-    let mut pause = Duration::from_micros(50);
+    let mut backoff = Backoff::new();
     loop {
         if let Some(session) = registry::find(key) {
             return Ok(Some(session));
@@ -174,8 +175,7 @@ fn open_existing(request: &Request<'_>) -> Result<Option<SharedSession>> {
             let (path, slot) = (path.to_owned(), "the open lock".to_owned());
             return Err(Error::LockTimeout { path, slot, holder: None, waited });
         }
-        std::thread::sleep(pause);
-        pause = (2 * pause).min(Duration::from_millis(5));
+        backoff.pause();
     }
 }
 

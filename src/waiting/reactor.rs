@@ -18,7 +18,7 @@ use crate::os::futex;
 use crate::os::location::LOOK_FOR_FILE;
 use crate::os::thread;
 use crate::protocol::Sleepers;
-use crate::slots::wait::{Awaited, Growing, event_count_word, event_counts, listen};
+use crate::slots::wait::{Awaited, SleepLimit, event_count_word, event_counts, listen};
 
 static REACTOR: PerProcess<Reactor> = PerProcess::at_load(Reactor::new());
 
@@ -137,7 +137,7 @@ impl Reactor {
     fn run(&self) {
         // The event counts of the stores whose slots are awaited; `None`: one store has none.
         let mut stores: Option<Vec<(Region, u32)>> = Some(Vec::new());
-        let mut sleeps = Growing::WOKEN;
+        let mut sleeps = SleepLimit::WOKEN;
         let mut last = 0;
         let mut looked_for_files = Instant::now();
         loop {
@@ -160,7 +160,7 @@ impl Reactor {
             let limit = match waits_on {
                 WaitsOn::Moved(regions) => {
                     stores = regions.and_then(event_counts);
-                    sleeps = if stores.is_some() { Growing::WOKEN } else { Growing::LOOKS };
+                    sleeps = if stores.is_some() { SleepLimit::WOKEN } else { SleepLimit::POLLING };
                     continue;
                 }
                 WaitsOn::Again => continue,

@@ -63,7 +63,7 @@ fn a_slip_in_an_option_is_one_line_with_the_right_name() {
 }
 
 #[test]
-fn three_is_damaged_or_no_store() {
+fn three_is_damaged_or_not_a_store() {
     let f = Folder::new();
     fs::write(f.path("empty"), "").unwrap();
     fs::write(f.path("prose"), "slotfile, in the beginning. ".repeat(1000)).unwrap();
@@ -184,7 +184,7 @@ fn quiet_says_nothing() {
 }
 
 #[test]
-fn help_and_version_are_no_errors() {
+fn help_and_version_are_not_errors() {
     let f = Folder::new();
     assert!(f.ok(&["--help"]).contains("demo"));
     assert!(f.ok(&["--version"]).starts_with("slotfile "));

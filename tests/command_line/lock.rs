@@ -159,7 +159,7 @@ fn a_holder_in_another_pid_namespace_is_not_told_to_be_ended() {
 }
 
 #[test]
-fn an_option_behind_the_name_is_no_command() {
+fn an_option_behind_the_name_is_not_a_command() {
     let f = Folder::with_store();
     let words = ["lock", "F", "job", "--timeout", "5", "--", "true"];
     f.fails(125, &words, &["\"--timeout\" is not a COMMAND", "options come before FILE"]);

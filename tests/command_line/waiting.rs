@@ -192,7 +192,7 @@ fn a_closed_pipe_ends_watch_quietly() {
 }
 
 #[test]
-fn who_waits_is_told_that_the_file_is_gone() {
+fn a_waiter_is_told_that_the_file_is_gone() {
     let f = Folder::with_store();
     f.ok(&["define", "F", "n", "u64"]);
     for words in [&["wait", "F", "n", "eq", "1"][..], &["watch", "F"]] {

@@ -21,8 +21,8 @@ fn opening(timeout: Duration) -> OpenOptions {
 /// A process that holds the lock as long as it lives, and reports when it has it. Syncs and writes
 /// of other processes do not count as its progress.
 #[test]
-fn row_38_a_stranger_who_keeps_the_open_lock_costs_the_time_out_and_no_more() {
-    const NAME: &str = "row_38_a_stranger_who_keeps_the_open_lock_costs_the_time_out_and_no_more";
+fn row_38_a_stranger_that_keeps_the_open_lock_costs_the_time_out_and_no_more() {
+    const NAME: &str = "row_38_a_stranger_that_keeps_the_open_lock_costs_the_time_out_and_no_more";
     let timeout = Duration::from_millis(200);
     if common::role().is_some() {
         for read_only in [false, true] {
@@ -70,7 +70,7 @@ fn row_38_a_stranger_who_keeps_the_open_lock_costs_the_time_out_and_no_more() {
 }
 
 #[test]
-fn who_waits_for_the_open_lock_waits_on_while_its_holder_gets_on() {
+fn a_waiter_for_the_open_lock_waits_on_while_its_holder_makes_progress() {
     let folder = folder();
     let path = store_in(&folder);
     drop(Store::create(&path).unwrap());
@@ -148,8 +148,8 @@ mod slow {
     }
 
     #[test]
-    fn who_waits_for_a_long_restore_waits_on() {
-        if !apart_to_trace("slow::who_waits_for_a_long_restore_waits_on") {
+    fn a_waiter_for_a_long_restore_waits_on() {
+        if !apart_to_trace("slow::a_waiter_for_a_long_restore_waits_on") {
             return;
         }
         let folder = common::folder_in_memory();
@@ -170,8 +170,8 @@ mod slow {
 
     /// The last process to leave, after others have changed much since its own sync.
     #[test]
-    fn who_waits_for_a_long_sync_at_leaving_waits_on() {
-        if !apart_to_trace("slow::who_waits_for_a_long_sync_at_leaving_waits_on") {
+    fn a_waiter_for_a_long_sync_at_leaving_waits_on() {
+        if !apart_to_trace("slow::a_waiter_for_a_long_sync_at_leaving_waits_on") {
             return;
         }
         let folder = common::folder_in_memory();
@@ -200,8 +200,8 @@ mod slow {
     }
 
     #[test]
-    fn who_waits_for_a_long_compaction_waits_on() {
-        if !apart_to_trace("slow::who_waits_for_a_long_compaction_waits_on") {
+    fn a_waiter_for_a_long_compaction_waits_on() {
+        if !apart_to_trace("slow::a_waiter_for_a_long_compaction_waits_on") {
             return;
         }
         let folder = common::folder_in_memory();

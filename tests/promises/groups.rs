@@ -189,7 +189,7 @@ fn all_slots_are_of_one_instant() {
 }
 
 #[test]
-fn who_waits_for_a_group_sees_all_of_a_change() {
+fn a_waiter_for_a_group_sees_all_of_a_change() {
     let s = slots();
     let group = s.store.group((&s.a, &s.text)).unwrap();
     let (_, seen) = group.load_versioned().unwrap();

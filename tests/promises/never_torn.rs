@@ -280,8 +280,8 @@ fn a_writer_stopped_at_random_moments_leaves_readers_alone() {
 /// A reader that may not lock, and needs longer to copy an array than others need to change it
 /// twice, keeps up with the changes.
 #[test]
-fn who_opened_it_read_only_reads_a_large_array_beside_a_writer() {
-    const NAME: &str = "who_opened_it_read_only_reads_a_large_array_beside_a_writer";
+fn a_read_only_opener_reads_a_large_array_beside_a_writer() {
+    const NAME: &str = "a_read_only_opener_reads_a_large_array_beside_a_writer";
     const ELEMENTS: usize = 8 << 20; // 64 MiB: many changes while it is copied
     const PAUSE: Duration = Duration::from_millis(1);
     if role().is_some() {

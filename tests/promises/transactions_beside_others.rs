@@ -134,7 +134,7 @@ fn lock_free_updates_beside_transactions_are_not_lost() {
 }
 
 #[test]
-fn who_waits_too_long_is_told_who_holds_the_slot() {
+fn a_waiter_that_gives_up_is_told_who_holds_the_slot() {
     let folder = common::folder();
     let path = common::store_in(&folder);
     let store = OpenOptions::new()

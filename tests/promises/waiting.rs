@@ -132,7 +132,7 @@ fn time_outs_are_kept() {
 }
 
 #[test]
-fn who_waits_for_a_slot_that_is_removed_is_told() {
+fn a_waiter_is_told_that_its_slot_was_removed() {
     let store = Store::temporary().unwrap();
     let (x, a) = (store.value::<u64>("x").unwrap(), store.array::<u8>("a", 100).unwrap());
     let removed = |result: Result<(), Error>, name| match result {
@@ -156,7 +156,7 @@ fn who_waits_for_a_slot_that_is_removed_is_told() {
 
 /// No other thread can change what this thread has locked.
 #[test]
-fn who_would_wait_for_itself_is_told() {
+fn a_thread_that_would_wait_for_itself_is_told() {
     let store = Store::temporary().unwrap();
     let (x, a) = (store.value::<u64>("x").unwrap(), store.array::<u8>("a", 8).unwrap());
     let deadlock = |result: Result<Option<u64>, Error>| {
@@ -173,7 +173,7 @@ fn who_would_wait_for_itself_is_told() {
 
 /// A lock that is taken and released, or held for long, is not a change.
 #[test]
-fn locks_are_no_changes() {
+fn locks_are_not_changes() {
     let store = Store::temporary().unwrap();
     let a = store.array::<u64>("a", 8).unwrap();
     let done = AtomicBool::new(false);
@@ -293,7 +293,7 @@ fn row_06_a_waiter_that_is_killed_keeps_nobody_asleep() {
 /// A sleeper is woken; it does not find the change by polling every 20 ms. That would be 17 ms
 /// later, since the changes come right after it falls asleep. (A loaded machine delays some.)
 #[test]
-fn a_change_wakes_who_sleeps() {
+fn a_change_wakes_sleepers() {
     let store = Store::temporary().unwrap();
     let (x, a) = (store.value::<u64>("x").unwrap(), store.array::<u64>("a", 8).unwrap());
     // Given the versions of `x` and of `a`.
@@ -473,7 +473,7 @@ fn a_crowd_gets_the_lock() {
 /// A thread that retakes a lock again and again, and holds it nearly all the time, does not starve
 /// a waiter: the lock is handed over.
 #[test]
-fn who_waits_for_a_busy_lock_gets_it() {
+fn a_waiter_for_a_busy_lock_gets_it() {
     let store = Store::temporary().unwrap();
     let x = store.value::<u64>("x").unwrap();
     let done = AtomicBool::new(false);

@@ -105,8 +105,8 @@ fn value_of(path: &Path) -> u64 {
 }
 
 #[test]
-fn row_39_a_call_that_there_is_none_of_is_done_without_or_a_clear_error() {
-    const NAME: &str = "row_39_a_call_that_there_is_none_of_is_done_without_or_a_clear_error";
+fn row_39_a_missing_call_is_done_without_or_is_a_clear_error() {
+    const NAME: &str = "row_39_a_missing_call_is_done_without_or_is_a_clear_error";
     with_all_refused(NAME, libc::ENOSYS);
 }
 

@@ -105,8 +105,8 @@ fn a_copy_with_holes_gets_its_blocks_back_at_opening() {
 
 /// A limit on the size of files, whose signal (SIGXFSZ) would end the process.
 #[test]
-fn row_23_a_limit_on_file_size_is_an_error_and_no_signal() {
-    const NAME: &str = "row_23_a_limit_on_file_size_is_an_error_and_no_signal";
+fn row_23_a_limit_on_file_size_is_an_error_and_not_a_signal() {
+    const NAME: &str = "row_23_a_limit_on_file_size_is_an_error_and_not_a_signal";
     if role().is_some() {
         os::limit(libc::RLIMIT_FSIZE, 16 << 20);
         let size = fill_up(&path(), small());
@@ -126,8 +126,8 @@ fn row_23_a_limit_on_file_size_is_an_error_and_no_signal() {
 
 /// The same if a store must be restored in a copy in memory, since it may only be read.
 #[test]
-fn row_23_a_limit_on_file_size_beside_a_restore_is_an_error_and_no_signal() {
-    const NAME: &str = "row_23_a_limit_on_file_size_beside_a_restore_is_an_error_and_no_signal";
+fn row_23_a_limit_on_file_size_beside_a_restore_is_an_error_and_not_a_signal() {
+    const NAME: &str = "row_23_a_limit_on_file_size_beside_a_restore_is_an_error_and_not_a_signal";
     if role().is_some() {
         os::limit(libc::RLIMIT_FSIZE, 64 << 10);
         let refused = Store::open_read_only(path()).unwrap_err();
@@ -181,7 +181,7 @@ fn row_23_a_limit_on_addresses_makes_a_smaller_reservation() {
 
 /// There is not enough memory for the content of a slot, or for what a damaged slot claims to hold.
 #[test]
-fn row_23_a_content_larger_than_memory_is_an_error_and_no_abort() {
+fn row_23_a_content_larger_than_memory_is_an_error_and_not_an_abort() {
     // More than the allocator keeps for later.
     const LEN: usize = 64 << 20;
     #[track_caller]
@@ -194,7 +194,7 @@ fn row_23_a_content_larger_than_memory_is_an_error_and_no_abort() {
         );
     }
     // The allocator of the whole program may have room left from other tests.
-    if !common::apart("row_23_a_content_larger_than_memory_is_an_error_and_no_abort") {
+    if !common::apart("row_23_a_content_larger_than_memory_is_an_error_and_not_an_abort") {
         return;
     }
     let folder = folder();

@@ -32,7 +32,7 @@ fn names(folder: &Path) -> usize {
 }
 
 #[test]
-fn who_opens_the_store_during_a_compaction_gets_the_new_file() {
+fn opening_during_a_compaction_gets_the_new_file() {
     let folder = folder();
     let path = store_in(&folder);
     let store = with_hits(&path, 1);
@@ -357,7 +357,7 @@ fn a_watch_whose_file_is_replaced_does_not_wait_for_ever() {
 
 /// The same holds for all other waiters, for one slot or for several.
 #[test]
-fn who_waits_for_a_slot_whose_file_is_deleted_does_not_wait_for_ever() {
+fn a_wait_ends_when_the_file_is_deleted() {
     let folder = folder();
     let path = store_in(&folder);
     let store = with_hits(&path, 1);

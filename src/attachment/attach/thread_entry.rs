@@ -367,7 +367,7 @@ mod tests {
     /// A reader that keeps losing to writers takes an entry, so that they hold off. A lent entry
     /// goes back as soon as the read is done.
     #[test]
-    fn who_has_read_gives_a_lent_entry_back() {
+    fn a_reader_gives_a_lent_entry_back() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.slots");
         let store = crate::Store::create(&path).unwrap();

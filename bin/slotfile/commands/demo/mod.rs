@@ -268,7 +268,7 @@ fn what_is_there(show: &mut Show<'_>, file: &Path, store: &Store) -> Result<(), 
         wrong => show.context.out.red(&format!("{wrong} of the checks failed: see WRONG above.")),
     };
     show.line(format_args!("\n{verdict} To look at it yourself:\n"))?;
-    let file = shell_word(&file.to_string_lossy());
+    let file = in_a_shell(file);
     let me = own_name();
     show.line(format_args!("   {me} ls {file}"))?;
     show.line(format_args!("   {me} add {file} {} 1", slots::COUNTER))
@@ -278,30 +278,16 @@ fn what_is_there(show: &mut Show<'_>, file: &Path, store: &Store) -> Result<(), 
 fn own_name() -> String {
     let called = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
     if called.components().count() == 1 {
-        return shell_word(&called.to_string_lossy());
+        return in_a_shell(&called);
     }
     let path = std::env::current_exe().unwrap_or(called);
     let here = std::env::current_dir().unwrap_or_default();
     let relative = path.strip_prefix(&here).unwrap_or(&path);
-    shell_word(&relative.to_string_lossy())
+    in_a_shell(relative)
 }
 
-/// A word, quoted for a shell if need be.
-fn shell_word(word: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "/._-+,@%=:".contains(c);
-    match !word.is_empty() && word.chars().all(plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', r"'\''")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::shell_word;
-
-    #[test]
-    fn words_survive_a_shell() {
-        assert_eq!(shell_word("a/b.slots"), "a/b.slots");
-        assert_eq!(shell_word("it's here"), r"'it'\''s here'");
-    }
+/// A path as it has to be typed in a shell, quoted if necessary.
+fn in_a_shell(path: &Path) -> String {
+    let path = path.to_string_lossy();
+    shlex::try_quote(&path).unwrap_or_else(|_| path.clone()).into_owned()
 }

@@ -22,6 +22,7 @@
 //! - [`Array`]: many scalars, in up to four dimensions; whole, in ranges, by element
 //! - [`Text`] and [`Bytes`]: a capacity and a current length
 //! - [`Buffer`]: raw memory of many scalars, each an atomic, for zero-copy views
+//! - [`Counter`]: a number that many processes add to without pause, at full speed
 //! - [`Slot`]: any of them, with its type known only at run time; for tools
 //! - [`Store::transaction`]: several slots updated at once, or not at all
 //! - [`Store::snapshot`]: several slots as they were at one instant
@@ -88,6 +89,7 @@ pub use error::{Error, Result};
 pub use os::bus_error::BusError;
 pub use slots::array::{Array, ArrayIndex, ArrayUpdate};
 pub use slots::buffer::Buffer;
+pub use slots::counter::Counter;
 pub use slots::guard::Guard;
 pub use slots::raw::RawBuffer;
 pub use slots::slot::Slot;

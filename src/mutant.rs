@@ -337,6 +337,10 @@ mutants! {
         /// `close` does not report that its sync failed.
         AFailedCloseIsNotReported => "durability closing_a_store",
         // slots
+        /// A counter's first stripe is not part of its sum.
+        AStripeIsNotSummed => "promises counters::it_counts",
+        /// A counter that is replaced forgets what was added meanwhile.
+        ASwapOverwrites => "promises counters::no_add_is_lost_to_a_swap",
         /// A waiter sleeps long, even if it has just begun to wait and nobody is left to wake it.
         EachSleepIsLong => "processes killed_wakers::",
         /// A waiter does not notice that the file was deleted or replaced.

@@ -15,7 +15,8 @@ use crate::words::Words;
     arg_required_else_help = true,
     after_help = "Options come before FILE. Every word after FILE is data: `slotfile set state.slots t -5`.\n\n\
         TYPE is a scalar (bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64), an array such as f64[6] or\n\
-        f32[480,640], text[64], bytes[4096], or raw memory such as buffer:u8[480,640].\n\n\
+        f32[480,640], text[64], bytes[4096], raw memory such as buffer:u8[480,640], or counter: an i64\n\
+        that many processes add to at once.\n\n\
         Exit codes: 0 done; 1 no (compare lost, --timeout over, overflow, already exists); 2 wrong\n\
         usage; 3 damaged, or not a store; 4 no lock in time (lock: 124); 5 wrong type; 6 no space;\n\
         7 not allowed, or I/O error; 8 no such slot or file.\n\n\

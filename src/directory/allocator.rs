@@ -119,7 +119,7 @@ pub(crate) struct Definition<'a> {
     pub(crate) doc: &'a str,
     pub(crate) unit: &'a str,
     pub(crate) slot_type: &'a SlotType,
-    /// K; ignored for a value or a buffer.
+    /// K; ignored for a value, a buffer or a counter.
     pub(crate) areas: u8,
     /// The first content: a value's bits, or the bytes of an area.
     pub(crate) initial: Option<&'a [u8]>,
@@ -134,7 +134,7 @@ pub(crate) fn place(
     let slot_type = definition.slot_type;
     let areas = match slot_type {
         SlotType::Value(_) => 0,
-        SlotType::Buffer(..) => 1,
+        SlotType::Buffer(..) | SlotType::Counter => 1,
         _ => definition.areas,
     };
     let content_len = slot_type.content_len().unwrap_or(0) as u64;

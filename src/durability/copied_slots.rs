@@ -11,7 +11,6 @@ use crate::mapping::element::ElementRegion;
 use crate::mapping::map::{Map, Region};
 use crate::mapping::slot_memory::SlotMemory;
 use crate::protocol::{Control, Memory, effective_version};
-use crate::types::slot_type::SlotType;
 
 /// The slots, by number: in the order in which they were added.
 #[derive(Debug, Default)]
@@ -84,12 +83,10 @@ fn stamp_at_rest(control: Control) -> Option<Stamp> {
     at_rest.then(|| stamp_of(control))
 }
 
-/// The elements of a buffer; `None` for any other slot.
+/// The elements of a buffer or a counter; `None` for any other slot.
 pub(crate) fn elements(descriptor: &Descriptor, memory: &SlotMemory) -> Option<ElementRegion> {
-    match &descriptor.slot_type {
-        SlotType::Buffer(t, shape) => Some(ElementRegion::new(memory, *t, shape.len())),
-        _ => None,
-    }
+    let (of, len) = descriptor.slot_type.raw_elements()?;
+    Some(ElementRegion::new(memory, of, len))
 }
 
 /// The file up to `end`, and further if possible, for slots that follow.

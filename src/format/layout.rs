@@ -246,11 +246,11 @@ pub(crate) struct DescriptorHead {
     pub(crate) crc: u32,
     /// How many lines it takes: 1 to 32.
     pub(crate) lines: u8,
-    /// 1 value, 2 array, 3 text, 4 bytes, 5 record, 6 buffer.
+    /// 1 value, 2 array, 3 text, 4 bytes, 5 record, 6 buffer, 7 counter (version 1.1).
     pub(crate) kind: u8,
     /// The scalar type's number; 0 if it has none.
     pub(crate) scalar: u8,
-    /// K; 0 for a value, 1 for a buffer.
+    /// K; 0 for a value, 1 for a buffer or a counter.
     pub(crate) areas: u8,
     /// Dimensions; 0 if it has no shape.
     pub(crate) rank: u8,
@@ -281,6 +281,7 @@ const KIND_ARRAY: u8 = 2;
 const KIND_TEXT: u8 = 3;
 const KIND_BYTES: u8 = 4;
 const KIND_BUFFER: u8 = 6;
+const KIND_COUNTER: u8 = 7;
 
 /// Bytes of a descriptor before its name.
 pub(crate) const DESCRIPTOR_HEAD: usize = size_of::<DescriptorHead>();
@@ -332,7 +333,7 @@ pub(crate) struct Descriptor {
 /// Where a slot is, and how large. This is all that a sync needs to know of each slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Outline {
-    /// K; 0 for a value, 1 for a buffer.
+    /// K; 0 for a value, 1 for a buffer or a counter.
     pub(crate) areas: u8,
     /// Bytes of its content: one area.
     pub(crate) content_len: u64,
@@ -372,6 +373,7 @@ impl Descriptor {
             SlotType::Buffer(t, shape) => shaped(KIND_BUFFER, *t, shape),
             SlotType::Text(capacity) => (KIND_TEXT, 0, 0, [*capacity as u64, 0, 0, 0]),
             SlotType::Bytes(capacity) => (KIND_BYTES, 0, 0, [*capacity as u64, 0, 0, 0]),
+            SlotType::Counter => (KIND_COUNTER, ScalarType::I64 as u8, 0, [0; 4]),
         };
         let mut head = DescriptorHead::zeroed();
         head.lines = self.lines() as u8;
@@ -453,7 +455,7 @@ impl Outline {
         let content_len = slot_type.content_len().ok_or(NO_TYPE)? as u64;
         let areas_fit = match slot_type {
             SlotType::Value(_) => head.areas == 0,
-            SlotType::Buffer(..) => head.areas == 1,
+            SlotType::Buffer(..) | SlotType::Counter => head.areas == 1,
             _ => matches!(head.areas, 2 | 4 | 8),
         };
         if !areas_fit {
@@ -482,7 +484,7 @@ impl Outline {
         live_len(self.live, self.content_len, self.areas)
     }
 
-    /// Whether it is a buffer.
+    /// Whether it is raw memory: a buffer, or a counter.
     pub(crate) fn is_buffer(&self) -> bool {
         self.areas == 1
     }
@@ -540,6 +542,7 @@ fn slot_type(head: &DescriptorHead) -> Option<SlotType> {
         KIND_VALUE => SlotType::Value(ScalarType::from_code(head.scalar)?),
         KIND_ARRAY => SlotType::Array(ScalarType::from_code(head.scalar)?, shape()?),
         KIND_BUFFER => SlotType::Buffer(ScalarType::from_code(head.scalar)?, shape()?),
+        KIND_COUNTER if head.scalar == ScalarType::I64 as u8 => SlotType::Counter,
         KIND_TEXT => SlotType::Text(dim(head.dims[0])?),
         KIND_BYTES => SlotType::Bytes(dim(head.dims[0])?),
         _ => return None,

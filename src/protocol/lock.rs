@@ -257,7 +257,7 @@ impl<L: Lockable> Held<L> {
 
     /// Whether something may be stored under it, see [`RawLock::may_store`].
     #[inline]
-    pub(super) fn may_store(&self) -> bool {
+    pub(crate) fn may_store(&self) -> bool {
         self.raw.may_store(self.memory(), self.peers())
     }
 

@@ -190,7 +190,7 @@ impl<T: Element> Buffer<T> {
             let path = self.handle.attachment().path.clone();
             return Err(Error::Length { path, slot: self.name().to_owned(), expected, found });
         }
-        self.check_usable()?;
+        self.handle.check_usable()?;
         self.elements.write(0, T::bytes(elements));
         Ok(())
     }
@@ -236,15 +236,6 @@ impl<T: Element> Buffer<T> {
         })
     }
 
-    /// An error unless elements may be stored.
-    fn check_usable(&self) -> Result<()> {
-        self.handle.begin_write()?;
-        match self.is_removed() {
-            true => Err(self.handle.removed()),
-            false => Ok(()),
-        }
-    }
-
     fn fetch(&self, index: impl ArrayIndex, f: impl Fn(T) -> T) -> Result<T> {
         let (Ok(before) | Err(before)) = self.replace(index, |now| Some(f(now)))?;
         Ok(before)
@@ -253,7 +244,7 @@ impl<T: Element> Buffer<T> {
     #[inline]
     fn replace(&self, index: impl ArrayIndex, f: impl Fn(T) -> Option<T>) -> Result<Result<T, T>> {
         let position = self.position(index)?;
-        self.check_usable()?;
+        self.handle.check_usable()?;
         let replaced = self.elements.update(position, |bits| f(T::from_bits(bits)).map(T::to_bits));
         Ok(replaced.map(T::from_bits).map_err(T::from_bits))
     }

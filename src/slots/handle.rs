@@ -51,6 +51,16 @@ impl Handle {
         self.session().begin_write()
     }
 
+    /// An error unless raw memory may be stored to.
+    #[inline]
+    pub(crate) fn check_usable(&self) -> Result<()> {
+        self.begin_write()?;
+        match self.is_removed() {
+            true => Err(self.removed()),
+            false => Ok(()),
+        }
+    }
+
     #[inline]
     pub(crate) fn deadline(&self) -> Deadline {
         Deadline::new(self.lock_timeout)
@@ -100,6 +110,14 @@ impl Handle {
         lock.commit(self.memory.areas(), at, data).map_err(|failure| self.not_committed(failure))
     }
 
+    /// An error if nothing may be stored under this lock any more.
+    pub(crate) fn check_lock(&self, lock: &Held<&Handle>) -> Result<()> {
+        match lock.may_store() {
+            true => Ok(()),
+            false => Err(self.not_committed(Failure::Evicted)),
+        }
+    }
+
     /// Increases the version of a buffer, whose content is not committed, under the lock.
     pub(crate) fn notify(&self, lock: Held<&Handle>) -> Result<u64> {
         lock.notify().map_err(|failure| self.not_committed(failure))
@@ -111,6 +129,7 @@ impl Handle {
     }
 
     /// The error for a slot that was removed.
+    #[cold]
     pub(crate) fn removed(&self) -> Error {
         self.lock_error(Failure::Removed, &self.deadline())
     }

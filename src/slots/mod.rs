@@ -6,6 +6,7 @@
 pub(crate) mod array;
 pub(crate) mod buffer;
 mod closest_name;
+pub(crate) mod counter;
 pub(crate) mod fetch;
 pub(crate) mod guard;
 pub(crate) mod handle;

@@ -78,6 +78,13 @@ impl Store {
         if !self.settings.define {
             return Err(self.not_found(name));
         }
+        if *slot_type == SlotType::Counter && attachment.header.minor == 0 {
+            return Err(invalid(
+                "a counter needs a store of format 1.1, and this one is of format 1.0; \
+                 `slotfile compact` makes it one of this build's format"
+                    .into(),
+            ));
+        }
         if !matches!(define.areas, 2 | 4 | 8) {
             return Err(invalid(format!("{} areas; a slot has 2, 4 or 8", define.areas)));
         }

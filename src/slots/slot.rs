@@ -10,6 +10,7 @@ use crate::mapping::element::ElementRegion;
 use crate::protocol::{Memory, Sample};
 use crate::slots::array::{Array, positions};
 use crate::slots::buffer::Buffer;
+use crate::slots::counter::{Counter, Stripes};
 use crate::slots::guard::Guard;
 use crate::slots::handle::Handle;
 use crate::slots::text::{Bytes, Content, Text};
@@ -51,6 +52,7 @@ pub(crate) enum Kind {
     Text(Content),
     Bytes(Content),
     Buffer(SlotElements, ScalarType, Shape),
+    Counter(Stripes),
 }
 
 impl Store {
@@ -118,6 +120,12 @@ impl<T: Element> From<Buffer<T>> for Slot {
     }
 }
 
+impl From<Counter> for Slot {
+    fn from(counter: Counter) -> Slot {
+        Slot { handle: counter.handle, kind: Kind::Counter(counter.stripes) }
+    }
+}
+
 impl From<Text> for Slot {
     fn from(text: Text) -> Slot {
         Slot { handle: text.handle, kind: Kind::Text(text.content) }
@@ -141,6 +149,7 @@ impl Slot {
             SlotType::Buffer(t, shape) => {
                 Kind::Buffer(ElementRegion::new(&handle.memory, t, shape.len()), t, shape)
             }
+            SlotType::Counter => Kind::Counter(Stripes::new(&handle)),
         };
         Slot { handle, kind }
     }
@@ -173,7 +182,7 @@ impl Slot {
         non_empty(&self.handle.descriptor().unit)
     }
 
-    /// How many areas it has: 0 for a value, 1 for a buffer.
+    /// How many areas it has: 0 for a value, 1 for a buffer or a counter.
     pub fn areas(&self) -> usize {
         self.handle.descriptor().areas.into()
     }
@@ -268,7 +277,8 @@ impl Slot {
     ///
     /// For a buffer, the elements that `f` has changed are stored one after the other, under
     /// its lock, and its version increases. Updates without the lock may come in between, unless
-    /// the buffer, or the range of it, is a single element.
+    /// the buffer, or the range of it, is a single element. For a counter, what others add
+    /// meanwhile is kept.
     ///
     /// # Errors
     ///
@@ -279,11 +289,13 @@ impl Slot {
         mut f: impl FnMut(&mut Data) -> Result<R, E>,
     ) -> Result<R, E> {
         match &self.kind {
-            Kind::Value(scalar_type) => self.update_range(0..1, |elements| {
+            Kind::Value(_) | Kind::Counter(_) => self.update_range(0..1, |elements| {
                 let mut content = Data::Scalar(one(elements));
                 let result = f(&mut content)?;
                 match content {
-                    Data::Scalar(x) if x.scalar_type() == *scalar_type => elements.set(0, x),
+                    Data::Scalar(x) if x.scalar_type() == elements.scalar_type() => {
+                        elements.set(0, x);
+                    }
                     other => {
                         let fits = other.to_content(self.slot_type()).map(|_| ());
                         fits.map_err(|content_error| self.content_error(content_error))?;
@@ -367,11 +379,22 @@ impl Slot {
                     let mut after = before.clone();
                     let result = f(&mut after)?;
                     self.check_elements(*scalar_type, range.len(), &after)?;
+                    self.handle.check_lock(&lock)?;
                     if replace_elements(stored, range.start, &before, &after) {
                         self.handle.notify(lock)?;
                         return Ok(result);
                     }
                 }
+            }
+            Kind::Counter(stripes) => {
+                let lock = self.handle.lock_for_update()?;
+                let old = stripes.sum();
+                let mut elements = Elements::from(&[old][range.clone()]);
+                let result = f(&mut elements)?;
+                self.check_elements(ScalarType::I64, range.len(), &elements)?;
+                let new = elements.get(0).and_then(Scalar::get).unwrap_or(old);
+                stripes.replace(&self.handle, lock, old, new)?;
+                Ok(result)
             }
             Kind::Text(..) | Kind::Bytes(..) => Err(self.no_elements().into()),
         }
@@ -379,13 +402,15 @@ impl Slot {
 
     fn commit(&self, at: usize, content: &[u8]) -> Result<()> {
         match &self.kind {
-            Kind::Value(scalar_type) => self.update_range(0..1, |elements| {
-                let new = Elements::from_bytes(*scalar_type, content.to_vec());
+            Kind::Value(_) | Kind::Counter(_) => self.update_range(0..1, |elements| {
+                let of = elements.scalar_type();
+                let new = Elements::from_bytes(of, content[..of.size()].to_vec());
                 *elements = new.expect("one element");
                 Ok(())
             }),
             Kind::Buffer(stored, ..) => {
                 let lock = self.handle.lock_for_update()?;
+                self.handle.check_lock(&lock)?;
                 stored.write(0, content);
                 self.handle.notify(lock)?;
                 Ok(())
@@ -400,7 +425,7 @@ impl Slot {
 
     pub(crate) fn positions(&self, range: impl RangeBounds<usize>) -> Result<Range<usize>> {
         let shape = match &self.kind {
-            Kind::Value(..) => Shape::from(1),
+            Kind::Value(..) | Kind::Counter(_) => Shape::from(1),
             Kind::Array(_, shape) | Kind::Buffer(_, _, shape) => *shape,
             Kind::Text(..) | Kind::Bytes(..) => return Err(self.no_elements()),
         };

@@ -11,8 +11,8 @@ use crate::types::elements::{Elements, NoMemory};
 use crate::types::scalar::Scalar;
 
 impl Slot {
-    /// Returns the content as of one instant, except for a buffer, see
-    /// [`Buffer`](crate::Buffer). Never waits.
+    /// Returns the content as of one instant, except for a buffer or a counter, see
+    /// [`Buffer`](crate::Buffer) and [`Counter`](crate::Counter). Never waits.
     pub fn load(&self) -> Data {
         self.load_versioned().0
     }
@@ -48,6 +48,10 @@ impl Slot {
                     protocol::load_scalar_versioned(&self.handle.memory, self.handle.attachment());
                 (Scalar::from_bits(bits, *scalar_type).into(), version)
             }
+            Kind::Counter(stripes) => {
+                let version = self.handle.version();
+                (stripes.sum().into(), version)
+            }
             Kind::Array(_, shape) | Kind::Buffer(_, _, shape) => {
                 let (elements, version) = self.read(0..shape.len())?;
                 (elements.into(), version)
@@ -75,7 +79,7 @@ impl Slot {
     /// ```
     pub fn load_beginning(&self, most: usize) -> (Data, usize) {
         match &self.kind {
-            Kind::Value(..) => (self.load(), 1),
+            Kind::Value(_) | Kind::Counter(_) => (self.load(), 1),
             Kind::Array(_, shape) | Kind::Buffer(_, _, shape) => {
                 let beginning = self.read(0..shape.len().min(most));
                 (beginning.unwrap_or_else(|none| none.abort()).0.into(), shape.len())
@@ -123,13 +127,11 @@ impl Slot {
                 let version = protocol::read_bytes(memory, attachment, memory.areas(), start, out);
                 (elements, version)
             }
-            Kind::Value(scalar_type) => {
+            Kind::Value(_) | Kind::Counter(_) => {
                 let (content, version) = self.read_all()?;
-                let scalars = match content {
-                    Data::Scalar(x) if !range.is_empty() => vec![x],
-                    _ => Vec::new(),
-                };
-                let elements = Elements::from_scalars(*scalar_type, scalars);
+                let Data::Scalar(scalar) = content else { unreachable!("it is one scalar") };
+                let scalars = std::iter::repeat_n(scalar, range.len());
+                let elements = Elements::from_scalars(scalar.scalar_type(), scalars);
                 (elements.expect("of the slot's own type"), version)
             }
             Kind::Buffer(stored, scalar_type, _) => {
@@ -159,7 +161,7 @@ impl Slot {
             (Kind::Bytes(content), Sample::Area(area)) => {
                 Data::Bytes(content.copy(&self.handle.memory, area)?)
             }
-            _ => unreachable!("a value has no areas, and a buffer no contents of one instant"),
+            _ => unreachable!("a value has no areas, raw memory no contents of one instant"),
         })
     }
 }

@@ -14,6 +14,7 @@ use crate::protocol::{self, Await, Control, Deadline, Pause, Sleepers};
 use crate::slots::handle::Handle;
 use crate::store::session::Session;
 use crate::store::store::Store;
+use crate::types::slot_type::SlotType;
 
 /// What can be waited for with [`Store::wait_any`]: every kind of handle. Sealed.
 pub trait Awaitable: sealed::Sealed + Send + Sync {}
@@ -36,6 +37,8 @@ pub(crate) trait Awaited: Await<Error = Error> + Send + Sync {
     fn futex(&self) -> Option<Region>;
     /// The session of its store.
     fn session(&self) -> &Session;
+    /// An error if its content may change without a new version.
+    fn check_announced(&self) -> crate::error::Result<()>;
     /// The user's error for a failure to wait for it.
     fn lock_error(&self, failure: Failure) -> crate::error::Error;
     /// Identifies it among all that can be waited for in this process.
@@ -65,6 +68,15 @@ impl Awaited for Handle {
 
     fn session(&self) -> &Session {
         Handle::session(self)
+    }
+
+    fn check_announced(&self) -> crate::error::Result<()> {
+        if self.descriptor().slot_type != SlotType::Counter {
+            return Ok(());
+        }
+        let (path, slot) = (self.attachment().path.clone(), Some(self.name().to_owned()));
+        let what = "an add to a counter wakes nobody; load it from time to time, or use a value";
+        Err(Error::Invalid { path, slot, what: what.into() })
     }
 
     fn lock_error(&self, failure: Failure) -> crate::error::Error {
@@ -353,6 +365,7 @@ impl<T, L: Fn() -> Result<(T, u64)>, C: FnMut(&T) -> bool> Wait for Until<'_, L,
     type Output = T;
 
     fn look(&mut self) -> Result<Look<'_, T>> {
+        self.slot.check_announced()?;
         let (content, version) = (self.load)()?;
         self.slot.version()?; // an error if it was removed
         match (self.condition)(&content) {

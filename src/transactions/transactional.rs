@@ -24,7 +24,7 @@ use sealed::{View, ViewMut};
 /// [`Snapshot`](crate::Snapshot): [`Value`], [`Array`], [`Text`], [`Bytes`], and [`Slot`] for
 /// those whose type is known only at run time. Sealed.
 ///
-/// A [`Buffer`](crate::Buffer) is raw memory, and cannot:
+/// A [`Buffer`](crate::Buffer) is raw memory, and cannot; nor can a [`Counter`](crate::Counter):
 ///
 /// ```compile_fail,E0277
 /// let store = slotfile::Store::temporary()?;
@@ -445,7 +445,7 @@ impl Transactional for Slot {
             Kind::Value(scalar_type) => {
                 Scalar::from_bits(view.bits(&self.handle)?, *scalar_type).into()
             }
-            Kind::Array(..) | Kind::Buffer(..) => self.load_part_from(view, ..)?.into(),
+            _ => self.load_part_from(view, ..)?.into(),
         };
         Ok(())
     }
@@ -534,20 +534,25 @@ impl Slot {
             Kind::Value(t) | Kind::Array(t, _) | Kind::Buffer(_, t, _) => {
                 Ok((self.transactional()?, *t))
             }
+            Kind::Counter(_) => Ok((self.transactional()?, ScalarType::I64)),
             Kind::Text(_) | Kind::Bytes(_) => Err(self.no_elements()),
         }
     }
 
-    /// Its handle; [`Error::Invalid`] for a buffer.
+    /// Its handle; [`Error::Invalid`] for a buffer or a counter.
     pub(crate) fn transactional(&self) -> Result<&Handle> {
-        match &self.kind {
+        let what = match &self.kind {
             Kind::Buffer(..) => {
-                let what = "a buffer is raw memory, and cannot take part in transactions and \
-                            snapshots; use an array";
-                let (path, slot) = (self.path(), self.name().to_owned());
-                Err(Error::Invalid { path, slot: Some(slot), what: what.into() })
+                "a buffer is raw memory, and cannot take part in transactions and snapshots; use \
+                 an array"
             }
-            _ => Ok(&self.handle),
-        }
+            Kind::Counter(_) => {
+                "a counter is added to without a lock, and cannot take part in transactions and \
+                 snapshots; use a value"
+            }
+            _ => return Ok(&self.handle),
+        };
+        let (path, slot) = (self.path(), self.name().to_owned());
+        Err(Error::Invalid { path, slot: Some(slot), what: what.into() })
     }
 }

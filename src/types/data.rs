@@ -10,7 +10,7 @@ use crate::types::slot_type::SlotType;
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Data {
-    /// A value's scalar.
+    /// A value's scalar, or a counter's sum.
     Scalar(Scalar),
     /// An array's elements, or a buffer's.
     Array(Elements),
@@ -114,6 +114,12 @@ impl Data {
                     return Err(ContentError::Length { expected, found });
                 }
                 Ok(elements.as_bytes().to_vec())
+            }
+            // The first stripe has all of it.
+            (Data::Scalar(Scalar::I64(x)), SlotType::Counter) => {
+                let mut content = vec![0; slot_type.content_len().unwrap_or(0)];
+                content[..8].copy_from_slice(&x.to_le_bytes());
+                Ok(content)
             }
             (Data::Text(text), SlotType::Text(capacity)) => {
                 text_content(text.as_bytes(), *capacity)

@@ -60,7 +60,7 @@ impl<T> Define<T> {
     }
 
     /// How many areas the slot has: 2, 4 or 8. More areas cost memory, and let readers of large
-    /// slots finish beside a writer that never pauses. Values have no areas, buffers one. Any other
+    /// slots finish beside a writer that never pauses. Values have no areas, buffers and counters one. Any other
     /// number is [`Error::Invalid`](crate::Error::Invalid) when the slot is defined.
     pub fn areas(mut self, areas: usize) -> Define<T> {
         self.areas = areas;

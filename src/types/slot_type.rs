@@ -7,7 +7,7 @@ use crate::types::scalar_type::ScalarType;
 use crate::types::shape::Shape;
 
 /// The type of a slot, as `define` takes it and `ls` shows it: `u64`, `f64[6]`, `f32[480,640]`,
-/// `text[64]`, `bytes[4096]`, `buffer:f32[480,640]`.
+/// `text[64]`, `bytes[4096]`, `buffer:f32[480,640]`, `counter`.
 ///
 /// ```
 /// use slotfile::{ScalarType, SlotType};
@@ -28,7 +28,14 @@ pub enum SlotType {
     Bytes(usize),
     /// An array of scalars in raw memory.
     Buffer(ScalarType, Shape),
+    /// An `i64` that many processes add to at once.
+    Counter,
 }
+
+/// The parts of a counter, each on a cache line of its own.
+pub(crate) const STRIPES: usize = 64;
+/// The elements on a stripe's cache line. The stripe is the first; the others stay zero.
+pub(crate) const STRIPE: usize = 8;
 
 impl SlotType {
     /// Whether a store can define this type.
@@ -49,8 +56,18 @@ impl SlotType {
             SlotType::Text(capacity) | SlotType::Bytes(capacity) => {
                 (*capacity > 0).then(|| capacity.checked_add(8)).flatten()
             }
+            SlotType::Counter => Some(STRIPES * STRIPE * ScalarType::I64.size()),
         };
         len.filter(|n| *n <= MOST)
+    }
+
+    /// The type and number of its elements, if it is raw memory: no protocol covers all of them.
+    pub(crate) fn raw_elements(&self) -> Option<(ScalarType, usize)> {
+        match self {
+            SlotType::Buffer(t, shape) => Some((*t, shape.len())),
+            SlotType::Counter => Some((ScalarType::I64, STRIPES * STRIPE)),
+            _ => None,
+        }
     }
 
     /// Whether a slot of this type may be opened as `asked`: equal, or a text
@@ -72,6 +89,7 @@ impl fmt::Display for SlotType {
             SlotType::Text(capacity) => format!("text[{capacity}]"),
             SlotType::Bytes(capacity) => format!("bytes[{capacity}]"),
             SlotType::Buffer(t, shape) => format!("buffer:{t}[{shape}]"),
+            SlotType::Counter => "counter".to_owned(),
         })
     }
 }
@@ -115,6 +133,8 @@ fn parse_type(text: &str) -> Result<SlotType, String> {
     };
     let scalar = |name| scalar_named(name).ok_or_else(|| meant(name));
     match (base, base.strip_prefix("buffer:"), dims.as_deref()) {
+        ("counter", _, None) => Ok(SlotType::Counter),
+        ("counter", _, Some(_)) => Err("a counter is one number: write counter".into()),
         ("text" | "bytes", _, None) => Err(format!("{base} needs a capacity, such as {base}[64]")),
         ("text" | "bytes", _, Some(&[0])) => Err("a capacity is at least 1".into()),
         ("text", _, Some(&[capacity])) => Ok(SlotType::Text(capacity)),
@@ -159,8 +179,8 @@ fn shape(dims: &[usize]) -> Result<Shape, String> {
 fn all_types() -> String {
     format!(
         "write a scalar (bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64), an array such as f64[6] \
-         or f32[480,640] (up to {} dimensions), text[64], bytes[4096], or a buffer such as \
-         buffer:u8[480,640]",
+         or f32[480,640] (up to {} dimensions), text[64], bytes[4096], a buffer such as \
+         buffer:u8[480,640], or counter",
         Shape::MAX_DIMS
     )
 }

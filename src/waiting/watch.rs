@@ -257,6 +257,10 @@ impl Awaited for DefinitionWatch {
         &self.store.session
     }
 
+    fn check_announced(&self) -> Result<()> {
+        Ok(())
+    }
+
     fn lock_error(&self, failure: Failure) -> Error {
         self.attachment().lock_error("the directory", failure, &Deadline::new(None))
     }

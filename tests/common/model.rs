@@ -66,7 +66,7 @@ pub enum Op {
 }
 
 /// Types of all kinds, small and large.
-const TYPES: [&str; 11] = [
+const TYPES: [&str; 12] = [
     "u8",
     "u64",
     "f64[6]",
@@ -80,6 +80,7 @@ const TYPES: [&str; 11] = [
     "u8[1000]",
     // One element, since storing more is not atomic.
     "buffer:i32[1]",
+    "counter",
 ];
 
 /// An operation: any, or only one in which a child may be killed.
@@ -130,6 +131,7 @@ fn some_data(slot_type: &SlotType, source: &mut impl Source) -> Data {
         SlotType::Bytes(most) => {
             Data::Bytes(vec![source.below(256) as u8; source.below(*most + 1)])
         }
+        SlotType::Counter => (source.below(128) as i64 - 64).into(),
         _ => unreachable!("no other type is defined here"),
     }
 }
@@ -277,6 +279,7 @@ fn zero(slot_type: &SlotType) -> Data {
             Elements::zeros(*t, shape.len()).into()
         }
         SlotType::Text(_) => "".into(),
+        SlotType::Counter => 0i64.into(),
         _ => Data::Bytes(Vec::new()),
     }
 }
@@ -286,6 +289,7 @@ fn added(data: &Data, index: usize, n: u8) -> Option<Data> {
     match data {
         Data::Scalar(Scalar::U8(x)) => Some(x.wrapping_add(n).into()),
         Data::Scalar(Scalar::U64(x)) => Some(x.wrapping_add(n.into()).into()),
+        Data::Scalar(Scalar::I64(x)) => Some(x.wrapping_add(n.into()).into()),
         Data::Array(elements) => {
             let mut elements = elements.clone();
             let sum = match elements.get(index)? {
@@ -349,6 +353,7 @@ fn add(store: &Store, name: &str, index: usize, n: u8) {
             let old = store.value::<u64>(name).unwrap().fetch_add(n.into()).unwrap();
             assert_eq!(old, x);
         }
+        Data::Scalar(Scalar::I64(_)) => store.counter(name).unwrap().add(n.into()).unwrap(),
         Data::Array(elements) => match elements.get(index) {
             Some(Scalar::F64(_)) => {
                 let array = store.array::<f64>(name, elements.len()).unwrap();
@@ -385,7 +390,7 @@ fn be_refused(store: &Store, which: usize) {
                 assert!(matches!(error, Error::TooLong { .. }), "{error:?}");
                 continue;
             }
-            SlotType::Value(_) => slot.store(Data::from("text")).unwrap_err(),
+            SlotType::Value(_) | SlotType::Counter => slot.store(Data::from("text")).unwrap_err(),
             _ => slot.store(Data::from(vec![1u8; 7])).unwrap_err(),
         };
         let refused = matches!(error, Error::Type { .. } | Error::Length { .. });

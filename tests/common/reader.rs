@@ -69,6 +69,7 @@ const ARRAY: u8 = 2;
 const TEXT: u8 = 3;
 const BYTES: u8 = 4;
 const BUFFER: u8 = 6;
+const COUNTER: u8 = 7;
 /// Name and size of each scalar type, from number 1 on.
 const SCALARS: [(&str, u64); 11] = [
     ("bool", 1),
@@ -224,7 +225,7 @@ impl Reader {
             let (from, to) =
                 (word(self.at(live + 16 + 8 * other, 4)), word(self.at(live + 20 + 8 * other, 4)));
             assert!((from < to && to <= len.div_ceil(8)) || (from, to) == (0, 0));
-            assert!(kind != BUFFER || (from, to) == (0, 0));
+            assert!(areas != 1 || (from, to) == (0, 0));
             for at in (0..len.div_ceil(8)).filter(|at| !(from..to).contains(at)) {
                 let (a, b) = (self.word(area(other) + 8 * at), self.word(current + 8 * at));
                 assert_eq!(a, b, "{}: word {at} of area {other}", slot.name);
@@ -417,7 +418,7 @@ impl Reader {
 
 impl Descriptor {
     fn is_small(&self) -> bool {
-        self.kind != BUFFER && 8 + up(self.len, 8) <= 1008
+        self.areas != 1 && 8 + up(self.len, 8) <= 1008
     }
 }
 
@@ -425,6 +426,13 @@ impl Descriptor {
 fn content(kind: u8, area: &[u8]) -> Vec<u8> {
     match kind {
         TEXT | BYTES => area[8..8 + word(&area[..8]) as usize].to_vec(),
+        COUNTER => {
+            let sum = area.chunks(64).fold(0, |sum: u64, stripe| {
+                assert!(stripe[8..].iter().all(|byte| *byte == 0));
+                sum.wrapping_add(word(&stripe[..8]))
+            });
+            sum.to_le_bytes().to_vec()
+        }
         _ => area.to_vec(),
     }
 }
@@ -470,12 +478,14 @@ fn read_descriptor(d: &[u8]) -> Descriptor {
         BUFFER => (format!("buffer:{name}[{shape}]"), size * elements),
         TEXT => (format!("text[{}]", dims[0]), 8 + dims[0]),
         BYTES => (format!("bytes[{}]", dims[0]), 8 + dims[0]),
+        COUNTER => ("counter".to_owned(), 64 * 64),
         other => panic!("kind {other}"),
     };
     assert!(match kind {
         VALUE => (areas, rank) == (0, 0),
         ARRAY => [2, 4, 8].contains(&areas) && (1..=4).contains(&rank),
         BUFFER => areas == 1 && (1..=4).contains(&rank),
+        COUNTER => (name, areas, rank) == ("i64", 1, 0),
         _ => [2, 4, 8].contains(&areas) && (scalar, rank) == (0, 0),
     });
     assert_eq!((word(&d[10..12]), word(&d[80..88])), (0, 0), "reserved");

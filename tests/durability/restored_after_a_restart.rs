@@ -66,7 +66,8 @@ fn row_34_what_was_synced_is_there_and_what_came_after_is_not() {
 fn the_version_is_that_of_the_sync_too() {
     let (_folder, path) = folder();
     let store = open(&path);
-    let types = ["u8", "u8[3]", "u8[2000]", "u16[100000]", "text[2000]", "buffer:u16[100000]"];
+    let types =
+        ["u8", "u8[3]", "u8[2000]", "u16[100000]", "text[2000]", "buffer:u16[100000]", "counter"];
     for name in types {
         store.define(name, &name.parse().unwrap(), Define::new()).unwrap();
     }
@@ -145,7 +146,7 @@ fn one_who_only_reads_sees_the_restored_state() {
 #[test]
 fn any_history_returns_to_its_last_sync() {
     let types = "u8 u64 f64[6] i32[300] u16[40000] text[20] bytes[2000] buffer:f64[6] \
-                 buffer:u16[40000]";
+                 buffer:u16[40000] counter";
     let types: Vec<SlotType> = types.split(' ').map(|t| t.parse().unwrap()).collect();
     let seeds = if std::env::var_os("SLOTFILE_LONG").is_some() { 400 } else { 40 };
     for seed in 0..seeds {
@@ -231,6 +232,7 @@ fn some_data(slot_type: &SlotType, random: &mut fastrand::Rng) -> Data {
         }
         SlotType::Text(most) => "x".repeat(random.usize(0..=*most)).into(),
         SlotType::Bytes(most) => Data::Bytes(vec![random.u8(..); random.usize(0..=*most)]),
+        SlotType::Counter => random.i64(..).into(),
         _ => unreachable!("no other type is defined here"),
     }
 }

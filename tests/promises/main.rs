@@ -9,6 +9,7 @@ mod arrays_like_vec;
 mod asynchronous;
 mod bank;
 mod buffers;
+mod counters;
 mod define_and_remove;
 mod doc_and_unit;
 mod groups;

@@ -18,7 +18,9 @@ pub(super) fn run(context: &mut Context, args: Define) -> Result<Exit, Failure> 
         .parse()
         .map_err(|error| Failure::of_slot(Exit::USAGE, &file, &name, error))?;
     let values = words.rest()?;
-    if let (Some(_), SlotType::Value(_) | SlotType::Buffer(..)) = (args.slot.areas, &slot_type) {
+    if let (Some(_), SlotType::Value(_) | SlotType::Buffer(..) | SlotType::Counter) =
+        (args.slot.areas, &slot_type)
+    {
         let what = format!("{slot_type} has no areas to choose a number of; leave --areas out");
         return Err(Failure::of_slot(Exit::USAGE, &file, &name, what));
     }

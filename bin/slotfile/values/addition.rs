@@ -26,6 +26,7 @@ pub(crate) fn target(
             _,
         ) => Err((Exit::TYPE, format!("it is {slot_type}, and add needs a number; use set"))),
         (SlotType::Value(scalar), None) => Ok((*scalar, 0..1)),
+        (SlotType::Counter, None) => Ok((ScalarType::I64, 0..1)),
         (SlotType::Array(scalar, _) | SlotType::Buffer(scalar, _), Some(index)) => {
             let range = Selection::new(slot_type, index).map_err(usage)?.range;
             match range.len() {

@@ -105,6 +105,7 @@ fn words_of(input: impl Read, slot_type: &SlotType) -> Result<Data, Refused> {
             let text = text(input, 2 * *capacity as u64 + 1_000, *capacity)?;
             Ok(value::from_words([text.trim_ascii()].into_iter(), slot_type)?)
         }
+        SlotType::Counter => words_of(input, &value::OF_COUNTER),
         other => Err(value::unknown(other).into()),
     }
 }
@@ -126,6 +127,7 @@ fn text(input: impl Read, most: u64, capacity: usize) -> Result<String, Refused>
 fn raw(input: impl Read, slot_type: &SlotType) -> Result<Data, Refused> {
     let most = match slot_type {
         SlotType::Value(scalar) => scalar.size(),
+        SlotType::Counter => ScalarType::I64.size(),
         SlotType::Array(scalar, shape) | SlotType::Buffer(scalar, shape) => {
             shape.len() * scalar.size()
         }

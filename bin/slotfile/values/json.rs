@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::Value;
 use slotfile::{Data, Elements, Scalar, ScalarType, SlotType};
 
-use crate::values::value::{elements, parse, shown, text, unknown, within};
+use crate::values::value::{OF_COUNTER, elements, parse, shown, text, unknown, within};
 
 /// Writes the members that every slot has: `"name":...,"type":...,"version":...,"value":...`.
 /// Writes piece by piece, since an array as a `serde_json::Value` takes 32 times its size.
@@ -130,6 +130,7 @@ fn of_value(value: Value, slot_type: &SlotType) -> Result<Data, String> {
             within(bytes.len(), *capacity)?;
             Ok(Data::Bytes(bytes))
         }
+        SlotType::Counter => of_value(value, &OF_COUNTER),
         other => Err(unknown(other)),
     }
 }
@@ -180,6 +181,7 @@ mod tests {
     fn what_is_written_reads_back() {
         there_and_back("18446744073709551615", "u64");
         there_and_back("-9223372036854775808", "i64");
+        there_and_back("-9223372036854775808", "counter");
         there_and_back("0.1", "f32");
         there_and_back("3.4028235e38", "f32");
         there_and_back("-0.0", "f64");

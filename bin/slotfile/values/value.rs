@@ -10,6 +10,9 @@ use slotfile::{Data, Elements, Scalar, ScalarType, SlotType};
 
 use crate::display::quoted;
 
+/// What the content of a counter is written and read as.
+pub(crate) const OF_COUNTER: SlotType = SlotType::Value(ScalarType::I64);
+
 /// Parses words as the content of a slot of this type.
 pub(crate) fn from_words<'a>(
     words: impl ExactSizeIterator<Item = &'a str>,
@@ -35,6 +38,7 @@ pub(crate) fn from_words<'a>(
             within(bytes.len(), *capacity)?;
             Ok(Data::Bytes(bytes))
         }
+        SlotType::Counter => from_words(words, &OF_COUNTER),
         other => Err(unknown(other)),
     }
 }
@@ -71,6 +75,7 @@ pub(crate) fn from_raw(bytes: Vec<u8>, slot_type: &SlotType) -> Result<Data, Str
             Err(_) => Err("a text must be UTF-8, and this is not".into()),
         },
         SlotType::Bytes(_) => Ok(Data::Bytes(bytes)),
+        SlotType::Counter => from_raw(bytes, &OF_COUNTER),
         other => Err(unknown(other)),
     }
 }
@@ -243,6 +248,7 @@ mod tests {
     fn words_become_contents_and_come_back() {
         for (words, slot_type, text) in [
             (&["18446744073709551615"][..], "u64", "18446744073709551615\n"),
+            (&["-5"], "counter", "-5\n"),
             (&["-0.0"], "f64", "-0.0\n"),
             (&["0.1"], "f32", "0.1\n"),
             (&["1", "2", "3", "4", "5", "6"], "u8[2,3]", "1 2 3\n4 5 6\n"),
@@ -262,6 +268,7 @@ mod tests {
     fn what_does_not_fit_is_refused() {
         for (words, slot_type) in [
             (&["300"][..], "u8"),
+            (&["9223372036854775808"], "counter"),
             (&["+1"], "u8"),
             (&["0x"], "u8"),
             (&[""], "u8"),

@@ -11,10 +11,10 @@ pub(crate) fn is_small(outline: &Outline) -> bool {
     !outline.is_buffer() && entry_len(outline) <= SMALL_ENTRY
 }
 
-/// Whether a slot of this type shares its segment with others. A buffer never does: only a
+/// Whether a slot of this type shares its segment with others. Raw memory never does: only a
 /// comparison shows whether it has changed, and that must concern no other slot.
 pub(crate) fn shares_segment(slot_type: &SlotType) -> bool {
-    !matches!(slot_type, SlotType::Buffer(..)) && entry_len_of(slot_type) <= SMALL_ENTRY
+    slot_type.raw_elements().is_none() && entry_len_of(slot_type) <= SMALL_ENTRY
 }
 
 /// Bytes of a slot's entry in a small segment: its control word, then its content.

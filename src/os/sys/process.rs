@@ -33,6 +33,12 @@ pub(crate) fn since_boot() -> u64 {
     time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
 }
 
+/// The number of the processor on which this thread runs; any number where that is not known.
+pub(crate) fn processor() -> usize {
+    // SAFETY: the call touches no memory of ours.
+    unsafe { libc::sched_getcpu() }.cast_unsigned() as usize
+}
+
 /// A number that nobody can guess.
 pub(crate) fn random() -> u64 {
     let mut number = [0_u8; 8];

@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use slotfile::Store;
 
-use super::kill::kill_beside_others;
+use super::kill::{Plan, kill_beside_others, kill_everywhere};
 use super::world::{World, array, claim, number, value, with_array};
-use crate::common::state::open;
+use crate::common::state::{State, open};
 use crate::common::trace::{Traced, mark};
 use crate::common::{apart_to_trace, long};
 
@@ -55,6 +55,46 @@ fn row_01_killed_at_any_instruction_of_an_array_update() {
     kill_beside_others("range of an array", range, |old, round| {
         vec![old.clone(), with_array(old, |a| a[7..16].fill(round))]
     });
+}
+
+/// Also where the thread looks on which processor it runs. A replacement is one step, too.
+#[test]
+fn row_01_killed_at_any_instruction_of_a_counter() {
+    if !apart_to_trace("update::row_01_killed_at_any_instruction_of_a_counter") {
+        return;
+    }
+    let add = |path: &Path, round: u64| {
+        let counter = open(path).counter("counter").unwrap();
+        mark();
+        counter.add(round as i64).unwrap();
+        mark();
+    };
+    let replace = |path: &Path, round: u64| {
+        let store = open(path);
+        claim(&store);
+        let counter = store.counter("counter").unwrap();
+        mark();
+        counter.store(-(round as i64)).unwrap();
+        mark();
+    };
+    let before = |world: &World| {
+        let counter = open(&world.path).counter("counter").unwrap();
+        counter.add(5).unwrap();
+        (world.state(), counter.load())
+    };
+    let then = |world: &mut World, found: &State, _: bool| world.next_process(found);
+    let prepare = |world: &mut World| {
+        let (old, sum) = before(world);
+        vec![old.clone(), old.with("counter", sum + world.round as i64)]
+    };
+    let plan = Plan::beside_others("counter");
+    kill_everywhere(plan, &mut World::new(), prepare, add, then);
+    let prepare = |world: &mut World| {
+        let (old, _) = before(world);
+        vec![old.clone(), old.with("counter", -(world.round as i64))]
+    };
+    let plan = Plan::beside_others("replaced counter");
+    kill_everywhere(plan, &mut World::new(), prepare, replace, then);
 }
 
 #[test]

@@ -203,6 +203,7 @@ fn meant(name: &str) -> String {
         "str" | "string" => "text[64]",
         "blob" | "binary" => "bytes[4096]",
         "buffer" => "buffer:u8[480,640]",
+        "counter" => "counter",
         other if scalar_named(other).is_some() => other,
         _ => return all_types(),
     };

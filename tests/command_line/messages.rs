@@ -88,6 +88,8 @@ fn types_say_what_was_meant() {
         ("text[1,2]", "one capacity"),
         ("f64[1,1,1,1,1]", "it has 5 dimensions, but at most 4 are possible"),
         ("buffer:u8", "needs a shape"),
+        ("Counter", "did you mean counter?"),
+        ("counter[8]", "a counter is one number"),
         ("f64[99999999999]", "at most 32 GiB"),
         ("f64[3", "write a scalar"),
         ("frob", "write a scalar"),

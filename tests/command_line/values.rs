@@ -237,6 +237,47 @@ fn buffers() {
     f.ok(&["rm", "F", "b"]);
 }
 
+/// A counter is used like an `i64`, whatever its stripes hold.
+#[test]
+fn counters() {
+    let f = Folder::with_store();
+    f.ok(&["define", "F", "c", "counter", "5"]);
+    assert_eq!(f.ok(&["get", "F", "c"]), "5\n");
+    assert_eq!(f.ok(&["add", "F", "c"]), "6\n");
+    assert_eq!(f.ok(&["add", "F", "c", "-8"]), "-2\n");
+    let listed = f.ok(&["ls", "F"]);
+    let words: Vec<&str> = listed.lines().last().unwrap().split_whitespace().collect();
+    assert_eq!(words, ["c", "counter", "2", "-2"]);
+    f.ok(&["set", "F", "c", "9223372036854775807"]);
+    f.fails(1, &["add", "F", "c"], &["F", "overflow"]);
+    let object = f.ok(&["get", "--json", "F", "c"]);
+    assert!(object.contains(r#""type":"counter","version":3,"value":9223372036854775807}"#));
+    f.ok(&["cas", "F", "c", "9223372036854775807", "-1"]);
+    assert_eq!(f.run(&["cas", "F", "c", "5", "6"]).out, "-1\n");
+    assert_eq!(f.ok(&["get", "F", "c"]), "-1\n");
+    let raw = f.run_bytes(&["get", "--raw", "F", "c"], b"").1;
+    assert_eq!(raw, [0xff; 8]);
+    f.ok(&["define", "F", "other", "counter"]);
+    assert_eq!(f.run_with(&["set", "--raw", "F", "other"], &raw).code, 0);
+    assert_eq!(f.ok(&["get", "F", "other"]), "-1\n");
+    assert_eq!(f.run_with(&["set", "F", "other", "-"], b"12\n").code, 0);
+    f.ok(&["set", "--json", "F", "c", &f.ok(&["get", "--json", "F", "other"])]);
+    assert_eq!(f.ok(&["get", "F", "c"]), "12\n");
+    f.ok(&["copy", "F", "G"]);
+    assert_eq!(f.ok(&["get", "G", "c"]), "12\n");
+    f.ok(&["rm", "F", "other"]);
+    f.ok(&["compact", "F"]);
+    f.ok(&["check", "F"]);
+    assert_eq!(f.ok(&["add", "F", "c", "3"]), "15\n");
+    f.fails(2, &["get", "--index", "0", "F", "c"], &["no elements"]);
+    f.fails(2, &["define", "--areas", "4", "F", "d", "counter"], &["no areas"]);
+    f.fails(2, &["wait", "F", "c", "ge", "5"], &["wakes nobody"]);
+    f.fails(5, &["define", "F", "c", "i64"], &["is counter, not i64"]);
+    let txn = f.run_with(&["txn", "F"], b"add c 1\n");
+    assert!(txn.err.contains("use a value"), "{}", txn.err);
+    assert_eq!(f.ok(&["get", "F", "c"]), "15\n");
+}
+
 #[test]
 fn docs_and_units_are_shown() {
     let f = Folder::with_store();

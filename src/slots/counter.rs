@@ -147,7 +147,7 @@ pub(crate) struct Stripes(Region<SharedSession>);
 impl Stripes {
     pub(crate) fn new(handle: &Handle) -> Stripes {
         let area = handle.memory.areas();
-        Stripes(handle.memory.region().part(area.first, area.words))
+        Stripes(handle.memory.region().subregion(area.first, area.words))
     }
 
     #[inline]

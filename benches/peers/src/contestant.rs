@@ -30,6 +30,11 @@ pub trait Contestant: Sync {
         Err(not_offered("no numbers"))
     }
 
+    /// So many numbers, zero at first.
+    fn numbers(&self, _path: &Path, _count: usize) -> Result<Box<dyn Numbers>> {
+        Err(not_offered("no several numbers as one"))
+    }
+
     /// One block of `words` words, zero at first.
     fn block(&self, _path: &Path, _words: usize) -> Result<Box<dyn Block>> {
         Err(not_offered("no blocks"))
@@ -114,6 +119,30 @@ pub trait Number {
         let start = Instant::now();
         for _ in 0..count {
             black_box(&mut *self).add();
+        }
+        start.elapsed()
+    }
+}
+
+/// Several numbers, as one.
+pub trait Numbers {
+    /// Adds 1 to each, all at one instant.
+    fn add(&mut self);
+    /// As of one instant.
+    fn read(&mut self, out: &mut [u64]);
+
+    fn adds(&mut self, count: u64) -> Duration {
+        let start = Instant::now();
+        for _ in 0..count {
+            black_box(&mut *self).add();
+        }
+        start.elapsed()
+    }
+
+    fn reads(&mut self, out: &mut [u64], count: u64) -> Duration {
+        let start = Instant::now();
+        for _ in 0..count {
+            black_box(&mut *self).read(black_box(&mut *out));
         }
         start.elapsed()
     }

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use anyhow::Result;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
 
-use super::NUMBER;
-use crate::contestant::{Block, Contestant, Keep, Name, Names, Number, Sharing};
+use super::{NUMBER, numbered};
+use crate::contestant::{Block, Contestant, Keep, Name, Names, Number, Numbers, Sharing};
 
 pub struct Fjall;
 
@@ -33,6 +33,15 @@ impl Contestant for Fjall {
 
     fn number(&self, path: &Path, keep: Keep) -> Result<Box<dyn Number>> {
         Ok(Box::new(open(path, keep)?))
+    }
+
+    fn numbers(&self, path: &Path, count: usize) -> Result<Box<dyn Numbers>> {
+        let opened = open(path, Keep::Running)?;
+        let names = numbered(count);
+        for name in &names {
+            opened.slots.insert(name, 0u64.to_le_bytes())?;
+        }
+        Ok(Box::new((opened, names)))
     }
 
     fn block(&self, path: &Path, words: usize) -> Result<Box<dyn Block>> {
@@ -73,6 +82,27 @@ impl Number for Opened {
         self.slots.insert(NUMBER, next.to_le_bytes()).expect("inserted");
         if self.keep == Keep::Durable {
             self.database.persist(PersistMode::SyncData).expect("flushed");
+        }
+    }
+}
+
+impl Numbers for (Opened, Vec<String>) {
+    /// Not atomic beside others, as `add`.
+    fn add(&mut self) {
+        let (opened, names) = self;
+        let mut batch = opened.database.batch();
+        for name in names {
+            let next = Names::read(opened, name) + 1;
+            batch.insert(&opened.slots, name.as_str(), next.to_le_bytes());
+        }
+        batch.commit().expect("committed");
+    }
+    fn read(&mut self, out: &mut [u64]) {
+        let (opened, names) = self;
+        let snapshot = opened.database.snapshot();
+        for (name, out) in names.iter().zip(out) {
+            let bytes = snapshot.get(&opened.slots, name).expect("read").expect("there");
+            *out = u64::from_le_bytes((*bytes).try_into().expect("eight bytes"));
         }
     }
 }

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::contestant::{Block, Contestant, End, Keep, Name, Names, Number, Signal, not_offered};
+use crate::contestant::{
+    Block, Contestant, End, Keep, Name, Names, Number, Numbers, Signal, not_offered,
+};
 use crate::shared::Shared;
 
 pub struct Limit {
@@ -33,6 +35,11 @@ impl Contestant for Limit {
             Keep::Running => Box::new(Word(Shared::open(path, 8)?)),
             Keep::Durable => Box::new(Written::open(path)?),
         })
+    }
+
+    fn numbers(&self, path: &Path, count: usize) -> Result<Box<dyn Numbers>> {
+        self.only_blocks()?;
+        Ok(Box::new(Words(Shared::open(path, count)?)))
     }
 
     fn block(&self, path: &Path, words: usize) -> Result<Box<dyn Block>> {
@@ -79,6 +86,21 @@ impl Number for Word {
     }
     fn add(&mut self) {
         self.0.word(0).fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+struct Words(Shared);
+
+impl Numbers for Words {
+    fn add(&mut self) {
+        for i in 0..self.0.len() {
+            self.0.word(i).fetch_add(1, Ordering::AcqRel);
+        }
+    }
+    fn read(&mut self, out: &mut [u64]) {
+        for (i, out) in out.iter_mut().enumerate() {
+            *out = self.0.word(i).load(Ordering::Acquire);
+        }
     }
 }
 

@@ -7,8 +7,8 @@ use heed::byteorder::NativeEndian;
 use heed::types::{Bytes, Str, U64};
 use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, WithTls};
 
-use super::NUMBER;
-use crate::contestant::{Block, Contestant, Keep, Name, Names, Number};
+use super::{NUMBER, numbered};
+use crate::contestant::{Block, Contestant, Keep, Name, Names, Number, Numbers};
 
 pub struct Lmdb;
 
@@ -52,6 +52,17 @@ impl Contestant for Lmdb {
         Ok(Box::new(opened::<Number64>(path, keep)?))
     }
 
+    fn numbers(&self, path: &Path, count: usize) -> Result<Box<dyn Numbers>> {
+        let names = numbered(count);
+        let opened = opened::<Number64>(path, Keep::Running)?;
+        let mut tx = opened.env.write_txn()?;
+        for name in &names {
+            opened.database.put(&mut tx, name, &0)?;
+        }
+        tx.commit()?;
+        Ok(Box::new((opened, names)))
+    }
+
     fn block(&self, path: &Path, words: usize) -> Result<Box<dyn Block>> {
         let opened = opened::<Bytes>(path, Keep::Running)?;
         let mut tx = opened.env.write_txn()?;
@@ -93,6 +104,25 @@ impl Number for Opened<Number64> {
         let old = self.database.get(&tx, NUMBER).expect("read").unwrap_or(0);
         self.database.put(&mut tx, NUMBER, &(old + 1)).expect("put");
         tx.commit().expect("committed");
+    }
+}
+
+impl Numbers for (Opened<Number64>, Vec<String>) {
+    fn add(&mut self) {
+        let (opened, names) = self;
+        let mut tx = opened.env.write_txn().expect("a transaction");
+        for name in names {
+            let old = opened.database.get(&tx, name).expect("read").expect("there");
+            opened.database.put(&mut tx, name, &(old + 1)).expect("put");
+        }
+        tx.commit().expect("committed");
+    }
+    fn read(&mut self, out: &mut [u64]) {
+        let (opened, names) = self;
+        let tx = opened.env.read_txn().expect("a transaction");
+        for (name, out) in names.iter().zip(out) {
+            *out = opened.database.get(&tx, name).expect("read").expect("there");
+        }
     }
 }
 

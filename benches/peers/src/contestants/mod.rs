@@ -16,8 +16,9 @@ use crate::contestant::Contestant;
 pub static ALL: &[&dyn Contestant] = &[
     &limit::Limit { versions: 1 },
     &limit::Limit { versions: 4 },
-    &slotfile::Slotfile { areas: 2 },
-    &slotfile::Slotfile { areas: 4 },
+    &slotfile::Slotfile::Plain,
+    &slotfile::Slotfile::FourAreas,
+    &slotfile::Slotfile::Group,
     &iceoryx2::Iceoryx2,
     &mmap_sync::MmapSync,
     &lmdb::Lmdb,
@@ -31,3 +32,8 @@ pub static ALL: &[&dyn Contestant] = &[
 
 /// The name of the measured number, for contestants that need one.
 const NUMBER: &str = "number";
+
+/// Of so many numbers, for contestants that need names.
+fn numbered(count: usize) -> Vec<String> {
+    (0..count).map(|i| format!("{NUMBER}{i}")).collect()
+}

@@ -8,8 +8,8 @@ use redb::{
     WriteTransaction,
 };
 
-use super::NUMBER;
-use crate::contestant::{Block, Contestant, Keep, Name, Names, Number, Sharing};
+use super::{NUMBER, numbered};
+use crate::contestant::{Block, Contestant, Keep, Name, Names, Number, Numbers, Sharing};
 
 pub struct Redb {
     pub processes: Processes,
@@ -73,6 +73,19 @@ impl Contestant for Redb {
         Ok(Box::new(self.opened(path, keep)?))
     }
 
+    fn numbers(&self, path: &Path, count: usize) -> Result<Box<dyn Numbers>> {
+        let names = numbered(count);
+        let opened = self.opened(path, Keep::Running)?;
+        let tx = opened.begin()?;
+        let mut table = tx.open_table(NUMBERS)?;
+        for name in &names {
+            table.insert(name.as_str(), 0)?;
+        }
+        drop(table);
+        tx.commit()?;
+        Ok(Box::new((opened, names)))
+    }
+
     fn block(&self, path: &Path, words: usize) -> Result<Box<dyn Block>> {
         let opened = self.opened(path, Keep::Running)?;
         let tx = opened.begin()?;
@@ -122,6 +135,29 @@ impl Number for Opened {
             table.insert(NUMBER, old + 1).expect("inserted");
         }
         tx.commit().expect("committed");
+    }
+}
+
+impl Numbers for (Opened, Vec<String>) {
+    fn add(&mut self) {
+        let (opened, names) = self;
+        let tx = opened.begin().expect("a transaction");
+        {
+            let mut table = tx.open_table(NUMBERS).expect("the table");
+            for name in names {
+                let old = table.get(name.as_str()).expect("read").expect("there").value();
+                table.insert(name.as_str(), old + 1).expect("inserted");
+            }
+        }
+        tx.commit().expect("committed");
+    }
+    fn read(&mut self, out: &mut [u64]) {
+        let (opened, names) = self;
+        let tx = opened.database.begin_read().expect("a transaction");
+        let table = tx.open_table(NUMBERS).expect("the table");
+        for (name, out) in names.iter().zip(out) {
+            *out = table.get(name.as_str()).expect("read").expect("there").value();
+        }
     }
 }
 

@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use redis::{Client, Connection, TypedCommands};
 
-use super::NUMBER;
-use crate::contestant::{Block, Contestant, End, Keep, Name, Names, Number, Signal, not_offered};
+use super::{NUMBER, numbered};
+use crate::contestant::{
+    Block, Contestant, End, Keep, Name, Names, Number, Numbers, Signal, not_offered,
+};
 
 pub struct Redis;
 
@@ -78,6 +80,17 @@ impl Contestant for Redis {
         Ok(Box::new(open(path, keep)?))
     }
 
+    fn numbers(&self, path: &Path, count: usize) -> Result<Box<dyn Numbers>> {
+        let opened = open(path, Keep::Running)?;
+        let names = numbered(count);
+        let mut add = redis::pipe();
+        add.atomic();
+        for name in &names {
+            add.incr(name, 1).ignore();
+        }
+        Ok(Box::new(Together { opened, names, add }))
+    }
+
     fn block(&self, path: &Path, words: usize) -> Result<Box<dyn Block>> {
         let mut opened = open(path, Keep::Running)?;
         opened.connection.set_nx("block", vec![0u8; 8 * words])?;
@@ -123,6 +136,26 @@ impl Number for Opened {
     }
     fn add(&mut self) {
         self.connection.incr(NUMBER, 1).expect("added");
+    }
+}
+
+/// Several numbers, and the transaction that adds to them.
+struct Together {
+    opened: Opened,
+    names: Vec<String>,
+    add: redis::Pipeline,
+}
+
+impl Numbers for Together {
+    fn add(&mut self) {
+        self.add.exec(&mut self.opened.connection).expect("added");
+    }
+    fn read(&mut self, out: &mut [u64]) {
+        let read = redis::Commands::mget(&mut self.opened.connection, &self.names);
+        let numbers: Vec<Option<u64>> = read.expect("read");
+        for (out, number) in out.iter_mut().zip(numbers) {
+            *out = number.unwrap_or(0);
+        }
     }
 }
 

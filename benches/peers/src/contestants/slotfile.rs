@@ -4,14 +4,20 @@
 use std::path::Path;
 
 use anyhow::Result;
-use slotfile::{Array, Define, OpenOptions, Store, Value};
+use slotfile::{Array, Data, Define, Group, OpenOptions, Scalar, Slot, Store, Value};
 
 use super::NUMBER;
-use crate::contestant::{Block, Contestant, End, Keep, Name, Names, Number, Signal, not_offered};
+use crate::contestant::{
+    Block, Contestant, End, Keep, Name, Names, Number, Numbers, Signal, not_offered,
+};
 
-pub struct Slotfile {
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Slotfile {
+    Plain,
     /// Copies of a block.
-    pub areas: usize,
+    FourAreas,
+    /// Several numbers prepared once, to be used as one.
+    Group,
 }
 
 /// Opens or creates it, for this many slots, or the default.
@@ -23,15 +29,19 @@ fn open(path: &Path, slots: usize) -> Result<Store> {
 
 impl Contestant for Slotfile {
     fn name(&self) -> &'static str {
-        if self.areas == 2 { "slotfile" } else { "slotfile (4 areas)" }
+        match self {
+            Slotfile::Plain => "slotfile",
+            Slotfile::FourAreas => "slotfile (4 areas)",
+            Slotfile::Group => "slotfile (group)",
+        }
     }
 
     fn is_variant(&self) -> bool {
-        self.areas != 2
+        *self != Slotfile::Plain
     }
 
     fn number(&self, path: &Path, keep: Keep) -> Result<Box<dyn Number>> {
-        self.only_blocks()?;
+        self.only_plain()?;
         let store = open(path, 0)?;
         let value = store.value::<u64>(NUMBER)?;
         Ok(match keep {
@@ -40,13 +50,32 @@ impl Contestant for Slotfile {
         })
     }
 
+    fn numbers(&self, path: &Path, count: usize) -> Result<Box<dyn Numbers>> {
+        let store = open(path, 0)?;
+        let values = (0..count).map(|i| store.value(&format!("{NUMBER}{i}")));
+        let values = values.collect::<Result<Vec<Value<u64>>, _>>()?;
+        Ok(match self {
+            Slotfile::Plain => {
+                let slots = store.slots()?;
+                Box::new(Several { store, values, slots })
+            }
+            Slotfile::FourAreas => return Err(not_offered("areas are for blocks")),
+            Slotfile::Group => Box::new((store.group(values)?, vec![0; count])),
+        })
+    }
+
     fn block(&self, path: &Path, words: usize) -> Result<Box<dyn Block>> {
-        let define = Define::new().areas(self.areas);
+        let areas = match self {
+            Slotfile::Plain => 2,
+            Slotfile::FourAreas => 4,
+            Slotfile::Group => return Err(not_offered("a group is of several numbers")),
+        };
+        let define = Define::new().areas(areas);
         Ok(Box::new(open(path, 0)?.array_with::<u64>("block", words, define)?))
     }
 
     fn define(&self, path: &Path, names: &[Name]) -> Result<Box<dyn Names>> {
-        self.only_blocks()?;
+        self.only_plain()?;
         let store = open(path, names.len() + 1)?;
         for name in names {
             store.value_with(&name.name, Define::new().initial(name.value))?;
@@ -55,19 +84,23 @@ impl Contestant for Slotfile {
     }
 
     fn open(&self, path: &Path) -> Result<Box<dyn Names>> {
-        self.only_blocks()?;
+        self.only_plain()?;
         Ok(Box::new(open(path, 0)?))
     }
 
     fn signal(&self, path: &Path, name: &str, _end: End) -> Result<Box<dyn Signal>> {
-        self.only_blocks()?;
+        self.only_plain()?;
         Ok(Box::new(open(path, 0)?.value::<u64>(name)?))
     }
 }
 
 impl Slotfile {
-    fn only_blocks(&self) -> Result<()> {
-        if self.areas == 2 { Ok(()) } else { Err(not_offered("areas are for blocks")) }
+    fn only_plain(&self) -> Result<()> {
+        match self {
+            Slotfile::Plain => Ok(()),
+            Slotfile::FourAreas => Err(not_offered("areas are for blocks")),
+            Slotfile::Group => Err(not_offered("a group is of several numbers")),
+        }
     }
 }
 
@@ -92,6 +125,41 @@ impl Number for Synced {
     fn add(&mut self) {
         self.value.fetch_add(1).expect("added");
         self.store.sync().expect("synced");
+    }
+}
+
+struct Several {
+    store: Store,
+    values: Vec<Value<u64>>,
+    slots: Vec<Slot>,
+}
+
+impl Numbers for Several {
+    fn add(&mut self) {
+        let add = self.store.transaction(|tx| {
+            self.values.iter().try_for_each(|value| tx.fetch_add(value, 1).map(drop))
+        });
+        add.expect("added");
+    }
+    fn read(&mut self, out: &mut [u64]) {
+        let read = self.store.snapshot_of(&self.slots).expect("read");
+        for (out, (data, _)) in out.iter_mut().zip(read) {
+            let Data::Scalar(Scalar::U64(number)) = data else { panic!("numbers") };
+            *out = number;
+        }
+    }
+}
+
+/// And the memory for its contents.
+impl Numbers for (Group<Vec<Value<u64>>>, Vec<u64>) {
+    fn add(&mut self) {
+        let (group, contents) = self;
+        let add = group.update_into(contents, |numbers| numbers.iter_mut().for_each(|n| *n += 1));
+        add.expect("added");
+    }
+    fn read(&mut self, out: &mut [u64]) {
+        self.0.load_into(&mut self.1).expect("read");
+        out.copy_from_slice(&self.1);
     }
 }
 

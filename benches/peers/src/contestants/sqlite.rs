@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::Result;
 use rusqlite::{Connection, params};
 
-use super::NUMBER;
-use crate::contestant::{Block, Contestant, Keep, Name, Names, Number};
+use super::{NUMBER, numbered};
+use crate::contestant::{Block, Contestant, Keep, Name, Names, Number, Numbers};
 
 pub struct Sqlite;
 
@@ -32,6 +32,15 @@ impl Contestant for Sqlite {
         let connection = open(path, keep)?;
         connection.execute("insert or ignore into slots values (?, 0)", [NUMBER])?;
         Ok(Box::new(connection))
+    }
+
+    fn numbers(&self, path: &Path, count: usize) -> Result<Box<dyn Numbers>> {
+        let connection = open(path, Keep::Running)?;
+        let names = numbered(count);
+        for name in &names {
+            connection.execute("insert or ignore into slots values (?, 0)", [name])?;
+        }
+        Ok(Box::new((connection, names)))
     }
 
     fn block(&self, path: &Path, words: usize) -> Result<Box<dyn Block>> {
@@ -75,6 +84,30 @@ impl Number for Connection {
         let add = "update slots set value = value + 1 where name = ?";
         let changed = self.prepare_cached(add).expect("prepared").execute([NUMBER]);
         assert_eq!(changed, Ok(1));
+    }
+}
+
+impl Numbers for (Connection, Vec<String>) {
+    fn add(&mut self) {
+        let (connection, names) = self;
+        let tx = connection.transaction().expect("a transaction");
+        {
+            let add = "update slots set value = value + 1 where name = ?";
+            let mut add = tx.prepare_cached(add).expect("prepared");
+            for name in &*names {
+                assert_eq!(add.execute([name]), Ok(1));
+            }
+        }
+        tx.commit().expect("committed");
+    }
+    fn read(&mut self, out: &mut [u64]) {
+        let (connection, names) = self;
+        let tx = connection.transaction().expect("a transaction");
+        for (name, out) in names.iter().zip(out) {
+            let select = "select value from slots where name = ?";
+            let mut select = tx.prepare_cached(select).expect("prepared");
+            *out = select.query_row([name], |row| row.get::<_, i64>(0)).expect("there") as u64;
+        }
     }
 }
 

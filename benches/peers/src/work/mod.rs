@@ -8,6 +8,7 @@ mod define;
 mod durable;
 mod open;
 mod read;
+mod several;
 mod wait;
 mod whole;
 
@@ -55,6 +56,8 @@ pub static ALL: &[&dyn Work] = &[
     &by_name::OF_100_000,
     &add::Add,
     &add_two::AddTwo,
+    &several::OF_10,
+    &several::OF_64,
     &whole::KIB,
     &whole::KIB_64,
     &beside_a_writer::BesideAWriter,

@@ -33,6 +33,8 @@ mod _native {
     #[pymodule_export]
     use super::slots::buffer::Buffer;
     #[pymodule_export]
+    use super::slots::counter::Counter;
+    #[pymodule_export]
     use super::slots::lock::Lock;
     #[pymodule_export]
     use super::slots::slot::{Slot, wait_any};

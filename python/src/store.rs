@@ -15,6 +15,7 @@ use crate::runtime::opened::{Options, Shared};
 use crate::runtime::wait::{Slices, seconds, waiting};
 use crate::slots::array::Array;
 use crate::slots::buffer::Buffer;
+use crate::slots::counter::Counter;
 use crate::slots::slot::Slot;
 use crate::slots::text::{Bytes, Text};
 use crate::slots::value::Value;
@@ -158,6 +159,7 @@ impl Store {
             SlotType::Buffer(of, shape) => {
                 Buffer::open(py, shared, name, (*of, *shape), None)?.into_any()
             }
+            SlotType::Counter => Counter::open(py, shared, name, None)?.into_any(),
             SlotType::Text(capacity) => {
                 Text::open(py, shared, name, *capacity, None, areas)?.into_any()
             }
@@ -230,6 +232,19 @@ impl Store {
         self.shared.check_open()?;
         let of = (scalar_type(dtype)?, dimensions(shape)?);
         Buffer::open(py, &self.shared, name, of, initial)
+    }
+
+    /// Opens the counter of this name, or defines it as `initial`: an integer of 64 bits, to which
+    /// many processes add without getting in each other's way.
+    #[pyo3(signature = (name, initial=None))]
+    fn counter<'py>(
+        &self,
+        py: Python<'py>,
+        name: &str,
+        initial: Option<i64>,
+    ) -> PyResult<Bound<'py, Counter>> {
+        self.shared.check_open()?;
+        Counter::open(py, &self.shared, name, initial)
     }
 
     /// Opens the text of this name, or defines it for at most `capacity` bytes of UTF-8.

@@ -67,6 +67,7 @@ lock_timeout! {
     [T: Element] Value<T>;
     [T: Element] Array<T>;
     [T: Element] Buffer<T>;
+    [] slotfile::Counter;
     [] slotfile::Text;
     [] slotfile::Bytes;
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod array;
 pub(crate) mod buffer;
+pub(crate) mod counter;
 pub(crate) mod lock;
 pub(crate) mod slot;
 pub(crate) mod text;

@@ -11,7 +11,8 @@ use crate::runtime::opened::Shared;
 use crate::runtime::wait::{in_slices, seconds};
 use crate::slots::lock::Lock;
 
-/// A slot of any kind: the base class of `Value`, `Array`, `Buffer`, `Text` and `Bytes`.
+/// A slot of any kind: the base class of `Value`, `Array`, `Buffer`, `Counter`, `Text` and
+/// `Bytes`.
 #[pyclass(frozen, subclass, weakref, module = "slotfile")]
 pub(crate) struct Slot {
     pub(crate) slot: Arc<slotfile::Slot>,

@@ -1,0 +1,90 @@
+//! `slotfile.Counter`: a number that many processes add to at once.
+
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+use slotfile::{Counter as Typed, Define};
+
+use crate::convert::error::to_py;
+use crate::runtime::opened::Shared;
+use crate::runtime::wait::waiting;
+use crate::slots::slot::Slot;
+
+/// A slot of one integer of 64 bits, to which many processes add without pause.
+///
+/// It has a part for each processor, so that no add waits for another; reading it adds up the
+/// parts. Each add is counted once. An add returns nothing, takes no part in transactions, and
+/// wakes nobody: where that matters, use a `Value`.
+///
+/// >>> store = slotfile.temporary()
+/// >>> requests = store.counter("requests")
+/// >>> requests.add()
+/// >>> requests.add(5)
+/// >>> requests.value
+/// 6
+/// >>> requests.swap(0)
+/// 6
+/// >>> requests
+/// <Counter 'requests': counter = 0>
+#[pyclass(frozen, extends = Slot, module = "slotfile")]
+pub(crate) struct Counter {
+    counter: Typed,
+    shared: Arc<Shared>,
+}
+
+impl Counter {
+    /// Opens the counter, or defines it.
+    pub(crate) fn open<'py>(
+        py: Python<'py>,
+        shared: &Arc<Shared>,
+        name: &str,
+        initial: Option<i64>,
+    ) -> PyResult<Bound<'py, Counter>> {
+        let counter = waiting(py, shared.options.lock_timeout).run(shared.store(), |store| {
+            let define = Define::new();
+            store.counter_with(
+                name,
+                match initial {
+                    Some(x) => define.initial(x),
+                    None => define,
+                },
+            )
+        })?;
+        let base = PyClassInitializer::from(Slot::new(counter.clone().into(), shared));
+        Bound::new(py, base.add_subclass(Counter { counter, shared: Arc::clone(shared) }))
+    }
+}
+
+#[pymethods]
+impl Counter {
+    /// The number: the sum of all that was added. To set it loses no add that comes meanwhile.
+    #[getter]
+    fn value(&self) -> PyResult<i64> {
+        self.shared.check_open()?;
+        Ok(self.counter.load())
+    }
+
+    #[setter]
+    fn set_value(&self, py: Python<'_>, new: i64) -> PyResult<()> {
+        self.swap(py, new).map(drop)
+    }
+
+    /// Adds to the number, wrapping around on overflow. Never waits.
+    #[pyo3(signature = (n=1, /))]
+    fn add(&self, n: i64) -> PyResult<()> {
+        self.shared.check_open()?;
+        self.counter.add(n).map_err(to_py)
+    }
+
+    /// Replaces the number; returns the old one. Each add that comes meanwhile is either in what
+    /// this returns, or stays.
+    fn swap(&self, py: Python<'_>, new: i64) -> PyResult<i64> {
+        self.shared.check_open()?;
+        waiting(py, self.shared.options.lock_timeout).run(&self.counter, |c| c.swap(new))
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let content = || Ok(slf.get().value()?.to_string());
+        slf.as_super().get().describe(slf.py(), "Counter", "counter", content)
+    }
+}

@@ -86,6 +86,8 @@ mutants! {
         /// A reader that follows the updates takes the last one's range for those of all it has
         /// missed.
         FollowerTrustsRange,
+        /// A reader that may not lock copies all again after each update.
+        LargeReadsBeginAnew,
         /// The transaction word is COMMITTED before its slots name it.
         CommittedBeforeT => "processes of_a_transaction_of_three_slots",
         /// A transaction commits before its areas are whole.
@@ -95,7 +97,5 @@ mutants! {
     run {
         /// A reader keeps its lock for as long as it is stopped.
         AStoppedReaderIsWaitedFor => "processes stopped_readers::",
-        /// A reader that may not lock copies all again after each update.
-        LargeReadsBeginAnew => "promises a_read_only_opener_reads",
     }
 }

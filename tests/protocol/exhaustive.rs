@@ -213,9 +213,13 @@ const BUGS: [(Bug, &[Scenario]); 38] = [
 
 /// Bugs that show only where the protocol is broken already, or where time counts, and the tests
 /// that find them.
-const BUGS_ELSEWHERE: [(Mutant, fn()); 2] = [
+const BUGS_ELSEWHERE: [(Mutant, fn()); 3] = [
     (Mutant::UndoFreesGuard, lost::an_undone_transaction_leaves_the_guard),
     (Mutant::NoTimeoutWhileLosing, lost::a_thread_that_is_always_late_gives_up),
+    (
+        Mutant::LargeReadsBeginAnew,
+        lost::a_reader_without_an_entry_reads_what_changes_while_it_copies,
+    ),
 ];
 
 #[test]

@@ -19,7 +19,8 @@ use super::Failure;
 use super::NoEntry;
 use super::words;
 use crate::protocol::{
-    self as shipping, Areas, CONTROL, Control, DRAFT, Form, Owner, STALE, Sleepers, TxnState, VALUE,
+    self as shipping, Areas, CONTROL, Control, DRAFT, FREE, Form, Owner, STALE, Sleepers, TxnState,
+    VALUE,
 };
 
 /// Half of one ordering of the protocol, and its place in the sources.
@@ -131,6 +132,8 @@ pub(super) struct Slot {
     /// Whether a thread that waits for the lock sleeps at once, instead of spinning until it is
     /// free.
     pub(super) sleepers: std::sync::atomic::AtomicBool,
+    /// Whether others change it twice while more than a word is copied.
+    pub(super) outpaces_readers: std::sync::atomic::AtomicBool,
 }
 
 /// Where all threads sleep. Here no time passes: a thread that is not woken sleeps for ever, which
@@ -197,7 +200,7 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// Owners 1 to 3 exist.
+    /// Owners 1 to 3 exist. The peer [`FREE`] has no entry.
     pub(super) fn new(cells: Cells, area_count: u64) -> Store {
         let table = Arc::new(Table {
             words: [TxnState::Idle as u64; 4].map(AtomicU64::new).into(),
@@ -217,8 +220,18 @@ impl Store {
             let words = words.collect();
             let (waits_on, table, event_count) =
                 (waits_on.clone(), table.clone(), event_count.clone());
-            let sleepers = std::sync::atomic::AtomicBool::new(false);
-            Arc::new(Slot { words, waits_on, event_count, cells, table, form, sleepers })
+            let no = || std::sync::atomic::AtomicBool::new(false);
+            let (sleepers, outpaces_readers) = (no(), no());
+            Arc::new(Slot {
+                words,
+                waits_on,
+                event_count,
+                cells,
+                table,
+                form,
+                sleepers,
+                outpaces_readers,
+            })
         };
         Store {
             x: slot(cells, Form::Scalar, DRAFT + 1),
@@ -345,6 +358,11 @@ impl shipping::Memory for Slot {
 
     fn read(&self, word: usize, skip: usize, out: &mut [u8]) {
         words::read(word, skip, out, |word| self.words[word].load(Relaxed));
+        if out.len() > 8 && self.outpaces_readers.load(Relaxed) {
+            let seen = self.load_control(Relaxed);
+            assert!(seen.version() < 1_000, "the reader begins anew forever");
+            self.words[CONTROL].store(seen.advanced(2).bits(), Release);
+        }
     }
 
     fn write(&self, word: usize, skip: usize, data: &[u8]) {
@@ -511,7 +529,7 @@ impl shipping::Peers for Peer {
     type Error = NoEntry;
 
     fn me(&self) -> Result<Owner, NoEntry> {
-        Ok(self.me)
+        if self.me == FREE { Err(NoEntry) } else { Ok(self.me) }
     }
 
     fn may_be_free_soon(_: &NoEntry) -> bool {

@@ -1,15 +1,15 @@
-//! Locks that are lost although their holder lives, which the protocol never causes; and a lock
-//! that others always take first.
+//! Locks that are lost although their holder lives, which the protocol never causes; and threads
+//! that others always outpace.
 
 use std::cell::Cell;
 use std::sync::atomic::Ordering::{self, Relaxed};
 use std::time::Duration;
 
 use super::Failure;
-use super::loom_store::{BEGIN, Cells, Store};
+use super::loom_store::{BEGIN, Cells, Store, WIDTH};
 use crate::protocol::{
     self as shipping, Change, Control, Deadline, FREE, Form, Held, Memory, Peers, Replacement,
-    Sleepers, TxnState, commit_all, load_scalar, lock,
+    Sleepers, TxnState, commit_all, load_scalar, lock, read_bytes,
 };
 
 /// All of the transaction is undone, as by a recovery; under a guard of X if `guarded`.
@@ -76,6 +76,17 @@ fn no_update_stores_under_a_guard_that_was_taken_away() {
         assert!(!guard.is_held());
         drop(guard);
         assert_eq!(store.y.control(Relaxed), anew);
+    });
+}
+
+#[test]
+pub(super) fn a_reader_without_an_entry_reads_what_changes_while_it_copies() {
+    loom::model(|| {
+        let store = Store::new(Cells::Packed, 2);
+        store.y.outpaces_readers.store(true, Relaxed);
+        let mut out = [1; 8 * WIDTH];
+        let version = read_bytes(&*store.y, &store.peer(FREE), &store.areas(), 0, &mut out);
+        assert_eq!((version, out), (store.y.control(Relaxed).version(), [0; 8 * WIDTH]));
     });
 }
 

@@ -34,8 +34,18 @@ def scalar_type(dtype: typing.Any) -> str:
             )
         if dtype in _OWN_NAMES:
             return dtype
-    found = np.dtype(dtype)
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        raise TypeError(_refused(dtype)) from None
     name = _NAMES.get(found.name) if dtype is not None else None  # that is float64 to numpy
     if name is None or not found.isnative or found.shape != ():
-        raise ValueError(f"a slot cannot hold {dtype!r}; it can hold {', '.join(_NAMES)}")
+        raise ValueError(_refused(dtype))
     return name
+
+
+def _refused(dtype: typing.Any) -> str:
+    return (
+        f"a number cannot be of type {dtype!r}; write one of {', '.join(_NAMES)} "
+        "(for text and bytes there are store.text and store.bytes)"
+    )

@@ -6,10 +6,10 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTuple};
+use pyo3::types::{PyDict, PyInt, PyList, PyTuple};
 use slotfile::{Error, OpenOptions, Recovery, ScalarType, Shape, SlotType, SyncPoint};
 
-use crate::convert::error::to_py;
+use crate::convert::error::{invalid, to_py};
 use crate::convert::scalar::scalar_named;
 use crate::runtime::opened::{Options, Shared};
 use crate::runtime::wait::{Slices, seconds, waiting};
@@ -296,6 +296,16 @@ impl Store {
         Ok(self.names()?.len())
     }
 
+    /// TypeError: a slot is not replaced, but its content is.
+    fn __setitem__(&self, name: &str, _content: &Bound<'_, PyAny>) -> PyResult<()> {
+        Err(PyTypeError::new_err(format!(
+            "{}: slot {name:?}: a store cannot be assigned to; set the content of a slot, as in \
+             `store[{name:?}].value = 5`, `store[{name:?}][:] = 5` or `store.value({name:?}, int, \
+             initial=5)`",
+            self.shared.path()
+        )))
+    }
+
     /// Removes the slot: its name is free at once. Old handles can still read the last content;
     /// their updates raise Removed.
     fn __delitem__(&self, py: Python<'_>, name: &str) -> PyResult<()> {
@@ -520,11 +530,14 @@ fn scalar_type(dtype: &Bound<'_, PyAny>) -> PyResult<ScalarType> {
 
 /// A path as Python takes it: str, bytes or os.PathLike.
 fn path_of(path: &Bound<'_, PyAny>) -> PyResult<PathBuf> {
-    let path: PathBuf = path.py().import("os")?.call_method1("fsdecode", (path,))?.extract()?;
-    if path.as_os_str().is_empty() {
-        return Err(to_py(Error::Invalid { path, slot: None, what: "the path is empty".into() }));
-    }
-    Ok(path)
+    let decoded = path.py().import("os")?.call_method1("fsdecode", (path,))?;
+    let path: PathBuf = decoded.extract()?;
+    let why = match path.as_os_str().as_encoded_bytes() {
+        b"" => "the path is empty; it must name a file",
+        bytes if bytes.contains(&0) => "embedded null byte",
+        _ => return Ok(path),
+    };
+    Err(invalid(format!("path {}: {why}", decoded.repr()?)))
 }
 
 /// A setting in seconds. Refuses -1, which could mean forever or no time at all.
@@ -543,9 +556,15 @@ fn dimensions(shape: &Bound<'_, PyAny>) -> PyResult<Shape> {
     if let Some(shape) = dims.ok().and_then(|dims| Shape::new(&dims)) {
         return Ok(shape);
     }
-    Err(PyValueError::new_err(format!(
-        "shape {}: an array has one to {} dimensions, each an integer of at least 1",
-        shape.repr()?,
-        Shape::MAX_DIMS
-    )))
+    let dims = shape.extract().unwrap_or_else(|_| vec![shape.clone()]);
+    let is_one =
+        |dim: &Bound<'_, PyAny>| dim.is_instance_of::<PyInt>() && dim.ge(1).unwrap_or(false);
+    let why = match (1..=Shape::MAX_DIMS).contains(&dims.len()) && dims.iter().all(is_one) {
+        true => "it is too large: a slot holds at most 32 GiB".into(),
+        false => format!(
+            "an array has one to {} dimensions, each an integer of at least 1",
+            Shape::MAX_DIMS
+        ),
+    };
+    Err(PyValueError::new_err(format!("shape {}: {why}", shape.repr()?)))
 }

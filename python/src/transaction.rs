@@ -80,7 +80,8 @@ impl Transaction {
     fn __setitem__(&self, slot: &Bound<'_, Slot>, new: &Bound<'_, PyAny>) -> PyResult<()> {
         let slot = slot.get();
         self.check_named(slot)?;
-        let new = data::from_py(new, slot.slot.slot_type())?;
+        let new = data::from_py(new, slot.slot.slot_type());
+        let new = new.map_err(|error| self.shared.named(error, slot.slot.name()))?;
         self.begun.with("transaction", |tx| tx.store(&*slot.slot, new).map_err(to_py))
     }
 }

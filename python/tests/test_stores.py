@@ -8,6 +8,7 @@ import os
 import pathlib
 import pickle
 import stat
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -83,8 +84,11 @@ def test_a_path_is_whatever_names_a_file(path: pathlib.Path) -> None:
         store.copy_to(os.fsencode(path.with_name("copy")))
         with pytest.raises(slotfile.Invalid, match="the path is empty"):
             store.copy_to("")
-    with pytest.raises(slotfile.Invalid, match="the path is empty"):
-        slotfile.open("")
+    for path_, why in (("", "the path is empty; it must name a file"), ("a\0b", "embedded null byte")):
+        for refused in (lambda: slotfile.open(path_), lambda: slotfile.open(path_, "r")):
+            with pytest.raises(ValueError, match=why) as caught:
+                refused()
+            assert isinstance(caught.value, slotfile.Invalid) and repr(path_) in str(caught.value)
     with pytest.raises(TypeError, match="os.PathLike"):
         slotfile.open(5)  # type: ignore[arg-type]
 
@@ -102,11 +106,19 @@ def test_a_damaged_date_does_not_keep_info_from_telling(path: pathlib.Path, seco
 
 
 def test_a_shape_that_is_none_is_shown(store: slotfile.Store) -> None:
-    for wrong in (0, -1, 3.0, "ab", (), (2, 0), (1,) * 5, None, 2**64):
+    for wrong in (0, -1, 3.0, "ab", (), (2, 0), (1,) * 5, None, (2**70, 0), (2**70, "x")):
         for define in (store.array, store.buffer):
-            with pytest.raises(ValueError, match="one to 4 dimensions") as caught:
+            with pytest.raises(ValueError, match="one to 4 dimensions, each an integer of at least 1") as caught:
                 define("x", float, wrong)
             assert f"shape {wrong!r}:" in str(caught.value)
+    for large in (2**32, 2**62, 2**64, 2**70, 2**200, (2, 2**70), [2**40, 2**40]):
+        for define in (store.array, store.buffer):
+            with pytest.raises(ValueError, match="too large: a slot holds at most 32 GiB") as caught:
+                define("x", float, large)
+            assert "at least 1" not in str(caught.value)
+    for capacity, why in ((0, "a capacity is at least 1"), (2**40, "too large: a slot holds at most 32 GiB")):
+        with pytest.raises(slotfile.Invalid, match=rf'"x": it cannot be text\[{capacity}\]: .*{why}'):
+            store.text("x", capacity)
     assert "x" not in store
 
 
@@ -132,6 +144,8 @@ def test_a_store_is_a_mapping(store: slotfile.Store) -> None:
     with pytest.raises(KeyError):
         del store["a"]
     store.text("a", 3)
+    with pytest.raises(TypeError, match=r'slot "a": .* `store\["a"\].value = 5`'):
+        store["a"] = 5  # type: ignore[index]
     assert store.keys() == ["b/b", "c", "d", "a"]
 
 
@@ -354,13 +368,53 @@ def test_every_exception_is_an_error_and_what_one_expects() -> None:
         "TypeMismatch": TypeError, "Invalid": ValueError, "OutOfBounds": IndexError,
         "LockTimeout": TimeoutError, "ReadOnly": PermissionError, "NotPermitted": PermissionError,
         "Full": OSError, "SystemFailure": OSError, "Damaged": Exception, "Removed": Exception,
-        "Deadlock": Exception, "Evicted": Exception,
+        "Deadlock": Exception, "Evicted": Exception, "IsADirectory": IsADirectoryError,
     }  # fmt: skip
     for name, builtin in expected.items():
         assert issubclass(getattr(slotfile, name), (slotfile.Error,))
         assert issubclass(getattr(slotfile, name), builtin)
     raised = slotfile.NotFound("no such slot")
     assert str(raised) == "no such slot"
+
+
+def test_what_the_system_refuses_is_the_builtin_that_open_raises(path: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """As `open` and `os` do, with `errno` and `filename`; and it is one of slotfile's own, too."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("prose")
+    store = slotfile.open(path)
+
+    def at(name: str, mode: str = "a") -> Callable[[], object]:
+        return lambda: slotfile.open(tmp_path / name, mode)  # type: ignore[arg-type]
+
+    cases: list[tuple[Callable[[], object], str, type[OSError], type[slotfile.Error], int]] = [
+        (at("no/folder/x"), "no/folder/x", FileNotFoundError, slotfile.FileNotFound, errno.ENOENT),
+        (at("no/folder/x", "r"), "no/folder/x", FileNotFoundError, slotfile.FileNotFound, errno.ENOENT),
+        (at("absent", "r"), "absent", FileNotFoundError, slotfile.FileNotFound, errno.ENOENT),
+        (lambda: store.copy_to(tmp_path / "no/x"), "no/x", FileNotFoundError, slotfile.FileNotFound, errno.ENOENT),
+        (at("file", "x"), "file", FileExistsError, slotfile.Exists, errno.EEXIST),
+        (at("file/x"), "file/x", NotADirectoryError, slotfile.SystemFailure, errno.ENOTDIR),
+        (at("folder"), "folder", IsADirectoryError, slotfile.Damaged, errno.EISDIR),
+        (at("folder"), "folder", IsADirectoryError, slotfile.IsADirectory, errno.EISDIR),
+        (at("folder", "x"), "folder", FileExistsError, slotfile.Exists, errno.EEXIST),
+        (at("n" * 300), "n" * 300, OSError, slotfile.SystemFailure, errno.ENAMETOOLONG),
+    ]
+    for refused, name, builtin, ours, number in cases:
+        with pytest.raises(builtin) as caught:
+            refused()
+        raised = caught.value
+        assert isinstance(raised, ours) and isinstance(raised, slotfile.Error), name
+        assert (raised.errno, raised.filename) == (number, str(tmp_path / name))
+        # The message alone, without the number and the file once more.
+        assert str(raised).startswith(f"{tmp_path / name}: ")
+        copy = pickle.loads(pickle.dumps(raised))
+        assert type(copy) is type(raised) and str(copy) == str(raised)
+        assert (copy.errno, copy.filename) == (raised.errno, raised.filename)
+    with pytest.raises(FileNotFoundError, match=f"create that first, with `mkdir -p {tmp_path}/no/folder`"):
+        at("no/folder/x")()
+    # A folder in which nothing can be created is not missing.
+    with pytest.raises(FileNotFoundError, match="cannot create the store") as caught_in_proc:
+        slotfile.open("/proc/x")
+    assert isinstance(caught_in_proc.value, slotfile.SystemFailure)
 
 
 def test_a_store_whose_file_is_gone_says_so(path: pathlib.Path, tmp_path: pathlib.Path) -> None:

@@ -150,7 +150,7 @@ def test_names_that_mean_two_things_are_refused(store: slotfile.Store, wrong: st
 
 @pytest.mark.parametrize("wrong", ["float16", complex, str, object, None, ">i4", "S5", "(2,)i4", "datetime64[s]"])
 def test_types_that_no_slot_has_are_refused(store: slotfile.Store, wrong: object) -> None:
-    with pytest.raises(ValueError, match="can hold"):
+    with pytest.raises(ValueError, match="cannot be of type"):
         store.value("x", wrong)
 
 
@@ -195,3 +195,86 @@ def test_adding_by_many_threads_loses_nothing(store: slotfile.Store) -> None:
     for thread in threads:
         thread.join()
     assert value.value == 32000
+
+
+def test_what_an_argument_is_refused_for_names_the_slot(store: slotfile.Store) -> None:
+    small, flag, narrow = store.value("small", "uint8"), store.value("flag", bool), store.value("f", "float32")
+    pose, buffer = store.array("pose", "int32", (2, 3)), store.buffer("buffer", "uint8", 4)
+    text, blob = store.text("text", 9), store.bytes("blob", 9)
+
+    def transaction(slot: slotfile.Slot, content: object) -> None:
+        with store.transaction(slot) as tx:
+            tx[slot] = content
+
+    beyond = "300 is beyond the range of u8, 0 to 255"
+    for slot, refused, said in (
+        ("small", lambda: setattr(small, "value", 300), beyond),
+        ("small", lambda: small.fetch_add(300), beyond),
+        ("small", lambda: small.swap(300), beyond),
+        ("small", lambda: small.compare_exchange(300, 1), beyond),
+        ("small", lambda: transaction(small, 300), beyond),
+        ("new", lambda: store.value("new", "uint8", 300), beyond),
+        ("small", lambda: small.add(300), "the sum would leave the range of u8, 0 to 255"),
+        ("small", lambda: small.add(2**200), "is beyond the range of u8, 0 to 255"),
+        ("small", lambda: setattr(small, "value", "x"), "'str' object cannot"),
+        ("flag", lambda: setattr(flag, "value", 2), "2 is neither True nor False"),
+        ("flag", lambda: flag.add(), "nothing can be added to a bool"),
+        ("f", lambda: setattr(narrow, "value", 1e300), "1e300 is beyond the range of f32"),
+        ("pose", lambda: pose[2], "index 2 is out of bounds for axis 0 with size 2"),
+        ("pose", lambda: pose[0, 3], "index 3 is out of bounds for axis 1 with size 3"),
+        ("pose", lambda: pose["x"], "only integers"),
+        ("pose", lambda: pose.add((5, 0)), "index 5 is out of bounds"),
+        ("pose", lambda: pose.add(0), "0 does not name one element"),
+        ("pose", lambda: pose.__setitem__((0, 0), 2**40), "is beyond the range of i32"),
+        ("pose", lambda: pose.__setitem__(0, [2**40] * 3), "out of bounds for int32"),
+        ("pose", lambda: pose.__setitem__(0, [1, 2]), "shape"),
+        ("pose", lambda: pose.__setitem__([0], [[1, 2, 3, 4]]), "shape"),
+        ("pose", lambda: pose.store("x"), "x"),
+        ("pose", lambda: pose.load(out=np.zeros(3)), "`out` must be"),
+        ("pose", lambda: transaction(pose, [1, 2]), "shape"),
+        ("new", lambda: store.array("new", float, 3, [1, 2]), "shape"),
+        ("new", lambda: store.buffer("new", float, 3, [1, 2]), "shape"),
+        ("buffer", lambda: buffer[9], "index 9 is out of bounds for axis 0 with size 4"),
+        ("buffer", lambda: buffer.__setitem__(0, 300), beyond),
+        ("buffer", lambda: buffer.__setitem__(slice(None), [1, 2]), "shape"),
+        ("text", lambda: setattr(text, "value", 5), "'int' object"),
+        ("blob", lambda: setattr(blob, "value", "x"), "'str' object"),
+    ):
+        with pytest.raises((OverflowError, TypeError, ValueError, IndexError)) as caught:
+            refused()
+        begin = f'{store.path}: slot "{slot}": '
+        assert str(caught.value).startswith(begin) and said in str(caught.value), (slot, str(caught.value))
+        assert type(caught.value).__module__ == "builtins"
+    assert "new" not in store
+
+
+def test_an_exception_of_the_callers_own_stays_as_it_is(store: slotfile.Store) -> None:
+    class Mine(ValueError):
+        pass
+
+    class Content:
+        def __float__(self) -> float:
+            raise Mine("of my own")
+
+    with pytest.raises(Mine) as caught:
+        store.value("f", float).value = Content()  # type: ignore[assignment]
+    assert str(caught.value) == "of my own"
+
+
+def test_messages_speak_of_what_is_there_in_python(store: slotfile.Store) -> None:
+    hits, pose = store.value("hits", int), store.array("pose", float, 3)
+    for deadlock in (
+        lambda: hits.lock().__enter__(),
+        lambda: pose.update().__enter__(),
+    ):
+        with hits.lock(), pose.lock(), pytest.raises(slotfile.Deadlock) as caught:
+            with store.transaction(hits, pose):
+                deadlock()
+                deadlock()
+        assert "closure" not in str(caught.value) and "release the lock first" in str(caught.value)
+    with pytest.raises(TypeError, match="a number cannot be of type 'frob'; write one of bool, int8"):
+        store.value("x", "frob")  # type: ignore[call-overload]
+    with pytest.raises(ValueError, match="a number cannot be of type <class 'str'>.*store.text"):
+        store.value("x", str)  # type: ignore[call-overload]
+    with pytest.raises(slotfile.Invalid, match="no slot to wait for"):
+        slotfile._native.wait_any([])

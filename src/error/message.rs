@@ -138,7 +138,7 @@ impl fmt::Display for Error {
                 path.display()
             ),
             LockTimeout { path, slot, holder, waited } => {
-                write!(f, "{}: {slot:?} is locked; gave up after {waited:?}; ", path.display())?;
+                write!(f, "{}: {slot:?} is locked; gave up after {waited:.1?}; ", path.display())?;
                 let Some(holder) = holder else {
                     return write!(f, "its holder is unknown: wait for it");
                 };
@@ -200,8 +200,8 @@ impl fmt::Display for Error {
             ),
             Deadlock { path, slot: Some(slot) } => write!(
                 f,
-                "{}: slot {slot:?} is locked by this thread, which would wait for itself; use \
-                 what the open update or transaction hands out, or do this after it",
+                "{}: slot {slot:?} is locked by this thread, which would wait for itself; release \
+                 the lock first, or use what the open update or transaction hands out",
                 path.display()
             ),
             Deadlock { path, slot: None } => write!(

@@ -69,11 +69,8 @@ impl Store {
             slot: Some(name.to_owned()),
             what,
         };
-        if !slot_type.is_valid() {
-            return Err(invalid(format!(
-                "a slot cannot have the type {slot_type}: a dimension or capacity is 0, or \
-                 it is larger than 32 GiB"
-            )));
+        if let Some(why) = slot_type.why_not() {
+            return Err(invalid(format!("it cannot be {slot_type}: {why}")));
         }
         if !self.settings.define {
             return Err(self.not_found(name));

@@ -81,10 +81,12 @@ pub(crate) fn creation_error(path: &Path, creation: Creation, error: io::Error) 
             Error::Unsupported { path, what: blocks::no_fallocate(&error) }
         }
         // The folder is missing, not the store.
-        Some(libc::ENOENT) => {
+        Some(libc::ENOENT) if !std::fs::exists(folder_of(&path)).unwrap_or(true) => {
             let folder = Some(folder_of(&path).to_owned());
             Error::NotFound { path, slot: None, link: None, folder }
         }
+        // As in /proc, where a file cannot be created.
+        Some(libc::ENOENT) => Error::Io { path, doing: "cannot create the store", source: error },
         _ => Error::io(&path, "cannot create the store", error),
     }
 }

@@ -38,9 +38,16 @@ pub(crate) const STRIPES: usize = 64;
 pub(crate) const STRIPE: usize = 8;
 
 impl SlotType {
-    /// Whether a store can define this type.
-    pub(crate) fn is_valid(&self) -> bool {
-        self.content_len().is_some()
+    /// Why no store can define this type; `None` if it can.
+    pub(crate) fn why_not(&self) -> Option<String> {
+        match self {
+            valid if valid.content_len().is_some() => None,
+            SlotType::Array(_, of) | SlotType::Buffer(_, of) => {
+                Some(shape(of.dims()).err().unwrap_or_else(|| TOO_LARGE.into()))
+            }
+            SlotType::Text(0) | SlotType::Bytes(0) => Some(NO_CAPACITY.into()),
+            _ => Some(TOO_LARGE.into()),
+        }
     }
 
     /// Bytes of one area: the elements, or a text's length word and its capacity. `None` if that is
@@ -113,14 +120,15 @@ impl FromStr for SlotType {
     type Err = ParseTypeError;
 
     fn from_str(text: &str) -> Result<SlotType, ParseTypeError> {
-        let parsed = parse_type(text).and_then(|slot_type| match slot_type.is_valid() {
-            true => Ok(slot_type),
-            false => Err(TOO_LARGE.into()),
+        let parsed = parse_type(text).and_then(|slot_type| match slot_type.why_not() {
+            None => Ok(slot_type),
+            Some(why) => Err(why),
         });
         parsed.map_err(|why| ParseTypeError { text: text.to_owned(), why })
     }
 }
 
+const NO_CAPACITY: &str = "a capacity is at least 1";
 const TOO_LARGE: &str = "it is too large: a slot holds at most 32 GiB";
 
 /// An error says what is wrong, or what was probably meant.
@@ -136,7 +144,6 @@ fn parse_type(text: &str) -> Result<SlotType, String> {
         ("counter", _, None) => Ok(SlotType::Counter),
         ("counter", _, Some(_)) => Err("a counter is one number: write counter".into()),
         ("text" | "bytes", _, None) => Err(format!("{base} needs a capacity, such as {base}[64]")),
-        ("text" | "bytes", _, Some(&[0])) => Err("a capacity is at least 1".into()),
         ("text", _, Some(&[capacity])) => Ok(SlotType::Text(capacity)),
         ("bytes", _, Some(&[capacity])) => Ok(SlotType::Bytes(capacity)),
         ("text" | "bytes", _, Some(_)) => {

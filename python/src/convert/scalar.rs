@@ -84,7 +84,7 @@ macro_rules! integers {
                 let Some(object) = object else { return Ok(1) };
                 match object.extract::<i64>() {
                     Ok(n) => Ok(n.into()),
-                    Err(_) => object.extract(),
+                    Err(_) => object.extract().map_err(|error| out_of_range::<$t>(object, error)),
                 }
             }
 
@@ -126,7 +126,7 @@ macro_rules! floats {
                 let wide: f64 = object.extract()?;
                 let narrow = wide as $t;
                 if narrow.is_infinite() && wide.is_finite() {
-                    let text = format!("{wide} is beyond the range of {}", <$t>::TYPE);
+                    let text = format!("{wide:?} is beyond the range of {}", <$t>::TYPE);
                     return Err(PyOverflowError::new_err(text));
                 }
                 Ok(narrow)
@@ -174,7 +174,10 @@ impl Scalar for bool {
             Err(error) => match object.extract::<i64>() {
                 Ok(0) => Ok(false),
                 Ok(1) => Ok(true),
-                _ => Err(error),
+                Ok(other) => {
+                    Err(PyTypeError::new_err(format!("{other} is neither True nor False")))
+                }
+                Err(_) => Err(error),
             },
             ok => ok,
         }

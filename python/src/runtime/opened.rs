@@ -9,7 +9,7 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use slotfile::Error;
 
-use crate::convert::error::to_py;
+use crate::convert::error::{of_slot, to_py};
 use crate::runtime::wait::{seconds, waiting};
 
 /// A store as `slotfile.open` opened it.
@@ -77,6 +77,12 @@ impl Shared {
     pub(crate) fn check_open(&self) -> PyResult<()> {
         // Relaxed: closing a store while other threads use it has no stronger guarantee.
         if self.closed.load(Ordering::Relaxed) { Err(self.is_closed()) } else { Ok(()) }
+    }
+
+    /// The error of an argument, with this file and the slot in front of its message.
+    #[cold]
+    pub(crate) fn named(&self, error: PyErr, slot: &str) -> PyErr {
+        Python::attach(|py| of_slot(py, error, self.store().path(), slot))
     }
 
     #[cold]

@@ -42,10 +42,12 @@ pub(crate) struct Array {
     shape: Shape,
 }
 
+/// Runs an expression on the typed handle; its errors name the slot.
 macro_rules! on {
     ($self:ident, $array:pat => $result:expr) => {{
         $self.shared.check_open()?;
-        on_any!(AnyArray, &$self.any, $array => $result)
+        let result: PyResult<_> = on_any!(AnyArray, &$self.any, $array => $result);
+        result.map_err(|error| $self.named(error))
     }};
 }
 
@@ -53,6 +55,23 @@ macro_rules! on {
 const LARGE: usize = 256 << 10;
 
 impl Array {
+    /// The error, with the names of file and slot.
+    #[cold]
+    fn named(&self, error: PyErr) -> PyErr {
+        let name = on_any!(AnyArray, &self.any, array => array.name());
+        self.shared.named(error, name)
+    }
+
+    /// The position of one element.
+    fn position(&self, index: &Bound<'_, PyAny>) -> PyResult<usize> {
+        Key::element(index, self.dims()).map_err(|error| self.named(error))
+    }
+
+    /// The elements that this names.
+    fn key(&self, key: &Bound<'_, PyAny>) -> PyResult<Key> {
+        Key::of(key, self.dims()).map_err(|error| self.named(error))
+    }
+
     /// Opens the array, or defines it.
     pub(crate) fn open<'py>(
         py: Python<'py>,
@@ -63,7 +82,8 @@ impl Array {
         areas: usize,
     ) -> PyResult<Bound<'py, Array>> {
         let any = any_of!(AnyArray, scalar_type, T => {
-            let initial = initial.map(|i| filled_with::<T>(py, shape.dims(), i)).transpose()?;
+            let initial = initial.map(|i| filled_with::<T>(py, shape.dims(), i)).transpose();
+            let initial = initial.map_err(|error| shared.named(error, name))?;
             waiting(py, shared.options.lock_timeout).run(shared.store(), |store| {
                 let define = Define::<T>::new().areas(areas);
                 store.array_with(name, shape, match &initial {
@@ -111,7 +131,7 @@ impl Array {
             })?;
             Ok(old.to_py(py))
         }
-        let position = Key::element(index, self.dims())?;
+        let position = self.position(index)?;
         on!(self, array => typed(self, array, operation, position, n))
     }
 }
@@ -216,7 +236,7 @@ impl Array {
                 Err(there) => Err(sum_overflows(there)),
             }
         }
-        let position = Key::element(index, self.dims())?;
+        let position = self.position(index)?;
         on!(self, array => typed(self, index.py(), array, position, n))
     }
 
@@ -298,7 +318,7 @@ impl Array {
             let x = T::from_py(new)?;
             Ok(this.write(new.py(), array, |array| array.swap(position, x))?.to_py(new.py()))
         }
-        let position = Key::element(index, self.dims())?;
+        let position = self.position(index)?;
         on!(self, array => typed(self, array, position, new))
     }
 
@@ -319,7 +339,7 @@ impl Array {
             let exchange = |array: &Typed<T>| array.compare_exchange(position, expected, x);
             Ok(this.write(new.py(), array, exchange)?.is_ok())
         }
-        let position = Key::element(index, self.dims())?;
+        let position = self.position(index)?;
         on!(self, array => typed(self, array, position, (expected, new)))
     }
 
@@ -369,13 +389,15 @@ impl Array {
             let part = array.load_range(start..end).map_err(to_py)?;
             Ok(fresh(py, shape, |copy| copy.copy_from_slice(&part)).into_any())
         }
-        match Key::of(key, self.dims())? {
+        match self.key(key)? {
             Key::Element(position) => on!(self, array => match array.get(position) {
                 Ok(element) => Ok(element.to_py(py)),
                 Err(error) => Err(to_py(error)),
             }),
             Key::Block { start, shape } => on!(self, array => block(py, array, start, &shape)),
-            Key::Other => self.load_versioned(py)?.0.get_item(key),
+            Key::Other => {
+                self.load_versioned(py)?.0.get_item(key).map_err(|error| self.named(error))
+            }
         }
     }
 
@@ -400,17 +422,18 @@ impl Array {
             this.write(py, array, |array| array.store_range(range.clone(), &new))
         }
         let py = new.py();
-        match Key::of(key, self.dims())? {
+        match self.key(key)? {
             Key::Element(position) => on!(self, array => element(self, array, position, new)),
             Key::Block { start, shape } => {
                 on!(self, array => block(self, array, (start, &shape), new))
             }
             Key::Other => {
                 // Before the lock is taken, since the conversion may run any Python code.
-                let new = py.import("numpy")?.getattr("asarray")?.call1((new, self.dtype(py)))?;
+                let new = py.import("numpy")?.getattr("asarray")?.call1((new, self.dtype(py)));
+                let new = new.map_err(|error| self.named(error))?;
                 self.shared.check_open()?;
                 let (update, copy) = AnyUpdate::begin(py, self)?;
-                copy.bind(py).set_item(key, new)?;
+                copy.bind(py).set_item(key, new).map_err(|error| self.named(error))?;
                 update.commit(py)
             }
         }

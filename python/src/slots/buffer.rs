@@ -48,10 +48,12 @@ pub(crate) struct Buffer {
     strides: Vec<ffi::Py_ssize_t>,
 }
 
+/// Runs an expression on the typed handle; its errors name the slot.
 macro_rules! on {
     ($self:ident, $buffer:pat => $result:expr) => {{
         $self.shared.check_open()?;
-        on_any!(AnyBuffer, &$self.any, $buffer => $result)
+        let result: PyResult<_> = on_any!(AnyBuffer, &$self.any, $buffer => $result);
+        result.map_err(|error| $self.named(error))
     }};
 }
 
@@ -72,6 +74,23 @@ fn replace<T: Scalar>(
 }
 
 impl Buffer {
+    /// The error, with the names of file and slot.
+    #[cold]
+    fn named(&self, error: PyErr) -> PyErr {
+        let name = on_any!(AnyBuffer, &self.any, buffer => buffer.name());
+        self.shared.named(error, name)
+    }
+
+    /// The position of one element.
+    fn position(&self, index: &Bound<'_, PyAny>) -> PyResult<usize> {
+        Key::element(index, self.shape.dims()).map_err(|error| self.named(error))
+    }
+
+    /// The elements that this names.
+    fn key(&self, key: &Bound<'_, PyAny>) -> PyResult<Key> {
+        Key::of(key, self.shape.dims()).map_err(|error| self.named(error))
+    }
+
     /// Opens the buffer, or defines it.
     pub(crate) fn open<'py>(
         py: Python<'py>,
@@ -81,7 +100,8 @@ impl Buffer {
         initial: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, Buffer>> {
         let any = any_of!(AnyBuffer, scalar_type, T => {
-            let initial = initial.map(|i| filled_with::<T>(py, shape.dims(), i)).transpose()?;
+            let initial = initial.map(|i| filled_with::<T>(py, shape.dims(), i)).transpose();
+            let initial = initial.map_err(|error| shared.named(error, name))?;
             waiting(py, shared.options.lock_timeout).run(shared.store(), |store| {
                 let define = Define::<T>::new();
                 store.buffer_with(name, shape, match &initial {
@@ -124,7 +144,7 @@ impl Buffer {
             let (Ok(old) | Err(old)) = replace(buffer, position, |x| x.apply(operation, with))?;
             Ok(old.to_py(n.py()))
         }
-        let position = Key::element(index, self.shape.dims())?;
+        let position = self.position(index)?;
         on!(self, buffer => typed(buffer, operation, position, n))
     }
 }
@@ -144,7 +164,7 @@ impl Buffer {
     /// The same, and the version before the copy.
     fn load_versioned<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, u64)> {
         let this = slf.get();
-        let version = on!(this, buffer => buffer.version());
+        let version = on!(this, buffer => Ok(buffer.version()))?;
         Ok((Self::load(slf)?, version))
     }
 
@@ -174,7 +194,7 @@ impl Buffer {
                 Err(there) => Err(sum_overflows(there)),
             }
         }
-        let position = Key::element(index, self.shape.dims())?;
+        let position = self.position(index)?;
         on!(self, buffer => typed(index.py(), buffer, position, n))
     }
 
@@ -255,7 +275,7 @@ impl Buffer {
             let old = buffer.swap(position, T::from_py(new)?).map_err(to_py)?;
             Ok(old.to_py(new.py()))
         }
-        let position = Key::element(index, self.shape.dims())?;
+        let position = self.position(index)?;
         on!(self, buffer => typed(buffer, position, new))
     }
 
@@ -275,7 +295,7 @@ impl Buffer {
             let exchanged = buffer.compare_exchange(position, expected, new);
             Ok(exchanged.map_err(to_py)?.is_ok())
         }
-        let position = Key::element(index, self.shape.dims())?;
+        let position = self.position(index)?;
         on!(self, buffer => typed(buffer, position, (expected, new)))
     }
 
@@ -333,12 +353,12 @@ impl Buffer {
         key: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let this = slf.get();
-        match Key::of(key, this.shape.dims())? {
+        match this.key(key)? {
             Key::Element(position) => on!(this, buffer => match buffer.get(position) {
                 Ok(element) => Ok(element.to_py(slf.py())),
                 Err(error) => Err(to_py(error)),
             }),
-            _ => view(slf)?.get_item(key),
+            _ => view(slf)?.get_item(key).map_err(|error| this.named(error)),
         }
     }
 
@@ -355,9 +375,9 @@ impl Buffer {
             buffer.set(position, T::from_py(new)?).map_err(to_py)
         }
         let this = slf.get();
-        match Key::of(key, this.shape.dims())? {
+        match this.key(key)? {
             Key::Element(position) => on!(this, buffer => element(buffer, position, new)),
-            _ => view(slf)?.set_item(key, new),
+            _ => view(slf)?.set_item(key, new).map_err(|error| this.named(error)),
         }
     }
 

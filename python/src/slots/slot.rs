@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 use slotfile::Awaitable;
 
-use crate::convert::error::to_py;
+use crate::convert::error::{invalid, to_py};
 use crate::runtime::opened::Shared;
 use crate::runtime::wait::{in_slices, seconds};
 use crate::slots::lock::Lock;
@@ -136,7 +136,9 @@ pub(crate) fn wait_any(
     slots: Vec<(Bound<'_, Slot>, u64)>,
     timeout: Option<f64>,
 ) -> PyResult<Vec<usize>> {
-    let Some((first, _)) = slots.first() else { return Ok(Vec::new()) };
+    let Some((first, _)) = slots.first() else {
+        return Err(invalid("there is no slot to wait for; give at least one".into()));
+    };
     let store = first.get().shared.store();
     let awaited: Vec<(&dyn Awaitable, u64)> =
         slots.iter().map(|(slot, seen)| (&*slot.get().slot as &dyn Awaitable, *seen)).collect();

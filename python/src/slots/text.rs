@@ -97,9 +97,13 @@ impl Text {
     }
 
     #[setter]
-    fn set_value(&self, py: Python<'_>, new: &str) -> PyResult<()> {
+    fn set_value(&self, new: &Bound<'_, PyAny>) -> PyResult<()> {
         self.shared.check_open()?;
-        waiting(py, self.shared.options.lock_timeout).run(&self.text, |text| text.store(new))
+        let timeout = self.shared.options.lock_timeout;
+        let content = new.cast::<PyString>();
+        let content =
+            content.map_err(|error| self.shared.named(error.into(), self.text.name()))?.to_str()?;
+        waiting(new.py(), timeout).run(&self.text, |text| text.store(content))
     }
 
     /// The text, and its version.
@@ -132,9 +136,13 @@ impl Bytes {
     }
 
     #[setter]
-    fn set_value(&self, py: Python<'_>, new: &[u8]) -> PyResult<()> {
+    fn set_value(&self, new: &Bound<'_, PyAny>) -> PyResult<()> {
         self.shared.check_open()?;
-        waiting(py, self.shared.options.lock_timeout).run(&self.bytes, |bytes| bytes.store(new))
+        let timeout = self.shared.options.lock_timeout;
+        let content = new.cast::<PyBytes>();
+        let content =
+            content.map_err(|error| self.shared.named(error.into(), self.bytes.name()))?.as_bytes();
+        waiting(new.py(), timeout).run(&self.bytes, |bytes| bytes.store(content))
     }
 
     /// The bytes, and their version.

@@ -34,14 +34,23 @@ pub(crate) struct Value {
     shared: Arc<Shared>,
 }
 
+/// Runs an expression on the typed handle; its errors name the slot.
 macro_rules! on {
     ($self:ident, $value:pat => $result:expr) => {{
         $self.shared.check_open()?;
-        on_any!(AnyValue, &$self.any, $value => $result)
+        let result: PyResult<_> = on_any!(AnyValue, &$self.any, $value => $result);
+        result.map_err(|error| $self.named(error))
     }};
 }
 
 impl Value {
+    /// The error, with the names of file and slot.
+    #[cold]
+    fn named(&self, error: PyErr) -> PyErr {
+        let name = on_any!(AnyValue, &self.any, value => value.name());
+        self.shared.named(error, name)
+    }
+
     /// Opens the value, or defines it.
     pub(crate) fn open<'py>(
         py: Python<'py>,
@@ -51,7 +60,8 @@ impl Value {
         initial: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Bound<'py, Value>> {
         let any = any_of!(AnyValue, scalar_type, T => {
-            let initial = initial.map(<T as Scalar>::from_py).transpose()?;
+            let initial = initial.map(<T as Scalar>::from_py).transpose();
+            let initial = initial.map_err(|error| shared.named(error, name))?;
             waiting(py, shared.options.lock_timeout).run(shared.store(), |store| {
                 let define = Define::new();
                 store.value_with(name, match initial {

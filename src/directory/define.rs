@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 use crate::attachment::attach::Attachment;
 use crate::attachment::descriptors::{self, count_word, memory};
 use crate::attachment::name_cache::Hash;
+use crate::attachment::survey::Survey;
 use crate::directory::allocator::{self, Definition};
 use crate::directory::blocks;
 use crate::directory::find::find_on_last_line;
@@ -12,7 +13,7 @@ use crate::directory::found::{self, Found};
 use crate::directory::index::{all_steps, index_entry, probe};
 use crate::error::{Error, Result};
 use crate::format::checkpoint;
-use crate::format::layout::{Descriptor, LINE, hash_name, live};
+use crate::format::layout::{Descriptor, Ends, LINE, hash_name, live};
 use crate::mapping::map::Region;
 use crate::mapping::slot_memory::SlotMemory;
 use crate::mutant::planted;
@@ -26,8 +27,11 @@ pub(crate) fn define<'a>(
     definition: &Definition<'_>,
 ) -> Result<(Found<'a>, bool)> {
     attachment.check_writable()?;
+
+    // 1. Lock the directory.
     let lock = attachment.lock(live::DIRECTORY_LOCK);
     let held = lock_directory(attachment, &lock, deadline)?;
+    // 2. Look for the name: in the index and, as that may be damaged, in the descriptors.
     let (found, vacant) = probe(attachment, definition.name, &mut all_steps(attachment))?;
     if let Some(found) = found {
         return Ok((found, false));
@@ -38,74 +42,126 @@ pub(crate) fn define<'a>(
     {
         return Ok((found, false));
     }
-    let full = |limit, size| {
-        let (path, removed) = (attachment.path.clone(), count_removed(attachment));
-        Error::Full { path, limit, size, removed }
-    };
-    let header = &attachment.header;
-    let count = survey.lines();
-    let mut before = allocator::ends(attachment)?;
-    let corrupt = |what: String| Error::corrupt(&attachment.path, what);
-    survey.taken.check_ends(&before).map_err(corrupt)?;
-    if !survey.taken.shares_segment(&before) {
-        before.small = 0;
-    }
-    if before.defined >= header.max_slots {
-        return Err(full("max_slots", header.max_slots));
-    }
-    let checkpoint = header.has_checkpoint();
-    let (descriptor, mut after) = allocator::place(definition, before, checkpoint);
-    let lines = descriptor.encode();
-    let next_count = count + descriptor.lines() as u32;
-    let vacant = vacant.filter(|_| u64::from(next_count) <= header.regions.directory_lines);
-    let vacant = vacant.ok_or_else(|| full("max_slots", header.max_slots))?;
-    if after.runs > header.max_size {
-        return Err(full("max_size", header.max_size));
-    }
-    let has_place =
-        descriptor.copies == 0 || checkpoint::check_places(&descriptor, header).is_some();
-    let is_free = || planted!(WhatIsTakenIsGivenOut) || survey.taken.is_free(&descriptor);
-    if !has_place || !is_free() {
-        return Err(corrupt(format!(
-            "the allocation ends point to space that is taken: {before:?}"
-        )));
-    }
-    let line_at = |line: u32| header.regions.directory + u64::from(line) * LINE as u64;
-    after.allocated +=
-        blocks::grow(attachment, line_at(count)..line_at(next_count), &descriptor, before, after)?;
-    let memory = memory(attachment, &descriptor)?;
-    // From here on nothing can fail. The ends first: whatever is written next lies within them, so
-    // the same space is never given out twice.
-    if !planted!(TheEndsAreStoredAfterTheCount) {
-        allocator::store_ends(attachment, before, after);
-    }
-    if !planted!(TheFirstContentIsWrittenAfterTheCount) {
-        write_initial(memory.region(), &descriptor, definition.initial);
-    }
-    if planted!(TheCountIsStoredBeforeTheDescriptor) {
-        attachment.live.store(live::COUNT, count_word(next_count), Release);
-        std::thread::yield_now(); // a system call, so that the tests stop it here
-    }
-    attachment.directory.write(count as usize * LINE / 8, 0, &lines);
-    let entry = index_entry(hash_name(definition.name), count);
-    // Relaxed: nobody looks at a line at or beyond the count.
-    attachment.index.store(vacant, entry, Relaxed);
-    // Release: a thread that sees the count sees descriptor, index and first content.
-    attachment.live.store(live::COUNT, count_word(next_count), Release);
-    if planted!(TheEndsAreStoredAfterTheCount) {
-        std::thread::yield_now();
-        allocator::store_ends(attachment, before, after);
-    }
-    if planted!(TheFirstContentIsWrittenAfterTheCount) {
-        std::thread::yield_now();
-        write_initial(memory.region(), &descriptor, definition.initial);
-    }
+    // 3. Find space that nothing else has.
+    let mut new = NewSlot::plan(attachment, definition, &survey, vacant)?;
+    // 4. Allocate its blocks, and map it.
+    new.allocate(attachment)?;
+    let memory = memory(attachment, &new.descriptor)?;
+    // 5. Write it, and make it exist. From here on nothing can fail.
+    new.publish(attachment, memory.region(), definition.initial);
+    // 6. Note it in this process. Only now: had anything failed, its line would go to another slot.
+    let NewSlot { descriptor, line, .. } = new;
     survey.add(&descriptor.name, descriptor.lines() as u32, &descriptor);
-    // Cached only now: had anything failed, this line would go to another descriptor.
-    let entry = attachment.descriptor_cache.get(count, || Ok(descriptor))?;
-    // The lock's new version wakes those who wait for a definition.
+    let entry = attachment.descriptor_cache.get(line, || Ok(descriptor))?;
+    // 7. Release the lock, with a new version: that wakes those who wait for a definition.
     let _ = held.notify();
-    Ok((Found { line: count, entry, memory: found::memory(attachment, entry)? }, true))
+    Ok((Found { line, entry, memory: found::memory(attachment, entry)? }, true))
+}
+
+/// A slot that does not exist yet, and the space for it.
+struct NewSlot {
+    descriptor: Descriptor,
+    /// The first line of its descriptor, which is the number of lines in use without it.
+    line: u32,
+    /// The number of lines in use with it.
+    next_count: u32,
+    /// Where its entry goes in the index.
+    index_at: usize,
+    /// The allocation ends without it, and with it.
+    before: Ends,
+    after: Ends,
+}
+
+impl NewSlot {
+    /// Finds space for it. Changes nothing. `vacant`: where the index has room for its name.
+    fn plan(
+        attachment: &Attachment,
+        definition: &Definition<'_>,
+        survey: &Survey,
+        vacant: Option<usize>,
+    ) -> Result<NewSlot> {
+        let header = &attachment.header;
+        let full = |limit, size| {
+            let (path, removed) = (attachment.path.clone(), count_removed(attachment));
+            Error::Full { path, limit, size, removed }
+        };
+        let before = checked_ends(attachment, survey)?;
+        if before.defined >= header.max_slots {
+            return Err(full("max_slots", header.max_slots));
+        }
+        let (descriptor, after) = allocator::place(definition, before, header.has_checkpoint());
+        let line = survey.lines();
+        let next_count = line + descriptor.lines() as u32;
+        let vacant = vacant.filter(|_| u64::from(next_count) <= header.regions.directory_lines);
+        let index_at = vacant.ok_or_else(|| full("max_slots", header.max_slots))?;
+        if after.runs > header.max_size {
+            return Err(full("max_size", header.max_size));
+        }
+        let has_place =
+            descriptor.copies == 0 || checkpoint::check_places(&descriptor, header).is_some();
+        let is_free = || planted!(WhatIsTakenIsGivenOut) || survey.taken.is_free(&descriptor);
+        if !has_place || !is_free() {
+            let what = format!("the allocation ends point to space that is taken: {before:?}");
+            return Err(Error::corrupt(&attachment.path, what));
+        }
+        Ok(NewSlot { descriptor, line, next_count, index_at, before, after })
+    }
+
+    /// Allocates the blocks of its space.
+    fn allocate(&mut self, attachment: &Attachment) -> Result<()> {
+        let directory = attachment.header.regions.directory;
+        let at = |line: u32| directory + u64::from(line) * LINE as u64;
+        let lines = at(self.line)..at(self.next_count);
+        self.after.allocated +=
+            blocks::grow(attachment, lines, &self.descriptor, self.before, self.after)?;
+        Ok(())
+    }
+
+    /// Writes the slot, then the count that makes it exist.
+    fn publish(&self, attachment: &Attachment, region: &Region, initial: Option<&[u8]>) {
+        let store_ends = || allocator::store_ends(attachment, self.before, self.after);
+        let write_content = || write_initial(region, &self.descriptor, initial);
+        // Release: a thread that sees the count sees descriptor, index and first content.
+        let store_count =
+            || attachment.live.store(live::COUNT, count_word(self.next_count), Release);
+
+        // The ends first: whatever is written next lies within them, so the same space is never
+        // given out twice.
+        if !planted!(TheEndsAreStoredAfterTheCount) {
+            store_ends();
+        }
+        if !planted!(TheFirstContentIsWrittenAfterTheCount) {
+            write_content();
+        }
+        if planted!(TheCountIsStoredBeforeTheDescriptor) {
+            store_count();
+            std::thread::yield_now(); // a system call, so that the tests stop it here
+        }
+        attachment.directory.write(self.line as usize * LINE / 8, 0, &self.descriptor.encode());
+        let entry = index_entry(hash_name(&self.descriptor.name), self.line);
+        // Relaxed: nobody looks at a line at or beyond the count.
+        attachment.index.store(self.index_at, entry, Relaxed);
+        store_count();
+        if planted!(TheEndsAreStoredAfterTheCount) {
+            std::thread::yield_now();
+            store_ends();
+        }
+        if planted!(TheFirstContentIsWrittenAfterTheCount) {
+            std::thread::yield_now();
+            write_content();
+        }
+    }
+}
+
+/// The allocation ends, if all that exists lies before them.
+fn checked_ends(attachment: &Attachment, survey: &Survey) -> Result<Ends> {
+    let mut ends = allocator::ends(attachment)?;
+    let corrupt = |what: String| Error::corrupt(&attachment.path, what);
+    survey.taken.check_ends(&ends).map_err(corrupt)?;
+    if !survey.taken.shares_segment(&ends) {
+        ends.small = 0;
+    }
+    Ok(ends)
 }
 
 /// The number of removed slots, as far as the directory can be read.

@@ -60,8 +60,8 @@ fn cannot_tell_boot(error: io::Error) -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, what)
 }
 
-/// The error of creating a store, from that of [`create`] or of a step of it.
-pub(crate) fn creation_error(path: &Path, creation: Creation, error: io::Error) -> Error {
+/// The error of creating a store, from that of the system.
+fn creation_error(path: &Path, creation: Creation, error: io::Error) -> Error {
     let path = path.to_owned();
     match error.raw_os_error() {
         None if error.kind() == io::ErrorKind::Unsupported => {
@@ -91,10 +91,10 @@ pub(crate) fn creation_error(path: &Path, creation: Creation, error: io::Error) 
     }
 }
 
-/// Creates a file without a name, fills it, then gives it its name. The error is of kind
-/// `AlreadyExists` if the name is taken, `InvalidInput` if the sizes do not fit.
-pub(crate) fn create(path: &Path, creation: Creation) -> io::Result<()> {
-    create_filled(path, |file| fill(file, creation), creation.mode)
+/// Creates an empty store; false if the name is taken.
+pub(crate) fn create(path: &Path, creation: Creation) -> Result<bool> {
+    let created = create_filled(path, |file| Ok(fill(file, creation)?), creation.mode);
+    name_is_ours(created, path, creation)
 }
 
 /// Creates a store that `content` fills before it has its name. `Exists` if the name is taken;
@@ -105,64 +105,79 @@ pub(crate) fn create_with(
     creation: Creation,
     content: impl Fn(&Attachment) -> Result<()>,
 ) -> Result<()> {
-    let mut failed = None;
-    let created = create_filled(
-        path,
-        |file| {
-            fill(file, creation)?;
-            let result = StoreFile::open(true, None, || again(file, true))
-                .map_err(|e| Error::io(shown, "cannot open the new file", e))
-                .and_then(|file| map(shown.to_owned(), file, true))
-                .and_then(|attachment| content(&attachment));
-            result.map_err(|error| {
-                failed = Some(error);
-                io::Error::from(io::ErrorKind::Other)
-            })?;
-            if creation.mode & 0o600 != 0o600 {
-                file.set_permissions(Permissions::from_mode(creation.mode))?;
-                file.sync_all()?;
-            }
-            Ok(())
-        },
-        creation.mode,
-    );
-    let created = created.and_then(|()| {
-        sync_folder(folder_of(path)).inspect_err(|_| {
-            let _ = std::fs::remove_file(path);
-        })
+    let fill_with_content = |file: &File| {
+        fill(file, creation)?;
+        StoreFile::open(true, None, || again(file, true))
+            .map_err(|e| Error::io(shown, "cannot open the new file", e))
+            .and_then(|file| map(shown.to_owned(), file, true))
+            .and_then(|attachment| content(&attachment))
+            .map_err(Failure::Content)?;
+        if creation.mode & 0o600 != 0o600 {
+            file.set_permissions(Permissions::from_mode(creation.mode))?;
+            file.sync_all()?;
+        }
+        Ok(())
+    };
+    let created = create_filled(path, fill_with_content, creation.mode).and_then(|()| {
+        let synced = sync_folder(folder_of(path));
+        Ok(synced.inspect_err(|_| drop(std::fs::remove_file(path)))?)
     });
-    match (created, failed) {
-        (_, Some(error)) => Err(error),
-        (Err(e), None) if e.kind() == io::ErrorKind::AlreadyExists => Err(already_exists(shown)),
-        (result, None) => result.map_err(|e| creation_error(shown, creation, e)),
+    match name_is_ours(created, shown, creation)? {
+        true => Ok(()),
+        false => Err(already_exists(shown)),
     }
 }
 
+/// Why a store could not be created.
+enum Failure {
+    /// What the system said; of kind `InvalidInput` if the sizes do not fit.
+    System(io::Error),
+    /// What filling the store with content returned.
+    Content(Error),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Failure {
+        Failure::System(error)
+    }
+}
+
+/// Whether a store was created; false if the name is taken.
+fn name_is_ours(created: Result<(), Failure>, path: &Path, creation: Creation) -> Result<bool> {
+    match created {
+        Ok(()) => Ok(true),
+        Err(Failure::Content(error)) => Err(error),
+        Err(Failure::System(e)) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(Failure::System(e)) => Err(creation_error(path, creation, e)),
+    }
+}
+
+/// Creates a file without a name, fills it, then gives it its name.
 fn create_filled(
     path: &Path,
-    mut fill: impl FnMut(&File) -> io::Result<()>,
+    mut fill: impl FnMut(&File) -> Result<(), Failure>,
     mode: u32,
-) -> io::Result<()> {
+) -> Result<(), Failure> {
     // A NUL in the name is EINVAL, since `InvalidInput` means sizes that do not fit.
     let name = CString::new(path.as_os_str().as_bytes())
         .map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
-    let folder = folder_of(path);
     let mut options = File::options();
     options.read(true).write(true).mode(mode);
-    let nameless = options.custom_flags(libc::O_TMPFILE).open(folder).and_then(|file| {
+    let nameless = options.custom_flags(libc::O_TMPFILE).open(folder_of(path));
+    let created = nameless.map_err(Failure::System).and_then(|file| {
         fill(&file)?;
         sys::link(&file, &name).map_err(|e| match std::fs::exists("/proc/self/fd") {
-            Ok(true) => e,
+            Ok(true) => e.into(),
             _ => {
                 let why = "/proc is not mounted, and creating a store needs /proc/self/fd";
-                io::Error::new(io::ErrorKind::Unsupported, why)
+                io::Error::new(io::ErrorKind::Unsupported, why).into()
             }
         })
     });
-    match nameless {
+    match created {
         // Some file systems and sandboxes have no nameless files, or cannot name them. There, fill
         // a file with an unused name, then give it its own.
-        Err(e)
+        Err(Failure::System(e))
             if !planted!(NoOtherWayWithoutNamelessFiles)
                 && (matches!(e.raw_os_error(), Some(libc::EISDIR | libc::EINVAL))
                     || is_refused(&e)) =>
@@ -170,16 +185,17 @@ fn create_filled(
             let temporary = unused_name(path)?;
             let file = options.custom_flags(libc::O_NOFOLLOW).create_new(true).open(&temporary)?;
             let linked = fill(&file).and_then(|()| {
-                std::fs::hard_link(&temporary, path).or_else(|error| match is_refused(&error) {
+                let linked = std::fs::hard_link(&temporary, path);
+                Ok(linked.or_else(|error| match is_refused(&error) {
                     true if !planted!(NoOtherWayWithoutLinkat) => sys::rename_new(&temporary, path),
                     _ => Err(error),
-                })
+                })?)
             });
             // It is gone if it was renamed.
             let _ = std::fs::remove_file(&temporary);
             linked
         }
-        result => result,
+        created => created,
     }
 }
 

@@ -22,7 +22,7 @@ use crate::os::location::Location;
 use crate::os::store_file::StoreFile;
 use crate::os::sys;
 use crate::os::time::Backoff;
-use crate::store::create::{Creation, create, creation_error};
+use crate::store::create::{Creation, create};
 use crate::store::file::{map, not_a_store};
 use crate::store::file_system::{check_file_system, on_overlayfs};
 use crate::store::registry::{self, Key};
@@ -81,20 +81,14 @@ pub(crate) fn open(mut request: Request<'_>) -> Result<(SharedSession, Option<Lo
 
 /// Creates the store; false if somebody else was faster and it need not be new.
 fn create_new(path: &Path, creation: Creation, must_be_new: bool) -> Result<bool> {
-    match create(path, creation) {
-        Ok(()) => {
-            // If the sync fails, the store stays: others may have opened it by now.
-            let what = "the store was created, but its folder cannot be synced: a power cut may \
-                        take it away";
-            sync_folder(folder_of(path)).map_err(|e| Error::io(path, what, e))?;
-            Ok(true)
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match must_be_new {
-            true => Err(already_exists(path)),
-            false => Ok(false),
-        },
-        Err(error) => Err(creation_error(path, creation, error)),
+    if !create(path, creation)? {
+        return if must_be_new { Err(already_exists(path)) } else { Ok(false) };
     }
+    // If the sync fails, the store stays: others may have opened it by now.
+    let what = "the store was created, but its folder cannot be synced: a power cut may take it \
+                away";
+    sync_folder(folder_of(path)).map_err(|e| Error::io(path, what, e))?;
+    Ok(true)
 }
 
 /// Releases the open lock; an error if this program has closed its descriptor meanwhile.

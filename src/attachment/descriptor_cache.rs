@@ -9,7 +9,7 @@ use once_cell::race::OnceBox;
 use crate::attachment::lazy_array::LazyArray;
 use crate::attachment::name_cache::{Hash, NameCache};
 use crate::error::Result;
-use crate::format::layout::{Descriptor, VALUE_LEN};
+use crate::format::descriptor::{Descriptor, VALUE_LEN};
 use crate::protocol::Form;
 use crate::types::slot_type::SlotType;
 
@@ -230,7 +230,7 @@ fn words(bytes: &[u8]) -> impl Iterator<Item = u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::layout::Outline;
+    use crate::format::descriptor::Outline;
     use crate::types::scalar_type::ScalarType;
 
     fn descriptor(name: &str) -> Descriptor {

@@ -8,9 +8,8 @@ use crate::attachment::attach::Attachment;
 use crate::attachment::survey::Survey;
 use crate::error::{Error, Result};
 use crate::format::checkpoint;
-use crate::format::layout::{
-    Descriptor, DescriptorHead, LINE, MAX_LINES, Outline, PAGE, checked_texts, live,
-};
+use crate::format::descriptor::{Descriptor, DescriptorHead, Outline, checked_texts};
+use crate::format::layout::{LINE, MAX_LINES, PAGE, live};
 use crate::mapping::slot_memory::SlotMemory;
 
 /// How many lines of the directory are in use.

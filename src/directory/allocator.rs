@@ -8,9 +8,9 @@ use crate::attachment::attach::Attachment;
 use crate::attachment::survey::Taken;
 use crate::error::{Error, Result};
 use crate::format::checkpoint;
+use crate::format::descriptor::{Descriptor, Outline, VALUE_LEN, live_len};
 use crate::format::layout::{
-    Descriptor, Ends, Header, LARGE_SEGMENT, Outline, PAGE, RUN, SEGMENT_HEAD, SMALL_SEGMENT,
-    VALUE_LEN, live, live_len,
+    Ends, Header, LARGE_SEGMENT, PAGE, RUN, SEGMENT_HEAD, SMALL_SEGMENT, live,
 };
 use crate::types::slot_type::SlotType;
 

@@ -7,7 +7,7 @@ use crate::attachment::attach::Attachment;
 use crate::attachment::descriptors;
 use crate::directory::found::{Found, known, unless_removed};
 use crate::error::Result;
-use crate::format::layout::hash_name;
+use crate::format::descriptor::hash_name;
 
 /// The slot of this name, if the index leads to it. Looks at no more than `steps` entries, and
 /// subtracts those from `steps`.

@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering::Acquire;
 use crate::attachment::attach::Attachment;
 use crate::error::Result;
 use crate::format::checkpoint::{Stamp, UNKNOWN, stamp_of};
-use crate::format::layout::{self, Descriptor, GRANULE, Outline};
+use crate::format::descriptor::{self, Descriptor, Outline};
+use crate::format::layout::GRANULE;
 use crate::mapping::cell;
 use crate::mapping::element::ElementRegion;
 use crate::mapping::map::{Map, Region};
@@ -54,11 +55,11 @@ impl Memories {
 
     pub(crate) fn get(&self, number: usize) -> SlotMemory<&Map> {
         let Extent { live, content_len, areas } = self.extents[number];
-        let words = layout::live_len(live, content_len, areas) as usize / 8;
+        let words = descriptor::live_len(live, content_len, areas) as usize / 8;
         let file = self.file();
         SlotMemory::new(
             file.subregion(live as usize / 8, words),
-            layout::form(live, content_len, areas),
+            descriptor::form(live, content_len, areas),
         )
     }
 

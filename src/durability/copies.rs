@@ -6,7 +6,8 @@ use crate::attachment::attach::Attachment;
 use crate::attachment::descriptors;
 use crate::error::{Error, Result};
 use crate::format::checkpoint::{self, Choice, CopyHead, Missing, Place, Record, mix};
-use crate::format::layout::{Descriptor, LINE};
+use crate::format::descriptor::Descriptor;
+use crate::format::layout::LINE;
 use crate::mutant::planted;
 
 pub(crate) fn cannot_restore(attachment: &Attachment, error: io::Error) -> Error {

@@ -16,8 +16,9 @@ use crate::durability::flush;
 use crate::durability::sync_notes;
 use crate::error::{Error, Result};
 use crate::format::checkpoint::{self, Place, Record, Stamp, control_of, stamp_of};
+use crate::format::descriptor::Descriptor;
 use crate::format::layout::{
-    Descriptor, Ends, LARGE_SEGMENT, LINE, PAGE, RUN, SEGMENT_HEAD, SMALL_SEGMENT, live,
+    Ends, LARGE_SEGMENT, LINE, PAGE, RUN, SEGMENT_HEAD, SMALL_SEGMENT, live,
 };
 use crate::mapping::map::Region;
 use crate::mutant::planted;

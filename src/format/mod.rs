@@ -4,4 +4,5 @@
 //! May use: `mutant`, `types`, `os`, `protocol`. Begin with `layout.rs`.
 
 pub(crate) mod checkpoint;
+pub(crate) mod descriptor;
 pub(crate) mod layout;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::attachment::attach::{Attachment, Failure};
 use crate::error::{Error, Result};
-use crate::format::layout::Descriptor;
+use crate::format::descriptor::Descriptor;
 use crate::mapping::slot_memory::SlotMemory;
 use crate::protocol::{self, Deadline, Held, Lockable};
 use crate::store::session::{Session, SharedSession};

@@ -3,7 +3,7 @@
 use crate::directory::allocator::Definition;
 use crate::directory::{self, Found};
 use crate::error::{Error, Result};
-use crate::format::layout::{Descriptor, MOST_TEXT, name_problem};
+use crate::format::descriptor::{Descriptor, MOST_TEXT, name_problem};
 use crate::protocol::Deadline;
 use crate::slots::handle::Handle;
 use crate::store::session::SharedSession;

@@ -2,7 +2,7 @@
 
 use super::Check;
 use crate::attachment::attach::Attachment;
-use crate::format::layout::Descriptor;
+use crate::format::descriptor::Descriptor;
 use crate::mapping::slot_memory::SlotMemory;
 use crate::protocol::{self, Memory};
 use crate::types::data::TEXT_LEN;

@@ -5,7 +5,8 @@ use std::io;
 use bytemuck::{Pod, Zeroable};
 
 use super::{Choice, Stamp};
-use crate::format::layout::{LARGE_SEGMENT, Outline, PAGE, Regions, SEGMENT_HEAD, SMALL_SEGMENT};
+use crate::format::descriptor::Outline;
+use crate::format::layout::{LARGE_SEGMENT, PAGE, Regions, SEGMENT_HEAD, SMALL_SEGMENT};
 use crate::mutant::planted;
 use crate::os::disk::{self, Disk, Range};
 

@@ -1,7 +1,8 @@
 //! Which segments a slot has, and where they are, as its descriptor says.
 
+use crate::format::descriptor::Outline;
 use crate::format::layout::{
-    Header, LARGE_SEGMENT, LINE, Outline, PAGE, SEGMENT_HEAD, SMALL_ENTRY, SMALL_SEGMENT,
+    Header, LARGE_SEGMENT, LINE, PAGE, SEGMENT_HEAD, SMALL_ENTRY, SMALL_SEGMENT,
 };
 use crate::types::slot_type::SlotType;
 

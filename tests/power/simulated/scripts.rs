@@ -8,7 +8,8 @@ use crate::attachment::descriptors;
 use crate::durability::recovery::Recovery;
 use crate::error::Error;
 use crate::format::checkpoint::{Choice, Place};
-use crate::format::layout::{Descriptor, PAGE, live};
+use crate::format::descriptor::Descriptor;
+use crate::format::layout::{PAGE, live};
 use crate::os::disk::Range;
 
 type Checked = Result<(), String>;

@@ -245,7 +245,7 @@ mod tests {
                 live: 64 * name.len() as u64,
                 first_segment: 0,
                 copies: 0,
-                place: 0,
+                offset_in_segment: 0,
             },
         }
     }

@@ -166,8 +166,8 @@ pub(crate) fn memory(attachment: &Attachment, descriptor: &Descriptor) -> Result
 }
 
 /// `Corrupt` unless a store can have the copies of a slot at these places.
-pub(crate) fn check_places(attachment: &Attachment, name: &str, outline: &Outline) -> Result<()> {
-    if outline.copies == 0 || checkpoint::check_places(outline, &attachment.header).is_some() {
+pub(crate) fn check_segments(attachment: &Attachment, name: &str, outline: &Outline) -> Result<()> {
+    if outline.copies == 0 || checkpoint::check_segments(outline, &attachment.header).is_some() {
         return Ok(());
     }
     let what = "its checkpoint segments are out of place";
@@ -187,7 +187,7 @@ pub(crate) fn survey(attachment: &Attachment) -> Result<MutexGuard<'_, Survey>> 
         let damaged = |what| damaged(attachment, line, what);
         let [name, ..] = checked_texts(lines).map_err(damaged)?;
         let outline = Outline::decode(lines, &header.regions, header.max_size).map_err(damaged)?;
-        check_places(attachment, name, &outline)?;
+        check_segments(attachment, name, &outline)?;
         survey.add(name, (lines.len() / LINE) as u32, &outline);
         Ok(())
     })?;

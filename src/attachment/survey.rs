@@ -85,7 +85,7 @@ impl Taken {
         let copies = checkpoint::copies_of(outline);
         if let Some((from, len, segments)) = copies {
             if checkpoint::is_small(outline) {
-                let used = outline.place + checkpoint::entry_len(outline);
+                let used = outline.offset_in_segment + checkpoint::entry_len(outline);
                 ends.small = outline.first_segment * SMALL_SEGMENT + used;
                 ends.small_copies = from;
             }

@@ -88,7 +88,7 @@ pub(crate) fn store_ends(attachment: &Attachment, before: Ends, after: Ends) {
     store(word::DEFINED, after.defined);
     store(word::ALLOCATED, after.allocated);
     if after.small_copies != before.small_copies {
-        store(word::SMALL, 0); // no segment, until its place is known
+        store(word::SMALL, 0); // no segment, until its copies are known
         store(word::SMALL_COPIES, after.small_copies);
     }
     store(word::SMALL, after.small);
@@ -141,9 +141,9 @@ pub(crate) fn place(
     let live_at = |live: u64| live_len(live, content_len, areas);
     let live = take(&mut ends.live, &mut ends.runs, live_at);
     let entry = checkpoint::entry_len_of(slot_type);
-    let (first_segment, place, copies);
+    let (first_segment, offset_in_segment, copies);
     if !checkpoint {
-        (first_segment, place, copies) = (0, 0, 0);
+        (first_segment, offset_in_segment, copies) = (0, 0, 0);
     } else if checkpoint::shares_segment(slot_type) {
         let used = ends.small % SMALL_SEGMENT;
         // 0: there is none, or the last one is completely full.
@@ -152,14 +152,15 @@ pub(crate) fn place(
             ends.small = ends.segments * SMALL_SEGMENT + SEGMENT_HEAD;
             ends.segments += 1;
         }
-        (first_segment, place) = (ends.small / SMALL_SEGMENT, ends.small % SMALL_SEGMENT);
+        (first_segment, offset_in_segment) =
+            (ends.small / SMALL_SEGMENT, ends.small % SMALL_SEGMENT);
         copies = ends.small_copies;
         ends.small += entry;
     } else {
         let segments = content_len.div_ceil(LARGE_SEGMENT);
         let data = content_len.next_multiple_of(PAGE);
         copies = take(&mut ends.copies, &mut ends.runs, |_| 2 * (segments * PAGE + data));
-        (first_segment, place) = (ends.segments, PAGE);
+        (first_segment, offset_in_segment) = (ends.segments, PAGE);
         ends.segments += segments;
     }
     ends.defined += 1;
@@ -168,7 +169,7 @@ pub(crate) fn place(
         doc: definition.doc.to_owned(),
         unit: definition.unit.to_owned(),
         slot_type: slot_type.clone(),
-        outline: Outline { areas, content_len, live, first_segment, copies, place },
+        outline: Outline { areas, content_len, live, first_segment, copies, offset_in_segment },
     };
     (descriptor, ends)
 }

@@ -99,7 +99,7 @@ impl NewSlot {
             return Err(full("max_size", header.max_size));
         }
         let has_place =
-            descriptor.copies == 0 || checkpoint::check_places(&descriptor, header).is_some();
+            descriptor.copies == 0 || checkpoint::check_segments(&descriptor, header).is_some();
         let is_free = || planted!(WhatIsTakenIsGivenOut) || survey.taken.is_free(&descriptor);
         if !has_place || !is_free() {
             let what = format!("the allocation ends point to space that is taken: {before:?}");

@@ -5,7 +5,7 @@ use std::io;
 use crate::attachment::attach::Attachment;
 use crate::attachment::descriptors;
 use crate::error::{Error, Result};
-use crate::format::checkpoint::{self, Choice, CopyHead, Missing, Place, Record, mix};
+use crate::format::checkpoint::{self, Choice, CopyHead, CopyPair, Missing, Record, mix};
 use crate::format::descriptor::Descriptor;
 use crate::format::layout::LINE;
 use crate::mutant::planted;
@@ -18,8 +18,8 @@ pub(crate) fn cannot_restore(attachment: &Attachment, error: io::Error) -> Error
 /// copies that it was made of.
 pub(crate) fn check_whole(attachment: &Attachment, record: &Record) -> Result<()> {
     let mut sum = 0u64;
-    each_copy(attachment, record, |place, choice| {
-        let (head, _) = read_copy(attachment, place, choice)?;
+    each_copy(attachment, record, |pair, choice| {
+        let (head, _) = read_copy(attachment, pair, choice)?;
         sum = sum.wrapping_add(mix(head.segment, head.epoch, head.crc));
         Ok(())
     })?;
@@ -32,23 +32,23 @@ pub(crate) fn check_whole(attachment: &Attachment, record: &Record) -> Result<()
 
 pub(crate) fn read_copy(
     attachment: &Attachment,
-    place: &Place,
+    pair: &CopyPair,
     choice: Choice,
 ) -> Result<(CopyHead, Vec<u8>)> {
     attachment.note_progress();
-    place.read(attachment.disk(), choice).map_err(|why| missing(attachment, place, choice, why))
+    pair.read(attachment.disk(), choice).map_err(|why| missing(attachment, pair, choice, why))
 }
 
 /// The user's error for a copy that is not available. `Corrupt` or `Truncated`, unless the failure
 /// says nothing about the copy.
 pub(crate) fn missing(
     attachment: &Attachment,
-    place: &Place,
+    pair: &CopyPair,
     choice: Choice,
     why: Missing,
 ) -> Error {
-    let segment = place.segment & !checkpoint::DIRECTORY;
-    let what = match place.segment & checkpoint::DIRECTORY {
+    let segment = pair.segment & !checkpoint::DIRECTORY;
+    let what = match pair.segment & checkpoint::DIRECTORY {
         0 => format!("the checkpoint of segment {segment}"),
         _ => format!("the checkpoint of page {segment} of the directory"),
     };
@@ -56,7 +56,7 @@ pub(crate) fn missing(
         Missing::Damaged => Error::corrupt(&attachment.path, format!("{what} is damaged")),
         Missing::BeyondEnd => {
             let have = attachment.disk().length().unwrap_or(0);
-            let (at, len) = place.range(choice);
+            let (at, len) = pair.range(choice);
             Error::Truncated { path: attachment.path.clone(), have, need: at + len }
         }
         Missing::Unreadable(error) => {
@@ -82,8 +82,8 @@ pub(crate) fn directory_of(attachment: &Attachment, record: &Record) -> Result<D
         if choice == Choice::Absent {
             return Err(corrupt("a page of the directory has no checkpoint"));
         }
-        let place = Place::of_page(&header.regions, page as u64);
-        lines.extend_from_slice(&read_copy(attachment, &place, choice)?.1);
+        let pair = CopyPair::of_page(&header.regions, page as u64);
+        lines.extend_from_slice(&read_copy(attachment, &pair, choice)?.1);
     }
     if lines.len() != record.lines as usize * LINE {
         return Err(corrupt("the checkpoint of the directory has the wrong length"));
@@ -98,7 +98,7 @@ pub(crate) fn directory_of(attachment: &Attachment, record: &Record) -> Result<D
             .and_then(|lines| Descriptor::decode(lines, &header.regions, header.max_size));
         let descriptor =
             descriptor.map_err(|what| corrupt(&format!("a checkpointed descriptor: {what}")))?;
-        checkpoint::check_places(&descriptor, header).ok_or_else(|| {
+        checkpoint::check_segments(&descriptor, header).ok_or_else(|| {
             corrupt("its checkpoint segments are out of place").of_slot(&descriptor.name)
         })?;
         slots.push(((at / LINE) as u32, descriptor));
@@ -107,14 +107,14 @@ pub(crate) fn directory_of(attachment: &Attachment, record: &Record) -> Result<D
     Ok(Directory { lines, slots })
 }
 
-/// Calls `f` with the place of each copy that the record names, and which copy it is.
+/// Calls `f` with each segment's pair of copies, and which of the two the record names.
 pub(crate) fn each_copy(
     attachment: &Attachment,
     record: &Record,
-    mut f: impl FnMut(&Place, Choice) -> Result<()>,
+    mut f: impl FnMut(&CopyPair, Choice) -> Result<()>,
 ) -> Result<()> {
     for (page, choice) in record.pages.iter().enumerate() {
-        f(&Place::of_page(&attachment.header.regions, page as u64), choice)?;
+        f(&CopyPair::of_page(&attachment.header.regions, page as u64), choice)?;
     }
     let mut small = std::collections::BTreeSet::new();
     for (_, descriptor) in &directory_of(attachment, record)?.slots {
@@ -126,14 +126,14 @@ pub(crate) fn each_copy(
             if is_small && !small.insert(segment) {
                 continue;
             }
-            let place = match is_small {
-                true => Place::of_small(descriptor),
-                false => Place::of_large(descriptor, part),
+            let pair = match is_small {
+                true => CopyPair::of_small(descriptor),
+                false => CopyPair::of_large(descriptor, part),
             };
             let choice = record.segments.get(segment as usize);
             let result = match choice {
                 Choice::Absent => Err(Error::corrupt(&attachment.path, "it has no checkpoint")),
-                _ => f(&place, choice),
+                _ => f(&pair, choice),
             };
             result.map_err(|e| e.of_slot(&descriptor.name))?;
         }

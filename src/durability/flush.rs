@@ -61,7 +61,7 @@ pub(crate) fn forget(attachment: &Attachment) -> Result<()> {
     let mut parts = vec![(regions.mark, regions.runs)];
     descriptors::each(attachment, |descriptor| {
         // If its places are impossible, loading reports that.
-        if checkpoint::check_places(&descriptor, &attachment.header).is_some() {
+        if checkpoint::check_segments(&descriptor, &attachment.header).is_some() {
             let copies = descriptor.copies;
             parts.push((copies, copies + checkpoint::copies_len(&descriptor)));
         }

@@ -15,7 +15,7 @@ use crate::durability::copies::{self, Directory, cannot_restore, each_copy, read
 use crate::durability::flush;
 use crate::durability::sync_notes;
 use crate::error::{Error, Result};
-use crate::format::checkpoint::{self, Place, Record, Stamp, control_of, stamp_of};
+use crate::format::checkpoint::{self, CopyPair, Record, Stamp, control_of, stamp_of};
 use crate::format::descriptor::Descriptor;
 use crate::format::layout::{
     Ends, LARGE_SEGMENT, LINE, PAGE, RUN, SEGMENT_HEAD, SMALL_SEGMENT, live,
@@ -157,9 +157,9 @@ fn write_again(attachment: &Attachment, record: &Record, number: Option<u64>) ->
         let at = regions.records + number * regions.record_len;
         disk.write(at, &record.encode()).map_err(fail)?;
     }
-    each_copy(attachment, record, |place, choice| {
-        let (head, data) = read_copy(attachment, place, choice)?;
-        place.write(disk, choice, head.epoch, head.stamp, &data).map_err(fail)?;
+    each_copy(attachment, record, |pair, choice| {
+        let (head, data) = read_copy(attachment, pair, choice)?;
+        pair.write(disk, choice, head.epoch, head.stamp, &data).map_err(fail)?;
         Ok(())
     })
 }
@@ -197,10 +197,11 @@ fn restore_slot(
     let number = descriptor.first_segment;
     if segment.as_ref().is_none_or(|(read, _)| *read != number) {
         let choice = record.segments.get(number as usize);
-        *segment = Some((number, read_copy(attachment, &Place::of_small(descriptor), choice)?.1));
+        *segment =
+            Some((number, read_copy(attachment, &CopyPair::of_small(descriptor), choice)?.1));
     }
     let data = segment.as_ref().map_or(&[][..], |(_, data)| data);
-    let at = (descriptor.place - SEGMENT_HEAD) as usize;
+    let at = (descriptor.offset_in_segment - SEGMENT_HEAD) as usize;
     let entry = data.get(at..at + checkpoint::entry_len(descriptor) as usize);
     let entry = entry.ok_or_else(|| {
         Error::corrupt(&attachment.path, "its checkpoint is too short to hold it")
@@ -237,20 +238,20 @@ fn restore_large(
     region: &Region,
 ) -> Result<()> {
     let Form::Areas(areas) = descriptor.form() else { unreachable!("a scalar is small") };
-    let places = || {
-        let places = (0..checkpoint::large_segments(descriptor))
-            .map(|part| (part, Place::of_large(descriptor, part)));
-        places.map(|(part, place)| (part, place, record.segments.get(place.segment as usize)))
+    let pairs = || {
+        let pairs = (0..checkpoint::large_segments(descriptor))
+            .map(|part| (part, CopyPair::of_large(descriptor, part)));
+        pairs.map(|(part, pair)| (part, pair, record.segments.get(pair.segment as usize)))
     };
     // First the heads: the newest says which version the slot has, and so where its content goes.
     let mut stamp: Stamp = 0;
-    for (_, place, choice) in places() {
-        let head = place.read_head(attachment.disk(), choice);
-        let head = head.map_err(|why| copies::missing(attachment, &place, choice, why))?;
+    for (_, pair, choice) in pairs() {
+        let head = pair.read_head(attachment.disk(), choice);
+        let head = head.map_err(|why| copies::missing(attachment, &pair, choice, why))?;
         stamp = stamp.max(head.stamp);
     }
-    for (part, place, choice) in places() {
-        let (_, data) = read_copy(attachment, &place, choice)?;
+    for (part, pair, choice) in pairs() {
+        let (_, data) = read_copy(attachment, &pair, choice)?;
         region.write(areas.of(stamp >> 1), (part * LARGE_SEGMENT) as usize, &data);
     }
     store_at_rest(region, Some(&areas), stamp);

@@ -4,7 +4,7 @@ use crate::attachment::attach::Attachment;
 use crate::directory::blocks;
 use crate::durability::copied_slots;
 use crate::error::{Error, Result};
-use crate::format::checkpoint::{Choice, CopyHead, Place, Stamp, if_there, stamp_of};
+use crate::format::checkpoint::{Choice, CopyHead, CopyPair, Stamp, if_there, stamp_of};
 use crate::format::layout::{LARGE_SEGMENT, PAGE};
 use crate::mapping::map::KeepsMapped;
 use crate::mapping::slot_memory::SlotMemory;
@@ -32,7 +32,7 @@ impl SlotPlace {
 /// A segment, as a sync sees it.
 #[derive(Debug)]
 pub(crate) struct Segment {
-    pub(crate) place: Place,
+    pub(crate) pair: CopyPair,
     /// The copy in use, and what it adds to the sum.
     pub(crate) choice: Choice,
     pub(crate) share: u64,
@@ -46,9 +46,9 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    pub(crate) fn new(place: Place) -> Segment {
+    pub(crate) fn new(pair: CopyPair) -> Segment {
         let (choice, slots) = (Choice::Absent, Vec::new());
-        Segment { place, choice, share: 0, lost: false, slots, used: 0 }
+        Segment { pair, choice, share: 0, lost: false, slots, used: 0 }
     }
 
     /// The copy in use, if there is one and it is available.
@@ -56,7 +56,7 @@ impl Segment {
         if self.choice == Choice::Absent || self.lost && !planted!(LostCopyIsFound) {
             return Ok(None);
         }
-        let read = if_there(self.place.read(attachment.disk(), self.choice));
+        let read = if_there(self.pair.read(attachment.disk(), self.choice));
         read.map_err(|e| cannot_sync(attachment, e))
     }
 
@@ -68,7 +68,7 @@ impl Segment {
     ) -> Result<Option<Stamp>> {
         let mut in_use = self.in_use(attachment)?;
         if planted!(CleanByAnyCopy)
-            && let Ok(other) = self.place.read(attachment.disk(), self.choice.other())
+            && let Ok(other) = self.pair.read(attachment.disk(), self.choice.other())
             && other.1 == data
         {
             in_use = Some(other);

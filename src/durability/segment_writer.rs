@@ -75,10 +75,10 @@ impl<'a> SegmentWriter<'a> {
             choice = segment.choice;
         }
         let crc = segment
-            .place
+            .pair
             .write(self.attachment.disk(), choice, self.epoch, stamp, data)
             .map_err(|e| cannot_sync(self.attachment, e))?;
-        let (number, range) = (segment.place.segment, segment.place.range(choice));
+        let (number, range) = (segment.pair.segment, segment.pair.range(choice));
         let share = mix(number, self.epoch, crc);
         self.copies.by_segment.insert(number, NewCopy { choice, share, range });
         self.attachment.note_progress();
@@ -130,7 +130,7 @@ impl<'a> SegmentWriter<'a> {
             if planted!(StaleNeighbour)
                 && before == stamp
                 && let Ok((_, other)) =
-                    segment.place.read(self.attachment.disk(), segment.choice.other())
+                    segment.pair.read(self.attachment.disk(), segment.choice.other())
                 && let Some((_, other)) = small_entry(&other, at, place.content_len)
             {
                 rest[..other.len()].copy_from_slice(other);
@@ -184,12 +184,12 @@ impl<'a> SegmentWriter<'a> {
         let mut newest = None;
         for (part, segment) in segments.iter().enumerate() {
             let segment = segment.as_ref().expect("every slot has its segments");
-            let data = &mut data[..segment.place.len];
+            let data = &mut data[..segment.pair.len];
             read(part * LARGE_SEGMENT as usize, data);
             let same = segment.stamp_if_same(self.attachment, data)?;
             match same {
                 // An earlier pass may have written it when it differed.
-                Some(_) => _ = self.copies.by_segment.remove(&segment.place.segment),
+                Some(_) => _ = self.copies.by_segment.remove(&segment.pair.segment),
                 None => self.write(segment, stamp, data)?,
             }
             self.attachment.note_progress();
@@ -197,7 +197,7 @@ impl<'a> SegmentWriter<'a> {
         }
         if newest != Some(stamp) {
             let first = segments[0].as_ref().expect("every slot has its segments");
-            let data = &mut data[..first.place.len];
+            let data = &mut data[..first.pair.len];
             read(0, data);
             self.write(first, stamp, data)?;
         }

@@ -42,8 +42,8 @@ pub(crate) struct DescriptorHead {
     pub(crate) first_segment: u64,
     /// Where that segment's two copies are.
     pub(crate) copies: u64,
-    /// Where the slot is in that segment, counted from the segment's start.
-    pub(crate) place: u64,
+    /// Where the slot is in that segment, counted from the segment's head.
+    pub(crate) offset_in_segment: u64,
     /// Line + 1 of the slot that this one replaces; 0: none.
     pub(crate) replaces: u64,
 }
@@ -82,7 +82,7 @@ pub(crate) struct Outline {
     pub(crate) live: u64,
     pub(crate) first_segment: u64,
     pub(crate) copies: u64,
-    pub(crate) place: u64,
+    pub(crate) offset_in_segment: u64,
 }
 
 /// A descriptor is its outline plus the texts and the type.
@@ -123,7 +123,8 @@ impl Descriptor {
         head.areas = self.areas;
         head.name_len = self.name.len() as u8;
         (head.doc_len, head.unit_len) = (self.doc.len() as u16, self.unit.len() as u16);
-        (head.live, head.copies, head.place) = (self.live, self.copies, self.place);
+        (head.live, head.copies, head.offset_in_segment) =
+            (self.live, self.copies, self.offset_in_segment);
         head.first_segment = self.first_segment;
         let mut lines = vec![0; self.lines() * LINE];
         lines[..DESCRIPTOR_HEAD].copy_from_slice(bytemuck::bytes_of(&head));
@@ -203,9 +204,10 @@ impl Outline {
         if !areas_fit {
             return Err("its number of areas is wrong");
         }
-        let DescriptorHead { areas, live, first_segment, copies, place, .. } = head;
-        let outline = Outline { areas, content_len, live, first_segment, copies, place };
-        // In this order: the length is computed only for a place inside the store.
+        let DescriptorHead { areas, live, first_segment, copies, offset_in_segment, .. } = head;
+        let outline =
+            Outline { areas, content_len, live, first_segment, copies, offset_in_segment };
+        // In this order: the length is computed only for an offset inside the store.
         let inside = (regions.runs..max_size).contains(&live)
             && live.is_multiple_of(64)
             && live + outline.live_len() <= max_size;

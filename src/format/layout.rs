@@ -68,6 +68,14 @@ pub(crate) mod live {
     pub(crate) const IDENTITY: usize = 0;
     /// The epoch of the last acknowledged sync, then its complement.
     pub(crate) const ACKED: usize = 8;
+    /// When a compaction put a new file in this one's place, in seconds since 1970, with its
+    /// complement. From 1.1 on.
+    pub(crate) const SUPERSEDED: usize = 10;
+    /// The last sync that failed, unless one has been acknowledged since: the system's error
+    /// number, then when, in seconds since 1970. From 1.1 on.
+    pub(crate) const FAILED_SYNC: usize = 11;
+    /// Counts the steps of the process that syncs. From 1.1 on.
+    pub(crate) const SYNC_PROGRESS: usize = 13;
     /// Lines of the directory in use, then its complement.
     pub(crate) const COUNT: usize = 16;
     /// In the low half, the event count, see [`EventCount`](crate::protocol::EventCount). From 1.1
@@ -83,14 +91,6 @@ pub(crate) mod live {
     /// When the last sync began, in nanoseconds since boot. Then when it finished, in seconds since
     /// 1970; for display.
     pub(crate) const LAST_SYNC: usize = 34;
-    /// When a compaction put a new file in this one's place, in seconds since 1970, with its
-    /// complement. From 1.1 on.
-    pub(crate) const SUPERSEDED: usize = 10;
-    /// The last sync that failed, unless one has been acknowledged since: the system's error
-    /// number, then when, in seconds since 1970. From 1.1 on.
-    pub(crate) const FAILED_SYNC: usize = 11;
-    /// Counts the steps of the process that syncs. From 1.1 on.
-    pub(crate) const SYNC_PROGRESS: usize = 13;
     /// The allocation ends, see [`Ends`](super::Ends).
     pub(crate) const ENDS: usize = 40;
     /// Counts the steps of the holder of the open lock, for those who wait for it.

@@ -1,7 +1,7 @@
 //! The bytes of the file, as `docs/format.md` describes them: where everything lies, and what each
 //! structure looks like. It has no policy and does not access shared memory.
 //!
-//! May use: `mutant`, `types`, `os`, `protocol`. Begin with `layout.rs`.
+//! May use: `mutant`, `types`, `os`, `protocol`. Begin with `layout.rs`, then `descriptor.rs`.
 
 pub(crate) mod checkpoint;
 pub(crate) mod descriptor;

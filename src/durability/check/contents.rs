@@ -10,7 +10,7 @@ use crate::durability::copied_slots;
 use crate::durability::copies;
 use crate::durability::segment;
 use crate::error::Result;
-use crate::format::checkpoint::{self, Choice, Place, Record, Stamp, mix};
+use crate::format::checkpoint::{self, Choice, CopyPair, Record, Stamp, mix};
 use crate::format::descriptor::Descriptor;
 use crate::format::layout::{LARGE_SEGMENT, LINE, SEGMENT_HEAD};
 use crate::mapping::element::ElementRegion;
@@ -39,8 +39,8 @@ pub(super) fn compare(attachment: &Attachment, record: &Record, check: &mut Chec
     attachment.directory.read(0, 0, &mut lines);
     let mut whole = true;
     for (page, choice) in record.pages.iter().enumerate() {
-        let place = Place::of_page(&attachment.header.regions, page as u64);
-        whole &= comparison.read(&place, choice, None, check)?.is_some();
+        let pair = CopyPair::of_page(&attachment.header.regions, page as u64);
+        whole &= comparison.read(&pair, choice, None, check)?.is_some();
     }
     let mut room = attachment.disk().length().unwrap_or(0);
     for (line, descriptor) in &saved.slots {
@@ -101,7 +101,7 @@ impl Comparison<'_> {
         let memory = descriptors::memory(self.attachment, descriptor);
         if checkpoint::is_small(descriptor) {
             let Some(data) = self.small_segment(descriptor, check)? else { return Ok(false) };
-            let at = (descriptor.place - SEGMENT_HEAD) as usize;
+            let at = (descriptor.offset_in_segment - SEGMENT_HEAD) as usize;
             let Some((stamp, copy)) = segment::small_entry(&data, at, descriptor.content_len)
             else {
                 check.note(name, "its checkpoint is too short to hold it");
@@ -117,22 +117,22 @@ impl Comparison<'_> {
             }
             return Ok(true);
         }
-        let parts: Vec<(Place, Choice)> = (0..checkpoint::large_segments(descriptor))
-            .map(|part| Place::of_large(descriptor, part))
-            .map(|place| (place, self.record.segments.get(place.segment as usize)))
+        let copies: Vec<(CopyPair, Choice)> = (0..checkpoint::large_segments(descriptor))
+            .map(|part| CopyPair::of_large(descriptor, part))
+            .map(|pair| (pair, self.record.segments.get(pair.segment as usize)))
             .collect();
         let disk = self.attachment.disk();
         // The newest of the heads says which version the slot has. A head that cannot be read is
         // noted below.
-        let heads = parts.iter().filter_map(|(place, choice)| place.read_head(disk, *choice).ok());
+        let heads = copies.iter().filter_map(|(pair, choice)| pair.read_head(disk, *choice).ok());
         let stamp = heads.map(|head| head.stamp).max().unwrap_or(0);
         let buffer = memory.as_ref().ok().and_then(|memory| elements(descriptor, memory));
         let compared = memory.as_ref().is_ok_and(|memory| {
             self.has_version(memory, stamp, descriptor, check) || buffer.is_some()
         });
         let (mut whole, mut spoiled, mut differs) = (true, false, false);
-        for (part, (place, choice)) in (0..).zip(&parts) {
-            let Some(copy) = self.read(place, *choice, name, check)? else {
+        for (part, (pair, choice)) in (0..).zip(&copies) {
+            let Some(copy) = self.read(pair, *choice, name, check)? else {
                 whole = false;
                 continue;
             };
@@ -190,7 +190,7 @@ impl Comparison<'_> {
     fn small_segment(&mut self, of: &Descriptor, check: &mut Check) -> Result<Option<Vec<u8>>> {
         if self.small.as_ref().is_none_or(|(segment, _)| *segment != of.first_segment) {
             let choice = self.record.segments.get(of.first_segment as usize);
-            let data = self.read(&Place::of_small(of), choice, Some(&of.name), check)?;
+            let data = self.read(&CopyPair::of_small(of), choice, Some(&of.name), check)?;
             self.small = Some((of.first_segment, data));
         }
         Ok(self.small.as_ref().and_then(|(_, data)| data.clone()))
@@ -199,7 +199,7 @@ impl Comparison<'_> {
     /// The data of a copy. `None` if it is damaged, which is noted.
     fn read(
         &mut self,
-        place: &Place,
+        pair: &CopyPair,
         choice: Choice,
         slot: Option<&str>,
         check: &mut Check,
@@ -208,7 +208,7 @@ impl Comparison<'_> {
             check.note(slot, "it has no checkpoint");
             return Ok(None);
         }
-        match copies::read_copy(self.attachment, place, choice) {
+        match copies::read_copy(self.attachment, pair, choice) {
             Ok((head, data)) => {
                 self.sum = self.sum.wrapping_add(mix(head.segment, head.epoch, head.crc));
                 Ok(Some(data))

@@ -74,7 +74,7 @@ impl<'a> Structure<'a> {
         let (attachment, name) = (self.attachment, descriptor.name.as_str());
         let end = descriptor.live + descriptor.live_len();
         self.ranges.push((descriptor.live, end, descriptor.name.clone()));
-        match descriptors::check_places(attachment, name, descriptor) {
+        match descriptors::check_segments(attachment, name, descriptor) {
             Ok(()) => {
                 if let Some((from, len, _)) = checkpoint::copies_of(descriptor) {
                     let copies = (from, from + len, descriptor.name.clone());

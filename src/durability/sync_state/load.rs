@@ -59,7 +59,7 @@ impl SyncState {
             if segment.choice == Choice::Absent {
                 continue;
             }
-            let read = if_there(segment.place.read_to(&ahead, segment.choice, &mut data));
+            let read = if_there(segment.pair.read_to(&ahead, segment.choice, &mut data));
             if let Some(head) = read.map_err(|e| cannot_sync(attachment, e))? {
                 segment.share = mix(head.segment, head.epoch, head.crc);
                 segment.used = data.len();
@@ -90,8 +90,8 @@ impl SyncState {
             let small = segment.slots.iter().any(|i| places[*i].small_at.is_some());
             // Of a large segment the head is enough, and its data may be much.
             let read = match small {
-                true => segment.place.read_to(&ahead, segment.choice, &mut data),
-                false => segment.place.read_head(disk, segment.choice),
+                true => segment.pair.read_to(&ahead, segment.choice, &mut data),
+                false => segment.pair.read_head(disk, segment.choice),
             };
             let Some(head) = if_there(read).map_err(cannot)? else {
                 segment.lost = true;

@@ -14,7 +14,7 @@ use crate::durability::segment::{Segment, SlotPlace, cannot_sync};
 use crate::durability::segment_writer::{NewCopies, SegmentWriter};
 use crate::durability::sync_notes;
 use crate::error::{Error, Result};
-use crate::format::checkpoint::{self, Choice, DIRECTORY, Place, Record};
+use crate::format::checkpoint::{self, Choice, CopyPair, DIRECTORY, Record};
 use crate::format::descriptor::Outline;
 use crate::format::layout::{GRANULE, LARGE_SEGMENT, LINE, PAGE, SEGMENT_HEAD};
 use crate::mapping::element::ElementRegion;
@@ -247,7 +247,7 @@ impl SyncState {
         let mut data = vec![0; LARGE_SEGMENT as usize];
         for (part, segment) in self.segments[place.large_segments()].iter().enumerate() {
             let segment = segment.as_ref().expect("every slot has its segments");
-            let data = &mut data[..segment.place.len];
+            let data = &mut data[..segment.pair.len];
             elements.read(part * LARGE_SEGMENT as usize, data);
             if segment.stamp_if_same(attachment, data)?.is_none() {
                 return Ok(true);
@@ -279,8 +279,8 @@ impl SyncState {
     /// Adds the pages of the directory that this many lines use.
     fn extend_pages(&mut self, attachment: &Attachment, lines: u32) {
         let new = self.pages.len()..checkpoint::pages(lines);
-        let place = |number| Place::of_page(&attachment.header.regions, number as u64);
-        self.pages.extend(new.map(|number| Segment::new(place(number))));
+        let pair = |number| CopyPair::of_page(&attachment.header.regions, number as u64);
+        self.pages.extend(new.map(|number| Segment::new(pair(number))));
     }
 
     fn add(&mut self, attachment: &Attachment, line: u32, outline: &Outline) -> Result<()> {
@@ -289,7 +289,7 @@ impl SyncState {
         let small = checkpoint::is_small(outline);
         let number = self.slots.len();
         let count = if small { 1 } else { checkpoint::large_segments(outline) };
-        checkpoint::check_places(outline, &attachment.header).ok_or_else(damaged)?;
+        checkpoint::check_segments(outline, &attachment.header).ok_or_else(damaged)?;
         let end = outline.first_segment + count;
         if self.segments.len() < end as usize {
             // Each segment takes at least two pages of the file. A damaged number must not be taken
@@ -303,15 +303,16 @@ impl SyncState {
             }
             self.segments.resize_with(end as usize, || None);
         }
-        let small_at = small.then(|| (outline.place - SEGMENT_HEAD) as u16);
+        let small_at = small.then(|| (outline.offset_in_segment - SEGMENT_HEAD) as u16);
         if let Some(at) = small_at {
-            let segment = self.segment_of(Place::of_small(outline), number).ok_or_else(damaged)?;
+            let segment =
+                self.segment_of(CopyPair::of_small(outline), number).ok_or_else(damaged)?;
             segment.used =
                 segment.used.max(usize::from(at) + checkpoint::entry_len(outline) as usize);
         } else {
             for part in 0..count {
-                let place = Place::of_large(outline, part);
-                self.segment_of(place, number).ok_or_else(damaged)?;
+                let pair = CopyPair::of_large(outline, part);
+                self.segment_of(pair, number).ok_or_else(damaged)?;
             }
         }
         self.slots.push(attachment, outline)?;
@@ -327,13 +328,13 @@ impl SyncState {
         Ok(())
     }
 
-    /// The segment at this place, to which this slot is added. `None`: the segment has another
-    /// place.
+    /// The segment with these copies, to which this slot is added. `None`: the segment's copies are
+    /// elsewhere.
     #[inline]
-    fn segment_of(&mut self, place: Place, number: usize) -> Option<&mut Segment> {
+    fn segment_of(&mut self, pair: CopyPair, number: usize) -> Option<&mut Segment> {
         let segment =
-            self.segments[place.segment as usize].get_or_insert_with(|| Segment::new(place));
-        if segment.place != place {
+            self.segments[pair.segment as usize].get_or_insert_with(|| Segment::new(pair));
+        if segment.pair != pair {
             return None;
         }
         segment.slots.push(number);

@@ -32,9 +32,9 @@ const _: () = assert!(size_of::<CopyHead>() == SEGMENT_HEAD as usize);
 /// Set in the numbers of the directory's pages.
 pub(crate) const DIRECTORY: u64 = 1 << 63;
 
-/// Where the two copies of a segment are.
+/// The two copies of a segment, and where they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct CopyPair {
     pub(crate) segment: u64,
     /// The first copy's head.
     at: u64,
@@ -46,17 +46,17 @@ pub(crate) struct Place {
     pub(crate) len: usize,
 }
 
-impl Place {
-    /// The place of a page of the directory.
-    pub(crate) fn of_page(regions: &Regions, page: u64) -> Place {
+impl CopyPair {
+    /// The copies of a page of the directory.
+    pub(crate) fn of_page(regions: &Regions, page: u64) -> CopyPair {
         let at = regions.directory_copies + page * 4 * PAGE;
-        Place { segment: DIRECTORY | page, at, stride: 2 * PAGE, data: PAGE, len: PAGE as usize }
+        CopyPair { segment: DIRECTORY | page, at, stride: 2 * PAGE, data: PAGE, len: PAGE as usize }
     }
 
-    /// The place of the small segment that a slot is in.
+    /// The copies of the small segment that a slot is in.
     #[inline]
-    pub(crate) fn of_small(outline: &Outline) -> Place {
-        Place {
+    pub(crate) fn of_small(outline: &Outline) -> CopyPair {
+        CopyPair {
             segment: outline.first_segment,
             at: outline.copies,
             stride: SMALL_SEGMENT,
@@ -65,10 +65,10 @@ impl Place {
         }
     }
 
-    /// The place of a large slot's segment number `part`, counted from its first.
-    pub(crate) fn of_large(outline: &Outline, part: u64) -> Place {
+    /// The copies of a large slot's segment number `part`, counted from its first.
+    pub(crate) fn of_large(outline: &Outline, part: u64) -> CopyPair {
         let len = (outline.content_len - part * LARGE_SEGMENT).min(LARGE_SEGMENT);
-        Place {
+        CopyPair {
             segment: outline.first_segment + part,
             at: outline.copies + part * 2 * (PAGE + LARGE_SEGMENT),
             stride: PAGE + len.next_multiple_of(PAGE),

@@ -21,7 +21,7 @@ pub(crate) fn write_mark(disk: &dyn Disk, regions: &Regions, epoch: u64) -> io::
     disk.write(regions.mark, &mark)
 }
 
-/// What the mark's place holds.
+/// What the mark's region holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mark {
     /// Nothing: no sync was acknowledged yet, or a power cut lost the mark.

@@ -7,13 +7,13 @@
 
 mod copy;
 mod mark;
-mod places;
 mod record;
+mod segments;
 
 pub(crate) use copy::*;
 pub(crate) use mark::*;
-pub(crate) use places::*;
 pub(crate) use record::*;
+pub(crate) use segments::*;
 
 use crate::protocol::{self, Control, REMOVED};
 

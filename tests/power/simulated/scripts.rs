@@ -7,7 +7,7 @@ use super::machine::{Ended, Machine, State, len};
 use crate::attachment::descriptors;
 use crate::durability::recovery::Recovery;
 use crate::error::Error;
-use crate::format::checkpoint::{Choice, Place};
+use crate::format::checkpoint::{Choice, CopyPair};
 use crate::format::descriptor::Descriptor;
 use crate::format::layout::{PAGE, live};
 use crate::os::disk::Range;
@@ -75,9 +75,9 @@ fn descriptor(machine: &Machine, name: &str) -> Descriptor {
 
 /// Both copies of the first segment of a large slot, the newer one first.
 fn copies(machine: &Machine, name: &str) -> [Range; 2] {
-    let place = Place::of_large(&descriptor(machine, name), 0);
-    let epoch = |choice| place.read_head(&*machine.disk, choice).map_or(0, |head| head.epoch);
-    let (a, b) = (place.range(Choice::A), place.range(Choice::B));
+    let pair = CopyPair::of_large(&descriptor(machine, name), 0);
+    let epoch = |choice| pair.read_head(&*machine.disk, choice).map_or(0, |head| head.epoch);
+    let (a, b) = (pair.range(Choice::A), pair.range(Choice::B));
     if epoch(Choice::A) > epoch(Choice::B) { [a, b] } else { [b, a] }
 }
 
@@ -141,7 +141,7 @@ fn with_a_lost_write() -> Result<(Machine, State), String> {
     sync(&mut machine)?;
     machine.set("two", 4);
     let saved = sync(&mut machine)?;
-    assert_eq!(copies(&machine, "two")[0], lost, "the same place again");
+    assert_eq!(copies(&machine, "two")[0], lost, "the same pair again");
     machine.disk.settle();
     machine.disk.poke(lost.0, &older);
     Ok((machine, saved))

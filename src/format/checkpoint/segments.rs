@@ -56,19 +56,19 @@ pub(crate) fn copies_of(outline: &Outline) -> Option<(u64, u64, u64)> {
     (outline.copies != 0).then(|| (outline.copies, copies_len(outline), segments))
 }
 
-/// Whether a store can have a slot's segments and copies at these places. Every number comes from
-/// the file.
+/// Whether a store can have a slot's segments and copies where its descriptor says. Every number
+/// comes from the file.
 #[inline]
-pub(crate) fn check_places(outline: &Outline, header: &Header) -> Option<()> {
-    let (count, place_fits) = if is_small(outline) {
-        let end = outline.place.checked_add(entry_len(outline))?;
-        (1, outline.place >= SEGMENT_HEAD && end <= SMALL_SEGMENT)
+pub(crate) fn check_segments(outline: &Outline, header: &Header) -> Option<()> {
+    let (count, offset_fits) = if is_small(outline) {
+        let end = outline.offset_in_segment.checked_add(entry_len(outline))?;
+        (1, outline.offset_in_segment >= SEGMENT_HEAD && end <= SMALL_SEGMENT)
     } else {
-        (large_segments(outline), outline.place == PAGE)
+        (large_segments(outline), outline.offset_in_segment == PAGE)
     };
     // A segment's two copies take at least two pages.
     let most_segments = header.max_size / (2 * PAGE);
-    let fits = place_fits
+    let fits = offset_fits
         && outline.first_segment.checked_add(count)? <= most_segments
         && outline.copies.is_multiple_of(PAGE)
         && outline.copies >= header.regions.runs

@@ -178,7 +178,7 @@ pub(crate) struct Create {
 #[derive(Args, Default, PartialEq, Eq)]
 pub(crate) struct NewStore {
     /// Maximum number of slots [default: 65536]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole, allow_negative_numbers = true)]
     pub(crate) max_slots: Option<u64>,
     /// Maximum size of the file, such as 512M [default: 16G]
     #[arg(long, value_name = "SIZE", value_parser = size)]
@@ -282,7 +282,7 @@ pub(crate) struct Add {
 #[derive(Args)]
 pub(crate) struct Watch {
     /// End after N lines
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole, allow_negative_numbers = true)]
     pub(crate) count: Option<u64>,
     /// End after S seconds
     #[arg(long, value_name = "S", value_parser = seconds, allow_negative_numbers = true)]
@@ -346,6 +346,10 @@ pub(crate) struct Demo {
     pub(crate) worker: Option<Role>,
     #[arg(hide = true, trailing_var_arg = true)]
     pub(crate) file: Vec<OsString>,
+}
+
+fn whole(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "write a whole number, such as 10".into())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -12,6 +12,7 @@ use slotfile::{BusError, Error, OpenOptions, Recovery, Store};
 use crate::cli::Everywhere;
 use crate::display::quoted;
 use crate::exit::{Exit, Failure};
+use crate::listing::is_pattern;
 use crate::output::{Output, complain};
 
 /// What every verb has at hand.
@@ -119,12 +120,30 @@ impl Context {
     /// Notes which slot may have been meant by a name that none has. In a large store only for a
     /// person: the look at all names would take a script longer than all that it asked for.
     pub(crate) fn hint_at_slot(&self, name: &str) {
+        if let Some(hint) = self.hint_at_form(name) {
+            *self.hint.borrow_mut() = Some(hint);
+            return;
+        }
         let most = if std::io::stderr().is_terminal() { usize::MAX } else { 1_000 };
         let meant =
             self.opened.borrow().iter().find_map(|(store, _)| store.closest_name(name, most));
         if let Some(meant) = meant {
             *self.hint.borrow_mut() = Some(format!("did you mean {meant:?}?"));
         }
+    }
+
+    /// What was probably meant by a word that no slot has as its name, if it does not look like one.
+    fn hint_at_form(&self, name: &str) -> Option<String> {
+        if name.starts_with('-') {
+            return Some("options come before FILE".into());
+        }
+        if let Some((array, index)) = name.split_once('[')
+            && self.opened.borrow().iter().any(|(store, _)| store.slot(array).is_ok())
+        {
+            let index = index.trim_end_matches(']');
+            return Some(format!("--index {index} before FILE means an element of {array:?}"));
+        }
+        is_pattern(name).then(|| "this takes a name; `slotfile ls FILE GLOB` lists several".into())
     }
 
     /// `slotfile set FILE NAME 5 --no-sync`: an easy slip, as what follows FILE is data.

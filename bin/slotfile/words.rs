@@ -18,11 +18,13 @@ pub(crate) struct Words {
 /// The words of one verb, taken one by one.
 pub(crate) struct Reader {
     left: std::vec::IntoIter<OsString>,
+    /// Whether a word was taken that looks like an option.
+    option_taken: bool,
 }
 
 impl Words {
     pub(crate) fn read(self) -> Reader {
-        Reader { left: self.words.into_iter() }
+        Reader { left: self.words.into_iter(), option_taken: false }
     }
 }
 
@@ -45,7 +47,9 @@ impl Reader {
     }
 
     pub(crate) fn word(&mut self, what: &str) -> Result<String, Failure> {
-        self.left.next().ok_or_else(|| missing(what)).and_then(|word| utf8(what, word))
+        let word = self.left.next().ok_or_else(|| missing(what))?;
+        self.option_taken |= word.as_encoded_bytes().starts_with(b"--");
+        utf8(what, word)
     }
 
     pub(crate) fn optional(&mut self) -> Result<Option<String>, Failure> {
@@ -73,7 +77,8 @@ impl Reader {
             return Ok(());
         };
         // `slotfile get FILE NAME --json` is an easy slip, and hard to see.
-        let advice = match word.as_encoded_bytes().starts_with(b"-") {
+        let is_option = word.as_encoded_bytes().starts_with(b"-");
+        let advice = match is_option || self.option_taken {
             true => "options come before FILE",
             false => advice,
         };

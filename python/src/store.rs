@@ -241,7 +241,7 @@ impl Store {
         &self,
         py: Python<'py>,
         name: &str,
-        initial: Option<i64>,
+        initial: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, Counter>> {
         self.shared.check_open()?;
         Counter::open(py, &self.shared, name, initial)

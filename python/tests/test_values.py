@@ -200,7 +200,7 @@ def test_adding_by_many_threads_loses_nothing(store: slotfile.Store) -> None:
 def test_what_an_argument_is_refused_for_names_the_slot(store: slotfile.Store) -> None:
     small, flag, narrow = store.value("small", "uint8"), store.value("flag", bool), store.value("f", "float32")
     pose, buffer = store.array("pose", "int32", (2, 3)), store.buffer("buffer", "uint8", 4)
-    text, blob = store.text("text", 9), store.bytes("blob", 9)
+    text, blob, counter = store.text("text", 9), store.bytes("blob", 9), store.counter("counter")
 
     def transaction(slot: slotfile.Slot, content: object) -> None:
         with store.transaction(slot) as tx:
@@ -238,6 +238,10 @@ def test_what_an_argument_is_refused_for_names_the_slot(store: slotfile.Store) -
         ("buffer", lambda: buffer.__setitem__(0, 300), beyond),
         ("buffer", lambda: buffer.__setitem__(slice(None), [1, 2]), "shape"),
         ("text", lambda: setattr(text, "value", 5), "'int' object"),
+        ("counter", lambda: counter.add(2**63), "is beyond the range of i64"),
+        ("counter", lambda: counter.swap(-(2**70)), "is beyond the range of i64"),
+        ("counter", lambda: setattr(counter, "value", "x"), "'str' object cannot"),
+        ("new", lambda: store.counter("new", 2**63), "is beyond the range of i64"),
         ("blob", lambda: setattr(blob, "value", "x"), "'str' object"),
     ):
         with pytest.raises((OverflowError, TypeError, ValueError, IndexError)) as caught:

@@ -73,7 +73,11 @@ impl fmt::Display for Error {
                 "{}: the file already exists; open it, or choose another name",
                 path.display()
             ),
-            NotAStore { path, why } => write!(f, "{}: not a store: {why}", path.display()),
+            NotAStore { path, why } => write!(
+                f,
+                "{}: not a store: {why}; give the path of a store, or of a new file",
+                path.display()
+            ),
             Version { path, found, supported } => {
                 let remedy = match found.0 {
                     0 => "that format was never released: create the store again",

@@ -496,6 +496,44 @@ fn an_option_among_the_values_is_pointed_at() {
     says(&f.run(&["set", "F", "n", "300"]), 2, &["0 to 255"], &["options"]);
 }
 
+/// `slotfile get FILE NAME[0]`, `get FILE --json NAME`, `rm FILE 'h*'`: what is meant is not a name.
+#[test]
+fn a_name_that_is_none_says_what_was_meant() {
+    let f = Folder::with_store();
+    for (name, of) in [("hits", "u64"), ("pose", "f64[3]")] {
+        f.ok(&["define", "F", name, of]);
+    }
+    let options = "options come before FILE";
+    let element = "--index 0 before FILE means an element of \"pose\"";
+    let glob = "this takes a name; `slotfile ls FILE GLOB` lists several";
+    for (words, said) in [
+        (&["get", "F", "--json"][..], options),
+        (&["ls", "F", "--json"], options),
+        (&["set", "F", "--index", "0", "pose", "1"], options),
+        (&["get", "F", "pose[0]"], element),
+        (&["set", "F", "pose[0]", "5"], element),
+        (&["rm", "F", "h*"], glob),
+        (&["get", "F", "none[0]"], glob),
+    ] {
+        says(&f.run(words), 8, &["no slot", said], &[]);
+    }
+    says(&f.run(&["get", "F", "--json", "hits"]), 2, &["one word too many", options], &[]);
+    says(&f.run(&["get", "F", "hits", "more"]), 2, &["one word too many"], &[options]);
+    let values = f.run(&["set", "F", "pose", "1,2,3"]);
+    says(&values, 2, &["takes exactly 3 values, not 1; each is a word of its own"], &[]);
+    let compared = f.run(&["cas", "F", "pose", "1", "2"]);
+    says(&compared, 5, &["it is f64[3]", "`slotfile lock` keeps others"], &[]);
+    fs::create_dir(f.path("folder")).unwrap();
+    let path = "it is a folder; give the path of a store, or of a new file";
+    says(&f.run(&["ls", "folder"]), 3, &[path], &[]);
+    for count in ["x", "-1", "1.5"] {
+        let words = ["watch", "--count", count, "F"];
+        says(&f.run(&words), 2, &[count, "write a whole number, such as 10"], &[]);
+        let words = ["create", "--max-slots", count, "G"];
+        says(&f.run(&words), 2, &[count, "write a whole number, such as 10"], &[]);
+    }
+}
+
 #[test]
 fn counts_and_texts_read_well() {
     let f = Folder::with_store();

@@ -19,7 +19,11 @@ pub(super) fn run(context: &mut Context, words: Words) -> Result<Exit, Failure> 
     let store = context.open(&file)?;
     let slot = store.slot(&name)?;
     if let SlotType::Array(..) | SlotType::Buffer(..) = slot.slot_type() {
-        let what = format!("it is {}, and cas compares single values", slot.slot_type());
+        let what = format!(
+            "it is {}, and cas compares single values; `slotfile lock` keeps others from changing \
+             it between a get and a set",
+            slot.slot_type()
+        );
         return Err(Failure::of_slot(Exit::TYPE, &file, &name, what));
     }
     let read = |word: &str| {

@@ -35,12 +35,6 @@ pub(super) fn run(context: &mut Context, args: Ls) -> Result<Exit, Failure> {
     }
     match pattern {
         _ if !slots.is_empty() => {}
-        // An option after FILE, where it is taken as a pattern, is an easy slip.
-        Some(word) if word.starts_with('-') => context.note(&format!(
-            "{}: no slot matches {}; options come before FILE",
-            file.display(),
-            quoted(&word)
-        )),
         // A name, not a pattern: the same error as `get`, which suggests a similar name.
         Some(name) if !is_pattern(&name) => {
             store.slot(&name)?;

@@ -61,9 +61,6 @@ fn say_that_none_matches(context: &Context, store: &Store, pattern: &str) {
             format!("no slot {quoted} yet")
         }
     };
-    if pattern.starts_with('-') {
-        *context.hint.borrow_mut() = Some("options come before FILE".into());
-    }
     let hint = context.hint.take().map(|hint| format!("; {hint}")).unwrap_or_default();
     let file = store.path().display();
     context.note(&format!("{file}: {none}: waiting until one is defined{hint}"));

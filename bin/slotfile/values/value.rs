@@ -175,7 +175,8 @@ pub(crate) fn elements<E>(
 pub(crate) fn wrong_count(slot_type: &SlotType, expected: usize, found: impl Display) -> String {
     let expected = count(expected, "value");
     format!(
-        "{slot_type} takes exactly {expected}, not {found}; `set --index` sets some of an array"
+        "{slot_type} takes exactly {expected}, not {found}; each is a word of its own; \
+         `set --index` sets some of an array"
     )
 }
 

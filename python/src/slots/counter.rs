@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use slotfile::{Counter as Typed, Define};
 
 use crate::convert::error::to_py;
+use crate::convert::scalar::Scalar;
 use crate::runtime::opened::Shared;
 use crate::runtime::wait::waiting;
 use crate::slots::slot::Slot;
@@ -38,8 +39,10 @@ impl Counter {
         py: Python<'py>,
         shared: &Arc<Shared>,
         name: &str,
-        initial: Option<i64>,
+        initial: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Bound<'py, Counter>> {
+        let initial = initial.map(<i64 as Scalar>::from_py).transpose();
+        let initial = initial.map_err(|error| shared.named(error, name))?;
         let counter = waiting(py, shared.options.lock_timeout).run(shared.store(), |store| {
             let define = Define::new();
             store.counter_with(
@@ -53,6 +56,12 @@ impl Counter {
         let base = PyClassInitializer::from(Slot::new(counter.clone().into(), shared));
         Bound::new(py, base.add_subclass(Counter { counter, shared: Arc::clone(shared) }))
     }
+
+    /// The number that an argument is; its errors name the slot.
+    fn number(&self, argument: &Bound<'_, PyAny>) -> PyResult<i64> {
+        <i64 as Scalar>::from_py(argument)
+            .map_err(|error| self.shared.named(error, self.counter.name()))
+    }
 }
 
 #[pymethods]
@@ -65,21 +74,23 @@ impl Counter {
     }
 
     #[setter]
-    fn set_value(&self, py: Python<'_>, new: i64) -> PyResult<()> {
-        self.swap(py, new).map(drop)
+    fn set_value(&self, new: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.swap(new).map(drop)
     }
 
     /// Adds to the number, wrapping around on overflow. Never waits.
-    #[pyo3(signature = (n=1, /))]
-    fn add(&self, n: i64) -> PyResult<()> {
+    #[pyo3(signature = (n=None, /), text_signature = "($self, n=1, /)")]
+    fn add(&self, n: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         self.shared.check_open()?;
+        let n = n.map_or(Ok(1), |n| self.number(n))?;
         self.counter.add(n).map_err(to_py)
     }
 
     /// Replaces the number; returns the old one. Each add that comes meanwhile is either in what
     /// this returns, or stays.
-    fn swap(&self, py: Python<'_>, new: i64) -> PyResult<i64> {
+    fn swap(&self, new: &Bound<'_, PyAny>) -> PyResult<i64> {
         self.shared.check_open()?;
+        let (py, new) = (new.py(), self.number(new)?);
         waiting(py, self.shared.options.lock_timeout).run(&self.counter, |c| c.swap(new))
     }
 

@@ -94,7 +94,8 @@ impl Context {
             )),
             Recovery::Emptied => self.note(&format!(
                 "{shown}: emptied: it was made with --no-checkpoint, and the machine was \
-                 restarted, or the file copied; `slotfile copy` makes copies that keep their content"
+                 restarted, or the file copied; `slotfile copy` makes copies that keep their \
+                 content"
             )),
             _ => {}
         }
@@ -219,7 +220,8 @@ fn cannot_be_had(why: BusError) -> &'static str {
         BusError::Truncated => "the file was truncated while it was open: restore it from a copy",
         BusError::Unreadable => {
             "the disk cannot read a part of the file (see `dmesg`): restart the machine, or \
-             unmount and mount its file system, so that the last sync is restored; or restore a copy"
+             unmount and mount its file system, so that the last sync is restored; or restore a \
+             copy"
         }
         BusError::NoBlock => {
             "the disk is full, and a part of the file has no block of its own, as after a copy \

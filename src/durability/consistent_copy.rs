@@ -38,8 +38,8 @@ const SHORTEST_TRY: Duration = Duration::from_secs(1);
 pub(crate) enum Step {
     /// Add the slots whose descriptors are on the directory's first `lines` lines.
     AddSlots { lines: u32 },
-    /// Copy these slots, and note the stamp of each copy in [`CopiedSlots::seen`]. Their numbers are
-    /// in ascending order.
+    /// Copy these slots, and note the stamp of each copy in [`CopiedSlots::seen`]. Their numbers
+    /// are in ascending order.
     Copy(Vec<usize>),
 }
 

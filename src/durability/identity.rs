@@ -79,7 +79,7 @@ pub(crate) fn judge(attachment: &Attachment) -> io::Result<Verdict> {
         return Ok(Verdict::Another);
     }
     // The inode is still the same one in memory, so all its pages are there.
-    if sys::is_marked(file) {
+    if sys::has_inode_hint(file) {
         return Ok(Verdict::Same);
     }
     if planted!(AnUnknownBootIsAnother) && boot.is_err() {
@@ -147,12 +147,12 @@ pub(crate) fn store_restoring(attachment: &Attachment) -> bool {
 }
 
 /// Notes only in the in-memory inode that the live area is intact. While that inode stays in
-/// memory, nothing else needs to be known. If it cannot be marked, all else is compared.
-pub(crate) fn mark(file: &File) {
+/// memory, nothing else needs to be known. If the hint cannot be set, all else is compared.
+pub(crate) fn set_inode_hint(file: &File) {
     if planted!(TheInodeIsNotMarked) {
         return;
     }
-    let _ = sys::mark(file);
+    let _ = sys::set_inode_hint(file);
 }
 
 pub(crate) const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";

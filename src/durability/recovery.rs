@@ -68,7 +68,7 @@ pub(crate) fn recover(attachment: &Attachment, trusted: bool) -> Result<Recovery
         blocks::unshare(attachment)?;
     }
     attachment.reset_table()?;
-    identity::mark(attachment.map.file());
+    identity::set_inode_hint(attachment.map.file());
     Ok(Recovery::Resumed)
 }
 
@@ -79,7 +79,7 @@ pub(crate) fn restore(attachment: &Attachment) -> Result<Recovery> {
     let identity = identity.map_err(|e| unknown_boot(&attachment.path, e))?;
     let recovery = restore_last_sync(attachment)?;
     identity::store(attachment, &identity);
-    identity::mark(attachment.map.file());
+    identity::set_inode_hint(attachment.map.file());
     Ok(recovery)
 }
 

@@ -114,8 +114,8 @@ pub(crate) fn is_spoiled<K: KeepsMapped>(
 }
 
 /// The message for a slot that [`is_spoiled`].
-pub(crate) const SPOILED: &str = "its content differs from what the last sync saved, although no update \
-                                  has changed it since; store a new value";
+pub(crate) const SPOILED: &str = "its content differs from what the last sync saved, although no \
+                                  update has changed it since; store a new value";
 
 /// The user's error for a failure of the disk in a sync.
 pub(crate) fn cannot_sync(attachment: &Attachment, error: std::io::Error) -> Error {

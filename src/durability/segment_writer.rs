@@ -154,8 +154,8 @@ impl<'a> SegmentWriter<'a> {
         }
     }
 
-    /// Writes those segments of a large slot that differ from the copies in use. Returns `stamp`, the
-    /// slot's stamp before; [`UNKNOWN`] if the slot changed meanwhile.
+    /// Writes those segments of a large slot that differ from the copies in use. Returns `stamp`,
+    /// the slot's stamp before; [`UNKNOWN`] if the slot changed meanwhile.
     pub(crate) fn copy_large(
         &mut self,
         segments: &[Option<Segment>],

@@ -112,7 +112,8 @@ impl fmt::Display for Error {
             ),
             Full { path, limit, size, removed: 0 } => write!(
                 f,
-                "{}: full: {limit} is {size}; copy what you need into a store with a larger {limit}",
+                "{}: full: {limit} is {size}; copy what you need into a store with a larger \
+                 {limit}",
                 path.display()
             ),
             Full { path, limit, size, removed } => write!(
@@ -155,7 +156,8 @@ impl fmt::Display for Error {
                     ProcessState::Running => write!(f, "wait for it, or end it"),
                     ProcessState::Dying => write!(
                         f,
-                        "wait until the kernel has written its core dump, if any, and freed its memory"
+                        "wait until the kernel has written its core dump, if any, and freed its \
+                         memory"
                     ),
                     ProcessState::Ended => {
                         write!(f, "a process that it started still has the lock")
@@ -165,8 +167,9 @@ impl fmt::Display for Error {
             }
             NotSynced { path, source } => write!(
                 f,
-                "{}: nothing was changed: the last background sync failed, so the changes since the \
-                 sync before it would not survive a power cut; fix the cause, and try again: {source}",
+                "{}: nothing was changed: the last background sync failed, so the changes since \
+                 the sync before it would not survive a power cut; fix the cause, and try again: \
+                 {source}",
                 path.display()
             ),
             Detached { path, how } => write!(
@@ -192,7 +195,8 @@ impl fmt::Display for Error {
                 }
                 write!(
                     f,
-                    "; close it there, or wait longer (lock_timeout, --lock-timeout); gave up after {waited:.1?}"
+                    "; close it there, or wait longer (lock_timeout, --lock-timeout); gave up \
+                     after {waited:.1?}"
                 )
             }
             KeepsChanging { path, what, waited } => write!(

@@ -230,7 +230,7 @@ pub enum Error {
         /// The slot.
         slot: String,
     },
-    /// The lock was lost before the update could be committed: its guard was dropped, its thread
+    /// The lock was lost before the update could be committed. Its guard was dropped, its thread
     /// has ended, this process is a forked copy of the one that took it, or others took this
     /// process for dead.
     Evicted {

@@ -232,7 +232,8 @@ mod tests {
             let other: Vec<AtomicU64> = (0..WORDS).map(|_| AtomicU64::new(0)).collect();
             copy(&words[from..from + len], &other[1..1 + len]);
             for (i, word) in other.iter().enumerate() {
-                let there = if (1..=len).contains(&i) { words[from + i - 1].load(Relaxed) } else { 0 };
+                let is_copied = (1..=len).contains(&i);
+                let there = if is_copied { words[from + i - 1].load(Relaxed) } else { 0 };
                 prop_assert_eq!(word.load(Relaxed), there);
             }
         }

@@ -48,9 +48,9 @@ pub(crate) enum Unmapped {
 impl Map {
     /// Maps the file, which may grow to `most` bytes, see [`Reserved::new`].
     ///
-    /// The file is mapped through an open file description of its own. A mapping keeps its
-    /// description open, also in forked children, and byte locks last as long as their description:
-    /// a child would keep the locks of a parent that was killed.
+    /// The file is mapped through an open file description of its own, on which no locks are set. A
+    /// mapping keeps its description open, also in forked children. Byte locks last as long as
+    /// their description: otherwise a child would keep the locks of a parent that was killed.
     pub(crate) fn new(file: StoreFile, writable: bool, most: u64) -> io::Result<Map> {
         let len = file.metadata()?.len();
         let raw = Reserved::new(&file.open_apart()?, writable, len, most)?;

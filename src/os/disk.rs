@@ -73,9 +73,9 @@ pub(crate) trait Disk: std::fmt::Debug + Send + Sync {
         self.flush_all()
     }
 
-    /// Cleans up after a write that failed: makes the kernel write what it still has to, and forget
-    /// the pages of these ranges that it considers clean, including those that it could not write.
-    /// It also collects errors that are still to be reported.
+    /// Cleans up after a write that failed. Makes the kernel write what it still has to. Then makes
+    /// it forget the pages of these ranges that it considers clean, including those that it could
+    /// not write. Also collects errors that are still to be reported.
     ///
     /// ext4 may fail to write a page whose blocks were never written before. If the page is written
     /// again with success, ext4 does not record that they are in use (`EXT4_IO_END_FAILED`). Until
@@ -107,8 +107,8 @@ impl Disk for File {
     }
 }
 
-/// Reads data that lies close behind the last read in larger pieces: one call for each small
-/// segment of a large store takes longer than all the work on the segments. Only for data that
+/// Reads data that lies close behind the last read in larger pieces. One call for each small
+/// segment of a large store would take longer than all the work on the segments. Only for data that
 /// nobody writes meanwhile.
 #[derive(Debug)]
 pub(crate) struct ReadAhead<'a> {

@@ -343,8 +343,8 @@ impl RawLock {
         memory.control(Relaxed).same(self.control) && self.is_guarded(memory, peers)
     }
 
-    /// Whether something may be stored under it: not in the child of a fork, which has a copy of
-    /// this, but not the lock; nor once the guard is gone that kept it.
+    /// Whether something may be stored under it. Not in the child of a fork: it has a copy of this,
+    /// but not the lock. Nor once the guard that kept the lock is gone.
     #[inline]
     pub(super) fn may_store<M: Memory, P: Peers>(&self, memory: &M, peers: &P) -> bool {
         !self.is_of_parent(peers) && self.is_guarded(memory, peers)

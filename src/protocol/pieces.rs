@@ -2,10 +2,10 @@
 //!
 //! A reader that may not lock cannot make writers wait, and copying a large array takes longer than
 //! two small updates. So it follows the updates. It copies piece by piece, each from the area that
-//! is current by then. After each piece it looks at what has changed since its last look: the stale
-//! range of the area that was current then, which covers all that differs from the area that is
-//! current now. The words of that range which it already has, it copies again. When no word is
-//! missing after a look, it has the content of the version that it saw there.
+//! is current by then. After each piece it looks at the stale range of the area that was current at
+//! its last look. That range covers all that has changed since. It copies again the words of the
+//! range that it already has. When no word is missing after a look, it has the content of the
+//! version that it saw there.
 
 use std::sync::atomic::Ordering::Relaxed;
 

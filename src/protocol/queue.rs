@@ -9,9 +9,9 @@
 //!
 //! **The overtaken waiter gets it next.** A released lock is free for everybody, and a running
 //! thread is faster than one that has to be woken. That is good for throughput, but the slowest
-//! waiter could wait forever. So a waiter that was woken and overtaken sleeps as such, and once in
-//! a millisecond (a handover interval) a lock is handed over to it: with L set and no owner, only
-//! threads that have slept may take it.
+//! waiter could wait forever. So a waiter that was woken and overtaken sleeps as such. Once in a
+//! millisecond (a handover interval) a lock is handed over to such a waiter: with L set and no
+//! owner, only threads that have slept may take it.
 
 use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::time::Duration;
@@ -174,8 +174,8 @@ fn publish_to_waiters<M: Memory, P: Peers>(
     }
 }
 
-/// `new` with those of W and L that it keeps from `seen`, which it replaces: W if the version
-/// stays, as nobody is to be woken then; L if the lock stays or is handed over.
+/// `new`, with those of W and L that it keeps from `seen`, which it replaces. W stays if the
+/// version stays, as nobody is to be woken then; L if the lock stays or is handed over.
 #[cold]
 pub(super) fn keep_waiter_bits<M: Memory, P: Peers>(
     memory: &M,

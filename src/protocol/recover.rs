@@ -1,9 +1,9 @@
-//! What becomes of the locks of those that died.
+//! What becomes of the locks of dead processes.
 //!
-//! A process holds its entry's byte of the file locked for as long as it lives. So a thread that
-//! waits for a lock, or that takes an entry, finds out by that byte, and then ends each lock that
-//! the entry holds. If the dead owner had committed a transaction, that is completed; all else is
-//! undone.
+//! A process holds its entry's byte of the file locked for as long as it lives. That byte tells a
+//! thread that waits for a lock, or takes an entry, whether the owner is dead. If so, the thread
+//! ends the locks that the entry holds. A transaction that the dead owner had committed is
+//! completed; all else is undone.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 

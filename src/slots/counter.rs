@@ -1,4 +1,5 @@
-//! [`Counter`]: one number that many processes add to at once, in parts on cache lines of their own.
+//! [`Counter`]: one number that many processes add to at once, in parts on cache lines of their
+//! own.
 
 use std::cell::Cell;
 use std::sync::atomic::Ordering::{Acquire, Release};

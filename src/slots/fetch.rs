@@ -15,7 +15,9 @@ macro_rules! fetch_methods {
                 self.$fetch($($index,)? |x| x.add(n))
             }
 
-            #[doc = concat!("Subtracts from ", $what, ", wrapping around; returns what it was before.")]
+            #[doc = concat!(
+                "Subtracts from ", $what, ", wrapping around; returns what it was before.",
+            )]
             ///
             /// # Errors
             ///
@@ -24,7 +26,9 @@ macro_rules! fetch_methods {
                 self.$fetch($($index,)? |x| x.sub(n))
             }
 
-            #[doc = concat!("Replaces ", $what, " by `n` if that is less; returns what it was before.")]
+            #[doc = concat!(
+                "Replaces ", $what, " by `n` if that is less; returns what it was before.",
+            )]
             /// Between a NaN and a number, the number stays, as in `f64::min`.
             ///
             /// # Errors
@@ -34,7 +38,9 @@ macro_rules! fetch_methods {
                 self.$fetch($($index,)? |x| x.least(n))
             }
 
-            #[doc = concat!("Replaces ", $what, " by `n` if that is greater; returns what it was before.")]
+            #[doc = concat!(
+                "Replaces ", $what, " by `n` if that is greater; returns what it was before.",
+            )]
             /// Between a NaN and a number, the number stays, as in `f64::max`.
             ///
             /// # Errors
@@ -46,7 +52,9 @@ macro_rules! fetch_methods {
         }
 
         impl<T: Bits> $kind<T> {
-            #[doc = concat!("Bitwise \"and\" of ", $what, " and `bits`; returns what it was before.")]
+            #[doc = concat!(
+                "Bitwise \"and\" of ", $what, " and `bits`; returns what it was before.",
+            )]
             ///
             /// # Errors
             ///
@@ -55,7 +63,9 @@ macro_rules! fetch_methods {
                 self.$fetch($($index,)? |x| x & bits)
             }
 
-            #[doc = concat!("Bitwise \"or\" of ", $what, " and `bits`; returns what it was before.")]
+            #[doc = concat!(
+                "Bitwise \"or\" of ", $what, " and `bits`; returns what it was before.",
+            )]
             ///
             /// # Errors
             ///
@@ -64,7 +74,9 @@ macro_rules! fetch_methods {
                 self.$fetch($($index,)? |x| x | bits)
             }
 
-            #[doc = concat!("Bitwise \"exclusive or\" of ", $what, " and `bits`; returns what it was before.")]
+            #[doc = concat!(
+                "Bitwise \"exclusive or\" of ", $what, " and `bits`; returns what it was before.",
+            )]
             ///
             /// # Errors
             ///
@@ -73,7 +85,9 @@ macro_rules! fetch_methods {
                 self.$fetch($($index,)? |x| x ^ bits)
             }
 
-            #[doc = concat!("Bitwise \"not and\" of ", $what, " and `bits`; returns what it was before.")]
+            #[doc = concat!(
+                "Bitwise \"not and\" of ", $what, " and `bits`; returns what it was before.",
+            )]
             ///
             /// # Errors
             ///

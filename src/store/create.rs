@@ -262,6 +262,6 @@ pub(crate) fn fill(file: &File, creation: Creation) -> io::Result<()> {
     word(live::COUNT, &descriptors::count_word(0).to_le_bytes())?;
     let ends = Ends { runs: regions.runs, allocated, ..bytemuck::Zeroable::zeroed() };
     word(live::ENDS, bytemuck::bytes_of(&ends))?;
-    identity::mark(file);
+    identity::set_inode_hint(file);
     file.sync_all()
 }

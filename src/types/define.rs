@@ -10,8 +10,8 @@ use crate::types::scalar::Scalar;
 /// How a slot is defined. The settings of the first definition stand; those of later ones are
 /// ignored.
 ///
-/// `T` is the type of the first content: the element type of a value or array, which is inferred;
-/// [`Data`] for texts, bytes, and slots whose type is known only at run time.
+/// `T` is the type of the first content. Of a value or array it is the element type, which is
+/// inferred; for texts, bytes, and slots whose type is known only at run time, it is [`Data`].
 ///
 /// ```
 /// use slotfile::{Define, Store};
@@ -60,8 +60,8 @@ impl<T> Define<T> {
     }
 
     /// How many areas the slot has: 2, 4 or 8. More areas cost memory, and let readers of large
-    /// slots finish beside a writer that never pauses. Values have no areas, buffers and counters one. Any other
-    /// number is [`Error::Invalid`](crate::Error::Invalid) when the slot is defined.
+    /// slots finish beside a writer that never pauses. Values have no areas, buffers and counters
+    /// one. Any other number is [`Error::Invalid`](crate::Error::Invalid) when the slot is defined.
     pub fn areas(mut self, areas: usize) -> Define<T> {
         self.areas = areas;
         self

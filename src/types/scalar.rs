@@ -15,7 +15,8 @@ macro_rules! scalars {
         /// let x = Scalar::parse("0x10", ScalarType::U8)?;
         /// assert_eq!(x, Scalar::U8(16));
         /// assert_eq!(x.to_string(), "16");
-        /// assert!(Scalar::parse("300", ScalarType::U8).unwrap_err().to_string().contains("0 to 255"));
+        /// let error = Scalar::parse("300", ScalarType::U8).unwrap_err();
+        /// assert!(error.to_string().contains("0 to 255"));
         /// # Ok::<(), slotfile::ParseScalarError>(())
         /// ```
         #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
@@ -45,7 +46,9 @@ macro_rules! scalars {
             }
 
             pub(crate) fn from_bits(bits: u64, of: ScalarType) -> Scalar {
-                match of { $(ScalarType::$variant => Scalar::$variant(<$t as Sealed>::from_bits(bits))),* }
+                match of {
+                    $(ScalarType::$variant => Scalar::$variant(<$t as Sealed>::from_bits(bits))),*
+                }
             }
         }
 

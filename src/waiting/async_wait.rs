@@ -75,7 +75,8 @@ macro_rules! async_methods {
             /// let hits = store.value::<u64>("hits")?;
             /// hits.store(1000)?; // by anybody, at any time
             /// let until = hits.wait_until_async(|hits| hits >= 1000);
-            /// let seen = tokio::time::timeout(Duration::from_secs(5), until).await.expect("in time")?;
+            /// let until = tokio::time::timeout(Duration::from_secs(5), until);
+            /// let seen = until.await.expect("in time")?;
             /// assert_eq!(seen, 1000);
             /// # Ok::<(), slotfile::Error>(())
             /// # })?;

@@ -1,6 +1,6 @@
-//! Waiting without a thread for each task. One thread of this process sleeps on the event counts of all
-//! stores with awaited slots, and wakes the tasks whose slots have changed. When it wakes, it looks
-//! once at each slot, however many tasks await it.
+//! Waiting without a thread for each task. One thread of this process sleeps on the event counts of
+//! all stores with awaited slots, and wakes the tasks whose slots have changed. When it wakes, it
+//! looks once at each slot, however many tasks await it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -33,8 +33,8 @@ struct State {
     /// The tasks that were not looked at yet.
     new: Vec<u64>,
     slots: BTreeMap<Key, AwaitedSlot>,
-    /// The stores of the slots that can be slept on, by the addresses of their event counts: a region that
-    /// keeps each mapped, and the number of slots.
+    /// The stores of the slots that can be slept on, by the addresses of their event counts: a
+    /// region that keeps each mapped, and the number of slots.
     stores: BTreeMap<usize, (Region, usize)>,
     /// How many slots can only be polled.
     polled: usize,

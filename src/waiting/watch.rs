@@ -207,8 +207,8 @@ impl Wait for &mut Watch {
     }
 }
 
-/// The count of the directory's lines, as something to wait for: defining a slot takes the
-/// directory's lock and ends it with a new version, which wakes those who wait for a change of it.
+/// The count of the directory's lines, as something to wait for. Defining a slot takes the
+/// directory's lock, and ends it with a new version: that wakes those who wait for a change of it.
 #[derive(Clone, Debug)]
 pub(crate) struct DefinitionWatch {
     store: Store,

@@ -1,5 +1,6 @@
-//! What README.md and docs/guide.md show of the shell: each command runs, ends by itself, and prints
-//! what the page says. (Their Rust runs as documentation tests, their Python in `python/tests`.)
+//! What README.md and docs/guide.md show of the shell: each command runs, ends by itself, and
+//! prints what the page says. (Their Rust runs as documentation tests, their Python in
+//! `python/tests`.)
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -114,7 +115,8 @@ fn the_library_is_added_to_a_program() {
     });
     let mut add = Command::new(env!("CARGO"));
     add.args(words).args(["--offline", "--quiet"]).current_dir(&program);
-    // Afterwards cargo resolves the versions of all crates, which may need the network: not our matter.
+    // Afterwards cargo resolves the versions of all crates, which may need the network: that is not
+    // our matter.
     let told = add.output().unwrap();
     let manifest = std::fs::read_to_string(program.join("Cargo.toml")).unwrap();
     let line = manifest.lines().find(|line| line.starts_with("slotfile = ")).unwrap_or_default();

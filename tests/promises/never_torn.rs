@@ -219,7 +219,8 @@ fn row_08_a_stopped_writer_holds_up_no_reader_and_is_named_to_writers() {
     os::stop(writer.pid());
     assert_eq!(value.load(), 0);
     let refused = value.fetch_add(1);
-    let named = matches!(&refused, Err(Error::LockTimeout { holder: Some(holder), .. }) if holder.pid == writer.pid());
+    let is_writer = |holder: &slotfile::AttachedProcess| holder.pid == writer.pid();
+    let named = matches!(&refused, Err(Error::LockTimeout { holder: Some(p), .. }) if is_writer(p));
     assert!(named, "{refused:?}");
     os::resume(writer.pid());
     inside.store(4).unwrap();

@@ -419,9 +419,7 @@ fn a_temporary_store_is_shared_by_its_descriptor() {
     assert_eq!(turn.wait_until(|turn| turn == 2, timeout).unwrap(), Some(2));
     assert_eq!(store.array::<u64>("new", 3).unwrap().load(), [1, 2, 3]);
     let error = locked.lock().unwrap_err();
-    assert!(
-        matches!(error, Error::LockTimeout { holder: Some(holder), .. } if holder.pid == child.pid())
-    );
+    assert!(matches!(error, Error::LockTimeout { holder: Some(by), .. } if by.pid == child.pid()));
     turn.store(3).unwrap();
     child.join();
     drop(locked.lock().unwrap());

@@ -77,7 +77,8 @@ impl Step {
                 "it is {scalar}, so it takes whole numbers of up to 64 bits, not {text}"
             )),
             _ => Err(format!(
-                "{} is not a number to add: write an integer of up to 64 bits, such as 5, -5 or 0x10",
+                "{} is not a number to add: write an integer of up to 64 bits, such as 5, -5 or \
+                 0x10",
                 quoted(text)
             )),
         }

@@ -37,7 +37,10 @@ impl Selection {
         for (at, (text, dim)) in named.iter().zip(dims).enumerate() {
             let last = at + 1 == named.len();
             let bounds = bounds(text, last).ok_or_else(|| {
-                format!("--index {index} is not an index; write I, I,J or A..B, counted from 0, B not included")
+                format!(
+                    "--index {index} is not an index; write I, I,J or A..B, counted from 0, B not \
+                     included"
+                )
             })?;
             if bounds.is_empty() {
                 return Err(format!(

@@ -150,7 +150,8 @@ pub(crate) fn within(len: usize, capacity: usize) -> Result<(), String> {
     match len <= capacity {
         true => Ok(()),
         false => Err(format!(
-            "{len} bytes are too long: it holds at most {capacity}; shorten it, or define a larger slot"
+            "{len} bytes are too long: it holds at most {capacity}; shorten it, or define a larger \
+             slot"
         )),
     }
 }

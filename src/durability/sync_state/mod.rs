@@ -1,6 +1,6 @@
-//! What a process that syncs remembers from one sync to the next, in private memory: the record in
-//! use, and for each slot and each segment what its copy in use is. Reading it from the disk is in
-//! `sync_state/load.rs`.
+//! What a process that syncs remembers from one sync to the next, in private memory. It is the
+//! record in use, and what the copy in use of each slot and each segment is. Reading it from the
+//! disk is in `sync_state/load.rs`.
 
 mod load;
 

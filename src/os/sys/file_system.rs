@@ -71,18 +71,18 @@ const F_GET_RW_HINT: libc::c_int = 1035;
 const F_SET_RW_HINT: libc::c_int = 1036;
 const RWH_WRITE_LIFE_NONE: u64 = 1;
 
-/// Marks the inode in memory. The mark is the hint for the lifetime of written data, with the value
-/// that changes nothing. The kernel keeps it as long as the inode is in memory, and writes it
-/// nowhere. Only the owner may set it (Linux 4.13).
-pub(crate) fn mark(file: &File) -> io::Result<()> {
+/// Sets the hint for the lifetime of written data, to the value that changes nothing. The kernel
+/// keeps it as long as the inode is in memory, and writes it nowhere. Only the owner may set it
+/// (Linux 4.13).
+pub(crate) fn set_inode_hint(file: &File) -> io::Result<()> {
     let hint = RWH_WRITE_LIFE_NONE;
     // SAFETY: the call reads the number, which is on this stack.
     check(unsafe { libc::fcntl(file.as_raw_fd(), F_SET_RW_HINT, &hint) })?;
     Ok(())
 }
 
-/// Whether the inode in memory has the mark.
-pub(crate) fn is_marked(file: &File) -> bool {
+/// Whether the inode in memory has that hint.
+pub(crate) fn has_inode_hint(file: &File) -> bool {
     let mut hint = 0u64;
     // SAFETY: the call fills the number, which is on this stack.
     let result = unsafe { libc::fcntl(file.as_raw_fd(), F_GET_RW_HINT, &mut hint) };

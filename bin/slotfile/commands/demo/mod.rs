@@ -143,7 +143,8 @@ fn work_together(
 fn ten_adders(show: &mut Show<'_>, file: &Path, slots: &Slots) -> Result<(), Failure> {
     show.title(&format!("1. {ADDERS} processes add to the same numbers at the same time"))?;
     show.line(format_args!(
-        "   Each adds 1 to a counter and to each of {ELEMENTS} array elements, {ADDED_BY_EACH} times."
+        "   Each adds 1 to a counter and to each of {ELEMENTS} array elements, {ADDED_BY_EACH} \
+         times."
     ))?;
     let (counter, elements) = (slots.counter.load(), slots.elements.load());
     let mut adders =

@@ -231,9 +231,9 @@ impl fmt::Display for Error {
             ),
             Evicted { path, slot } => write!(
                 f,
-                "{}: slot {slot:?}: the lock was lost before the update was committed (its guard \
-                 was dropped, its thread ended, it was taken before a fork, or its process was \
-                 taken for dead); nothing was changed; try again",
+                "{}: slot {slot:?}: the lock was lost before the update was committed (it was \
+                 released, its thread ended, it was taken before a fork, or its process was taken \
+                 for dead); nothing was changed; try again",
                 path.display()
             ),
             Type { path, slot, asked, found } => write!(

@@ -94,8 +94,8 @@ fn output_is_refused(words: &[&str], output: &Output) {
     assert!(said, "{words:?} {err}");
 }
 
-/// Runs it in a shell that has closed some of its streams, as in `>&-`.
-fn run_with_closed(f: &Folder, words: &[&str], streams: &str) -> Output {
+/// Runs it from a shell that redirects its streams, or closes some, as in `>&-`.
+fn run_with_redirection(f: &Folder, words: &[&str], streams: &str) -> Output {
     let mut shell = Command::new("sh");
     shell.args(["-c", &format!("exec \"$@\" {streams}"), "sh", super::SLOTFILE]).args(words);
     shell.current_dir(f.path("")).output().unwrap()
@@ -107,21 +107,22 @@ fn row_41_a_closed_output_is_an_error() {
     let f = Folder::with_store();
     f.ok(&["define", "F", "a", "u64"]);
     for words in PRINT {
-        output_is_refused(words, &run_with_closed(&f, words, ">&-"));
+        output_is_refused(words, &run_with_redirection(&f, words, ">&-"));
     }
     // What waits would never end.
-    output_is_refused(&["watch"], &run_with_closed(&f, &["watch", "F"], ">&-"));
+    output_is_refused(&["watch"], &run_with_redirection(&f, &["watch", "F"], ">&-"));
     // What prints nothing needs no output.
     for words in [&["set", "F", "a", "5"][..], &["sync", "F"], &["wait", "F", "a", "eq", "5"]] {
-        let output = run_with_closed(&f, words, ">&-");
+        let output = run_with_redirection(&f, words, ">&-");
         assert!(output.status.success() && output.stderr.is_empty(), "{words:?} {output:?}");
     }
 }
 
 /// Else a text would be emptied, and a transaction do nothing, as if that had been asked for.
 #[test]
-fn row_41_a_closed_input_is_an_error() {
+fn row_41_an_input_that_cannot_be_read_is_an_error() {
     let f = Folder::with_store();
+    fs::create_dir(f.path("folder")).unwrap();
     f.ok(&["define", "F", "t", "text[9]", "kept"]);
     for words in [
         &["set", "F", "t", "-"][..],
@@ -130,11 +131,13 @@ fn row_41_a_closed_input_is_an_error() {
         &["define", "F", "new", "text[9]", "-"],
         &["txn", "F"],
     ] {
-        let output = run_with_closed(&f, words, "<&-");
-        let err = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(7), "{words:?} {err}");
-        let said = ["slotfile: standard input: ", "; nothing was changed\n"];
-        assert!(err.starts_with(said[0]) && err.ends_with(said[1]), "{words:?} {err}");
+        for input in ["<&-", "<folder"] {
+            let output = run_with_redirection(&f, words, input);
+            let err = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(7), "{words:?} {err}");
+            let said = ["slotfile: standard input: ", "; nothing was changed\n"];
+            assert!(err.starts_with(said[0]) && err.ends_with(said[1]), "{words:?} {err}");
+        }
     }
     assert_eq!(f.ok(&["get", "F", "t"]), "kept\n");
     assert_eq!(f.ok(&["ls", "--names", "F"]), "t\n");
@@ -144,7 +147,7 @@ fn row_41_a_closed_input_is_an_error() {
 fn row_41_closed_streams_do_no_harm() {
     let f = Folder::with_store();
     f.ok(&["define", "F", "a", "u64[1]"]);
-    let output = run_with_closed(&f, &["set", "F", "a", "-"], "<&- >&- 2>&-");
+    let output = run_with_redirection(&f, &["set", "F", "a", "-"], "<&- >&- 2>&-");
     assert_eq!(output.status.code(), Some(7));
     assert_eq!(f.ok(&["get", "F", "a"]), "0\n");
 }

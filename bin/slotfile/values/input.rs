@@ -58,7 +58,7 @@ pub(crate) fn read(words: &[String], form: Form, slot_type: &SlotType) -> Result
             Err(Refused::Value("--raw reads standard input; leave the VALUE out".into()))
         }
         (Form::Json, _) if lone => {
-            Ok(json::read_from(streams::stdin()?, most_json(slot_type), slot_type)?)
+            Ok(json::read_from(streams::stdin()?, most_json(slot_type), slot_type)??)
         }
         (Form::Json, [word]) => Ok(json::read(word, slot_type)?),
         (Form::Json, _) => {

@@ -83,14 +83,20 @@ pub(crate) fn read(json: &str, slot_type: &SlotType) -> Result<Data, String> {
 }
 
 /// The same, of what can be read here, up to so many bytes.
-pub(crate) fn read_from(input: impl Read, most: u64, slot_type: &SlotType) -> Result<Data, String> {
+pub(crate) fn read_from(
+    input: impl Read,
+    most: u64,
+    slot_type: &SlotType,
+) -> io::Result<Result<Data, String>> {
     let mut input = input.take(most);
-    let value = serde_json::from_reader(BufReader::new(&mut input));
-    let value = value.map_err(|error| match error.is_eof() && input.limit() == 0 {
-        true => format!("standard input has more than {most} bytes, which no {slot_type} takes"),
-        false => format!("standard input is not JSON: {error}"),
-    })?;
-    content(value, slot_type)
+    match serde_json::from_reader(BufReader::new(&mut input)) {
+        Ok(value) => Ok(content(value, slot_type)),
+        Err(error) if error.is_io() => Err(error.into()),
+        Err(error) if error.is_eof() && input.limit() == 0 => Ok(Err(format!(
+            "standard input has more than {most} bytes, which no {slot_type} takes"
+        ))),
+        Err(error) => Ok(Err(format!("standard input is not JSON: {error}"))),
+    }
 }
 
 /// The content of a value, or of the object that `get --json` prints.

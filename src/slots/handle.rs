@@ -85,6 +85,7 @@ impl Handle {
         protocol::effective_version(&self.memory, self.attachment())
     }
 
+    #[inline]
     pub(crate) fn is_removed(&self) -> bool {
         self.memory.is_removed()
     }

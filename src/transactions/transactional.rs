@@ -541,18 +541,19 @@ impl Slot {
 
     /// Its handle; [`Error::Invalid`] for a buffer or a counter.
     pub(crate) fn transactional(&self) -> Result<&Handle> {
-        let what = match &self.kind {
-            Kind::Buffer(..) => {
-                "a buffer is raw memory, and cannot take part in transactions and snapshots; use \
-                 an array"
-            }
+        match &self.kind {
+            Kind::Buffer(..) => Err(self.not_transactional("a buffer is raw memory", "an array")),
             Kind::Counter(_) => {
-                "a counter is added to without a lock, and cannot take part in transactions and \
-                 snapshots; use a value"
+                Err(self.not_transactional("a counter is added to without a lock", "a value"))
             }
-            _ => return Ok(&self.handle),
-        };
-        let (path, slot) = (self.path(), self.name().to_owned());
-        Err(Error::Invalid { path, slot: Some(slot), what: what.into() })
+            _ => Ok(&self.handle),
+        }
+    }
+
+    #[cold]
+    fn not_transactional(&self, why: &str, instead: &str) -> Error {
+        let what =
+            format!("{why}, and cannot take part in transactions and snapshots; use {instead}");
+        Error::Invalid { path: self.path(), slot: Some(self.name().to_owned()), what }
     }
 }

@@ -18,7 +18,7 @@ const BASELINE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/baseline.json");
 /// A path: given a store, the code to repeat.
 type Prepare = fn(&Store) -> Box<dyn FnMut(u64)>;
 
-const PATHS: [(&str, Prepare); 16] = [
+const PATHS: [(&str, Prepare); 18] = [
     ("read a value", |store| {
         let value = store.value::<u64>("value").unwrap();
         repeat(move || black_box(&value).load())
@@ -30,6 +30,14 @@ const PATHS: [(&str, Prepare); 16] = [
     ("replace a value", |store| {
         let value = store.value::<u64>("value").unwrap();
         repeat(move || black_box(&value).store(black_box(7)).unwrap())
+    }),
+    ("add to a counter", |store| {
+        let counter = store.counter("counter").unwrap();
+        repeat(move || black_box(&counter).add(black_box(1)).unwrap())
+    }),
+    ("read a counter", |store| {
+        let counter = store.counter("counter").unwrap();
+        repeat(move || black_box(&counter).load())
     }),
     ("find a value by name, of 1,000", |store| {
         let names: Vec<String> = (0..1000).map(|i| format!("group/{}/slot{i}", i % 100)).collect();

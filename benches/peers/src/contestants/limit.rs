@@ -78,6 +78,44 @@ impl Limit {
     }
 }
 
+/// One number that is the sum of many: each process adds to one on a cache line of its own.
+pub struct OwnLines;
+
+impl Contestant for OwnLines {
+    fn name(&self) -> &'static str {
+        "limit (own lines)"
+    }
+
+    fn is_variant(&self) -> bool {
+        true
+    }
+
+    fn number(&self, path: &Path, keep: Keep) -> Result<Box<dyn Number>> {
+        if keep == Keep::Durable {
+            return Err(not_offered("lines are for processes at once"));
+        }
+        let words = Shared::open(path, 8 * (1 + LINES))?;
+        let given_out = words.word(0).fetch_add(1, Ordering::Relaxed) as usize;
+        Ok(Box::new(OwnLine { words, own: 8 * (1 + given_out % LINES) }))
+    }
+}
+
+const LINES: usize = 128;
+
+struct OwnLine {
+    words: Shared,
+    own: usize,
+}
+
+impl Number for OwnLine {
+    fn read(&mut self) -> u64 {
+        (1..=LINES).map(|line| self.words.word(8 * line).load(Ordering::Acquire)).sum()
+    }
+    fn add(&mut self) {
+        self.words.word(self.own).fetch_add(1, Ordering::AcqRel);
+    }
+}
+
 struct Word(Shared);
 
 impl Number for Word {

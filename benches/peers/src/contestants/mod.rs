@@ -16,9 +16,11 @@ use crate::contestant::Contestant;
 pub static ALL: &[&dyn Contestant] = &[
     &limit::Limit { versions: 1 },
     &limit::Limit { versions: 4 },
+    &limit::OwnLines,
     &slotfile::Slotfile::Plain,
     &slotfile::Slotfile::FourAreas,
     &slotfile::Slotfile::Group,
+    &slotfile::Slotfile::Counter,
     &iceoryx2::Iceoryx2,
     &mmap_sync::MmapSync,
     &lmdb::Lmdb,

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use slotfile::{Array, Data, Define, Group, OpenOptions, Scalar, Slot, Store, Value};
+use slotfile::{Array, Counter, Data, Define, Group, OpenOptions, Scalar, Slot, Store, Value};
 
 use super::NUMBER;
 use crate::contestant::{
@@ -18,6 +18,8 @@ pub enum Slotfile {
     FourAreas,
     /// Several numbers prepared once, to be used as one.
     Group,
+    /// A number in stripes.
+    Counter,
 }
 
 /// Opens or creates it, for this many slots, or the default.
@@ -33,6 +35,7 @@ impl Contestant for Slotfile {
             Slotfile::Plain => "slotfile",
             Slotfile::FourAreas => "slotfile (4 areas)",
             Slotfile::Group => "slotfile (group)",
+            Slotfile::Counter => "slotfile (counter)",
         }
     }
 
@@ -41,6 +44,9 @@ impl Contestant for Slotfile {
     }
 
     fn number(&self, path: &Path, keep: Keep) -> Result<Box<dyn Number>> {
+        if *self == Slotfile::Counter && keep == Keep::Running {
+            return Ok(Box::new(open(path, 0)?.counter(NUMBER)?));
+        }
         self.only_plain()?;
         let store = open(path, 0)?;
         let value = store.value::<u64>(NUMBER)?;
@@ -60,6 +66,7 @@ impl Contestant for Slotfile {
                 Box::new(Several { store, values, slots })
             }
             Slotfile::FourAreas => return Err(not_offered("areas are for blocks")),
+            Slotfile::Counter => return Err(not_offered("a counter is one number")),
             Slotfile::Group => Box::new((store.group(values)?, vec![0; count])),
         })
     }
@@ -69,6 +76,7 @@ impl Contestant for Slotfile {
             Slotfile::Plain => 2,
             Slotfile::FourAreas => 4,
             Slotfile::Group => return Err(not_offered("a group is of several numbers")),
+            Slotfile::Counter => return Err(not_offered("a counter is one number")),
         };
         let define = Define::new().areas(areas);
         Ok(Box::new(open(path, 0)?.array_with::<u64>("block", words, define)?))
@@ -100,7 +108,17 @@ impl Slotfile {
             Slotfile::Plain => Ok(()),
             Slotfile::FourAreas => Err(not_offered("areas are for blocks")),
             Slotfile::Group => Err(not_offered("a group is of several numbers")),
+            Slotfile::Counter => Err(not_offered("a counter is one number, synced with the store")),
         }
+    }
+}
+
+impl Number for Counter {
+    fn read(&mut self) -> u64 {
+        self.load() as u64
+    }
+    fn add(&mut self) {
+        Counter::add(self, 1).expect("added");
     }
 }
 

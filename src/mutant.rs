@@ -295,6 +295,12 @@ mutants! {
         ALostWriteIsNotNoted => "durability the_disk_has_lost",
         /// A check accepts a lock of a reader that cannot exist.
         AnyReaderCanExist => "format a_reader_that_is_none",
+        /// An entry of the process table is taken before it has a block.
+        TheTableHasNoBlocks => "system process_table_does_not_grow",
+        /// The index of a further tier gets no blocks.
+        ATierHasNoBlocks => "system a_tier_has_all_its_blocks",
+        /// A name is looked for in the index of the newest tier alone.
+        OnlyTheNewestIndexIsProbed => "format many_slots",
         // store
         /// A store on an overlay is not asked to be written in place, as btrfs below it must be.
         AnOverlayIsNotAskedForWritingInPlace => "system on_an_overlay_on_btrfs",

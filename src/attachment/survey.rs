@@ -12,7 +12,8 @@ use rustc_hash::FxBuildHasher;
 use crate::attachment::name_cache::Hash;
 use crate::format::checkpoint;
 use crate::format::descriptor::Outline;
-use crate::format::layout::{Ends, PAGE, RUN, Regions, SMALL_SEGMENT};
+use crate::format::layout::{Ends, PAGE, RUN, SMALL_SEGMENT};
+use crate::format::regions::Regions;
 use crate::mutant::planted;
 
 /// A summary of the descriptors from the first line on.

@@ -7,14 +7,15 @@ use std::ops::Range;
 use crate::attachment::attach::Attachment;
 use crate::attachment::descriptors;
 use crate::directory::allocator;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::descriptor::Descriptor;
-use crate::format::layout::{Ends, GRANULE, LINE};
+use crate::format::layout::{Ends, GRANULE};
+use crate::format::regions::ENTRIES_OF_PAGE;
 use crate::mutant::planted;
 use crate::os::disk;
 use crate::os::sys;
 
-/// Allocates the blocks of what was placed: lines, live slot, copies. Returns how many bytes it
+/// Allocates the blocks of what was placed: lines, a further tier's index, live slot, copies. Returns how many bytes it
 /// allocated.
 pub(crate) fn grow(
     attachment: &Attachment,
@@ -23,39 +24,29 @@ pub(crate) fn grow(
     before: Ends,
     after: Ends,
 ) -> Result<u64> {
-    let mut allocated = 0;
     let regions = &attachment.header.regions;
-    // The directory's first granule was allocated when the store was created, and so were the
-    // copies of its pages: two of each, each with a page for its head.
-    let lines_before = lines.start.max(regions.directory + GRANULE);
-    let copies_of = |line: u64| match descriptor.copies {
-        0 => 0,
-        _ => regions.directory_copies + 4 * (line - regions.directory),
-    };
+    let (had, have) = (regions.directory_blocks(lines.start), regions.directory_blocks(lines.end));
+    let index_end = |lines| 8 * regions.index_of(regions.tiers(lines) - 1).end;
+    let within = |region: u64, from: u64, to: u64| (region + from, region + to);
+    let mut parts = vec![within(regions.directory, had.0, have.0)];
+    if !planted!(ATierHasNoBlocks) {
+        parts.push(within(regions.index, index_end(lines.start), index_end(lines.end)));
+    }
+    if descriptor.copies != 0 {
+        parts.push(within(regions.directory_copies, had.1, have.1));
+    }
     for (placed, old_end) in [
-        (copies_of(lines.start)..copies_of(lines.end), copies_of(lines_before)),
-        (lines, lines_before),
         (descriptor.live..after.live, before.live),
         (descriptor.copies..after.copies, before.copies),
     ] {
         // The granule in which the last of this kind ends is already allocated.
         let have = old_end.next_multiple_of(GRANULE);
         let from = if placed.start < have { have } else { placed.start / GRANULE * GRANULE };
-        let to = placed.end.next_multiple_of(GRANULE);
-        if from < to {
-            allocate(attachment, from, to)?;
-            allocated += to - from;
-        }
+        parts.push((from, placed.end.next_multiple_of(GRANULE)));
     }
-    Ok(allocated)
-}
-
-/// Allocates these granules.
-pub(crate) fn allocate(attachment: &Attachment, from: u64, to: u64) -> Result<()> {
-    attachment
-        .disk()
-        .allocate(from, to - from)
-        .map_err(|error| no_space(attachment, to - from, error))
+    parts.retain(|(from, to)| from < to);
+    parts.iter().try_for_each(|(from, to)| attachment.allocate(*from, *to))?;
+    Ok(parts.iter().map(|(from, to)| to - from).sum())
 }
 
 /// The granules that contain these `(from, to)` parts of the file, as ranges that do not touch.
@@ -71,27 +62,6 @@ pub(crate) fn granules(parts: impl Iterator<Item = (u64, u64)>) -> Vec<disk::Ran
         }
     }
     merged.into_iter().map(|(from, to)| (from, to - from)).collect()
-}
-
-/// `NoSpace`, if the error means that.
-pub(crate) fn no_space(attachment: &Attachment, need: u64, source: std::io::Error) -> Error {
-    match source.raw_os_error() {
-        Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => {
-            Error::NoSpace { path: attachment.path.clone(), need, source }
-        }
-        Some(libc::EOPNOTSUPP | libc::ENOSYS) => {
-            Error::Unsupported { path: attachment.path.clone(), what: no_fallocate(&source) }
-        }
-        _ => Error::io(&attachment.path, "cannot write or allocate blocks", source),
-    }
-}
-
-/// Why a store cannot be written here.
-pub(crate) fn no_fallocate(source: &std::io::Error) -> String {
-    format!(
-        "blocks cannot be allocated before they are used (fallocate: {source}), as on ext3 and \
-         exFAT; put it on ext4, xfs, btrfs or tmpfs, or open it read-only"
-    )
 }
 
 /// File systems on which files may share blocks, from linux/magic.h.
@@ -121,7 +91,7 @@ pub(crate) fn unshare(attachment: &Attachment) -> Result<()> {
             let write = shared && !planted!(WhatBtrfsDoesNotUnshareStaysShared);
             if write { sys::write_again(file, at, len) } else { Ok(()) }
         };
-        unshare().map_err(|error| no_space(attachment, len, error))?;
+        unshare().map_err(|error| attachment.no_space(len, error))?;
         attachment.note_progress();
     }
     Ok(())
@@ -131,15 +101,22 @@ pub(crate) fn unshare(attachment: &Attachment) -> Result<()> {
 /// writing to a hole is a SIGBUS. No other process is attached.
 pub(crate) fn fill_holes(attachment: &Attachment, on_disk: u64) -> Result<()> {
     let ends = allocator::ends(attachment)?;
-    if on_disk >= ends.allocated {
+    let regions = &attachment.header.regions;
+    let lines = descriptors::count(attachment)?.into();
+    let structure = |entries| regions.structure(lines, entries);
+    let len = |parts: Vec<(u64, u64)>| parts.iter().map(|(from, to)| to - from).sum::<u64>();
+    // The process table grows without the allocation ends.
+    let entries = attachment.entries_with_blocks();
+    let table_grew = len(structure(entries)) - len(structure(ENTRIES_OF_PAGE));
+    if on_disk >= ends.allocated + table_grew {
         return Ok(());
     }
-    let regions = &attachment.header.regions;
-    let lines_end = regions.directory + u64::from(descriptors::count(attachment)?) * LINE as u64;
-    allocate(attachment, 0, lines_end.next_multiple_of(GRANULE))?;
+    for (from, to) in regions.headers().into_iter().chain(structure(entries)) {
+        attachment.allocate(from, to)?;
+    }
     descriptors::each(attachment, |descriptor| {
         let from = descriptor.live / GRANULE * GRANULE;
         let to = (descriptor.live + descriptor.live_len()).next_multiple_of(GRANULE);
-        allocate(attachment, from, to)
+        attachment.allocate(from, to)
     })
 }

@@ -33,7 +33,7 @@ pub(crate) fn define<'a>(
     let lock = attachment.lock(live::DIRECTORY_LOCK);
     let held = lock_directory(attachment, &lock, deadline)?;
     // 2. Look for the name: in the index and, as that may be damaged, in the descriptors.
-    let (found, vacant) = probe(attachment, definition.name, &mut all_steps(attachment))?;
+    let (found, vacant) = probe(attachment, definition.name, &mut all_steps(attachment)?)?;
     if let Some(found) = found {
         return Ok((found, false));
     }
@@ -110,9 +110,7 @@ impl NewSlot {
 
     /// Allocates the blocks of its space.
     fn allocate(&mut self, attachment: &Attachment) -> Result<()> {
-        let directory = attachment.header.regions.directory;
-        let at = |line: u32| directory + u64::from(line) * LINE as u64;
-        let lines = at(self.line)..at(self.next_count);
+        let lines = self.line.into()..self.next_count.into();
         self.after.allocated +=
             blocks::grow(attachment, lines, &self.descriptor, self.before, self.after)?;
         Ok(())

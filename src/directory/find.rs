@@ -24,7 +24,7 @@ pub(crate) fn find<'a>(attachment: &'a Attachment, name: &str) -> Result<Option<
             return Ok(Some(found));
         }
     }
-    let found = match find_by_index(attachment, name, &mut all_steps(attachment))? {
+    let found = match find_by_index(attachment, name, &mut all_steps(attachment)?)? {
         None if !planted!(TheIndexIsBelieved) => find_by_directory(attachment, name)?,
         found => found,
     };

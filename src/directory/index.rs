@@ -1,6 +1,7 @@
-//! The index in the file: a hash table from names to lines of the directory. It has no checksum, so
-//! whoever finds nothing here also asks the descriptors.
+//! The index in the file: for each tier of the directory a hash table from names to its lines. It has
+//! no checksum, so whoever finds nothing here also asks the descriptors.
 
+use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::attachment::attach::Attachment;
@@ -8,6 +9,8 @@ use crate::attachment::descriptors;
 use crate::directory::found::{Found, known, unless_removed};
 use crate::error::Result;
 use crate::format::descriptor::hash_name;
+use crate::format::regions::Regions;
+use crate::mutant::planted;
 
 /// The slot of this name, if the index leads to it. Looks at no more than `steps` entries, and
 /// subtracts those from `steps`.
@@ -20,35 +23,68 @@ pub(crate) fn find_by_index<'a>(
     probe(attachment, name, steps).map(|(found, _)| found)
 }
 
-/// As many steps as the index has entries.
+/// As many steps as the tiers in use have entries.
 #[inline]
-pub(super) fn all_steps(attachment: &Attachment) -> u64 {
-    attachment.header.regions.index_entries
+pub(crate) fn all_steps(attachment: &Attachment) -> Result<u64> {
+    let regions = &attachment.header.regions;
+    let lines = descriptors::count(attachment)?.into();
+    Ok(regions.index_of(regions.tiers(lines) - 1).end)
 }
 
-/// The slot of this name, and where in the index a new one would go.
-#[inline]
+/// The slot of this name, and where in the index a new one on the next line would go.
 pub(super) fn probe<'a>(
     attachment: &'a Attachment,
     name: &str,
     steps: &mut u64,
 ) -> Result<(Option<Found<'a>>, Option<usize>)> {
+    let regions = &attachment.header.regions;
+    let count = descriptors::count(attachment)?;
+    let (tiers, next) = (regions.tiers(count.into()), regions.tier_of(count.into()));
+    // A tier without lines may have no blocks. Whatever its index holds leads to no slot.
+    let mut vacant = (next == tiers).then(|| first_place(regions, next, hash_name(name)));
+    let oldest = if planted!(OnlyTheNewestIndexIsProbed) { tiers - 1 } else { 0 };
+    for tier in (oldest..tiers).rev() {
+        let (found, place) = probe_tier(attachment, tier, name, steps)?;
+        if found.is_some() {
+            return Ok((found, None));
+        }
+        if tier == next {
+            vacant = place;
+        }
+    }
+    Ok((None, vacant))
+}
+
+/// Where the search for names with this hash begins.
+fn first_place(regions: &Regions, tier: u32, hash: u64) -> usize {
+    let words = regions.index_of(tier);
+    (words.start + hash % (words.end - words.start)) as usize
+}
+
+/// The same in one tier.
+#[inline]
+fn probe_tier<'a>(
+    attachment: &'a Attachment,
+    tier: u32,
+    name: &str,
+    steps: &mut u64,
+) -> Result<(Option<Found<'a>>, Option<usize>)> {
     let hash = hash_name(name);
-    let mask = attachment.header.regions.index_entries - 1;
+    let words = attachment.header.regions.index_of(tier);
     let mut vacant = None;
-    let mut at = hash & mask;
-    for _ in 0..(*steps).min(all_steps(attachment)) {
+    let mut at = first_place(&attachment.header.regions, tier, hash);
+    for _ in 0..(*steps).min(words.end - words.start) {
         *steps -= 1;
         // Relaxed: the count, acquired below, says whether its line exists.
-        let in_index = attachment.index.load(at as usize, Relaxed);
+        let in_index = attachment.index.load(at, Relaxed);
         if in_index == 0 {
-            return Ok((None, vacant.or(Some(at as usize))));
+            return Ok((None, vacant.or(Some(at))));
         }
         let line = (in_index as u32).wrapping_sub(1);
         let count = descriptors::count(attachment)?;
         if line >= count {
             // Left by a process that died while defining.
-            vacant = vacant.or(Some(at as usize));
+            vacant = vacant.or(Some(at));
         } else if in_index >> 32 == hash >> 32 {
             // Check all of it before believing anything in it. A damaged descriptor must not pass
             // for another slot's, or this name would be defined anew.
@@ -58,36 +94,34 @@ pub(super) fn probe<'a>(
                 if found.is_some() {
                     return Ok((found, None));
                 }
-                vacant = vacant.or(Some(at as usize));
+                vacant = vacant.or(Some(at));
             }
         }
-        at = (at + 1) & mask;
+        at = following(&words, at);
     }
     Ok((None, vacant))
 }
 
-/// Empties the index, then enters these names, each with its first line. Of slots with the same
-/// name it enters the last, as all before it were removed. No other process is attached.
-pub(crate) fn rebuild_index<'a>(
-    attachment: &Attachment,
-    names: impl Iterator<Item = (u32, &'a str)>,
-) {
-    let entries = attachment.header.regions.index_entries;
-    for at in 0..entries {
-        // A page that has never been used stays untouched.
-        if attachment.index.load(at as usize, Relaxed) != 0 {
-            attachment.index.store(at as usize, 0, Relaxed);
-        }
-    }
+/// The place after this one, around the end.
+#[inline]
+fn following(words: &Range<u64>, at: usize) -> usize {
+    if at as u64 + 1 == words.end { words.start as usize } else { at + 1 }
+}
+
+/// Enters these names into the empty index, each with its first line. Of slots with the same name
+/// it enters the last, as all before it were removed. No other process is attached.
+pub(crate) fn fill_index<'a>(attachment: &Attachment, names: impl Iterator<Item = (u32, &'a str)>) {
+    let regions = &attachment.header.regions;
     let lines: std::collections::HashMap<&str, u32> =
         names.map(|(line, name)| (name, line)).collect();
     for (name, line) in lines {
         let hash = hash_name(name);
-        let mut at = hash & (entries - 1);
-        while attachment.index.load(at as usize, Relaxed) != 0 {
-            at = (at + 1) & (entries - 1);
+        let tier = regions.tier_of(line.into());
+        let mut at = first_place(regions, tier, hash);
+        while attachment.index.load(at, Relaxed) != 0 {
+            at = following(&regions.index_of(tier), at);
         }
-        attachment.index.store(at as usize, index_entry(hash, line), Relaxed);
+        attachment.index.store(at, index_entry(hash, line), Relaxed);
     }
 }
 

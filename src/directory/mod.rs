@@ -13,4 +13,4 @@ mod index;
 pub(crate) use define::define;
 pub(crate) use find::find;
 pub(crate) use found::{Found, each_slot};
-pub(crate) use index::{find_by_index, rebuild_index};
+pub(crate) use index::{all_steps, fill_index, find_by_index};

@@ -19,7 +19,7 @@ use crate::durability::restore::Restore;
 use crate::durability::sync_state::SyncState;
 use crate::error::{Error, Result};
 use crate::format::checkpoint::Record;
-use crate::format::layout::{GRANULE, PAGE, live};
+use crate::format::layout::{PAGE, live};
 use crate::mutant::planted;
 use crate::os::disk;
 use crate::os::time::seconds_since_1970;
@@ -91,7 +91,7 @@ pub(crate) fn restore_last_sync(attachment: &Attachment) -> Result<Recovery> {
         }
         // Without it nothing of the live area can be found: treat the live area as lost.
         let live_header = attachment.header.regions.live_header;
-        let zeroed = attachment.disk().zero(live_header, GRANULE, &mut || {});
+        let zeroed = attachment.disk().zero(live_header, PAGE, &mut || {});
         zeroed.map_err(|e| cannot_restore(attachment, e))?;
     }
     let recovery = if !attachment.header.has_checkpoint() {

@@ -18,8 +18,9 @@ use crate::error::{Error, Result};
 use crate::format::checkpoint::{self, CopyPair, Record, Stamp, control_of, stamp_of};
 use crate::format::descriptor::Descriptor;
 use crate::format::layout::{
-    Ends, LARGE_SEGMENT, LINE, PAGE, RUN, SEGMENT_HEAD, SMALL_SEGMENT, live,
+    Ends, LARGE_SEGMENT, PAGE, RUN, SEGMENT_HEAD, SMALL_SEGMENT, live,
 };
+use crate::format::regions::ENTRIES_OF_PAGE;
 use crate::mapping::map::Region;
 use crate::mutant::planted;
 use crate::protocol::{Areas, CONTROL, Control, DRAFT, Form, STALE, VALUE, all_stale};
@@ -49,14 +50,15 @@ impl<'a> Restore<'a> {
     pub(crate) fn unshare(&self) -> Result<()> {
         let Restore { attachment, .. } = self;
         let regions = &attachment.header.regions;
-        let headers = [(0, regions.table), (regions.mark, regions.runs)];
+        let checkpoint = (regions.mark, regions.runs);
+        let headers = regions.headers().into_iter().chain([checkpoint]);
         let copies = self.descriptors().filter(|d| d.copies != 0);
         let copies = copies.map(|d| (d.copies, d.copies + checkpoint::copies_len(d)));
-        for (at, len) in blocks::granules(headers.into_iter().chain(copies)) {
+        for (at, len) in blocks::granules(headers.chain(copies)) {
             attachment
                 .disk()
                 .unshare(at, len, &mut || attachment.note_progress())
-                .map_err(|e| blocks::no_space(attachment, len, e))?;
+                .map_err(|e| attachment.no_space(len, e))?;
         }
         Ok(())
     }
@@ -71,7 +73,7 @@ impl<'a> Restore<'a> {
             attachment.directory.write(0, 0, &directory.lines);
         }
         let names = directory.slots.iter().map(|(line, d)| (*line, d.name.as_str()));
-        directory::rebuild_index(attachment, names);
+        directory::fill_index(attachment, names);
         let ends = allocator::rebuild(attachment, self.descriptors());
         let mut segment = None;
         for descriptor in self.descriptors() {
@@ -84,6 +86,9 @@ impl<'a> Restore<'a> {
             attachment.live.store(lock + CONTROL, 0, Relaxed);
         }
         attachment.live.store(live::LAST_SYNC, 0, Relaxed);
+        if attachment.header.minor >= 1 {
+            attachment.live.store(live::TABLE_BLOCKS, 0, Relaxed);
+        }
         // A failed sync no longer matters: what it was to save is gone.
         for word in [live::FAILED_SYNC, live::FAILED_SYNC + 1] {
             attachment.live.store(word, 0, Relaxed);
@@ -121,25 +126,26 @@ impl<'a> Restore<'a> {
     fn clear(&self) -> Result<()> {
         let Restore { attachment, record, .. } = self;
         let regions = &attachment.header.regions;
-        blocks::allocate(attachment, 0, regions.table)?;
-        let directory_end = regions.directory + u64::from(record.lines) * LINE as u64;
-        // At least one granule, as in a new store.
-        let structure = (regions.table, directory_end + 1);
+        for (from, to) in regions.headers() {
+            attachment.allocate(from, to)?;
+        }
+        // As in a new store in which these lines were defined.
+        let structure = regions.structure(record.lines.into(), ENTRIES_OF_PAGE);
         let slots = self.descriptors().map(|d| (d.live, d.live + d.live_len()));
         let disk = attachment.disk();
-        let structure = blocks::granules([structure].into_iter());
-        let lines_end = structure[0].0 + structure[0].1;
-        for (at, len) in structure.into_iter().chain(blocks::granules(slots)) {
+        let zeros = structure.iter().map(|(from, to)| (*from, to - from));
+        for (at, len) in zeros.chain(blocks::granules(slots)) {
             for (from, len) in flush::parts(len) {
-                blocks::allocate(attachment, at + from, at + from + len)?;
+                attachment.allocate(at + from, at + from + len)?;
                 disk.zero(at + from, len, &mut || attachment.note_progress())
-                    .map_err(|e| blocks::no_space(attachment, len, e))?;
+                    .map_err(|e| attachment.no_space(len, e))?;
                 attachment.note_progress();
             }
         }
-        if lines_end < regions.mark {
-            disk.punch(lines_end, regions.mark - lines_end)
-                .map_err(|e| cannot_restore(attachment, e))?;
+        // What lies between them has no blocks.
+        let next = structure.iter().skip(1).map(|(from, _)| *from).chain([regions.mark]);
+        for ((_, from), to) in structure.iter().zip(next).filter(|((_, from), to)| from < to) {
+            disk.punch(*from, to - from).map_err(|e| cannot_restore(attachment, e))?;
         }
         Ok(())
     }

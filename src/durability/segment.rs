@@ -1,7 +1,6 @@
 //! The segments of a checkpoint as a sync sees them: which slots are in each, and its copy in use.
 
 use crate::attachment::attach::Attachment;
-use crate::directory::blocks;
 use crate::durability::copied_slots;
 use crate::error::{Error, Result};
 use crate::format::checkpoint::{Choice, CopyHead, CopyPair, Stamp, if_there, stamp_of};
@@ -119,5 +118,5 @@ pub(crate) const SPOILED: &str = "its content differs from what the last sync sa
 
 /// The user's error for a failure of the disk in a sync.
 pub(crate) fn cannot_sync(attachment: &Attachment, error: std::io::Error) -> Error {
-    blocks::no_space(attachment, PAGE, error)
+    attachment.no_space(PAGE, error)
 }

@@ -3,7 +3,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::format::layout::{LINE, MAX_LINES, PAGE, Regions};
+use crate::format::layout::{LINE, MAX_LINES, PAGE};
+use crate::format::regions::Regions;
 use crate::protocol::{Areas, Form};
 use crate::types::scalar_type::ScalarType;
 use crate::types::shape::Shape;

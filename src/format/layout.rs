@@ -3,6 +3,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::format::regions::Regions;
+
 #[cfg(target_endian = "big")]
 compile_error!("the format is little-endian, and so must the processor be");
 
@@ -27,8 +29,6 @@ pub(crate) const TABLE: u64 = 2 * GRANULE;
 pub(crate) const TABLE_ENTRIES: u16 = 4096;
 /// Bytes of one.
 pub(crate) const TABLE_ENTRY_LEN: u64 = 64;
-/// Where the index is.
-const INDEX: u64 = TABLE + TABLE_ENTRIES as u64 * TABLE_ENTRY_LEN;
 
 /// The byte that every attached process read-locks. It is the same in every format version.
 pub(crate) const COMMON_BYTE: u64 = 1 << 62;
@@ -48,8 +48,6 @@ pub(crate) const fn claim_byte(entry: u16) -> u64 {
 pub(crate) const LINE: usize = 128;
 /// The most lines that one descriptor takes.
 pub(crate) const MAX_LINES: u8 = 32;
-/// Lines reserved for each slot, on average.
-const LINES_PER_SLOT: u64 = 2;
 
 /// Bytes of a checkpoint segment's head.
 pub(crate) const SEGMENT_HEAD: u64 = 64;
@@ -98,8 +96,11 @@ pub(crate) mod live {
     /// The last restore, for display: which sync it returned to, then when, in seconds since 1970.
     /// 0: there was none.
     pub(crate) const LAST_RECOVERY: usize = 52;
-    /// How many words the live header has.
-    pub(crate) const WORDS: usize = 56;
+    /// How many entries of the process table have blocks, then in the upper half its complement; 0:
+    /// as in a new store. From 1.1 on.
+    pub(crate) const TABLE_BLOCKS: usize = 80;
+    /// How many words the live header has: a page of them.
+    pub(crate) const WORDS: usize = 512;
 }
 
 /// Where [`live::PROGRESS`] is in any store, for a process that has not mapped it.
@@ -123,90 +124,6 @@ pub(crate) struct Header {
 
 /// The flag of a store without checkpoints. It is the only flag.
 pub(crate) const FLAG_NO_CHECKPOINT: u64 = 1;
-
-/// Where the regions are. They follow from `max_slots` and `max_size`; the header holds them for
-/// tools that do not want to compute them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
-#[repr(C)]
-pub(crate) struct Regions {
-    pub(crate) live_header: u64,
-    pub(crate) table: u64,
-    pub(crate) table_entries: u64,
-    pub(crate) index: u64,
-    /// A power of two.
-    pub(crate) index_entries: u64,
-    pub(crate) directory: u64,
-    pub(crate) directory_lines: u64,
-    /// The mark's page.
-    pub(crate) mark: u64,
-    /// The first commit record; the second follows.
-    pub(crate) records: u64,
-    pub(crate) record_len: u64,
-    /// Both copies of each directory page, side by side.
-    pub(crate) directory_copies: u64,
-    /// The first run.
-    pub(crate) runs: u64,
-}
-
-/// The most slots that a store can have: line numbers must fit in 32 bits.
-pub(crate) const MOST_SLOTS: u64 = 1 << 28;
-/// The largest store: what a 47-bit address space can hold, with room to spare.
-pub(crate) const MOST_SIZE: u64 = 1 << 45;
-
-impl Regions {
-    /// The regions of a store of this size; `None` if no store can have it.
-    pub(crate) fn new(max_slots: u64, max_size: u64) -> Option<Regions> {
-        if !(1..=MOST_SLOTS).contains(&max_slots) || max_size > MOST_SIZE {
-            return None;
-        }
-        let index_entries = (2 * max_slots).next_power_of_two();
-        let directory = INDEX + (index_entries * 8).next_multiple_of(GRANULE);
-        let directory_lines = max_slots * LINES_PER_SLOT;
-        let directory_len = (directory_lines * LINE as u64).next_multiple_of(GRANULE);
-        let mark = (directory + directory_len).next_multiple_of(RUN);
-        let records = mark + GRANULE;
-        // Two bits for each page of the directory and for each possible segment. A segment's two
-        // copies alone take two pages.
-        let choices = (directory_len / PAGE + max_size / (2 * PAGE)).div_ceil(4);
-        let record_len = (64 + choices).next_multiple_of(GRANULE);
-        let directory_copies = records + 2 * record_len;
-        // A copy of a page takes that page and one for its head.
-        let runs = (directory_copies + 4 * directory_len).next_multiple_of(RUN);
-        let table_entries = u64::from(TABLE_ENTRIES);
-        (runs + RUN <= max_size).then_some(Regions {
-            live_header: LIVE_HEADER,
-            table: TABLE,
-            table_entries,
-            index: INDEX,
-            index_entries,
-            directory,
-            directory_lines,
-            mark,
-            records,
-            record_len,
-            directory_copies,
-            runs,
-        })
-    }
-
-    /// Why no store can have this size, for display.
-    pub(crate) fn why_not(max_slots: u64, max_size: u64) -> String {
-        if max_slots == 0 {
-            return "max_slots is 0: use at least 1".into();
-        }
-        if max_slots > MOST_SLOTS {
-            return format!("max_slots {max_slots} is too large: at most {MOST_SLOTS}");
-        }
-        if max_size > MOST_SIZE {
-            return format!("max_size {max_size} is too large: at most {} TiB", MOST_SIZE >> 40);
-        }
-        let fits = |mib: &u32| Regions::new(max_slots, 1 << mib << 20).is_some();
-        let least = (0..=25)
-            .find(fits)
-            .map_or("more".into(), |mib| format!("at least {} MiB", 1u64 << mib));
-        format!("max_size {max_size} is too small for max_slots {max_slots}: use {least}")
-    }
-}
 
 impl Header {
     /// Whether the store keeps a checkpoint, to which a power cut returns.
@@ -232,8 +149,7 @@ impl Header {
     }
 }
 
-const _: () = assert!(size_of::<Header>() == 152);
-const _: () = assert!(INDEX.is_multiple_of(GRANULE));
+const _: () = assert!(size_of::<Header>() == 160);
 
 /// Where the allocation of each kind of space ends. The ends only ever move up. Each moves before a
 /// descriptor names anything below it, so a process that dies in between leaves at worst a gap.

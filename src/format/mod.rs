@@ -6,3 +6,4 @@
 pub(crate) mod checkpoint;
 pub(crate) mod descriptor;
 pub(crate) mod layout;
+pub(crate) mod regions;

@@ -7,16 +7,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::attachment::attach::Attachment;
+use crate::attachment::attach::{Attachment, no_fallocate};
 use crate::attachment::descriptors;
-use crate::directory::blocks;
 use crate::durability::identity;
 use crate::durability::recovery::Recovery;
 use crate::error::{Error, Result};
 use crate::format::checkpoint::Record;
-use crate::format::layout::{
-    Ends, FLAG_NO_CHECKPOINT, FORMAT, GRANULE, Header, MAGIC, Regions, live,
-};
+use crate::format::layout::{Ends, FLAG_NO_CHECKPOINT, FORMAT, Header, MAGIC, PAGE, live};
+use crate::format::regions::{ENTRIES_OF_PAGE, Regions};
 use crate::mutant::planted;
 use crate::os::file_kind::already_exists;
 use crate::os::folder::{folder_of, random, sync_folder, unused_name};
@@ -70,15 +68,16 @@ fn creation_error(path: &Path, creation: Creation, error: io::Error) -> Error {
         None if error.kind() == io::ErrorKind::InvalidInput => Error::Invalid {
             path,
             slot: None,
-            what: Regions::why_not(creation.max_slots, creation.max_size),
+            what: Regions::why_not(FORMAT.1, creation.max_slots, creation.max_size),
         },
         Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => {
-            let need =
-                Regions::new(creation.max_slots, creation.max_size).map_or(0, |r| r.directory);
+            let regions = Regions::new(FORMAT.1, creation.max_slots, creation.max_size);
+            let parts = regions.map_or_else(Vec::new, |r| first_blocks(&r, creation.checkpoint));
+            let need = parts.into_iter().map(|(from, to)| to - from).sum();
             Error::NoSpace { path, need, source: error }
         }
         Some(libc::EOPNOTSUPP | libc::ENOSYS) => {
-            Error::Unsupported { path, what: blocks::no_fallocate(&error) }
+            Error::Unsupported { path, what: no_fallocate(&error) }
         }
         // The folder is missing, not the store.
         Some(libc::ENOENT) if !std::fs::exists(folder_of(&path)).unwrap_or(true) => {
@@ -204,9 +203,23 @@ fn is_refused(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::EPERM))
 }
 
+/// What has blocks in an empty store.
+fn first_blocks(regions: &Regions, checkpoint: bool) -> Vec<(u64, u64)> {
+    let mut parts = regions.headers();
+    parts.extend(regions.structure(0, ENTRIES_OF_PAGE));
+    if checkpoint {
+        let (record, room) = (regions.records, regions.record_blocks());
+        let copies = regions.directory_copies;
+        parts.push((regions.mark, regions.mark + PAGE));
+        parts.extend([record, record + regions.record_len].map(|at| (at, at + room)));
+        parts.push((copies, copies + regions.directory_blocks(0).1));
+    }
+    parts
+}
+
 /// Makes the file an empty store, on disk.
 pub(crate) fn fill(file: &File, creation: Creation) -> io::Result<()> {
-    let regions = Regions::new(creation.max_slots, creation.max_size)
+    let regions = Regions::new(FORMAT.1, creation.max_slots, creation.max_size)
         .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
     let kind = sys::file_system(file)?;
     if let Some(why) = unsuitable(kind).filter(|_| !creation.any_file_system) {
@@ -225,10 +238,12 @@ pub(crate) fn fill(file: &File, creation: Creation) -> io::Result<()> {
     }
     file.set_permissions(Permissions::from_mode(creation.mode | 0o600))?; // to open it again
     file.set_len(regions.runs)?;
-    // Header, live header, table, index, and the first records of the directory. Only allocated,
-    // not filled, so that the kernel keeps them in small pages.
-    let allocated = regions.directory + GRANULE;
-    sys::allocate(file, 0, allocated)?;
+    // Only allocated, not filled, so that the kernel keeps them in small pages.
+    let mut allocated = 0;
+    for (from, to) in first_blocks(&regions, creation.checkpoint) {
+        sys::allocate(file, from, to - from)?;
+        allocated += to - from;
+    }
     let header = Header {
         magic: MAGIC,
         major: FORMAT.0,
@@ -244,10 +259,6 @@ pub(crate) fn fill(file: &File, creation: Creation) -> io::Result<()> {
         file.write_all_at(bytes, regions.live_header + 8 * number as u64)
     };
     if creation.checkpoint {
-        let checkpoint = regions.directory_copies + 4 * GRANULE;
-        sys::allocate(file, regions.mark, regions.records + GRANULE - regions.mark)?;
-        sys::allocate(file, regions.records + regions.record_len, GRANULE)?;
-        sys::allocate(file, regions.directory_copies, checkpoint - regions.directory_copies)?;
         file.write_all_at(&Record::empty().encode(), regions.records)?;
     }
     let epoch = Record::empty().epoch;

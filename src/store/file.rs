@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use crate::attachment::attach::Attachment;
 use crate::error::{Error, Result};
-use crate::format::layout::{FLAG_NO_CHECKPOINT, FORMAT, HEADER_LEN, Header, MAGIC, Regions};
+use crate::format::layout::{FLAG_NO_CHECKPOINT, FORMAT, HEADER_LEN, Header, MAGIC};
+use crate::format::regions::Regions;
 use crate::mapping::cell;
 use crate::mapping::map::Map;
 use crate::os::store_file::StoreFile;
@@ -54,7 +55,7 @@ fn read_header(path: &Path, file: &File) -> Result<Header> {
     if header.flags & !FLAG_NO_CHECKPOINT != 0 {
         return Err(corrupt("the header sets unknown flags"));
     }
-    if Regions::new(header.max_slots, header.max_size) != Some(header.regions) {
+    if Regions::new(header.minor, header.max_slots, header.max_size) != Some(header.regions) {
         return Err(corrupt("the header's regions do not follow from its sizes"));
     }
     let need = header.regions.runs;

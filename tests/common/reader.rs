@@ -42,7 +42,8 @@ struct Descriptor {
 /// The positions of the regions.
 struct Regions {
     index: u64,
-    entries: u64,
+    /// Words of the index, in 1.0; there the directory has one tier.
+    entries: Option<u64>,
     directory: u64,
     mark: u64,
     records: u64,
@@ -124,7 +125,11 @@ impl Reader {
         assert_eq!(word(self.at(4092, 4)), u64::from(crc32fast::hash(self.at(0, 4092))));
         let (max_slots, max_size, flags) = (self.word(32), self.word(40), self.word(48));
         assert!((1..=1 << 28).contains(&max_slots) && max_size <= 1 << 45 && flags <= 1);
-        let entries = (2 * max_slots).next_power_of_two();
+        let minor = word(self.at(12, 4));
+        let (entries, first_tier) = match minor {
+            0 => ((2 * max_slots).next_power_of_two(), 0),
+            _ => (2 * (2 * max_slots).next_power_of_two().max(512), 512),
+        };
         let index = 384 << 10;
         let directory = index + up(8 * entries, GRANULE);
         let directory_len = up(128 * 2 * max_slots, GRANULE);
@@ -148,12 +153,14 @@ impl Reader {
             record_len,
             copies,
             runs,
+            first_tier,
         ];
         for (i, expected) in expected.into_iter().enumerate() {
             assert_eq!(self.word(56 + 8 * i as u64), expected, "region {i}");
         }
-        self.assert_zero(152, 4092);
+        self.assert_zero(160, 4092);
         self.assert_zero(4096, LIVE_HEADER);
+        let entries = (minor == 0).then_some(entries);
         Regions { index, entries, directory, mark, records, record_len, copies, runs }
     }
 
@@ -192,18 +199,29 @@ impl Reader {
         let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
-        for step in 0..regions.entries {
-            let entry = self.word(regions.index + 8 * ((hash + step) % regions.entries));
-            if entry == 0 {
-                return None;
-            }
-            let line = (entry & 0xffff_ffff) - 1;
-            let there = lines.get(&line).filter(|_| entry >> 32 == hash >> 32);
-            if there.is_some_and(|d| d.slot.name == name && !self.live_slot(d).removed) {
-                return Some(line);
+        // The parts of the index: first word, words.
+        let mut parts = vec![(0, regions.entries.unwrap_or(1_024))];
+        while regions.entries.is_none() && parts.iter().map(|(_, n)| n / 2).sum::<u64>() < next {
+            let words = parts.iter().map(|(_, n)| n).sum();
+            parts.push((words, words));
+        }
+        let mut found = Vec::new();
+        for (first, words) in parts {
+            for step in 0..words {
+                let entry = self.word(regions.index + 8 * (first + (hash + step) % words));
+                if entry == 0 {
+                    break;
+                }
+                let line = (entry & 0xffff_ffff) - 1;
+                let there = lines.get(&line).filter(|_| entry >> 32 == hash >> 32);
+                if there.is_some_and(|d| d.slot.name == name && !self.live_slot(d).removed) {
+                    assert!(first == 0 || (first / 2..first).contains(&line), "another tier's");
+                    found.push(line);
+                }
             }
         }
-        None
+        assert!(found.len() < 2, "{name}: {found:?}");
+        found.pop()
     }
 
     fn live_slot(&self, descriptor: &Descriptor) -> Slot {

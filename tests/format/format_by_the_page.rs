@@ -62,6 +62,56 @@ fn compare(path: &Path) {
     assert_eq!(Reader::open(path).live(), slots, "the live area as it was restored");
 }
 
+/// A directory of several tiers: names in each, removed ones, some of them again, and descriptors
+/// that go on in the next tier.
+#[test]
+fn a_store_of_many_slots_is_as_the_page_says() {
+    for checkpoint in [true, false] {
+        let folder = folder();
+        let path = store_in(&folder);
+        let options = || slotfile::OpenOptions::new().create(true).sync_every(None).to_owned();
+        let store = options().checkpoint(checkpoint).open(&path).unwrap();
+        let value = |n: usize| store.value::<u64>(&format!("number {n}")).unwrap();
+        (0..480).for_each(|n| value(n).store(n as u64).unwrap());
+        let doc = "Größe".repeat(400);
+        store.value_with::<u8>("of many lines", Define::new().doc(&doc)).unwrap();
+        (0..50).for_each(|n| store.remove(&format!("number {n}")).unwrap());
+        (480..3_000).for_each(|n| value(n).store(n as u64).unwrap());
+        (0..60).for_each(|n| value(n).store(7).unwrap());
+        let check = store.check().unwrap();
+        assert!(check.is_ok(), "{:?}", check.problems);
+        if checkpoint {
+            store.sync().unwrap();
+            (3_000..4_500).for_each(|n| value(n).store(n as u64).unwrap());
+        }
+        drop(store);
+        let live = Reader::open(&path).live();
+        assert_eq!(live.iter().filter(|slot| !slot.removed).count(), live.len() - 50);
+        let store = options().open(&path).unwrap();
+        for slot in live.iter().filter(|slot| !slot.removed) {
+            let found = store.slot(&slot.name).unwrap();
+            assert_eq!(found.doc().unwrap_or_default(), slot.doc, "{}", slot.name);
+            if let Data::Scalar(now) = found.load() {
+                assert_eq!(common::bytes_of(now), slot.content, "{}", slot.name);
+            }
+        }
+        for absent in ["", "number", "number 4500", "number -1"] {
+            assert!(store.slot(absent).is_err(), "{absent}");
+        }
+        drop(store);
+        if checkpoint {
+            // Fewer tiers than before; then through them again.
+            compare(&path);
+            let store = options().open(&path).unwrap();
+            (3_000..9_000).for_each(|n| drop(store.value::<u64>(&format!("number {n}")).unwrap()));
+            let check = store.check().unwrap();
+            assert!(check.is_ok(), "{:?}", check.problems);
+            drop(store);
+            assert_eq!(Reader::open(&path).live().len(), 3_000 + 51 + 6_000);
+        }
+    }
+}
+
 #[test]
 fn any_store_is_as_the_page_says() {
     for seed in 0..rounds(12, 400) {

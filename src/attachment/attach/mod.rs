@@ -6,6 +6,7 @@
 //! the process dies, however it was killed, even across PID namespaces. Every attached process,
 //! readers too, has a read lock on one common byte.
 
+mod blocks;
 mod entries;
 mod notes;
 mod open_lock;
@@ -16,6 +17,7 @@ mod signature;
 mod table;
 mod thread_entry;
 
+pub(crate) use blocks::no_fallocate;
 pub(crate) use peers::Failure;
 pub(crate) use thread_entry::{Number, thread_is_ending};
 

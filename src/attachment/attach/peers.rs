@@ -48,7 +48,7 @@ impl Peers for Attachment {
     }
 
     fn txn_word(&self, owner: Owner, order: Ordering) -> TxnState {
-        match entry_of(owner).map(|entry| self.table.load(Self::word_of(entry), order)) {
+        match entry_of(owner).map(|entry| self.table_word(entry, order)) {
             Some(0) => TxnState::Free,
             Some(2) => TxnState::Committed,
             _ => TxnState::Idle,

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use super::Attachment;
 use crate::attachment::descriptors;
 use crate::error::Result;
-use crate::format::layout::{TABLE_ENTRIES, TABLE_ENTRY_LEN, live};
+use crate::format::layout::live;
 use crate::mapping::slot_memory::SlotMemory;
 use crate::protocol::{self, FREE, Memory, Owner, Peers, REMOVED, TxnState};
 
@@ -14,12 +14,9 @@ impl Attachment {
     /// first recovers all slots. No other process is attached.
     pub(crate) fn reset_table(&self) -> Result<()> {
         // Relaxed: the open lock, which is held, orders it.
-        let words = self.table.words().iter().step_by(TABLE_ENTRY_LEN as usize / 8);
-        let used = words.map(|word| word.load(Ordering::Relaxed) != TxnState::Free as u64);
-        let left: Vec<u16> = (0..TABLE_ENTRIES)
-            .zip(used)
-            .filter(|(entry, used)| *used && !self.is_alive(self.process(), *entry))
-            .map(|(entry, _)| entry)
+        let is_used = |entry| self.table_word(entry, Ordering::Relaxed) != TxnState::Free as u64;
+        let left: Vec<u16> = (0..self.entries_with_blocks())
+            .filter(|entry| is_used(*entry) && !self.is_alive(self.process(), *entry))
             .collect();
         if !left.is_empty() {
             self.recover_all_of_the_dead()?;

@@ -45,9 +45,9 @@ impl Attachment {
     /// The processes that have entries.
     pub(crate) fn openers(&self) -> Vec<AttachedProcess> {
         let process = self.process();
-        let mut openers: Vec<AttachedProcess> = (0..TABLE_ENTRIES)
+        let mut openers: Vec<AttachedProcess> = (0..self.entries_with_blocks())
             .filter(|entry| {
-                let word = self.table.load(Self::word_of(*entry), Ordering::Acquire);
+                let word = self.table_word(*entry, Ordering::Acquire);
                 word != TxnState::Free as u64 && self.is_alive(process, *entry)
             })
             .map(|entry| self.opener(entry))
@@ -93,7 +93,9 @@ impl Attachment {
 
     fn signature(&self, entry: u16) -> [u8; SIGNATURE_LEN] {
         let mut content = [0; SIGNATURE_LEN];
-        self.table.read(Self::word_of(entry) + 1, 0, &mut content);
+        if entry < self.entries_with_blocks() {
+            self.table.read(Self::word_of(entry) + 1, 0, &mut content);
+        }
         content
     }
 

@@ -42,14 +42,21 @@ impl Attachment {
             let spare = process.entries.spare();
             let free = |e: &u16| self.is(process, *e, Vacancy::Free);
             let kept = (0..thread_entry::FIRST_LENT).filter(free);
-            if let Some(owner) = self.claim_one_of(process, spare.chain(kept))? {
-                return Ok(owner);
+            let left_behind = |e: &u16| self.is(process, *e, Vacancy::LeftBehind);
+            match self.claim_one_of(process, spare.chain(kept)) {
+                Ok(None) => {}
+                Ok(Some(owner)) => return Ok(owner),
+                // The table cannot grow: those that dead processes have left must do.
+                Err(full @ Error::NoSpace { .. }) => {
+                    let left = self.claim_one_of(process, all.filter(left_behind));
+                    return left.ok().flatten().ok_or(full);
+                }
+                Err(error) => return Err(error),
             }
             // Few are left, and those are only lent. Entries left by dead processes are better.
             let some = std::iter::repeat_with(|| {
                 (sys::random() % u64::from(thread_entry::FIRST_LENT)) as u16
             });
-            let left_behind = |e: &u16| self.is(process, *e, Vacancy::LeftBehind);
             let some = some.take(2).filter(left_behind);
             let lent = (thread_entry::FIRST_LENT..TABLE_ENTRIES).filter(free);
             if let Some(owner) = self.claim_one_of(process, some.chain(lent))? {
@@ -74,6 +81,7 @@ impl Attachment {
     ) -> Result<Option<Owner>> {
         let mut failed = None;
         for entry in entries {
+            self.allocate_entry(entry)?;
             let settle_all = || match self.recover_all_of(entry + 1) {
                 Ok(()) => true,
                 Err(error) => {
@@ -101,7 +109,7 @@ impl Attachment {
     /// Why this process could take the entry, if it can.
     fn vacancy(&self, process: &Process, entry: u16) -> Option<Vacancy> {
         // Relaxed: a hint; `protocol::claim` looks again with the byte locked.
-        let word = self.table.load(Self::word_of(entry), Ordering::Relaxed);
+        let word = self.table_word(entry, Ordering::Relaxed);
         match () {
             () if process.entries.owns(entry) => None,
             () if word == TxnState::Free as u64 => Some(Vacancy::Free),
@@ -139,15 +147,13 @@ impl Attachment {
 
     /// Whether this owner's entry is free.
     pub(crate) fn is_free(&self, owner: Owner) -> bool {
-        let word = self.table.load(Self::word_of(owner - 1), Ordering::Acquire);
-        word == TxnState::Free as u64
+        self.table_word(owner - 1, Ordering::Acquire) == TxnState::Free as u64
     }
 
     /// Invalid transaction words, with their entries.
     pub(crate) fn strange_words(&self) -> Vec<(u16, u64)> {
-        let words = self.table.words().iter().step_by(TABLE_ENTRY_LEN as usize / 8);
-        (0..TABLE_ENTRIES)
-            .zip(words.map(|word| word.load(Ordering::Relaxed)))
+        (0..self.entries_with_blocks())
+            .map(|entry| (entry, self.table_word(entry, Ordering::Relaxed)))
             .filter(|(_, word)| *word > TxnState::Committed as u64)
             .collect()
     }

@@ -57,6 +57,8 @@ const STEPS: u64 = 64;
 impl<'a> Structure<'a> {
     pub(super) fn new(attachment: &'a Attachment) -> Structure<'a> {
         let regions = &attachment.header.regions;
+        // If the count is damaged, no slot is looked at.
+        let entries = directory::all_steps(attachment).unwrap_or(1);
         Structure {
             attachment,
             taken: Taken::new(regions),
@@ -66,7 +68,7 @@ impl<'a> Structure<'a> {
             busy: Vec::new(),
             contents: 0,
             length: 0,
-            steps_left: STEPS * regions.index_entries,
+            steps_left: STEPS * entries,
         }
     }
 
@@ -264,5 +266,8 @@ pub(super) fn check_table(attachment: &Attachment, check: &mut Check) {
             None,
             format!("entry {entry} of the process table says {word}, which is not a state"),
         );
+    }
+    if attachment.known_entries_with_blocks().is_none() {
+        check.note(None, "the word that says how much of the process table has blocks is damaged");
     }
 }

@@ -8,7 +8,7 @@ use crate::durability::segment::cannot_sync;
 use crate::durability::sync_notes;
 use crate::error::{Error, Result};
 use crate::format::checkpoint::{Choice, Record, UNKNOWN, if_there, mix, stamp_of};
-use crate::format::layout::{GRANULE, LINE, PAGE};
+use crate::format::layout::{LINE, PAGE};
 use crate::mutant::planted;
 use crate::os::disk::ReadAhead;
 use crate::protocol::Control;
@@ -23,7 +23,7 @@ impl SyncState {
             number,
             is_missing,
             // As much as in a new store.
-            room: GRANULE,
+            room: attachment.header.regions.record_blocks(),
             lines: 0,
             full_pages: 0,
             slots: CopiedSlots::default(),

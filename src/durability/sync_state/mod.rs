@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 
 use crate::attachment::attach::Attachment;
 use crate::attachment::descriptors;
-use crate::directory::blocks;
 use crate::durability::copied_slots::{self, CopiedSlots};
 use crate::durability::segment::{Segment, SlotPlace, cannot_sync};
 use crate::durability::segment_writer::{NewCopies, SegmentWriter};
@@ -163,7 +162,7 @@ impl SyncState {
         if len > self.room {
             let room = len.next_multiple_of(GRANULE);
             for at in [offset(0), offset(1)] {
-                blocks::allocate(attachment, at, at + room)?;
+                attachment.allocate(at, at + room)?;
             }
             self.room = room;
         }

@@ -6,7 +6,8 @@ use bytemuck::{Pod, Zeroable};
 
 use super::{Choice, Stamp};
 use crate::format::descriptor::Outline;
-use crate::format::layout::{LARGE_SEGMENT, PAGE, Regions, SEGMENT_HEAD, SMALL_SEGMENT};
+use crate::format::layout::{LARGE_SEGMENT, PAGE, SEGMENT_HEAD, SMALL_SEGMENT};
+use crate::format::regions::Regions;
 use crate::mutant::planted;
 use crate::os::disk::{self, Disk, Range};
 

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::EPOCHS;
-use crate::format::layout::Regions;
+use crate::format::regions::Regions;
 use crate::mutant::planted;
 use crate::os::disk::{self, Disk};
 
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn a_mark_reads_back_and_any_other_byte_is_damage() {
-        let regions = Regions::new(1000, 1 << 30).unwrap();
+        let regions = Regions::new(1, 1000, 1 << 30).unwrap();
         let file = tempfile::tempfile().unwrap();
         file.set_len(regions.runs).unwrap();
         assert_eq!(Mark::read(&file, &regions).unwrap(), Mark::Absent);

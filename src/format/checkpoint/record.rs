@@ -5,7 +5,8 @@ use std::io;
 use bytemuck::{Pod, Zeroable};
 
 use super::pages;
-use crate::format::layout::{PAGE, Regions};
+use crate::format::layout::PAGE;
+use crate::format::regions::Regions;
 use crate::os::disk::{self, Disk};
 
 /// Which of a segment's copies a record names.
@@ -235,7 +236,7 @@ mod tests {
             sum: u64,
             bit: usize,
         ) {
-            let regions = Regions::new(1000, 1 << 30).unwrap();
+            let regions = Regions::new(1, 1000, 1 << 30).unwrap();
             let packed = |choices: &[Choice]| {
                 let mut packed = Choices::default();
                 choices.iter().enumerate().for_each(|(i, choice)| packed.set(i, *choice));

@@ -11,7 +11,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::format::layout::{GRANULE, PAGE, RUN, Regions};
+use crate::format::layout::{GRANULE, PAGE, RUN};
+use crate::format::regions::Regions;
 use crate::os::disk::{self, Range};
 use crate::os::sys;
 
@@ -116,7 +117,7 @@ impl Disk {
         let page = |at: u64| at / PAGE;
         let mapped = vec![
             page(regions.live_header)..page(regions.live_header) + 1,
-            page(regions.index)..page(regions.index) + 1,
+            page(regions.index)..page(regions.index) + 2,
             page(regions.directory)..page(regions.directory) + 2,
             page(regions.runs)..page(regions.runs) + 64,
         ];

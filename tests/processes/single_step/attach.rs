@@ -27,6 +27,44 @@ fn row_01_killed_at_any_instruction_of_claiming_an_entry() {
     });
 }
 
+/// The first page of the table has 64 entries: the next one needs another page.
+#[test]
+fn row_01_killed_at_any_instruction_of_claiming_an_entry_of_a_new_page() {
+    if !apart_to_trace(
+        "attach::row_01_killed_at_any_instruction_of_claiming_an_entry_of_a_new_page",
+    ) {
+        return;
+    }
+    let run = |path: &Path, round| {
+        let store = open(path);
+        let array = array(&store);
+        let value = value(&store);
+        let locked = std::sync::Barrier::new(65);
+        std::thread::scope(|scope| {
+            for _ in 0..64 {
+                scope.spawn(|| {
+                    drop(value.lock().unwrap());
+                    locked.wait();
+                    std::thread::sleep(Duration::from_secs(3_000));
+                });
+            }
+            locked.wait();
+            mark();
+            array.set(3, round).unwrap();
+            mark();
+            std::process::exit(0);
+        });
+    };
+    let prepare = |world: &mut World| {
+        world.renew();
+        let old = world.state();
+        vec![old.clone(), with_array(&old, |a| a[3] = world.round)]
+    };
+    let then = |world: &mut World, found: &State, _| world.next_process(found);
+    let plan = Plan::beside_others("first update, with a claim of a new page").share(4);
+    kill_everywhere(plan, &mut World::new(), prepare, run, then);
+}
+
 #[test]
 fn row_01_killed_at_any_instruction_of_attach() {
     if !apart_to_trace("attach::row_01_killed_at_any_instruction_of_attach") {

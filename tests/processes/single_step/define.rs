@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use slotfile::{Define, Elements, Scalar, ScalarType};
+use slotfile::{Define, Elements, Scalar, ScalarType, Store};
 
 use super::kill::{Plan, kill_beside_others, kill_everywhere};
 use super::world::{World, claim, numbers};
@@ -51,6 +51,53 @@ fn row_01_killed_at_any_instruction_of_growing() {
     kill_beside_others("define that grows the file", run, |old, _| {
         vec![old.clone(), old.with("new", numbers(&vec![0; GROWN]))]
     });
+}
+
+/// A definition whose lines reach into a further tier of the directory.
+#[test]
+fn row_01_killed_at_any_instruction_of_defining_into_a_further_tier() {
+    if !apart_to_trace("define::row_01_killed_at_any_instruction_of_defining_into_a_further_tier") {
+        return;
+    }
+    const TIER: usize = 512;
+    let with_lines = |store: &Store, name: &str, lines: usize| {
+        let doc = "d".repeat(128 * lines - 88 - name.len());
+        drop(store.value_with::<u8>(name, Define::new().doc(doc)).unwrap());
+    };
+    let prepare = |world: &mut World| {
+        world.renew();
+        let store = open(&world.path);
+        let mut lines = store.slots().unwrap().len();
+        while lines < TIER - 2 {
+            let next = (TIER - 2 - lines).min(32);
+            with_lines(&store, &format!("filler {lines}"), next);
+            lines += next;
+        }
+        let old = State::of(&store);
+        let first = old.with("first", Scalar::U8(0));
+        vec![old, first.clone(), first.with("new", Scalar::U8(0))]
+    };
+    let run = |path: &Path, _| {
+        let store = open(path);
+        claim(&store);
+        with_lines(&store, "first", 1);
+        mark();
+        with_lines(&store, "new", 2);
+        mark();
+    };
+    let then = |world: &mut World, found: &State, _| {
+        let store = open(&world.path);
+        if !found.0.contains_key("new") {
+            with_lines(&store, "new", 2);
+        }
+        with_lines(&store, "newer", 32);
+        let check = store.check().unwrap();
+        assert!(check.is_ok(), "{:?}", check.problems);
+        let now = State::of(&store).without("newer");
+        assert_eq!(now, found.with("new", Scalar::U8(0)));
+    };
+    let plan = Plan::beside_others("define into a further tier").share(4);
+    kill_everywhere(plan, &mut World::new(), prepare, run, then);
 }
 
 #[test]

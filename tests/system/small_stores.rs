@@ -1,0 +1,206 @@
+//! A new store takes little of the disk, and grows with what is in it. Whatever it grows by has
+//! its blocks before it is used: a full disk is an error, never a signal.
+
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Barrier;
+
+use crate::common;
+use crate::common::mounts::{Disk, mount_overlay, on};
+use crate::common::raw::{ENDS, LIVE_HEADER, Raw};
+use crate::common::{folder, folder_in_memory, os, store_in};
+use slotfile::{Error, OpenOptions, Recovery, Store};
+
+/// Where the live header says how many entries of the process table have blocks.
+const TABLE_BLOCKS: u64 = LIVE_HEADER + 640;
+
+fn open(path: &Path) -> Store {
+    OpenOptions::new().create(true).sync_every(None).open(path).unwrap()
+}
+
+fn on_disk(path: &Path) -> u64 {
+    512 * std::fs::metadata(path).unwrap().blocks()
+}
+
+#[test]
+fn a_new_store_takes_little() {
+    if !common::apart("a_new_store_takes_little") {
+        return;
+    }
+    let look = |folder: &Path, what: &str| {
+        for checkpoint in [true, false] {
+            let path = folder.join(format!("state{checkpoint}.slots"));
+            drop(OpenOptions::new().create_new(true).checkpoint(checkpoint).open(&path).unwrap());
+            let used = on_disk(&path);
+            println!("{what}: {used} bytes on disk, {} long", path.metadata().unwrap().len());
+            assert!(used <= 256 << 10, "{what}: {used} bytes of disk");
+            let store = open(&path);
+            for n in 0..100 {
+                store.value::<u64>(&n.to_string()).unwrap();
+            }
+            let used = on_disk(&path);
+            assert!(used <= 768 << 10, "{what}: {used} bytes of disk for 100 values");
+        }
+    };
+    for kind in ["ext4", "xfs", "btrfs"] {
+        on(kind, |Disk { at, beside, .. }| {
+            look(at, kind);
+            let overlay = beside.join("overlay");
+            if mount_overlay(at, at, &overlay) {
+                look(&overlay, &format!("overlayfs on {kind}"));
+            }
+        });
+    }
+    let folder = folder();
+    if let Some(_mounted) = os::Mount::tmpfs(folder.path(), 12 << 20) {
+        look(folder.path(), "tmpfs");
+    }
+}
+
+/// Fills a disk to the last byte with a file of its own.
+fn fill(folder: &Path) {
+    use std::io::Write;
+    let mut file = File::create(folder.join("fill")).unwrap();
+    for len in [1 << 20, 4096, 1] {
+        while file.write_all(&vec![1; len]).is_ok() {}
+    }
+}
+
+/// Runs this in a process of its own on a small disk: a signal there is a failure here.
+fn on_a_small_disk(test: &str, f: impl Fn(&Path)) {
+    if !common::apart(test) {
+        return;
+    }
+    let folder = folder();
+    if let Some(_mounted) = os::Mount::tmpfs(folder.path(), 12 << 20) {
+        os::fork(|| f(folder.path())).join();
+    }
+    on("ext4", |Disk { at, .. }| os::fork(|| f(at)).join());
+}
+
+/// Its first page has 64 entries.
+#[test]
+fn on_a_full_disk_the_process_table_does_not_grow() {
+    on_a_small_disk("on_a_full_disk_the_process_table_does_not_grow", |folder| {
+        let path = folder.join("state.slots");
+        let store = open(&path);
+        let array = store.array::<u64>("array", 4).unwrap();
+        let lock_in_threads = |count: usize| {
+            let all = Barrier::new(count);
+            std::thread::scope(|scope| {
+                let locked = (0..count).map(|_| {
+                    scope.spawn(|| {
+                        let locked = array.fetch_add(0, 1);
+                        all.wait();
+                        locked
+                    })
+                });
+                let locked: Vec<_> = locked.collect();
+                locked.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+            })
+        };
+        // Threads of processes that were killed have the first entries.
+        drop(array.lock().unwrap());
+        fill(folder);
+        let locked = lock_in_threads(100);
+        let refused: Vec<_> = locked.into_iter().filter_map(Result::err).collect();
+        assert_eq!(refused.len(), 100 - 63);
+        assert!(refused.iter().all(|e| matches!(e, Error::NoSpace { .. })), "{refused:?}");
+        assert_eq!(Raw::open(&path).word(TABLE_BLOCKS), 0);
+        std::fs::remove_file(folder.join("fill")).unwrap();
+        assert!(lock_in_threads(100).into_iter().all(|locked| locked.is_ok()));
+        assert_eq!(Raw::open(&path).word(TABLE_BLOCKS), 128 | (!128 & 0xffff_ffff) << 32);
+        assert_eq!(store.info().unwrap().attached.len(), 1);
+        assert!(store.check().unwrap().is_ok());
+        assert_eq!(array.get(0).unwrap(), 163);
+    });
+}
+
+/// Lines from 512 on have an index of their own, whose blocks come with the first of them.
+#[test]
+fn on_a_full_disk_a_tier_has_all_its_blocks_or_none() {
+    on_a_small_disk("on_a_full_disk_a_tier_has_all_its_blocks_or_none", |folder| {
+        let store = open(&folder.join("state.slots"));
+        let define = |from: usize| {
+            (from..).find_map(|n| store.value::<u64>(&n.to_string()).err().map(|error| (n, error)))
+        };
+        for n in 0..512 {
+            store.value::<u64>(&n.to_string()).unwrap();
+        }
+        let some = folder.join("some");
+        std::fs::write(&some, vec![1; 2 << 20]).unwrap();
+        fill(folder);
+        let (n, error) = define(512).unwrap();
+        assert!(n == 512 && matches!(error, Error::NoSpace { .. }), "{n}: {error}");
+        assert!(matches!(store.slot("512"), Err(Error::NotFound { .. })));
+        assert!(store.check().unwrap().is_ok(), "{:?}", store.check());
+        std::fs::remove_file(some).unwrap();
+        store.value::<u64>("512").unwrap();
+        // What is left of the tier needs nothing but what is there.
+        fill(folder);
+        let (n, error) = define(513).unwrap();
+        assert!(n > 900 && matches!(error, Error::NoSpace { .. }), "{n}: {error}");
+        assert_eq!(store.value::<u64>(&(n - 1).to_string()).unwrap().fetch_add(1).unwrap(), 0);
+        assert!(store.check().unwrap().is_ok(), "{:?}", store.check());
+    });
+}
+
+/// Otherwise each opening would look for missing blocks in all of the store.
+#[test]
+fn a_store_has_at_least_the_blocks_that_it_has_noted() {
+    let folder = folder();
+    let path = store_in(&folder);
+    let store = open(&path);
+    for n in 0..3_000 {
+        store.value::<u64>(&n.to_string()).unwrap();
+        if n % 100 == 0 || n == 512 {
+            let noted = Raw::open(&path).word(ENDS + 56);
+            assert!(on_disk(&path) >= noted, "{} of {noted} bytes", on_disk(&path));
+            assert!(noted >= 44 << 10, "{noted}");
+        }
+    }
+}
+
+/// A tool may make holes where there are zeros.
+#[test]
+fn holes_in_what_has_grown_are_filled_at_opening() {
+    let folder = folder_in_memory();
+    let path = store_in(&folder);
+    let store = open(&path);
+    let array = store.array::<u64>("array", 4).unwrap();
+    for n in 0..512 {
+        store.value::<u64>(&n.to_string()).unwrap();
+    }
+    let all = Barrier::new(100);
+    std::thread::scope(|scope| {
+        for _ in 0..100 {
+            scope.spawn(|| {
+                array.fetch_add(0, 1).unwrap();
+                all.wait();
+            });
+        }
+    });
+    drop((store, array));
+    let before = on_disk(&path);
+    let raw = Raw::open(&path);
+    // Free entries; zeros of the second tier's index; values that were never stored.
+    let index = (0..2).map(|page| raw.index() + 8_192 + 4_096 * page);
+    let index = index.into_iter().find(|at| raw.bytes(*at, 4_096) == [0; 4_096]).unwrap();
+    let values = raw.slot(400).next_multiple_of(4_096);
+    let parts = [(128 << 10 | 4_096, 4_096), (index, 4_096), (values, 8_192)];
+    for (at, len) in parts {
+        let (at, len) = (at.to_string(), len.to_string());
+        let mut punch = std::process::Command::new("fallocate");
+        let punched = punch.args(["-p", "-o", &at, "-l", &len]).arg(&path).status();
+        if !punched.is_ok_and(|status| status.success()) {
+            return eprintln!("skipped: no fallocate");
+        }
+    }
+    assert_eq!(on_disk(&path), before - 16_384);
+    let store = open(&path);
+    assert_eq!(store.recovery(), Recovery::Resumed);
+    assert_eq!(on_disk(&path), before);
+    assert_eq!(store.array::<u64>("array", 4).unwrap().get(0).unwrap(), 100);
+    assert!(store.check().unwrap().is_ok());
+}

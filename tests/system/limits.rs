@@ -66,6 +66,8 @@ fn row_22_a_full_disk_is_an_error_and_the_store_stays_usable() {
         return;
     };
     fill_up(&at.join("state.slots"), small());
+    let rest = std::fs::File::create(at.join("rest")).unwrap();
+    while std::io::Write::write_all(&mut &rest, &[1; 4096]).is_ok() {}
     // There is no room for a new store: no file is made, and none is left over.
     let before = std::fs::read_dir(&at).unwrap().count();
     let refused = small().open(at.join("another")).unwrap_err();

@@ -111,7 +111,7 @@ fn on_a_full_disk_the_process_table_does_not_grow() {
         std::fs::remove_file(folder.join("fill")).unwrap();
         assert!(lock_in_threads(100).into_iter().all(|locked| locked.is_ok()));
         assert_eq!(Raw::open(&path).word(TABLE_BLOCKS), 128 | (!128 & 0xffff_ffff) << 32);
-        assert_eq!(store.info().unwrap().attached.len(), 1);
+        assert_eq!(store.info().unwrap().open_by.len(), 1);
         assert!(store.check().unwrap().is_ok());
         assert_eq!(array.get(0).unwrap(), 163);
     });

@@ -17,9 +17,7 @@ use crate::durability::sync_notes;
 use crate::error::{Error, Result};
 use crate::format::checkpoint::{self, CopyPair, Record, Stamp, control_of, stamp_of};
 use crate::format::descriptor::Descriptor;
-use crate::format::layout::{
-    Ends, LARGE_SEGMENT, PAGE, RUN, SEGMENT_HEAD, SMALL_SEGMENT, live,
-};
+use crate::format::layout::{Ends, LARGE_SEGMENT, PAGE, RUN, SEGMENT_HEAD, SMALL_SEGMENT, live};
 use crate::format::regions::ENTRIES_OF_PAGE;
 use crate::mapping::map::Region;
 use crate::mutant::planted;

@@ -3,5 +3,5 @@
 import pathlib
 import runpy
 
-for bench in ("slots.py", "drop_ins.py"):
+for bench in ("slots.py", "copies.py", "drop_ins.py"):
     runpy.run_path(str(pathlib.Path(__file__).with_name(bench)), run_name="__main__")

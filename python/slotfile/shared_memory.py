@@ -13,6 +13,7 @@ that still uses the memory after `close` keeps it alive.
 >>> same.unlink()
 """
 
+import contextlib
 import errno
 import mmap
 import os
@@ -47,10 +48,10 @@ class SharedMemory(_std.SharedMemory):
         while self._fd < 0:
             self._name = _std._make_filename()
             try:
-                self._fd = self._open(size)
+                self._fd = _create_unknown(_path(self._name), size, self._mode)
             except FileExistsError:
                 continue
-        self._size = os.fstat(self._fd).st_size
+        self._size = size if create else os.fstat(self._fd).st_size
         try:
             self._mmap = mmap.mmap(self._fd, self._size)
         except OSError:
@@ -68,21 +69,7 @@ class SharedMemory(_std.SharedMemory):
             except FileNotFoundError:
                 if not self._flags & os.O_CREAT:
                     raise
-        folder, file = os.path.split(path)
-        fd = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, self._mode)
-        try:
-            os.posix_fallocate(fd, 0, size)
-            place = os.open(folder, os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                # It gets its name only when it is complete: nobody ever sees half of it. (Without
-                # a descriptor of the folder, Python does not follow the link.)
-                os.link(f"/proc/self/fd/{fd}", file, dst_dir_fd=place)
-            finally:
-                os.close(place)
-        except BaseException:
-            os.close(fd)
-            raise
-        return fd
+        return _create(path, size, self._mode)
 
     def close(self):
         """Ends this object's use of the memory. BufferError if something still exports it.
@@ -94,9 +81,11 @@ class SharedMemory(_std.SharedMemory):
             self._buf = None
         if self._mmap is not None:
             try:
-                self._mmap.resize(self._size)  # changes nothing; refused if it is exported
+                self._mmap.resize(-1)
             except BufferError:
                 raise BufferError("cannot close exported pointers exist") from None
+            except ValueError:
+                pass  # it would be resized, if there were such a size: it is not exported
             self._mmap = None  # unmapped with the last array of it
         if self._fd >= 0:
             os.close(self._fd)
@@ -105,7 +94,7 @@ class SharedMemory(_std.SharedMemory):
     def unlink(self):
         """Deletes the block. Its name is free at once, its memory when its last user closes it."""
         if self._name:
-            os.unlink(_path(self._name))
+            os.unlink(_file(self._name))
 
 
 class ShareableList(_std.ShareableList):
@@ -128,18 +117,57 @@ class ShareableList(_std.ShareableList):
     __init__.__kwdefaults__ = _std.ShareableList.__init__.__kwdefaults__
 
 
-def _path(name):
-    """The file of a block. Creates its folder, and checks that it belongs to this user."""
+def _create(path, size, mode):
+    """A descriptor of a new file, which gets its name only when it is complete: nobody ever sees
+    half of it."""
+    folder, file = os.path.split(path)
+    fd = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, mode)
+    try:
+        os.posix_fallocate(fd, 0, size)
+        place = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            # (Without a descriptor of the folder, Python does not follow the link.)
+            os.link(f"/proc/self/fd/{fd}", file, dst_dir_fd=place)
+        finally:
+            os.close(place)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _create_unknown(path, size, mode):
+    """The same, in a third of the time, for a name that nobody knows yet."""
+    fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, mode)
+    try:
+        os.posix_fallocate(fd, 0, size)
+    except BaseException:
+        os.unlink(path)
+        os.close(fd)
+        raise
+    return fd
+
+
+def _file(name):
+    """Where a block of this name is."""
     name = name.lstrip("/")
     if not name or "/" in name or name in (".", ".."):
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), name)
-    folder = f"/dev/shm/slotfile-{os.geteuid()}"
+    return f"/dev/shm/slotfile-{os.geteuid()}/{name}"
+
+
+def _path(name):
+    """The same, in a folder that exists and belongs to this user."""
+    path = _file(name)
+    folder = os.path.dirname(path)
     try:
-        os.mkdir(folder, 0o700)
-    except FileExistsError:
         status = os.lstat(folder)
-        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
-            raise PermissionError(
-                errno.EPERM, "somebody else has created this user's folder", folder
-            ) from None
-    return os.path.join(folder, name)
+    except FileNotFoundError:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder, 0o700)
+        status = os.lstat(folder)
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+        raise PermissionError(
+            errno.EPERM, "somebody else has created this user's folder", folder
+        )
+    return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import warnings
 
@@ -246,3 +247,60 @@ def test_any_byte_but_zero_is_true(store: slotfile.Store) -> None:
     with flags.update() as f:
         f.view(np.uint8)[:] = 0, 0, 7
     assert flags.load().view(np.uint8).tolist() == [0, 0, 1]
+
+
+def test_what_is_stored_may_lie_in_memory_in_any_way(store: slotfile.Store) -> None:
+    content = np.arange(12.0).reshape(3, 4)
+    unaligned = np.frombuffer(b"x" + content.tobytes(), float, offset=1).reshape(3, 4)
+    constant = content.copy()
+    constant.flags.writeable = False
+    wide = np.zeros((3, 8))
+    wide[:, ::2] = content
+    forms: list[object] = [
+        content,
+        unaligned,
+        constant,
+        wide[:, ::2],
+        content[::-1].copy()[::-1],
+        np.asfortranarray(content),
+        content.astype(">f8"),
+        content.astype(np.float32),
+        content.view(np.recarray),
+        np.ma.array(content, mask=content > 5).data,
+        content.tolist(),
+    ]
+    array = store.array("a", float, (3, 4))
+    for form in forms:
+        for put in (array.store, lambda x: array.__setitem__(slice(None), x),
+                    lambda x: array.__setitem__(..., x)):  # fmt: skip
+            array.store(-1)
+            put(form)
+            assert (array.load() == content).all(), form
+    array[...] = 7
+    assert (array[...] == np.full((3, 4), 7.0)).all()
+
+
+@pytest.mark.skipif(
+    not getattr(sys, "_is_gil_enabled", lambda: True)(), reason="needs the interpreter lock"
+)
+def test_a_store_that_waits_takes_what_it_was_called_with(store: slotfile.Store) -> None:
+    array = store.array("a", "int64", 100)
+    content = np.ones(100, np.int64)
+    calls = threading.Event()
+
+    def put() -> None:
+        calls.set()
+        array.store(content)
+
+    switches = sys.getswitchinterval()
+    sys.setswitchinterval(1000)  # the thread runs until it waits
+    try:
+        with array.lock():
+            thread = threading.Thread(target=put)
+            thread.start()
+            calls.wait()
+            content[:] = 2
+        thread.join()
+    finally:
+        sys.setswitchinterval(switches)
+    assert array.load().tolist() == [1] * 100

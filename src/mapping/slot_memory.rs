@@ -5,12 +5,14 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::mapping::cell::CellRegion;
-use crate::mapping::copy;
+use crate::mapping::copy::{self, NewMemory};
 use crate::mapping::crowd;
 use crate::mapping::map::{KeepsMapped, Map, Region};
 use crate::mutant::planted;
 use crate::os::futex;
-use crate::protocol::{self, Areas, CONTROL, Cell, Control, Form, Memory, REMOVED, Sleepers};
+use crate::protocol::{
+    self, Areas, CONTROL, Cell, Control, Destination, Form, Memory, REMOVED, Sleepers,
+};
 
 /// How long a waiter spins before it sleeps: about the cost of a sleep and a wake-up.
 pub(crate) const SPIN: Duration = Duration::from_micros(50);
@@ -178,6 +180,17 @@ impl<K: KeepsMapped> Memory for SlotMemory<K> {
 
     fn longest_sleep(&self) -> Duration {
         crowd::longest_sleep(self.region().address())
+    }
+}
+
+impl<K: KeepsMapped> Destination<SlotMemory<K>> for NewMemory<'_> {
+    #[inline]
+    fn fill(&mut self, memory: &SlotMemory<K>, word: usize, skip: usize) {
+        copy::read_new(&memory.region().words()[word..], skip, self);
+    }
+
+    fn bytes(&mut self) -> &mut [u8] {
+        self.filled()
     }
 }
 

@@ -19,6 +19,18 @@ pub(super) unsafe fn load(from: *const u8, to: *mut u8, len: usize, unit: usize)
     unsafe { copy(from, to, len, unit, Past::ForLoads) }
 }
 
+/// As [`load`], into memory that is new: never past the caches, where the kernel has just cleared
+/// it.
+///
+/// # Safety
+///
+/// As for [`load`].
+#[inline]
+pub(super) unsafe fn load_new(from: *const u8, to: *mut u8, len: usize, unit: usize) -> bool {
+    // SAFETY: the caller promises it.
+    unsafe { copy(from, to, len, unit, Past::Never) }
+}
+
 /// As [`load`], into shared memory.
 ///
 /// # Safety
@@ -33,9 +45,11 @@ pub(super) unsafe fn store(from: *const u8, to: *mut u8, len: usize, unit: usize
 /// From how many eighths of the last cache on a copy goes past the caches.
 #[derive(Clone, Copy)]
 enum Past {
-    /// As `memcpy`: the result may be new memory, which the kernel has just cleared and which is in
+    /// The result may be new memory all the same, which the kernel has just cleared and which is in
     /// the caches. There, going past them costs a third more.
     ForLoads = 6,
+    /// New memory.
+    Never = isize::MAX,
     /// From here on it is faster.
     ForStores = 3,
 }
@@ -319,7 +333,7 @@ mod x86 {
             eighth = last_cache().unwrap_or(usize::MAX) / 8;
             EIGHTH.store(eighth, Relaxed);
         }
-        (eighth * eighths).max(LEAST_STREAMED)
+        eighth.saturating_mul(eighths).max(LEAST_STREAMED)
     }
 
     /// The bytes of the last cache, as the processor says.

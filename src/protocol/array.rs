@@ -6,6 +6,25 @@ use super::pieces::read_by_pieces;
 use super::read_lock::lock_to_read;
 use super::{Areas, Control, FREE, Memory, Peers, TxnState, control, lead, planted};
 
+/// Private memory that a read fills.
+pub(crate) trait Destination<M> {
+    /// Fills all of it, from `skip` bytes after `word`.
+    fn fill(&mut self, memory: &M, word: usize, skip: usize);
+    /// Its bytes: after a `fill`, what that has copied.
+    fn bytes(&mut self) -> &mut [u8];
+}
+
+impl<M: Memory> Destination<M> for [u8] {
+    #[inline]
+    fn fill(&mut self, memory: &M, word: usize, skip: usize) {
+        memory.read(word, skip, self);
+    }
+
+    fn bytes(&mut self) -> &mut [u8] {
+        self
+    }
+}
+
 /// Calls `copy` with the first word of the current area until what it copied is whole; returns the
 /// version of the copy. `copy` runs once, and again each time that a writer was faster. Never waits
 /// for a writer, except that after many losses it tries for the lock for about the time of a copy.
@@ -32,15 +51,15 @@ pub(crate) fn read_bytes<M: Memory, P: Peers>(
     peers: &P,
     areas: &Areas,
     at: usize,
-    out: &mut [u8],
+    out: &mut (impl Destination<M> + ?Sized),
 ) -> u64 {
-    let copy = |memory: &M, area| memory.read(area, at, out);
+    let copy = |memory: &M, area| out.fill(memory, area, at);
     match try_to_read(memory, peers, areas, copy) {
         Some(version) => version,
         None if planted!(LargeReadsBeginAnew) => {
-            read(memory, peers, areas, |memory, area| memory.read(area, at, out))
+            read(memory, peers, areas, |memory, area| out.fill(memory, area, at))
         }
-        None => read_by_pieces(memory, peers, areas, at, out),
+        None => read_by_pieces(memory, peers, areas, at, out.bytes()),
     }
 }
 

@@ -45,7 +45,7 @@ mod wait;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-pub(crate) use array::{effective_version, read, read_bytes, validate_read};
+pub(crate) use array::{Destination, effective_version, read, read_bytes, validate_read};
 pub(crate) use control::{Control, FREE, Owner, REMOVED, lead};
 pub(crate) use lock::{Held, Lockable, RawLock, lock, try_lock};
 use mutant::planted;

@@ -2,13 +2,15 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::ops::{Bound, Range, RangeBounds};
 use std::time::Duration;
 
 use crate::attachment::attach::{Attachment, Failure};
 use crate::error::{Error, Result};
+use crate::mapping::copy::{self, NewMemory};
 use crate::mapping::slot_memory::SlotMemory;
-use crate::protocol::{self, Held, Lockable, Memory};
+use crate::protocol::{self, Destination, Held, Lockable, Memory};
 use crate::slots::fetch::fetch_methods;
 use crate::slots::guard::lock_methods;
 use crate::slots::handle::{Handle, common_methods};
@@ -122,9 +124,7 @@ impl<T: Element> Array<T> {
 
     /// Returns all elements and their version.
     pub fn load_versioned(&self) -> (Vec<T>, u64) {
-        let mut elements = vec![T::default(); self.len()];
-        let version = self.read(0, &mut elements);
-        (elements, version)
+        self.read_new(0, self.len())
     }
 
     /// Copies all elements into `out`; returns their version. Allocates nothing.
@@ -144,9 +144,33 @@ impl<T: Element> Array<T> {
     /// [`Error::Index`] if the range does not fit into the array.
     pub fn load_range(&self, range: impl RangeBounds<usize>) -> Result<Vec<T>> {
         let range = self.positions(range)?;
-        let mut elements = vec![T::default(); range.len()];
-        self.read(range.start, &mut elements);
-        Ok(elements)
+        Ok(self.read_new(range.start, range.len()).0)
+    }
+
+    /// Copies the elements at these positions into `out`, memory that need not be initialized before,
+    /// as bindings to other languages allocate it. Returns that memory, and the version.
+    ///
+    /// ```
+    /// # let store = slotfile::Store::temporary()?;
+    /// # let pose = store.array::<f64>("pose", 6)?;
+    /// let mut memory = Vec::with_capacity(6);
+    /// let (elements, _) = pose.load_range_new(.., memory.spare_capacity_mut())?;
+    /// assert_eq!(elements, [0.0; 6]);
+    /// # Ok::<(), slotfile::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Index`] if the range does not fit into the array, [`Error::Length`] if it does not
+    /// fit `out`.
+    pub fn load_range_new<'a>(
+        &self,
+        range: impl RangeBounds<usize>,
+        out: &'a mut [MaybeUninit<T>],
+    ) -> Result<(&'a mut [T], u64)> {
+        let range = self.positions(range)?;
+        self.check_length(range.len(), out.len())?;
+        Ok(copy::fill_new(out, |out| self.fill(range.start, out)))
     }
 
     /// Returns one element.
@@ -331,10 +355,21 @@ impl<T: Element> Array<T> {
 
     /// Copies elements as of one instant; returns their version.
     fn read(&self, start: usize, out: &mut [T]) -> u64 {
+        T::with_bytes(out, |bytes| self.fill(start, bytes))
+    }
+
+    /// The same, into new memory.
+    fn read_new(&self, start: usize, len: usize) -> (Vec<T>, u64) {
+        copy::new_elements(len, |out| self.fill(start, out)).unwrap_or_else(|none| none.abort())
+    }
+
+    fn fill(
+        &self,
+        start: usize,
+        out: &mut (impl Destination<SlotMemory<SharedSession>> + ?Sized),
+    ) -> u64 {
         let (memory, attachment) = (&self.handle.memory, self.handle.attachment());
-        T::with_bytes(out, |bytes| {
-            protocol::read_bytes(memory, attachment, memory.areas(), self.byte(start), bytes)
-        })
+        protocol::read_bytes(memory, attachment, memory.areas(), self.byte(start), out)
     }
 
     /// Copies elements of the current area, whose lock is held.
@@ -392,9 +427,24 @@ impl<T: Element> Lockable for Array<T> {
 impl<T: Element> ArrayUpdate<T> {
     /// Returns the elements as they are until the commit.
     pub fn load(&self) -> Vec<T> {
-        let mut elements = vec![T::default(); self.array().len()];
-        self.load_into(&mut elements);
-        elements
+        let len = self.array().len();
+        copy::new_elements(len, |out| self.fill(out)).unwrap_or_else(|none| none.abort()).0
+    }
+
+    /// The same, into memory that need not be initialized before. Returns that memory.
+    ///
+    /// # Panics
+    ///
+    /// If `out` has another length than the array.
+    pub fn load_new<'a>(&self, out: &'a mut [MaybeUninit<T>]) -> &'a mut [T] {
+        let array = self.array();
+        assert_eq!(out.len(), array.len(), "slot {:?}: one element each", array.name());
+        copy::fill_new(out, |out| self.fill(out)).0
+    }
+
+    fn fill(&self, out: &mut NewMemory<'_>) {
+        let memory = &self.array().handle.memory;
+        out.fill(memory, memory.areas().of(self.lock.version()), 0);
     }
 
     /// Copies the elements, as they are until the commit, into `out`.
@@ -413,18 +463,18 @@ impl<T: Element> ArrayUpdate<T> {
     /// # Errors
     ///
     /// [`Error::Length`]; [`Error::Evicted`] in the child of a fork.
-    pub fn commit(self, elements: &[T]) -> Result<()> {
-        let array = self.array().clone();
+    pub fn commit(mut self, elements: &[T]) -> Result<()> {
+        let array = self.array();
         array.check_length(array.len(), elements.len())?;
         // When a thread ends, its entry may be gone before its update is.
         if !self.lock.is_held() {
             return Err(array.handle.not_committed(Failure::Evicted));
         }
-        let areas = array.handle.memory.areas();
-        self.lock
-            .commit(areas, 0, T::bytes(elements))
-            .map(|_| ())
-            .map_err(|failure| array.handle.not_committed(failure))
+        let areas = *array.handle.memory.areas();
+        match self.lock.commit(&areas, 0, T::bytes(elements)) {
+            Ok(_) => Ok(()),
+            Err(failure) => Err(self.array().handle.not_committed(failure)),
+        }
     }
 
     fn array(&self) -> &Array<T> {

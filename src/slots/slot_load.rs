@@ -3,6 +3,7 @@
 use std::ops::{Range, RangeBounds};
 
 use crate::error::Result;
+use crate::mapping::copy::new_elements;
 use crate::protocol::{self, Memory, Sample};
 use crate::slots::slot::{Kind, Slot};
 use crate::slots::text::{beginning_of_text, into_text};
@@ -121,11 +122,12 @@ impl Slot {
         Ok(match &self.kind {
             Kind::Array(scalar_type, _) => {
                 let start = range.start * scalar_type.size();
-                let mut elements = Elements::try_zeros(*scalar_type, range.len())?;
                 let (memory, attachment) = (&self.handle.memory, self.handle.attachment());
-                let out = elements.as_bytes_mut();
-                let version = protocol::read_bytes(memory, attachment, memory.areas(), start, out);
-                (elements, version)
+                let (bytes, version) = new_elements(range.len() * scalar_type.size(), |out| {
+                    protocol::read_bytes(memory, attachment, memory.areas(), start, out)
+                })?;
+                let elements = Elements::from_bytes(*scalar_type, bytes);
+                (elements.expect("whole elements"), version)
             }
             Kind::Value(_) | Kind::Counter(_) => {
                 let (content, version) = self.read_all()?;

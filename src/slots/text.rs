@@ -3,14 +3,17 @@
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::protocol::{self, Memory};
+use crate::mapping::copy::new_elements;
+use crate::mapping::map::KeepsMapped;
+use crate::mapping::slot_memory::SlotMemory;
+use crate::protocol::{self, Destination, Memory};
 use crate::slots::guard::lock_methods;
 use crate::slots::handle::{Handle, common_methods};
 use crate::slots::wait::sealed::{Sealed, Target};
 use crate::store::store::Store;
 use crate::types::data::{Data, TEXT_LEN, text_content};
 use crate::types::define::Define;
-use crate::types::elements::{NoMemory, zeros};
+use crate::types::elements::NoMemory;
 use crate::types::slot_type::SlotType;
 
 /// A slot of UTF-8 text.
@@ -69,7 +72,11 @@ impl Content {
     }
 
     /// One area's bytes, see [`Content::read`].
-    pub(crate) fn copy(&self, memory: &impl Memory, area: usize) -> Result<Vec<u8>, NoMemory> {
+    pub(crate) fn copy(
+        &self,
+        memory: &SlotMemory<impl KeepsMapped>,
+        area: usize,
+    ) -> Result<Vec<u8>, NoMemory> {
         let mut bytes = Vec::new();
         self.read(memory, area, &mut bytes)?;
         Ok(bytes)
@@ -79,20 +86,21 @@ impl Content {
     /// and a torn read is repeated.
     pub(crate) fn read(
         &self,
-        memory: &impl Memory,
+        memory: &SlotMemory<impl KeepsMapped>,
         area: usize,
         out: &mut Vec<u8>,
     ) -> Result<(), NoMemory> {
         let len = self.len(memory, area);
         if out.capacity() < len {
-            *out = zeros(len)?;
+            *out = new_elements(len, |new| new.fill(memory, area, TEXT_LEN))?.0;
+            return Ok(());
         }
         out.resize(len, 0);
         memory.read(area, TEXT_LEN, out);
         Ok(())
     }
 
-    fn len(&self, memory: &impl Memory, area: usize) -> usize {
+    fn len(&self, memory: &SlotMemory<impl KeepsMapped>, area: usize) -> usize {
         let mut len = [0; TEXT_LEN];
         memory.read(area, 0, &mut len);
         let len = usize::try_from(u64::from_le_bytes(len)).unwrap_or(usize::MAX);

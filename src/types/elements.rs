@@ -90,7 +90,12 @@ impl Elements {
 
     /// All elements as `T`, if that is their type.
     pub fn to_vec<T: Element>(&self) -> Option<Vec<T>> {
-        self.iter().map(Scalar::get).collect()
+        if self.scalar_type != T::TYPE {
+            return None;
+        }
+        let mut all = vec![T::default(); self.len()];
+        T::with_bytes(&mut all, |bytes| bytes.copy_from_slice(&self.bytes));
+        Some(all)
     }
 
     /// Their little-endian bytes.

@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 use slotfile::{Data, Elements, SlotType};
 
-use crate::convert::ndarray::{filled_with, fresh};
+use crate::convert::ndarray::{fresh, with_elements};
 use crate::convert::scalar::{Scalar, each_type};
 
 /// The content of a slot of this type as a Python object.
@@ -21,7 +21,12 @@ pub(crate) fn to_py<'py>(
         (Data::Array(elements), SlotType::Array(of, shape) | SlotType::Buffer(of, shape)) => {
             each_type!(of, T => {
                 let all = elements.to_vec::<T>().unwrap_or_default();
-                fresh(py, shape.dims(), |copy| copy.copy_from_slice(&all)).into_any()
+                fresh(py, shape.dims(), |copy| {
+                    for (copy, element) in copy.iter_mut().zip(all) {
+                        copy.write(element);
+                    }
+                })
+                .into_any()
             })
         }
         (Data::Text(text), _) => PyString::new(py, text).into_any(),
@@ -35,8 +40,7 @@ pub(crate) fn from_py(object: &Bound<'_, PyAny>, slot_type: &SlotType) -> PyResu
     Ok(match slot_type {
         SlotType::Value(of) => each_type!(of, T => Data::from(<T as Scalar>::from_py(object)?)),
         SlotType::Array(of, shape) => each_type!(of, T => {
-            let all = filled_with::<T>(object.py(), shape.dims(), object)?;
-            Data::Array(Elements::from(all.as_slice()))
+            with_elements::<T, _>(shape.dims(), object, |all| Data::Array(Elements::from(all)))?
         }),
         SlotType::Text(_) => Data::Text(object.extract()?),
         SlotType::Bytes(_) => Data::Bytes(object.extract()?),

@@ -24,6 +24,9 @@ impl Key {
         {
             return Ok(Key::Element(position(key, 0, *len)?));
         }
+        if key.is(key.py().Ellipsis()) {
+            return Ok(Key::Block { start: 0, shape: dims.to_vec() });
+        }
         if let Ok(slice) = key.cast::<PySlice>() {
             let range = slice.indices(isize::try_from(dims[0])?)?;
             if range.step != 1 {

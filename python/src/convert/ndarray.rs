@@ -1,5 +1,7 @@
 //! Numpy arrays that this module makes, and their elements.
 
+use std::mem::MaybeUninit;
+
 use numpy::{PyArrayDescrMethods, PyArrayDyn, PyArrayMethods, PyUntypedArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -11,18 +13,13 @@ use crate::convert::scalar::Scalar;
 pub(crate) fn fresh<'py, T: Scalar>(
     py: Python<'py>,
     shape: &[usize],
-    fill: impl FnOnce(&mut [T]),
+    fill: impl FnOnce(&mut [MaybeUninit<T>]),
 ) -> Bound<'py, PyArrayDyn<T>> {
-    let len = shape.iter().product::<usize>();
-    // SAFETY: it is C-contiguous, and nothing else refers to it yet. numpy allocated its
-    // memory, which holds arbitrary bytes: any bytes are a number, and those of bools are
-    // zeroed before they are read.
+    // SAFETY: it is C-contiguous, and nothing else refers to it yet. What `fill` leaves out holds
+    // arbitrary bytes, which are read only by `elements`.
     unsafe {
         let array = PyArrayDyn::<T>::new(py, shape, false);
-        if T::TYPE == ScalarType::Bool {
-            array.data().write_bytes(0, len);
-        }
-        fill(std::slice::from_raw_parts_mut(array.data(), len));
+        fill(std::slice::from_raw_parts_mut(array.data().cast(), array.len()));
         array
     }
 }
@@ -46,13 +43,45 @@ pub(crate) fn elements<'a, T: Scalar>(array: &'a Bound<'_, PyArrayDyn<T>>) -> Py
     }
 }
 
-/// Elements of this shape with this content, converted and broadcast as numpy does.
+/// Runs `f` on elements of this shape with this content, converted and broadcast as numpy does. `f`
+/// must not release the interpreter lock: if nothing is to be converted, these are the content's
+/// own.
+pub(crate) fn with_elements<T: Scalar, R>(
+    shape: &[usize],
+    content: &Bound<'_, PyAny>,
+    f: impl FnOnce(&[T]) -> R,
+) -> PyResult<R> {
+    if let Some(elements) = own_elements(shape, content) {
+        return Ok(f(elements));
+    }
+    let array = fresh(content.py(), shape, |_| {});
+    array.set_item(content.py().Ellipsis(), content)?;
+    Ok(f(elements(&array)?))
+}
+
+/// The elements of a numpy array of this type and shape, if they lie in memory as in a slot.
+fn own_elements<'a, T: Scalar>(shape: &[usize], content: &'a Bound<'_, PyAny>) -> Option<&'a [T]> {
+    let array = content.cast::<PyArrayDyn<T>>().ok()?;
+    let (start, len) = (array.data(), array.len());
+    if array.shape() != shape || !array.is_c_contiguous() || !start.is_aligned() {
+        return None;
+    }
+    // SAFETY: it has this many elements, see `elements`, and as many bytes if it is of bools. Those
+    // may be arbitrary, but are read as bools only if they are.
+    unsafe {
+        if T::TYPE == ScalarType::Bool
+            && std::slice::from_raw_parts(start.cast::<u8>(), len).iter().any(|byte| *byte > 1)
+        {
+            return None;
+        }
+        Some(std::slice::from_raw_parts(start, len))
+    }
+}
+
+/// Elements of this shape with this content, as by [`with_elements`].
 pub(crate) fn filled_with<T: Scalar>(
-    py: Python<'_>,
     shape: &[usize],
     content: &Bound<'_, PyAny>,
 ) -> PyResult<Vec<T>> {
-    let array = PyArrayDyn::<T>::zeros(py, shape, false);
-    array.set_item(py.Ellipsis(), content)?;
-    Ok(elements(&array)?.to_vec())
+    with_elements(shape, content, <[T]>::to_vec)
 }

@@ -6,11 +6,11 @@ use numpy::{PyArrayDescr, PyArrayDyn, PyArrayMethods, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
-use slotfile::{Array as Typed, Define, ScalarType, Shape};
+use slotfile::{Array as Typed, Define, Error, ScalarType, Shape};
 
 use crate::convert::error::to_py;
 use crate::convert::key::Key;
-use crate::convert::ndarray::{filled_with, fresh};
+use crate::convert::ndarray::{filled_with, fresh, with_elements};
 use crate::convert::scalar::{Operation, Scalar, any_of, any_scalar, on_any, sum_overflows};
 use crate::runtime::opened::Shared;
 use crate::runtime::wait::waiting;
@@ -82,7 +82,7 @@ impl Array {
         areas: usize,
     ) -> PyResult<Bound<'py, Array>> {
         let any = any_of!(AnyArray, scalar_type, T => {
-            let initial = initial.map(|i| filled_with::<T>(py, shape.dims(), i)).transpose();
+            let initial = initial.map(|i| filled_with::<T>(shape.dims(), i)).transpose();
             let initial = initial.map_err(|error| shared.named(error, name))?;
             waiting(py, shared.options.lock_timeout).run(shared.store(), |store| {
                 let define = Define::<T>::new().areas(areas);
@@ -108,6 +108,24 @@ impl Array {
         call: impl Fn(&Typed<T>) -> slotfile::Result<R> + Sync,
     ) -> PyResult<R> {
         waiting(py, self.shared.options.lock_timeout).run(array, call)
+    }
+
+    /// Replaces the elements from `start` on by a block of this shape.
+    fn replace<T: Scalar>(
+        &self,
+        array: &Typed<T>,
+        (start, shape): (usize, &[usize]),
+        content: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let store = |array: &Typed<T>, new: &[T]| array.store_range(start..start + new.len(), new);
+        let copy = with_elements(shape, content, |new: &[T]| match store(array, new) {
+            // A wait releases the interpreter lock, and then others may change `content`.
+            Err(Error::LockTimeout { .. }) => Ok(Some(new.to_vec())),
+            done => done.map(|()| None).map_err(to_py),
+        })??;
+        let Some(copy) = copy else { return Ok(()) };
+        waiting(content.py(), self.shared.options.lock_timeout)
+            .detached(array, |array| store(array, &copy))
     }
 
     fn fetch<'py>(
@@ -167,36 +185,12 @@ impl Array {
 
     /// A copy of the whole array, and its version.
     fn load_versioned<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, u64)> {
-        fn typed<'py, T: Scalar>(
-            py: Python<'py>,
-            array: &Typed<T>,
-            dims: &[usize],
-        ) -> (Bound<'py, PyAny>, u64) {
-            let mut version = 0;
-            let copy = fresh(py, dims, |copy| {
-                version = if size_of_val(copy) < LARGE {
-                    array.load_into(copy)
-                } else {
-                    py.detach(|| array.load_into(copy))
-                };
-            });
-            (copy.into_any(), version)
-        }
-        on!(self, array => Ok(typed(py, array, self.dims())))
+        on!(self, array => load_block(py, array, 0, self.dims()))
     }
 
     /// Replaces all elements atomically, as `array[...] = content` does.
     fn store(&self, content: &Bound<'_, PyAny>) -> PyResult<()> {
-        fn typed<T: Scalar>(
-            this: &Array,
-            array: &Typed<T>,
-            content: &Bound<'_, PyAny>,
-        ) -> PyResult<()> {
-            let py = content.py();
-            let new = filled_with::<T>(py, this.dims(), content)?;
-            this.write(py, array, |array| array.store(&new))
-        }
-        on!(self, array => typed(self, array, content))
+        on!(self, array => self.replace(array, (0, self.dims()), content))
     }
 
     /// A read-modify-write of the whole array. The `with` block works on a copy, a numpy
@@ -379,22 +373,14 @@ impl Array {
         py: Python<'py>,
         key: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        fn block<'py, T: Scalar>(
-            py: Python<'py>,
-            array: &Typed<T>,
-            start: usize,
-            shape: &[usize],
-        ) -> PyResult<Bound<'py, PyAny>> {
-            let end = start + shape.iter().product::<usize>();
-            let part = array.load_range(start..end).map_err(to_py)?;
-            Ok(fresh(py, shape, |copy| copy.copy_from_slice(&part)).into_any())
-        }
         match self.key(key)? {
             Key::Element(position) => on!(self, array => match array.get(position) {
                 Ok(element) => Ok(element.to_py(py)),
                 Err(error) => Err(to_py(error)),
             }),
-            Key::Block { start, shape } => on!(self, array => block(py, array, start, &shape)),
+            Key::Block { start, shape } => {
+                on!(self, array => Ok(load_block(py, array, start, &shape)?.0))
+            }
             Key::Other => {
                 self.load_versioned(py)?.0.get_item(key).map_err(|error| self.named(error))
             }
@@ -411,21 +397,11 @@ impl Array {
             let x = T::from_py(new)?;
             this.write(new.py(), array, |array| array.set(position, x))
         }
-        fn block<T: Scalar>(
-            this: &Array,
-            array: &Typed<T>,
-            (start, shape): (usize, &[usize]),
-            new: &Bound<'_, PyAny>,
-        ) -> PyResult<()> {
-            let (py, new) = (new.py(), filled_with::<T>(new.py(), shape, new)?);
-            let range = start..start + new.len();
-            this.write(py, array, |array| array.store_range(range.clone(), &new))
-        }
         let py = new.py();
         match self.key(key)? {
             Key::Element(position) => on!(self, array => element(self, array, position, new)),
             Key::Block { start, shape } => {
-                on!(self, array => block(self, array, (start, &shape), new))
+                on!(self, array => self.replace(array, (start, &shape), new))
             }
             Key::Other => {
                 // Before the lock is taken, since the conversion may run any Python code.
@@ -470,6 +446,22 @@ impl Array {
         let what = format!("{}[{}]", this.dtype(py), this.shape);
         slf.as_super().get().describe(py, "Array", &what, || shown(&this.load_versioned(py)?.0))
     }
+}
+
+/// A copy of the elements from `start` on, as a numpy array of this shape, and its version.
+fn load_block<'py, T: Scalar>(
+    py: Python<'py>,
+    array: &Typed<T>,
+    start: usize,
+    shape: &[usize],
+) -> PyResult<(Bound<'py, PyAny>, u64)> {
+    let mut version = Ok(0);
+    let copy = fresh(py, shape, |copy| {
+        let (is_large, range) = (size_of_val(copy) >= LARGE, start..start + copy.len());
+        let load = || Ok(array.load_range_new(range, copy)?.1);
+        version = if is_large { py.detach(load) } else { load() };
+    });
+    Ok((copy.into_any(), version.map_err(to_py)?))
 }
 
 /// Copies the array into the caller's numpy array.

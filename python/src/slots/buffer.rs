@@ -100,7 +100,7 @@ impl Buffer {
         initial: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, Buffer>> {
         let any = any_of!(AnyBuffer, scalar_type, T => {
-            let initial = initial.map(|i| filled_with::<T>(py, shape.dims(), i)).transpose();
+            let initial = initial.map(|i| filled_with::<T>(shape.dims(), i)).transpose();
             let initial = initial.map_err(|error| shared.named(error, name))?;
             waiting(py, shared.options.lock_timeout).run(shared.store(), |store| {
                 let define = Define::<T>::new();

@@ -27,7 +27,9 @@ impl<T: Scalar> Begun<T> {
     ) -> PyResult<(Begun<T>, Py<PyAny>)> {
         let timeout = array.shared.options.lock_timeout;
         let update = waiting(py, timeout).run_here(typed, |typed| typed.begin_update())?;
-        let copy = fresh(py, typed.shape().dims(), |copy| update.load_into(copy));
+        let copy = fresh(py, typed.shape().dims(), |copy| {
+            update.load_new(copy);
+        });
         Ok((Begun { update, copy: copy.clone().unbind() }, copy.into_any().unbind()))
     }
 

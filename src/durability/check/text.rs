@@ -36,7 +36,7 @@ pub(super) fn check(
     if capacity <= AT_ONCE {
         // This read ends even if writers never pause.
         let mut content = vec![0; TEXT_LEN + capacity];
-        protocol::read_bytes(memory, attachment, areas, 0, &mut content);
+        protocol::read_bytes(memory, attachment, areas, 0, &mut content[..]);
         let text = content.split_off(TEXT_LEN);
         len.copy_from_slice(&content);
         wrong = problem(u64::from_le_bytes(len), &|len| std::str::from_utf8(&text[..len]).is_ok());

@@ -61,7 +61,7 @@ pub(crate) fn read(words: &[AtomicU64], skip: usize, out: &mut [u8]) {
 #[inline]
 pub(crate) fn read_new(words: &[AtomicU64], skip: usize, out: &mut NewMemory<'_>) {
     let (to, len) = (out.bytes.as_mut_ptr().cast(), out.bytes.len());
-    let from = part(words, skip, len);
+    let from = start_of(words, skip, len);
     // SAFETY: as in `read`.
     if unsafe { vectors::load_new(from, to, len, 1) } {
         out.is_filled = true;

@@ -85,7 +85,7 @@ pub(super) fn a_reader_without_an_entry_reads_what_changes_while_it_copies() {
         let store = Store::new(Cells::Packed, 2);
         store.y.outpaces_readers.store(true, Relaxed);
         let mut out = [1; 8 * WIDTH];
-        let version = read_bytes(&*store.y, &store.peer(FREE), &store.areas(), 0, &mut out);
+        let version = read_bytes(&*store.y, &store.peer(FREE), &store.areas(), 0, &mut out[..]);
         assert_eq!((version, out), (store.y.control(Relaxed).version(), [0; 8 * WIDTH]));
     });
 }

@@ -26,7 +26,7 @@ ROWS: list[Row] = [
     ("a.load(out=out)", "np.copyto(out, x)", "np.copyto(out, s)", 1.1),
     ("a.store(x)", "np.copyto(y, x)", "np.copyto(s, x); s, t = t, s", 1.1),
     ("a[:] = x", "y[:] = x", "s[:] = x; s, t = t, s", 1.1),
-    ("with a.update() as p: pass", "x.copy()", "s.copy()", 2.2),
+    ("with a.update() as p: pass", "p = x.copy()", "p = s.copy()", 2.2),
 ]
 TURNS = "s, t = areas"
 # How long each contestant is measured for, in seconds, and in how many rounds at least.

@@ -7,6 +7,7 @@ the same machine.
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.shared_memory
 import statistics
 import timeit
 
@@ -21,6 +22,12 @@ OPERATIONS = {
     "a[i]": "a[5]",
     "a[:] of ten": "a[:]",
     "Value('i', 5)": "mp.Value('i', 5)",
+    **{
+        f"SharedMemory of {kib} KiB{how}": f"b = mp.shared_memory.SharedMemory(create=True, size={kib << 10})\n{use}"
+        "b.close()\nb.unlink()"
+        for kib in (1, 64, 1024)
+        for how, use in (("", ""), (", filled", f"b.buf[:] = bytes({kib << 10})\n"))
+    },
 }
 
 
@@ -29,7 +36,7 @@ def rounds(modules: list[object], operation: str) -> list[float]:
     for mp in modules:
         names = {"mp": mp, "v": mp.Value("i", 0), "a": mp.Array("i", range(10))}  # type: ignore[attr-defined]
         timers.append(timeit.Timer(operation, globals=names))
-    count = max(1, int(0.01 / min(timer.timeit(1000) / 1000 for timer in timers)))
+    count = max(1, int(0.01 / min(timer.timeit(100) / 100 for timer in timers)))
     times = [[1e9 * timer.timeit(count) / count for timer in timers] for _ in range(ROUNDS)]
     return [statistics.median(side) for side in zip(*times)]
 

@@ -48,8 +48,8 @@ enum Past {
     /// The result may be new memory all the same, which the kernel has just cleared and which is in
     /// the caches. There, going past them costs a third more.
     ForLoads = 6,
-    /// New memory.
-    Never = isize::MAX,
+    /// For new memory. (So large a copy there is not.)
+    Never = 1 << 20,
     /// From here on it is faster.
     ForStores = 3,
 }

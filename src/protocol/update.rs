@@ -45,11 +45,10 @@ pub(crate) fn go_on_under_guard<L: Lockable>(on: L) -> Result<Held<L>, FailureOf
 
 impl<L: Lockable> Held<L> {
     /// Replaces `data.len()` bytes from byte `at` of the content, in the next area, and makes that
-    /// area current. Returns the new version. The lock is then released, or ends with this if it was
-    /// not committed.
+    /// area current. Returns the new version.
     #[inline]
     pub(crate) fn commit(
-        &mut self,
+        mut self,
         areas: &Areas,
         at: usize,
         data: &[u8],

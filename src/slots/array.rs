@@ -463,18 +463,18 @@ impl<T: Element> ArrayUpdate<T> {
     /// # Errors
     ///
     /// [`Error::Length`]; [`Error::Evicted`] in the child of a fork.
-    pub fn commit(mut self, elements: &[T]) -> Result<()> {
-        let array = self.array();
+    pub fn commit(self, elements: &[T]) -> Result<()> {
+        let array = self.array().clone();
         array.check_length(array.len(), elements.len())?;
         // When a thread ends, its entry may be gone before its update is.
         if !self.lock.is_held() {
             return Err(array.handle.not_committed(Failure::Evicted));
         }
-        let areas = *array.handle.memory.areas();
-        match self.lock.commit(&areas, 0, T::bytes(elements)) {
-            Ok(_) => Ok(()),
-            Err(failure) => Err(self.array().handle.not_committed(failure)),
-        }
+        let areas = array.handle.memory.areas();
+        self.lock
+            .commit(areas, 0, T::bytes(elements))
+            .map(|_| ())
+            .map_err(|failure| array.handle.not_committed(failure))
     }
 
     fn array(&self) -> &Array<T> {

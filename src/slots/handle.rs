@@ -107,7 +107,7 @@ impl Handle {
 
     /// Replaces `data.len()` bytes from byte `at` of the content, under its lock.
     #[inline]
-    pub(crate) fn commit(&self, mut lock: Held<&Handle>, at: usize, data: &[u8]) -> Result<u64> {
+    pub(crate) fn commit(&self, lock: Held<&Handle>, at: usize, data: &[u8]) -> Result<u64> {
         lock.commit(self.memory.areas(), at, data).map_err(|failure| self.not_committed(failure))
     }
 

@@ -28,7 +28,7 @@ fn refused(use_copy: impl Fn(Held<(&Slot, &Peer)>, &Store, &Peer) -> Result<(), 
 #[test]
 fn the_child_of_a_fork_stores_nothing_under_its_parents_lock() {
     loom::model(|| {
-        refused(|mut held, store, _| held.commit(&store.areas(), 0, &[1; 8]).map(drop));
+        refused(|held, store, _| held.commit(&store.areas(), 0, &[1; 8]).map(drop));
         refused(|held, store, peer| {
             let change = Change::Area(Replacement { areas: &store.areas(), at: 0, data: &[1; 8] });
             commit_all(peer, 1, &[(held, change)][..])

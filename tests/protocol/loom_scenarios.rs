@@ -63,7 +63,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 impl Store {
     /// Commits `to` into this word of Y, the first or the second.
     fn update(&self, peer: &Peer, word: usize, to: u8) {
-        let mut held = lock((&*self.y, peer), &mut Deadline::new(None)).unwrap();
+        let held = lock((&*self.y, peer), &mut Deadline::new(None)).unwrap();
         held.commit(&self.areas(), 8 * word, &[to; 8]).unwrap();
     }
 

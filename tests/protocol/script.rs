@@ -137,7 +137,7 @@ impl Op {
                     run.let_go_of_entry();
                 }
                 Op::Update(patch) => {
-                    let mut held = held_y(deadline)?;
+                    let held = held_y(deadline)?;
                     held.commit(&areas, patch.at, &vec![patch.to; patch.len])
                         .map_err(Outcome::Failed)?;
                 }
@@ -186,9 +186,8 @@ impl Op {
                     let added = update(x, run, deadline, true, add);
                     added.map_err(Outcome::Failed)?.expect("add always stores");
                     let data = vec![patch.to; patch.len];
-                    let mut nested = Held::under_guard((y, run), 1).expect("it is locked");
+                    let nested = Held::under_guard((y, run), 1).expect("it is locked");
                     nested.commit(&areas, patch.at, &data).map_err(Outcome::Failed)?;
-                    drop(nested);
                     guard_y.follow_updates();
                     drop(guard_y);
                     guard_x.follow_updates();

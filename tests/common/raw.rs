@@ -175,6 +175,41 @@ impl<B: Storage> Raw<B> {
         self.write(4092, &crc.to_le_bytes());
     }
 
+    /// Makes a new store of version 1.0 of one of 1.1 with at most 16 slots, which nobody has open:
+    /// there the regions of both are in the same places.
+    pub fn make_older(&self) {
+        self.write(12, &[0]);
+        self.write(self.index(), &vec![0; self.index_len() as usize]);
+        let entries = (2 * self.word(32)).next_power_of_two();
+        self.set_word(88, entries);
+        self.set_word(152, 0);
+        self.seal_header();
+        // The words that 1.0 does not have.
+        for word in [56, 80, 88, 96, 104, 136, 144, 640] {
+            self.set_word(LIVE_HEADER + word, 0);
+        }
+        let mut line = 0;
+        while line < u64::from(self.word(COUNT) as u32) {
+            let at = self.line(line);
+            let name = self.bytes(at + 88, usize::from(self.bytes(at + 9, 1)[0]));
+            let hash = name.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+                (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
+            });
+            let places = (0..entries).map(|step| self.index() + 8 * ((hash + step) % entries));
+            let is_free = |at: &u64| {
+                let word = self.word(*at);
+                // A new slot takes the place of a removed one of its name.
+                word == 0 || {
+                    let of = self.line(u64::from(word as u32) - 1);
+                    self.bytes(of + 88, usize::from(self.bytes(of + 9, 1)[0])) == name
+                }
+            };
+            let place = places.into_iter().find(is_free).expect("at most half is full");
+            self.set_word(place, hash >> 32 << 32 | (line + 1));
+            line += u64::from(self.bytes(at + 4, 1)[0]);
+        }
+    }
+
     /// Recomputes the CRC of a descriptor of one line.
     pub fn seal_line(&self, line: u64) {
         let at = self.line(line);

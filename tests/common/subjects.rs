@@ -70,13 +70,10 @@ impl Subject {
             Subject::HolderDied => die_with_locks(&store),
             Subject::Older => {
                 drop(store);
-                let raw = Raw::open(path);
-                raw.write(12, &[0]);
-                raw.seal_header();
-                // The words that 1.0 does not have.
-                for word in [56, 80, 88, 96, 104] {
-                    raw.set_word(super::raw::LIVE_HEADER + word, 0);
-                }
+                Raw::open(path).make_older();
+                let older = self.options().open(path).unwrap();
+                assert_eq!(older.info().unwrap().format, (1, 0));
+                assert!(older.slot("again").is_ok(), "the index leads to a slot");
             }
             Subject::Large => {
                 let large = store.array::<u8>("two segments", 66_000).unwrap();

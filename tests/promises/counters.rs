@@ -293,10 +293,11 @@ fn adds_are_synced_in_the_background_and_on_leaving() {
 fn a_store_of_format_1_0_has_none_until_it_is_compacted() {
     let folder = folder();
     let path = store_in(&folder);
-    open(&path).value::<u8>("value").unwrap();
-    let raw = Raw::open(&path);
-    raw.write(12, &[0]);
-    raw.seal_header();
+    let mut options = OpenOptions::new();
+    let store = options.create_new(true).max_slots(16).max_size(16 << 20).open(&path).unwrap();
+    store.value::<u8>("value").unwrap();
+    drop(store);
+    Raw::open(&path).make_older();
     let store = open(&path);
     let error = store.counter("counter").unwrap_err();
     assert!(matches!(error, Error::Invalid { .. }), "{error:?}");

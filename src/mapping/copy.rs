@@ -10,16 +10,12 @@
 
 #![allow(unsafe_code)]
 
-use std::mem::MaybeUninit;
 use std::sync::atomic::{
     AtomicU8, AtomicU16, AtomicU32, AtomicU64,
     Ordering::{self, Relaxed},
 };
 
 use crate::mapping::vectors;
-use crate::types::element::Element;
-use crate::types::elements::NoMemory;
-use crate::types::scalar_type::ScalarType;
 
 /// Bytes of a word.
 pub(crate) const WORD: usize = 8;
@@ -57,71 +53,6 @@ pub(crate) fn read(words: &[AtomicU64], skip: usize, out: &mut [u8]) {
     }
 }
 
-/// Like [`read`], for memory that is not initialized before.
-#[inline]
-pub(crate) fn read_new(words: &[AtomicU64], skip: usize, out: &mut NewMemory<'_>) {
-    let (to, len) = (out.bytes.as_mut_ptr().cast(), out.bytes.len());
-    let from = start_of(words, skip, len);
-    // SAFETY: as in `read`.
-    if unsafe { vectors::load_new(from, to, len, 1) } {
-        out.is_filled = true;
-    } else {
-        read(words, skip, out.filled());
-    }
-}
-
-/// Private memory for the result of a read, not initialized before.
-pub(crate) struct NewMemory<'a> {
-    bytes: &'a mut [MaybeUninit<u8>],
-    is_filled: bool,
-}
-
-impl NewMemory<'_> {
-    /// Its bytes: what was read into them, or zeros.
-    pub(crate) fn filled(&mut self) -> &mut [u8] {
-        if !self.is_filled {
-            self.bytes.fill(MaybeUninit::new(0));
-            self.is_filled = true;
-        }
-        // SAFETY: all of them are initialized.
-        unsafe { std::slice::from_raw_parts_mut(self.bytes.as_mut_ptr().cast(), self.bytes.len()) }
-    }
-}
-
-/// Lets `fill` fill the elements; what it does not is zero. Returns them, and what it returns.
-#[inline]
-pub(crate) fn fill_new<T: Element, R>(
-    elements: &mut [MaybeUninit<T>],
-    fill: impl FnOnce(&mut NewMemory<'_>) -> R,
-) -> (&mut [T], R) {
-    let (start, len) = (elements.as_mut_ptr(), elements.len());
-    // SAFETY: these are its bytes. Any may be stored there, and none are read before.
-    let bytes = unsafe { std::slice::from_raw_parts_mut(start.cast(), size_of_val(elements)) };
-    let mut new = NewMemory { bytes, is_filled: false };
-    let result = fill(&mut new);
-    let bytes = new.filled();
-    if T::TYPE == ScalarType::Bool {
-        bytes.iter_mut().for_each(|byte| *byte = u8::from(*byte != 0));
-    }
-    // SAFETY: all of them are initialized. Any bytes are a number, and 0 and 1 are bools.
-    (unsafe { std::slice::from_raw_parts_mut(start.cast(), len) }, result)
-}
-
-/// So many new elements, and what `fill` returns, see [`fill_new`].
-#[inline]
-pub(crate) fn new_elements<T: Element, R>(
-    len: usize,
-    fill: impl FnOnce(&mut NewMemory<'_>) -> R,
-) -> Result<(Vec<T>, R), NoMemory> {
-    let mut elements = Vec::<T>::new();
-    let need = len.saturating_mul(size_of::<T>());
-    elements.try_reserve_exact(len).map_err(|_| NoMemory { need })?;
-    let (_, result) = fill_new(&mut elements.spare_capacity_mut()[..len], fill);
-    // SAFETY: that many elements are initialized.
-    unsafe { elements.set_len(len) };
-    Ok((elements, result))
-}
-
 /// Stores `data` from `skip` bytes after the start of `words`. May store the bytes beside it in its
 /// first and last word again as they were: the caller holds the lock under which nobody else writes
 /// them.
@@ -157,7 +88,7 @@ pub(crate) fn write(words: &[AtomicU64], skip: usize, data: &[u8]) {
 
 /// Where `len` bytes from `skip` bytes after the start of `words` begin.
 #[inline]
-fn start_of(words: &[AtomicU64], skip: usize, len: usize) -> *mut u8 {
+pub(super) fn start_of(words: &[AtomicU64], skip: usize, len: usize) -> *mut u8 {
     let all = size_of_val(words);
     assert!(skip <= all && len <= all - skip, "a copy lies within the words");
     words.as_ptr().cast_mut().cast::<u8>().wrapping_add(skip)
@@ -310,21 +241,6 @@ mod tests {
 
     /// New elements are what was read, whatever the length; or zero if nothing was. Any byte but 0
     /// is true.
-    #[test]
-    fn new_elements_are_what_was_read() {
-        let bytes: Vec<u8> = (0..64).map(|i| [0, 1, 2, 255][i % 4]).collect();
-        let words: Vec<AtomicU64> = (0..8).map(|_| AtomicU64::new(0)).collect();
-        write(&words, 0, &bytes);
-        for len in 0..64 {
-            let (new, ()) = new_elements::<u8, _>(len, |out| read_new(&words, 0, out)).unwrap();
-            assert_eq!(new, bytes[..len]);
-            let (new, ()) = new_elements::<bool, _>(len, |out| read_new(&words, 0, out)).unwrap();
-            assert!(new.iter().zip(&bytes).all(|(new, byte)| *new == (*byte != 0)), "{len}");
-            assert_eq!(new_elements::<u64, _>(len, |_| ()).unwrap().0, vec![0; len]);
-        }
-        assert!(new_elements::<u64, _>(usize::MAX, |_| ()).is_err());
-    }
-
     /// Vectors overlap at both ends: nothing is missed or touched beside them, however private
     /// memory is aligned, in each of the loops.
     #[test]

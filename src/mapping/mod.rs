@@ -10,5 +10,6 @@ pub(crate) mod copy;
 pub(crate) mod crowd;
 pub(crate) mod element;
 pub(crate) mod map;
+pub(crate) mod new_memory;
 pub(crate) mod slot_memory;
 mod vectors;

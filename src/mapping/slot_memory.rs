@@ -5,9 +5,10 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::mapping::cell::CellRegion;
-use crate::mapping::copy::{self, NewMemory};
+use crate::mapping::copy;
 use crate::mapping::crowd;
 use crate::mapping::map::{KeepsMapped, Map, Region};
+use crate::mapping::new_memory::{self, NewMemory};
 use crate::mutant::planted;
 use crate::os::futex;
 use crate::protocol::{
@@ -186,7 +187,7 @@ impl<K: KeepsMapped> Memory for SlotMemory<K> {
 impl<K: KeepsMapped> Destination<SlotMemory<K>> for NewMemory<'_> {
     #[inline]
     fn fill(&mut self, memory: &SlotMemory<K>, word: usize, skip: usize) {
-        copy::read_new(&memory.region().words()[word..], skip, self);
+        new_memory::read_new(&memory.region().words()[word..], skip, self);
     }
 
     fn bytes(&mut self) -> &mut [u8] {

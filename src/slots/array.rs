@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::attachment::attach::{Attachment, Failure};
 use crate::error::{Error, Result};
-use crate::mapping::copy::{self, NewMemory};
+use crate::mapping::new_memory::{NewMemory, fill_new, new_elements};
 use crate::mapping::slot_memory::SlotMemory;
 use crate::protocol::{self, Destination, Held, Lockable, Memory};
 use crate::slots::fetch::fetch_methods;
@@ -170,7 +170,7 @@ impl<T: Element> Array<T> {
     ) -> Result<(&'a mut [T], u64)> {
         let range = self.positions(range)?;
         self.check_length(range.len(), out.len())?;
-        Ok(copy::fill_new(out, |out| self.fill(range.start, out)))
+        Ok(fill_new(out, |out| self.fill(range.start, out)))
     }
 
     /// Returns one element.
@@ -360,7 +360,7 @@ impl<T: Element> Array<T> {
 
     /// The same, into new memory.
     fn read_new(&self, start: usize, len: usize) -> (Vec<T>, u64) {
-        copy::new_elements(len, |out| self.fill(start, out)).unwrap_or_else(|none| none.abort())
+        new_elements(len, |out| self.fill(start, out)).unwrap_or_else(|none| none.abort())
     }
 
     fn fill(
@@ -428,7 +428,7 @@ impl<T: Element> ArrayUpdate<T> {
     /// Returns the elements as they are until the commit.
     pub fn load(&self) -> Vec<T> {
         let len = self.array().len();
-        copy::new_elements(len, |out| self.fill(out)).unwrap_or_else(|none| none.abort()).0
+        new_elements(len, |out| self.fill(out)).unwrap_or_else(|none| none.abort()).0
     }
 
     /// The same, into memory that need not be initialized before. Returns that memory.
@@ -439,7 +439,7 @@ impl<T: Element> ArrayUpdate<T> {
     pub fn load_new<'a>(&self, out: &'a mut [MaybeUninit<T>]) -> &'a mut [T] {
         let array = self.array();
         assert_eq!(out.len(), array.len(), "slot {:?}: one element each", array.name());
-        copy::fill_new(out, |out| self.fill(out)).0
+        fill_new(out, |out| self.fill(out)).0
     }
 
     fn fill(&self, out: &mut NewMemory<'_>) {

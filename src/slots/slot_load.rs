@@ -3,7 +3,7 @@
 use std::ops::{Range, RangeBounds};
 
 use crate::error::Result;
-use crate::mapping::copy::new_elements;
+use crate::mapping::new_memory::new_elements;
 use crate::protocol::{self, Memory, Sample};
 use crate::slots::slot::{Kind, Slot};
 use crate::slots::text::{beginning_of_text, into_text};

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::mapping::copy::new_elements;
 use crate::mapping::map::KeepsMapped;
+use crate::mapping::new_memory::new_elements;
 use crate::mapping::slot_memory::SlotMemory;
 use crate::protocol::{self, Destination, Memory};
 use crate::slots::guard::lock_methods;

@@ -30,7 +30,7 @@ fn the_demo_runs_twice() {
 #[test]
 fn the_demo_takes_another_file() {
     let f = Folder::new();
-    assert!(f.ok(&["demo", "it's here"]).contains(r"ls 'it'\''s here'"));
+    assert!(f.ok(&["demo", "it's here"]).contains(r#"ls "it's here""#));
     f.fails(2, &["demo", "a", "b"], &["one FILE"]);
     f.fails(8, &["demo", "no/such/file"], &["folder"]);
 }

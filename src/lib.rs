@@ -24,6 +24,7 @@
 //! - [`Buffer`]: raw memory of many scalars, each an atomic, for zero-copy views
 //! - [`Counter`]: a number that many processes add to without pause, at full speed
 //! - [`Slot`]: any of them, with its type known only at run time; for tools
+//! - [`Store::list`]: all of them in turn, in constant memory
 //! - [`Store::transaction`]: several slots updated at once, or not at all
 //! - [`Store::snapshot`]: several slots as they were at one instant
 //! - [`Group`]: both, for a fixed set of slots; allocates nothing
@@ -91,6 +92,7 @@ pub use slots::array::{Array, ArrayIndex, ArrayUpdate};
 pub use slots::buffer::Buffer;
 pub use slots::counter::Counter;
 pub use slots::guard::Guard;
+pub use slots::list::{List, ListedSlot};
 pub use slots::raw::RawBuffer;
 pub use slots::slot::Slot;
 pub use slots::text::{Bytes, Text};

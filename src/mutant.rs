@@ -343,6 +343,8 @@ mutants! {
         /// `close` does not report that its sync failed.
         AFailedCloseIsNotReported => "durability closing_a_store",
         // slots
+        /// A process goes on knowing each slot of a list.
+        ListedSlotsAreKept => "promises lists::",
         /// A counter's first stripe is not part of its sum.
         AStripeIsNotSummed => "promises counters::it_counts",
         /// A counter that is replaced forgets what was added meanwhile.

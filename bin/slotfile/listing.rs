@@ -1,6 +1,6 @@
 //! Slots and their values for people: one line each, long ones shortened.
 
-use slotfile::{Data, Elements, Slot, SlotType};
+use slotfile::{Data, Elements, Error, ListedSlot, SlotType};
 
 use crate::display::{self, visible};
 use crate::exit::Failure;
@@ -26,29 +26,14 @@ pub(crate) struct Columns {
     pub(crate) titles: bool,
 }
 
-/// The slots for people, a line each.
-pub(crate) fn table(out: &mut Output, slots: &[Slot], columns: Columns) -> Result<(), Failure> {
+/// The slots for people, a line each, printed while they come.
+pub(crate) fn table(
+    out: &mut Output,
+    slots: impl Iterator<Item = Result<ListedSlot, Error>>,
+    columns: Columns,
+) -> Result<(), Failure> {
     let Columns { long, titles } = columns;
-    let rows = slots.iter().map(|slot| {
-        let name = display::name(slot.name());
-        let slot_type = slot.slot_type().to_string();
-        let version = slot.version().to_string();
-        let value = shortened(slot);
-        match long {
-            true => vec![
-                name,
-                slot_type,
-                slot.size().to_string(),
-                slot.areas().to_string(),
-                version,
-                value,
-                slot.unit().map(on_one_line).unwrap_or_default(),
-                slot.doc().map(on_one_line).unwrap_or_default(),
-            ],
-            false => vec![name, slot_type, version, value],
-        }
-    });
-    let rows = rows.collect();
+    let rows = slots.map(|slot| Ok(row(&slot?, long)));
     match long {
         true => {
             let heads = ["NAME", "TYPE", ">BYTES", ">AREAS", ">VERSION", "VALUE", "UNIT", "DOC"];
@@ -58,8 +43,28 @@ pub(crate) fn table(out: &mut Output, slots: &[Slot], columns: Columns) -> Resul
     }
 }
 
+fn row(slot: &ListedSlot, long: bool) -> Vec<String> {
+    let name = display::name(slot.name());
+    let slot_type = slot.slot_type().to_string();
+    let version = slot.version().to_string();
+    let value = shortened(slot);
+    match long {
+        true => vec![
+            name,
+            slot_type,
+            slot.size().to_string(),
+            slot.areas().to_string(),
+            version,
+            value,
+            slot.unit().map(on_one_line).unwrap_or_default(),
+            slot.doc().map(on_one_line).unwrap_or_default(),
+        ],
+        false => vec![name, slot_type, version, value],
+    }
+}
+
 /// The value, or its beginning. Only the beginning of a large one is read.
-fn shortened(slot: &Slot) -> String {
+fn shortened(slot: &ListedSlot) -> String {
     let most = match slot.slot_type() {
         SlotType::Array(..) | SlotType::Buffer(..) => MOST_ELEMENTS,
         // A character has up to four bytes.

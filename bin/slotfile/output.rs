@@ -2,7 +2,7 @@
 
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
-use comfy_table::{Attribute, Cell, CellAlignment, Table};
+use comfy_table::{Attribute, Cell, CellAlignment, ColumnConstraint, Table, Width};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
@@ -10,6 +10,12 @@ use crate::cli::Color;
 use crate::display::visible;
 use crate::exit::{Exit, Failure};
 use crate::streams;
+
+/// Rows of a table that are in memory at once.
+const BLOCK: usize = 1_000;
+
+/// Spaces between two columns.
+const GAP: u16 = 2;
 
 /// Standard output, buffered, and whether it takes colour.
 pub(crate) struct Output {
@@ -46,13 +52,40 @@ impl Output {
         }
     }
 
-    /// Columns under a header. A header that begins with `>` is that of a column of numbers.
+    /// Columns under a header, printed while the rows come. A header that begins with `>` is that of
+    /// a column of numbers. Without a row there is no header.
+    ///
+    /// The first [`BLOCK`] rows decide how wide the columns are; rows that need more make them
+    /// wider from their own block on. An error ends it, after the rows before it.
     pub(crate) fn table(
         &mut self,
         header: &[&str],
-        rows: Vec<Vec<String>>,
+        mut rows: impl Iterator<Item = Result<Vec<String>, Failure>>,
         titles: bool,
     ) -> Result<(), Failure> {
+        let mut widths = vec![0; header.len()];
+        let mut failure = None;
+        let mut has_header = titles;
+        while failure.is_none() {
+            let good = |row: Result<_, _>| row.map_err(|error| failure = Some(error)).ok();
+            let block: Vec<_> = rows.by_ref().take(BLOCK).map_while(good).collect();
+            if block.is_empty() {
+                break;
+            }
+            self.block(header, block, has_header, &mut widths)?;
+            has_header = false;
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Some rows of a table. `widths` are those of the columns so far.
+    fn block(
+        &mut self,
+        header: &[&str],
+        rows: Vec<Vec<String>>,
+        has_header: bool,
+        widths: &mut Vec<u16>,
+    ) -> io::Result<()> {
         let mut table = Table::new();
         // `--color` and NO_COLOR decide; the table must not look at the terminal itself.
         table.force_no_tty();
@@ -62,12 +95,15 @@ impl Output {
         }
         let title =
             |name: &&str| Cell::new(name.trim_start_matches('>')).add_attribute(Attribute::Bold);
-        if titles {
+        if has_header {
             table.set_header(header.iter().map(title));
         }
         table.add_rows(rows);
-        for (column, name) in table.column_iter_mut().zip(header) {
-            column.set_padding((0, 2));
+        let needed = table.column_max_content_widths();
+        *widths = widths.iter().zip(needed).map(|(before, needed)| needed.max(*before)).collect();
+        for ((column, name), width) in table.column_iter_mut().zip(header).zip(widths) {
+            column.set_padding((0, GAP));
+            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(*width + GAP)));
             if name.starts_with('>') {
                 column.set_cell_alignment(CellAlignment::Right);
             }

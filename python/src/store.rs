@@ -175,8 +175,8 @@ impl Store {
 
     fn names(&self) -> PyResult<Vec<String>> {
         self.shared.check_open()?;
-        let slots = self.shared.store().slots().map_err(to_py)?;
-        Ok(slots.iter().map(|slot| slot.name().to_owned()).collect())
+        let slots = self.shared.store().list("*").map_err(to_py)?;
+        slots.map(|slot| slot.map(|slot| slot.name().to_owned()).map_err(to_py)).collect()
     }
 }
 

@@ -10,6 +10,7 @@ pub(crate) mod counter;
 pub(crate) mod fetch;
 pub(crate) mod guard;
 pub(crate) mod handle;
+pub(crate) mod list;
 pub(crate) mod open_slot;
 pub(crate) mod raw;
 pub(crate) mod slot;

@@ -56,7 +56,8 @@ pub(crate) enum Kind {
 }
 
 impl Store {
-    /// Returns all slots, in the order of their definition.
+    /// Returns all slots, in the order of their definition. To go through many slots once,
+    /// [`list`](Store::list) needs less memory.
     ///
     /// # Errors
     ///
@@ -138,10 +139,9 @@ impl From<Bytes> for Slot {
     }
 }
 
-impl Slot {
-    pub(crate) fn new(handle: Handle) -> Slot {
-        let descriptor = handle.descriptor();
-        let kind = match descriptor.slot_type {
+impl Kind {
+    pub(crate) fn of(slot_type: &SlotType, handle: &Handle) -> Kind {
+        match *slot_type {
             SlotType::Value(t) => Kind::Value(t),
             SlotType::Array(t, shape) => Kind::Array(t, shape),
             SlotType::Text(capacity) => Kind::Text(Content { capacity }),
@@ -149,8 +149,14 @@ impl Slot {
             SlotType::Buffer(t, shape) => {
                 Kind::Buffer(ElementRegion::new(&handle.memory, t, shape.len()), t, shape)
             }
-            SlotType::Counter => Kind::Counter(Stripes::new(&handle)),
-        };
+            SlotType::Counter => Kind::Counter(Stripes::new(handle)),
+        }
+    }
+}
+
+impl Slot {
+    pub(crate) fn new(handle: Handle) -> Slot {
+        let kind = Kind::of(&handle.descriptor().slot_type, &handle);
         Slot { handle, kind }
     }
 
@@ -493,7 +499,7 @@ fn replace_elements(
     changed.all(|done| done)
 }
 
-fn non_empty(text: &str) -> Option<&str> {
+pub(super) fn non_empty(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)
 }
 

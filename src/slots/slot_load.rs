@@ -42,7 +42,7 @@ impl Slot {
         self.read_all().map_err(|none| self.handle.no_memory(none))
     }
 
-    fn read_all(&self) -> Result<(Data, u64), NoMemory> {
+    pub(super) fn read_all(&self) -> Result<(Data, u64), NoMemory> {
         Ok(match &self.kind {
             Kind::Value(scalar_type) => {
                 let (bits, version) =

@@ -113,14 +113,6 @@ impl Store {
         }
         Ok(watch)
     }
-
-    fn glob(&self, pattern: &str) -> Result<Glob> {
-        Glob::new(pattern).map_err(|what| Error::Invalid {
-            path: self.path().to_owned(),
-            slot: None,
-            what,
-        })
-    }
 }
 
 impl Watch {

@@ -8,6 +8,7 @@ mod damaged;
 mod demo;
 mod errors;
 mod examples;
+mod lists;
 mod lock;
 mod messages;
 mod pages;

@@ -74,6 +74,10 @@ fn use_it(path: &Path, strict: bool) -> Result<(), Error> {
             slot.version();
         }
     });
+    let each = reader
+        .list("*")
+        .and_then(|mut list| list.try_for_each(|slot| slot?.try_load_versioned().map(drop)));
+    assert_eq!(each.is_ok(), listed.is_ok(), "{each:?}, {listed:?}");
     let mut outcome = info.and(listed);
     let mut kept = Vec::new();
     for (name, content) in contents() {

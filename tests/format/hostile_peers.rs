@@ -22,6 +22,10 @@ fn read_it(store: &Store) -> Result<(), Error> {
         slot.load();
         let _ = (slot.version(), slot.is_removed(), slot.size());
     }
+    for slot in store.list("*")? {
+        let slot = slot?;
+        let _ = (slot.version(), slot.size(), slot.load_beginning(40));
+    }
     store.info()?;
     store.check()?;
     Ok(())

@@ -14,6 +14,7 @@ mod define_and_remove;
 mod doc_and_unit;
 mod groups;
 mod linearizable;
+mod lists;
 mod never_torn;
 mod nothing_is_lost;
 mod owned_locks;

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use slotfile::Slot;
+use slotfile::{Error, ListedSlot};
 
 use crate::cli::{Ls, Order};
 use crate::context::Context;
@@ -19,22 +19,30 @@ pub(super) fn run(context: &mut Context, args: Ls) -> Result<Exit, Failure> {
     words.end_with("ls takes one GLOB; quote it, or the shell expands it")?;
 
     let store = context.open_to_read(&file)?;
-    let mut slots = store.slots_matching(pattern.as_deref().unwrap_or("*"))?;
-    if args.sort == Order::Name {
-        slots.sort_by(|a, b| a.name().cmp(b.name()));
-    }
-    if args.json {
-        write_json(&mut context.out, &slots)?;
-    } else if args.names {
-        for slot in &slots {
-            writeln!(context.out, "{}", slot.name())?;
+    let list = store.list(pattern.as_deref().unwrap_or("*"))?;
+    // Slots are printed while they are read, unless they must be sorted.
+    let slots: Box<dyn Iterator<Item = _>> = match args.sort {
+        Order::Definition => Box::new(list),
+        Order::Name => {
+            let mut all = list.collect::<Result<Vec<_>, _>>()?;
+            all.sort_by(|a, b| a.name().cmp(b.name()));
+            Box::new(all.into_iter().map(Ok))
         }
-    } else if !slots.is_empty() {
+    };
+    let mut is_empty = true;
+    let slots = slots.inspect(|_| is_empty = false);
+    if args.json {
+        write_json(&mut context.out, slots)?;
+    } else if args.names {
+        for slot in slots {
+            writeln!(context.out, "{}", slot?.name())?;
+        }
+    } else {
         let columns = Columns { long: args.long, titles: !args.no_header };
-        listing::table(&mut context.out, &slots, columns)?;
+        listing::table(&mut context.out, slots, columns)?;
     }
     match pattern {
-        _ if !slots.is_empty() => {}
+        _ if !is_empty => {}
         // A name, not a pattern: the same error as `get`, which suggests a similar name.
         Some(name) if !is_pattern(&name) => {
             store.slot(&name)?;
@@ -51,9 +59,13 @@ pub(super) fn run(context: &mut Context, args: Ls) -> Result<Exit, Failure> {
     Ok(Exit::DONE)
 }
 
-fn write_json(out: &mut Output, slots: &[Slot]) -> Result<(), Failure> {
+fn write_json(
+    out: &mut Output,
+    slots: impl Iterator<Item = Result<ListedSlot, Error>>,
+) -> Result<(), Failure> {
     write!(out, "[")?;
-    for (at, slot) in slots.iter().enumerate() {
+    for (at, slot) in slots.enumerate() {
+        let slot = slot?;
         let (data, version) = slot.try_load_versioned()?;
         write!(out, "{}{{", if at == 0 { "\n" } else { ",\n" })?;
         json::write_slot(out, slot.name(), slot.slot_type(), version, &data)?;

@@ -31,7 +31,7 @@ pub(super) fn run(context: &mut Context, args: Watch) -> Result<Exit, Failure> {
         watch = watch.with_present();
     }
     streams::check_stdout()?;
-    if store.slots_matching(pattern)?.is_empty() {
+    if store.list(pattern)?.next().is_none() {
         say_that_none_matches(context, &store, pattern);
     }
     end_when_nobody_reads();

@@ -262,7 +262,7 @@ fn what_is_there(show: &mut Show<'_>, file: &Path, store: &Store) -> Result<(), 
     show.title("What is in the file now, for any process that opens it")?;
     if !show.context.everywhere.quiet {
         let columns = Columns { long: false, titles: true };
-        listing::table(&mut show.context.out, &store.slots()?, columns)?;
+        listing::table(&mut show.context.out, store.list("*")?, columns)?;
     }
     let verdict = match show.wrong {
         0 => "All totals are exact.".to_owned(),

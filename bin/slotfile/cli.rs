@@ -233,7 +233,7 @@ pub(crate) struct Ls {
     /// Leave out the header
     #[arg(long)]
     pub(crate) no_header: bool,
-    /// How to sort; by name, all slots are read before the first is printed
+    /// How to sort; by name, all names are read before the first is printed
     #[arg(long, value_name = "BY", default_value = "definition")]
     pub(crate) sort: Order,
     #[command(flatten)]

@@ -19,9 +19,17 @@ use crate::types::slot_type::SlotType;
 pub struct List {
     store: Store,
     glob: Glob,
-    /// The next line of the directory, and the number of them when the list began.
-    line: u32,
+    lines: Lines,
+    /// The lines of the directory when the list began.
     count: u32,
+}
+
+/// The lines on which descriptors begin.
+#[derive(Debug)]
+enum Lines {
+    /// From this one on.
+    From(u32),
+    These(std::vec::IntoIter<u32>),
 }
 
 /// A slot of a [`List`]: what its definition says of it, and its content. [`Store::slot`] opens it.
@@ -58,7 +66,7 @@ impl Store {
     /// ```
     pub fn list(&self, pattern: &str) -> Result<List> {
         let (glob, count) = (self.glob(pattern)?, descriptors::count(self.attachment())?);
-        Ok(List { store: self.clone(), glob, line: 0, count })
+        Ok(List { store: self.clone(), glob, lines: Lines::From(0), count })
     }
 
     pub(crate) fn glob(&self, pattern: &str) -> Result<Glob> {
@@ -71,12 +79,39 @@ impl Store {
 }
 
 impl List {
+    /// The same slots, sorted by name, byte by byte. It reads all names at once, and then keeps four
+    /// bytes for each slot.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] if the directory is damaged.
+    ///
+    /// ```
+    /// let store = slotfile::Store::temporary()?;
+    /// store.value::<f64>("y")?;
+    /// store.value::<f64>("x")?;
+    /// let first = store.list("*")?.sorted_by_name()?.next().expect("two slots")?;
+    /// assert_eq!(first.name(), "x");
+    /// # Ok::<(), slotfile::Error>(())
+    /// ```
+    pub fn sorted_by_name(mut self) -> Result<List> {
+        let mut names: Vec<(Box<str>, u32)> = Vec::new();
+        while let Some(slot) = self.find()? {
+            names.push((slot.name().into(), slot.slot.handle.line));
+        }
+        names.sort_unstable();
+        let lines: Vec<u32> = names.iter().map(|(_, line)| *line).collect();
+        self.lines = Lines::These(lines.into_iter());
+        Ok(self)
+    }
+
     fn find(&mut self) -> Result<Option<ListedSlot>> {
         let attachment = self.store.attachment();
-        while self.line < self.count {
-            let line = self.line;
+        while let Some(line) = self.lines.next(self.count) {
             let descriptor = descriptors::at_below(attachment, line, self.count)?;
-            self.line += descriptor.lines() as u32;
+            if let Lines::From(next) = &mut self.lines {
+                *next += descriptor.lines() as u32;
+            }
             let memory = descriptors::memory(attachment, &descriptor)?;
             if memory.is_removed() || !self.glob.matches(&descriptor.name) {
                 continue;
@@ -93,13 +128,23 @@ impl List {
     }
 }
 
+impl Lines {
+    /// The next one below `count`.
+    fn next(&mut self, count: u32) -> Option<u32> {
+        match self {
+            Lines::From(line) => (*line < count).then_some(*line),
+            Lines::These(lines) => lines.next(),
+        }
+    }
+}
+
 impl Iterator for List {
     type Item = Result<ListedSlot>;
 
     fn next(&mut self) -> Option<Result<ListedSlot>> {
         let found = self.find();
         if found.is_err() {
-            self.line = self.count;
+            self.lines = Lines::From(self.count);
         }
         found.transpose()
     }

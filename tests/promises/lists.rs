@@ -52,6 +52,9 @@ fn a_list_says_the_same_as_the_slots() {
         assert_eq!(listed(&store, pattern), opened(&store, pattern), "{pattern}");
     }
     assert_eq!(listed(&store, "*").len(), 8);
+    let sorted = store.list("[!a]*").unwrap().sorted_by_name().unwrap();
+    let sorted: Vec<_> = sorted.map(|slot| slot.unwrap().name().to_owned()).collect();
+    assert_eq!(sorted, ["buffer", "bytes", "counter", "gone", "speed", "text"]);
     assert!(store.list("[").is_err());
 }
 

@@ -19,18 +19,12 @@ pub(super) fn run(context: &mut Context, args: Ls) -> Result<Exit, Failure> {
     words.end_with("ls takes one GLOB; quote it, or the shell expands it")?;
 
     let store = context.open_to_read(&file)?;
-    let list = store.list(pattern.as_deref().unwrap_or("*"))?;
-    // Slots are printed while they are read, unless they must be sorted.
-    let slots: Box<dyn Iterator<Item = _>> = match args.sort {
-        Order::Definition => Box::new(list),
-        Order::Name => {
-            let mut all = list.collect::<Result<Vec<_>, _>>()?;
-            all.sort_by(|a, b| a.name().cmp(b.name()));
-            Box::new(all.into_iter().map(Ok))
-        }
-    };
+    let mut list = store.list(pattern.as_deref().unwrap_or("*"))?;
+    if args.sort == Order::Name {
+        list = list.sorted_by_name()?;
+    }
     let mut is_empty = true;
-    let slots = slots.inspect(|_| is_empty = false);
+    let slots = list.inspect(|_| is_empty = false);
     if args.json {
         write_json(&mut context.out, slots)?;
     } else if args.names {

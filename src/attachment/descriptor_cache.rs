@@ -1,39 +1,46 @@
-//! The descriptors that this process has read and checked. A defined descriptor never changes, so
-//! each is read once, however often its slot is opened.
+//! What this process has read and checked of the descriptors: what it takes to open a slot without
+//! reading its descriptor again. The numbers are kept in private memory, since they must not change
+//! once they have been checked. Names are compared where they are, in the directory.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use once_cell::race::OnceBox;
 
 use crate::attachment::lazy_array::LazyArray;
-use crate::attachment::name_cache::{Hash, NameCache};
+use crate::attachment::name_cache::NameCache;
 use crate::error::Result;
-use crate::format::descriptor::{Descriptor, VALUE_LEN};
+use crate::format::descriptor::{
+    self, DESCRIPTOR_HEAD, Descriptor, DescriptorHead, KIND_VALUE, Outline, VALUE_LEN,
+};
+use crate::format::layout::LINE;
+use crate::format::regions::MOST_SIZE;
+use crate::mapping::map::Region;
 use crate::protocol::Form;
+use crate::types::scalar_type::ScalarType;
 use crate::types::slot_type::SlotType;
 
 /// Found by their first line, and by name.
 #[derive(Debug)]
 pub(crate) struct DescriptorCache {
     chunks: LazyArray<Chunk>,
-    names: NameCache,
+    pub(crate) names: NameCache,
 }
 
+/// Of each line, 16 bytes. A value takes only the first eight, which lie close together: so those
+/// of many slots stay in the processor's cache.
 #[derive(Debug)]
 struct Chunk {
-    /// Where each slot is in the file, in cells, truncated: used to prefetch the slot while its
-    /// entry is checked. Packed so closely, these stay in the processor's cache; the entries of
-    /// many slots do not.
-    cells: [AtomicU32; CHUNK],
-    entries: [Entry; CHUNK],
+    /// See [`Brief`]; 0 until everything else is there.
+    briefs: [AtomicU64; CHUNK],
+    /// Bytes of the content, each bit inverted; 0: unknown.
+    content_lens: [AtomicU64; CHUNK],
+    /// Whole descriptors, of slots whose texts were asked for.
+    copies: OnceBox<[OnceBox<Descriptor>; CHUNK]>,
 }
 
 /// Lines of a chunk.
 const CHUNK: usize = 256;
-
-/// Bytes of a cell. A slot starts at a multiple of it.
-const CELL: u64 = 16;
 
 impl DescriptorCache {
     /// An empty cache for a directory of this many lines and slots.
@@ -44,58 +51,32 @@ impl DescriptorCache {
         }
     }
 
-    /// The descriptor at this line of the directory. Calls `read` if it is not known yet.
+    /// What is known of this line of the directory.
     #[inline]
-    pub(crate) fn get(
-        &self,
-        line: u32,
-        read: impl FnOnce() -> Result<Descriptor>,
-    ) -> Result<&Entry> {
-        self.entry(line).map_or_else(|| self.enter(line, read), Ok)
-    }
-
-    #[inline]
-    fn entry(&self, line: u32) -> Option<&Entry> {
+    pub(crate) fn get(&self, line: u32) -> Option<Entry<'_>> {
         let (chunk, at) = place(line);
-        self.chunks.get(chunk).map(|chunk| &chunk.entries[at]).filter(|entry| entry.is_ready())
+        let chunk = self.chunks.get(chunk)?;
+        // Acquire: a thread that sees the brief sees the length, too.
+        let brief = Brief(chunk.briefs[at].load(Acquire));
+        (brief.0 != 0).then_some(Entry { brief, line, chunk })
     }
 
-    #[cold]
-    fn enter(&self, line: u32, read: impl FnOnce() -> Result<Descriptor>) -> Result<&Entry> {
+    /// Notes the descriptor at this line, which was checked. `None`: another thread has read
+    /// another one there. Only a damaged file can cause that.
+    pub(crate) fn enter(&self, line: u32, descriptor: &Descriptor) -> Option<Entry<'_>> {
         let (chunk, at) = place(line);
         let chunk = self.chunks.get_or_make(chunk, Chunk::empty);
-        let entry = &chunk.entries[at];
-        let descriptor = entry.descriptor.get_or_try_init(|| read().map(Box::new))?;
-        chunk.cells[at].store((descriptor.live / CELL) as u32, Relaxed);
-        entry.fill(descriptor);
-        Ok(entry)
-    }
-
-    /// The descriptor at a line that was [`get`](DescriptorCache::get).
-    pub(crate) fn descriptor(&self, line: u32) -> &Descriptor {
-        self.entry(line).expect("what is known stays so").descriptor()
-    }
-
-    /// What was [noted](DescriptorCache::note) for a name with this hash: the lines, and their
-    /// cached descriptors. First calls `fetch` with the slot's probable place in the file.
-    #[inline]
-    pub(crate) fn noted(
-        &self,
-        hash: Hash,
-        fetch: impl Fn(u64),
-    ) -> impl Iterator<Item = (u32, &Entry)> {
-        self.names.lines(hash).filter_map(move |line| {
-            let (chunk, at) = place(line);
-            // Relaxed: nothing depends on it.
-            fetch(u64::from(self.chunks.get(chunk)?.cells[at].load(Relaxed)) * CELL);
-            Some((line, self.entry(line)?))
-        })
-    }
-
-    /// Notes that a name with this hash was found on this line.
-    #[cold]
-    pub(crate) fn note(&self, hash: Hash, line: u32) {
-        self.names.note(hash, line);
+        let brief = Brief::of(&descriptor.head());
+        // Release: see `get`. Acquire: as there, if another thread was first.
+        let set = |word: &AtomicU64, value: u64| {
+            let before = word.compare_exchange(0, value, Release, Acquire);
+            before.is_ok() || before == Err(value)
+        };
+        // The place and the length were checked together. If another thread has stored one of
+        // them, it was the same.
+        let same = set(&chunk.content_lens[at], !descriptor.content_len)
+            && set(&chunk.briefs[at], brief.0);
+        same.then_some(Entry { brief, line, chunk })
     }
 }
 
@@ -108,191 +89,306 @@ fn place(line: u32) -> (usize, usize) {
 impl Chunk {
     const fn empty() -> Chunk {
         Chunk {
-            cells: [const { AtomicU32::new(0) }; CHUNK],
-            entries: [const { Entry::empty() }; CHUNK],
+            briefs: [const { AtomicU64::new(0) }; CHUNK],
+            content_lens: [const { AtomicU64::new(0) }; CHUNK],
+            copies: OnceBox::new(),
         }
     }
 }
 
-/// What is known of one line. One cache line holds all that it takes to open a value with a name
-/// that is not long. It is filled from `descriptor`, which only one of several racing threads sets:
-/// so all of them store the same.
-#[derive(Debug)]
-#[repr(align(64))]
-pub(crate) struct Entry {
-    /// [`READY`], a value's scalar type (else 0), the length of the name, each in one byte. 0 until
-    /// everything else is there.
-    brief: AtomicU64,
-    live: AtomicU64,
-    /// The beginning of the name, followed by zeros.
-    name: [AtomicU64; INLINE / 8],
-    descriptor: OnceBox<Descriptor>,
-}
+/// The kind and the scalar type in the lowest byte, then the length of the name, the number of
+/// lines, the number of areas, and the place in the file in units of 64 bytes. Never 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Brief(u64);
 
-const READY: u64 = 1;
+const _: () = assert!(MOST_SIZE / 64 <= 1 << (64 - 25));
 
-/// Bytes of a name that the entry holds: as many as fit into a descriptor of one line.
-const INLINE: usize = 40;
-
-const _: () = assert!(size_of::<Entry>() == 64);
-
-impl Entry {
-    const fn empty() -> Entry {
-        Entry {
-            brief: AtomicU64::new(0),
-            live: AtomicU64::new(0),
-            name: [const { AtomicU64::new(0) }; INLINE / 8],
-            descriptor: OnceBox::new(),
-        }
-    }
-
-    /// Acquire: a thread that sees the entry ready sees all of it.
-    #[inline]
-    fn is_ready(&self) -> bool {
-        self.brief.load(Acquire) != 0
-    }
-
-    fn fill(&self, descriptor: &Descriptor) {
-        let scalar = match descriptor.slot_type {
-            SlotType::Value(scalar_type) => scalar_type as u64,
-            _ => 0,
+impl Brief {
+    fn of(head: &DescriptorHead) -> Brief {
+        // A checked descriptor has numbers that fit.
+        let areas = match head.areas {
+            0 => 0,
+            areas => u64::from(areas.ilog2()),
         };
-        // Relaxed, then Release at the end: see `is_ready`.
-        self.live.store(descriptor.live, Relaxed);
-        for (word, bytes) in self.name.iter().zip(words(descriptor.name.as_bytes())) {
-            word.store(bytes, Relaxed);
-        }
-        let brief = READY | scalar << 8 | (descriptor.name.len() as u64) << 16;
-        self.brief.store(brief, Release);
+        let kind = u64::from(head.kind) << 4 | u64::from(head.scalar);
+        let (lines, live) = (u64::from(head.lines - 1), head.live / 64);
+        Brief(kind | u64::from(head.name_len) << 8 | lines << 16 | areas << 21 | live << 25)
     }
+}
 
-    /// Whether it is the descriptor of this name.
+/// What is known of the descriptor at one line.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry<'a> {
+    brief: Brief,
+    line: u32,
+    chunk: &'a Chunk,
+}
+
+impl<'a> Entry<'a> {
+    /// Whether the directory has this name there.
     #[inline(always)]
-    pub(crate) fn is_named(&self, name: &str) -> bool {
-        // Relaxed, here and below: the caller has already seen the entry ready.
-        let len = (self.brief.load(Relaxed) >> 16) as usize;
-        let mut words = words(name.as_bytes()).zip(&self.name);
-        len == name.len()
-            && words.all(|(bytes, word)| word.load(Relaxed) == bytes)
-            && (len <= INLINE || self.descriptor().name == name)
+    pub(crate) fn is_named(&self, directory: &Region, name: &str) -> bool {
+        let len = usize::from((self.brief.0 >> 8) as u8);
+        if len != name.len() {
+            return false;
+        }
+        // Relaxed: a name does not change. If it is damaged meanwhile, another name is found here,
+        // or none.
+        let start = (self.line as usize * LINE + DESCRIPTOR_HEAD) / 8;
+        let Some(there) = directory.words().get(start..start + len.div_ceil(8)) else {
+            return false;
+        };
+        let (whole, rest) = name.as_bytes().as_chunks::<8>();
+        for (bytes, word) in whole.iter().zip(there) {
+            if u64::from_le_bytes(*bytes) != word.load(Relaxed) {
+                return false;
+            }
+        }
+        let Some(word) = there.get(whole.len()) else { return true };
+        // The bytes of the last word that are not of the name are shifted out.
+        let other = 64 - 8 * rest.len();
+        let last = match name.as_bytes().last_chunk::<8>() {
+            // Rereads some bytes instead of going byte by byte.
+            Some(last) => u64::from_le_bytes(*last) >> other,
+            None => rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+        };
+        word.load(Relaxed) << other == last << other
     }
 
     /// Where the slot is in the file.
     #[inline]
     pub(crate) fn live(&self) -> u64 {
-        self.live.load(Relaxed)
+        self.brief.0 >> 25 << 6
     }
 
     /// Bytes it takes there.
     #[inline]
     pub(crate) fn live_len(&self) -> u64 {
-        if self.value_type() != 0 { VALUE_LEN } else { self.descriptor().live_len() }
+        match self.is_value() {
+            true => VALUE_LEN,
+            false => descriptor::live_len(self.live(), self.content_len(), self.areas()),
+        }
     }
 
     /// What follows its control word.
     #[inline]
     pub(crate) fn form(&self) -> Form {
-        if self.value_type() != 0 { Form::Scalar } else { self.descriptor().form() }
-    }
-
-    /// Whether it can be opened as this type.
-    #[inline]
-    pub(crate) fn opens_as(&self, slot_type: &SlotType) -> bool {
-        match slot_type {
-            SlotType::Value(scalar_type) => self.value_type() == *scalar_type as u64,
-            other => self.descriptor().slot_type.opens_as(other),
+        match self.is_value() {
+            true => Form::Scalar,
+            false => descriptor::form(self.live(), self.content_len(), self.areas()),
         }
     }
 
+    /// Bytes of its content.
     #[inline]
-    fn value_type(&self) -> u64 {
-        self.brief.load(Relaxed) >> 8 & 0xff
+    pub(crate) fn content_len(&self) -> u64 {
+        // Relaxed: `get` has acquired it.
+        !self.chunk.content_lens[self.line as usize % CHUNK].load(Relaxed)
     }
 
-    pub(crate) fn descriptor(&self) -> &Descriptor {
-        self.descriptor.get().expect("filled from it")
+    /// The first line of its descriptor.
+    #[inline]
+    pub(crate) fn line(&self) -> u32 {
+        self.line
     }
-}
 
-/// The bytes in words of eight; zeros fill the last one.
-#[inline]
-fn words(bytes: &[u8]) -> impl Iterator<Item = u64> {
-    let (whole, rest) = bytes.as_chunks::<8>();
-    let last = match bytes.last_chunk::<8>() {
-        _ if rest.is_empty() => None,
-        // Rereads some bytes instead of going byte by byte.
-        Some(last) => Some(u64::from_le_bytes(*last) >> (64 - 8 * rest.len())),
-        None => Some(rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))),
-    };
-    whole.iter().map(|bytes| u64::from_le_bytes(*bytes)).chain(last)
+    /// How many lines its descriptor takes.
+    #[inline]
+    pub(crate) fn lines(&self) -> u32 {
+        (self.brief.0 >> 16 & 31) as u32 + 1
+    }
+
+    /// Whether it is a value of this type.
+    #[inline]
+    pub(crate) fn is_value_of(&self, scalar_type: ScalarType) -> bool {
+        self.brief.0 as u8 == KIND_VALUE << 4 | scalar_type as u8
+    }
+
+    /// The scalar type, if it is a value.
+    #[inline]
+    pub(crate) fn value_type(&self) -> Option<ScalarType> {
+        self.is_value().then(|| ScalarType::from_code(self.brief.0 as u8 & 15)).flatten()
+    }
+
+    #[inline]
+    fn is_value(&self) -> bool {
+        self.brief.0 as u8 >> 4 == KIND_VALUE
+    }
+
+    #[inline]
+    fn areas(&self) -> u8 {
+        match self.is_value() {
+            true => 0,
+            false => 1 << (self.brief.0 >> 21 & 15),
+        }
+    }
+
+    /// The type in this head, which was read again. `None` if it is not of the kind and length that
+    /// were checked.
+    pub(crate) fn slot_type(&self, head: &DescriptorHead) -> Option<SlotType> {
+        let slot_type = descriptor::slot_type(head)?;
+        let (kind, scalar, ..) = descriptor::type_fields(&slot_type);
+        let content_len = slot_type.content_len()? as u64;
+        let same = self.brief.0 as u8 == kind << 4 | scalar && content_len == self.content_len();
+        same.then_some(slot_type)
+    }
+
+    /// The whole descriptor, which is kept in private memory from now on; `read` reads it again.
+    pub(crate) fn descriptor(&self, read: impl FnOnce() -> Result<Descriptor>) -> &'a Descriptor {
+        let copies = || Box::new([const { OnceBox::new() }; CHUNK]);
+        let copies = self.chunk.copies.get_or_init(copies);
+        copies[self.line as usize % CHUNK].get_or_init(|| {
+            let is_it = |found: &Descriptor| {
+                Brief::of(&found.head()) == self.brief && found.content_len == self.content_len()
+            };
+            Box::new(read().ok().filter(is_it).unwrap_or_else(|| self.stand_in()))
+        })
+    }
+
+    /// What is left of a descriptor that was damaged after it had been checked.
+    fn stand_in(&self) -> Descriptor {
+        let outline = Outline {
+            areas: self.areas(),
+            content_len: self.content_len(),
+            live: self.live(),
+            first_segment: 0,
+            copies: 0,
+            offset_in_segment: 0,
+        };
+        let name = format!("(line {} of the directory: damaged)", self.line);
+        let (kind, scalar) = (self.brief.0 as u8 >> 4, self.brief.0 as u8 & 15);
+        Descriptor::stand_in(name, kind, scalar, outline)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::descriptor::Outline;
-    use crate::types::scalar_type::ScalarType;
+    use crate::Store;
+    use crate::attachment::descriptors;
 
-    fn descriptor(name: &str) -> Descriptor {
+    fn descriptor(name: &str, live: u64) -> Descriptor {
+        let outline = Outline {
+            areas: 0,
+            content_len: 8,
+            live,
+            first_segment: 0,
+            copies: 0,
+            offset_in_segment: 0,
+        };
         Descriptor {
             name: name.to_owned(),
             doc: String::new(),
             unit: String::new(),
             slot_type: SlotType::Value(ScalarType::U64),
-            outline: Outline {
-                areas: 0,
-                content_len: 8,
-                live: 64 * name.len() as u64,
-                first_segment: 0,
-                copies: 0,
-                offset_in_segment: 0,
-            },
+            outline,
         }
     }
 
     #[test]
     fn a_name_is_told_from_all_that_differ_in_a_byte() {
-        let cache = DescriptorCache::new(600, 600);
-        for len in (1..=60).chain([255]) {
+        let store = Store::temporary().unwrap();
+        let attachment = store.attachment();
+        for len in (1..=60).chain([167, 168, 169, 255]) {
             let name: String = ('a'..='z').cycle().take(len).collect();
-            let line = 2 * len as u32;
-            let entry = cache.get(line, || Ok(descriptor(&name))).unwrap();
-            assert!(entry.is_named(&name), "{len} bytes");
+            let line = descriptors::count(attachment).unwrap();
+            store.value::<u64>(&name).unwrap();
+            let entry = attachment.descriptor_cache.get(line).unwrap();
+            let is_named = |name: &str| entry.is_named(&attachment.directory, name);
+            assert!(is_named(&name), "{len} bytes");
             for at in 0..len {
                 let mut other = name.clone().into_bytes();
                 other[at] = b'_';
-                assert!(!entry.is_named(&String::from_utf8(other).unwrap()), "{at} of {len}");
+                assert!(!is_named(&String::from_utf8(other).unwrap()), "{at} of {len}");
             }
-            assert!(!entry.is_named(&name[1..]) && !entry.is_named(&format!("{name}a")));
-            assert!(!entry.is_named(&format!("{name}\0")) && !entry.is_named(""));
-            assert_eq!(entry.live(), 64 * len as u64);
-            assert_eq!(cache.descriptor(line).name, name);
-            assert!(entry.opens_as(&SlotType::Value(ScalarType::U64)));
-            assert!(!entry.opens_as(&SlotType::Value(ScalarType::I64)));
-            assert!(!entry.opens_as(&SlotType::Text(8)));
+            assert!(!is_named(&name[1..]) && !is_named(&format!("{name}a")));
+            assert!(!is_named(&format!("{name}\0")) && !is_named(""));
+            assert_eq!(descriptors::kept(attachment, line).name, name);
+        }
+    }
+
+    /// All numbers of a descriptor are found again as they were.
+    #[test]
+    fn what_is_kept_is_what_the_descriptor_says() {
+        let store = Store::temporary().unwrap();
+        let attachment = store.attachment();
+        for of in
+            ["bool", "f64", "u16[3]", "f32[4,5,6,7]", "text[9]", "bytes[4096]", "buffer:u8[7]"]
+        {
+            let slot_type: SlotType = of.parse().unwrap();
+            for areas in [2, 4, 8] {
+                let line = descriptors::count(attachment).unwrap();
+                let define = crate::Define::new().areas(areas).doc("x".repeat(300 * areas));
+                store.define(&format!("{of}/{areas}"), &slot_type, define).unwrap();
+                let entry = attachment.descriptor_cache.get(line).unwrap();
+                let there = descriptors::at(attachment, line).unwrap();
+                assert_eq!(entry.live(), there.live);
+                assert_eq!(entry.live_len(), there.live_len());
+                assert_eq!(entry.form(), there.form());
+                assert_eq!(entry.content_len(), there.content_len);
+                assert_eq!(entry.lines() as usize, there.lines());
+                assert_eq!(descriptors::slot_type(attachment, entry).unwrap(), slot_type);
+                let stand_in = entry.stand_in();
+                assert_eq!(stand_in.slot_type.content_len(), slot_type.content_len());
+                assert_eq!(stand_in.form(), there.form());
+            }
+        }
+        let most = descriptor("x", MOST_SIZE - 64);
+        let cache = DescriptorCache::new(1, 1);
+        assert_eq!(cache.enter(0, &most).unwrap().live(), MOST_SIZE - 64);
+    }
+
+    /// Any process may write there. Nothing that is used as a place or a length is read again.
+    #[test]
+    fn what_changes_after_it_was_checked_shows_and_does_no_harm() {
+        let store = Store::temporary().unwrap();
+        let types = ["f64", "u16[3,2]", "text[9]", "bytes[4096]", "buffer:u8[7]"];
+        for of in types {
+            let attachment = store.attachment();
+            let line = descriptors::count(attachment).unwrap();
+            let slot_type: SlotType = of.parse().unwrap();
+            let name = format!("group/{of}");
+            store.define(&name, &slot_type, crate::Define::new().doc("its doc")).unwrap();
+            let slot = store.slot(&name).unwrap();
+            let before = slot.load();
+            let words = &attachment.directory.words()[line as usize * LINE / 8..][..LINE / 8];
+            for (at, bit) in (0..LINE / 8).flat_map(|at| (0..64).map(move |bit| (at, bit))) {
+                let whole = words[at].fetch_xor(1 << bit, Relaxed);
+                let is_of_name =
+                    (DESCRIPTOR_HEAD..DESCRIPTOR_HEAD + name.len()).contains(&(8 * at + bit / 8));
+                match store.slot(&name) {
+                    Ok(found) => {
+                        assert!(!is_of_name, "found by a damaged name");
+                        assert_eq!(found.load(), before);
+                    }
+                    Err(error) => assert!(matches!(error, crate::Error::Corrupt { .. })),
+                }
+                let _ = store.value::<f64>(&name).map(|value| value.load());
+                let _ = (store.closest_name(&name, 100), store.slots());
+                words[at].store(whole, Relaxed);
+            }
+            assert_eq!(store.slot(&name).unwrap().name(), name);
         }
     }
 
     /// Two threads read different descriptors, which only a damaged file can cause: one wins, and
-    /// nobody sees parts of both.
+    /// the other is told.
     #[test]
     fn those_who_race_agree() {
         for round in 0..if cfg!(miri) { 10 } else { 2_000 } {
             let cache = DescriptorCache::new(1, 1);
             let seen = std::thread::scope(|scope| {
-                let racers = ["one name", "another, longer name"].map(|name| {
+                let racers = [64, 128].map(|live| {
                     let cache = &cache;
                     scope.spawn(move || {
-                        let entry = cache.get(0, || Ok(descriptor(name))).unwrap();
-                        let found = entry.descriptor();
-                        assert!(entry.is_named(&found.name), "round {round}");
-                        assert_eq!(entry.live(), found.live);
-                        found.name.clone()
+                        let entered = cache.enter(0, &descriptor("name", live));
+                        assert!(entered.is_none_or(|entry| entry.live() == live));
+                        cache.get(0).unwrap().live()
                     })
                 });
                 racers.map(|racer| racer.join().unwrap())
             });
-            assert_eq!(seen[0], seen[1]);
+            assert_eq!(seen[0], seen[1], "round {round}");
         }
     }
 }

@@ -4,13 +4,17 @@
 use std::sync::MutexGuard;
 use std::sync::atomic::Ordering::Acquire;
 
+use bytemuck::Zeroable;
+
 use crate::attachment::attach::Attachment;
+use crate::attachment::descriptor_cache::Entry;
 use crate::attachment::survey::Survey;
 use crate::error::{Error, Result};
 use crate::format::checkpoint;
 use crate::format::descriptor::{Descriptor, DescriptorHead, Outline, checked_texts};
 use crate::format::layout::{LINE, MAX_LINES, PAGE, live};
 use crate::mapping::slot_memory::SlotMemory;
+use crate::types::slot_type::SlotType;
 
 /// How many lines of the directory are in use.
 #[inline]
@@ -146,6 +150,82 @@ fn each_lines(
         }
     }
     Ok(())
+}
+
+/// What is known of the descriptor at a line below `count`: it is read and checked once in this
+/// process.
+#[inline]
+pub(crate) fn known(attachment: &Attachment, line: u32, count: u32) -> Result<Entry<'_>> {
+    match attachment.descriptor_cache.get(line) {
+        Some(entry) => Ok(entry),
+        None => read(attachment, line, count),
+    }
+}
+
+#[cold]
+fn read(attachment: &Attachment, line: u32, count: u32) -> Result<Entry<'_>> {
+    enter(attachment, line, &at_below(attachment, line, count)?)
+}
+
+/// Keeps what is known of this descriptor, which has been checked.
+pub(crate) fn enter<'a>(
+    attachment: &'a Attachment,
+    line: u32,
+    descriptor: &Descriptor,
+) -> Result<Entry<'a>> {
+    let entered = attachment.descriptor_cache.enter(line, descriptor);
+    entered.ok_or_else(|| damaged(attachment, line, CHANGED))
+}
+
+const CHANGED: &str = "its descriptor has changed";
+
+/// The whole descriptor of a slot that is known, kept in private memory.
+pub(crate) fn kept(attachment: &Attachment, line: u32) -> &Descriptor {
+    let entry = attachment.descriptor_cache.get(line).expect("what is known stays so");
+    entry.descriptor(|| at_below(attachment, line, line.saturating_add(entry.lines())))
+}
+
+/// The type of a slot that is known.
+#[inline]
+pub(crate) fn slot_type(attachment: &Attachment, entry: Entry<'_>) -> Result<SlotType> {
+    match entry.value_type() {
+        Some(scalar_type) => Ok(SlotType::Value(scalar_type)),
+        None => type_in_head(attachment, entry),
+    }
+}
+
+fn type_in_head(attachment: &Attachment, entry: Entry<'_>) -> Result<SlotType> {
+    let mut head = DescriptorHead::zeroed();
+    attachment.directory.read(
+        entry.line() as usize * LINE / 8,
+        0,
+        bytemuck::bytes_of_mut(&mut head),
+    );
+    entry.slot_type(&head).ok_or_else(|| damaged(attachment, entry.line(), CHANGED))
+}
+
+/// Whether a slot that is known can be opened as this type.
+#[inline]
+pub(crate) fn opens_as(
+    attachment: &Attachment,
+    entry: Entry<'_>,
+    asked: &SlotType,
+) -> Result<bool> {
+    match asked {
+        SlotType::Value(scalar_type) => Ok(entry.is_value_of(*scalar_type)),
+        other => Ok(slot_type(attachment, entry)?.opens_as(other)),
+    }
+}
+
+/// Whether the slot is of this name. If it is not, its descriptor is looked at once more: the name
+/// may have been damaged since it was checked.
+#[inline(always)]
+pub(crate) fn is_named(attachment: &Attachment, entry: Entry<'_>, name: &str) -> Result<bool> {
+    if entry.is_named(&attachment.directory, name) {
+        return Ok(true);
+    }
+    let line = entry.line();
+    at_below(attachment, line, line.saturating_add(entry.lines())).map(|_| false)
 }
 
 /// The error, attributed to the slot whose descriptor is on this line.

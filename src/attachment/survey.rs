@@ -4,30 +4,26 @@
 //! here before it believes that a name is absent or that space is free. A process looks at each
 //! descriptor once.
 
-use std::collections::HashMap;
-
 use bytemuck::Zeroable;
-use rustc_hash::FxBuildHasher;
 
 use crate::attachment::name_cache::Hash;
 use crate::format::checkpoint;
 use crate::format::descriptor::Outline;
 use crate::format::layout::{Ends, PAGE, RUN, SMALL_SEGMENT};
-use crate::format::regions::Regions;
+use crate::format::regions::{LINES_PER_SLOT, MOST_SLOTS, Regions};
 use crate::mutant::planted;
 
 /// A summary of the descriptors from the first line on.
 #[derive(Debug)]
 pub(crate) struct Survey {
     lines: u32,
-    /// The line on which a name of this hash was defined last.
-    last: HashMap<u64, u32, FxBuildHasher>,
+    last: LastLines,
     pub(crate) taken: Taken,
 }
 
 impl Survey {
     pub(crate) fn new(regions: &Regions) -> Survey {
-        Survey { lines: 0, last: HashMap::default(), taken: Taken::new(regions) }
+        Survey { lines: 0, last: LastLines::default(), taken: Taken::new(regions) }
     }
 
     /// How many lines it covers.
@@ -37,7 +33,7 @@ impl Survey {
 
     /// Adds the descriptor that follows those already covered. Its places have been checked.
     pub(crate) fn add(&mut self, name: &str, lines: u32, outline: &Outline) {
-        self.last.insert(Hash::of(name).bits(), self.lines);
+        self.last.insert(Hash::of(name), self.lines);
         self.taken.add(outline);
         self.lines += lines;
     }
@@ -45,7 +41,53 @@ impl Survey {
     /// The last line with a name of this hash; it may be another name's. `None`: no slot has ever
     /// had this name.
     pub(crate) fn last(&self, hash: Hash) -> Option<u32> {
-        self.last.get(&hash.bits()).copied()
+        self.last.get(hash)
+    }
+}
+
+/// The line on which a name of each hash was defined last: a hash table of 8 bytes for a line.
+#[derive(Debug, Default)]
+struct LastLines {
+    /// The upper part of a hash and, in the lower [`LINE_BITS`], the line + 1; or 0. At most three
+    /// of four are in use.
+    words: Box<[u64]>,
+    used: usize,
+}
+
+const LINE_BITS: u32 = 30;
+const _: () = assert!(MOST_SLOTS * LINES_PER_SLOT < 1 << LINE_BITS);
+
+impl LastLines {
+    fn insert(&mut self, hash: Hash, line: u32) {
+        if 4 * self.used >= 3 * self.words.len() {
+            let larger = (2 * self.words.len()).max(64);
+            let before = std::mem::replace(&mut self.words, vec![0; larger].into());
+            for word in before.into_iter().filter(|word| *word != 0) {
+                let at = self.place(word);
+                self.words[at] = word;
+            }
+        }
+        let word = hash.bits() >> LINE_BITS << LINE_BITS | (u64::from(line) + 1);
+        let at = self.place(word);
+        self.used += usize::from(self.words[at] == 0);
+        self.words[at] = word;
+    }
+
+    fn get(&self, hash: Hash) -> Option<u32> {
+        let word = self.words.get(self.place(hash.bits()))?;
+        let line = (word & ((1 << LINE_BITS) - 1)) as u32;
+        line.checked_sub(1)
+    }
+
+    /// Where the hash in this word is, or would go.
+    fn place(&self, word: u64) -> usize {
+        let mask = self.words.len().wrapping_sub(1);
+        let hash = word >> LINE_BITS;
+        let mut at = hash as usize & mask;
+        while self.words.get(at).is_some_and(|word| *word != 0 && word >> LINE_BITS != hash) {
+            at = (at + 1) & mask;
+        }
+        at
     }
 }
 

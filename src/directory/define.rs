@@ -38,7 +38,8 @@ pub(crate) fn define<'a>(
         return Ok((found, false));
     }
     let mut survey = descriptors::survey(attachment)?;
-    if let Some(line) = survey.last(Hash::of(definition.name))
+    if !planted!(TheIndexIsBelieved)
+        && let Some(line) = survey.last(Hash::of(definition.name))
         && let Some(found) = find_on_last_line(attachment, line, definition.name)?
     {
         return Ok((found, false));
@@ -53,10 +54,10 @@ pub(crate) fn define<'a>(
     // 6. Note it in this process. Only now: had anything failed, its line would go to another slot.
     let NewSlot { descriptor, line, .. } = new;
     survey.add(&descriptor.name, descriptor.lines() as u32, &descriptor);
-    let entry = attachment.descriptor_cache.get(line, || Ok(descriptor))?;
+    let entry = descriptors::enter(attachment, line, &descriptor)?;
     // 7. Release the lock, with a new version: that wakes those who wait for a definition.
     let _ = held.notify();
-    Ok((Found { line, entry, memory: found::memory(attachment, entry)? }, true))
+    Ok((Found { entry, memory: found::memory(attachment, entry)? }, true))
 }
 
 /// A slot that does not exist yet, and the space for it.

@@ -2,9 +2,10 @@
 //! may be damaged, by the descriptors themselves.
 
 use crate::attachment::attach::Attachment;
+use crate::attachment::descriptor_cache::Entry;
 use crate::attachment::descriptors;
 use crate::attachment::name_cache::Hash;
-use crate::directory::found::{Found, each_slot, known, unless_removed};
+use crate::directory::found::{Found, each_slot, unless_removed};
 use crate::directory::index::{all_steps, find_by_index};
 use crate::error::Result;
 use crate::mutant::planted;
@@ -12,26 +13,59 @@ use crate::mutant::planted;
 /// The slot of this name, if there is one.
 #[inline]
 pub(crate) fn find<'a>(attachment: &'a Attachment, name: &str) -> Result<Option<Found<'a>>> {
-    let hash = Hash::of(name);
-    for (line, entry) in
-        attachment.descriptor_cache.noted(hash, |place| attachment.map.fetch(place))
-    {
-        if entry.is_named(name)
-            && let Some(found) = unless_removed(attachment, line, entry)?
-        {
-            // As the index would: nothing is found in a directory whose count is damaged.
-            descriptors::count(attachment)?;
-            return Ok(Some(found));
-        }
+    match find_listed(attachment, name)? {
+        None if !planted!(TheIndexIsBelieved) => find_by_directory(attachment, name),
+        found => Ok(found),
     }
-    let found = match find_by_index(attachment, name, &mut all_steps(attachment)?)? {
-        None if !planted!(TheIndexIsBelieved) => find_by_directory(attachment, name)?,
-        found => found,
-    };
+}
+
+/// The slot of this name, if the index leads to it: for callers that would define it otherwise, and
+/// so look at the descriptors, too.
+#[inline]
+pub(crate) fn find_listed<'a>(attachment: &'a Attachment, name: &str) -> Result<Option<Found<'a>>> {
+    if let Some(entry) = find_again(attachment, name)
+        && let Some(found) = unless_removed(attachment, entry)?
+    {
+        return Ok(Some(found));
+    }
+    let found = find_by_index(attachment, name, &mut all_steps(attachment)?)?;
     if let Some(found) = &found {
-        attachment.descriptor_cache.note(hash, found.line);
+        attachment.descriptor_cache.names.note(Hash::of(name), found.entry.line());
     }
     Ok(found)
+}
+
+/// What is known of the slot of this name, if this process has found it before. It may be removed.
+#[inline(always)]
+pub(crate) fn find_again<'a>(attachment: &'a Attachment, name: &str) -> Option<Entry<'a>> {
+    let (names, hash) = (&attachment.descriptor_cache.names, Hash::of(name));
+    let entry = find_on(attachment, names.lines(hash), name)
+        .or_else(|| find_beside(attachment, hash, name))?;
+    // As the index would: nothing is found in a directory whose count is damaged.
+    descriptors::count(attachment).is_ok().then_some(entry)
+}
+
+#[cold]
+fn find_beside<'a>(attachment: &'a Attachment, hash: Hash, name: &str) -> Option<Entry<'a>> {
+    find_on(attachment, attachment.descriptor_cache.names.other_lines(hash), name)
+}
+
+/// The first of these lines with this name.
+#[inline(always)]
+fn find_on<'a>(
+    attachment: &'a Attachment,
+    lines: impl Iterator<Item = u32>,
+    name: &str,
+) -> Option<Entry<'a>> {
+    for line in lines {
+        attachment.fetch_name(line);
+        let Some(entry) = attachment.descriptor_cache.get(line) else { continue };
+        attachment.map.fetch(entry.live());
+        if entry.is_named(&attachment.directory, name) {
+            return Some(entry);
+        }
+    }
+    None
 }
 
 /// The same by the descriptors, for a name that the index does not lead to. An entry of the index
@@ -49,16 +83,21 @@ pub(super) fn find_on_last_line<'a>(
     name: &str,
 ) -> Result<Option<Found<'a>>> {
     let count = descriptors::count(attachment)?;
-    let entry = known(attachment, line, count)?;
-    if entry.is_named(name) {
-        return unless_removed(attachment, line, entry);
+    let entry = descriptors::known(attachment, line, count)?;
+    if descriptors::is_named(attachment, entry, name)? {
+        let found = unless_removed(attachment, entry)?;
+        if found.is_some() {
+            attachment.descriptor_cache.names.note(Hash::of(name), line);
+        }
+        return Ok(found);
     }
     // Another name has the same hash.
     let mut found = None;
     each_slot(attachment, 0, count, |other| {
-        if other.entry.is_named(name) {
+        if descriptors::is_named(attachment, other.entry, name)? {
             found = Some(other);
         }
+        Ok(())
     })?;
     Ok(found)
 }

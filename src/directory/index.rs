@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::attachment::attach::Attachment;
 use crate::attachment::descriptors;
-use crate::directory::found::{Found, known, unless_removed};
+use crate::directory::found::{Found, unless_removed};
 use crate::error::Result;
 use crate::format::descriptor::hash_name;
 use crate::format::regions::Regions;
@@ -88,9 +88,9 @@ fn probe_tier<'a>(
         } else if in_index >> 32 == hash >> 32 {
             // Check all of it before believing anything in it. A damaged descriptor must not pass
             // for another slot's, or this name would be defined anew.
-            let entry = known(attachment, line, count)?;
-            if entry.is_named(name) {
-                let found = unless_removed(attachment, line, entry)?;
+            let entry = descriptors::known(attachment, line, count)?;
+            if descriptors::is_named(attachment, entry, name)? {
+                let found = unless_removed(attachment, entry)?;
                 if found.is_some() {
                     return Ok((found, None));
                 }

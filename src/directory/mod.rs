@@ -11,6 +11,6 @@ mod found;
 mod index;
 
 pub(crate) use define::define;
-pub(crate) use find::find;
+pub(crate) use find::{find, find_again, find_listed};
 pub(crate) use found::{Found, each_slot};
 pub(crate) use index::{all_steps, fill_index, find_by_index};

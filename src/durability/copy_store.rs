@@ -121,7 +121,7 @@ impl Copying<'_> {
                 capacity,
                 elements: copied_slots::elements(&descriptor, &memory),
                 content_len: descriptor.content_len as usize,
-                to: descriptors::memory(to, counterpart.entry.descriptor())?,
+                to: counterpart.memory.kept_by(std::sync::Arc::clone(&to.map)),
             });
             slots.push(from, &descriptor)
         })?;

@@ -49,7 +49,7 @@ pub(crate) struct DescriptorHead {
     pub(crate) replaces: u64,
 }
 
-const KIND_VALUE: u8 = 1;
+pub(crate) const KIND_VALUE: u8 = 1;
 const KIND_ARRAY: u8 = 2;
 const KIND_TEXT: u8 = 3;
 const KIND_BYTES: u8 = 4;
@@ -101,36 +101,29 @@ impl Descriptor {
         (DESCRIPTOR_HEAD + self.name.len() + self.doc.len() + self.unit.len()).div_ceil(LINE)
     }
 
-    /// Its lines.
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        let shaped = |kind: u8, t: ScalarType, shape: &Shape| {
-            let mut dims = [0; 4];
-            for (to, from) in dims.iter_mut().zip(shape.dims()) {
-                *to = *from as u64;
-            }
-            (kind, t as u8, shape.dims().len() as u8, dims)
-        };
-        let (kind, scalar, rank, dims) = match &self.slot_type {
-            SlotType::Value(t) => (KIND_VALUE, *t as u8, 0, [0; 4]),
-            SlotType::Array(t, shape) => shaped(KIND_ARRAY, *t, shape),
-            SlotType::Buffer(t, shape) => shaped(KIND_BUFFER, *t, shape),
-            SlotType::Text(capacity) => (KIND_TEXT, 0, 0, [*capacity as u64, 0, 0, 0]),
-            SlotType::Bytes(capacity) => (KIND_BYTES, 0, 0, [*capacity as u64, 0, 0, 0]),
-            SlotType::Counter => (KIND_COUNTER, ScalarType::I64 as u8, 0, [0; 4]),
-        };
+    /// The fixed part of its lines, without the CRC.
+    pub(crate) fn head(&self) -> DescriptorHead {
         let mut head = DescriptorHead::zeroed();
         head.lines = self.lines() as u8;
-        (head.kind, head.scalar, head.rank, head.dims) = (kind, scalar, rank, dims);
+        (head.kind, head.scalar, head.rank, head.dims) = type_fields(&self.slot_type);
         head.areas = self.areas;
         head.name_len = self.name.len() as u8;
         (head.doc_len, head.unit_len) = (self.doc.len() as u16, self.unit.len() as u16);
         (head.live, head.copies, head.offset_in_segment) =
             (self.live, self.copies, self.offset_in_segment);
         head.first_segment = self.first_segment;
+        head
+    }
+
+    /// Its lines.
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut lines = vec![0; self.lines() * LINE];
-        lines[..DESCRIPTOR_HEAD].copy_from_slice(bytemuck::bytes_of(&head));
-        let texts = [&self.name, &self.doc, &self.unit].map(|text| text.as_bytes()).concat();
-        lines[DESCRIPTOR_HEAD..][..texts.len()].copy_from_slice(&texts);
+        lines[..DESCRIPTOR_HEAD].copy_from_slice(bytemuck::bytes_of(&self.head()));
+        let mut at = DESCRIPTOR_HEAD;
+        for text in [&self.name, &self.doc, &self.unit] {
+            lines[at..][..text.len()].copy_from_slice(text.as_bytes());
+            at += text.len();
+        }
         let crc = crc32fast::hash(&lines[4..]);
         lines[..4].copy_from_slice(&crc.to_le_bytes());
         lines
@@ -148,6 +141,21 @@ impl Descriptor {
         let head = bytemuck::pod_read_unaligned(&lines[..DESCRIPTOR_HEAD]);
         let slot_type = slot_type(&head).ok_or(NO_TYPE)?;
         Ok(Descriptor { name, doc, unit, slot_type, outline })
+    }
+
+    /// A descriptor in place of one that can no longer be read, for a slot of this kind and scalar
+    /// type.
+    pub(crate) fn stand_in(name: String, kind: u8, scalar: u8, outline: Outline) -> Descriptor {
+        let size = ScalarType::from_code(scalar).map_or(1, |t| t.size() as u64);
+        let len = outline.content_len;
+        let of_dim = |dim: u64| {
+            let dims = [dim, 0, 0, 0];
+            slot_type(&DescriptorHead { kind, scalar, rank: 1, dims, ..Zeroable::zeroed() })
+        };
+        let types = [len / size, len.saturating_sub(8)].into_iter().filter_map(of_dim);
+        let fits = |t: &SlotType| t.content_len().map(|n| n as u64) == Some(len);
+        let slot_type = types.into_iter().find(fits).unwrap_or(SlotType::Bytes(len as usize));
+        Descriptor { name, doc: String::new(), unit: String::new(), slot_type, outline }
     }
 }
 
@@ -273,8 +281,28 @@ fn place_areas(live: u64, content_len: u64, count: u8) -> Areas {
 
 const NO_TYPE: &str = "its type is unknown";
 
+/// What a descriptor says of this type: its kind, scalar type, rank and dimensions.
+pub(crate) fn type_fields(slot_type: &SlotType) -> (u8, u8, u8, [u64; 4]) {
+    let shaped = |kind: u8, t: ScalarType, shape: &Shape| {
+        let mut dims = [0; 4];
+        for (to, from) in dims.iter_mut().zip(shape.dims()) {
+            *to = *from as u64;
+        }
+        (kind, t as u8, shape.dims().len() as u8, dims)
+    };
+    match slot_type {
+        SlotType::Value(t) => (KIND_VALUE, *t as u8, 0, [0; 4]),
+        SlotType::Array(t, shape) => shaped(KIND_ARRAY, *t, shape),
+        SlotType::Buffer(t, shape) => shaped(KIND_BUFFER, *t, shape),
+        SlotType::Text(capacity) => (KIND_TEXT, 0, 0, [*capacity as u64, 0, 0, 0]),
+        SlotType::Bytes(capacity) => (KIND_BYTES, 0, 0, [*capacity as u64, 0, 0, 0]),
+        SlotType::Counter => (KIND_COUNTER, ScalarType::I64 as u8, 0, [0; 4]),
+    }
+}
+
+/// The type in a descriptor's head, if it is known.
 #[inline]
-fn slot_type(head: &DescriptorHead) -> Option<SlotType> {
+pub(crate) fn slot_type(head: &DescriptorHead) -> Option<SlotType> {
     let dim = |d: u64| usize::try_from(d).ok();
     let shape = || {
         let (mut dims, rank) = ([0; Shape::MAX_DIMS], usize::from(head.rank));

@@ -39,14 +39,14 @@ const INDEX: u64 = TABLE + TABLE_ENTRIES as u64 * TABLE_ENTRY_LEN;
 const _: () = assert!(INDEX.is_multiple_of(GRANULE));
 
 /// Lines reserved for each slot, on average.
-const LINES_PER_SLOT: u64 = 2;
+pub(crate) const LINES_PER_SLOT: u64 = 2;
 /// Lines of the first tier, from 1.1 on.
 const FIRST_TIER: u64 = 512;
 
 /// The most slots that a store can have: line numbers must fit in 32 bits.
-const MOST_SLOTS: u64 = 1 << 28;
+pub(crate) const MOST_SLOTS: u64 = 1 << 28;
 /// The largest store: what a 47-bit address space can hold, with room to spare.
-const MOST_SIZE: u64 = 1 << 45;
+pub(crate) const MOST_SIZE: u64 = 1 << 45;
 
 /// Entries of the process table in a page.
 pub(crate) const ENTRIES_OF_PAGE: u16 = (PAGE / TABLE_ENTRY_LEN) as u16;

@@ -45,7 +45,7 @@ impl Reserved {
     /// grow, within a fair share of the addresses. If there are not as many, tries half as many,
     /// and so on.
     pub(crate) fn new(file: &File, writable: bool, len: u64, most: u64) -> io::Result<Reserved> {
-        let mut reserve = most.min(share()).max(len);
+        let mut reserve = most.min(share(most)).max(len);
         if reserve >= most
             && let Ok(mapped) = map_whole(file, writable, reserve)
         {
@@ -77,7 +77,7 @@ impl Reserved {
     /// behind it, or a limit is reached.
     #[cold]
     pub(crate) fn grow(&self, end: u64, most: u64) -> bool {
-        let wanted = end.saturating_add(share()).min(most.max(end));
+        let wanted = end.saturating_add(share(u64::MAX)).min(most.max(end));
         let _no_fork = NoFork::begin();
         let len = self.len();
         len >= end || self.remap(len, wanted) || self.remap(len, end)
@@ -148,10 +148,15 @@ fn map(file: &File, writable: bool, len: u64, place: usize) -> io::Result<Reserv
     Ok(Reserved { start: at.cast(), len: AtomicUsize::new(len), whole: None })
 }
 
-/// The most that one mapping may take now.
-fn share() -> u64 {
+/// The most that one mapping may take now, if it wants `most`.
+fn share(most: u64) -> u64 {
     let share = if planted!(AllAddressesAreReserved) { 1 } else { SHARE };
-    address_limit().min(ALL).saturating_sub(addresses_in_use()) / share
+    let all = address_limit().min(ALL);
+    // Fair unless nearly all addresses are in use; asking for that takes long.
+    if most <= all / SHARE / SHARE {
+        return most;
+    }
+    all.saturating_sub(addresses_in_use()) / share
 }
 
 fn addresses_in_use() -> u64 {

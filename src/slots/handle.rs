@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use crate::attachment::attach::{Attachment, Failure};
+use crate::attachment::descriptor_cache::Entry;
+use crate::attachment::descriptors;
 use crate::error::{Error, Result};
 use crate::format::descriptor::Descriptor;
 use crate::mapping::slot_memory::SlotMemory;
 use crate::protocol::{self, Deadline, Held, Lockable};
 use crate::store::session::{Session, SharedSession};
 use crate::types::elements::NoMemory;
+use crate::types::slot_type::SlotType;
 
 /// One slot's memory. It keeps the session, which keeps all else, so a handle has a single
 /// reference count.
@@ -32,7 +35,21 @@ impl Handle {
     }
 
     pub(crate) fn descriptor(&self) -> &Descriptor {
-        self.attachment().descriptor_cache.descriptor(self.line)
+        descriptors::kept(self.attachment(), self.line)
+    }
+
+    fn entry(&self) -> Entry<'_> {
+        self.attachment().descriptor_cache.get(self.line).expect("what is known stays so")
+    }
+
+    /// The slot's type; an error if the descriptor was damaged since it was checked.
+    pub(crate) fn slot_type(&self) -> Result<SlotType> {
+        descriptors::slot_type(self.attachment(), self.entry())
+    }
+
+    /// Bytes of the slot's content.
+    pub(crate) fn content_len(&self) -> usize {
+        self.entry().content_len() as usize
     }
 
     pub(crate) fn name(&self) -> &str {

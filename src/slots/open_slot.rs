@@ -1,10 +1,13 @@
 //! Opening and defining a slot by its name, and removing it.
 
+use crate::attachment::descriptors;
 use crate::directory::allocator::Definition;
 use crate::directory::{self, Found};
 use crate::error::{Error, Result};
-use crate::format::descriptor::{Descriptor, MOST_TEXT, name_problem};
-use crate::protocol::Deadline;
+use crate::format::descriptor::{Descriptor, MOST_TEXT, VALUE_LEN, name_problem};
+use crate::mapping::map::Region;
+use crate::mapping::slot_memory::SlotMemory;
+use crate::protocol::{Deadline, Form};
 use crate::slots::handle::Handle;
 use crate::store::session::SharedSession;
 use crate::store::store::Store;
@@ -20,7 +23,12 @@ impl Store {
         slot_type: &SlotType,
         define: Define<impl Sized>,
     ) -> Result<Handle> {
-        let (found, new) = match directory::find(self.attachment(), name)? {
+        let attachment = self.attachment();
+        let found = match self.settings.define && attachment.writable {
+            true => directory::find_listed(attachment, name)?,
+            false => directory::find(attachment, name)?,
+        };
+        let (found, new) = match found {
             Some(found) => (found, false),
             None => self.define_slot(name, slot_type, &define)?,
         };
@@ -28,17 +36,25 @@ impl Store {
             let (path, slot) = (self.path().to_owned(), Some(name.to_owned()));
             return Err(Error::Exists { path, slot, found: None });
         }
-        if !found.entry.opens_as(slot_type) {
-            return Err(self.other_type(slot_type, found.entry.descriptor()));
+        if !descriptors::opens_as(self.attachment(), found.entry, slot_type)? {
+            return Err(self
+                .other_type(slot_type, &descriptors::at(self.attachment(), found.entry.line())?));
         }
         Ok(self.handle(found))
     }
 
-    /// The value of this name, if it exists with this type; for values that are opened repeatedly.
+    /// The value of this name and type, if this process has found it before. `None` also if anything
+    /// is wrong: [`open_slot`](Store::open_slot) says what.
     pub(crate) fn find_value(&self, name: &str, of: ScalarType) -> Option<Handle> {
-        let found = directory::find(self.attachment(), name).ok()??;
-        let is_of = found.entry.opens_as(&SlotType::Value(of));
-        is_of.then(|| self.handle(found))
+        let entry = directory::find_again(self.attachment(), name)?;
+        if !entry.is_value_of(of) {
+            return None;
+        }
+        let session = SharedSession::clone(&self.session);
+        let region = Region::of(session, entry.live(), VALUE_LEN).ok()?;
+        let memory = SlotMemory::new(region, Form::Scalar);
+        let lock_timeout = self.settings.lock_timeout;
+        (!memory.is_removed()).then(|| Handle { memory, line: entry.line(), lock_timeout })
     }
 
     #[cold]
@@ -118,7 +134,7 @@ impl Store {
     pub(crate) fn handle(&self, found: Found<'_>) -> Handle {
         Handle {
             memory: found.memory.kept_by(SharedSession::clone(&self.session)),
-            line: found.line,
+            line: found.entry.line(),
             lock_timeout: self.settings.lock_timeout,
         }
     }

@@ -75,7 +75,8 @@ impl Store {
         let mut slots = Vec::new();
         let count = descriptors::count(self.attachment())?;
         directory::each_slot(self.attachment(), 0, count, |found| {
-            slots.push(Slot::new(self.handle(found)));
+            slots.push(Slot::new(self.handle(found))?);
+            Ok(())
         })?;
         Ok(slots)
     }
@@ -87,7 +88,7 @@ impl Store {
     /// [`Error::NotFound`]; see [`Store::closest_name`]. [`Error::Corrupt`].
     pub fn slot(&self, name: &str) -> Result<Slot> {
         let found = directory::find(self.attachment(), name)?;
-        Ok(Slot::new(self.handle(found.ok_or_else(|| self.not_found(name))?)))
+        Slot::new(self.handle(found.ok_or_else(|| self.not_found(name))?))
     }
 
     /// Opens the slot of this name and type, or defines it.
@@ -97,7 +98,7 @@ impl Store {
     /// As [`Store::value`]; [`Error::Exists`] with
     /// [`Define::create_new`] if it exists.
     pub fn define(&self, name: &str, slot_type: &SlotType, define: Define<Data>) -> Result<Slot> {
-        Ok(Slot::new(self.open_slot(name, slot_type, define)?))
+        Slot::new(self.open_slot(name, slot_type, define)?)
     }
 }
 
@@ -155,9 +156,9 @@ impl Kind {
 }
 
 impl Slot {
-    pub(crate) fn new(handle: Handle) -> Slot {
-        let kind = Kind::of(&handle.descriptor().slot_type, &handle);
-        Slot { handle, kind }
+    pub(crate) fn new(handle: Handle) -> Result<Slot> {
+        let kind = Kind::of(&handle.slot_type()?, &handle);
+        Ok(Slot { handle, kind })
     }
 
     /// Its elements, if it is a buffer.
@@ -195,7 +196,7 @@ impl Slot {
 
     /// Bytes of its content, that is, of one area.
     pub fn size(&self) -> usize {
-        self.handle.descriptor().content_len as usize
+        self.handle.content_len()
     }
 
     /// A counter that grows with every update of the slot, modulo 2^47.

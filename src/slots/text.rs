@@ -196,7 +196,7 @@ impl Store {
         define: Define<Data>,
     ) -> Result<(Handle, Content)> {
         let handle = self.open_slot(name, slot_type, define)?;
-        let capacity = handle.descriptor().content_len as usize - TEXT_LEN;
+        let capacity = handle.content_len() - TEXT_LEN;
         Ok((handle, Content { capacity }))
     }
 }

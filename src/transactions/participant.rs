@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::attachment::attach::{Attachment, Failure};
+use crate::attachment::descriptors;
 use crate::error::Error;
 use crate::mapping::map::{Map, RawRegion, Region};
 use crate::mapping::slot_memory::SlotMemory;
@@ -124,7 +125,7 @@ impl Participant {
     }
 
     pub(crate) fn name<'a>(&self, attachment: &'a Attachment) -> &'a str {
-        &attachment.descriptor_cache.descriptor(self.line).name
+        &descriptors::kept(attachment, self.line).name
     }
 
     /// Releases the lock, and drops the changes.

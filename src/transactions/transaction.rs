@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::ops::RangeBounds;
 
 use crate::attachment::attach::{Attachment, Failure};
+use crate::attachment::descriptors;
 use crate::error::{Error, Result};
 use crate::mapping::map::Map;
 use crate::mapping::slot_memory::SlotMemory;
@@ -349,7 +350,7 @@ impl Transaction {
         let Some(first) = first else { return Ok(()) };
         let written = Written { participants: self.participants.all(), map: &attachment.map };
         commit_all(attachment, owner, &written).map_err(|failure| {
-            let name = &attachment.descriptor_cache.descriptor(first).name;
+            let name = &descriptors::kept(attachment, first).name;
             attachment.lock_error(name, failure, &self.deadline)
         })?;
         let (participants, spare) = self.participants.with_spare();

@@ -175,10 +175,11 @@ impl Watch {
         let attachment = self.store.attachment();
         let count = descriptors::count(attachment)?;
         directory::each_slot(attachment, self.definitions.seen, count, |found| {
-            if self.glob.matches(&found.entry.descriptor().name) {
-                let slot = Slot::new(self.store.handle(found));
+            let slot = Slot::new(self.store.handle(found))?;
+            if self.glob.matches(slot.name()) {
                 self.slots.push(Watched { slot, seen: None, is_gone: false });
             }
+            Ok(())
         })?;
         self.definitions.seen = count;
         Ok(())

@@ -15,6 +15,7 @@ mod doc_and_unit;
 mod groups;
 mod linearizable;
 mod lists;
+mod memory;
 mod never_torn;
 mod nothing_is_lost;
 mod owned_locks;

@@ -29,6 +29,7 @@ use self::process::Process;
 use crate::attachment::descriptor_cache::DescriptorCache;
 use crate::attachment::survey::Survey;
 use crate::error::{Error, Result};
+use crate::format::descriptor::DESCRIPTOR_HEAD;
 use crate::format::layout::{Header, LINE, TABLE_ENTRY_LEN, live};
 use crate::mapping::map::{Map, Region, Unmapped};
 use crate::mapping::slot_memory::SlotMemory;
@@ -129,6 +130,13 @@ impl Attachment {
     /// A range of the file.
     pub(crate) fn region(&self, offset: u64, len: u64) -> Result<Region> {
         self.map.region(offset, len).map_err(|e| self.unmapped(e, offset + len))
+    }
+
+    /// Has the processor fetch the name in the descriptor on this line.
+    #[inline]
+    pub(crate) fn fetch_name(&self, line: u32) {
+        let at = u64::from(line) * LINE as u64 + DESCRIPTOR_HEAD as u64;
+        self.map.fetch(self.header.regions.directory + at);
     }
 
     /// One of the store's own locks: [`live::DIRECTORY_LOCK`] or [`live::SYNC_LOCK`].

@@ -315,6 +315,7 @@ impl<T: Element> Array<T> {
     ) -> Result<R> {
         let range = self.positions(range)?;
         T::with_scratch(range.len(), |copy| self.edit(range.start, copy, f))
+            .unwrap_or_else(|none| Err(self.handle.no_memory(none)))
     }
 
     /// Begins an update that a later call commits: [`update`](Array::update) without a closure, for

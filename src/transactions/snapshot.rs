@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::{Range, RangeBounds};
 
+use crate::attachment::descriptors;
 use crate::error::{Error, Result};
 use crate::mapping::map::Map;
 use crate::mapping::slot_memory::SlotMemory;
@@ -15,6 +16,7 @@ use crate::transactions::transactional::sealed::View;
 use crate::transactions::transactional::{Ranged, Transactional};
 use crate::types::data::Data;
 use crate::types::element::Element;
+use crate::types::elements::zeros;
 
 impl Store {
     /// Reads several slots as they were at one instant. All of a
@@ -47,7 +49,7 @@ impl Store {
             if !snapshot.lost {
                 return result;
             }
-            snapshot.copy_again();
+            snapshot.copy_again()?;
         }
     }
 
@@ -102,7 +104,8 @@ pub struct Snapshot<'s> {
 
 /// Some bytes of a slot.
 struct ReadRange<'s> {
-    /// The slot's offset in the file.
+    /// The slot's line in the directory, and its offset in the file.
+    line: u32,
     offset: u64,
     memory: SlotMemory<&'s Map>,
     /// The range of its content; for a scalar, all eight bytes of its bit pattern.
@@ -114,11 +117,17 @@ struct ReadRange<'s> {
 
 impl Snapshot<'_> {
     /// Copies all that `f` has read so far, as of one instant, for its next run.
-    fn copy_again(&mut self) {
-        let mut copies: Vec<Vec<u8>> = self.reads.iter().map(|p| vec![0; p.range.len()]).collect();
+    fn copy_again(&mut self) -> Result<()> {
+        let attachment = self.store.attachment();
+        let copy = |read: &ReadRange<'_>| {
+            zeros(read.range.len()).map_err(|none| {
+                let slot = descriptors::kept(attachment, read.line).name.clone();
+                Error::OutOfMemory { path: attachment.path.clone(), slot, need: none.need }
+            })
+        };
+        let mut copies = self.reads.iter().map(copy).collect::<Result<Vec<_>>>()?;
         let mut versions = vec![0; self.reads.len()];
         let memory = |i: usize| &self.reads[i].memory;
-        let attachment = self.store.attachment();
         protocol::snapshot(attachment, &mut versions, memory, |i, memory, sample| match sample {
             Sample::Scalar(bits) => copies[i].copy_from_slice(&bits.to_le_bytes()),
             Sample::Area(area) => memory.read(area, self.reads[i].range.start, &mut copies[i]),
@@ -127,6 +136,7 @@ impl Snapshot<'_> {
             (read.copy, read.version) = (Some(copy), version);
         }
         self.lost = false;
+        Ok(())
     }
 }
 
@@ -164,7 +174,8 @@ impl View for Snapshot<'_> {
         self.lost = have_changed(attachment, before, |_| ());
         // If the same was read before and has changed, that part shows it.
         if !self.reads.iter().any(|read| read.offset == offset && read.range == range) {
-            self.reads.push(ReadRange { offset, memory, range, version, copy: None });
+            let line = slot.line;
+            self.reads.push(ReadRange { line, offset, memory, range, version, copy: None });
         }
         if self.lost { Err(conflict()) } else { Ok(()) }
     }

@@ -15,7 +15,7 @@ use crate::store::session::Session;
 use crate::store::store::Store;
 use crate::types::data::{Data, TEXT_LEN};
 use crate::types::element::Element;
-use crate::types::elements::{Elements, zeros};
+use crate::types::elements::{Elements, default_elements, zeros};
 use crate::types::scalar::Scalar;
 use crate::types::scalar_type::ScalarType;
 use sealed::{View, ViewMut};
@@ -216,7 +216,8 @@ impl<T: Element> Transactional for Array<T> {
 
     fn load_into(&self, view: &mut impl View, content: &mut Vec<T>) -> Result<()> {
         if content.len() != self.len() {
-            *content = vec![T::default(); self.len()];
+            let new = default_elements(self.len());
+            *content = new.map_err(|none| self.handle.no_memory(none))?;
         }
         T::with_bytes(content, |out| view.read(&self.handle, 0, out))
     }
@@ -254,8 +255,9 @@ impl<T: Element> Ranged for Array<T> {
         range: impl RangeBounds<usize>,
     ) -> Result<Vec<T>> {
         let range = self.positions(range)?;
-        let mut elements = vec![T::default(); range.len()];
         let slot = &self.handle;
+        let new = default_elements(range.len());
+        let mut elements = new.map_err(|none| slot.no_memory(none))?;
         T::with_bytes(&mut elements, |out| view.read(slot, self.byte(range.start), out))?;
         Ok(elements)
     }
@@ -287,6 +289,7 @@ impl<T: Element> Ranged for Array<T> {
             view.write(slot, at, T::bytes(elements))?;
             Ok(result)
         })
+        .unwrap_or_else(|none| Err(slot.no_memory(none)))
     }
 }
 

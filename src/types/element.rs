@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::fmt;
 
 use crate::types::bool_bytes::with_bool_bytes;
+use crate::types::elements::NoMemory;
 use crate::types::scalar_type::ScalarType;
 use crate::types::scratch;
 
@@ -41,6 +42,8 @@ pub trait Bits:
 }
 
 pub(crate) mod sealed {
+    use super::NoMemory;
+
     pub trait Sealed: Sized {
         /// Its bit pattern, zero-extended, as stored in a value's cell.
         fn to_bits(self) -> u64;
@@ -51,7 +54,7 @@ pub(crate) mod sealed {
         /// Lets `read` overwrite the bytes of the elements. Any bytes are valid.
         fn with_bytes<R>(elements: &mut [Self], read: impl FnOnce(&mut [u8]) -> R) -> R;
         /// Runs `f` on so many elements of any values, in memory that the thread keeps.
-        fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [Self]) -> R) -> R;
+        fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [Self]) -> R) -> Result<R, NoMemory>;
     }
 }
 
@@ -76,7 +79,10 @@ macro_rules! plain_element {
                 read(bytemuck::cast_slice_mut(elements))
             }
             #[inline]
-            fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [$t]) -> R) -> R {
+            fn with_scratch<R>(
+                len: usize,
+                f: impl FnOnce(&mut [$t]) -> R,
+            ) -> Result<R, NoMemory> {
                 thread_local!(static KEPT: scratch::Kept<$t> = const { Cell::new(Vec::new()) });
                 scratch::with_elements(&KEPT, len, f)
             }
@@ -113,7 +119,7 @@ impl sealed::Sealed for bool {
     fn with_bytes<R>(elements: &mut [bool], read: impl FnOnce(&mut [u8]) -> R) -> R {
         with_bool_bytes(elements, read)
     }
-    fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [bool]) -> R) -> R {
+    fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [bool]) -> R) -> Result<R, NoMemory> {
         thread_local!(static KEPT: scratch::Kept<bool> = const { Cell::new(Vec::new()) });
         scratch::with_elements(&KEPT, len, f)
     }

@@ -122,7 +122,7 @@ impl<T: Element, const N: usize> From<[T; N]> for Elements {
 
 /// There is not enough memory for this many bytes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct NoMemory {
+pub struct NoMemory {
     pub(crate) need: usize,
 }
 
@@ -137,4 +137,13 @@ impl NoMemory {
 /// `len` zeros, which take no memory until they are used.
 pub(crate) fn zeros(len: usize) -> Result<Vec<u8>, NoMemory> {
     bytemuck::allocation::try_zeroed_vec(len).map_err(|()| NoMemory { need: len })
+}
+
+/// So many elements of the default value.
+pub(crate) fn default_elements<T: Copy + Default>(len: usize) -> Result<Vec<T>, NoMemory> {
+    let mut elements = Vec::new();
+    let need = len.saturating_mul(size_of::<T>());
+    elements.try_reserve_exact(len).map_err(|_| NoMemory { need })?;
+    elements.resize(len, T::default());
+    Ok(elements)
 }

@@ -155,6 +155,8 @@ mutants! {
 
     run {
         // os
+        /// The times of the file are looked at, so each flush has to write new ones.
+        TheTimesAreAskedFor => "durability a_sync_of_one_value",
         /// A waiter is hidden from other processes.
         TheFutexIsPrivate => "promises a_change_wakes_sleepers",
         /// Whichever file was exchanged for the new one is removed.

@@ -23,7 +23,7 @@ use std::os::fd::{BorrowedFd, FromRawFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 
 use crate::mutant::planted;
-use crate::os::sys::{self, ByteLock, check, uninterrupted};
+use crate::os::sys::{self, ByteLock, Stat, check, uninterrupted};
 
 /// Identifies a file among all that exist at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,6 +38,12 @@ impl FileId {
     }
 }
 
+impl From<&Stat> for FileId {
+    fn from(stat: &Stat) -> FileId {
+        FileId { device: stat.device, inode: stat.inode }
+    }
+}
+
 /// A number that is never open: calls with it fail with EBADF.
 pub(crate) const NEVER: RawFd = RawFd::MAX;
 
@@ -46,12 +52,7 @@ const ANCHOR: usize = 4096;
 
 /// The file that the number refers to; `None` if it is not open.
 pub(crate) fn file_id(fd: RawFd) -> Option<FileId> {
-    let mut found = std::mem::MaybeUninit::<libc::stat>::uninit();
-    // SAFETY: fstat fills the struct, which is on this stack.
-    check(unsafe { libc::fstat(fd, found.as_mut_ptr()) }).ok()?;
-    // SAFETY: the call succeeded, and so filled it.
-    let found = unsafe { found.assume_init() };
-    Some(FileId { device: found.st_dev, inode: found.st_ino })
+    sys::stat(fd).ok().map(|stat| FileId::from(&stat))
 }
 
 /// Whether the number refers to the open file description that holds the lock on this marker. False

@@ -2,12 +2,13 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::mutant::planted;
 use crate::os::descriptor::FileId;
+use crate::os::sys;
 use crate::types::detached::Detached;
 
 /// How often a waiter checks whether its path still leads to the file.
@@ -22,7 +23,7 @@ pub(crate) struct Location {
 }
 
 fn root() -> Option<FileId> {
-    fs::metadata("/").ok().map(|root| FileId::of(&root))
+    sys::stat_path(Path::new("/")).ok().map(|root| FileId::from(&root))
 }
 
 impl Location {
@@ -44,13 +45,13 @@ impl Location {
     /// How the path no longer leads to this open file; `None` if it does, or if that cannot be
     /// determined.
     pub(crate) fn detached(&self, file: &File) -> Option<Detached> {
-        let open = file.metadata().ok()?;
-        let deleted = (open.nlink() == 0).then_some(Detached::Deleted);
+        let open = sys::stat(file.as_raw_fd()).ok()?;
+        let deleted = (open.links == 0).then_some(Detached::Deleted);
         if self.root.is_none() || root() != self.root {
             return deleted; // in another root, the path means another file
         }
-        match fs::metadata(&self.path) {
-            Ok(there) if FileId::of(&there) == FileId::of(&open) => deleted,
+        match sys::stat_path(&self.path) {
+            Ok(there) if FileId::from(&there) == FileId::from(&open) => deleted,
             Ok(_) if planted!(AReplacedFileIsNotNoticed) => None,
             Ok(_) => Some(Detached::Replaced),
             Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => {

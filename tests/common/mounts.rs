@@ -1,6 +1,7 @@
 //! File systems in files for one test, mounted where no other process sees them.
 
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -63,6 +64,16 @@ impl Disk {
             eprintln!("skipped: {} cannot be mounted", self.image.display());
         }
         mounted
+    }
+
+    /// How many bytes have been written to it.
+    pub fn written(&self) -> u64 {
+        let device = std::fs::metadata(&self.at).unwrap().dev();
+        let (major, minor) = (libc::major(device), libc::minor(device));
+        let stat = std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/stat")).unwrap();
+        // The seventh number is that of sectors of 512 bytes, see the kernel's
+        // Documentation/block/stat.rst.
+        512 * stat.split_whitespace().nth(6).unwrap().parse::<u64>().unwrap()
     }
 
     pub fn mount_anew(&self) {

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::common;
-use crate::common::{Child, folder, number, store_in, until, within};
+use crate::common::mounts::{Disk, with_own_mounts};
+use crate::common::{Child, folder, number, os, store_in, until, within};
 use slotfile::{Error, OpenOptions, Recovery, Store};
 
 fn options() -> OpenOptions {
@@ -223,4 +224,34 @@ fn a_period_of_zero_is_no_reason_to_spin() {
     until("it is synced", || store.info().unwrap().unsynced == Some(0));
     let before = sleeps_of_the_syncing_thread().expect("there is a thread");
     until("it sleeps", || sleeps_of_the_syncing_thread().unwrap() >= before + 20);
+}
+
+/// A page with a copy, and a page with the record. The file's times are not among them, even where
+/// the file system has no journal: at most once for each tick of the kernel's clock.
+#[test]
+fn a_sync_of_one_value_writes_two_pages() {
+    const SYNCS: u64 = 20;
+    if !common::apart("a_sync_of_one_value_writes_two_pages") {
+        return;
+    }
+    let folder = folder();
+    with_own_mounts(|| {
+        // In memory, so that many syncs take no longer than a tick.
+        assert!(os::mount("tmpfs", Path::new("tmpfs"), folder.path(), 0, "size=120m"));
+        let of_disk = ["-O", "^has_journal", "-b", "4096"];
+        let Some(disk) = Disk::make("ext4", &of_disk, folder.path()) else { return };
+        let store = options().open(disk.at.join("state.slots")).unwrap();
+        let value = store.value::<u64>("value").unwrap();
+        let written_by_each = || {
+            let before = disk.written();
+            for _ in 0..SYNCS {
+                value.fetch_add(1).unwrap();
+                store.sync().unwrap();
+            }
+            (disk.written() - before) / SYNCS
+        };
+        // A busy machine takes longer, and the first syncs write more.
+        let least = (0..50).map(|_| written_by_each()).min().unwrap();
+        assert!((8_192..10_000).contains(&least), "{least} bytes for each sync");
+    });
 }

@@ -2,13 +2,15 @@
 //! signals are in the files beside this folder.
 //!
 //! In the child of a fork, before it runs other code, only these are called, and they do not
-//! allocate: `set_byte_lock`, `byte_is_locked`, `proc_path`, `random`, `check`, `uninterrupted`.
+//! allocate: `set_byte_lock`, `byte_is_locked`, `proc_path`, `random`, `stat`, `check`,
+//! `uninterrupted`.
 
 mod blocks;
 mod file_system;
 mod locks;
 mod names;
 mod process;
+mod stat;
 
 use std::io;
 
@@ -17,6 +19,7 @@ pub(crate) use file_system::*;
 pub(crate) use locks::*;
 pub(crate) use names::*;
 pub(crate) use process::*;
+pub(crate) use stat::*;
 
 /// The result of a call that returns -1 on failure and sets `errno`.
 pub(crate) fn check(result: libc::c_int) -> io::Result<libc::c_int> {

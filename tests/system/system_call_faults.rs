@@ -371,7 +371,7 @@ fn row_51_a_descriptor_that_is_lost_while_a_reader_restores_stops_nobody() {
         mark();
         end(&prepared.path, result.map(drop));
     };
-    let looks = [libc::SYS_fstat, libc::SYS_newfstatat];
+    let looks = [libc::SYS_fstat, libc::SYS_newfstatat, libc::SYS_statx];
     for look in 0.. {
         let prepared = prepare();
         let mut child = Traced::start(|| run(&prepared));

@@ -358,6 +358,8 @@ mutants! {
         // transactions
         /// A closure that goes on after a conflict, without passing it on, commits.
         ASwallowedConflictIsNone => "processes conflict_that_is_swallowed",
+        /// A transaction that lost a lock waits no longer for it the next time.
+        PatienceNeverGrows => "promises beside_guards_that_are_held_long",
         /// A transaction waits for a lock without a limit while it has others.
         TransactionsWaitWithLocks => "processes a_transaction_does_not_wait",
         // waiting

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::RangeBounds;
+use std::time::Duration;
 
 use crate::attachment::attach::{Attachment, Failure};
 use crate::attachment::descriptors;
@@ -140,9 +141,7 @@ pub struct Transaction {
     session: SharedSession,
     /// The slots that it has used, in this run or an earlier one.
     participants: Participants,
-    deadline: Deadline,
-    /// The highest offset of the slots of which it has locks of its own.
-    highest: Option<u64>,
+    waiting: Waiting,
     /// The offset of a slot whose holder may be waiting for one of ours: this transaction must
     /// release its locks.
     lost: Option<u64>,
@@ -160,7 +159,7 @@ impl Transaction {
             match attachment.begin_transaction() {
                 // Entries are only borrowed: another's is soon free.
                 Err(Error::TooManyProcesses { .. }) if !deadline.is_over() => {
-                    std::thread::sleep(std::time::Duration::from_millis(5));
+                    std::thread::sleep(Duration::from_millis(5));
                 }
                 result => break result?,
             }
@@ -171,8 +170,7 @@ impl Transaction {
         Ok(Transaction {
             session: SharedSession::clone(&store.session),
             participants: Participants::of(attachment),
-            deadline,
-            highest: None,
+            waiting: Waiting { deadline, highest: None, patience: LONGEST_SLEEP },
             lost: None,
             fork_generation: fork::generation(),
             not_send: PhantomData,
@@ -190,11 +188,9 @@ impl Transaction {
                 continue;
             }
             let participant = transaction.participants.push(slot);
-            let (deadline, highest) = (&mut transaction.deadline, &mut transaction.highest);
+            let waiting = &mut transaction.waiting;
             // After a loss all are locked again, in order.
-            if transaction.lost.is_none()
-                && !lock(participant, &store.session, slot, deadline, highest)?
-            {
+            if transaction.lost.is_none() && !lock(participant, &store.session, slot, waiting)? {
                 transaction.lost = Some(slot.offset());
             }
         }
@@ -245,7 +241,7 @@ impl Transaction {
                 continue;
             }
             let on = (&participant.memory(&attachment.map), attachment);
-            if !lock(participant, &self.session, on, &mut self.deadline, &mut self.highest)? {
+            if !lock(participant, &self.session, on, &mut self.waiting)? {
                 return Ok(Some(self.participants.all()[at].offset));
             }
         }
@@ -254,7 +250,7 @@ impl Transaction {
 
     fn release(&mut self) {
         self.lost = None;
-        self.highest = None;
+        self.waiting.highest = None;
         let attachment = self.session.attachment();
         let (participants, spare) = self.participants.with_spare();
         for participant in participants {
@@ -288,7 +284,7 @@ impl Transaction {
     #[inline]
     fn join(&mut self, slot: &Handle) -> Result<usize> {
         let participant = self.participants.push(slot);
-        match lock(participant, &self.session, slot, &mut self.deadline, &mut self.highest) {
+        match lock(participant, &self.session, slot, &mut self.waiting) {
             Ok(true) => Ok(self.participants.last()),
             locked => Err(self.did_not_join(slot, locked)),
         }
@@ -344,14 +340,18 @@ impl Transaction {
             }
             let memory = participant.memory(&attachment.map);
             if !has_entry || !participant.is_held(&memory, attachment) {
-                return Err(participant.lock_error(attachment, Failure::Evicted, &self.deadline));
+                return Err(participant.lock_error(
+                    attachment,
+                    Failure::Evicted,
+                    &self.waiting.deadline,
+                ));
             }
         }
         let Some(first) = first else { return Ok(()) };
         let written = Written { participants: self.participants.all(), map: &attachment.map };
         commit_all(attachment, owner, &written).map_err(|failure| {
             let name = &descriptors::kept(attachment, first).name;
-            attachment.lock_error(name, failure, &self.deadline)
+            attachment.lock_error(name, failure, &self.waiting.deadline)
         })?;
         let (participants, spare) = self.participants.with_spare();
         for participant in participants {
@@ -386,22 +386,31 @@ impl<'t> Changes for Written<'t> {
     }
 }
 
-/// Locks one more slot, `on`, of a transaction that has locks up to the offset `highest`. False if
-/// others have it, and waiting for it could make two transactions wait for each other.
+/// How a transaction waits for the locks of its slots.
+struct Waiting {
+    deadline: Deadline,
+    /// The highest offset of the slots of which it has locks of its own.
+    highest: Option<u64>,
+    /// How long it waits while it has locks, before it releases them. Twice as long after each time
+    /// that was not enough: guards may be held for longer, and by others each time.
+    patience: Duration,
+}
+
+/// Locks one more slot, `on`, of a transaction. False if others have it, and waiting for it could
+/// make two transactions wait for each other.
 #[inline]
 fn lock(
     participant: &mut Participant,
     session: &Session,
     on: impl Lockable<Peers = Attachment> + Copy,
-    deadline: &mut Deadline,
-    highest: &mut Option<u64>,
+    waiting: &mut Waiting,
 ) -> Result<bool> {
     let locked = match participant.try_lock(session, on) {
         Ok(true) => true,
-        tried => wait_for_lock(participant, tried, on, deadline, *highest)?,
+        tried => wait_for_lock(participant, tried, on, waiting)?,
     };
     if participant.has_own_lock() {
-        *highest = (*highest).max(Some(participant.offset));
+        waiting.highest = waiting.highest.max(Some(participant.offset));
     }
     Ok(locked)
 }
@@ -412,10 +421,9 @@ fn wait_for_lock(
     participant: &mut Participant,
     tried: Result<bool, Failure>,
     on: impl Lockable<Peers = Attachment> + Copy,
-    deadline: &mut Deadline,
-    highest: Option<u64>,
+    Waiting { deadline, highest, patience }: &mut Waiting,
 ) -> Result<bool> {
-    let locked = match (tried, highest) {
+    let locked = match (tried, *highest) {
         (Ok(false), None) => participant.lock(on, deadline).map(|()| true),
         (Ok(false), Some(highest))
             if planted!(TransactionsWaitWithLocks) && highest < participant.offset =>
@@ -423,10 +431,15 @@ fn wait_for_lock(
             participant.lock(on, deadline).map(|()| true)
         }
         // Everybody waits only upwards, so transactions never wait in a circle. With guards, or
-        // other locks of its thread, one may: a waiter that could release does not wait for long.
+        // other locks of its thread, one may: a waiter that could release does not wait for ever.
         (Ok(false), Some(highest)) if highest < participant.offset => {
-            match deadline.at_most(LONGEST_SLEEP, |deadline| participant.lock(on, deadline)) {
-                Err(Failure::Timeout(_)) if !deadline.is_over() => Ok(false),
+            match deadline.at_most(*patience, |deadline| participant.lock(on, deadline)) {
+                Err(Failure::Timeout(_)) if !deadline.is_over() => {
+                    if !planted!(PatienceNeverGrows) {
+                        *patience *= 2;
+                    }
+                    Ok(false)
+                }
                 locked => locked.map(|()| true),
             }
         }

@@ -2,12 +2,14 @@
 //! is refused.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::Duration;
 
 use crate::common;
 use crate::common::kinds::{Slots, slots};
-use slotfile::{Data, Define, Elements, Error, Scalar, Store};
+use slotfile::{Data, Define, Elements, Error, OpenOptions, Scalar, Store};
 
 /// Names, contents and versions.
 fn state(store: &Store) -> Vec<(String, Data, u64)> {
@@ -466,5 +468,50 @@ fn changes_of_one_array_in_any_order() {
             })
             .unwrap();
         assert_eq!(s.array.load(), expected);
+    }
+}
+
+/// Twelve of 64 slots are locked at any time, each by a guard for longer than a transaction waits
+/// at first while it has locks.
+#[test]
+fn a_transaction_gets_its_locks_beside_guards_that_are_held_long() {
+    const SLOTS: usize = 64;
+    let mut options = OpenOptions::new();
+    let store = options.lock_timeout(Some(Duration::from_secs(20))).open_temporary().unwrap();
+    let value = |i| store.value::<u64>(&format!("number {i}")).unwrap();
+    let values: Vec<_> = (0..SLOTS).map(value).collect();
+    let group = store.group(values.clone()).unwrap();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for thread in 0..12 {
+            let (values, done) = (&values, &done);
+            scope.spawn(move || {
+                for at in (thread * SLOTS / 12..).step_by(SLOTS / 12) {
+                    let guard = values[at % SLOTS].lock().unwrap();
+                    thread::sleep(Duration::from_millis(50));
+                    drop(guard);
+                    if done.load(Relaxed) {
+                        break;
+                    }
+                }
+            });
+        }
+        let _end = OnDrop(&done);
+        for _ in 0..3 {
+            group.update(|numbers| numbers.iter_mut().for_each(|number| *number += 1)).unwrap();
+            store
+                .transaction(|t| values.iter().try_for_each(|v| t.fetch_add(v, 1).map(drop)))
+                .unwrap();
+        }
+    });
+    assert!(values.iter().all(|value| value.load() == 6));
+}
+
+/// Sets it also when a test fails.
+struct OnDrop<'a>(&'a AtomicBool);
+
+impl Drop for OnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
     }
 }

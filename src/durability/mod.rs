@@ -11,6 +11,7 @@ pub(crate) mod copied_slots;
 pub(crate) mod copies;
 pub(crate) mod copy_store;
 pub(crate) mod flush;
+pub(crate) mod group;
 pub(crate) mod identity;
 pub(crate) mod recovery;
 pub(crate) mod restore;

@@ -14,6 +14,7 @@ use crate::attachment::descriptors;
 use crate::directory::blocks;
 use crate::durability::choose_record::{Chosen, choose, with_more};
 use crate::durability::copies::cannot_restore;
+use crate::durability::group;
 use crate::durability::identity::{self, Verdict};
 use crate::durability::restore::Restore;
 use crate::durability::sync_state::SyncState;
@@ -68,6 +69,7 @@ pub(crate) fn recover(attachment: &Attachment, trusted: bool) -> Result<Recovery
         blocks::unshare(attachment)?;
     }
     attachment.reset_table()?;
+    group::reset(attachment);
     identity::set_inode_hint(attachment.map.file());
     Ok(Recovery::Resumed)
 }

@@ -13,6 +13,7 @@ use crate::directory::blocks;
 use crate::durability::choose_record::Chosen;
 use crate::durability::copies::{self, Directory, cannot_restore, each_copy, read_copy};
 use crate::durability::flush;
+use crate::durability::group;
 use crate::durability::sync_notes;
 use crate::error::{Error, Result};
 use crate::format::checkpoint::{self, CopyPair, Record, Stamp, control_of, stamp_of};
@@ -84,6 +85,7 @@ impl<'a> Restore<'a> {
             attachment.live.store(lock + CONTROL, 0, Relaxed);
         }
         attachment.live.store(live::LAST_SYNC, 0, Relaxed);
+        group::reset(attachment);
         if attachment.header.minor >= 1 {
             attachment.live.store(live::TABLE_BLOCKS, 0, Relaxed);
         }

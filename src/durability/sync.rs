@@ -1,5 +1,7 @@
 //! What a sync does, step by step. Which process syncs, and when, is in `syncer.rs`.
 
+use std::time::{Duration, Instant};
+
 use crate::attachment::attach::Attachment;
 use crate::durability::consistent_copy::{ConsistentCopy, Step};
 use crate::durability::flush;
@@ -13,12 +15,20 @@ use crate::mutant::planted;
 use crate::os::sys;
 use crate::protocol::Deadline;
 
+/// A sync that was acknowledged.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Acknowledged {
+    epoch: u64,
+    /// How long its flush took. `None`: nothing had changed.
+    pub(crate) flush: Option<Duration>,
+}
+
 /// Syncs, under the sync lock. `remembered` is the state after this process's last sync.
 pub(crate) fn sync(
     remembered: &mut Option<SyncState>,
     attachment: &Attachment,
     deadline: &Deadline,
-) -> Result<()> {
+) -> Result<Acknowledged> {
     // What the record in use says. If another process has synced since, it is another record.
     let last = remembered.take().filter(|state| state.is_of(attachment));
     let mut state = last.map_or_else(|| SyncState::load(attachment), Ok)?;
@@ -28,10 +38,13 @@ pub(crate) fn sync(
     if synced.is_ok() || planted!(RemembersAFailedSync) {
         *remembered = Some(state);
     }
-    synced?;
-    // Not flushed, and after the acknowledgement: if the mark is there, so is the record. Under the
-    // lock: an older sync's mark must not follow a newer one's.
-    checkpoint::write_mark(attachment.disk(), &attachment.header.regions, epoch)
+    Ok(Acknowledged { epoch, flush: synced? })
+}
+
+/// Writes the mark of a sync, which is not flushed. After the acknowledgement: if the mark is there,
+/// so is the record. Under the sync lock: an older sync's mark must not follow a newer one's.
+pub(crate) fn write_mark(attachment: &Attachment, synced: Acknowledged) -> Result<()> {
+    checkpoint::write_mark(attachment.disk(), &attachment.header.regions, synced.epoch)
         .map_err(|e| cannot_sync(attachment, e))
 }
 
@@ -39,12 +52,13 @@ pub(crate) fn sync(
 /// at each slot.
 ///
 /// Until the last step, the record in use and the copies that it names stay as they are. So if a
-/// sync fails or is killed, at any step, the last sync is still whole.
+/// sync fails or is killed, at any step, the last sync is still whole. Returns how long the flush
+/// took.
 fn make_checkpoint(
     state: &mut SyncState,
     attachment: &Attachment,
     deadline: &Deadline,
-) -> Result<()> {
+) -> Result<Option<Duration>> {
     let began = sys::since_boot();
     let mut writer = SegmentWriter::new(attachment, state.epoch() + 1);
 
@@ -62,7 +76,7 @@ fn make_checkpoint(
         if !sync_notes::has_dates(attachment) {
             sync_notes::store_dates(attachment, began);
         }
-        return Ok(());
+        return Ok(None);
     }
 
     // 4. Write the record that names the copies. It may reach the disk before they do: it is valid
@@ -70,13 +84,15 @@ fn make_checkpoint(
     let record = state.next_record(&copies);
     let range = state.write_record(attachment, &record)?;
     // 5. Make copies and record durable.
+    let start = Instant::now();
     flush::checkpoint(attachment, copies.ranges(), range)
         .map_err(|e| cannot_sync(attachment, e))?;
+    let took = start.elapsed();
     // 6. Acknowledge: for all processes, this record is now the one in use.
     sync_notes::store_acked(attachment, record.epoch);
     state.adopt(record, &copies);
     sync_notes::store_dates(attachment, began);
-    Ok(())
+    Ok(Some(took))
 }
 
 /// Writes copies of all slots that have changed, as of one instant.

@@ -1,12 +1,13 @@
-//! Which process syncs, and when. One at a time does, under the sync lock.
+//! Which thread syncs, and when. One at a time does, under the sync lock, for all that wait.
 
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
 use crate::attachment::attach::Attachment;
 use crate::durability::flush;
+use crate::durability::group::{self, OwnWords, Words};
 use crate::durability::sync;
 use crate::durability::sync_notes;
 use crate::durability::sync_state::SyncState;
@@ -15,13 +16,16 @@ use crate::format::layout::live;
 use crate::mapping::slot_memory::SlotMemory;
 use crate::mutant::planted;
 use crate::os::fork::PerProcess;
-use crate::protocol::{self, Deadline, FREE, Held, Peers};
+use crate::protocol::{self, Deadline, FREE, Joined, Peers, Told};
 
 /// Syncs one store for this process.
 #[derive(Debug)]
 pub(crate) struct Syncer {
-    /// What is remembered from the last sync. `None`: nothing, or no longer.
+    /// What is remembered from the last sync. `None`: nothing, or no longer. Its lock is taken
+    /// behind the sync lock; a background pass also takes it to look, without the sync lock.
     state: PerProcess<Mutex<Option<SyncState>>>,
+    /// The words of group commit, where the file has none.
+    words: PerProcess<OwnWords>,
     /// Whether the last sync of this process failed.
     failed: AtomicBool,
 }
@@ -29,8 +33,8 @@ pub(crate) struct Syncer {
 /// When to sync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum When {
-    /// In any case, after a sync that is in progress.
-    AfterOthers,
+    /// In any case: all that is stored by now.
+    Now,
     /// Not if another sync is in progress, or began within this time.
     IfDue(Duration),
 }
@@ -46,9 +50,15 @@ pub(crate) enum Synced {
     Busy,
 }
 
+type Lead<'a> = protocol::Lead<(&'a SlotMemory, &'a Attachment)>;
+
 impl Syncer {
     pub(crate) fn new() -> Syncer {
-        Syncer { state: PerProcess::new(Mutex::default()), failed: AtomicBool::new(false) }
+        Syncer {
+            state: PerProcess::new(Mutex::default()),
+            words: PerProcess::new(zeros()),
+            failed: AtomicBool::new(false),
+        }
     }
 
     /// How many slots have changed since the last sync.
@@ -68,41 +78,64 @@ impl Syncer {
             let what = "it was created without checkpoints, so it cannot be synced".into();
             return Err(Error::Invalid { path: attachment.path.clone(), slot: None, what });
         }
-        // All writes go through our own file description, or one that is opened anew.
-        attachment.map.file().own();
-        let result = match when {
-            When::AfterOthers => self.sync_after_others(attachment, deadline),
+        match when {
+            When::Now => self.sync_in_a_group(attachment, deadline),
             When::IfDue(period) => self.sync_if_due(attachment, deadline, period),
-        };
-        match &result {
-            Ok(Synced::Done) => sync_notes::clear_failure(attachment),
-            Ok(Synced::Recently | Synced::Busy) => {}
-            // The caller that waited in vain is told. The lock's holder may be about to sync all of
-            // it.
-            Err(Error::LockTimeout { .. }) => {}
-            Err(_) if planted!(AFailedSyncIsNotNoted) => {}
-            Err(error) => sync_notes::store_failure(attachment, error),
         }
-        result
     }
 
     fn state(&self) -> &Mutex<Option<SyncState>> {
         self.state.get(|_| Mutex::default())
     }
 
-    /// Waits for the sync lock.
-    fn sync_after_others(
+    fn words<'a>(&'a self, attachment: &'a Attachment) -> Words<'a> {
+        Words::of(attachment, self.words.get(|_| zeros()))
+    }
+
+    /// Waits for a sync of another thread or process that began after this call, or syncs for all
+    /// that wait.
+    fn sync_in_a_group(&self, attachment: &Attachment, deadline: &mut Deadline) -> Result<Synced> {
+        let words = self.words(attachment);
+        let ticket = protocol::ticket(&words);
+        words.count_call();
+        let lock = attachment.lock(live::SYNC_LOCK);
+        let joined = protocol::join((&lock, attachment), &words, ticket, deadline);
+        match joined.map_err(|f| attachment.lock_error("the sync lock", f, deadline)) {
+            Ok(Joined::Told(Told::Done)) => Ok(Synced::Done),
+            // Its leader has noted it.
+            Ok(Joined::Told(Told::Failed(errno))) => {
+                Err(group::error_of_another(attachment, errno))
+            }
+            Ok(Joined::Leads(lead)) => {
+                words.gather();
+                let state = self.wait_for_state(attachment, deadline);
+                state.and_then(|mut state| self.lead(&lead, &mut state, attachment, deadline))
+            }
+            Err(error) => {
+                note_failure(attachment, &error);
+                Err(error)
+            }
+        }
+    }
+
+    /// What is remembered from the last sync, for the holder of the sync lock. At most a background
+    /// pass of this process is looking at it.
+    fn wait_for_state(
         &self,
         attachment: &Attachment,
         deadline: &mut Deadline,
-    ) -> Result<Synced> {
-        let lock = attachment.lock(live::SYNC_LOCK);
-        // The lock first, as it supports a time-out. A thread that has the mutex without the lock
-        // does not wait for the lock.
-        let held = protocol::lock((&lock, attachment), deadline)
-            .map_err(|f| attachment.lock_error("the sync lock", f, deadline))?;
-        let mut state = self.state().lock().unwrap_or_else(PoisonError::into_inner);
-        self.sync_with_lock(held, &mut state, attachment, deadline)
+    ) -> Result<MutexGuard<'_, Option<SyncState>>> {
+        loop {
+            match self.state().try_lock() {
+                Ok(state) => return Ok(state),
+                Err(TryLockError::Poisoned(state)) => return Ok(state.into_inner()),
+                Err(TryLockError::WouldBlock) if deadline.is_over() => {
+                    let timeout = protocol::Failure::Timeout(sync_notes::holder(attachment));
+                    return Err(attachment.lock_error("the sync lock", timeout, deadline));
+                }
+                Err(TryLockError::WouldBlock) => std::thread::sleep(LOOK_AGAIN),
+            }
+        }
     }
 
     /// Waits for nobody.
@@ -117,59 +150,87 @@ impl Syncer {
             return Ok(Synced::Recently);
         }
         // If nothing has changed, nothing is written, not even the lock: each write to the file
-        // goes to the disk in time. If that cannot be told, the sync says why.
+        // goes to the disk in time. If that cannot be told, the sync says why. A failure that is
+        // noted is cleared under the lock only: it may be of a sync that has just ended.
         let last = state.as_ref().filter(|last| last.is_of(attachment));
         let last = last.filter(|_| !planted!(AnIdleSyncWrites));
+        let last = last.filter(|_| sync_notes::failure(attachment).is_none());
         if last.is_some_and(|last| matches!(last.has_changed(attachment), Ok(false))) {
             return Ok(Synced::Done);
         }
         // A process that cannot lock at all is told why.
-        attachment.me()?;
+        attachment.me().inspect_err(|error| note_failure(attachment, error))?;
         let lock = attachment.lock(live::SYNC_LOCK);
-        let free = protocol::try_lock((&lock, attachment));
-        let Some(held) = free.or_else(|| lock_of_the_dead(&lock, attachment)) else {
+        let free = protocol::try_lead((&lock, attachment));
+        let Some(lead) = free.or_else(|| lock_of_the_dead(&lock, attachment)) else {
             return Ok(Synced::Busy);
         };
         // Another process may have synced meanwhile.
         if sync_notes::was_within(attachment, period) {
             return Ok(Synced::Recently);
         }
-        self.sync_with_lock(held, &mut state, attachment, deadline)
+        self.lead(&lead, &mut state, attachment, deadline)
     }
 
-    fn sync_with_lock(
+    /// Syncs for all that wait, and notes in the live header whether that failed.
+    fn lead(
         &self,
-        held: Held<(&SlotMemory, &Attachment)>,
+        lead: &Lead<'_>,
         state: &mut Option<SyncState>,
         attachment: &Attachment,
         deadline: &Deadline,
     ) -> Result<Synced> {
         attachment.set_syncing(true);
+        // All writes go through our own file description, or one that is opened anew.
+        attachment.map.file().own();
         // Relaxed: a thread that syncs has the lock of `state`. Not every store notes a failure.
         let failed = self.failed.load(Relaxed) || sync_notes::failure(attachment).is_some();
-        let ready = match failed && !planted!(WritesAgainWhatFailed) {
-            true => flush::forget(attachment),
-            false => Ok(()),
+        let words = self.words(attachment);
+        let sync = || {
+            let served = words.begin();
+            if failed && !planted!(WritesAgainWhatFailed) {
+                flush::forget(attachment)?;
+            }
+            let synced = sync::sync(state, attachment, deadline)?;
+            words.end(served, synced.flush);
+            Ok(synced)
         };
-        let synced = ready.and_then(|()| sync::sync(state, attachment, deadline));
+        let synced = lead.sync(&words, sync, group::errno_of_file);
+        let synced = synced.and_then(|synced| sync::write_mark(attachment, synced));
         self.failed.store(synced.is_err(), Relaxed);
+        match &synced {
+            Ok(()) => sync_notes::clear_failure(attachment),
+            Err(error) => note_failure(attachment, error),
+        }
         attachment.set_syncing(false);
-        drop(held);
         synced.map(|()| Synced::Done)
     }
 }
 
-/// The lock, if its holder is dead.
-fn lock_of_the_dead<'a>(
-    lock: &'a SlotMemory,
-    attachment: &'a Attachment,
-) -> Option<Held<(&'a SlotMemory, &'a Attachment)>> {
+/// How soon to look again whether the state is free.
+const LOOK_AGAIN: Duration = Duration::from_micros(100);
+
+fn zeros() -> OwnWords {
+    [const { AtomicU64::new(0) }; live::UNGATHERED + 1]
+}
+
+fn note_failure(attachment: &Attachment, error: &Error) {
+    match error {
+        // The caller that waited in vain is told. The lock's holder may be about to sync all of it.
+        Error::LockTimeout { .. } => {}
+        _ if planted!(AFailedSyncIsNotNoted) => {}
+        error => sync_notes::store_failure(attachment, error),
+    }
+}
+
+/// The lead, if the one that has it is dead.
+fn lock_of_the_dead<'a>(lock: &'a SlotMemory, attachment: &'a Attachment) -> Option<Lead<'a>> {
     let owner = sync_notes::holder(attachment);
     if planted!(TheLockOfTheDeadStays) {
         return None;
     }
     let recovered = owner != FREE && protocol::recover_dead_owner(lock, attachment, owner);
-    recovered.then(|| protocol::try_lock((lock, attachment))).flatten()
+    recovered.then(|| protocol::try_lead((lock, attachment))).flatten()
 }
 
 #[cfg(test)]
@@ -189,13 +250,12 @@ mod tests {
         store.pause_syncing();
         let attachment = store.attachment();
         let lock = attachment.lock(live::SYNC_LOCK);
-        let held = protocol::lock((&lock, attachment), &mut Deadline::new(None));
-        let held = held.unwrap();
+        let held = protocol::try_lead((&lock, attachment)).unwrap();
         std::thread::scope(|scope| {
             let (patient, brief) = (store.clone().with_lock_timeout(None), store.clone());
             let brief = brief.with_lock_timeout(Some(Duration::from_millis(50)));
             scope.spawn(move || patient.sync().unwrap());
-            while !lock.control(Relaxed).has_lock_waiters() {
+            while !lock.control(Relaxed).has_waiters() {
                 std::thread::sleep(Duration::from_millis(1));
             }
             let (done, is_done) = mpsc::channel();

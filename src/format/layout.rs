@@ -89,13 +89,27 @@ pub(crate) mod live {
     /// When the last sync began, in nanoseconds since boot. Then when it finished, in seconds since
     /// 1970; for display.
     pub(crate) const LAST_SYNC: usize = 34;
+    /// Group commit, see [`Number`](crate::protocol::Number). From 1.1 on, as all words of it.
+    pub(crate) const SYNCS_BEGUN: usize = 36;
+    pub(crate) const SYNCS_DONE: usize = 37;
+    pub(crate) const SYNC_FAILED: usize = 38;
+    /// How often anybody has asked for a sync.
+    pub(crate) const SYNC_CALLS: usize = 39;
     /// The allocation ends, see [`Ends`](super::Ends).
     pub(crate) const ENDS: usize = 40;
     /// Counts the steps of the holder of the open lock, for those who wait for it.
     pub(crate) const PROGRESS: usize = 48;
+    /// How many calls to expect before the next sync begins.
+    pub(crate) const GATHER_TARGET: usize = 50;
+    /// How many there were when the last one began.
+    pub(crate) const GATHERED_CALLS: usize = 51;
     /// The last restore, for display: which sync it returned to, then when, in seconds since 1970.
     /// 0: there was none.
     pub(crate) const LAST_RECOVERY: usize = 52;
+    /// How long the last flush took, in nanoseconds.
+    pub(crate) const FLUSH_TIME: usize = 54;
+    /// How many of the next syncs wait for nobody.
+    pub(crate) const UNGATHERED: usize = 55;
     /// How many entries of the process table have blocks, then in the upper half its complement; 0:
     /// as in a new store. From 1.1 on.
     pub(crate) const TABLE_BLOCKS: usize = 80;

@@ -163,7 +163,12 @@ pub(crate) fn try_lock<L: Lockable + Copy>(on: L) -> Option<Held<L>> {
 
 /// `contended`: others may sleep until the lock is free, so L must be set.
 #[inline]
-fn take<L: Lockable>(on: L, seen: Control, me: Owner, contended: bool) -> Option<Held<L>> {
+pub(super) fn take<L: Lockable>(
+    on: L,
+    seen: Control,
+    me: Owner,
+    contended: bool,
+) -> Option<Held<L>> {
     let taken = seen.with_owner(me).with_transaction(false);
     let now = taken.with_lock_waiters(contended && !planted!(TakeWithoutL));
     // Acquire: sees what the last holder stored. A compare-exchange, never a plain store: it
@@ -271,6 +276,16 @@ impl<L: Lockable> Held<L> {
     #[inline]
     pub(crate) fn disarm(&mut self) {
         self.raw.hold = Hold::Over;
+    }
+
+    /// Releases the lock, and wakes all that wait for it to change: the version advances.
+    pub(super) fn release_to_all(&mut self) {
+        if self.may_store() {
+            // Release: the next holder, and those that wait, see all that was done under the lock.
+            publish(self.memory(), self.peers(), self.control(), self.raw.committed());
+            self.disarm();
+            self.peers().note_unlocked();
+        }
     }
 
     fn release(&self) {

@@ -29,6 +29,7 @@
 
 mod array;
 mod control;
+mod group_commit;
 mod lock;
 pub(crate) mod mutant;
 mod pieces;
@@ -47,7 +48,8 @@ use std::time::{Duration, Instant};
 
 pub(crate) use array::{Destination, effective_version, read, read_bytes, validate_read};
 pub(crate) use control::{Control, FREE, Owner, REMOVED, lead};
-pub(crate) use lock::{Held, Lockable, RawLock, lock, try_lock};
+pub(crate) use group_commit::{Joined, Lead, Number, Numbers, Told, join, ticket, try_lead};
+pub(crate) use lock::{FailureOf, Held, Lockable, RawLock, lock, try_lock};
 use mutant::planted;
 #[cfg(test)]
 pub(crate) use pieces::read_by_pieces;

@@ -92,6 +92,20 @@ mutants! {
         CommittedBeforeT => "processes of_a_transaction_of_three_slots",
         /// A transaction commits before its areas are whole.
         AreasFilledAfterTheCommit => "processes of_a_transaction_of_three_slots",
+        /// A sync gets its number after it has looked at the slots.
+        NumberAfterLook,
+        /// A caller joins the sync that has begun before it came.
+        JoinsInFlight,
+        /// Callers are told of success before the sync is durable.
+        DoneBeforeFlush,
+        /// Callers are told that a failed sync was done.
+        FailureCountsAsDone,
+        /// Callers are not told that the sync which they have joined has failed.
+        FailureUntold,
+        /// A caller that gets the sync lock does not look whether it is still to lead.
+        LeadsWithoutLooking,
+        /// The end of a sync wakes none of those that wait for it.
+        LeaderWakesNobody,
     }
 
     run {

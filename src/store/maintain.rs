@@ -118,7 +118,7 @@ impl Store {
             let mut progress = |bytes| progress.borrow_mut()(bytes);
             duplicate(self.attachment(), copy, &mut deadline, &mut progress)?;
             if creation.checkpoint {
-                Syncer::new().sync(copy, &mut deadline, When::AfterOthers)?;
+                Syncer::new().sync(copy, &mut deadline, When::Now)?;
             }
             flush::whole_file(copy).map_err(|e| Error::io(&copy.path, "cannot sync", e))
         })

@@ -57,9 +57,9 @@ fn sync_to_leave(
     timeout: Option<Duration>,
 ) -> Result<()> {
     let mut deadline = Deadline::new(timeout);
-    let synced = syncer.sync(attachment, &mut deadline, When::AfterOthers);
+    let synced = syncer.sync(attachment, &mut deadline, When::Now);
     synced.inspect_err(|error| sync_notes::store_failure(attachment, error))?;
-    attachment.if_alone(|| syncer.sync(attachment, &mut deadline, When::AfterOthers).map(|_| ()))
+    attachment.if_alone(|| syncer.sync(attachment, &mut deadline, When::Now).map(|_| ()))
 }
 
 /// Runs `sync` here, or in another thread if this one is ending: an ending thread can no longer
@@ -152,7 +152,7 @@ impl Session {
 
     /// Syncs now. On error, the last sync stays as it was.
     pub(crate) fn sync(&self, deadline: &mut Deadline) -> Result<()> {
-        self.syncer.sync(&self.attachment, deadline, When::AfterOthers)?;
+        self.syncer.sync(&self.attachment, deadline, When::Now)?;
         self.attachment.tell_of_failed_sync(None);
         Ok(())
     }
@@ -271,8 +271,7 @@ impl Session {
         let (syncer, attachment) = (&self.syncer, &self.attachment);
         in_a_lasting_thread(attachment, || {
             let mut deadline = Deadline::new(timeout);
-            attachment
-                .if_alone(|| syncer.sync(attachment, &mut deadline, When::AfterOthers).map(|_| ()))
+            attachment.if_alone(|| syncer.sync(attachment, &mut deadline, When::Now).map(|_| ()))
         })
     }
 }

@@ -7,7 +7,7 @@ use std::panic::catch_unwind;
 
 use super::explore::{Bug, ByteBug, Scenario};
 use super::scenarios::*;
-use super::{long, lost};
+use super::{group, long, lost};
 use crate::protocol::mutant::{Mutant, plant};
 
 fn green(scenarios: &[Scenario]) {
@@ -213,13 +213,20 @@ const BUGS: [(Bug, &[Scenario]); 38] = [
 
 /// Bugs that show only where the protocol is broken already, or where time counts, and the tests
 /// that find them.
-const BUGS_ELSEWHERE: [(Mutant, fn()); 3] = [
+const BUGS_ELSEWHERE: [(Mutant, fn()); 10] = [
     (Mutant::UndoFreesGuard, lost::an_undone_transaction_leaves_the_guard),
     (Mutant::NoTimeoutWhileLosing, lost::a_thread_that_is_always_late_gives_up),
     (
         Mutant::LargeReadsBeginAnew,
         lost::a_reader_without_an_entry_reads_what_changes_while_it_copies,
     ),
+    (Mutant::NumberAfterLook, group::every_caller_of_a_sync_is_told_what_became_of_it),
+    (Mutant::JoinsInFlight, group::every_caller_of_a_sync_is_told_what_became_of_it),
+    (Mutant::DoneBeforeFlush, group::every_caller_of_a_sync_is_told_what_became_of_it),
+    (Mutant::FailureCountsAsDone, group::every_caller_of_a_sync_is_told_what_became_of_it),
+    (Mutant::FailureUntold, group::every_caller_of_a_sync_is_told_what_became_of_it),
+    (Mutant::LeadsWithoutLooking, group::every_caller_of_a_sync_is_told_what_became_of_it),
+    (Mutant::LeaderWakesNobody, group::every_caller_of_a_sync_is_told_what_became_of_it),
 ];
 
 #[test]

@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{self, AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{self, AcqRel, Acquire, Relaxed, Release, SeqCst};
 use std::time::Duration;
 
 use loom::sync::atomic::{AtomicU64, fence};
@@ -37,11 +37,14 @@ pub(super) struct Part {
 pub(super) enum Half {
     Acquire,
     Release,
+    /// All of a fence.
+    Fence,
 }
 
 /// The sources, to find the function that a line is in.
-const SOURCES: [(&str, &str); 13] = [
+const SOURCES: [(&str, &str); 15] = [
     ("array.rs", include_str!("../../src/protocol/array.rs")),
+    ("group_commit.rs", include_str!("../../src/protocol/group_commit.rs")),
     ("pieces.rs", include_str!("../../src/protocol/pieces.rs")),
     ("lock.rs", include_str!("../../src/protocol/lock.rs")),
     ("recover.rs", include_str!("../../src/protocol/recover.rs")),
@@ -53,6 +56,7 @@ const SOURCES: [(&str, &str); 13] = [
     ("snapshot.rs", include_str!("../../src/protocol/snapshot.rs")),
     ("transaction.rs", include_str!("../../src/protocol/transaction.rs")),
     ("wait.rs", include_str!("../../src/protocol/wait.rs")),
+    ("loom_group.rs", include_str!("loom_group.rs")),
     ("loom_store.rs", include_str!("loom_store.rs")),
 ];
 
@@ -86,7 +90,7 @@ pub(super) fn take_used() -> Vec<Part> {
 
 /// The ordering, without the halves that are taken away.
 #[track_caller]
-fn weakened(access: &'static str, order: Ordering) -> Ordering {
+pub(super) fn weakened(access: &'static str, order: Ordering) -> Ordering {
     let at = Location::caller();
     let keeps = |half| {
         let (file, line, column) = (at.file(), at.line(), at.column());
@@ -94,6 +98,9 @@ fn weakened(access: &'static str, order: Ordering) -> Ordering {
         USED.with_borrow_mut(|used| used.insert(part));
         !WEAKENED.with_borrow(|weakened| weakened.contains(&part))
     };
+    if order == SeqCst {
+        return if keeps(Half::Fence) { SeqCst } else { Relaxed };
+    }
     let acquires = matches!(order, Acquire | AcqRel) && keeps(Half::Acquire);
     let releases = matches!(order, Release | AcqRel) && keeps(Half::Release);
     match (acquires, releases) {

@@ -20,6 +20,8 @@ use super::{Deadline, Memory, Peers, update_locked, update_scalar};
 mod exhaustive;
 mod explore;
 mod fork;
+mod group;
+mod loom_group;
 mod loom_scenarios;
 mod loom_store;
 mod lost;

@@ -135,8 +135,9 @@ fn wait<L: Lockable + Copy>(
         if owner == FREE && (seen.is_free() || has_slept) {
             match peers.me() {
                 Ok(me) => {
+                    // No sync has ended since the look: the end of each advances the version.
                     if let Some(held) = take(on, seen, me, false) {
-                        return Ok(lead_unless_told(Lead(held), numbers, ticket));
+                        return Ok(Joined::Leads(Lead(held)));
                     }
                 }
                 Err(error) if !L::Peers::may_be_free_soon(&error) => {
@@ -165,18 +166,6 @@ fn wait<L: Lockable + Copy>(
         if !woken && owner != FREE && memory.control(Relaxed).owner() == owner {
             recover_dead_owner(memory, peers, owner);
         }
-    }
-}
-
-/// A sync may have ended since the last look, before the lock was taken.
-fn lead_unless_told<L: Lockable>(
-    lead: Lead<L>,
-    numbers: &impl Numbers,
-    ticket: Ticket,
-) -> Joined<L> {
-    match told(numbers, ticket).filter(|_| !planted!(LeadsWithoutLooking)) {
-        Some(told) => Joined::Told(told),
-        None => Joined::Leads(lead),
     }
 }
 

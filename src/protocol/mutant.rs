@@ -102,8 +102,6 @@ mutants! {
         FailureCountsAsDone,
         /// Callers are not told that the sync which they have joined has failed.
         FailureUntold,
-        /// A caller that gets the sync lock does not look whether it is still to lead.
-        LeadsWithoutLooking,
         /// The end of a sync wakes none of those that wait for it.
         LeaderWakesNobody,
     }

@@ -213,7 +213,7 @@ const BUGS: [(Bug, &[Scenario]); 38] = [
 
 /// Bugs that show only where the protocol is broken already, or where time counts, and the tests
 /// that find them.
-const BUGS_ELSEWHERE: [(Mutant, fn()); 10] = [
+const BUGS_ELSEWHERE: [(Mutant, fn()); 9] = [
     (Mutant::UndoFreesGuard, lost::an_undone_transaction_leaves_the_guard),
     (Mutant::NoTimeoutWhileLosing, lost::a_thread_that_is_always_late_gives_up),
     (
@@ -225,7 +225,6 @@ const BUGS_ELSEWHERE: [(Mutant, fn()); 10] = [
     (Mutant::DoneBeforeFlush, group::every_caller_of_a_sync_is_told_what_became_of_it),
     (Mutant::FailureCountsAsDone, group::every_caller_of_a_sync_is_told_what_became_of_it),
     (Mutant::FailureUntold, group::every_caller_of_a_sync_is_told_what_became_of_it),
-    (Mutant::LeadsWithoutLooking, group::every_caller_of_a_sync_is_told_what_became_of_it),
     (Mutant::LeaderWakesNobody, group::every_caller_of_a_sync_is_told_what_became_of_it),
 ];
 

@@ -200,6 +200,7 @@ impl Run {
             Ok(Joined::Leads(lead)) => {
                 let failed = self.world.borrow().failed;
                 if self.made.get().is_some() && failed > ticket.0 {
+                    std::mem::forget(lead); // no access any more
                     return Err(format!("waited for sync {failed}, which failed, in vain"));
                 }
                 let synced = lead.sync(self, || self.make_checkpoint(), |()| Some(5));

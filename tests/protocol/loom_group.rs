@@ -73,24 +73,29 @@ impl Numbers for Group {
     }
 }
 
-/// The leader does not look at the slot before it is stored, and yet the caller joins its sync.
-pub(super) fn caller_and_leader() {
+/// If the leader's look misses what a caller has stored, the caller does not join that sync.
+pub(super) fn callers_and_leader() {
     let group = Group::new();
-    let taken = Arc::new(AtomicU64::new(0));
-    let its = taken.clone();
-    let caller = group.spawn(1, move |group, _| {
-        group.slots[0].store(1, Relaxed);
-        its.store(ticket(group).0, Relaxed);
-    });
-    let leader = group.spawn(2, |group, peer| {
+    let taken = Arc::new([2; 2].map(AtomicU64::new));
+    let caller = |slot: usize| {
+        let taken = taken.clone();
+        group.spawn(slot as Owner + 1, move |group, _| {
+            group.slots[slot].store(1, Relaxed);
+            taken[slot].store(ticket(group).0, Relaxed);
+        })
+    };
+    let callers = [0, 1].map(caller);
+    let leader = group.spawn(3, |group, peer| {
         let lead = try_lead((&*group.store.y, &peer)).unwrap();
         lead.sync(group, || group.make_checkpoint(), |()| None).unwrap();
     });
-    caller.join().unwrap();
     leader.join().unwrap();
-    // Relaxed: the joins order them.
-    let (ticket, saved) = (taken.load(Relaxed), group.saved[0].load(Relaxed));
-    assert!(ticket == 1 || saved == 1, "it joins a sync that has not seen its update");
+    for (slot, caller) in callers.into_iter().enumerate() {
+        caller.join().unwrap();
+        // Relaxed: the joins order them.
+        let (ticket, saved) = (taken[slot].load(Relaxed), group.saved[slot].load(Relaxed));
+        assert!(ticket == 1 || saved == 1, "it joins a sync that has not seen its update");
+    }
 }
 
 pub(super) fn two_that_commit() {

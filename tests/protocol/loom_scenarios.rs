@@ -59,9 +59,9 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     scenario("a thread that died before the commit point", 2, recovery_before_commit),
     scenario("an entry used again", 3, entry_used_again),
     scenario("the entry of a thread that died after the commit point", 2, claim_after_commit),
-    scenario("a caller beside the leader of a sync", 3, loom_group::caller_and_leader),
+    scenario("two callers beside the leader of a sync", 3, loom_group::callers_and_leader),
     scenario("two that commit", 2, loom_group::two_that_commit),
-    scenario("a leader that is stopped after its sync", 2, loom_group::stopped_leader),
+    scenario("a leader that is stopped after its sync", 3, loom_group::stopped_leader),
 ];
 
 impl Store {

@@ -260,7 +260,7 @@ mutants! {
         /// The sync lock of a killed process keeps others from syncing in the background.
         TheLockOfTheDeadStays => "durability stopped_inside_a_sync",
         /// An error of the process that syncs is told to all that have joined its sync.
-        EveryErrorIsOfTheFile => "durability an_error_of_one_process",
+        EveryErrorIsOfTheFile => "lib an_error_of_one_process",
         /// The live header does not say that a sync has failed.
         AFailedSyncIsNotNoted => "durability heard_once",
         /// A file in a snapshot of btrfs passes for the one that it is a snapshot of.

@@ -241,6 +241,86 @@ mod tests {
     use crate::Store;
     use crate::protocol::Memory;
 
+    /// Lets three threads join a sync of this thread, which ends with this error. Returns what they
+    /// are told.
+    fn join_a_sync_that_fails(with: impl FnOnce(&Attachment) -> Error) -> Vec<Result<()>> {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::create(folder.path().join("state.slots")).unwrap();
+        store.pause_syncing();
+        let attachment = store.attachment();
+        let lock = attachment.lock(live::SYNC_LOCK);
+        let lead = protocol::try_lead((&lock, attachment)).unwrap();
+        let own = zeros();
+        let words = Words::of(attachment, &own);
+        std::thread::scope(|scope| {
+            let callers: Vec<_> = (0..3).map(|_| scope.spawn(|| store.sync())).collect();
+            while attachment.live.load(live::SYNC_CALLS, Relaxed) < 3 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            let fail = || Err::<(), _>(with(attachment));
+            lead.sync(&words, fail, group::errno_of_file).unwrap_err();
+            drop(lead);
+            callers.into_iter().map(|caller| caller.join().unwrap()).collect()
+        })
+    }
+
+    fn io_error(attachment: &Attachment, errno: i32) -> Error {
+        attachment.no_space(4096, std::io::Error::from_raw_os_error(errno))
+    }
+
+    #[test]
+    fn row_21_an_error_of_the_file_is_told_to_all_that_share_the_sync() {
+        let told = join_a_sync_that_fails(|a| io_error(a, libc::EIO));
+        let is_it = |error: &Error| matches!(error, Error::Io { source, .. } if source.raw_os_error() == Some(libc::EIO));
+        assert!(told.iter().all(|told| told.as_ref().is_err_and(is_it)), "{told:?}");
+        let told = join_a_sync_that_fails(|a| io_error(a, libc::ENOSPC));
+        let is_it = |error: &Error| matches!(error, Error::NoSpace { .. });
+        assert!(told.iter().all(|told| told.as_ref().is_err_and(is_it)), "{told:?}");
+        let told = join_a_sync_that_fails(|a| Error::corrupt(&a.path, "a bit has flipped"));
+        let is_it = |error: &Error| error.to_string().contains("`slotfile check` says where");
+        assert!(told.iter().all(|told| told.as_ref().is_err_and(is_it)), "{told:?}");
+    }
+
+    #[test]
+    fn row_21_an_error_of_one_process_is_told_to_nobody_else() {
+        for errno in [libc::EFBIG, libc::ENOMEM, libc::EMFILE] {
+            let told = join_a_sync_that_fails(|a| io_error(a, errno));
+            assert!(told.iter().all(Result::is_ok), "{told:?}");
+        }
+        let changing = |a: &Attachment| Error::KeepsChanging {
+            path: a.path.clone(),
+            what: "slot \"mad\"".into(),
+            waited: Duration::ZERO,
+        };
+        let told = join_a_sync_that_fails(changing);
+        assert!(told.iter().all(Result::is_ok), "{told:?}");
+    }
+
+    /// The numbers and hints of group commit may be anything in a damaged file.
+    #[test]
+    fn damaged_numbers_keep_nobody_from_syncing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.slots");
+        let store = Store::create(&path).unwrap();
+        store.pause_syncing();
+        let value = store.value::<u64>("value").unwrap();
+        let words = [36, 37, 38, 39, 50, 51, 54, 55];
+        for (round, word) in words.into_iter().enumerate() {
+            for bits in [u64::MAX, 1 << 47, 1 << 63, 0] {
+                store.attachment().live.store(word, bits, Relaxed);
+                value.fetch_add(1).unwrap();
+                store.sync().unwrap();
+                assert_eq!(store.info().unwrap().unsynced, Some(0), "word {word}, {bits:x}");
+            }
+            assert!(store.check().unwrap().is_ok(), "{round}");
+        }
+        drop((value, store));
+        // The next to open it alone sets them to zero.
+        let store = crate::OpenOptions::new().sync_every(None).open(&path).unwrap();
+        let live = &store.attachment().live;
+        assert!(words.iter().all(|word| live.load(*word, Relaxed) == 0));
+    }
+
     /// One thread waits for the sync lock without a limit. Another thread of the same process waits
     /// only for a moment.
     #[test]

@@ -358,13 +358,16 @@ impl Store {
     }
 
     /// Makes all that was committed before this call survive a power cut. A power cut then returns
-    /// the state of all slots at one instant during this call. Waits for another sync that is under
-    /// way. Writers go on; one that changes a slot again and again may wait for a moment.
+    /// the state of all slots at one instant during this call. Calls of several threads and
+    /// processes share one flush: a call that comes while a sync is under way waits for its end,
+    /// and for the next one, which serves all that have come. Writers go on; one that changes a
+    /// slot again and again may wait for a moment.
     ///
     /// # Errors
     ///
     /// [`Error::Io`] or [`Error::NoSpace`]: a power cut still returns the last sync,
-    /// and the next sync writes everything again. [`Error::LockTimeout`];
+    /// and the next sync writes everything again. [`Error::Corrupt`] if the file is damaged. Such
+    /// an error of the file reaches all callers that share the sync. [`Error::LockTimeout`];
     /// [`Error::KeepsChanging`] if others change or define slots faster than they can be
     /// copied; [`Error::Detached`] if it was synced, but its path no longer leads to it;
     /// [`Error::Invalid`] for a store without checkpoints; [`Error::ReadOnly`].

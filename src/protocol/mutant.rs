@@ -97,7 +97,7 @@ mutants! {
         /// A caller joins the sync that has begun before it came.
         JoinsInFlight,
         /// Callers are told of success before the sync is durable.
-        DoneBeforeFlush,
+        DoneBeforeFlush => "processes those_who_have_joined",
         /// Callers are told that a failed sync was done.
         FailureCountsAsDone,
         /// Callers are not told that the sync which they have joined has failed.

@@ -7,6 +7,7 @@ mod common;
 mod closed_descriptors;
 mod crowded_table;
 mod forked_processes;
+mod group_commits;
 mod killed_processes;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod killed_wakers;

@@ -99,9 +99,9 @@ mutants! {
         /// Callers are told of success before the sync is durable.
         DoneBeforeFlush => "processes those_who_have_joined",
         /// Callers are told that a failed sync was done.
-        FailureCountsAsDone,
+        FailureCountsAsDone => "lib an_error_of_the_file",
         /// Callers are not told that the sync which they have joined has failed.
-        FailureUntold,
+        FailureUntold => "lib an_error_of_the_file",
         /// The end of a sync wakes none of those that wait for it.
         LeaderWakesNobody,
     }

@@ -9,7 +9,9 @@ mod workload;
 #[test]
 fn part_of_a_power_cut_run() {
     match std::env::var("SLOTFILE_POWER").as_deref() {
+        Ok("run") if workload::is_of_a_group() => workload::run_group(),
         Ok("run") => workload::run(),
+        Ok("commit") => workload::commit(),
         Ok("write") => workload::write(),
         Ok("noise") => workload::make_noise(),
         Ok("replay") => replay::replay(),

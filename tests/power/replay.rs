@@ -195,7 +195,7 @@ pub(crate) fn replay() {
         let Some(allowed) = allowed(&events, point as u64) else { continue };
         looked += 1;
         disk.write_image(&folder.join("image"), size, &mut random);
-        match look(&folder, &allowed) {
+        match look(&folder, &allowed, point as u64) {
             Ok(number) => newer += u64::from(number != allowed[0]),
             Err(what) => {
                 println!("cut after write {point} of {}: {what}", entries.len());
@@ -215,8 +215,9 @@ pub(crate) fn replay() {
     assert!(wrong.is_empty());
 }
 
-/// Mounts the image and opens the store, whose number must be one of `allowed`.
-fn look(folder: &Path, allowed: &[u64]) -> Result<u64, String> {
+/// Mounts the image and opens the store, whose number must be one of `allowed`; of a group, what was
+/// acknowledged at this point must be there.
+fn look(folder: &Path, allowed: &[u64], point: u64) -> Result<u64, String> {
     let [image, mount, layers] = ["image", "mount", "layers"].map(|name| folder.join(name));
     let [image, mount, layers] = [&image, &mount, &layers].map(|path| path.to_str().unwrap());
     let variable = |name: &str| std::env::var(name).unwrap();
@@ -230,7 +231,7 @@ fn look(folder: &Path, allowed: &[u64]) -> Result<u64, String> {
         "xfs" => run("mount", &["-t", "xfs", "-o", "loop,nouuid", image, mount])?,
         kind => run("mount", &["-t", kind, "-o", "loop", image, mount])?,
     }
-    let result = look_at(&Path::new(mount).join("state.slots"), allowed);
+    let result = look_at(&Path::new(mount).join("state.slots"), allowed, point);
     run("umount", &[mount])?;
     if variable("SLOTFILE_POWER_KIND") == "overlay" {
         run("umount", &[layers])?;
@@ -238,7 +239,7 @@ fn look(folder: &Path, allowed: &[u64]) -> Result<u64, String> {
     result
 }
 
-fn look_at(path: &Path, allowed: &[u64]) -> Result<u64, String> {
+fn look_at(path: &Path, allowed: &[u64], point: u64) -> Result<u64, String> {
     let store = slotfile::OpenOptions::new()
         .define(false)
         .sync_every(None)
@@ -247,7 +248,12 @@ fn look_at(path: &Path, allowed: &[u64]) -> Result<u64, String> {
     if !matches!(store.recovery(), Recovery::Restored { .. }) {
         return Err(format!("not restored but {:?}", store.recovery()));
     }
-    let number = workload::number_of(&store)?;
+    let number = if workload::is_of_a_group() {
+        workload::check_commits(&store, point)?;
+        allowed[0]
+    } else {
+        workload::number_of(&store)?
+    };
     if !allowed.contains(&number) {
         return Err(format!("it carries {number}, not one of {allowed:?}"));
     }

@@ -11,6 +11,9 @@
 # what was not. Each such image is mounted and its store opened. The store must have returned to the
 # last acknowledged sync or to one in flight, with all slots of the same sync.
 #
+# Each file system gets two runs: one process that sets all slots and syncs, and eight that commit at once
+# (SLOTFILE_POWER_WORKLOAD=one or group: only that one). Of the eight, each acknowledged commit must be there.
+#
 # Needs root, loop devices, /dev/fuse, qemu-storage-daemon with FUSE exports (Debian:
 # qemu-system-common or qemu-storage-daemon), mkfs.ext4, mkfs.xfs (xfsprogs), mkfs.btrfs
 # (btrfs-progs). If one of these is missing, it says so and ends with exit code 77, as skipped tests do.
@@ -45,6 +48,7 @@ fi
 [ -x "$test" ] || { echo "the test program was not built" >&2; exit 1; }
 
 size=$((512 << 20))
+workloads=${SLOTFILE_POWER_WORKLOAD:-one group}
 folder= loop= daemon=
 clean_up() {
     # In reverse order; after a failure half-way, whatever is there.
@@ -95,7 +99,7 @@ power_cuts() {
     export SLOTFILE_POWER_IMAGES=$images SLOTFILE_POWER_SIZE=$size SLOTFILE_POWER_KIND=$kind
     export SLOTFILE_POWER_FOLDER=$folder SLOTFILE_POWER_SEED=${SLOTFILE_POWER_SEED:-1}
     export SLOTFILE_POWER_LAYERS=lowerdir=$folder/lower,upperdir=$folder/layers/upper,workdir=$folder/layers/work
-    echo "$kind:"
+    echo "$kind, $SLOTFILE_POWER_WORKLOAD:"
     # Three times: after each mount the store is restored, and cuts during that are among the points.
     for _ in 1 2 3; do
         if [ "$kind" = overlay ]; then
@@ -120,5 +124,7 @@ power_cuts() {
 }
 
 for kind in "${kinds[@]}"; do
-    power_cuts "$kind"
+    for workload in $workloads; do
+        SLOTFILE_POWER_WORKLOAD=$workload power_cuts "$kind"
+    done
 done

@@ -4,6 +4,9 @@
 //! One process sets all slots to a number and syncs, again and again; now and then it is killed
 //! meanwhile. Others update slots of their own without pause. Each sync that begins or is
 //! acknowledged is noted outside of the disk, with the number of writes logged by then.
+//!
+//! With `SLOTFILE_POWER_WORKLOAD=group`, eight processes commit at once instead: each adds 1 to a slot
+//! of its own and syncs, again and again. Each acknowledged commit is noted likewise.
 
 use std::fs::File;
 use std::io::Write;
@@ -65,10 +68,14 @@ pub(crate) fn events(path: &Path) -> Vec<Event> {
 }
 
 fn note(paths: &Paths, kind: &str, number: u64) {
+    note_in(&paths.events, paths, kind, number);
+}
+
+fn note_in(events: &Path, paths: &Paths, kind: &str, number: u64) {
     let mut logged = [0; 8];
     File::open(&paths.log).unwrap().read_exact_at(&mut logged, 16).unwrap();
     let logged = u64::from_le_bytes(logged);
-    let mut file = File::options().create(true).append(true).open(&paths.events).unwrap();
+    let mut file = File::options().create(true).append(true).open(events).unwrap();
     file.write_all(format!("{kind} {number} {logged}\n").as_bytes()).unwrap();
     file.sync_data().unwrap();
 }
@@ -216,14 +223,90 @@ pub(crate) fn make_noise() {
     }
 }
 
+/// Whether several processes commit at once.
+pub(crate) fn is_of_a_group() -> bool {
+    std::env::var("SLOTFILE_POWER_WORKLOAD").is_ok_and(|workload| workload == "group")
+}
+
+/// How many do.
+const GROUP: u64 = 8;
+
+/// The slot of one of them, and the commits of it that were acknowledged.
+fn of_member(paths: &Paths, member: u64) -> (String, PathBuf) {
+    (format!("commit/{member}"), paths.events.with_extension(member.to_string()))
+}
+
+/// Adds 1 to a slot of its own and syncs, until it is killed.
+pub(crate) fn commit() {
+    let paths = Paths::from_env();
+    let member = std::env::var("SLOTFILE_POWER_MEMBER").unwrap().parse().unwrap();
+    let (name, events) = of_member(&paths, member);
+    let store = open(&paths.store).unwrap();
+    let slot = store.value::<u64>(&name).unwrap();
+    loop {
+        let count = slot.fetch_add(1).unwrap() + 1;
+        store.sync().unwrap();
+        note_in(&events, &paths, "saved", count);
+    }
+}
+
+/// An error if a commit is missing that was acknowledged at this point of the log.
+pub(crate) fn check_commits(store: &Store, logged: u64) -> Result<(), String> {
+    let paths = Paths::from_env();
+    for member in 0..GROUP {
+        let (name, noted) = of_member(&paths, member);
+        let saved = events(&noted).into_iter().filter(|event| event.logged <= logged);
+        let Some(saved) = saved.map(|event| event.number).max() else { continue };
+        let there = store.value::<u64>(&name).map_err(|e| e.to_string())?.load();
+        if there < saved {
+            return Err(format!("{name} is {there}, but {saved} was acknowledged"));
+        }
+    }
+    Ok(())
+}
+
+/// Lets all of them run for a while, and kills one now and then.
+pub(crate) fn run_group() {
+    let paths = Paths::from_env();
+    let seconds: f64 = std::env::var("SLOTFILE_POWER_SECONDS").unwrap().parse().unwrap();
+    let mut random = fastrand::Rng::new();
+    let begun = Instant::now();
+    drop(open(&paths.store).unwrap());
+    if events(&paths.events).is_empty() {
+        note(&paths, "saved", 0);
+    }
+    let mut members: Vec<Killed> = (0..GROUP).map(Killed::member).collect();
+    let mut kills = 0;
+    while begun.elapsed().as_secs_f64() < seconds {
+        std::thread::sleep(Duration::from_millis(random.u64(100..500)));
+        let member = random.usize(0..members.len());
+        assert!(members[member].is_there(), "a process has ended");
+        drop(members.remove(member));
+        members.insert(member, Killed::member(member as u64));
+        kills += 1;
+    }
+    drop(members);
+    let saved = (0..GROUP).map(|member| events(&of_member(&paths, member).1).len());
+    println!("{} commits so far; {kills} kills", saved.sum::<usize>());
+}
+
 /// One of these processes. It is killed when this is dropped, also by a panic.
 struct Killed(Child);
 
 impl Killed {
     fn start(role: &str) -> Killed {
+        Killed::start_as(role, 0)
+    }
+
+    fn member(member: u64) -> Killed {
+        Killed::start_as("commit", member)
+    }
+
+    fn start_as(role: &str, member: u64) -> Killed {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "part_of_a_power_cut_run", "--nocapture"]);
-        Killed(command.env("SLOTFILE_POWER", role).spawn().unwrap())
+        command.env("SLOTFILE_POWER", role).env("SLOTFILE_POWER_MEMBER", member.to_string());
+        Killed(command.spawn().unwrap())
     }
 
     fn is_there(&mut self) -> bool {

@@ -303,6 +303,12 @@ mutants! {
         TheTableHasNoBlocks => "system process_table_does_not_grow",
         /// The index of a further tier gets no blocks.
         ATierHasNoBlocks => "system a_tier_has_all_its_blocks",
+        /// A tier is noted before the allocation ends say that its space is taken.
+        ATierIsNamedBeforeTheEnds => "processes defining_into_a_further_tier",
+        /// A record does not say where the directory's further tiers are.
+        ARecordNamesNoTiers => "format many_slots",
+        /// A descriptor does not go on in the next tier.
+        ATierHasNoEnd => "format many_slots",
         /// A name is looked for in the index of the newest tier alone.
         OnlyTheNewestIndexIsProbed => "format many_slots",
         // store

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use once_cell::race::OnceBox;
 
+use crate::attachment::attach::Attachment;
 use crate::attachment::lazy_array::LazyArray;
 use crate::attachment::name_cache::NameCache;
 use crate::error::Result;
@@ -15,6 +16,7 @@ use crate::format::descriptor::{
 };
 use crate::format::layout::LINE;
 use crate::format::regions::MOST_SIZE;
+use crate::format::tiers::FIRST_TIER;
 use crate::mapping::map::Region;
 use crate::protocol::Form;
 use crate::types::scalar_type::ScalarType;
@@ -31,6 +33,8 @@ pub(crate) struct DescriptorCache {
 /// of many slots stay in the processor's cache.
 #[derive(Debug)]
 struct Chunk {
+    /// Where its first line is in the file. All its lines are of one tier, which never moves.
+    directory: u64,
     /// See [`Brief`]; 0 until everything else is there.
     briefs: [AtomicU64; CHUNK],
     /// Bytes of the content, each bit inverted; 0: unknown.
@@ -41,6 +45,7 @@ struct Chunk {
 
 /// Lines of a chunk.
 const CHUNK: usize = 256;
+const _: () = assert!(FIRST_TIER.is_multiple_of(CHUNK as u64));
 
 impl DescriptorCache {
     /// An empty cache for a directory of this many lines and slots.
@@ -61,11 +66,17 @@ impl DescriptorCache {
         (brief.0 != 0).then_some(Entry { brief, line, chunk })
     }
 
-    /// Notes the descriptor at this line, which was checked. `None`: another thread has read
-    /// another one there. Only a damaged file can cause that.
-    pub(crate) fn enter(&self, line: u32, descriptor: &Descriptor) -> Option<Entry<'_>> {
+    /// Notes the descriptor at this line, which was checked, and where the line is in the file.
+    /// `None`: another thread has read another one there. Only a damaged file can cause that.
+    pub(crate) fn enter(
+        &self,
+        line: u32,
+        descriptor: &Descriptor,
+        line_at: u64,
+    ) -> Option<Entry<'_>> {
         let (chunk, at) = place(line);
-        let chunk = self.chunks.get_or_make(chunk, Chunk::empty);
+        let empty = || Chunk::empty(line_at - (at * LINE) as u64);
+        let chunk = self.chunks.get_or_make(chunk, empty);
         let brief = Brief::of(&descriptor.head());
         // Release: see `get`. Acquire: as there, if another thread was first.
         let set = |word: &AtomicU64, value: u64| {
@@ -87,8 +98,9 @@ fn place(line: u32) -> (usize, usize) {
 }
 
 impl Chunk {
-    const fn empty() -> Chunk {
+    const fn empty(directory: u64) -> Chunk {
         Chunk {
+            directory,
             briefs: [const { AtomicU64::new(0) }; CHUNK],
             content_lens: [const { AtomicU64::new(0) }; CHUNK],
             copies: OnceBox::new(),
@@ -127,17 +139,20 @@ pub(crate) struct Entry<'a> {
 impl<'a> Entry<'a> {
     /// Whether the directory has this name there.
     #[inline(always)]
-    pub(crate) fn is_named(&self, directory: &Region, name: &str) -> bool {
+    pub(crate) fn is_named(&self, attachment: &Attachment, name: &str) -> bool {
         let len = usize::from((self.brief.0 >> 8) as u8);
         if len != name.len() {
             return false;
         }
-        // Relaxed: a name does not change. If it is damaged meanwhile, another name is found here,
-        // or none.
-        let start = (self.line as usize * LINE + DESCRIPTOR_HEAD) / 8;
-        let Some(there) = directory.words().get(start..start + len.div_ceil(8)) else {
+        if self.line as usize % CHUNK * LINE + DESCRIPTOR_HEAD + len > CHUNK * LINE {
+            return self.is_named_across(attachment, name);
+        }
+        let Ok(there) = Region::of(&*attachment.map, self.name_at(), len as u64) else {
             return false;
         };
+        // Relaxed: a name does not change. If it is damaged meanwhile, another name is found here,
+        // or none.
+        let there = there.words();
         let (whole, rest) = name.as_bytes().as_chunks::<8>();
         for (bytes, word) in whole.iter().zip(there) {
             if u64::from_le_bytes(*bytes) != word.load(Relaxed) {
@@ -153,6 +168,21 @@ impl<'a> Entry<'a> {
             None => rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
         };
         word.load(Relaxed) << other == last << other
+    }
+
+    /// The same for a name that goes on behind the chunk, and so perhaps in the next tier.
+    #[cold]
+    fn is_named_across(&self, attachment: &Attachment, name: &str) -> bool {
+        let mut there = [0; DESCRIPTOR_HEAD + u8::MAX as usize];
+        let there = &mut there[..DESCRIPTOR_HEAD + name.len()];
+        attachment.read_lines(self.line, there).is_ok()
+            && there[DESCRIPTOR_HEAD..] == *name.as_bytes()
+    }
+
+    /// Where its name begins in the file.
+    #[inline]
+    pub(crate) fn name_at(&self) -> u64 {
+        self.chunk.directory + (self.line as usize % CHUNK * LINE + DESCRIPTOR_HEAD) as u64
     }
 
     /// Where the slot is in the file.
@@ -294,7 +324,7 @@ mod tests {
             let line = descriptors::count(attachment).unwrap();
             store.value::<u64>(&name).unwrap();
             let entry = attachment.descriptor_cache.get(line).unwrap();
-            let is_named = |name: &str| entry.is_named(&attachment.directory, name);
+            let is_named = |name: &str| entry.is_named(attachment, name);
             assert!(is_named(&name), "{len} bytes");
             for at in 0..len {
                 let mut other = name.clone().into_bytes();
@@ -335,7 +365,7 @@ mod tests {
         }
         let most = descriptor("x", MOST_SIZE - 64);
         let cache = DescriptorCache::new(1, 1);
-        assert_eq!(cache.enter(0, &most).unwrap().live(), MOST_SIZE - 64);
+        assert_eq!(cache.enter(0, &most, 0).unwrap().live(), MOST_SIZE - 64);
     }
 
     /// Any process may write there. Nothing that is used as a place or a length is read again.
@@ -351,7 +381,9 @@ mod tests {
             store.define(&name, &slot_type, crate::Define::new().doc("its doc")).unwrap();
             let slot = store.slot(&name).unwrap();
             let before = slot.load();
-            let words = &attachment.directory.words()[line as usize * LINE / 8..][..LINE / 8];
+            let at = attachment.line_at(line).unwrap();
+            let region = attachment.region(at, LINE as u64).unwrap();
+            let words = region.words();
             for (at, bit) in (0..LINE / 8).flat_map(|at| (0..64).map(move |bit| (at, bit))) {
                 let whole = words[at].fetch_xor(1 << bit, Relaxed);
                 let is_of_name =
@@ -381,7 +413,7 @@ mod tests {
                 let racers = [64, 128].map(|live| {
                     let cache = &cache;
                     scope.spawn(move || {
-                        let entered = cache.enter(0, &descriptor("name", live));
+                        let entered = cache.enter(0, &descriptor("name", live), 0);
                         assert!(entered.is_none_or(|entry| entry.live() == live));
                         cache.get(0).unwrap().live()
                     })

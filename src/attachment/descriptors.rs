@@ -41,9 +41,8 @@ pub(crate) const fn count_word(count: u32) -> u64 {
 
 /// The descriptor at a line below `count`.
 pub(crate) fn at_below(attachment: &Attachment, line: u32, count: u32) -> Result<Descriptor> {
-    let at = line as usize * LINE / 8;
     let mut first = [0; LINE];
-    attachment.directory.read(at, 0, &mut first);
+    attachment.read_lines(line, &mut first)?;
     let lines = u32::from(first[LINES_AT]);
     if !(1..=u32::from(MAX_LINES)).contains(&lines) || lines > count.saturating_sub(line) {
         return Err(damaged(attachment, line, WRONG_LENGTH));
@@ -55,7 +54,7 @@ pub(crate) fn at_below(attachment: &Attachment, line: u32, count: u32) -> Result
     let mut all = [0; MAX_LINES as usize * LINE];
     let all = &mut all[..lines as usize * LINE];
     all[..LINE].copy_from_slice(&first);
-    attachment.directory.read(at + LINE / 8, 0, &mut all[LINE..]);
+    attachment.read_lines(line + 1, &mut all[LINE..])?;
     decode(attachment, line, all)
 }
 
@@ -138,7 +137,7 @@ fn each_lines(
     let mut bytes = [0; MAX_LINES as usize * LINE];
     while line < count {
         let bytes = &mut bytes[..(count - line).min(MAX_LINES.into()) as usize * LINE];
-        attachment.directory.read(line as usize * LINE / 8, 0, bytes);
+        attachment.read_lines(line, bytes)?;
         let (first, mut rest) = (line, &*bytes);
         while let Some(lines) = rest.get(LINES_AT).map(|lines| usize::from(*lines)) {
             match rest.split_at_checked(lines * LINE) {
@@ -177,7 +176,7 @@ pub(crate) fn enter<'a>(
     line: u32,
     descriptor: &Descriptor,
 ) -> Result<Entry<'a>> {
-    let entered = attachment.descriptor_cache.enter(line, descriptor);
+    let entered = attachment.descriptor_cache.enter(line, descriptor, attachment.line_at(line)?);
     entered.ok_or_else(|| damaged(attachment, line, CHANGED))
 }
 
@@ -200,11 +199,7 @@ pub(crate) fn slot_type(attachment: &Attachment, entry: Entry<'_>) -> Result<Slo
 
 fn type_in_head(attachment: &Attachment, entry: Entry<'_>) -> Result<SlotType> {
     let mut head = DescriptorHead::zeroed();
-    attachment.directory.read(
-        entry.line() as usize * LINE / 8,
-        0,
-        bytemuck::bytes_of_mut(&mut head),
-    );
+    attachment.read_lines(entry.line(), bytemuck::bytes_of_mut(&mut head))?;
     entry.slot_type(&head).ok_or_else(|| damaged(attachment, entry.line(), CHANGED))
 }
 
@@ -225,7 +220,7 @@ pub(crate) fn opens_as(
 /// may have been damaged since it was checked.
 #[inline(always)]
 pub(crate) fn is_named(attachment: &Attachment, entry: Entry<'_>, name: &str) -> Result<bool> {
-    if entry.is_named(&attachment.directory, name) {
+    if entry.is_named(attachment, name) {
         return Ok(true);
     }
     let line = entry.line();
@@ -275,5 +270,9 @@ pub(crate) fn survey(attachment: &Attachment) -> Result<MutexGuard<'_, Survey>> 
         survey.add(name, (lines.len() / LINE) as u32, &outline);
         Ok(())
     })?;
+    // One that has no lines yet, too: its definer may have died.
+    while let Some(parts) = attachment.parts(survey.tiers())? {
+        survey.add_tier(&header.regions, parts);
+    }
     Ok(survey)
 }

@@ -10,3 +10,4 @@ pub(crate) mod descriptors;
 pub(crate) mod lazy_array;
 pub(crate) mod name_cache;
 pub(crate) mod survey;
+pub(crate) mod tiers;

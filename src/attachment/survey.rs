@@ -11,24 +11,38 @@ use crate::format::checkpoint;
 use crate::format::descriptor::Outline;
 use crate::format::layout::{Ends, PAGE, RUN, SMALL_SEGMENT};
 use crate::format::regions::{LINES_PER_SLOT, MOST_SLOTS, Regions};
+use crate::format::tiers::Parts;
 use crate::mutant::planted;
 
 /// A summary of the descriptors from the first line on.
 #[derive(Debug)]
 pub(crate) struct Survey {
     lines: u32,
+    /// How many tiers the directory has, the first one included.
+    tiers: u32,
     last: LastLines,
     pub(crate) taken: Taken,
 }
 
 impl Survey {
     pub(crate) fn new(regions: &Regions) -> Survey {
-        Survey { lines: 0, last: LastLines::default(), taken: Taken::new(regions) }
+        Survey { lines: 0, tiers: 1, last: LastLines::default(), taken: Taken::new(regions) }
     }
 
     /// How many lines it covers.
     pub(crate) fn lines(&self) -> u32 {
         self.lines
+    }
+
+    /// How many tiers the directory has.
+    pub(crate) fn tiers(&self) -> u32 {
+        self.tiers
+    }
+
+    /// Adds the next tier.
+    pub(crate) fn add_tier(&mut self, regions: &Regions, parts: Parts) {
+        self.taken.add_tier(regions, self.tiers, parts);
+        self.tiers += 1;
     }
 
     /// Adds the descriptor that follows those already covered. Its places have been checked.
@@ -54,7 +68,7 @@ struct LastLines {
     used: usize,
 }
 
-const LINE_BITS: u32 = 30;
+const LINE_BITS: u32 = 31;
 const _: () = assert!(MOST_SLOTS * LINES_PER_SLOT < 1 << LINE_BITS);
 
 impl LastLines {
@@ -94,7 +108,6 @@ impl LastLines {
 /// The space that slots and their copies take.
 #[derive(Debug)]
 pub(crate) struct Taken {
-    first_run: u64,
     /// The lowest values that the ends may have, except `allocated`, which is 0.
     ends: Ends,
     /// What each run holds.
@@ -111,8 +124,9 @@ enum Holds {
 
 impl Taken {
     pub(crate) fn new(regions: &Regions) -> Taken {
-        let ends = Ends { runs: regions.runs, ..Zeroable::zeroed() };
-        Taken { first_run: regions.runs, ends, runs: Vec::new() }
+        let (live, copies) = regions.first_ends();
+        let ends = Ends { runs: regions.runs, live, copies, ..Zeroable::zeroed() };
+        Taken { ends, runs: Vec::new() }
     }
 
     pub(crate) fn ends(&self) -> Ends {
@@ -142,13 +156,27 @@ impl Taken {
         }
     }
 
-    fn runs_of(&self, from: u64, to: u64) -> std::ops::Range<usize> {
-        let run = |at: u64| (at.saturating_sub(self.first_run) / RUN) as usize;
-        run(from)..run(to - 1) + 1
+    /// Adds what a further tier takes. Its places have been checked.
+    pub(crate) fn add_tier(&mut self, regions: &Regions, number: u32, parts: Parts) {
+        let len = regions.parts_len(number);
+        let ends = &mut self.ends;
+        ends.live = ends.live.max(parts.live + len.live);
+        self.mark(parts.live, parts.live + len.live, Holds::Slots);
+        if parts.copies != 0 {
+            let ends = &mut self.ends;
+            ends.copies = ends.copies.max(parts.copies + len.copies);
+            self.mark(parts.copies, parts.copies + len.copies, Holds::Copies);
+        }
+        let ends = &mut self.ends;
+        ends.runs = ends.runs.max(ends.live.max(ends.copies).next_multiple_of(RUN));
+    }
+
+    fn runs_of(from: u64, to: u64) -> std::ops::Range<usize> {
+        (from / RUN) as usize..((to - 1) / RUN) as usize + 1
     }
 
     fn mark(&mut self, from: u64, to: u64, holds: Holds) {
-        let runs = self.runs_of(from, to);
+        let runs = Self::runs_of(from, to);
         if self.runs.len() < runs.end {
             self.runs.resize(runs.end, Holds::Nothing);
         }
@@ -191,17 +219,24 @@ impl Taken {
         segment(ends.small) == segment(self.ends.small)
     }
 
+    fn is_part_free(&self, from: u64, len: u64, holds: Holds) -> bool {
+        let runs = Self::runs_of(from, from + len);
+        let known = &self.runs[runs.start.min(self.runs.len())..runs.end.min(self.runs.len())];
+        known.iter().all(|run| *run == holds || *run == Holds::Nothing)
+    }
+
     /// Whether the space for this new slot is free. Its ends have been checked.
     pub(crate) fn is_free(&self, outline: &Outline) -> bool {
-        let free = |from: u64, to: u64, holds: Holds| {
-            let runs = self.runs_of(from, to);
-            let known = &self.runs[runs.start.min(self.runs.len())..runs.end.min(self.runs.len())];
-            known.iter().all(|run| *run == holds || *run == Holds::Nothing)
-        };
-        let live = outline.live;
-        free(live, live + outline.live_len(), Holds::Slots)
+        self.is_part_free(outline.live, outline.live_len(), Holds::Slots)
             && checkpoint::copies_of(outline).is_none_or(|(from, len, _)| {
-                from.is_multiple_of(PAGE) && free(from, from + len, Holds::Copies)
+                from.is_multiple_of(PAGE) && self.is_part_free(from, len, Holds::Copies)
             })
+    }
+
+    /// The same of a new tier.
+    pub(crate) fn is_tier_free(&self, regions: &Regions, number: u32, parts: Parts) -> bool {
+        let len = regions.parts_len(number);
+        self.is_part_free(parts.live, len.live, Holds::Slots)
+            && (parts.copies == 0 || self.is_part_free(parts.copies, len.copies, Holds::Copies))
     }
 }

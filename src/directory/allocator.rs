@@ -8,10 +8,11 @@ use crate::attachment::attach::Attachment;
 use crate::attachment::survey::Taken;
 use crate::error::{Error, Result};
 use crate::format::checkpoint;
-use crate::format::descriptor::{Descriptor, Outline, VALUE_LEN, live_len};
+use crate::format::descriptor::{Descriptor, Outline, VALUE_LEN, lines_of, live_len};
 use crate::format::layout::{
-    Ends, Header, LARGE_SEGMENT, PAGE, RUN, SEGMENT_HEAD, SMALL_SEGMENT, live,
+    Ends, GRANULE, Header, LARGE_SEGMENT, PAGE, RUN, SEGMENT_HEAD, SMALL_SEGMENT, live,
 };
+use crate::format::tiers::Parts;
 use crate::types::slot_type::SlotType;
 
 /// The words of the ends, in the order of [`Ends`].
@@ -55,21 +56,25 @@ pub(crate) fn ends(attachment: &Attachment) -> Result<Ends> {
 }
 
 fn are_sound(ends: &Ends, header: &Header) -> bool {
-    let first = header.regions.runs;
-    let runs = first..=header.max_size.next_multiple_of(RUN);
-    let inside = |end: u64, of: u64| {
+    let runs = header.regions.runs..=header.max_size.next_multiple_of(RUN);
+    // In 1.0 these are 0.
+    let (first_slot, first_copy) = match header.regions.first_ends() {
+        (0, _) => (header.regions.runs, header.regions.runs),
+        ends => ends,
+    };
+    let inside = |end: u64, first: u64, of: u64| {
         end == 0 || (first..=ends.runs).contains(&end) && end.is_multiple_of(of)
     };
     runs.contains(&ends.runs)
         && ends.runs.is_multiple_of(RUN)
-        && inside(ends.live, 64)
-        && inside(ends.copies, PAGE)
-        && inside(ends.small_copies, PAGE)
+        && inside(ends.live, first_slot, 64)
+        && inside(ends.copies, first_copy, PAGE)
+        && inside(ends.small_copies, first_copy, PAGE)
         && (ends.small_copies == 0 || ends.small_copies + 2 * SMALL_SEGMENT <= ends.copies)
         // A slot takes at least a value's bytes, and a segment two pages.
-        && ends.defined <= ends.live.saturating_sub(first) / VALUE_LEN
+        && ends.defined <= ends.live.saturating_sub(first_slot) / VALUE_LEN
         && ends.defined <= header.max_slots
-        && ends.segments <= ends.copies.saturating_sub(first) / (2 * PAGE)
+        && ends.segments <= ends.copies.saturating_sub(first_copy) / (2 * PAGE)
         && ends.small <= ends.segments * SMALL_SEGMENT
         // A granule may have been counted twice.
         && ends.allocated / 2 <= header.max_size
@@ -96,12 +101,16 @@ pub(crate) fn store_ends(attachment: &Attachment, before: Ends, after: Ends) {
     std::sync::atomic::fence(Release);
 }
 
-/// The allocation ends that follow from the descriptors of all slots.
+/// The allocation ends that follow from the descriptors of all slots, and from where the
+/// directory's further tiers are.
 pub(crate) fn rebuild<'a>(
     attachment: &Attachment,
+    tiers: &[Parts],
     descriptors: impl Iterator<Item = &'a Descriptor>,
 ) -> Ends {
-    let mut taken = Taken::new(&attachment.header.regions);
+    let regions = &attachment.header.regions;
+    let mut taken = Taken::new(regions);
+    (1..).zip(tiers).for_each(|(number, parts)| taken.add_tier(regions, number, *parts));
     descriptors.for_each(|descriptor| taken.add(descriptor));
     taken.ends()
 }
@@ -125,6 +134,24 @@ pub(crate) struct Definition<'a> {
     pub(crate) initial: Option<&'a [u8]>,
 }
 
+impl Definition<'_> {
+    /// How many lines its descriptor will take.
+    pub(crate) fn lines(&self) -> u32 {
+        lines_of(self.name, self.doc, self.unit) as u32
+    }
+}
+
+/// Places a further tier, and moves the ends past it.
+pub(crate) fn place_tier(header: &Header, number: u32, ends: &mut Ends) -> Parts {
+    let len = header.regions.parts_len(number);
+    let live = take(&mut ends.live, &mut ends.runs, GRANULE, |_| len.live);
+    let copies = match header.has_checkpoint() {
+        true => take(&mut ends.copies, &mut ends.runs, GRANULE, |_| len.copies),
+        false => 0,
+    };
+    Parts { live, copies }
+}
+
 /// Places the new slot, and moves the ends past it.
 pub(crate) fn place(
     definition: &Definition<'_>,
@@ -139,7 +166,7 @@ pub(crate) fn place(
     };
     let content_len = slot_type.content_len().unwrap_or(0) as u64;
     let live_at = |live: u64| live_len(live, content_len, areas);
-    let live = take(&mut ends.live, &mut ends.runs, live_at);
+    let live = take(&mut ends.live, &mut ends.runs, 64, live_at);
     let entry = checkpoint::entry_len_of(slot_type);
     let (first_segment, offset_in_segment, copies);
     if !checkpoint {
@@ -148,7 +175,7 @@ pub(crate) fn place(
         let used = ends.small % SMALL_SEGMENT;
         // 0: there is none, or the last one is completely full.
         if used == 0 || used + entry > SMALL_SEGMENT {
-            ends.small_copies = take(&mut ends.copies, &mut ends.runs, |_| 2 * SMALL_SEGMENT);
+            ends.small_copies = take(&mut ends.copies, &mut ends.runs, PAGE, |_| 2 * SMALL_SEGMENT);
             ends.small = ends.segments * SMALL_SEGMENT + SEGMENT_HEAD;
             ends.segments += 1;
         }
@@ -159,7 +186,7 @@ pub(crate) fn place(
     } else {
         let segments = content_len.div_ceil(LARGE_SEGMENT);
         let data = content_len.next_multiple_of(PAGE);
-        copies = take(&mut ends.copies, &mut ends.runs, |_| 2 * (segments * PAGE + data));
+        copies = take(&mut ends.copies, &mut ends.runs, PAGE, |_| 2 * (segments * PAGE + data));
         (first_segment, offset_in_segment) = (ends.segments, PAGE);
         ends.segments += segments;
     }
@@ -174,11 +201,11 @@ pub(crate) fn place(
     (descriptor, ends)
 }
 
-/// Takes space of one kind. It follows the last of that kind if it fits into the same run, or if
+/// Takes space of one kind, on a multiple of `align`. It follows the last of that kind if it fits into the same run, or if
 /// that run is the last. Otherwise it starts a new run.
-fn take(end: &mut u64, runs: &mut u64, len_at: impl Fn(u64) -> u64) -> u64 {
+fn take(end: &mut u64, runs: &mut u64, align: u64, len_at: impl Fn(u64) -> u64) -> u64 {
     let room_end = end.next_multiple_of(RUN);
-    let here = end.next_multiple_of(64);
+    let here = end.next_multiple_of(align);
     let fits = *end != 0 && (here + len_at(here) <= room_end || room_end == *runs);
     let at = if fits { here } else { *runs };
     *end = at + len_at(at);

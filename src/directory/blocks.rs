@@ -8,41 +8,60 @@ use crate::attachment::attach::Attachment;
 use crate::attachment::descriptors;
 use crate::directory::allocator;
 use crate::error::Result;
+use crate::format::checkpoint;
 use crate::format::descriptor::Descriptor;
 use crate::format::layout::{Ends, GRANULE};
 use crate::format::regions::ENTRIES_OF_PAGE;
+use crate::format::tiers::Parts;
 use crate::mutant::planted;
 use crate::os::disk;
 use crate::os::sys;
 
-/// Allocates the blocks of what was placed: lines, a further tier's index, live slot, copies. Returns how many bytes it
-/// allocated.
-pub(crate) fn grow(
-    attachment: &Attachment,
-    lines: Range<u64>,
-    descriptor: &Descriptor,
-    before: Ends,
-    after: Ends,
-) -> Result<u64> {
+/// What a definition has placed.
+pub(crate) struct Placed<'a> {
+    /// The lines of the descriptor.
+    pub(crate) lines: Range<u64>,
+    /// New tiers, each with its number.
+    pub(crate) tiers: &'a [(u32, Parts)],
+    pub(crate) descriptor: &'a Descriptor,
+}
+
+/// Allocates the blocks of what was placed. Returns how many bytes it allocated.
+pub(crate) fn grow(attachment: &Attachment, placed: &Placed<'_>, before: Ends) -> Result<u64> {
     let regions = &attachment.header.regions;
+    let Placed { lines, tiers, descriptor } = placed;
+    let within = |at: u64, from: u64, to: u64| (at + from, at + to);
     let (had, have) = (regions.directory_blocks(lines.start), regions.directory_blocks(lines.end));
-    let index_end = |lines| 8 * regions.index_of(regions.tiers(lines) - 1).end;
-    let within = |region: u64, from: u64, to: u64| (region + from, region + to);
     let mut parts = vec![within(regions.directory, had.0, have.0)];
-    if !planted!(ATierHasNoBlocks) {
-        parts.push(within(regions.index, index_end(lines.start), index_end(lines.end)));
-    }
     if descriptor.copies != 0 {
         parts.push(within(regions.directory_copies, had.1, have.1));
     }
-    for (placed, old_end) in [
-        (descriptor.live..after.live, before.live),
-        (descriptor.copies..after.copies, before.copies),
+    for number in regions.tier_of(lines.start).max(1)..regions.tiers(lines.end) {
+        let new = tiers.iter().find(|(new, _)| *new == number);
+        let (at, had) = match new {
+            Some((_, at)) => (*at, Parts::default()),
+            None => {
+                let Some(at) = attachment.parts(number)? else { continue };
+                (at, regions.parts_blocks(number, lines.start))
+            }
+        };
+        let have = regions.parts_blocks(number, lines.end);
+        if !planted!(ATierHasNoBlocks) {
+            parts.push(within(at.live, had.live, have.live));
+        }
+        if at.copies != 0 {
+            parts.push(within(at.copies, had.copies, have.copies));
+        }
+    }
+    let copies = checkpoint::copies_of(descriptor).map_or((0, 0), |(at, len, _)| (at, at + len));
+    for ((start, end), old_end) in [
+        ((descriptor.live, descriptor.live + descriptor.live_len()), before.live),
+        (copies, before.copies),
     ] {
         // The granule in which the last of this kind ends is already allocated.
         let have = old_end.next_multiple_of(GRANULE);
-        let from = if placed.start < have { have } else { placed.start / GRANULE * GRANULE };
-        parts.push((from, placed.end.next_multiple_of(GRANULE)));
+        let from = if start < have { have } else { start / GRANULE * GRANULE };
+        parts.push((from, end.next_multiple_of(GRANULE)));
     }
     parts.retain(|(from, to)| from < to);
     parts.iter().try_for_each(|(from, to)| attachment.allocate(*from, *to))?;
@@ -102,8 +121,8 @@ pub(crate) fn unshare(attachment: &Attachment) -> Result<()> {
 pub(crate) fn fill_holes(attachment: &Attachment, on_disk: u64) -> Result<()> {
     let ends = allocator::ends(attachment)?;
     let regions = &attachment.header.regions;
-    let lines = descriptors::count(attachment)?.into();
-    let structure = |entries| regions.structure(lines, entries);
+    let lines = descriptors::count(attachment)?;
+    let structure = |entries| regions.structure(lines.into(), entries);
     let len = |parts: Vec<(u64, u64)>| parts.iter().map(|(from, to)| to - from).sum::<u64>();
     // The process table grows without the allocation ends.
     let entries = attachment.entries_with_blocks();
@@ -111,9 +130,16 @@ pub(crate) fn fill_holes(attachment: &Attachment, on_disk: u64) -> Result<()> {
     if on_disk >= ends.allocated + table_grew {
         return Ok(());
     }
-    for (from, to) in regions.headers().into_iter().chain(structure(entries)) {
-        attachment.allocate(from, to)?;
+    let mut parts = regions.headers();
+    parts.extend(structure(entries));
+    // Also one that has no lines yet: what its definer allocated counts as there.
+    for number in 1.. {
+        let Some(at) = attachment.parts(number)? else { break };
+        let used = regions.parts_blocks(number, lines.into());
+        parts.push((at.live, at.live + used.live));
+        parts.extend((at.copies != 0).then_some((at.copies, at.copies + used.copies)));
     }
+    parts.into_iter().try_for_each(|(from, to)| attachment.allocate(from, to))?;
     descriptors::each(attachment, |descriptor| {
         let from = descriptor.live / GRANULE * GRANULE;
         let to = (descriptor.live + descriptor.live_len()).next_multiple_of(GRANULE);

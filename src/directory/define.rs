@@ -7,14 +7,15 @@ use crate::attachment::descriptors::{self, count_word, memory};
 use crate::attachment::name_cache::Hash;
 use crate::attachment::survey::Survey;
 use crate::directory::allocator::{self, Definition};
-use crate::directory::blocks;
+use crate::directory::blocks::{self, Placed};
 use crate::directory::find::find_on_last_line;
 use crate::directory::found::{self, Found};
 use crate::directory::index::{all_steps, index_entry, probe};
 use crate::error::{Error, Result};
 use crate::format::checkpoint;
 use crate::format::descriptor::{Descriptor, hash_name};
-use crate::format::layout::{Ends, LINE, live};
+use crate::format::layout::{Ends, live};
+use crate::format::tiers::Parts;
 use crate::mapping::map::Region;
 use crate::mapping::slot_memory::SlotMemory;
 use crate::mutant::planted;
@@ -49,10 +50,13 @@ pub(crate) fn define<'a>(
     // 4. Allocate its blocks, and map it.
     new.allocate(attachment)?;
     let memory = memory(attachment, &new.descriptor)?;
-    // 5. Write it, and make it exist. From here on nothing can fail.
-    new.publish(attachment, memory.region(), definition.initial);
+    // 5. Write it, and make it exist. From here on nothing can fail, unless others damage the file.
+    new.publish(attachment, memory.region(), definition.initial)?;
     // 6. Note it in this process. Only now: had anything failed, its line would go to another slot.
-    let NewSlot { descriptor, line, .. } = new;
+    let NewSlot { descriptor, line, tiers, .. } = new;
+    for (_, at) in tiers {
+        survey.add_tier(&attachment.header.regions, at);
+    }
     survey.add(&descriptor.name, descriptor.lines() as u32, &descriptor);
     let entry = descriptors::enter(attachment, line, &descriptor)?;
     // 7. Release the lock, with a new version: that wakes those who wait for a definition.
@@ -69,6 +73,8 @@ struct NewSlot {
     next_count: u32,
     /// Where its entry goes in the index.
     index_at: usize,
+    /// The tiers of the directory that its lines need and that are not there yet, by number.
+    tiers: Vec<(u32, Parts)>,
     /// The allocation ends without it, and with it.
     before: Ends,
     after: Ends,
@@ -91,45 +97,70 @@ impl NewSlot {
         if before.defined >= header.max_slots {
             return Err(full("max_slots", header.max_slots));
         }
-        let (descriptor, after) = allocator::place(definition, before, header.has_checkpoint());
-        let line = survey.lines();
-        let next_count = line + descriptor.lines() as u32;
-        let vacant = vacant.filter(|_| u64::from(next_count) <= header.regions.directory_lines);
+        let (line, regions) = (survey.lines(), &header.regions);
+        let next_count = line + definition.lines();
+        let vacant = vacant.filter(|_| u64::from(next_count) <= regions.directory_lines);
         let index_at = vacant.ok_or_else(|| full("max_slots", header.max_slots))?;
+        let mut after = before;
+        let tiers: Vec<_> = (survey.tiers()..regions.tiers(next_count.into()))
+            .map(|number| (number, allocator::place_tier(header, number, &mut after)))
+            .collect();
+        let (descriptor, after) = allocator::place(definition, after, header.has_checkpoint());
         if after.runs > header.max_size {
             return Err(full("max_size", header.max_size));
         }
         let has_place =
             descriptor.copies == 0 || checkpoint::check_segments(&descriptor, header).is_some();
-        let is_free = || planted!(WhatIsTakenIsGivenOut) || survey.taken.is_free(&descriptor);
+        let taken = &survey.taken;
+        let are_free =
+            || tiers.iter().all(|(number, at)| taken.is_tier_free(regions, *number, *at));
+        let is_free =
+            || planted!(WhatIsTakenIsGivenOut) || are_free() && taken.is_free(&descriptor);
         if !has_place || !is_free() {
             let what = format!("the allocation ends point to space that is taken: {before:?}");
             return Err(Error::corrupt(&attachment.path, what));
         }
-        Ok(NewSlot { descriptor, line, next_count, index_at, before, after })
+        Ok(NewSlot { descriptor, line, next_count, index_at, tiers, before, after })
     }
 
     /// Allocates the blocks of its space.
     fn allocate(&mut self, attachment: &Attachment) -> Result<()> {
-        let lines = self.line.into()..self.next_count.into();
-        self.after.allocated +=
-            blocks::grow(attachment, lines, &self.descriptor, self.before, self.after)?;
+        let placed = Placed {
+            lines: self.line.into()..self.next_count.into(),
+            tiers: &self.tiers,
+            descriptor: &self.descriptor,
+        };
+        self.after.allocated += blocks::grow(attachment, &placed, self.before)?;
         Ok(())
     }
 
     /// Writes the slot, then the count that makes it exist.
-    fn publish(&self, attachment: &Attachment, region: &Region, initial: Option<&[u8]>) {
+    fn publish(
+        &self,
+        attachment: &Attachment,
+        region: &Region,
+        initial: Option<&[u8]>,
+    ) -> Result<()> {
         let store_ends = || allocator::store_ends(attachment, self.before, self.after);
         let write_content = || write_initial(region, &self.descriptor, initial);
         // Release: a thread that sees the count sees descriptor, index and first content.
         let store_count =
             || attachment.live.store(live::COUNT, count_word(self.next_count), Release);
 
+        let note_tiers = || {
+            self.tiers.iter().for_each(|(number, at)| attachment.store_parts(*number, Some(*at)));
+        };
+
+        if planted!(ATierIsNamedBeforeTheEnds) {
+            note_tiers();
+            std::thread::yield_now(); // a system call, so that the tests stop it here
+        }
         // The ends first: whatever is written next lies within them, so the same space is never
         // given out twice.
         if !planted!(TheEndsAreStoredAfterTheCount) {
             store_ends();
         }
+        note_tiers();
         if !planted!(TheFirstContentIsWrittenAfterTheCount) {
             write_content();
         }
@@ -137,10 +168,11 @@ impl NewSlot {
             store_count();
             std::thread::yield_now(); // a system call, so that the tests stop it here
         }
-        attachment.directory.write(self.line as usize * LINE / 8, 0, &self.descriptor.encode());
+        attachment.write_lines(self.line, &self.descriptor.encode())?;
         let entry = index_entry(hash_name(&self.descriptor.name), self.line);
         // Relaxed: nobody looks at a line at or beyond the count.
-        attachment.index.store(self.index_at, entry, Relaxed);
+        let index = attachment.index(attachment.header.regions.tier_of(self.line.into()))?;
+        index.store(self.index_at, entry, Relaxed);
         store_count();
         if planted!(TheEndsAreStoredAfterTheCount) {
             std::thread::yield_now();
@@ -150,6 +182,7 @@ impl NewSlot {
             std::thread::yield_now();
             write_content();
         }
+        Ok(())
     }
 }
 

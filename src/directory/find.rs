@@ -58,10 +58,10 @@ fn find_on<'a>(
     name: &str,
 ) -> Option<Entry<'a>> {
     for line in lines {
-        attachment.fetch_name(line);
         let Some(entry) = attachment.descriptor_cache.get(line) else { continue };
+        attachment.map.fetch(entry.name_at());
         attachment.map.fetch(entry.live());
-        if entry.is_named(&attachment.directory, name) {
+        if entry.is_named(attachment, name) {
             return Some(entry);
         }
     }

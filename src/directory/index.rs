@@ -1,8 +1,6 @@
 //! The index in the file: for each tier of the directory a hash table from names to its lines. It has
 //! no checksum, so whoever finds nothing here also asks the descriptors.
 
-use std::hint::black_box;
-use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::attachment::attach::Attachment;
@@ -10,7 +8,6 @@ use crate::attachment::descriptors;
 use crate::directory::found::{Found, unless_removed};
 use crate::error::Result;
 use crate::format::descriptor::hash_name;
-use crate::format::regions::Regions;
 use crate::mutant::planted;
 
 /// The slot of this name, if the index leads to it. Looks at no more than `steps` entries, and
@@ -28,8 +25,9 @@ pub(crate) fn find_by_index<'a>(
 #[inline]
 pub(crate) fn all_steps(attachment: &Attachment) -> Result<u64> {
     let regions = &attachment.header.regions;
-    let lines = descriptors::count(attachment)?.into();
-    Ok(regions.index_of(regions.tiers(lines) - 1).end)
+    let tiers = regions.tiers(descriptors::count(attachment)?.into());
+    // Each has as many as all before it.
+    Ok(regions.index_entries << (tiers - 1))
 }
 
 /// The slot of this name, and where in the index a new one on the next line would go.
@@ -42,11 +40,11 @@ pub(super) fn probe<'a>(
     let count = descriptors::count(attachment)?;
     let (tiers, next) = (regions.tiers(count.into()), regions.tier_of(count.into()));
     let hash = hash_name(name);
-    // A tier without lines may have no blocks. Whatever its index holds leads to no slot.
-    let mut vacant = (next == tiers).then(|| first_place(regions, next, hash));
+    // A tier without lines need not be there. Whatever its index holds leads to no slot.
+    let entries = regions.index_entries << next.saturating_sub(1);
+    let mut vacant = (next == tiers).then(|| first_place(entries, hash));
     // The caches miss most of these words: so they are fetched together, not one after the other.
-    let first = |tier| attachment.index.load(first_place(regions, tier, hash), Relaxed);
-    black_box((0..tiers).fold(0, |all, tier| all | first(tier)));
+    (0..tiers).for_each(|tier| attachment.fetch_index(tier, hash));
     let oldest = if planted!(OnlyTheNewestIndexIsProbed) { tiers - 1 } else { 0 };
     for tier in (oldest..tiers).rev() {
         let (found, place) = probe_tier(attachment, tier, (hash, name), steps)?;
@@ -60,11 +58,10 @@ pub(super) fn probe<'a>(
     Ok((None, vacant))
 }
 
-/// Where the search for names with this hash begins.
-fn first_place(regions: &Regions, tier: u32, hash: u64) -> usize {
-    let words = regions.index_of(tier);
-    // Their number is a power of two.
-    (words.start + (hash & (words.end - words.start - 1))) as usize
+/// Where in an index of this length the search for names with this hash begins.
+#[inline]
+fn first_place(entries: u64, hash: u64) -> usize {
+    (hash & (entries - 1)) as usize
 }
 
 /// The same in one tier.
@@ -75,13 +72,14 @@ fn probe_tier<'a>(
     (hash, name): (u64, &str),
     steps: &mut u64,
 ) -> Result<(Option<Found<'a>>, Option<usize>)> {
-    let words = attachment.header.regions.index_of(tier);
+    let index = attachment.index(tier)?;
+    let entries = index.words().len();
     let mut vacant = None;
-    let mut at = first_place(&attachment.header.regions, tier, hash);
-    for _ in 0..(*steps).min(words.end - words.start) {
+    let mut at = first_place(entries as u64, hash);
+    for _ in 0..(*steps).min(entries as u64) {
         *steps -= 1;
         // Relaxed: the count, acquired below, says whether its line exists.
-        let in_index = attachment.index.load(at, Relaxed);
+        let in_index = index.load(at, Relaxed);
         if in_index == 0 {
             return Ok((None, vacant.or(Some(at))));
         }
@@ -102,32 +100,31 @@ fn probe_tier<'a>(
                 vacant = vacant.or(Some(at));
             }
         }
-        at = following(&words, at);
+        at = (at + 1) & (entries - 1);
     }
     Ok((None, vacant))
 }
 
-/// The place after this one, around the end.
-#[inline]
-fn following(words: &Range<u64>, at: usize) -> usize {
-    if at as u64 + 1 == words.end { words.start as usize } else { at + 1 }
-}
-
 /// Enters these names into the empty index, each with its first line. Of slots with the same name
 /// it enters the last, as all before it were removed. No other process is attached.
-pub(crate) fn fill_index<'a>(attachment: &Attachment, names: impl Iterator<Item = (u32, &'a str)>) {
+pub(crate) fn fill_index<'a>(
+    attachment: &Attachment,
+    names: impl Iterator<Item = (u32, &'a str)>,
+) -> Result<()> {
     let regions = &attachment.header.regions;
     let lines: std::collections::HashMap<&str, u32> =
         names.map(|(line, name)| (name, line)).collect();
     for (name, line) in lines {
         let hash = hash_name(name);
-        let tier = regions.tier_of(line.into());
-        let mut at = first_place(regions, tier, hash);
-        while attachment.index.load(at, Relaxed) != 0 {
-            at = following(&regions.index_of(tier), at);
+        let index = attachment.index(regions.tier_of(line.into()))?;
+        let entries = index.words().len();
+        let mut at = first_place(entries as u64, hash);
+        while index.load(at, Relaxed) != 0 {
+            at = (at + 1) & (entries - 1);
         }
-        attachment.index.store(at, index_entry(hash, line), Relaxed);
+        index.store(at, index_entry(hash, line), Relaxed);
     }
+    Ok(())
 }
 
 pub(super) fn index_entry(hash: u64, line: u32) -> u64 {

@@ -23,7 +23,7 @@ pub(crate) fn choose(attachment: &Attachment) -> Result<Chosen> {
     let mut records = Vec::new();
     let mut unreadable = false;
     for number in 0..2 {
-        match Record::read(disk, regions, number).map_err(fail)? {
+        match Record::read(disk, &attachment.header, number).map_err(fail)? {
             Some(record) => records.push((number, record)),
             None => unreadable |= !Record::is_erased(disk, regions, number).map_err(fail)?,
         }

@@ -82,7 +82,7 @@ pub(crate) fn directory_of(attachment: &Attachment, record: &Record) -> Result<D
         if choice == Choice::Absent {
             return Err(corrupt("a page of the directory has no checkpoint"));
         }
-        let pair = CopyPair::of_page(&header.regions, page as u64);
+        let pair = CopyPair::of_page(&header.regions, &record.tiers, page as u64);
         lines.extend_from_slice(&read_copy(attachment, &pair, choice)?.1);
     }
     if lines.len() != record.lines as usize * LINE {
@@ -114,7 +114,7 @@ pub(crate) fn each_copy(
     mut f: impl FnMut(&CopyPair, Choice) -> Result<()>,
 ) -> Result<()> {
     for (page, choice) in record.pages.iter().enumerate() {
-        f(&CopyPair::of_page(&attachment.header.regions, page as u64), choice)?;
+        f(&CopyPair::of_page(&attachment.header.regions, &record.tiers, page as u64), choice)?;
     }
     let mut small = std::collections::BTreeSet::new();
     for (_, descriptor) in &directory_of(attachment, record)?.slots {

@@ -59,6 +59,9 @@ fn flush_once(attachment: &Attachment, ranges: &[Range]) -> std::io::Result<()> 
 pub(crate) fn forget(attachment: &Attachment) -> Result<()> {
     let regions = &attachment.header.regions;
     let mut parts = vec![(regions.mark, regions.runs)];
+    for (number, at) in (1..).zip(attachment.tiers_of(descriptors::count(attachment)?)?) {
+        parts.push((at.copies, at.copies + regions.parts_len(number).copies));
+    }
     descriptors::each(attachment, |descriptor| {
         // If its places are impossible, loading reports that.
         if checkpoint::check_segments(&descriptor, &attachment.header).is_some() {

@@ -20,6 +20,7 @@ use crate::format::checkpoint::{self, CopyPair, Record, Stamp, control_of, stamp
 use crate::format::descriptor::Descriptor;
 use crate::format::layout::{Ends, LARGE_SEGMENT, PAGE, RUN, SEGMENT_HEAD, SMALL_SEGMENT, live};
 use crate::format::regions::ENTRIES_OF_PAGE;
+use crate::format::tiers::Parts;
 use crate::mapping::map::Region;
 use crate::mutant::planted;
 use crate::protocol::{Areas, CONTROL, Control, DRAFT, Form, STALE, VALUE, all_stale};
@@ -53,6 +54,8 @@ impl<'a> Restore<'a> {
         let headers = regions.headers().into_iter().chain([checkpoint]);
         let copies = self.descriptors().filter(|d| d.copies != 0);
         let copies = copies.map(|d| (d.copies, d.copies + checkpoint::copies_len(d)));
+        let copies =
+            copies.chain(self.tiers().map(|(at, used, _)| (at.copies, at.copies + used.copies)));
         for (at, len) in blocks::granules(headers.chain(copies)) {
             attachment
                 .disk()
@@ -68,12 +71,13 @@ impl<'a> Restore<'a> {
         let (disk, regions) = (attachment.disk(), &attachment.header.regions);
         let fail = |e| cannot_restore(attachment, e);
         self.clear()?;
+        self.note_tiers();
         if !planted!(DirectoryStays) {
-            attachment.directory.write(0, 0, &directory.lines);
+            attachment.write_lines(0, &directory.lines)?;
         }
         let names = directory.slots.iter().map(|(line, d)| (*line, d.name.as_str()));
-        directory::fill_index(attachment, names);
-        let ends = allocator::rebuild(attachment, self.descriptors());
+        directory::fill_index(attachment, names)?;
+        let ends = allocator::rebuild(attachment, &record.tiers, self.descriptors());
         let mut segment = None;
         for descriptor in self.descriptors() {
             restore_slot(attachment, record, descriptor, &mut segment)
@@ -121,6 +125,24 @@ impl<'a> Restore<'a> {
         Ok(())
     }
 
+    /// The further tiers that the record names: where each is, how much of it is in use, and how
+    /// long it is.
+    fn tiers(&self) -> impl Iterator<Item = (Parts, Parts, Parts)> {
+        let (regions, lines) = (&self.attachment.header.regions, self.record.lines.into());
+        (1..).zip(&self.record.tiers).map(move |(number, at)| {
+            (*at, regions.parts_blocks(number, lines), regions.parts_len(number))
+        })
+    }
+
+    /// Notes where the further tiers are.
+    fn note_tiers(&self) {
+        let regions = &self.attachment.header.regions;
+        for number in 1..regions.tiers(regions.directory_lines) {
+            let parts = self.record.tiers.get(number as usize - 1).copied();
+            self.attachment.store_parts(number, parts);
+        }
+    }
+
     /// Makes the process table, the index, the directory and the live slots zeros, in blocks of
     /// their own.
     fn clear(&self) -> Result<()> {
@@ -134,7 +156,8 @@ impl<'a> Restore<'a> {
         let slots = self.descriptors().map(|d| (d.live, d.live + d.live_len()));
         let disk = attachment.disk();
         let zeros = structure.iter().map(|(from, to)| (*from, to - from));
-        for (at, len) in zeros.chain(blocks::granules(slots)) {
+        let tiers = self.tiers().map(|(at, used, _)| (at.live, at.live + used.live));
+        for (at, len) in zeros.chain(blocks::granules(slots.chain(tiers))) {
             for (from, len) in flush::parts(len) {
                 attachment.allocate(at + from, at + from + len)?;
                 disk.zero(at + from, len, &mut || attachment.note_progress())
@@ -143,9 +166,14 @@ impl<'a> Restore<'a> {
             }
         }
         // What lies between them has no blocks.
-        let next = structure.iter().skip(1).map(|(from, _)| *from).chain([regions.mark]);
-        for ((_, from), to) in structure.iter().zip(next).filter(|((_, from), to)| from < to) {
-            disk.punch(*from, to - from).map_err(|e| cannot_restore(attachment, e))?;
+        let next = structure.iter().skip(1).map(|(from, _)| *from).chain([regions.structure_end()]);
+        let rest = structure.iter().map(|(_, end)| *end).zip(next);
+        let tiers = self.tiers().map(|(at, used, len)| (at.live + used.live, at.live + len.live));
+        let end = disk.length().map_err(|e| cannot_restore(attachment, e))?;
+        for (from, to) in rest.chain(tiers).map(|(from, to)| (from, to.min(end))) {
+            if from < to {
+                disk.punch(from, to - from).map_err(|e| cannot_restore(attachment, e))?;
+            }
         }
         Ok(())
     }

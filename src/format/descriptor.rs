@@ -95,10 +95,15 @@ impl std::ops::Deref for Descriptor {
     }
 }
 
+/// How many lines a descriptor with these texts takes.
+pub(crate) fn lines_of(name: &str, doc: &str, unit: &str) -> usize {
+    (DESCRIPTOR_HEAD + name.len() + doc.len() + unit.len()).div_ceil(LINE)
+}
+
 impl Descriptor {
     /// How many lines it takes.
     pub(crate) fn lines(&self) -> usize {
-        (DESCRIPTOR_HEAD + self.name.len() + self.doc.len() + self.unit.len()).div_ceil(LINE)
+        lines_of(&self.name, &self.doc, &self.unit)
     }
 
     /// The fixed part of its lines, without the CRC.
@@ -217,9 +222,10 @@ impl Outline {
         let outline =
             Outline { areas, content_len, live, first_segment, copies, offset_in_segment };
         // In this order: the length is computed only for an offset inside the store.
-        let inside = (regions.runs..max_size).contains(&live)
+        let inside = live < max_size
             && live.is_multiple_of(64)
-            && live + outline.live_len() <= max_size;
+            && live + outline.live_len() <= max_size
+            && regions.may_hold_slots(live..live + outline.live_len());
         if !inside {
             return Err("it lies outside the store");
         }

@@ -113,6 +113,9 @@ pub(crate) mod live {
     /// How many entries of the process table have blocks, then in the upper half its complement; 0:
     /// as in a new store. From 1.1 on.
     pub(crate) const TABLE_BLOCKS: usize = 80;
+    /// Where the parts of each further tier are: two words, and a third one with their check. From
+    /// 1.1 on.
+    pub(crate) const TIERS: usize = 128;
     /// How many words the live header has: a page of them.
     pub(crate) const WORDS: usize = 512;
 }
@@ -163,7 +166,7 @@ impl Header {
     }
 }
 
-const _: () = assert!(size_of::<Header>() == 160);
+const _: () = assert!(size_of::<Header>() == 176);
 
 /// Where the allocation of each kind of space ends. The ends only ever move up. Each moves before a
 /// descriptor names anything below it, so a process that dies in between leaves at worst a gap.

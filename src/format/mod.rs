@@ -7,3 +7,4 @@ pub(crate) mod checkpoint;
 pub(crate) mod descriptor;
 pub(crate) mod layout;
 pub(crate) mod regions;
+pub(crate) mod tiers;

@@ -1,4 +1,4 @@
-//! Where the regions of the file are, and which parts of them have blocks.
+//! Where the regions of the file are.
 
 use std::ops::Range;
 
@@ -7,6 +7,7 @@ use bytemuck::{Pod, Zeroable};
 use crate::format::layout::{
     GRANULE, LINE, LIVE_HEADER, PAGE, RUN, TABLE, TABLE_ENTRIES, TABLE_ENTRY_LEN,
 };
+use crate::format::tiers::{FIRST_TIER, MOST_TIERS};
 
 /// Where the regions are. They follow from the version, `max_slots` and `max_size`; the header
 /// holds them for tools that do not want to compute them.
@@ -16,32 +17,44 @@ pub(crate) struct Regions {
     pub(crate) live_header: u64,
     pub(crate) table: u64,
     pub(crate) table_entries: u64,
+    /// The first tier's index.
     pub(crate) index: u64,
-    /// In 1.0, a power of two.
+    /// A power of two.
     pub(crate) index_entries: u64,
+    /// The first tier's lines.
     pub(crate) directory: u64,
+    /// Lines of all tiers.
     pub(crate) directory_lines: u64,
     /// The mark's page.
     pub(crate) mark: u64,
     /// The first commit record; the second follows.
     pub(crate) records: u64,
     pub(crate) record_len: u64,
-    /// Both copies of each directory page, side by side.
+    /// Both copies of each page of the first tier's lines, side by side.
     pub(crate) directory_copies: u64,
-    /// The first run.
+    /// The first run, or from 1.1 on, the first run behind the regions.
     pub(crate) runs: u64,
     /// Lines of the first tier; 0 in 1.0: there is only one tier.
     pub(crate) first_tier: u64,
+    /// Where the first slot can be, in the run of the regions; 0 in 1.0: in the first run.
+    first_slot: u64,
+    /// Where the first copy of a slot can be, likewise.
+    first_copy: u64,
 }
 
-/// Where the index is.
+/// Where the first tier's index is.
 const INDEX: u64 = TABLE + TABLE_ENTRIES as u64 * TABLE_ENTRY_LEN;
-const _: () = assert!(INDEX.is_multiple_of(GRANULE));
+/// From 1.1 on, where its lines are, and where slots begin. What lies between is reserved.
+const DIRECTORY: u64 = INDEX + GRANULE;
+const FIRST_SLOT: u64 = DIRECTORY + 2 * GRANULE;
 
-/// Lines reserved for each slot, on average.
-pub(crate) const LINES_PER_SLOT: u64 = 2;
-/// Lines of the first tier, from 1.1 on.
-const FIRST_TIER: u64 = 512;
+const _: () = assert!(INDEX.is_multiple_of(GRANULE) && FIRST_SLOT < RUN);
+const _: () = assert!(FIRST_TIER * LINE as u64 == GRANULE);
+
+/// Lines reserved for each slot, on average, in 1.0.
+const LINES_PER_SLOT_BEFORE: u64 = 2;
+/// The same from 1.1 on.
+pub(crate) const LINES_PER_SLOT: u64 = 4;
 
 /// The most slots that a store can have: line numbers must fit in 32 bits.
 pub(crate) const MOST_SLOTS: u64 = 1 << 28;
@@ -57,23 +70,32 @@ impl Regions {
         if !(1..=MOST_SLOTS).contains(&max_slots) || max_size > MOST_SIZE {
             return None;
         }
-        let directory_lines = max_slots * LINES_PER_SLOT;
-        let (first_tier, index_entries) = match minor {
-            0 => (0, (2 * max_slots).next_power_of_two()),
-            // Each tier, and so all of them, has twice as many words as lines.
-            _ => (FIRST_TIER, 2 * directory_lines.next_power_of_two().max(FIRST_TIER)),
-        };
-        let directory = INDEX + (index_entries * 8).next_multiple_of(GRANULE);
-        let directory_len = (directory_lines * LINE as u64).next_multiple_of(GRANULE);
+        let per_slot = if minor == 0 { LINES_PER_SLOT_BEFORE } else { LINES_PER_SLOT };
+        let directory_lines = max_slots * per_slot;
+        let (index_entries, first_tier, directory, directory_len, pairs);
+        if minor == 0 {
+            index_entries = (2 * max_slots).next_power_of_two();
+            first_tier = 0;
+            directory = INDEX + (index_entries * 8).next_multiple_of(GRANULE);
+            directory_len = (directory_lines * LINE as u64).next_multiple_of(GRANULE);
+            pairs = 0;
+        } else {
+            (index_entries, first_tier) = (2 * FIRST_TIER, FIRST_TIER);
+            (directory, directory_len) = (DIRECTORY, FIRST_TIER * LINE as u64);
+            pairs = 16 * u64::from(MOST_TIERS);
+        }
         let mark = (directory + directory_len).next_multiple_of(RUN);
         let records = mark + GRANULE;
         // Two bits for each page of the directory and for each possible segment. A segment's two
         // copies alone take two pages.
-        let choices = (directory_len / PAGE + max_size / (2 * PAGE)).div_ceil(4);
-        let record_len = (64 + choices).next_multiple_of(GRANULE);
+        let pages = (directory_lines * LINE as u64).next_multiple_of(GRANULE) / PAGE;
+        let choices = (pages + max_size / (2 * PAGE)).div_ceil(4);
+        let record_len = (64 + pairs + choices).next_multiple_of(GRANULE);
         let directory_copies = records + 2 * record_len;
         // A copy of a page takes that page and one for its head.
-        let runs = (directory_copies + 4 * directory_len).next_multiple_of(RUN);
+        let copies_end = directory_copies + 4 * directory_len;
+        let runs = copies_end.next_multiple_of(RUN);
+        let (first_slot, first_copy) = if minor == 0 { (0, 0) } else { (FIRST_SLOT, copies_end) };
         let table_entries = u64::from(TABLE_ENTRIES);
         (runs + RUN <= max_size).then_some(Regions {
             live_header: LIVE_HEADER,
@@ -89,6 +111,8 @@ impl Regions {
             directory_copies,
             runs,
             first_tier,
+            first_slot,
+            first_copy,
         })
     }
 
@@ -110,35 +134,26 @@ impl Regions {
         format!("max_size {max_size} is too small for max_slots {max_slots}: use {least}")
     }
 
-    /// Whether there is only one tier, all of whose index has blocks, and blocks are allocated only
-    /// by granules: a store of 1.0.
-    fn is_by_granules(&self) -> bool {
+    /// Whether blocks are allocated only by granules, and there is only one tier: in 1.0.
+    pub(super) fn is_by_granules(&self) -> bool {
         self.first_tier == 0
     }
 
-    /// The tier with this line. A tier is a part of the directory with an index of its own. Each
-    /// has as many lines as all before it.
-    pub(crate) fn tier_of(&self, line: u64) -> u32 {
-        match self.first_tier {
-            0 => 0,
-            first => (line / first).checked_ilog2().map_or(0, |log| log + 1),
-        }
+    /// Where the end of the last slot is in a new store; 0 in 1.0.
+    pub(crate) fn first_ends(&self) -> (u64, u64) {
+        (self.first_slot, self.first_copy)
     }
 
-    /// How many tiers hold this many lines: at least one.
-    pub(crate) fn tiers(&self, lines: u64) -> u32 {
-        self.tier_of(lines.saturating_sub(1)) + 1
+    /// Whether slots, or the live part of a tier, can be here.
+    #[inline]
+    pub(crate) fn may_hold_slots(&self, part: Range<u64>) -> bool {
+        let first = if self.first_slot == 0 { self.mark } else { self.first_slot };
+        (first..self.mark).contains(&part.start) && part.end <= self.mark || part.start >= self.runs
     }
 
-    /// The words of a tier's index, whose number is a power of two.
-    pub(crate) fn index_of(&self, tier: u32) -> Range<u64> {
-        let end = self.index_end(tier + 1);
-        if tier == 0 { 0..end } else { end / 2..end }
-    }
-
-    /// How many words the indexes of this many tiers have: two for each line.
-    fn index_end(&self, tiers: u32) -> u64 {
-        if self.is_by_granules() { self.index_entries } else { self.first_tier << tiers }
+    /// Whether copies can begin here.
+    pub(crate) fn may_hold_copies(&self, at: u64) -> bool {
+        at >= if self.first_copy == 0 { self.runs } else { self.first_copy }
     }
 
     /// Both headers, with all else that has blocks before the process table.
@@ -149,59 +164,59 @@ impl Regions {
         vec![(0, PAGE), (self.live_header, self.live_header + PAGE)]
     }
 
-    /// The parts of the process table, of the index and of the directory that have blocks in a
-    /// store with this many lines and entries of the table.
+    /// The parts of the process table and of the first tier that have blocks in a store with this
+    /// many lines and entries of the table.
     pub(crate) fn structure(&self, lines: u64, entries: u16) -> Vec<(u64, u64)> {
         let directory_end = self.directory + self.directory_blocks(lines).0;
         if self.is_by_granules() {
             return vec![(self.table, directory_end)];
         }
         let table_end = self.table + u64::from(entries) * TABLE_ENTRY_LEN;
-        let index_end = self.index + 8 * self.index_end(self.tiers(lines));
+        let index_end = self.index + 8 * self.index_entries;
         vec![(self.table, table_end), (self.index, index_end), (self.directory, directory_end)]
     }
 
-    /// How many bytes of the directory have blocks when this many lines are in use, and how many of
-    /// its copies.
+    /// Where what [`Regions::structure`] lists ends at the latest.
+    pub(crate) fn structure_end(&self) -> u64 {
+        if self.is_by_granules() { self.mark } else { self.first_slot }
+    }
+
+    /// How many bytes of the first tier's lines have blocks when this many lines of the directory
+    /// are in use, and how many of their copies.
     pub(crate) fn directory_blocks(&self, lines: u64) -> (u64, u64) {
-        let len = (lines * LINE as u64).max(1);
-        if len <= GRANULE && !self.is_by_granules() {
-            let len = len.next_multiple_of(PAGE);
-            return (len, 4 * len);
+        if self.is_by_granules() {
+            let len = (lines * LINE as u64).max(1);
+            let copies = (4 * len.max(GRANULE)).next_multiple_of(GRANULE);
+            return (len.next_multiple_of(GRANULE), copies);
         }
-        let copies = (4 * len.max(GRANULE)).next_multiple_of(GRANULE);
-        (len.next_multiple_of(GRANULE), copies)
+        let len = (lines.min(self.first_tier) * LINE as u64).max(1).next_multiple_of(PAGE);
+        (len, 4 * len)
     }
 
     /// Bytes of a commit record that have blocks in a new store.
     pub(crate) fn record_blocks(&self) -> u64 {
         if self.is_by_granules() { GRANULE } else { PAGE }
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    /// What has blocks in an empty store. The file is at least as long as the last of it.
+    pub(crate) fn new_store(&self, checkpoint: bool) -> Vec<(u64, u64)> {
+        let mut parts = self.headers();
+        parts.extend(self.structure(0, ENTRIES_OF_PAGE));
+        if checkpoint {
+            let (record, room, copies) =
+                (self.records, self.record_blocks(), self.directory_copies);
+            parts.push((self.mark, self.mark + PAGE));
+            parts.extend([record, record + self.record_len].map(|at| (at, at + room)));
+            parts.push((copies, copies + self.directory_blocks(0).1));
+        }
+        parts
+    }
 
-    #[test]
-    fn tiers_hold_all_lines_and_their_indexes_all_words() {
-        for max_slots in [1, 256, 257, 65_536, MOST_SLOTS] {
-            let regions = Regions::new(1, max_slots, MOST_SIZE).unwrap();
-            let (mut lines, mut words) = (0, 0);
-            for tier in 0..regions.tiers(regions.directory_lines) {
-                let index = regions.index_of(tier);
-                assert!(index.start == words && (index.end - index.start).is_power_of_two());
-                let end = lines + (index.end - index.start) / 2;
-                assert!(lines == 0 || end == 2 * lines);
-                assert_eq!([lines, end - 1].map(|line| regions.tier_of(line)), [tier, tier]);
-                assert_eq!([lines + 1, end].map(|lines| regions.tiers(lines)), [tier + 1; 2]);
-                (lines, words) = (end, index.end);
-            }
-            assert!(regions.directory_lines <= lines);
-            assert_eq!(words, regions.index_entries);
-            let old = Regions::new(0, max_slots, MOST_SIZE).unwrap();
-            assert_eq!(old.tiers(old.directory_lines), 1);
-            assert_eq!(old.index_of(0), 0..old.index_entries);
+    /// How long a store's file is at least.
+    pub(crate) fn least_len(&self, checkpoint: bool) -> u64 {
+        match self.is_by_granules() {
+            true => self.runs,
+            false => self.new_store(checkpoint).last().map_or(0, |(_, end)| *end),
         }
     }
 }

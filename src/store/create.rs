@@ -13,8 +13,8 @@ use crate::durability::identity;
 use crate::durability::recovery::Recovery;
 use crate::error::{Error, Result};
 use crate::format::checkpoint::Record;
-use crate::format::layout::{Ends, FLAG_NO_CHECKPOINT, FORMAT, Header, MAGIC, PAGE, live};
-use crate::format::regions::{ENTRIES_OF_PAGE, Regions};
+use crate::format::layout::{Ends, FLAG_NO_CHECKPOINT, FORMAT, Header, MAGIC, live};
+use crate::format::regions::Regions;
 use crate::mutant::planted;
 use crate::os::file_kind::already_exists;
 use crate::os::folder::{folder_of, random, sync_folder, unused_name};
@@ -72,7 +72,7 @@ fn creation_error(path: &Path, creation: Creation, error: io::Error) -> Error {
         },
         Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => {
             let regions = Regions::new(FORMAT.1, creation.max_slots, creation.max_size);
-            let parts = regions.map_or_else(Vec::new, |r| first_blocks(&r, creation.checkpoint));
+            let parts = regions.map_or_else(Vec::new, |r| r.new_store(creation.checkpoint));
             let need = parts.into_iter().map(|(from, to)| to - from).sum();
             Error::NoSpace { path, need, source: error }
         }
@@ -203,20 +203,6 @@ fn is_refused(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::EPERM))
 }
 
-/// What has blocks in an empty store.
-fn first_blocks(regions: &Regions, checkpoint: bool) -> Vec<(u64, u64)> {
-    let mut parts = regions.headers();
-    parts.extend(regions.structure(0, ENTRIES_OF_PAGE));
-    if checkpoint {
-        let (record, room) = (regions.records, regions.record_blocks());
-        let copies = regions.directory_copies;
-        parts.push((regions.mark, regions.mark + PAGE));
-        parts.extend([record, record + regions.record_len].map(|at| (at, at + room)));
-        parts.push((copies, copies + regions.directory_blocks(0).1));
-    }
-    parts
-}
-
 /// Makes the file an empty store, on disk.
 pub(crate) fn fill(file: &File, creation: Creation) -> io::Result<()> {
     let regions = Regions::new(FORMAT.1, creation.max_slots, creation.max_size)
@@ -233,14 +219,15 @@ pub(crate) fn fill(file: &File, creation: Creation) -> io::Result<()> {
         }
         _ => {}
     }
-    if regions.runs > sys::file_size_limit() {
+    let len = regions.least_len(creation.checkpoint);
+    if len > sys::file_size_limit() {
         return Err(io::Error::from_raw_os_error(libc::EFBIG));
     }
     file.set_permissions(Permissions::from_mode(creation.mode | 0o600))?; // to open it again
-    file.set_len(regions.runs)?;
+    file.set_len(len)?;
     // Only allocated, not filled, so that the kernel keeps them in small pages.
     let mut allocated = 0;
-    for (from, to) in first_blocks(&regions, creation.checkpoint) {
+    for (from, to) in regions.new_store(creation.checkpoint) {
         sys::allocate(file, from, to - from)?;
         allocated += to - from;
     }
@@ -271,7 +258,8 @@ pub(crate) fn fill(file: &File, creation: Creation) -> io::Result<()> {
         Err(error) => return Err(cannot_tell_boot(error)),
     }
     word(live::COUNT, &descriptors::count_word(0).to_le_bytes())?;
-    let ends = Ends { runs: regions.runs, allocated, ..bytemuck::Zeroable::zeroed() };
+    let (runs, (live, copies)) = (regions.runs, regions.first_ends());
+    let ends = Ends { runs, live, copies, allocated, ..bytemuck::Zeroable::zeroed() };
     word(live::ENDS, bytemuck::bytes_of(&ends))?;
     identity::set_inode_hint(file);
     file.sync_all()

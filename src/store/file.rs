@@ -58,7 +58,7 @@ fn read_header(path: &Path, file: &File) -> Result<Header> {
     if Regions::new(header.minor, header.max_slots, header.max_size) != Some(header.regions) {
         return Err(corrupt("the header's regions do not follow from its sizes"));
     }
-    let need = header.regions.runs;
+    let need = header.regions.least_len(header.has_checkpoint());
     if have < need {
         return Err(Error::Truncated { path: path.to_owned(), have, need });
     }

@@ -41,9 +41,11 @@ fn setting(subject: Subject) -> Setting {
     let raw = Raw::open(&path);
     let records = raw.record(0);
     let mut regions = vec![
-        (0, 160),
+        (0, 184),
         (4_088, 4_096),
         (raw::LIVE_HEADER, raw::LIVE_HEADER + 448),
+        (raw::LIVE_HEADER + 640, raw::LIVE_HEADER + 648),
+        (raw::TIERS, raw::TIERS + 48),
         (raw::TABLE, raw::TABLE + 4 * raw::TABLE_ENTRY),
         (raw.index(), raw.index() + raw.index_len()),
         (raw.directory(), raw.line(LINES)),
@@ -53,8 +55,13 @@ fn setting(subject: Subject) -> Setting {
         (raw.word(136), raw.word(136) + 4 * 4_096),
         (0, raw.len()),
     ];
+    // A store without checkpoints ends before the mark.
+    regions.retain(|(_, to)| *to <= raw.len());
+    let copies = match raw.mark() < raw.len() {
+        true => raw.copies_in_use(raw.newest_record()),
+        false => Vec::new(),
+    };
     regions.extend((0..LINES).map(|line| (raw.slot(line), raw.slot(line) + 256)));
-    let copies = raw.copies_in_use(raw.newest_record());
     for copy in &copies {
         regions.push((copy.head, copy.head + 64));
         regions.push((copy.data, copy.data + copy.len.min(512)));
@@ -113,7 +120,7 @@ impl Setting {
     fn mangle(&self, flags: usize, mut source: Bytes<'_>) {
         let place = self.place.borrow();
         let raw = &place.raw;
-        let header = raw.bytes(56, 96);
+        let header = raw.bytes(56, 120);
         if flags & 1 != 0 {
             raw.restart();
         }
@@ -122,14 +129,14 @@ impl Setting {
             cut = edit(raw, &self.regions, &mut source).or(cut);
         }
         // If the header points elsewhere, no checksum is recomputed.
-        if flags & 2 != 0 && raw.bytes(56, 96) == header {
+        if flags & 2 != 0 && raw.bytes(56, 120) == header {
             for line in 0..LINES {
                 raw.seal_line(line);
             }
             for copy in &self.copies {
                 raw.seal_copy(copy);
             }
-            for number in 0..2 {
+            for number in (0..2).filter(|_| raw.mark() < raw.len()) {
                 raw.seal_record(number);
             }
         }

@@ -29,6 +29,8 @@ pub const LINE: u64 = 128;
 pub const DIRECTORY_LOCK: u64 = LIVE_HEADER + 8 * 24;
 pub const COUNT: u64 = LIVE_HEADER + 8 * 16;
 pub const ENDS: u64 = LIVE_HEADER + 8 * 40;
+/// Where the further tiers of the directory are: two words each, and their check.
+pub const TIERS: u64 = LIVE_HEADER + 1_024;
 
 /// The fields that identify the boot and the file of the live area.
 pub const IDENTITY: u64 = LIVE_HEADER;
@@ -111,7 +113,14 @@ impl<B: Storage> Raw<B> {
 
     /// The position of the descriptor of this line.
     pub fn line(&self, line: u64) -> u64 {
-        self.directory() + line * LINE
+        match (self.word(152), line / 512) {
+            (0, _) | (_, 0) => self.directory() + line * LINE,
+            (_, times) => {
+                let tier = u64::from(times.ilog2());
+                let first = 512 << tier;
+                self.word(TIERS + 24 * tier) + 16 * first + (line - first) * LINE
+            }
+        }
     }
 
     /// The position of the slot of this line.
@@ -175,38 +184,27 @@ impl<B: Storage> Raw<B> {
         self.write(4092, &crc.to_le_bytes());
     }
 
-    /// Makes a new store of version 1.0 of one of 1.1 with at most 16 slots, which nobody has open:
-    /// there the regions of both are in the same places.
+    /// Makes an empty new store one of version 1.0. It has at most 16 slots, and nobody has it open:
+    /// then the regions of both versions are in the same places.
     pub fn make_older(&self) {
+        assert!(self.word(COUNT) as u32 == 0 && self.word(32) <= 16);
         self.write(12, &[0]);
-        self.write(self.index(), &vec![0; self.index_len() as usize]);
-        let entries = (2 * self.word(32)).next_power_of_two();
-        self.set_word(88, entries);
-        self.set_word(152, 0);
+        self.set_word(88, (2 * self.word(32)).next_power_of_two());
+        self.set_word(104, 2 * self.word(32));
+        for word in [152, 160, 168] {
+            self.set_word(word, 0);
+        }
         self.seal_header();
-        // The words that 1.0 does not have.
+        // The words that 1.0 does not have, and the ends of slots and copies.
         for word in [56, 80, 88, 96, 104, 136, 144, 640] {
             self.set_word(LIVE_HEADER + word, 0);
         }
-        let mut line = 0;
-        while line < u64::from(self.word(COUNT) as u32) {
-            let at = self.line(line);
-            let name = self.bytes(at + 88, usize::from(self.bytes(at + 9, 1)[0]));
-            let hash = name.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-                (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
-            });
-            let places = (0..entries).map(|step| self.index() + 8 * ((hash + step) % entries));
-            let is_free = |at: &u64| {
-                let word = self.word(*at);
-                // A new slot takes the place of a removed one of its name.
-                word == 0 || {
-                    let of = self.line(u64::from(word as u32) - 1);
-                    self.bytes(of + 88, usize::from(self.bytes(of + 9, 1)[0])) == name
-                }
-            };
-            let place = places.into_iter().find(is_free).expect("at most half is full");
-            self.set_word(place, hash >> 32 << 32 | (line + 1));
-            line += u64::from(self.bytes(at + 4, 1)[0]);
+        for end in [8, 16] {
+            self.set_word(ENDS + end, 0);
+        }
+        // Up to the first run.
+        if self.len() < self.word(144) {
+            self.write(self.word(144) - 1, &[0]);
         }
     }
 
@@ -238,7 +236,8 @@ impl<B: Storage> Raw<B> {
         u64::from(self.word(self.record(1)) > self.word(self.record(0)))
     }
 
-    /// The bytes of a record: the head, then two bits for each page, then two for each segment.
+    /// The bytes of a record: the head, then two bits for each page, then two for each segment. Its
+    /// directory has one tier.
     pub fn record_used(&self, number: u64) -> u64 {
         let at = self.record(number);
         64 + choices_len(self.word(at + 16)) + choices_len(self.word(at + 24))

@@ -41,20 +41,47 @@ struct Descriptor {
 
 /// The positions of the regions.
 struct Regions {
-    index: u64,
-    /// Words of the index, in 1.0; there the directory has one tier.
-    entries: Option<u64>,
-    directory: u64,
+    /// The first tier of the directory; in 1.0 the only one.
+    first: Tier,
     mark: u64,
     records: u64,
     record_len: u64,
-    copies: u64,
     runs: u64,
+    /// 0 in 1.0.
+    first_slot: u64,
+    first_copy: u64,
+}
+
+/// A part of the directory.
+#[derive(Clone, Copy)]
+struct Tier {
+    first_line: u64,
+    lines: u64,
+    index: u64,
+    /// Words of its index.
+    entries: u64,
+    directory: u64,
+    copies: u64,
+}
+
+impl Tier {
+    /// The tier behind these, whose two parts are here.
+    fn behind(tiers: &[Tier], live: u64, copies: u64) -> Tier {
+        let lines = tiers_end(tiers);
+        let (entries, directory) = (2 * lines, live + 16 * lines);
+        Tier { first_line: lines, lines, index: live, entries, directory, copies }
+    }
+}
+
+/// How many lines these tiers have.
+fn tiers_end(tiers: &[Tier]) -> u64 {
+    tiers.iter().map(|tier| tier.lines).sum()
 }
 
 struct Record {
     epoch: u64,
     lines: u64,
+    tiers: Vec<Tier>,
     pages: Vec<u8>,
     segments: Vec<u8>,
     sum: u64,
@@ -126,20 +153,33 @@ impl Reader {
         let (max_slots, max_size, flags) = (self.word(32), self.word(40), self.word(48));
         assert!((1..=1 << 28).contains(&max_slots) && max_size <= 1 << 45 && flags <= 1);
         let minor = word(self.at(12, 4));
-        let (entries, first_tier) = match minor {
-            0 => ((2 * max_slots).next_power_of_two(), 0),
-            _ => (2 * (2 * max_slots).next_power_of_two().max(512), 512),
-        };
         let index = 384 << 10;
-        let directory = index + up(8 * entries, GRANULE);
-        let directory_len = up(128 * 2 * max_slots, GRANULE);
+        let (entries, lines, directory, first_tier, first_slot);
+        if minor == 0 {
+            (entries, lines) = ((2 * max_slots).next_power_of_two(), 2 * max_slots);
+            directory = index + up(8 * entries, GRANULE);
+            (first_tier, first_slot) = (lines, 0);
+        } else {
+            (entries, lines, directory) = (1_024, 4 * max_slots, 448 << 10);
+            (first_tier, first_slot) = (512, 576 << 10);
+        }
+        let directory_len = up(128 * first_tier, GRANULE);
         let mark = up(directory + directory_len, RUN);
         let records = mark + GRANULE;
-        let choices = (directory_len / 4096 + max_size / 8192).div_ceil(4);
-        let record_len = up(64 + choices, GRANULE);
+        let choices = (up(128 * lines, GRANULE) / 4096 + max_size / 8192).div_ceil(4);
+        let pairs = if minor == 0 { 0 } else { 16 * 21 };
+        let record_len = up(64 + pairs + choices, GRANULE);
         let copies = records + 2 * record_len;
-        let runs = up(copies + 4 * directory_len, RUN);
-        assert!(runs + RUN <= max_size && self.bytes.len() as u64 >= runs);
+        let copies_end = copies + 4 * directory_len;
+        let runs = up(copies_end, RUN);
+        assert!(runs + RUN <= max_size);
+        let least = match (minor, flags) {
+            (0, _) => runs,
+            (_, 0) => copies + 4 * PAGE,
+            _ => directory + PAGE,
+        };
+        assert!(self.bytes.len() as u64 >= least, "{} of {least}", self.bytes.len());
+        let first_copy = if minor == 0 { 0 } else { copies_end };
         let expected = [
             LIVE_HEADER,
             128 << 10,
@@ -147,21 +187,44 @@ impl Reader {
             index,
             entries,
             directory,
-            2 * max_slots,
+            lines,
             mark,
             records,
             record_len,
             copies,
             runs,
-            first_tier,
+            if minor == 0 { 0 } else { first_tier },
+            first_slot,
+            first_copy,
         ];
         for (i, expected) in expected.into_iter().enumerate() {
             assert_eq!(self.word(56 + 8 * i as u64), expected, "region {i}");
         }
-        self.assert_zero(160, 4092);
+        self.assert_zero(176, 4092);
         self.assert_zero(4096, LIVE_HEADER);
-        let entries = (minor == 0).then_some(entries);
-        Regions { index, entries, directory, mark, records, record_len, copies, runs }
+        if minor == 1 {
+            self.assert_zero(index + 8 * entries, directory);
+            self.assert_zero(directory + directory_len, first_slot);
+        }
+        let first = Tier { first_line: 0, lines: first_tier, index, entries, directory, copies };
+        Regions { first, mark, records, record_len, runs, first_slot, first_copy }
+    }
+
+    /// Where the tiers are that these lines need, as the live header says; the first one is a region.
+    fn tiers(&self, regions: &Regions, lines: u64) -> Vec<Tier> {
+        let mut tiers = vec![regions.first];
+        while tiers_end(&tiers) < lines {
+            let at = LIVE_HEADER + 1_024 + 24 * (tiers.len() as u64 - 1);
+            let (live, copies) = (self.word(at), self.word(at + 8));
+            let check = hash(live, copies, tiers.len() as u64) | 1;
+            assert_eq!(self.word(at + 16), check, "tier {}", tiers.len());
+            tiers.push(Tier::behind(&tiers, live, copies));
+        }
+        if word(self.at(12, 4)) == 1 {
+            let behind = LIVE_HEADER + 1_024 + 24 * (tiers.len() as u64 - 1);
+            self.assert_zero(behind, LIVE_HEADER + 4_096);
+        }
+        tiers
     }
 
     fn keeps_checkpoints(&self) -> bool {
@@ -173,14 +236,18 @@ impl Reader {
         let regions = self.regions();
         let count = word(self.at(LIVE_HEADER + 128, 4));
         assert_eq!(word(self.at(LIVE_HEADER + 132, 4)), u64::from(!(count as u32)));
-        let lines = self.at(regions.directory, 128 * count);
-        let descriptors = descriptors(lines);
-        self.check_ends(&regions, &descriptors);
+        let tiers = self.tiers(&regions, count);
+        let lines = tiers.iter().map(|tier| {
+            let lines = tier.lines.min(count - tier.first_line);
+            self.at(tier.directory, 128 * lines)
+        });
+        let descriptors = descriptors(&lines.collect::<Vec<_>>().concat());
+        self.check_ends(&regions, &tiers, &descriptors);
         let mut slots = Vec::new();
         let mut line = 0;
         for descriptor in &descriptors {
             let slot = self.live_slot(descriptor);
-            let found = self.find(&regions, &slot.name, &descriptors);
+            let found = self.find(&tiers, &slot.name, &descriptors);
             assert_eq!(found == Some(line), !slot.removed, "{}: {found:?}", slot.name);
             line += descriptor.lines;
             slots.push(slot);
@@ -189,7 +256,7 @@ impl Reader {
     }
 
     /// The line that the index finds for this name, if its slot is not removed.
-    fn find(&self, regions: &Regions, name: &str, descriptors: &[Descriptor]) -> Option<u64> {
+    fn find(&self, tiers: &[Tier], name: &str, descriptors: &[Descriptor]) -> Option<u64> {
         let mut lines = BTreeMap::new();
         let mut next = 0;
         for descriptor in descriptors {
@@ -199,23 +266,17 @@ impl Reader {
         let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
-        // The parts of the index: first word, words.
-        let mut parts = vec![(0, regions.entries.unwrap_or(1_024))];
-        while regions.entries.is_none() && parts.iter().map(|(_, n)| n / 2).sum::<u64>() < next {
-            let words = parts.iter().map(|(_, n)| n).sum();
-            parts.push((words, words));
-        }
         let mut found = Vec::new();
-        for (first, words) in parts {
-            for step in 0..words {
-                let entry = self.word(regions.index + 8 * (first + (hash + step) % words));
+        for tier in tiers {
+            for step in 0..tier.entries {
+                let entry = self.word(tier.index + 8 * ((hash + step) % tier.entries));
                 if entry == 0 {
                     break;
                 }
                 let line = (entry & 0xffff_ffff) - 1;
                 let there = lines.get(&line).filter(|_| entry >> 32 == hash >> 32);
                 if there.is_some_and(|d| d.slot.name == name && !self.live_slot(d).removed) {
-                    assert!(first == 0 || (first / 2..first).contains(&line), "another tier's");
+                    assert!((tier.first_line..tier.first_line + tier.lines).contains(&line));
                     found.push(line);
                 }
             }
@@ -254,11 +315,24 @@ impl Reader {
     }
 
     /// Checks that each slot is where the allocation rules put it, and the ends too.
-    fn check_ends(&self, regions: &Regions, descriptors: &[Descriptor]) {
-        let (mut runs, mut live, mut copies) = (regions.runs, 0, 0);
+    fn check_ends(&self, regions: &Regions, tiers: &[Tier], descriptors: &[Descriptor]) {
+        let (mut runs, mut live, mut copies) =
+            (regions.runs, regions.first_slot, regions.first_copy);
+        let mut tiers = tiers.iter().skip(1).peekable();
+        let mut lines = 0;
         let (mut segments, mut small, mut small_copies) = (0, 0, 0);
         for d in descriptors {
-            let at = take(&mut live, &mut runs, |at| match d.areas {
+            lines += d.lines;
+            while let Some(tier) = tiers.next_if(|tier| tier.first_line < lines) {
+                let len = up(144 * tier.lines, GRANULE);
+                assert_eq!(tier.index, take(&mut live, &mut runs, GRANULE, |_| len));
+                let copies = match self.keeps_checkpoints() {
+                    true => take(&mut copies, &mut runs, GRANULE, |_| 512 * tier.lines),
+                    false => 0,
+                };
+                assert_eq!(tier.copies, copies);
+            }
+            let at = take(&mut live, &mut runs, 64, |at| match d.areas {
                 0 => 64,
                 areas => {
                     let align = if d.len < PAGE { 64 } else { PAGE };
@@ -273,7 +347,7 @@ impl Reader {
             let entry = 8 + up(d.len, 8);
             if d.is_small() {
                 if small % PAGE == 0 || small % PAGE + entry > PAGE {
-                    small_copies = take(&mut copies, &mut runs, |_| 8192);
+                    small_copies = take(&mut copies, &mut runs, PAGE, |_| 8192);
                     small = segments * PAGE + 64;
                     segments += 1;
                 }
@@ -282,7 +356,7 @@ impl Reader {
                 small += entry;
             } else {
                 let own = d.len.div_ceil(65_536);
-                let at = take(&mut copies, &mut runs, |_| 2 * (own * PAGE + up(d.len, PAGE)));
+                let at = take(&mut copies, &mut runs, PAGE, |_| 2 * (own * PAGE + up(d.len, PAGE)));
                 assert_eq!(
                     (d.first_segment, d.copies, d.place),
                     (segments, at, PAGE),
@@ -300,7 +374,7 @@ impl Reader {
         assert!(runs <= self.word(40));
         let file_end = self.bytes.len() as u64;
         for end in [live, copies].into_iter().filter(|end| *end != 0) {
-            self.assert_zero(end, up(end, RUN).min(file_end));
+            self.assert_zero(end.min(file_end), up(end, RUN).min(file_end));
         }
         self.assert_zero(runs.min(file_end), file_end);
     }
@@ -313,7 +387,7 @@ impl Reader {
             .collect();
         records.sort_by_key(|record| std::cmp::Reverse(record.epoch));
         let whole = records.iter().find_map(|record| {
-            let (slots, sum) = self.checkpointed(&regions, record)?;
+            let (slots, sum) = self.checkpointed(record)?;
             (sum == record.sum).then_some((record.epoch, slots))
         });
         let (epoch, slots) = whole.expect("there is a record that is whole");
@@ -328,7 +402,14 @@ impl Reader {
     fn record(&self, regions: &Regions, at: u64) -> Option<Record> {
         let (pages, segments) = (self.word(at + 16), self.word(at + 24));
         let padded = |choices: u64| up(choices.div_ceil(4), 8);
-        let len = padded(pages) + padded(segments);
+        let lines = self.word(at + 8);
+        let mut tiers = vec![regions.first];
+        while tiers_end(&tiers) < lines.min(1 << 30) {
+            let at = at + 64 + 16 * (tiers.len() as u64 - 1);
+            tiers.push(Tier::behind(&tiers, self.word(at), self.word(at + 8)));
+        }
+        let pairs = 16 * (tiers.len() as u64 - 1);
+        let len = pairs + padded(pages) + padded(segments);
         if self.word(at) == 0 || 64 + len > regions.record_len {
             return None;
         }
@@ -340,24 +421,26 @@ impl Reader {
         let choices = |from: u64, count: u64| {
             (0..count).map(|i| self.at(from + i / 4, 1)[0] >> (2 * (i % 4)) & 3).collect()
         };
-        let lines = self.word(at + 8);
         assert_eq!(pages, lines.div_ceil(32));
+        let rest = at + 64 + pairs;
         Some(Record {
             epoch: self.word(at),
             lines,
-            pages: choices(at + 64, pages),
-            segments: choices(at + 64 + padded(pages), segments),
+            tiers,
+            pages: choices(rest, pages),
+            segments: choices(rest + padded(pages), segments),
             sum: self.word(at + 32),
         })
     }
 
     /// The slots that a record names, and the sum over its copies; `None` if one is damaged.
-    fn checkpointed(&self, regions: &Regions, record: &Record) -> Option<(Vec<Slot>, u64)> {
+    fn checkpointed(&self, record: &Record) -> Option<(Vec<Slot>, u64)> {
         let mut sum = 0;
         let mut lines = Vec::new();
         for (page, choice) in (0..).zip(&record.pages) {
             let second = if *choice == 2 { 8192 } else { 0 };
-            let head = regions.copies + page * 16_384 + second;
+            let tier = record.tiers.iter().rfind(|tier| tier.first_line <= 32 * page).unwrap();
+            let head = tier.copies + (page - tier.first_line / 32) * 16_384 + second;
             let (data, _) = self.copy(record, 1 << 63 | page, *choice, head, PAGE, &mut sum)?;
             lines.extend_from_slice(data);
         }
@@ -422,14 +505,7 @@ impl Reader {
         if crc != u64::from(crc32fast::hash(&[self.at(head, 60), data].concat())) {
             return None;
         }
-        let m = |x: u64| {
-            let x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            let x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-            x ^ x >> 31
-        };
-        let golden = 0x9e37_79b9_7f4a_7c15;
-        let h = m(m(segment.wrapping_add(golden)) ^ epoch).wrapping_add(crc.wrapping_mul(golden));
-        *sum = sum.wrapping_add(h);
+        *sum = sum.wrapping_add(hash(segment, epoch, crc));
         Some((data, self.word(head + 24)))
     }
 }
@@ -438,6 +514,17 @@ impl Descriptor {
     fn is_small(&self) -> bool {
         self.areas != 1 && 8 + up(self.len, 8) <= 1008
     }
+}
+
+/// The page's h(u, e, c).
+fn hash(u: u64, e: u64, c: u64) -> u64 {
+    let m = |x: u64| {
+        let x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ x >> 31
+    };
+    let golden = 0x9e37_79b9_7f4a_7c15;
+    m(m(u.wrapping_add(golden)) ^ e).wrapping_add(c.wrapping_mul(golden))
 }
 
 /// The content of an area's bytes.
@@ -457,8 +544,8 @@ fn content(kind: u8, area: &[u8]) -> Vec<u8> {
 
 /// Allocates space of one kind: after the last of its kind, on a multiple of 64, if it fits into
 /// that run, or if that run is the last; otherwise at the start of a new run.
-fn take(end: &mut u64, runs: &mut u64, len: impl Fn(u64) -> u64) -> u64 {
-    let behind = up(*end, 64);
+fn take(end: &mut u64, runs: &mut u64, align: u64, len: impl Fn(u64) -> u64) -> u64 {
+    let behind = up(*end, align);
     let run_end = up(*end, RUN);
     let fits = *end != 0 && (behind + len(behind) <= run_end || run_end == *runs);
     let at = if fits { behind } else { *runs };

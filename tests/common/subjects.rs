@@ -19,7 +19,7 @@ pub enum Subject {
     WithoutCheckpoints,
     /// A process that held locks has died, in the middle of an update and of a transaction.
     HolderDied,
-    /// It is of format 1.0.
+    /// It is of format 1.0, and was synced.
     Older,
     /// It has a slot of two checkpoint segments.
     Large,
@@ -46,7 +46,13 @@ impl Subject {
 
     /// Makes it. No process has it open afterwards.
     pub fn make(self, path: &Path) {
-        let store = self.options().create_new(true).open(path).unwrap();
+        let mut store = self.options().create_new(true).open(path).unwrap();
+        if self == Subject::Older {
+            drop(store);
+            Raw::open(path).make_older();
+            store = self.options().open(path).unwrap();
+            assert_eq!(store.info().unwrap().format, (1, 0));
+        }
         define(&store);
         if self != Subject::Changed {
             store.remove("gone").unwrap();
@@ -57,7 +63,7 @@ impl Subject {
             self.sync(&store);
         }
         match self {
-            Subject::Synced | Subject::WithoutCheckpoints => {}
+            Subject::Synced | Subject::WithoutCheckpoints | Subject::Older => {}
             Subject::Changed => {
                 store.value::<u64>("value").unwrap().fetch_add(1).unwrap();
                 store.array::<u16>("array", 20).unwrap().set(3, 7).unwrap();
@@ -68,13 +74,6 @@ impl Subject {
                 store.value_with::<u32>("again", Define::new().initial(8u32)).unwrap();
             }
             Subject::HolderDied => die_with_locks(&store),
-            Subject::Older => {
-                drop(store);
-                Raw::open(path).make_older();
-                let older = self.options().open(path).unwrap();
-                assert_eq!(older.info().unwrap().format, (1, 0));
-                assert!(older.slot("again").is_ok(), "the index leads to a slot");
-            }
             Subject::Large => {
                 let large = store.array::<u8>("two segments", 66_000).unwrap();
                 large.set(65_999, 1).unwrap();

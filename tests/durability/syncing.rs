@@ -125,9 +125,9 @@ fn a_copy_that_cannot_end_says_what_kept_changing() {
     let store = options().lock_timeout(Some(timeout)).open(&path).unwrap();
     store.array::<u64>("mad", 1000).unwrap();
     // A peer that breaks the protocol: it never releases the lock, and keeps incrementing the
-    // version. The first slot is where the runs begin.
+    // version.
     let raw = common::raw::Raw::open(&path);
-    let control = raw.word(144) + 8;
+    let control = raw.control(0);
     let copy = folder.path().join("copy");
     let mut version = 1u64 << 20;
     let copying = || {

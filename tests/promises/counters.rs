@@ -294,11 +294,10 @@ fn a_store_of_format_1_0_has_none_until_it_is_compacted() {
     let folder = folder();
     let path = store_in(&folder);
     let mut options = OpenOptions::new();
-    let store = options.create_new(true).max_slots(16).max_size(16 << 20).open(&path).unwrap();
-    store.value::<u8>("value").unwrap();
-    drop(store);
+    drop(options.create_new(true).max_slots(16).max_size(16 << 20).open(&path).unwrap());
     Raw::open(&path).make_older();
     let store = open(&path);
+    store.value::<u8>("value").unwrap();
     let error = store.counter("counter").unwrap_err();
     assert!(matches!(error, Error::Invalid { .. }), "{error:?}");
     assert!(error.to_string().contains("`slotfile compact`"), "{error}");

@@ -29,8 +29,7 @@ use self::process::Process;
 use crate::attachment::descriptor_cache::DescriptorCache;
 use crate::attachment::survey::Survey;
 use crate::error::{Error, Result};
-use crate::format::descriptor::DESCRIPTOR_HEAD;
-use crate::format::layout::{Header, LINE, TABLE_ENTRY_LEN, live};
+use crate::format::layout::{Header, TABLE_ENTRY_LEN, live};
 use crate::mapping::map::{Map, Region, Unmapped};
 use crate::mapping::slot_memory::SlotMemory;
 use crate::os::disk::Disk;
@@ -52,8 +51,6 @@ pub(crate) struct Attachment {
     /// The words of the live header.
     pub(crate) live: Region,
     table: Region,
-    pub(crate) index: Region,
-    pub(crate) directory: Region,
     pub(crate) descriptor_cache: DescriptorCache,
     survey: PerProcess<Mutex<Survey>>,
     process: PerProcess<Process>,
@@ -84,8 +81,6 @@ impl Attachment {
             |offset, len| map.region(offset, len).map_err(|e| unmapped(&path, e, offset + len));
         let live = region(r.live_header, 8 * live::WORDS as u64)?;
         let table = region(r.table, r.table_entries * TABLE_ENTRY_LEN)?;
-        let index = region(r.index, 8 * r.index_entries)?;
-        let directory = region(r.directory, r.directory_lines * LINE as u64)?;
         Ok(Arc::new_cyclic(|this| Attachment {
             this: this.clone(),
             // Relaxed: it is only a number.
@@ -96,8 +91,6 @@ impl Attachment {
             takes_writes: AtomicBool::new(writable),
             live,
             table,
-            index,
-            directory,
             descriptor_cache: DescriptorCache::new(
                 header.regions.directory_lines,
                 header.max_slots,
@@ -130,13 +123,6 @@ impl Attachment {
     /// A range of the file.
     pub(crate) fn region(&self, offset: u64, len: u64) -> Result<Region> {
         self.map.region(offset, len).map_err(|e| self.unmapped(e, offset + len))
-    }
-
-    /// Has the processor fetch the name in the descriptor on this line.
-    #[inline]
-    pub(crate) fn fetch_name(&self, line: u32) {
-        let at = u64::from(line) * LINE as u64 + DESCRIPTOR_HEAD as u64;
-        self.map.fetch(self.header.regions.directory + at);
     }
 
     /// One of the store's own locks: [`live::DIRECTORY_LOCK`] or [`live::SYNC_LOCK`].

@@ -59,7 +59,7 @@ fn check_record(attachment: &Attachment, acked: u64, check: &mut Check) -> Resul
         check.note(None, "the mark of the last sync is damaged; the next sync writes it anew");
     }
     for number in 0..2 {
-        let record = Record::read(disk, regions, number).map_err(cannot)?;
+        let record = Record::read(disk, &attachment.header, number).map_err(cannot)?;
         if let Some(record) = record.filter(|record| record.epoch == acked) {
             return contents::compare(attachment, &record, check);
         }

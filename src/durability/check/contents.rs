@@ -36,10 +36,15 @@ pub(super) fn compare(attachment: &Attachment, record: &Record, check: &mut Chec
         Err(error) => return check.note_error(error),
     };
     let mut lines = vec![0; saved.lines.len()];
-    attachment.directory.read(0, 0, &mut lines);
+    if let Err(error) = attachment.read_lines(0, &mut lines) {
+        return check.note_error(error);
+    }
+    if attachment.tiers_of(record.lines)? != record.tiers {
+        check.note(None, "the last sync has other places for its directory");
+    }
     let mut whole = true;
     for (page, choice) in record.pages.iter().enumerate() {
-        let pair = CopyPair::of_page(&attachment.header.regions, page as u64);
+        let pair = CopyPair::of_page(&attachment.header.regions, &record.tiers, page as u64);
         whole &= comparison.read(&pair, choice, None, check)?.is_some();
     }
     let mut room = attachment.disk().length().unwrap_or(0);

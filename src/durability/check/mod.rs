@@ -57,6 +57,7 @@ pub(crate) fn check(
         progress(done);
         Ok(())
     });
+    structure.add_tiers(&mut check)?;
     match walked {
         Ok(()) => structure.check_ends(&mut check)?,
         Err(error) => check.note_error(error)?,

@@ -31,6 +31,8 @@ pub(super) struct Structure<'a> {
     odd: Vec<OddLock>,
     /// Slots that other processes kept from being seen at rest.
     pub(super) busy: Vec<(Descriptor, SlotMemory)>,
+    /// Where the copies of the last tier end.
+    tiers_end: u64,
     /// Bytes of the slots whose contents were looked at, then of the file.
     contents: u64,
     length: u64,
@@ -45,6 +47,9 @@ struct OddLock {
     memory: SlotMemory,
     control: Control,
 }
+
+/// What is shown as the slot that a further tier of the directory is.
+const THE_DIRECTORY: &str = "the directory";
 
 /// How often, at most, to look again at what others may be in the middle of. One pause for all of
 /// it: in a damaged file it may be many slots.
@@ -66,6 +71,7 @@ impl<'a> Structure<'a> {
             there: HashMap::new(),
             odd: Vec::new(),
             busy: Vec::new(),
+            tiers_end: regions.first_ends().1,
             contents: 0,
             length: 0,
             steps_left: STEPS * entries,
@@ -105,6 +111,26 @@ impl<'a> Structure<'a> {
         if !memory.is_removed() {
             self.there.insert(descriptor.name.clone(), memory);
         }
+    }
+
+    /// Adds the further tiers of the directory.
+    pub(super) fn add_tiers(&mut self, check: &mut Check) -> Result<()> {
+        let regions = &self.attachment.header.regions;
+        for number in 1.. {
+            let at = match self.attachment.parts(number) {
+                Ok(Some(at)) => at,
+                Ok(None) => break,
+                Err(error) => return check.note_error(error),
+            };
+            let len = regions.parts_len(number);
+            self.taken.add_tier(regions, number, at);
+            self.ranges.push((at.live, at.live + len.live, THE_DIRECTORY.into()));
+            if at.copies != 0 {
+                self.ranges.push((at.copies, at.copies + len.copies, THE_DIRECTORY.into()));
+                self.tiers_end = at.copies + len.copies;
+            }
+        }
+        Ok(())
     }
 
     /// Whether the file has room for this slot beside those already looked at. If not, some of them
@@ -154,8 +180,17 @@ impl<'a> Structure<'a> {
         }
         let cannot = |e| Error::io(&attachment.path, "cannot tell how long the file is (fstat)", e);
         let len = disk.length().map_err(cannot)?;
-        // The file grows before the ends move.
-        if ends.live.max(ends.copies) > len || ends.runs > len.next_multiple_of(RUN) {
+        // The file grows before the ends move. But the last tier's copies have blocks only as far as
+        // they are in use.
+        let regions = &attachment.header.regions;
+        let is_shorter = match ends.copies == self.tiers_end && self.tiers_end != 0 {
+            true => ends.live > len && ends.live != regions.first_ends().0,
+            false => {
+                let runs = if ends.runs == regions.runs { 0 } else { ends.runs };
+                ends.live.max(ends.copies) > len || runs > len.next_multiple_of(RUN)
+            }
+        };
+        if is_shorter {
             check.note(
                 None,
                 format!("the file has {len} bytes, but the allocation ends at {ends:?}"),

@@ -17,7 +17,7 @@ impl SyncState {
     /// What the record in use says.
     pub(crate) fn load(attachment: &Attachment) -> Result<SyncState> {
         let InUse { record, number, is_missing } = record_in_use(attachment)?;
-        let lines = record.lines;
+        let (lines, record_tiers) = (record.lines, record.tiers.clone());
         let mut state = SyncState {
             record,
             number,
@@ -26,6 +26,7 @@ impl SyncState {
             room: attachment.header.regions.record_blocks(),
             lines: 0,
             full_pages: 0,
+            tiers: record_tiers,
             slots: CopiedSlots::default(),
             places: Vec::new(),
             buffers: Vec::new(),
@@ -48,9 +49,9 @@ impl SyncState {
     /// lines were checked when the copies were made. Checking them again would take most of the
     /// loading time.
     fn load_pages(&mut self, attachment: &Attachment) -> Result<Vec<bool>> {
-        self.extend_pages(attachment, self.record.lines);
+        self.extend_pages(attachment, self.record.lines)?;
         let SyncState { record, pages, .. } = self;
-        let (directory, disk) = (&attachment.directory, attachment.disk());
+        let disk = attachment.disk();
         let ahead = ReadAhead::of_pieces(disk, 2 * PAGE as usize);
         let (mut data, mut live) = (Vec::new(), [0; PAGE as usize]);
         let mut checked = vec![false; pages.len()];
@@ -65,7 +66,7 @@ impl SyncState {
                 segment.used = data.len();
                 let start = number * PAGE as usize;
                 let live = &mut live[..(record.lines as usize * LINE - start).min(PAGE as usize)];
-                directory.read(start / 8, 0, live);
+                attachment.read_lines((start / LINE) as u32, live)?;
                 checked[number] = *live == data[..] || planted!(TheDirectoryIsBelieved);
             }
         }
@@ -146,11 +147,11 @@ struct InUse {
 
 /// The acknowledged record or, if the live header has none, the one that opening would choose.
 fn record_in_use(attachment: &Attachment) -> Result<InUse> {
-    let (disk, regions) = (attachment.disk(), &attachment.header.regions);
+    let disk = attachment.disk();
     let cannot = |e| cannot_sync(attachment, e);
     let mut found = Vec::new();
     for number in 0..2 {
-        if let Some(record) = Record::read(disk, regions, number).map_err(cannot)? {
+        if let Some(record) = Record::read(disk, &attachment.header, number).map_err(cannot)? {
             found.push((number, record));
         }
     }

@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::format::checkpoint::{self, Choice, CopyPair, DIRECTORY, Record};
 use crate::format::descriptor::Outline;
 use crate::format::layout::{GRANULE, LARGE_SEGMENT, LINE, PAGE, SEGMENT_HEAD};
+use crate::format::tiers::Parts;
 use crate::mapping::element::ElementRegion;
 use crate::mutant::planted;
 use crate::os::disk::Range;
@@ -33,6 +34,8 @@ pub(crate) struct SyncState {
     room: u64,
     /// Lines of the directory that `slots` covers.
     lines: u32,
+    /// Where the directory's further tiers are, as far as `pages` needs them.
+    tiers: Vec<Parts>,
     /// How many pages of the directory, from the first one on, are full and in the record.
     full_pages: usize,
     pub(crate) slots: CopiedSlots,
@@ -125,7 +128,7 @@ impl SyncState {
                 continue;
             }
             let mut data = vec![0; used];
-            attachment.directory.read(start / 8, 0, &mut data);
+            attachment.read_lines((start / LINE) as u32, &mut data)?;
             writer.write(segment, 0, &data)?;
             segment.used = used;
         }
@@ -137,6 +140,10 @@ impl SyncState {
         let mut record = self.record.clone();
         record.epoch += 1;
         record.lines = self.lines;
+        record.tiers = self.tiers.clone();
+        if planted!(ARecordNamesNoTiers) {
+            record.tiers.fill(Parts::default());
+        }
         for (number, copy) in copies.iter() {
             let before = self.segment(number).share;
             record.sum = record.sum.wrapping_sub(before).wrapping_add(copy.share);
@@ -265,7 +272,7 @@ impl SyncState {
             let what = format!("its directory had {} lines, but has {lines} now", self.lines);
             return Err(Error::corrupt(&attachment.path, what));
         }
-        self.extend_pages(attachment, lines);
+        self.extend_pages(attachment, lines)?;
         let from = self.lines;
         descriptors::each_outline(attachment, from, lines, checked, |line, outline| {
             let added = self.add(attachment, line, outline);
@@ -276,10 +283,18 @@ impl SyncState {
     }
 
     /// Adds the pages of the directory that this many lines use.
-    fn extend_pages(&mut self, attachment: &Attachment, lines: u32) {
+    fn extend_pages(&mut self, attachment: &Attachment, lines: u32) -> Result<()> {
+        let tiers = attachment.tiers_of(lines)?;
+        if !tiers.starts_with(&self.tiers) {
+            let what = "its directory is not where the last sync says";
+            return Err(Error::corrupt(&attachment.path, what));
+        }
+        self.tiers = tiers;
         let new = self.pages.len()..checkpoint::pages(lines);
-        let pair = |number| CopyPair::of_page(&attachment.header.regions, number as u64);
+        let regions = &attachment.header.regions;
+        let pair = |number| CopyPair::of_page(regions, &self.tiers, number as u64);
         self.pages.extend(new.map(|number| Segment::new(pair(number))));
+        Ok(())
     }
 
     fn add(&mut self, attachment: &Attachment, line: u32, outline: &Outline) -> Result<()> {

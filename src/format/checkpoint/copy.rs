@@ -8,6 +8,7 @@ use super::{Choice, Stamp};
 use crate::format::descriptor::Outline;
 use crate::format::layout::{LARGE_SEGMENT, PAGE, SEGMENT_HEAD, SMALL_SEGMENT};
 use crate::format::regions::Regions;
+use crate::format::tiers::Parts;
 use crate::mutant::planted;
 use crate::os::disk::{self, Disk, Range};
 
@@ -48,9 +49,10 @@ pub(crate) struct CopyPair {
 }
 
 impl CopyPair {
-    /// The copies of a page of the directory.
-    pub(crate) fn of_page(regions: &Regions, page: u64) -> CopyPair {
-        let at = regions.directory_copies + page * 4 * PAGE;
+    /// The copies of a page of the directory. `tiers` says where the further tiers are, as far as
+    /// the directory has lines.
+    pub(crate) fn of_page(regions: &Regions, tiers: &[Parts], page: u64) -> CopyPair {
+        let at = regions.copies_of_page(tiers, page).expect("the tier of a page in use is known");
         CopyPair { segment: DIRECTORY | page, at, stride: 2 * PAGE, data: PAGE, len: PAGE as usize }
     }
 

@@ -5,8 +5,9 @@ use std::io;
 use bytemuck::{Pod, Zeroable};
 
 use super::pages;
-use crate::format::layout::PAGE;
+use crate::format::layout::{Header, PAGE};
 use crate::format::regions::Regions;
+use crate::format::tiers::Parts;
 use crate::os::disk::{self, Disk};
 
 /// Which of a segment's copies a record names.
@@ -83,6 +84,8 @@ pub(crate) struct Record {
     pub(crate) epoch: u64,
     /// Lines of the directory.
     pub(crate) lines: u32,
+    /// Where the directory's further tiers are, as far as these lines need them.
+    pub(crate) tiers: Vec<Parts>,
     /// One for each page of the directory in use.
     pub(crate) pages: Choices,
     /// One for each segment in use.
@@ -100,7 +103,7 @@ struct RecordHead {
     segments: u64,
     sum: u64,
     reserved: [u32; 5],
-    /// CRC-32 of the head before it and of the choices.
+    /// CRC-32 of the head before it and of what follows.
     crc: u32,
 }
 
@@ -116,6 +119,7 @@ impl Record {
         Record {
             epoch: 1,
             lines: 0,
+            tiers: Vec::new(),
             pages: Choices::default(),
             segments: Choices::default(),
             sum: 0,
@@ -131,18 +135,20 @@ impl Record {
             sum: self.sum,
             ..Zeroable::zeroed()
         };
-        let choices = [&self.pages.packed[..], &self.segments.packed].concat();
-        head.crc = record_crc(&head, &choices);
-        [bytemuck::bytes_of(&head), &choices].concat()
+        let tiers = bytemuck::cast_slice(&self.tiers);
+        let rest = [tiers, &self.pages.packed, &self.segments.packed].concat();
+        head.crc = record_crc(&head, &rest);
+        [bytemuck::bytes_of(&head), &rest].concat()
     }
 
     /// Reads record 0 or 1. `None` if it cannot be read, its CRC is wrong, or its numbers are
     /// impossible.
     pub(crate) fn read(
         disk: &dyn Disk,
-        regions: &Regions,
+        header: &Header,
         number: u64,
     ) -> io::Result<Option<Record>> {
+        let regions = &header.regions;
         let at = regions.records + number * regions.record_len;
         let mut head = RecordHead::zeroed();
         if !disk::read_if_there(disk, at, bytemuck::bytes_of_mut(&mut head))? {
@@ -156,14 +162,23 @@ impl Record {
         {
             return Ok(None);
         }
+        let tier_bytes = (regions.tiers(lines.into()) - 1) as usize * size_of::<Parts>();
         let (page_bytes, segment_bytes) = (packed_len(head.pages), packed_len(head.segments));
-        let len = page_bytes + segment_bytes;
+        let len = tier_bytes + page_bytes + segment_bytes;
         if (RECORD_HEAD + len) as u64 > regions.record_len {
             return Ok(None);
         }
-        let mut choices = vec![0; len];
-        let there = disk::read_if_there(disk, at + RECORD_HEAD as u64, &mut choices)?;
-        if !there || record_crc(&head, &choices) != head.crc {
+        let mut rest = vec![0; len];
+        let there = disk::read_if_there(disk, at + RECORD_HEAD as u64, &mut rest)?;
+        if !there || record_crc(&head, &rest) != head.crc {
+            return Ok(None);
+        }
+        let (tiers, choices) = rest.split_at(tier_bytes);
+        let tiers: Vec<Parts> = bytemuck::pod_collect_to_vec(tiers);
+        let can_be = |(number, parts): (u32, &Parts)| {
+            regions.can_be_at(number, *parts, header.max_size, header.has_checkpoint())
+        };
+        if !(1..).zip(&tiers).all(can_be) {
             return Ok(None);
         }
         let (page_choices, segment_choices) = choices.split_at(page_bytes);
@@ -172,6 +187,7 @@ impl Record {
         Ok(pages.zip(segments).map(|(pages, segments)| Record {
             epoch: head.epoch,
             lines,
+            tiers,
             pages,
             segments,
             sum: head.sum,
@@ -192,11 +208,11 @@ impl Record {
     }
 }
 
-fn record_crc(head: &RecordHead, choices: &[u8]) -> u32 {
+fn record_crc(head: &RecordHead, rest: &[u8]) -> u32 {
     let head = bytemuck::bytes_of(head);
     let mut crc = crc32fast::Hasher::new();
     crc.update(&head[..head.len() - 4]);
-    crc.update(choices);
+    crc.update(rest);
     crc.finalize()
 }
 
@@ -237,24 +253,26 @@ mod tests {
             bit: usize,
         ) {
             let regions = Regions::new(1, 1000, 1 << 30).unwrap();
+            let header = Header { minor: 1, max_slots: 1000, max_size: 1 << 30, regions, ..Zeroable::zeroed() };
             let packed = |choices: &[Choice]| {
                 let mut packed = Choices::default();
                 choices.iter().enumerate().for_each(|(i, choice)| packed.set(i, *choice));
                 packed
             };
-            let pages = packed(&[Choice::A; 2]);
-            let record = Record { epoch, lines: 40, pages, segments: packed(&segments), sum };
+            let tiers = vec![Parts { live: 576 << 10, copies: 8 << 20 }];
+            let pages = packed(&[Choice::A; 17]);
+            let record = Record { epoch, lines: 540, tiers, pages, segments: packed(&segments), sum };
             prop_assert_eq!(record.segments.iter().collect::<Vec<_>>(), segments);
             let file = tempfile::tempfile().unwrap();
             file.set_len(regions.runs).unwrap();
             let mut bytes = record.encode();
             file.write_all_at(&bytes, regions.records).unwrap();
-            prop_assert_eq!(Record::read(&file, &regions, 0).unwrap(), Some(record));
-            prop_assert_eq!(Record::read(&file, &regions, 1).unwrap(), None);
+            prop_assert_eq!(Record::read(&file, &header, 0).unwrap(), Some(record));
+            prop_assert_eq!(Record::read(&file, &header, 1).unwrap(), None);
             let bit = bit % (8 * bytes.len());
             bytes[bit / 8] ^= 1 << (bit % 8);
             file.write_all_at(&bytes, regions.records).unwrap();
-            prop_assert_eq!(Record::read(&file, &regions, 0).unwrap(), None);
+            prop_assert_eq!(Record::read(&file, &header, 0).unwrap(), None);
         }
     }
 }

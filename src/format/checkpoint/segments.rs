@@ -71,7 +71,7 @@ pub(crate) fn check_segments(outline: &Outline, header: &Header) -> Option<()> {
     let fits = offset_fits
         && outline.first_segment.checked_add(count)? <= most_segments
         && outline.copies.is_multiple_of(PAGE)
-        && outline.copies >= header.regions.runs
+        && header.regions.may_hold_copies(outline.copies)
         && outline.copies.checked_add(copies_len(outline))? <= header.max_size;
     fits.then_some(())
 }

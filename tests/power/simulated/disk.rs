@@ -11,7 +11,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::format::layout::{GRANULE, PAGE, RUN};
+use crate::format::layout::{GRANULE, PAGE};
 use crate::format::regions::Regions;
 use crate::os::disk::{self, Range};
 use crate::os::sys;
@@ -118,10 +118,9 @@ impl Disk {
         let mapped = vec![
             page(regions.live_header)..page(regions.live_header) + 1,
             page(regions.index)..page(regions.index) + 2,
-            page(regions.directory)..page(regions.directory) + 2,
-            page(regions.runs)..page(regions.runs) + 64,
+            page(regions.directory)..page(regions.directory) + 16,
+            page(regions.first_ends().0)..page(regions.first_ends().0) + 112,
         ];
-        const { assert!(64 * PAGE <= RUN) };
         let state = State {
             random,
             lasting_len,
@@ -356,10 +355,8 @@ impl Disk {
 
     /// Pages of the checkpoint that are not empty.
     pub(crate) fn checkpoint_pages(&self, regions: &Regions) -> Vec<u64> {
-        let copies = regions.runs + RUN;
-        let is_checkpoint = |page: u64| {
-            (regions.mark / PAGE..regions.runs / PAGE).contains(&page) || page * PAGE >= copies
-        };
+        // The live slots are all in the first run.
+        let is_checkpoint = |page: u64| page >= regions.mark / PAGE;
         content(&self.file).into_keys().filter(|page| is_checkpoint(*page)).collect()
     }
 }
@@ -370,7 +367,9 @@ fn content(file: &File) -> BTreeMap<u64, Page> {
     let mut pages = BTreeMap::new();
     let mut granule = vec![0; GRANULE as usize];
     for at in (0..len).step_by(GRANULE as usize) {
-        file.read_exact_at(&mut granule, at).unwrap();
+        granule.fill(0);
+        let part = (len - at).min(GRANULE) as usize;
+        file.read_exact_at(&mut granule[..part], at).unwrap();
         for (page, content) in (at / PAGE..).zip(granule.chunks_exact(PAGE as usize)) {
             if content.iter().any(|byte| *byte != 0) {
                 let mut copy = Box::new([0; PAGE as usize]);

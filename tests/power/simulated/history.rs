@@ -51,6 +51,9 @@ pub(crate) fn run(seed: u64) -> (Counts, Checked) {
     // Every third one is on a disk on which only a flush of the whole file works.
     let mut history = History::new(Machine::new(seed, !seed.is_multiple_of(3)));
     history.counts.histories = 1;
+    if seed.is_multiple_of(4) {
+        history.machine.fill_first_tier();
+    }
     let steps = history.machine.random.usize(10..30);
     let result = (0..steps).try_for_each(|_| history.advance());
     (history.counts, result)

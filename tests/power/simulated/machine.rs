@@ -13,13 +13,15 @@ use crate::attachment::attach::Attachment;
 use crate::attachment::descriptors;
 use crate::durability::recovery::{Recovery, recover};
 use crate::error::{Error, Result};
-use crate::format::layout::{HEADER_LEN, Header};
+use crate::format::descriptor::DESCRIPTOR_HEAD;
+use crate::format::layout::{HEADER_LEN, Header, LINE};
 use crate::mapping::map::Map;
 use crate::os::store_file::StoreFile;
 use crate::os::sys;
 use crate::store::create::{Creation, fill};
 use crate::store::session::Session;
 use crate::store::store::{Settings, Store};
+use crate::types::define::Define;
 
 /// What users see: each slot that is not removed, and the numbers that it carries.
 pub(crate) type State = BTreeMap<String, Vec<u64>>;
@@ -69,7 +71,7 @@ impl Machine {
         let mut random = fastrand::Rng::with_seed(seed);
         let file = sys::memory_file(c"simulated disk").unwrap();
         let creation = Creation {
-            max_slots: 60,
+            max_slots: 200,
             max_size: 16 << 20,
             mode: 0o600,
             checkpoint: true,
@@ -149,6 +151,17 @@ impl Machine {
         let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
         set(self.store(), name, number).unwrap();
         users.carry(name, vec![number; if name == "two" { 2 } else { 1 }]);
+    }
+
+    /// Defines so much that the next slots need a further tier of the directory.
+    pub(crate) fn fill_first_tier(&mut self) {
+        for (number, lines) in (0..).zip([[32; 15].as_slice(), &[30]].concat()) {
+            let name = format!("v filler {number:02}");
+            let doc = "d".repeat(LINE * lines - DESCRIPTOR_HEAD - name.len());
+            let define = Define::new().doc(doc);
+            drop(self.store().value_with::<u64>(&name, define).unwrap());
+            self.users.lock().unwrap_or_else(PoisonError::into_inner).carry(&name, vec![0]);
+        }
     }
 
     pub(crate) fn remove(&mut self, name: &str) {

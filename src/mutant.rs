@@ -302,9 +302,15 @@ mutants! {
         /// An entry of the process table is taken before it has a block.
         TheTableHasNoBlocks => "system process_table_does_not_grow",
         /// The index of a further tier gets no blocks.
-        ATierHasNoBlocks => "system a_tier_has_all_its_blocks",
+        ATierHasNoBlocks => "system each_tier_has_all_its_blocks",
         /// A tier is noted before the allocation ends say that its space is taken.
         ATierIsNamedBeforeTheEnds => "processes defining_into_a_further_tier",
+        /// A slot of a further tier exists before it is noted where that tier is.
+        TheCountIsStoredBeforeTheTier => "processes names_in_further_tiers",
+        /// The blocks of a tier count as there, if its definer died before its first line.
+        ATierWithoutLinesKeepsItsHoles => "system a_tier_without_lines",
+        /// The check of a tier's entry is not compared.
+        TheEntryOfATierIsBelieved => "format row_28_nor_in_a_further_tier",
         /// A record does not say where the directory's further tiers are.
         ARecordNamesNoTiers => "format many_slots",
         /// A descriptor does not go on in the next tier.

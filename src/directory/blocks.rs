@@ -135,6 +135,9 @@ pub(crate) fn fill_holes(attachment: &Attachment, on_disk: u64) -> Result<()> {
     // Also one that has no lines yet: what its definer allocated counts as there.
     for number in 1.. {
         let Some(at) = attachment.parts(number)? else { break };
+        if planted!(ATierWithoutLinesKeepsItsHoles) && number >= regions.tiers(lines.into()) {
+            break;
+        }
         let used = regions.parts_blocks(number, lines.into());
         parts.push((at.live, at.live + used.live));
         parts.extend((at.copies != 0).then_some((at.copies, at.copies + used.copies)));

@@ -160,6 +160,10 @@ impl NewSlot {
         if !planted!(TheEndsAreStoredAfterTheCount) {
             store_ends();
         }
+        if planted!(TheCountIsStoredBeforeTheTier) && !self.tiers.is_empty() {
+            store_count();
+            std::thread::sleep(std::time::Duration::from_millis(5)); // another process sees it
+        }
         note_tiers();
         if !planted!(TheFirstContentIsWrittenAfterTheCount) {
             write_content();

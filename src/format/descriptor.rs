@@ -222,10 +222,10 @@ impl Outline {
         let outline =
             Outline { areas, content_len, live, first_segment, copies, offset_in_segment };
         // In this order: the length is computed only for an offset inside the store.
-        let inside = live < max_size
-            && live.is_multiple_of(64)
-            && live + outline.live_len() <= max_size
-            && regions.may_hold_slots(live..live + outline.live_len());
+        let inside = live < max_size && live.is_multiple_of(64) && {
+            let end = live + outline.live_len();
+            end <= max_size && regions.may_hold_slots(live..end)
+        };
         if !inside {
             return Err("it lies outside the store");
         }

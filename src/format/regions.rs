@@ -147,13 +147,14 @@ impl Regions {
     /// Whether slots, or the live part of a tier, can be here.
     #[inline]
     pub(crate) fn may_hold_slots(&self, part: Range<u64>) -> bool {
-        let first = if self.first_slot == 0 { self.mark } else { self.first_slot };
-        (first..self.mark).contains(&part.start) && part.end <= self.mark || part.start >= self.runs
+        part.start >= self.runs
+            || self.first_slot != 0 && part.start >= self.first_slot && part.end <= self.mark
     }
 
     /// Whether copies can begin here.
+    #[inline]
     pub(crate) fn may_hold_copies(&self, at: u64) -> bool {
-        at >= if self.first_copy == 0 { self.runs } else { self.first_copy }
+        at >= self.runs || self.first_copy != 0 && at >= self.first_copy
     }
 
     /// Both headers, with all else that has blocks before the process table.

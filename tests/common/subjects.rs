@@ -23,9 +23,12 @@ pub enum Subject {
     Older,
     /// It has a slot of two checkpoint segments.
     Large,
+    /// Its slots, but for some before them, are in the second tier of the directory.
+    TwoTiers,
 }
 
 impl Subject {
+    /// Those whose slots have one line of the directory each, from the first line on.
     pub const ALL: [Subject; 6] = [
         Subject::Synced,
         Subject::Changed,
@@ -38,7 +41,8 @@ impl Subject {
     /// The options to open it with, and to create it.
     pub fn options(self) -> OpenOptions {
         let mut options = OpenOptions::new();
-        options.max_slots(16).max_size(16 << 20).sync_every(None);
+        options.max_slots(if self == Subject::TwoTiers { 64 } else { 16 });
+        options.max_size(16 << 20).sync_every(None);
         options.checkpoint(self != Subject::WithoutCheckpoints);
         options.lock_timeout(Some(Duration::from_micros(200)));
         options
@@ -53,6 +57,13 @@ impl Subject {
             store = self.options().open(path).unwrap();
             assert_eq!(store.info().unwrap().format, (1, 0));
         }
+        if self == Subject::TwoTiers {
+            // Each takes 32 lines.
+            for n in 0..16 {
+                let doc = Define::new().doc("d".repeat(4_000));
+                store.value_with::<u16>(&format!("before {n}"), doc).unwrap();
+            }
+        }
         define(&store);
         if self != Subject::Changed {
             store.remove("gone").unwrap();
@@ -64,6 +75,7 @@ impl Subject {
         }
         match self {
             Subject::Synced | Subject::WithoutCheckpoints | Subject::Older => {}
+            Subject::TwoTiers => {}
             Subject::Changed => {
                 store.value::<u64>("value").unwrap().fetch_add(1).unwrap();
                 store.array::<u16>("array", 20).unwrap().set(3, 7).unwrap();

@@ -198,7 +198,7 @@ impl Victim {
     }
 
     /// Flips bits of the whole live area, one at a time: one in n in each region.
-    fn sweep(&mut self) -> BTreeMap<(&'static str, Outcome), usize> {
+    fn sweep(&mut self) -> Seen {
         let raw = &self.place.raw;
         let lines = u64::from(raw.word(raw::COUNT) as u32);
         let mut regions = vec![
@@ -213,10 +213,17 @@ impl Victim {
             // Of the control word all that says who has the lock.
             regions.push(("lock", raw.control(line), 17, 1));
         }
+        for (region, .., step) in &mut regions {
+            let few = if *region == "lock" { 3 } else { 53 };
+            *step *= if long() { 1 } else { few };
+        }
+        self.sweep_over(&regions)
+    }
+
+    /// The same in these regions: name, position, how many bits, n.
+    fn sweep_over(&mut self, regions: &[(&'static str, u64, u64, usize)]) -> Seen {
         let mut seen = BTreeMap::new();
-        for (region, from, bits, step) in regions {
-            let few = if region == "lock" { 3 } else { 53 };
-            let step = if long() { step } else { step * few };
+        for (region, from, bits, step) in regions.iter().copied() {
             for bit in (0..bits).step_by(step) {
                 let what = format!("{region}: byte {} bit {}", bit / 8, bit % 8);
                 let flip = |raw: &Raw<Mapped>| raw.flip(from + bit / 8, 1 << (bit % 8));
@@ -228,6 +235,9 @@ impl Victim {
         seen
     }
 }
+
+/// How often which outcome was seen, in each region.
+type Seen = BTreeMap<(&'static str, Outcome), usize>;
 
 fn versions(store: &Store) -> BTreeMap<String, u64> {
     let slots = store.slots().unwrap();
@@ -261,6 +271,35 @@ fn row_28_nor_where_a_holder_of_locks_has_died() {
     }
     let seen = Victim::new(Subject::HolderDied).sweep();
     assert!(seen[&("slot", Outcome::Found)] > 5, "{seen:?}");
+}
+
+/// Where a further tier is, is noted in the live header, and in each record.
+#[test]
+fn row_28_nor_in_a_further_tier() {
+    let mut victim = Victim::new(Subject::TwoTiers);
+    let raw = &victim.place.raw;
+    let count = u64::from(raw.word(raw::COUNT) as u32);
+    let (first, tier) = (raw.line(512), raw.word(raw::TIERS));
+    assert_eq!((count, first), (512 + 10, tier + 16 * 512));
+    let few = |short| if long() { 1 } else { short };
+    let mut regions = vec![
+        // Its words, and those of the third tier, which is not there.
+        ("entry", raw::TIERS, 8 * 48, few(5)),
+        ("length of the process table", raw::LIVE_HEADER + 640, 64, few(7)),
+        ("index", tier, 8 * 16 * 512, few(1_009)),
+        ("directory", first, (count - 512) * 8 * raw::LINE, few(211)),
+    ];
+    for (number, region) in [(0, "record"), (1, "other record")] {
+        regions.push((region, raw.record(number) + 64, 8 * 16, few(9)));
+    }
+    for line in 512..count {
+        regions.push(("slot", raw.slot(line), 8 * raw.live_len(line).min(100), few(101)));
+    }
+    let seen = victim.sweep_over(&regions);
+    assert!(seen[&("entry", Outcome::Refused)] > 30, "{seen:?}");
+    for record in ["record", "other record"] {
+        assert!(seen[&(record, Outcome::Found)] > 5, "{seen:?}");
+    }
 }
 
 #[test]

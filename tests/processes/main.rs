@@ -6,6 +6,7 @@ mod common;
 
 mod closed_descriptors;
 mod crowded_table;
+mod defining;
 mod forked_processes;
 mod group_commits;
 mod killed_processes;

@@ -8,7 +8,7 @@ use std::sync::Barrier;
 
 use crate::common;
 use crate::common::mounts::{Disk, mount_overlay, on};
-use crate::common::raw::{ENDS, LIVE_HEADER, Raw};
+use crate::common::raw::{COUNT, ENDS, LIVE_HEADER, Raw, TIERS};
 use crate::common::{folder, folder_in_memory, os, store_in};
 use slotfile::{Error, OpenOptions, Recovery, Store};
 
@@ -119,31 +119,87 @@ fn on_a_full_disk_the_process_table_does_not_grow() {
     });
 }
 
-/// Lines from 512 on have an index of their own, whose blocks come with the first of them.
+/// Lines from 512 on, and again from 1,024 on, have an index of their own, whose blocks come with
+/// the first of them.
 #[test]
-fn on_a_full_disk_a_tier_has_all_its_blocks_or_none() {
-    on_a_small_disk("on_a_full_disk_a_tier_has_all_its_blocks_or_none", |folder| {
+fn on_a_full_disk_each_tier_has_all_its_blocks_or_none() {
+    on_a_small_disk("on_a_full_disk_each_tier_has_all_its_blocks_or_none", |folder| {
         let store = open(&folder.join("state.slots"));
         let define = |from: usize| {
             (from..).find_map(|n| store.value::<u64>(&n.to_string()).err().map(|error| (n, error)))
         };
+        let some = folder.join("some");
+        for first in [512, 1_024] {
+            for n in 0..first {
+                store.value::<u64>(&n.to_string()).unwrap();
+            }
+            std::fs::write(&some, vec![1; 2 << 20]).unwrap();
+            fill(folder);
+            let (n, error) = define(first).unwrap();
+            assert!(n == first && matches!(error, Error::NoSpace { .. }), "{n}: {error}");
+            assert!(matches!(store.slot(&n.to_string()), Err(Error::NotFound { .. })));
+            assert!(store.check().unwrap().is_ok(), "{:?}", store.check());
+            std::fs::remove_file(&some).unwrap();
+            store.value::<u64>(&n.to_string()).unwrap();
+            // What follows in the tier needs nothing but what is there.
+            fill(folder);
+            let (n, error) = define(first + 1).unwrap();
+            assert!(n >= first + 128 && matches!(error, Error::NoSpace { .. }), "{n}: {error}");
+            let last = store.value::<u64>(&(n - 1).to_string()).unwrap();
+            assert_eq!(last.fetch_add(1).unwrap(), 0);
+            assert!(store.check().unwrap().is_ok(), "{:?}", store.check());
+            std::fs::remove_file(folder.join("fill")).unwrap();
+        }
+        assert_eq!(store.slots().unwrap().len(), 1_153);
+    });
+}
+
+fn punch(path: &Path, at: u64, len: u64) -> bool {
+    let (at, len) = (at.to_string(), len.to_string());
+    let mut punch = std::process::Command::new("fallocate");
+    let punched = punch.args(["-p", "-o", &at, "-l", &len]).arg(path).status();
+    let done = punched.is_ok_and(|status| status.success());
+    if !done {
+        eprintln!("skipped: no fallocate");
+    }
+    done
+}
+
+/// Who defined its first slot was killed before that existed. Then a tool made holes where there
+/// were zeros.
+#[test]
+fn a_tier_without_lines_has_its_blocks_after_an_opening() {
+    on_a_small_disk("a_tier_without_lines_has_its_blocks_after_an_opening", |folder| {
+        let path = folder.join("state.slots");
+        let store = open(&path);
         for n in 0..512 {
             store.value::<u64>(&n.to_string()).unwrap();
         }
-        let some = folder.join("some");
-        std::fs::write(&some, vec![1; 2 << 20]).unwrap();
-        fill(folder);
-        let (n, error) = define(512).unwrap();
-        assert!(n == 512 && matches!(error, Error::NoSpace { .. }), "{n}: {error}");
-        assert!(matches!(store.slot("512"), Err(Error::NotFound { .. })));
-        assert!(store.check().unwrap().is_ok(), "{:?}", store.check());
-        std::fs::remove_file(some).unwrap();
+        let raw = Raw::open(&path);
+        let count = raw.word(COUNT);
         store.value::<u64>("512").unwrap();
-        // What is left of the tier needs nothing but what is there.
+        drop(store);
+        raw.set_word(COUNT, count);
+        for part in [raw.word(TIERS), raw.word(TIERS + 8)] {
+            if !punch(&path, part, 64 << 10) {
+                return;
+            }
+        }
+        let some = folder.join("some");
+        std::fs::write(&some, vec![1; 1 << 20]).unwrap();
         fill(folder);
-        let (n, error) = define(513).unwrap();
-        assert!(n >= 640 && matches!(error, Error::NoSpace { .. }), "{n}: {error}");
-        assert_eq!(store.value::<u64>(&(n - 1).to_string()).unwrap().fetch_add(1).unwrap(), 0);
+        let error = OpenOptions::new().open(&path).unwrap_err();
+        assert!(matches!(error, Error::NoSpace { .. }), "{error}");
+        std::fs::remove_file(&some).unwrap();
+        let store = open(&path);
+        assert_eq!(store.recovery(), Recovery::Resumed);
+        fill(folder);
+        assert!(matches!(store.slot("512"), Err(Error::NotFound { .. })));
+        std::fs::remove_file(folder.join("fill")).unwrap();
+        for n in 512..520 {
+            store.value::<u64>(&n.to_string()).unwrap();
+        }
+        store.sync().unwrap();
         assert!(store.check().unwrap().is_ok(), "{:?}", store.check());
     });
 }
@@ -187,16 +243,13 @@ fn holes_in_what_has_grown_are_filled_at_opening() {
     let before = on_disk(&path);
     let raw = Raw::open(&path);
     // Free entries; zeros of the second tier's index; values that were never stored.
-    let index = (0..2).map(|page| raw.word(LIVE_HEADER + 1_024) + 4_096 * page);
+    let index = (0..2).map(|page| raw.word(TIERS) + 4_096 * page);
     let index = index.into_iter().find(|at| raw.bytes(*at, 4_096) == [0; 4_096]).unwrap();
     let values = raw.slot(400).next_multiple_of(4_096);
     let parts = [(128 << 10 | 4_096, 4_096), (index, 4_096), (values, 8_192)];
     for (at, len) in parts {
-        let (at, len) = (at.to_string(), len.to_string());
-        let mut punch = std::process::Command::new("fallocate");
-        let punched = punch.args(["-p", "-o", &at, "-l", &len]).arg(&path).status();
-        if !punched.is_ok_and(|status| status.success()) {
-            return eprintln!("skipped: no fallocate");
+        if !punch(&path, at, len) {
+            return;
         }
     }
     assert_eq!(on_disk(&path), before - 16_384);

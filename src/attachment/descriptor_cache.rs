@@ -33,8 +33,9 @@ pub(crate) struct DescriptorCache {
 /// of many slots stay in the processor's cache.
 #[derive(Debug)]
 struct Chunk {
-    /// Where its first line is in the file. All its lines are of one tier, which never moves.
-    directory: u64,
+    /// The lines themselves. They are of one tier, which never moves. They have no block as long as
+    /// they are not in use, but the slots behind them make the file longer.
+    directory: Region,
     /// See [`Brief`]; 0 until everything else is there.
     briefs: [AtomicU64; CHUNK],
     /// Bytes of the content, each bit inverted; 0: unknown.
@@ -66,17 +67,23 @@ impl DescriptorCache {
         (brief.0 != 0).then_some(Entry { brief, line, chunk })
     }
 
-    /// Notes the descriptor at this line, which was checked, and where the line is in the file.
-    /// `None`: another thread has read another one there. Only a damaged file can cause that.
+    /// Notes the descriptor at this line, which was checked. `None`: another thread has read
+    /// another one there. Only a damaged file can cause that.
     pub(crate) fn enter(
         &self,
+        attachment: &Attachment,
         line: u32,
         descriptor: &Descriptor,
-        line_at: u64,
-    ) -> Option<Entry<'_>> {
-        let (chunk, at) = place(line);
-        let empty = || Chunk::empty(line_at - (at * LINE) as u64);
-        let chunk = self.chunks.get_or_make(chunk, empty);
+    ) -> Result<Option<Entry<'_>>> {
+        let (number, at) = place(line);
+        let chunk = match self.chunks.get(number) {
+            Some(chunk) => chunk,
+            None => {
+                let from = attachment.line_at(line)? - (at * LINE) as u64;
+                let directory = attachment.region(from, (CHUNK * LINE) as u64)?;
+                self.chunks.get_or_make(number, || Chunk::empty(directory))
+            }
+        };
         let brief = Brief::of(&descriptor.head());
         // Release: see `get`. Acquire: as there, if another thread was first.
         let set = |word: &AtomicU64, value: u64| {
@@ -87,7 +94,7 @@ impl DescriptorCache {
         // them, it was the same.
         let same = set(&chunk.content_lens[at], !descriptor.content_len)
             && set(&chunk.briefs[at], brief.0);
-        same.then_some(Entry { brief, line, chunk })
+        Ok(same.then_some(Entry { brief, line, chunk }))
     }
 }
 
@@ -98,7 +105,7 @@ fn place(line: u32) -> (usize, usize) {
 }
 
 impl Chunk {
-    const fn empty(directory: u64) -> Chunk {
+    const fn empty(directory: Region) -> Chunk {
         Chunk {
             directory,
             briefs: [const { AtomicU64::new(0) }; CHUNK],
@@ -144,15 +151,12 @@ impl<'a> Entry<'a> {
         if len != name.len() {
             return false;
         }
-        if self.line as usize % CHUNK * LINE + DESCRIPTOR_HEAD + len > CHUNK * LINE {
+        let start = self.word() + DESCRIPTOR_HEAD / 8;
+        let Some(there) = self.chunk.directory.words().get(start..start + len.div_ceil(8)) else {
             return self.is_named_across(attachment, name);
-        }
-        let Ok(there) = Region::of(&*attachment.map, self.name_at(), len as u64) else {
-            return false;
         };
         // Relaxed: a name does not change. If it is damaged meanwhile, another name is found here,
         // or none.
-        let there = there.words();
         let (whole, rest) = name.as_bytes().as_chunks::<8>();
         for (bytes, word) in whole.iter().zip(there) {
             if u64::from_le_bytes(*bytes) != word.load(Relaxed) {
@@ -179,10 +183,15 @@ impl<'a> Entry<'a> {
             && there[DESCRIPTOR_HEAD..] == *name.as_bytes()
     }
 
-    /// Where its name begins in the file.
+    /// The first word of its line, within the chunk.
     #[inline]
-    pub(crate) fn name_at(&self) -> u64 {
-        self.chunk.directory + (self.line as usize % CHUNK * LINE + DESCRIPTOR_HEAD) as u64
+    fn word(&self) -> usize {
+        self.line as usize % CHUNK * LINE / 8
+    }
+
+    /// Reads the head of its descriptor again.
+    pub(crate) fn read_head(&self, head: &mut [u8]) {
+        self.chunk.directory.read(self.word(), 0, head);
     }
 
     /// Where the slot is in the file.
@@ -364,8 +373,9 @@ mod tests {
             }
         }
         let most = descriptor("x", MOST_SIZE - 64);
-        let cache = DescriptorCache::new(1, 1);
-        assert_eq!(cache.enter(0, &most, 0).unwrap().live(), MOST_SIZE - 64);
+        let (cache, attachment) = (DescriptorCache::new(1, 1), store.attachment());
+        let entered = cache.enter(attachment, 0, &most).unwrap();
+        assert_eq!(entered.unwrap().live(), MOST_SIZE - 64);
     }
 
     /// Any process may write there. Nothing that is used as a place or a length is read again.
@@ -407,13 +417,15 @@ mod tests {
     /// the other is told.
     #[test]
     fn those_who_race_agree() {
+        let store = Store::temporary().unwrap();
         for round in 0..if cfg!(miri) { 10 } else { 2_000 } {
             let cache = DescriptorCache::new(1, 1);
             let seen = std::thread::scope(|scope| {
                 let racers = [64, 128].map(|live| {
-                    let cache = &cache;
+                    let (cache, attachment) = (&cache, store.attachment());
                     scope.spawn(move || {
-                        let entered = cache.enter(0, &descriptor("name", live), 0);
+                        let entered =
+                            cache.enter(attachment, 0, &descriptor("name", live)).unwrap();
                         assert!(entered.is_none_or(|entry| entry.live() == live));
                         cache.get(0).unwrap().live()
                     })

@@ -176,7 +176,7 @@ pub(crate) fn enter<'a>(
     line: u32,
     descriptor: &Descriptor,
 ) -> Result<Entry<'a>> {
-    let entered = attachment.descriptor_cache.enter(line, descriptor, attachment.line_at(line)?);
+    let entered = attachment.descriptor_cache.enter(attachment, line, descriptor)?;
     entered.ok_or_else(|| damaged(attachment, line, CHANGED))
 }
 
@@ -199,7 +199,7 @@ pub(crate) fn slot_type(attachment: &Attachment, entry: Entry<'_>) -> Result<Slo
 
 fn type_in_head(attachment: &Attachment, entry: Entry<'_>) -> Result<SlotType> {
     let mut head = DescriptorHead::zeroed();
-    attachment.read_lines(entry.line(), bytemuck::bytes_of_mut(&mut head))?;
+    entry.read_head(bytemuck::bytes_of_mut(&mut head));
     entry.slot_type(&head).ok_or_else(|| damaged(attachment, entry.line(), CHANGED))
 }
 

@@ -59,7 +59,6 @@ fn find_on<'a>(
 ) -> Option<Entry<'a>> {
     for line in lines {
         let Some(entry) = attachment.descriptor_cache.get(line) else { continue };
-        attachment.map.fetch(entry.name_at());
         attachment.map.fetch(entry.live());
         if entry.is_named(attachment, name) {
             return Some(entry);

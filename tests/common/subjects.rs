@@ -41,7 +41,7 @@ impl Subject {
     /// The options to open it with, and to create it.
     pub fn options(self) -> OpenOptions {
         let mut options = OpenOptions::new();
-        options.max_slots(if self == Subject::TwoTiers { 64 } else { 16 });
+        options.max_slots(if self == Subject::TwoTiers { 160 } else { 16 });
         options.max_size(16 << 20).sync_every(None);
         options.checkpoint(self != Subject::WithoutCheckpoints);
         options.lock_timeout(Some(Duration::from_micros(200)));

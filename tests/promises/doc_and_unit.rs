@@ -87,9 +87,10 @@ fn docs_can_fill_the_directory() {
     let store = OpenOptions::new().create(true).max_slots(16).open(store_in(&folder)).unwrap();
     let define = || Define::new().doc("x".repeat(4_000));
     store.value_with::<u8>("0", define()).unwrap();
-    let error = store.value_with::<u8>("1", define()).unwrap_err();
+    store.value_with::<u8>("1", define()).unwrap();
+    let error = store.value_with::<u8>("2", define()).unwrap_err();
     assert!(matches!(error, Error::Full { limit: "max_slots", size: 16, .. }), "{error:?}");
-    assert_eq!(store.slots().unwrap().len(), 1);
+    assert_eq!(store.slots().unwrap().len(), 2);
     assert!(store.check().unwrap().is_ok());
 }
 

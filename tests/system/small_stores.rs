@@ -147,10 +147,10 @@ fn on_a_full_disk_each_tier_has_all_its_blocks_or_none() {
             assert!(n >= first + 128 && matches!(error, Error::NoSpace { .. }), "{n}: {error}");
             let last = store.value::<u64>(&(n - 1).to_string()).unwrap();
             assert_eq!(last.fetch_add(1).unwrap(), 0);
+            assert_eq!(store.slots().unwrap().len(), n);
             assert!(store.check().unwrap().is_ok(), "{:?}", store.check());
             std::fs::remove_file(folder.join("fill")).unwrap();
         }
-        assert_eq!(store.slots().unwrap().len(), 1_153);
     });
 }
 

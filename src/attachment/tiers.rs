@@ -2,8 +2,8 @@
 //!
 //! Where the first tier is, the header says. Each further tier has an entry in the live header, with
 //! a check. A definition writes it before the first line of the tier counts; it never changes while
-//! the boot lasts, and a restore writes what its record says. It is read anew each time, so nothing
-//! that is remembered can be wrong.
+//! the boot lasts, and a restore writes what its record says. It is read anew each time, but for the
+//! lines of slots that this process knows (`descriptor_cache.rs`).
 
 use std::ops::Range;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};

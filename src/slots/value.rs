@@ -116,6 +116,7 @@ impl<T: Element> Value<T> {
     /// [`Error::ReadOnly`](crate::Error::ReadOnly); and if somebody holds the lock,
     /// [`Error::LockTimeout`](crate::Error::LockTimeout) or
     /// [`Error::Deadlock`](crate::Error::Deadlock).
+    #[inline]
     pub fn store(&self, new: T) -> Result<()> {
         self.fetch(|_| new).map(|_| ())
     }

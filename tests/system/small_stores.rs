@@ -60,6 +60,22 @@ fn a_new_store_takes_little() {
     }
 }
 
+/// What is reserved and not used is little, at any number of slots.
+#[test]
+fn a_store_is_hardly_longer_than_what_it_takes() {
+    for slots in [0, 1, 2_000].into_iter().chain(common::long().then_some(65_536)) {
+        let folder = folder_in_memory();
+        let path = store_in(&folder);
+        let store = open(&path);
+        for n in 0..slots {
+            store.value::<u64>(&n.to_string()).unwrap();
+        }
+        let (used, len) = (on_disk(&path), path.metadata().unwrap().len());
+        println!("{slots} slots: {used} bytes on disk, {len} long");
+        assert!(len <= 2 * used + (6 << 20), "{slots} slots: {len} of {used} bytes");
+    }
+}
+
 /// Fills a disk to the last byte with a file of its own.
 fn fill(folder: &Path) {
     use std::io::Write;

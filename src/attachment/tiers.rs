@@ -2,19 +2,25 @@
 //!
 //! Where the first tier is, the header says. Each further tier has an entry in the live header, with
 //! a check. A definition writes it before the first line of the tier counts; it never changes while
-//! the boot lasts, and a restore writes what its record says. It is read anew each time, but for the
-//! lines of slots that this process knows (`descriptor_cache.rs`).
+//! the boot lasts, and a restore writes what its record says.
 
 use std::ops::Range;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::attachment::attach::Attachment;
 use crate::error::{Error, Result};
 use crate::format::checkpoint::mix;
-use crate::format::layout::{LINE, live};
-use crate::format::tiers::{Parts, Tier};
+use crate::format::layout::{GRANULE, LINE, live};
+use crate::format::regions::MOST_SIZE;
+use crate::format::tiers::{MOST_TIERS, Parts, Tier};
 use crate::mapping::map::{Map, Region};
 use crate::mutant::planted;
+
+/// Where the live parts of the further tiers are that this process has looked names up in; 0: it has
+/// not. They are checked once: a first look-up of a name asks each tier.
+#[derive(Debug, Default)]
+pub(crate) struct KnownTiers([AtomicU64; MOST_TIERS as usize]);
 
 impl Attachment {
     /// Where a further tier is; `None` if it has not been placed.
@@ -23,27 +29,44 @@ impl Attachment {
         if number >= header.regions.tiers(header.regions.directory_lines) {
             return Ok(None);
         }
+        let parts = self.entry(number)?;
+        let can_be = |parts: &Parts| {
+            header.regions.can_be_at(number, *parts, header.max_size, header.has_checkpoint())
+        };
+        if parts.is_some_and(|parts| !can_be(&parts)) {
+            return Err(self.damaged_entry(number));
+        }
+        Ok(parts)
+    }
+
+    /// The same for reading there: what it leads to is within any store's size, no more.
+    #[inline]
+    fn entry(&self, number: u32) -> Result<Option<Parts>> {
         let at = entry_at(number);
+        let words = &self.live.words()[at..at + 3];
         // Acquire: whoever sees the check sees the words before it.
-        let check = self.live.load(at + 2, Acquire);
+        let check = words[2].load(Acquire);
         if check == 0 {
             return Ok(None);
         }
-        let parts =
-            Parts { live: self.live.load(at, Relaxed), copies: self.live.load(at + 1, Relaxed) };
-        let can_be =
-            || header.regions.can_be_at(number, parts, header.max_size, header.has_checkpoint());
+        let parts = Parts { live: words[0].load(Relaxed), copies: words[1].load(Relaxed) };
         let is_whole = check == check_of(number, parts) || planted!(TheEntryOfATierIsBelieved);
-        if !is_whole || !can_be() {
-            let what = format!("the entry of tier {number} of its directory is damaged");
-            return Err(Error::corrupt(&self.path, what));
+        if !is_whole || !parts.live.is_multiple_of(GRANULE) || parts.live > MOST_SIZE {
+            return Err(self.damaged_entry(number));
         }
         Ok(Some(parts))
+    }
+
+    #[cold]
+    fn damaged_entry(&self, number: u32) -> Error {
+        let what = format!("the entry of tier {number} of its directory is damaged");
+        Error::corrupt(&self.path, what)
     }
 
     /// Notes where a further tier is; `None`: it has not been placed.
     pub(crate) fn store_parts(&self, number: u32, parts: Option<Parts>) {
         let (at, Parts { live, copies }) = (entry_at(number), parts.unwrap_or_default());
+        self.known_tiers.0[number as usize - 1].store(0, Relaxed);
         self.live.store(at, live, Relaxed);
         self.live.store(at + 1, copies, Relaxed);
         // Release: see `parts`.
@@ -62,7 +85,7 @@ impl Attachment {
         if number == 0 {
             return Ok(self.header.regions.first_tier());
         }
-        let parts = self.parts(number)?.ok_or_else(|| self.missing(number))?;
+        let parts = self.entry(number)?.ok_or_else(|| self.missing(number))?;
         Ok(self.header.regions.tier_at(number, parts))
     }
 
@@ -75,22 +98,46 @@ impl Attachment {
     /// The index of a tier that has lines.
     #[inline]
     pub(crate) fn index(&self, number: u32) -> Result<Region<&Map>> {
-        let tier = self.tier(number)?;
-        let len = 8 * tier.index_entries;
-        Region::of(&*self.map, tier.index, len).map_err(|why| self.unmapped(why, tier.index + len))
+        let at = match number {
+            0 => self.header.regions.index,
+            _ => self.live_part(number)?,
+        };
+        let len = 8 * self.index_entries(number);
+        Region::of(&*self.map, at, len).map_err(|why| self.unmapped(why, at + len))
+    }
+
+    /// How many words the index of a tier has.
+    #[inline]
+    fn index_entries(&self, number: u32) -> u64 {
+        // Each further tier has as many lines as all before it.
+        self.header.regions.index_entries << number.saturating_sub(1)
+    }
+
+    /// Where the live part of a further tier is that has lines.
+    #[inline]
+    fn live_part(&self, number: u32) -> Result<u64> {
+        let known = &self.known_tiers.0[number as usize - 1];
+        // Relaxed: it is only a number. Who sees a line of the tier has acquired the count.
+        match known.load(Relaxed) {
+            0 => {
+                let at = self.tier(number)?.index;
+                known.store(at, Relaxed);
+                Ok(at)
+            }
+            at => Ok(at),
+        }
     }
 
     /// Has the processor fetch the word of a tier's index at which the search for names with this hash
     /// begins.
     #[inline]
     pub(crate) fn fetch_index(&self, number: u32, hash: u64) {
-        let regions = &self.header.regions;
-        let (index, entries) = match number {
-            0 => (regions.index, regions.index_entries),
-            // Relaxed, and not checked: it may be any number, as nothing is read there.
-            _ => (self.live.load(entry_at(number), Relaxed), regions.index_entries << (number - 1)),
+        // Relaxed: a tier that is not known is not fetched, but the first page of the file.
+        let index = match number {
+            0 => self.header.regions.index,
+            _ => self.known_tiers.0[number as usize - 1].load(Relaxed),
         };
-        self.map.fetch(index.wrapping_add(8 * (hash & (entries - 1))));
+        self.map.fetch(index + 8 * (hash & (self.index_entries(number) - 1)));
     }
 
     /// Where in the file a line of the directory is.

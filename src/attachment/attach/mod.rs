@@ -28,6 +28,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use self::process::Process;
 use crate::attachment::descriptor_cache::DescriptorCache;
 use crate::attachment::survey::Survey;
+use crate::attachment::tiers::KnownTiers;
 use crate::error::{Error, Result};
 use crate::format::layout::{Header, TABLE_ENTRY_LEN, live};
 use crate::mapping::map::{Map, Region, Unmapped};
@@ -52,6 +53,7 @@ pub(crate) struct Attachment {
     pub(crate) live: Region,
     table: Region,
     pub(crate) descriptor_cache: DescriptorCache,
+    pub(crate) known_tiers: KnownTiers,
     survey: PerProcess<Mutex<Survey>>,
     process: PerProcess<Process>,
     /// Locks that this process's threads hold beyond one call; leaked ones, too.
@@ -95,6 +97,7 @@ impl Attachment {
                 header.regions.directory_lines,
                 header.max_slots,
             ),
+            known_tiers: KnownTiers::default(),
             survey: PerProcess::new(Mutex::new(Survey::new(&header.regions))),
             map,
             process: PerProcess::new(Process::new()),

@@ -60,7 +60,7 @@ impl Subject {
         if self == Subject::TwoTiers {
             // Each takes 32 lines.
             for n in 0..16 {
-                let doc = Define::new().doc("d".repeat(4_000));
+                let doc = Define::new().doc("d".repeat(3_990));
                 store.value_with::<u16>(&format!("before {n}"), doc).unwrap();
             }
         }

@@ -418,6 +418,7 @@ mod tests {
     #[test]
     fn those_who_race_agree() {
         let store = Store::temporary().unwrap();
+        store.value::<u64>("name").unwrap();
         for round in 0..if cfg!(miri) { 10 } else { 2_000 } {
             let cache = DescriptorCache::new(1, 1);
             let seen = std::thread::scope(|scope| {

@@ -70,8 +70,8 @@ fn limits_name_the_one_that_is_wrong() {
     let many = f.run(&["create", "--max-slots", "999999999", "F"]);
     says(&many, 2, &["at most 268435456"], &["max_size"]);
     let small = f.run(&["create", "--max-size", "1M", "F"]);
-    says(&small, 2, &["too small", "use at least 128 MiB"], &[]);
-    f.ok(&["create", "--max-size", "128M", "F"]);
+    says(&small, 2, &["too small", "use at least 8 MiB"], &[]);
+    f.ok(&["create", "--max-size", "8M", "F"]);
 }
 
 #[test]

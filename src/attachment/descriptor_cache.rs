@@ -346,6 +346,29 @@ mod tests {
         }
     }
 
+    /// At the end of the lines of a chunk, of the first tier, and of the second.
+    #[test]
+    fn a_name_that_goes_on_behind_its_lines_is_compared_as_a_whole() {
+        let store = Store::temporary().unwrap();
+        let attachment = store.attachment();
+        let mut names = Vec::new();
+        for line in [255, 511, 1_023] {
+            for n in descriptors::count(attachment).unwrap()..line {
+                store.value::<u8>(&n.to_string()).unwrap();
+            }
+            let name = format!("{line}{}", "x".repeat(200));
+            store.value::<u32>(&name).unwrap().store(line).unwrap();
+            names.push((name, line));
+        }
+        for (name, line) in names {
+            let entry = attachment.descriptor_cache.get(line).unwrap();
+            assert!(entry.is_named(attachment, &name), "{line}");
+            assert!(!entry.is_named(attachment, &format!("{}y", &name[1..])), "{line}");
+            assert!(!entry.is_named(attachment, &format!("{}y", &name[..name.len() - 1])));
+            assert_eq!(store.value::<u32>(&name).unwrap().load(), line);
+        }
+    }
+
     /// All numbers of a descriptor are found again as they were.
     #[test]
     fn what_is_kept_is_what_the_descriptor_says() {

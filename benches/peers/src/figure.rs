@@ -68,22 +68,18 @@ pub struct Goal {
     pub bound: Bound,
 }
 
+/// A multiple of another contestant's figure: goals in nanoseconds would be one machine's.
 #[derive(Clone, Copy)]
 pub enum Bound {
-    AtMost(f64),
-    AtLeast(f64),
-    /// A multiple of another contestant's figure.
-    TimesAtMost(f64, &'static str),
-    TimesAtLeast(f64, &'static str),
+    AtMost(f64, &'static str),
+    AtLeast(f64, &'static str),
 }
 
 impl Goal {
-    pub fn show(&self, unit: Unit) -> String {
+    pub fn show(&self) -> String {
         match self.bound {
-            Bound::AtMost(most) => format!("at most {}", unit.show(most)),
-            Bound::AtLeast(least) => format!("at least {}", unit.show(least)),
-            Bound::TimesAtMost(n, whom) => format!("at most {n} × {whom}"),
-            Bound::TimesAtLeast(n, whom) => format!("at least {n} × {whom}"),
+            Bound::AtMost(n, whom) => format!("at most {n} × {whom}"),
+            Bound::AtLeast(n, whom) => format!("at least {n} × {whom}"),
         }
     }
 
@@ -91,10 +87,8 @@ impl Goal {
     pub fn holds(&self, median_of: impl Fn(&str) -> Option<f64>) -> Option<bool> {
         let own = median_of(self.who)?;
         Some(match self.bound {
-            Bound::AtMost(most) => own <= most,
-            Bound::AtLeast(least) => own >= least,
-            Bound::TimesAtMost(n, whom) => own <= n * median_of(whom)?,
-            Bound::TimesAtLeast(n, whom) => own >= n * median_of(whom)?,
+            Bound::AtMost(n, whom) => own <= n * median_of(whom)?,
+            Bound::AtLeast(n, whom) => own >= n * median_of(whom)?,
         })
     }
 }
@@ -122,10 +116,10 @@ mod tests {
             [("slotfile", 10.0), ("limit", 5.0)].iter().find(|r| r.0 == who).map(|r| r.1)
         };
         let holds = |bound| Goal { who: "slotfile", figure: 0, bound }.holds(results);
-        assert_eq!(holds(Bound::AtMost(9.9)), Some(false));
-        assert_eq!(holds(Bound::AtMost(10.0)), Some(true));
-        assert_eq!(holds(Bound::TimesAtLeast(2.1, "limit")), Some(false));
-        assert_eq!(holds(Bound::TimesAtLeast(2.0, "limit")), Some(true));
-        assert_eq!(holds(Bound::TimesAtMost(2.3, "nobody")), None);
+        assert_eq!(holds(Bound::AtMost(1.9, "limit")), Some(false));
+        assert_eq!(holds(Bound::AtMost(2.0, "limit")), Some(true));
+        assert_eq!(holds(Bound::AtLeast(2.1, "limit")), Some(false));
+        assert_eq!(holds(Bound::AtLeast(2.0, "limit")), Some(true));
+        assert_eq!(holds(Bound::AtMost(2.3, "nobody")), None);
     }
 }

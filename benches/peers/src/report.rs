@@ -191,7 +191,7 @@ impl Row {
         row.goals = goals
             .map(|goal| GoalMet {
                 who: goal.who,
-                goal: goal.show(figure.unit),
+                goal: goal.show(),
                 holds: goal.holds(|who| row.median(who)),
             })
             .collect();

@@ -20,11 +20,11 @@ const ABOUT: About = About {
     limit: "`lock xadd`",
     figures: &[figure("", Unit::PerSecond)],
     goals: &[
-        Goal { who: "slotfile", figure: 0, bound: Bound::TimesAtLeast(0.45, "limit") },
+        Goal { who: "slotfile", figure: 0, bound: Bound::AtLeast(0.45, "limit") },
         Goal {
             who: "slotfile (counter)",
             figure: 0,
-            bound: Bound::TimesAtLeast(0.6, "limit (own lines)"),
+            bound: Bound::AtLeast(0.6, "limit (own lines)"),
         },
     ],
     ..About::NONE

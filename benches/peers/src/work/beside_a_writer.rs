@@ -27,11 +27,11 @@ const ABOUT: About = About {
         figure("writes meanwhile", Unit::PerSecond),
     ],
     goals: &[
-        Goal { who: "slotfile", figure: 0, bound: Bound::AtLeast(85_000.0) },
-        Goal { who: "slotfile (4 areas)", figure: 0, bound: Bound::AtLeast(200_000.0) },
-        Goal { who: "slotfile", figure: 1, bound: Bound::AtMost(100_000.0) },
-        Goal { who: "slotfile (4 areas)", figure: 1, bound: Bound::AtMost(100_000.0) },
-        Goal { who: "slotfile", figure: 2, bound: Bound::TimesAtLeast(2.0, "LMDB") },
+        Goal { who: "slotfile", figure: 0, bound: Bound::AtLeast(0.35, "limit") },
+        Goal { who: "slotfile (4 areas)", figure: 0, bound: Bound::AtLeast(0.8, "limit") },
+        Goal { who: "slotfile", figure: 1, bound: Bound::AtMost(2.0, "limit") },
+        Goal { who: "slotfile (4 areas)", figure: 1, bound: Bound::AtMost(2.0, "limit") },
+        Goal { who: "slotfile", figure: 2, bound: Bound::AtLeast(2.0, "LMDB") },
     ],
     same_if: Some(2),
 };

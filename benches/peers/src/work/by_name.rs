@@ -19,7 +19,7 @@ pub static OF_1_000: ByName = ByName {
         title: "read one u64 by name, of 1,000",
         limit: LIMIT,
         figures: FIGURES,
-        goals: &[Goal { who: "slotfile", figure: 0, bound: Bound::AtMost(60.0) }],
+        goals: &[Goal { who: "slotfile", figure: 0, bound: Bound::AtMost(2.0, "limit") }],
         ..About::NONE
     },
     count: 1_000,
@@ -31,7 +31,7 @@ pub static OF_100_000: ByName = ByName {
         title: "read one u64 by name, of 100,000",
         limit: LIMIT,
         figures: FIGURES,
-        goals: &[Goal { who: "slotfile", figure: 0, bound: Bound::AtMost(150.0) }],
+        goals: &[Goal { who: "slotfile", figure: 0, bound: Bound::AtMost(2.0, "limit") }],
         ..About::NONE
     },
     count: 100_000,

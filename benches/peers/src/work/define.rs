@@ -15,7 +15,7 @@ const ABOUT: About = About {
     title: "define 100,000 slots",
     limit: "`HashMap`",
     figures: &[figure("", Unit::Nanoseconds)],
-    goals: &[Goal { who: "slotfile", figure: 0, bound: Bound::AtMost(150e6) }],
+    goals: &[Goal { who: "slotfile", figure: 0, bound: Bound::AtMost(1.0, "LMDB") }],
     ..About::NONE
 };
 

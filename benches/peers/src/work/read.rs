@@ -13,7 +13,7 @@ const ABOUT: About = About {
     title: "read one u64 through a handle",
     limit: "atomic load",
     figures: &[figure("", Unit::Nanoseconds)],
-    goals: &[Goal { who: "slotfile", figure: 0, bound: Bound::AtMost(2.0) }],
+    goals: &[Goal { who: "slotfile", figure: 0, bound: Bound::AtMost(2.0, "limit") }],
     ..About::NONE
 };
 

@@ -25,7 +25,7 @@ pub static BUSY: Wait = Wait {
         title: "an update seen by a process that waits, while much happens",
         limit: "spinning for 50 µs, then futex",
         figures: FIGURES,
-        goals: &[Goal { who: "slotfile", figure: 0, bound: Bound::AtMost(1000.0) }],
+        goals: &[Goal { who: "slotfile", figure: 0, bound: Bound::AtMost(2.0, "limit") }],
         ..About::NONE
     },
     pause: Duration::ZERO,
@@ -38,7 +38,7 @@ pub static IDLE: Wait = Wait {
         title: "an update seen by a process that waits, after a pause of 1 ms",
         limit: "futex",
         figures: FIGURES,
-        goals: &[Goal { who: "slotfile", figure: 0, bound: Bound::TimesAtMost(1.1, "limit") }],
+        goals: &[Goal { who: "slotfile", figure: 0, bound: Bound::AtMost(1.1, "limit") }],
         ..About::NONE
     },
     pause: Duration::from_millis(1),

@@ -19,8 +19,8 @@ pub static KIB: Whole = Whole {
         limit: LIMIT,
         figures: FIGURES,
         goals: &[
-            Goal { who: "slotfile", figure: 0, bound: Bound::AtMost(25.0) },
-            Goal { who: "slotfile", figure: 1, bound: Bound::AtMost(25.0) },
+            Goal { who: "slotfile", figure: 0, bound: Bound::AtMost(2.0, "limit") },
+            Goal { who: "slotfile", figure: 1, bound: Bound::AtMost(2.0, "limit") },
         ],
         ..About::NONE
     },
@@ -34,8 +34,8 @@ pub static KIB_64: Whole = Whole {
         limit: LIMIT,
         figures: FIGURES,
         goals: &[
-            Goal { who: "slotfile", figure: 0, bound: Bound::AtMost(1600.0) },
-            Goal { who: "slotfile", figure: 1, bound: Bound::AtMost(1600.0) },
+            Goal { who: "slotfile", figure: 0, bound: Bound::AtMost(1.1, "limit") },
+            Goal { who: "slotfile", figure: 1, bound: Bound::AtMost(1.1, "limit") },
         ],
         ..About::NONE
     },

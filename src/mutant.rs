@@ -344,6 +344,8 @@ mutants! {
         ASupersededFileIsOpened => "system old_file_of_a_compacted",
         /// A copy of a replaced file cannot be opened either.
         ACopyOfASupersededFileIsRefused => "system old_file_of_a_compacted",
+        /// A store that is left does not wait for its own background sync.
+        LeavingDoesNotWaitForItself => "lib leaving_waits_for_a_sync",
         /// A process that leaves the store does not sync.
         LeavingDoesNotSync => "durability wherever_it_is",
         /// Nobody is told of a background sync that failed.

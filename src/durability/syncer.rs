@@ -84,6 +84,14 @@ impl Syncer {
         }
     }
 
+    /// Waits, without a limit, for a sync of this process that is in progress. It waits for the disk
+    /// alone, as one that begins now would.
+    pub(crate) fn wait_for_own(&self) {
+        if !planted!(LeavingDoesNotWaitForItself) {
+            drop(self.state().lock());
+        }
+    }
+
     fn state(&self) -> &Mutex<Option<SyncState>> {
         self.state.get(|_| Mutex::default())
     }
@@ -344,5 +352,34 @@ mod tests {
             drop(held);
             assert!(matches!(result, Ok(Err(Error::LockTimeout { .. }))), "{result:?}");
         });
+    }
+    /// The disk is slower than the lock time-out, and the background thread waits for it.
+    #[test]
+    fn leaving_waits_for_a_sync_of_its_own_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let timeout = Duration::from_millis(50);
+        for others in [0, 1] {
+            let mut options = crate::OpenOptions::new();
+            options.create(true).sync_every(Some(Duration::from_secs(3600)));
+            let store = options.lock_timeout(Some(timeout)).open(folder.path().join("s")).unwrap();
+            store.value::<u64>("value").unwrap().fetch_add(1).unwrap();
+            let others: Vec<Store> = (0..others).map(|_| store.clone()).collect();
+            let session = crate::store::session::SharedSession::clone(&store.session);
+            let (held, is_held) = mpsc::channel();
+            std::thread::scope(|scope| {
+                scope.spawn(move || {
+                    let state = session.syncer.state().lock();
+                    let attachment = session.attachment();
+                    let lock = attachment.lock(live::SYNC_LOCK);
+                    let lead = protocol::try_lead((&lock, attachment)).unwrap();
+                    held.send(()).unwrap();
+                    std::thread::sleep(4 * timeout);
+                    drop((lead, state));
+                });
+                is_held.recv().unwrap();
+                store.close().unwrap();
+            });
+            drop(others);
+        }
     }
 }

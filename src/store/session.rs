@@ -24,7 +24,7 @@ use crate::types::detached::Detached;
 pub(crate) struct Session {
     attachment: Arc<Attachment>,
     pub(crate) recovery: Recovery,
-    syncer: Arc<Syncer>,
+    pub(crate) syncer: Arc<Syncer>,
     /// The shortest period that any opener asked for, in nanoseconds; also [`ONLY_WHEN_LEFT`], or
     /// [`NEVER`] if no opener asked for one.
     period: Arc<AtomicU64>,
@@ -56,6 +56,7 @@ fn sync_to_leave(
     attachment: &Attachment,
     timeout: Option<Duration>,
 ) -> Result<()> {
+    syncer.wait_for_own();
     let mut deadline = Deadline::new(timeout);
     let synced = syncer.sync(attachment, &mut deadline, When::Now);
     synced.inspect_err(|error| sync_notes::store_failure(attachment, error))?;
@@ -254,8 +255,12 @@ impl Session {
     }
 
     /// Syncs if this session should, while other handles of this process go on.
-    pub(crate) fn sync_if_it_is_to(&self, deadline: &mut Deadline) -> Result<()> {
-        if self.is_to_sync() { self.sync(deadline) } else { Ok(()) }
+    pub(crate) fn sync_if_it_is_to(&self, timeout: Option<Duration>) -> Result<()> {
+        if !self.is_to_sync() {
+            return Ok(());
+        }
+        self.syncer.wait_for_own();
+        self.sync(&mut Deadline::new(timeout))
     }
 
     /// As [`Session::leave`], when the process ends. The copy in a forked child is left to the

@@ -411,7 +411,7 @@ impl Store {
                     result?;
                 }
             }
-            Err(shared) => shared.sync_if_it_is_to(&mut Deadline::new(timeout))?,
+            Err(shared) => shared.sync_if_it_is_to(timeout)?,
         }
         attached
     }

@@ -268,6 +268,49 @@ fn assert_read(slots: Vec<Slot>, round: u8) {
     assert_eq!(both, [("text[9]", true, 2), ("u16", false, 1)]);
 }
 
+/// Its live header has no words for group commit: they stay zero, and processes take turns.
+#[test]
+fn threads_and_processes_commit_to_a_store_of_version_1_0() {
+    const NAME: &str = "threads_and_processes_commit_to_a_store_of_version_1_0";
+    const COMMITS: u64 = 20;
+    let commit = |path: &Path| {
+        let store = open(path).unwrap();
+        let value = store.value::<u64>("value/u64").unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..COMMITS {
+                        let before = value.fetch_add(1).unwrap();
+                        store.sync().unwrap();
+                        assert!(value.load() > before);
+                    }
+                });
+            }
+        });
+    };
+    if common::role().is_some() {
+        return commit(&common::path());
+    }
+    let folder = folder();
+    let path = store_in(&folder);
+    put_as_of_now(ALL, &path);
+    let first = open(&path).unwrap().value::<u64>("value/u64").unwrap().load();
+    let children = [0, 1].map(|_| common::Child::spawn(NAME, "commits", &path));
+    commit(&path);
+    children.map(common::Child::join);
+    let raw = Raw::open(&path);
+    for word in [36, 37, 38, 39, 50, 51, 54, 55] {
+        assert_eq!(raw.word(raw::LIVE_HEADER + 8 * word), 0, "word {word}");
+    }
+    raw.restart();
+    let store = open(&path).unwrap();
+    assert_eq!(
+        store.value::<u64>("value/u64").unwrap().load(),
+        first.wrapping_add(3 * 4 * COMMITS)
+    );
+    assert!(store.check().unwrap().is_ok());
+}
+
 /// Locks of a dead process, and its committed but unfinished transaction.
 #[test]
 fn what_the_dead_left_in_version_1_0_is_settled() {

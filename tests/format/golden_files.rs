@@ -297,7 +297,7 @@ fn threads_and_processes_commit_to_a_store_of_version_1_0() {
     let first = open(&path).unwrap().value::<u64>("value/u64").unwrap().load();
     let children = [0, 1].map(|_| common::Child::spawn(NAME, "commits", &path));
     commit(&path);
-    children.map(common::Child::join);
+    children.into_iter().for_each(common::Child::join);
     let raw = Raw::open(&path);
     for word in [36, 37, 38, 39, 50, 51, 54, 55] {
         assert_eq!(raw.word(raw::LIVE_HEADER + 8 * word), 0, "word {word}");

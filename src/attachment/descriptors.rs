@@ -276,3 +276,9 @@ pub(crate) fn survey(attachment: &Attachment) -> Result<MutexGuard<'_, Survey>> 
     }
     Ok(survey)
 }
+
+/// The same, if there is nothing to read for it and no other thread uses it.
+pub(crate) fn current_survey(attachment: &Attachment) -> Result<Option<MutexGuard<'_, Survey>>> {
+    let count = count(attachment)?;
+    Ok(attachment.try_survey().filter(|survey| survey.lines() == count))
+}

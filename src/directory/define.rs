@@ -10,7 +10,7 @@ use crate::directory::allocator::{self, Definition};
 use crate::directory::blocks::{self, Placed};
 use crate::directory::find::find_on_last_line;
 use crate::directory::found::{self, Found};
-use crate::directory::index::{all_steps, index_entry, probe};
+use crate::directory::index::{index_entry, vacant_place};
 use crate::error::{Error, Result};
 use crate::format::checkpoint;
 use crate::format::descriptor::{Descriptor, hash_name};
@@ -33,11 +33,7 @@ pub(crate) fn define<'a>(
     // 1. Lock the directory.
     let lock = attachment.lock(live::DIRECTORY_LOCK);
     let held = lock_directory(attachment, &lock, deadline)?;
-    // 2. Look for the name: in the index and, as that may be damaged, in the descriptors.
-    let (found, vacant) = probe(attachment, definition.name, &mut all_steps(attachment)?)?;
-    if let Some(found) = found {
-        return Ok((found, false));
-    }
+    // 2. Look for the name in the descriptors. The index would do for an intact file.
     let mut survey = descriptors::survey(attachment)?;
     if !planted!(TheIndexIsBelieved)
         && let Some(line) = survey.last(Hash::of(definition.name))
@@ -46,7 +42,7 @@ pub(crate) fn define<'a>(
         return Ok((found, false));
     }
     // 3. Find space that nothing else has.
-    let mut new = NewSlot::plan(attachment, definition, &survey, vacant)?;
+    let mut new = NewSlot::plan(attachment, definition, &survey)?;
     // 4. Allocate its blocks, and map it.
     new.allocate(attachment)?;
     let memory = memory(attachment, &new.descriptor)?;
@@ -73,6 +69,8 @@ struct NewSlot {
     next_count: u32,
     /// Where its entry goes in the index.
     index_at: usize,
+    /// Of its name, for the index.
+    hash: u64,
     /// The tiers of the directory that its lines need and that are not there yet, by number.
     tiers: Vec<(u32, Parts)>,
     /// The allocation ends without it, and with it.
@@ -81,12 +79,11 @@ struct NewSlot {
 }
 
 impl NewSlot {
-    /// Finds space for it. Changes nothing. `vacant`: where the index has room for its name.
+    /// Finds space for it. Changes nothing.
     fn plan(
         attachment: &Attachment,
         definition: &Definition<'_>,
         survey: &Survey,
-        vacant: Option<usize>,
     ) -> Result<NewSlot> {
         let header = &attachment.header;
         let full = |limit, size| {
@@ -99,7 +96,11 @@ impl NewSlot {
         }
         let (line, regions) = (survey.lines(), &header.regions);
         let next_count = line + definition.lines();
-        let vacant = vacant.filter(|_| u64::from(next_count) <= regions.directory_lines);
+        if u64::from(next_count) > regions.directory_lines {
+            return Err(full("max_slots", header.max_slots));
+        }
+        let hash = hash_name(definition.name);
+        let vacant = vacant_place(attachment, line, (hash, definition.name))?;
         let index_at = vacant.ok_or_else(|| full("max_slots", header.max_slots))?;
         let mut after = before;
         let tiers: Vec<_> = (survey.tiers()..regions.tiers(next_count.into()))
@@ -120,7 +121,7 @@ impl NewSlot {
             let what = format!("the allocation ends point to space that is taken: {before:?}");
             return Err(Error::corrupt(&attachment.path, what));
         }
-        Ok(NewSlot { descriptor, line, next_count, index_at, tiers, before, after })
+        Ok(NewSlot { descriptor, line, next_count, index_at, hash, tiers, before, after })
     }
 
     /// Allocates the blocks of its space.
@@ -173,7 +174,7 @@ impl NewSlot {
             std::thread::yield_now(); // a system call, so that the tests stop it here
         }
         attachment.write_lines(self.line, &self.descriptor.encode())?;
-        let entry = index_entry(hash_name(&self.descriptor.name), self.line);
+        let entry = index_entry(self.hash, self.line);
         // Relaxed: nobody looks at a line at or beyond the count.
         let index = attachment.index(attachment.header.regions.tier_of(self.line.into()))?;
         index.store(self.index_at, entry, Relaxed);

@@ -1,10 +1,13 @@
 //! From a name to its slot: by this process's cache of names, by the index, or, because the index
 //! may be damaged, by the descriptors themselves.
 
+use std::sync::MutexGuard;
+
 use crate::attachment::attach::Attachment;
 use crate::attachment::descriptor_cache::Entry;
 use crate::attachment::descriptors;
 use crate::attachment::name_cache::Hash;
+use crate::attachment::survey::Survey;
 use crate::directory::found::{Found, each_slot, unless_removed};
 use crate::directory::index::{all_steps, find_by_index};
 use crate::error::Result;
@@ -19,14 +22,19 @@ pub(crate) fn find<'a>(attachment: &'a Attachment, name: &str) -> Result<Option<
     }
 }
 
-/// The slot of this name, if the index leads to it: for callers that would define it otherwise, and
-/// so look at the descriptors, too.
+/// The slot of this name, if this process has read all descriptors or the index leads to it: for
+/// callers that would define it otherwise, and so look at the descriptors, too.
 #[inline]
 pub(crate) fn find_listed<'a>(attachment: &'a Attachment, name: &str) -> Result<Option<Found<'a>>> {
     if let Some(entry) = find_again(attachment, name)
         && let Some(found) = unless_removed(attachment, entry)?
     {
         return Ok(Some(found));
+    }
+    if !planted!(TheIndexIsBelieved)
+        && let Some(survey) = descriptors::current_survey(attachment)?
+    {
+        return by_survey(attachment, name, survey);
     }
     let found = find_by_index(attachment, name, &mut all_steps(attachment)?)?;
     if let Some(found) = &found {
@@ -71,7 +79,17 @@ fn find_on<'a>(
 /// may be damaged; the slot must not count as absent and be made anew because of that.
 #[cold]
 fn find_by_directory<'a>(attachment: &'a Attachment, name: &str) -> Result<Option<Found<'a>>> {
-    let line = descriptors::survey(attachment)?.last(Hash::of(name));
+    by_survey(attachment, name, descriptors::survey(attachment)?)
+}
+
+/// The same by a survey that is up to date. Ends the survey's lock before it looks at the slot.
+fn by_survey<'a>(
+    attachment: &'a Attachment,
+    name: &str,
+    survey: MutexGuard<'_, Survey>,
+) -> Result<Option<Found<'a>>> {
+    let line = survey.last(Hash::of(name));
+    drop(survey);
     line.map_or(Ok(None), |line| find_on_last_line(attachment, line, name))
 }
 

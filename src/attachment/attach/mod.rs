@@ -23,7 +23,7 @@ pub(crate) use thread_entry::{Number, thread_is_ending};
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak};
 
 use self::process::Process;
 use crate::attachment::descriptor_cache::DescriptorCache;
@@ -152,8 +152,20 @@ impl Attachment {
 
     /// What this process has learned from all descriptors.
     pub(crate) fn survey(&self) -> MutexGuard<'_, Survey> {
-        let survey = self.survey.get(|_| Mutex::new(Survey::new(&self.header.regions)));
-        survey.lock().unwrap_or_else(PoisonError::into_inner)
+        self.own_survey().lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same, unless another thread has it.
+    pub(crate) fn try_survey(&self) -> Option<MutexGuard<'_, Survey>> {
+        match self.own_survey().try_lock() {
+            Ok(survey) => Some(survey),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    fn own_survey(&self) -> &Mutex<Survey> {
+        self.survey.get(|_| Mutex::new(Survey::new(&self.header.regions)))
     }
 
     fn process(&self) -> &Process {

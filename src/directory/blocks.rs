@@ -32,7 +32,8 @@ pub(crate) fn grow(attachment: &Attachment, placed: &Placed<'_>, before: Ends) -
     let Placed { lines, tiers, descriptor } = placed;
     let within = |at: u64, from: u64, to: u64| (at + from, at + to);
     let (had, have) = (regions.directory_blocks(lines.start), regions.directory_blocks(lines.end));
-    let mut parts = vec![within(regions.directory, had.0, have.0)];
+    let mut parts = Vec::with_capacity(8);
+    parts.push(within(regions.directory, had.0, have.0));
     if descriptor.copies != 0 {
         parts.push(within(regions.directory_copies, had.1, have.1));
     }

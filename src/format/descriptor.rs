@@ -122,13 +122,13 @@ impl Descriptor {
 
     /// Its lines.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut lines = vec![0; self.lines() * LINE];
-        lines[..DESCRIPTOR_HEAD].copy_from_slice(bytemuck::bytes_of(&self.head()));
-        let mut at = DESCRIPTOR_HEAD;
+        let len = self.lines() * LINE;
+        let mut lines = Vec::with_capacity(len);
+        lines.extend_from_slice(bytemuck::bytes_of(&self.head()));
         for text in [&self.name, &self.doc, &self.unit] {
-            lines[at..][..text.len()].copy_from_slice(text.as_bytes());
-            at += text.len();
+            lines.extend_from_slice(text.as_bytes());
         }
+        lines.resize(len, 0);
         let crc = crc32fast::hash(&lines[4..]);
         lines[..4].copy_from_slice(&crc.to_le_bytes());
         lines

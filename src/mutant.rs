@@ -315,6 +315,8 @@ mutants! {
         ARecordNamesNoTiers => "format many_slots",
         /// A descriptor does not go on in the next tier.
         ATierHasNoEnd => "format many_slots",
+        /// A name takes the place of another one whose hash has the same upper bits.
+        NamesOfOneHashAreOne => "lib names_of_one_hash",
         /// A name is looked for in the index of the newest tier alone.
         OnlyTheNewestIndexIsProbed => "format many_slots",
         // store

@@ -267,7 +267,8 @@ pub(crate) fn survey(attachment: &Attachment) -> Result<MutexGuard<'_, Survey>> 
         let [name, ..] = checked_texts(lines).map_err(damaged)?;
         let outline = Outline::decode(lines, &header.regions, header.max_size).map_err(damaged)?;
         check_segments(attachment, name, &outline)?;
-        survey.add(name, (lines.len() / LINE) as u32, &outline);
+        let is_named = |other| is_name_on(attachment, other, name);
+        survey.add(name, (lines.len() / LINE) as u32, &outline, is_named);
         Ok(())
     })?;
     // One that has no lines yet, too: its definer may have died.
@@ -277,7 +278,12 @@ pub(crate) fn survey(attachment: &Attachment) -> Result<MutexGuard<'_, Survey>> 
     Ok(survey)
 }
 
-/// The same, if there is nothing to read for it and no other thread uses it.
+/// Whether the descriptor on this line is of this name. If it cannot be read, it is not.
+pub(crate) fn is_name_on(attachment: &Attachment, line: u32, name: &str) -> bool {
+    at(attachment, line).is_ok_and(|descriptor| descriptor.name == name)
+}
+
+/// The survey, if there is nothing to read for it and no other thread uses it.
 pub(crate) fn current_survey(attachment: &Attachment) -> Result<Option<MutexGuard<'_, Survey>>> {
     let count = count(attachment)?;
     Ok(attachment.try_survey().filter(|survey| survey.lines() == count))

@@ -20,13 +20,13 @@ pub(crate) struct Survey {
     lines: u32,
     /// How many tiers the directory has, the first one included.
     tiers: u32,
-    last: LastLines,
+    names: Names,
     pub(crate) taken: Taken,
 }
 
 impl Survey {
     pub(crate) fn new(regions: &Regions) -> Survey {
-        Survey { lines: 0, tiers: 1, last: LastLines::default(), taken: Taken::new(regions) }
+        Survey { lines: 0, tiers: 1, names: Names::default(), taken: Taken::new(regions) }
     }
 
     /// How many lines it covers.
@@ -46,22 +46,28 @@ impl Survey {
     }
 
     /// Adds the descriptor that follows those already covered. Its places have been checked.
-    pub(crate) fn add(&mut self, name: &str, lines: u32, outline: &Outline) {
-        self.last.insert(Hash::of(name), self.lines);
+    /// `is_named`: whether the descriptor on this line has the same name.
+    pub(crate) fn add(
+        &mut self,
+        name: &str,
+        lines: u32,
+        outline: &Outline,
+        is_named: impl Fn(u32) -> bool,
+    ) {
+        self.names.insert(Hash::of(name), self.lines, is_named);
         self.taken.add(outline);
         self.lines += lines;
     }
 
-    /// The last line with a name of this hash; it may be another name's. `None`: no slot has ever
-    /// had this name.
-    pub(crate) fn last(&self, hash: Hash) -> Option<u32> {
-        self.last.get(hash)
+    /// The last line of each name with this hash. None: no slot has ever had a name with it.
+    pub(crate) fn lines_of(&self, hash: Hash) -> impl Iterator<Item = u32> {
+        self.names.lines(hash)
     }
 }
 
-/// The line on which a name of each hash was defined last: a hash table of 8 bytes for a line.
+/// The line on which each name was defined last: a hash table of 8 bytes for a name.
 #[derive(Debug, Default)]
-struct LastLines {
+struct Names {
     /// The upper part of a hash and, in the lower [`LINE_BITS`], the line + 1; or 0. At most three
     /// of four are in use.
     words: Box<[u64]>,
@@ -71,38 +77,54 @@ struct LastLines {
 const LINE_BITS: u32 = 31;
 const _: () = assert!(MOST_SLOTS * LINES_PER_SLOT < 1 << LINE_BITS);
 
-impl LastLines {
-    fn insert(&mut self, hash: Hash, line: u32) {
+impl Names {
+    /// Notes a name of this hash. `is_named`: whether it is the name on this line, too.
+    fn insert(&mut self, hash: Hash, line: u32, is_named: impl Fn(u32) -> bool) {
         if 4 * self.used >= 3 * self.words.len() {
             let larger = (2 * self.words.len()).max(64);
             let before = std::mem::replace(&mut self.words, vec![0; larger].into());
             for word in before.into_iter().filter(|word| *word != 0) {
-                let at = self.place(word);
-                self.words[at] = word;
+                let at = self.places(word).find(|at| self.words[*at] == 0);
+                self.words[at.expect("one of four is empty")] = word;
             }
         }
-        let word = hash.bits() >> LINE_BITS << LINE_BITS | (u64::from(line) + 1);
-        let at = self.place(word);
+        let word = tag_of(hash) | (u64::from(line) + 1);
+        let takes = |at: &usize| match self.words[*at] {
+            0 => true,
+            other => {
+                let is_named = || planted!(NamesOfOneHashAreOne) || is_named(line_in(other));
+                other & TAG == tag_of(hash) && is_named()
+            }
+        };
+        let at = self.places(word).find(takes).expect("one of four is empty");
         self.used += usize::from(self.words[at] == 0);
         self.words[at] = word;
     }
 
-    fn get(&self, hash: Hash) -> Option<u32> {
-        let word = self.words.get(self.place(hash.bits()))?;
-        let line = (word & ((1 << LINE_BITS) - 1)) as u32;
-        line.checked_sub(1)
+    fn lines(&self, hash: Hash) -> impl Iterator<Item = u32> {
+        let words = self.places(tag_of(hash)).map_while(|at| self.words.get(at).copied());
+        let of_hash = move |word: &u64| word & TAG == tag_of(hash);
+        words.take_while(|word| *word != 0).filter(of_hash).map(line_in)
     }
 
-    /// Where the hash in this word is, or would go.
-    fn place(&self, word: u64) -> usize {
+    /// Where a word with this tag may be, in the order of the search.
+    fn places(&self, word: u64) -> impl Iterator<Item = usize> + use<> {
         let mask = self.words.len().wrapping_sub(1);
-        let hash = word >> LINE_BITS;
-        let mut at = hash as usize & mask;
-        while self.words.get(at).is_some_and(|word| *word != 0 && word >> LINE_BITS != hash) {
-            at = (at + 1) & mask;
-        }
-        at
+        let first = (word >> LINE_BITS) as usize;
+        (0..).map(move |step: usize| first.wrapping_add(step) & mask)
     }
+}
+
+/// The bits of a word that are of the hash.
+const TAG: u64 = u64::MAX << LINE_BITS;
+
+/// What a survey knows of a hash.
+pub(crate) fn tag_of(hash: Hash) -> u64 {
+    hash.bits() & TAG
+}
+
+fn line_in(word: u64) -> u32 {
+    (word & !TAG) as u32 - 1
 }
 
 /// The space that slots and their copies take.

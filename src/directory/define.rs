@@ -4,11 +4,10 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use crate::attachment::attach::Attachment;
 use crate::attachment::descriptors::{self, count_word, memory};
-use crate::attachment::name_cache::Hash;
 use crate::attachment::survey::Survey;
 use crate::directory::allocator::{self, Definition};
 use crate::directory::blocks::{self, Placed};
-use crate::directory::find::find_on_last_line;
+use crate::directory::find::find_by_survey;
 use crate::directory::found::{self, Found};
 use crate::directory::index::{index_entry, vacant_place};
 use crate::error::{Error, Result};
@@ -36,8 +35,7 @@ pub(crate) fn define<'a>(
     // 2. Look for the name in the descriptors. The index would do for an intact file.
     let mut survey = descriptors::survey(attachment)?;
     if !planted!(TheIndexIsBelieved)
-        && let Some(line) = survey.last(Hash::of(definition.name))
-        && let Some(found) = find_on_last_line(attachment, line, definition.name)?
+        && let Some(found) = find_by_survey(attachment, definition.name, &survey)?
     {
         return Ok((found, false));
     }
@@ -53,7 +51,8 @@ pub(crate) fn define<'a>(
     for (_, at) in tiers {
         survey.add_tier(&attachment.header.regions, at);
     }
-    survey.add(&descriptor.name, descriptor.lines() as u32, &descriptor);
+    let is_named = |other| descriptors::is_name_on(attachment, other, &descriptor.name);
+    survey.add(&descriptor.name, descriptor.lines() as u32, &descriptor, is_named);
     let entry = descriptors::enter(attachment, line, &descriptor)?;
     // 7. Release the lock, with a new version: that wakes those who wait for a definition.
     let _ = held.notify();

@@ -1,14 +1,12 @@
 //! From a name to its slot: by this process's cache of names, by the index, or, because the index
 //! may be damaged, by the descriptors themselves.
 
-use std::sync::MutexGuard;
-
 use crate::attachment::attach::Attachment;
 use crate::attachment::descriptor_cache::Entry;
 use crate::attachment::descriptors;
 use crate::attachment::name_cache::Hash;
 use crate::attachment::survey::Survey;
-use crate::directory::found::{Found, each_slot, unless_removed};
+use crate::directory::found::{Found, unless_removed};
 use crate::directory::index::{all_steps, find_by_index};
 use crate::error::Result;
 use crate::mutant::planted;
@@ -34,7 +32,7 @@ pub(crate) fn find_listed<'a>(attachment: &'a Attachment, name: &str) -> Result<
     if !planted!(TheIndexIsBelieved)
         && let Some(survey) = descriptors::current_survey(attachment)?
     {
-        return by_survey(attachment, name, survey);
+        return find_by_survey(attachment, name, &survey);
     }
     let found = find_by_index(attachment, name, &mut all_steps(attachment)?)?;
     if let Some(found) = &found {
@@ -79,42 +77,69 @@ fn find_on<'a>(
 /// may be damaged; the slot must not count as absent and be made anew because of that.
 #[cold]
 fn find_by_directory<'a>(attachment: &'a Attachment, name: &str) -> Result<Option<Found<'a>>> {
-    by_survey(attachment, name, descriptors::survey(attachment)?)
+    find_by_survey(attachment, name, &*descriptors::survey(attachment)?)
 }
 
-/// The same by a survey that is up to date. Ends the survey's lock before it looks at the slot.
-fn by_survey<'a>(
+/// The slot of this name, by a survey of all descriptors.
+pub(super) fn find_by_survey<'a>(
     attachment: &'a Attachment,
     name: &str,
-    survey: MutexGuard<'_, Survey>,
+    survey: &Survey,
 ) -> Result<Option<Found<'a>>> {
-    let line = survey.last(Hash::of(name));
-    drop(survey);
-    line.map_or(Ok(None), |line| find_on_last_line(attachment, line, name))
-}
-
-/// The slot of this name, given the last line with a name of its hash.
-pub(super) fn find_on_last_line<'a>(
-    attachment: &'a Attachment,
-    line: u32,
-    name: &str,
-) -> Result<Option<Found<'a>>> {
-    let count = descriptors::count(attachment)?;
-    let entry = descriptors::known(attachment, line, count)?;
-    if descriptors::is_named(attachment, entry, name)? {
-        let found = unless_removed(attachment, entry)?;
-        if found.is_some() {
-            attachment.descriptor_cache.names.note(Hash::of(name), line);
+    let hash = Hash::of(name);
+    for line in survey.lines_of(hash) {
+        let entry = descriptors::known(attachment, line, survey.lines())?;
+        if descriptors::is_named(attachment, entry, name)? {
+            let found = unless_removed(attachment, entry)?;
+            if found.is_some() {
+                attachment.descriptor_cache.names.note(hash, line);
+            }
+            return Ok(found);
         }
-        return Ok(found);
     }
-    // Another name has the same hash.
-    let mut found = None;
-    each_slot(attachment, 0, count, |other| {
-        if descriptors::is_named(attachment, other.entry, name)? {
-            found = Some(other);
-        }
-        Ok(())
-    })?;
-    Ok(found)
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::Store;
+    use crate::attachment::survey;
+
+    /// Two names that a survey cannot tell apart without looking at them.
+    fn names_of_one_tag() -> [String; 2] {
+        let mut of_tags = HashMap::new();
+        (0..)
+            .map(|number| format!("slot{number}"))
+            .find_map(|name| {
+                let other = of_tags.insert(survey::tag_of(Hash::of(&name)), name.clone())?;
+                Some([other, name])
+            })
+            .expect("of 100,000 names two have one")
+    }
+
+    #[test]
+    fn names_of_one_hash_are_two_slots() {
+        let [first, second] = names_of_one_tag();
+        let store = Store::temporary().unwrap();
+        store.value::<u8>("first of all").unwrap();
+        let absent = |name: &str| matches!(store.slot(name), Err(crate::Error::NotFound { .. }));
+        store.value::<u8>(&first).unwrap().store(1).unwrap();
+        assert!(absent(&second));
+        store.value::<u8>(&second).unwrap().store(2).unwrap();
+        let surveyed = |name: &str| {
+            let attachment = store.attachment();
+            let survey = descriptors::survey(attachment).unwrap();
+            find_by_survey(attachment, name, &survey).unwrap().map(|found| found.entry.line())
+        };
+        assert_eq!([&first, &second].map(|name| surveyed(name)), [Some(1), Some(2)]);
+        // Removed and defined anew, each keeps its own line.
+        store.remove(&first).unwrap();
+        assert!(surveyed(&first).is_none() && absent(&first));
+        store.value::<u8>(&first).unwrap();
+        assert_eq!([&first, &second].map(|name| surveyed(name)), [Some(3), Some(2)]);
+        assert_eq!(store.value::<u8>(&second).unwrap().load(), 2);
+    }
 }

@@ -79,8 +79,8 @@ class _Watcher:
         self._mutex = threading.Lock()
         self._awaited: dict[asyncio.Future[None], tuple[_native.Slot, int]] = {}
         self._running = False
-        # One more slot to sleep on, which changes when the set of awaited slots does.
-        self._bell = _native.temporary().value("bell", "uint64")
+        # The event count of the set of awaited slots: one more slot to sleep on.
+        self._events = _native.temporary().value("events", "uint64")
 
     def add(self, changed: asyncio.Future[None], slot: _native.Slot, seen: int) -> None:
         with self._mutex:
@@ -88,23 +88,23 @@ class _Watcher:
                 threading.Thread(target=self._run, name="slotfile wait", daemon=True).start()
                 self._running = True  # if it cannot be started, the next call tries again
             self._awaited[changed] = (slot, seen)
-        self._bell.add(1)
+        self._events.add(1)
 
     def forget(self, changed: asyncio.Future[None]) -> None:
         with self._mutex:
             if self._awaited.pop(changed, None) is None:
                 return
-        self._bell.add(1)
+        self._events.add(1)
 
     def _run(self) -> None:
         while True:
-            rung = self._bell.version
+            seen = self._events.version
             with self._mutex:
                 awaited = list(self._awaited.items())
                 if not awaited:
                     self._running = False
                     return
-            for at, error in _changed([(self._bell, rung), *(slot for _, slot in awaited)]):
+            for at, error in _changed([(self._events, seen), *(slot for _, slot in awaited)]):
                 if at > 0:
                     changed = awaited[at - 1][0]
                     with self._mutex:

@@ -63,13 +63,14 @@ class SharedMemory(_std.SharedMemory):
     def _open(self, size):
         """A descriptor of the existing file, or of a new one of this size."""
         path = _path(self._name)
-        if not self._flags & os.O_EXCL:
-            try:
-                return os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-            except FileNotFoundError:
-                if not self._flags & os.O_CREAT:
-                    raise
-        return _create(path, size, self._mode)
+        with _errors_name(self._name):
+            if not self._flags & os.O_EXCL:
+                try:
+                    return os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+                except FileNotFoundError:
+                    if not self._flags & os.O_CREAT:
+                        raise
+            return _create(path, size, self._mode)
 
     def close(self):
         """Ends this object's use of the memory. BufferError if something still exports it.
@@ -94,7 +95,8 @@ class SharedMemory(_std.SharedMemory):
     def unlink(self):
         """Deletes the block. Its name is free at once, its memory when its last user closes it."""
         if self._name:
-            os.unlink(_file(self._name))
+            with _errors_name(self._name):
+                os.unlink(_file(self._name))
 
 
 class ShareableList(_std.ShareableList):
@@ -115,6 +117,17 @@ class ShareableList(_std.ShareableList):
         _std.ShareableList.__init__.__defaults__,
     )
     __init__.__kwdefaults__ = _std.ShareableList.__init__.__kwdefaults__
+
+
+@contextlib.contextmanager
+def _errors_name(name):
+    """Makes errors name the block, as the standard library's do, in place of the files."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise OSError(error.errno, error.strerror, name) from None
 
 
 def _create(path, size, mode):
@@ -150,10 +163,10 @@ def _create_unknown(path, size, mode):
 
 def _file(name):
     """Where a block of this name is."""
-    name = name.lstrip("/")
-    if not name or "/" in name or name in (".", ".."):
+    file = name.lstrip("/")
+    if not file or "/" in file or file in (".", ".."):
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), name)
-    return f"/dev/shm/slotfile-{os.geteuid()}/{name}"
+    return f"/dev/shm/slotfile-{os.geteuid()}/{file}"
 
 
 def _path(name):

@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyList, PyTuple};
 use slotfile::{Error, OpenOptions, Recovery, ScalarType, Shape, SlotType, SyncPoint};
 
+use crate::convert::arguments::Integer;
 use crate::convert::error::{invalid, to_py};
 use crate::convert::scalar::scalar_named;
 use crate::runtime::opened::{Options, Shared};
@@ -46,15 +47,18 @@ pub(crate) struct Store {
 ///
 /// `lock_timeout` is the maximum wait for a lock, in seconds (None: forever). `sync_every` is
 /// the interval of the background sync, in seconds, while something changes (None: never, nor
-/// on closing). The other options apply when the store is created.
+/// on closing). `any_file_system` opens a store also on a file system where other machines or mounts
+/// may see other contents and locks, as on NFS. Handles that are pickled keep these three. The other
+/// options apply when the store is created.
 ///
 /// >>> store = slotfile.open("state.slots")
 /// >>> store.recovery.what
 /// 'created'
 #[pyfunction]
 #[pyo3(signature = (
-    path, mode="a", *, lock_timeout=Some(5.0), sync_every=Some(1.0), max_slots=65_536,
-    max_size=16 << 30, permissions=0o600, checkpoint=true, any_file_system=false
+    path, mode="a", *, lock_timeout=Some(5.0), sync_every=Some(1.0),
+    max_slots=Integer::LeftOut(65_536), max_size=Integer::LeftOut(16 << 30),
+    permissions=Integer::LeftOut(0o600), checkpoint=true, any_file_system=false
 ), text_signature = "(path, mode='a', *, lock_timeout=5.0, sync_every=1.0, max_slots=65536, max_size=17179869184, permissions=0o600, checkpoint=True, any_file_system=False)")]
 #[expect(clippy::too_many_arguments, reason = "named, in Python")]
 pub(crate) fn open(
@@ -63,19 +67,20 @@ pub(crate) fn open(
     mode: &str,
     lock_timeout: Option<f64>,
     sync_every: Option<f64>,
-    max_slots: u64,
-    max_size: u64,
-    permissions: u32,
+    max_slots: Integer<'_, '_>,
+    max_size: Integer<'_, '_>,
+    permissions: Integer<'_, '_>,
     checkpoint: bool,
     any_file_system: bool,
 ) -> PyResult<Store> {
+    let permissions = permissions.of("permissions", "0o600 to 0o777")?;
+    let permissions = u32::try_from(permissions).unwrap_or(u32::MAX);
     let mut creation = OpenOptions::new();
     creation
-        .max_slots(max_slots)
-        .max_size(max_size)
+        .max_slots(max_slots.of("max_slots", "1 to 268435456")?)
+        .max_size(max_size.of("max_size", "1 to 35184372088832")?)
         .mode(permissions)
         .checkpoint(checkpoint)
-        .any_file_system(any_file_system)
         .create(mode == "a")
         .create_new(mode == "x");
     if !matches!(mode, "a" | "r+" | "r" | "x") {
@@ -88,6 +93,7 @@ pub(crate) fn open(
         define: matches!(mode, "a" | "x"),
         lock_timeout: setting("lock_timeout", lock_timeout)?,
         sync_every: setting("sync_every", sync_every)?,
+        any_file_system,
     };
     Store::open(py, creation, options)
 }
@@ -122,13 +128,17 @@ pub(crate) fn temporary(py: Python<'_>) -> PyResult<Store> {
         define: true,
         lock_timeout: Some(Duration::from_secs(5)),
         sync_every: None,
+        any_file_system: false,
     };
     Ok(Store { shared: Shared::new(store, options) })
 }
 
 impl Store {
     fn open(py: Python<'_>, mut open: OpenOptions, options: Options) -> PyResult<Store> {
-        open.read_only(options.read_only).define(options.define).sync_every(options.sync_every);
+        open.read_only(options.read_only)
+            .define(options.define)
+            .sync_every(options.sync_every)
+            .any_file_system(options.any_file_system);
         let path = options.path.as_ref().expect("a store with a path");
         let slices = Slices::new(options.lock_timeout);
         loop {
@@ -204,7 +214,7 @@ impl Store {
     ///
     /// With 4 or 8 `areas` instead of two, a large array is read faster beside a writer that
     /// never pauses.
-    #[pyo3(signature = (name, dtype, shape, initial=None, *, areas=2))]
+    #[pyo3(signature = (name, dtype, shape, initial=None, *, areas=Integer::LeftOut(2)), text_signature = "($self, name, dtype, shape, initial=None, *, areas=2)")]
     fn array<'py>(
         &self,
         py: Python<'py>,
@@ -212,10 +222,11 @@ impl Store {
         dtype: &Bound<'py, PyAny>,
         shape: &Bound<'py, PyAny>,
         initial: Option<&Bound<'py, PyAny>>,
-        areas: usize,
+        areas: Integer<'_, '_>,
     ) -> PyResult<Bound<'py, Array>> {
         self.shared.check_open()?;
         let of = (scalar_type(dtype)?, dimensions(shape)?);
+        let areas = areas.of(&of_slot(name, "areas"), "2 to 8")? as usize;
         Array::open(py, &self.shared, name, of, initial, areas)
     }
 
@@ -248,30 +259,34 @@ impl Store {
     }
 
     /// Opens the text of this name, or defines it for at most `capacity` bytes of UTF-8.
-    #[pyo3(signature = (name, capacity, initial=None, *, areas=2))]
+    #[pyo3(signature = (name, capacity, initial=None, *, areas=Integer::LeftOut(2)), text_signature = "($self, name, capacity, initial=None, *, areas=2)")]
     fn text<'py>(
         &self,
         py: Python<'py>,
         name: &str,
-        capacity: usize,
+        capacity: Integer<'_, '_>,
         initial: Option<&str>,
-        areas: usize,
+        areas: Integer<'_, '_>,
     ) -> PyResult<Bound<'py, Text>> {
         self.shared.check_open()?;
+        let capacity = capacity.of(&of_slot(name, "capacity"), "1 to 34359738352")? as usize;
+        let areas = areas.of(&of_slot(name, "areas"), "2 to 8")? as usize;
         Text::open(py, &self.shared, name, capacity, initial, areas)
     }
 
     /// Opens the bytes of this name, or defines them for at most `capacity` bytes.
-    #[pyo3(signature = (name, capacity, initial=None, *, areas=2))]
+    #[pyo3(signature = (name, capacity, initial=None, *, areas=Integer::LeftOut(2)), text_signature = "($self, name, capacity, initial=None, *, areas=2)")]
     fn bytes<'py>(
         &self,
         py: Python<'py>,
         name: &str,
-        capacity: usize,
+        capacity: Integer<'_, '_>,
         initial: Option<&[u8]>,
-        areas: usize,
+        areas: Integer<'_, '_>,
     ) -> PyResult<Bound<'py, Bytes>> {
         self.shared.check_open()?;
+        let capacity = capacity.of(&of_slot(name, "capacity"), "1 to 34359738352")? as usize;
+        let areas = areas.of(&of_slot(name, "areas"), "2 to 8")? as usize;
         Bytes::open(py, &self.shared, name, capacity, initial, areas)
     }
 
@@ -433,7 +448,8 @@ impl Store {
         fields.set_item("open_by", open_by)?;
         fields.set_item("failed_sync", info.failed_sync.map(|failed| failed.to_string()))?;
         fields.set_item("detached", info.detached.map(|how| how.to_string()))?;
-        py.import("slotfile._reports")?.getattr("Info")?.call((), Some(&fields))
+        let class = py.import("slotfile._reports")?.getattr("Info")?;
+        class.call((), Some(&fields))
     }
 
     /// Whether the path no longer leads to the open file, which was deleted, moved or replaced.
@@ -519,18 +535,25 @@ fn report<'py>(
     class: &str,
     fields: impl pyo3::call::PyCallArgs<'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    py.import("slotfile._reports")?.getattr(class)?.call1(fields)
+    let class = py.import("slotfile._reports")?.getattr(class)?;
+    class.call1(fields)
 }
 
 /// The type of a slot's elements, in any of its spellings.
 fn scalar_type(dtype: &Bound<'_, PyAny>) -> PyResult<ScalarType> {
-    let name = dtype.py().import("slotfile._dtype")?.getattr("scalar_type")?.call1((dtype,))?;
-    scalar_named(name.extract()?)
+    let scalar_type = dtype.py().import("slotfile._dtype")?.getattr("scalar_type")?;
+    scalar_named(scalar_type.call1((dtype,))?.extract()?)
+}
+
+/// The name of an argument that is of this slot.
+fn of_slot(slot: &str, argument: &str) -> String {
+    format!("slot {slot:?}: {argument}")
 }
 
 /// A path as Python takes it: str, bytes or os.PathLike.
 fn path_of(path: &Bound<'_, PyAny>) -> PyResult<PathBuf> {
-    let decoded = path.py().import("os")?.call_method1("fsdecode", (path,))?;
+    let os = path.py().import("os")?;
+    let decoded = os.call_method1("fsdecode", (path,))?;
     let path: PathBuf = decoded.extract()?;
     let why = match path.as_os_str().as_encoded_bytes() {
         b"" => "the path is empty; it must name a file",

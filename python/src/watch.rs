@@ -56,6 +56,7 @@ impl Watch {
         let Some(change) = change else { return Ok(None) };
         let content = data::to_py(py, &change.content, change.slot.slot_type())?;
         let class = py.import("slotfile._reports")?.getattr("SlotChange")?;
-        class.call1((change.slot.name(), change.version, content, change.removed)).map(Some)
+        let fields = (change.slot.name(), change.version, content, change.removed);
+        class.call1(fields).map(Some)
     }
 }

@@ -199,3 +199,12 @@ with x.lock():
     child.send_signal(signal.SIGCONT)
     child.communicate()
     until(lambda: value.lock().acquire(blocking=False), "free")
+
+
+def test_acquire_takes_any_integer_as_threading_does(store: slotfile.Store) -> None:
+    lock = store.value("x", int).lock()
+    for blocking in (1, 0, -1, True, False):
+        assert lock.acquire(blocking)  # type: ignore[arg-type]
+        lock.release()
+    with pytest.raises(TypeError):
+        lock.acquire(None)  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import ctypes
+import importlib
 import multiprocessing
 import operator
 import pickle
@@ -469,3 +470,43 @@ def test_they_are_not_pickled_but_for_a_child_that_starts(mp: Any, shared: str) 
         for part in (made, made.get_lock()):
             with pytest.raises(RuntimeError, match="through inheritance"):
                 pickle.dumps(part)
+
+
+def test_slices_by_their_old_names(mp: Any) -> None:
+    shared = mp.Array("i", range(5))
+    assert shared.__getslice__(1, 3) == [1, 2]
+    shared.__setslice__(1, 3, [7, 8])
+    assert shared[:] == [0, 7, 8, 3, 4]
+
+
+def test_an_array_that_is_too_large_is_an_oserror(mp: Any) -> None:
+    with pytest.raises(OSError):
+        mp.RawArray("d", 10**13)
+
+
+def _changes_first(package: str, name: str) -> None:
+    block = importlib.import_module(f"{package}.shared_memory").SharedMemory(name)
+    block.buf[0] = 7
+    block.close()
+
+
+@pytest.mark.parametrize("package", ["multiprocessing", "slotfile.multiprocessing"])
+def test_a_managers_blocks_are_found(package: str) -> None:
+    managers = importlib.import_module(f"{package}.managers")
+    blocks = importlib.import_module(f"{package}.shared_memory")
+    processes = importlib.import_module(package)
+    with managers.SharedMemoryManager() as manager:
+        block, numbers = manager.SharedMemory(10), manager.ShareableList([1, 2])
+        child = processes.Process(target=_changes_first, args=(package, block.name))
+        child.start()
+        join(child)
+        assert block.buf[0] == 7
+        again = blocks.ShareableList(name=numbers.shm.name)
+        assert list(again) == [1, 2]
+        again.shm.close()
+        numbers.shm.close()
+        block.close()
+    # Its blocks end with it.
+    for name in (block.name, numbers.shm.name):
+        with pytest.raises(FileNotFoundError):
+            blocks.SharedMemory(name)

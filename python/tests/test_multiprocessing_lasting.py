@@ -422,3 +422,40 @@ time.sleep(0.1)
 print("end")
 """
     assert run(program) == "end\n"
+
+
+class Inner(ctypes.Structure):
+    _fields_ = [("count", ctypes.c_int), ("text", ctypes.c_char_p)]
+
+
+class Outer(Inner):
+    _fields_ = [("more", ctypes.c_int * 3)]
+
+
+class Either(ctypes.Union):
+    _fields_ = [("number", ctypes.c_long), ("parts", Inner * 2)]
+
+
+@pytest.mark.parametrize(
+    "type_",
+    [
+        ctypes.c_void_p,
+        ctypes.c_char_p,
+        ctypes.c_wchar_p,
+        ctypes.py_object,
+        ctypes.POINTER(ctypes.c_int),
+        ctypes.CFUNCTYPE(ctypes.c_int),
+        Inner,
+        Outer,
+        Either,
+        ctypes.c_char_p * 2,
+    ],
+)
+def test_addresses_are_not_kept(path: pathlib.Path, type_: Any) -> None:
+    for make in (mp.RawValue, mp.Value):
+        with pytest.raises(TypeError, match="'x' cannot have a .*address"):
+            make(type_, name="x", store=path)
+    with pytest.raises(TypeError, match="address"):
+        mp.Array(type_, 3, name="x", store=path)
+    mp.RawValue(type_)  # without a name it does not last
+    assert not path.exists()

@@ -237,3 +237,15 @@ def test_views_outlive_their_objects(mp: Any) -> None:
         mp.Value("d", 9.5)
     assert live.tolist() == [1, 2, 3]
     assert view.cast("B").cast("d")[0] == 2.5
+
+
+def test_acquire_takes_any_integer(mp: Any) -> None:
+    shared = mp.Value("i")
+    for lock in (shared.get_lock(), shared):
+        for block in (1, 2, -1, 0, True, False):
+            assert lock.acquire(block)
+            assert lock.acquire(block, 1.0)
+            lock.release()
+            lock.release()
+        with pytest.raises(TypeError):
+            lock.acquire("no", "time")

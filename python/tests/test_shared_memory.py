@@ -352,3 +352,23 @@ def test_a_list_keeps_its_own_memory() -> None:
     assert isinstance(numbers, multiprocessing.shared_memory.ShareableList)
     assert (FOLDER / numbers.shm.name).exists()
     numbers.shm.unlink()
+
+
+@pytest.mark.parametrize("module", [multiprocessing.shared_memory, slotfile.shared_memory])
+def test_errors_name_the_block(module: Any) -> None:
+    name = f"taken-{os.getpid()}"
+    block = module.SharedMemory(name, create=True, size=10)
+    try:
+        with pytest.raises(FileExistsError) as taken:
+            module.SharedMemory(name, create=True, size=10)
+        assert (taken.value.filename, taken.value.filename2) == ("/" + name, None)
+        assert str(taken.value) == f"[Errno 17] File exists: '/{name}'"
+    finally:
+        block.close()
+        block.unlink()
+    with pytest.raises(FileNotFoundError) as missing:
+        module.SharedMemory(name)
+    assert missing.value.filename == "/" + name
+    with pytest.raises(OSError) as long:
+        module.SharedMemory("x" * 300, create=True, size=10)
+    assert long.value.filename == "/" + "x" * 300

@@ -7,7 +7,10 @@ import errno
 import os
 import pathlib
 import pickle
+import shutil
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -15,7 +18,7 @@ import pytest
 
 import slotfile
 
-from conftest import python, run
+from conftest import HANG, python, run
 
 
 def test_modes(path: pathlib.Path) -> None:
@@ -476,3 +479,49 @@ def test_a_sync_that_fails_at_the_end_is_heard(path: pathlib.Path) -> None:
     with slotfile.open(path) as store:
         store.sync()
         assert store.info().failed_sync is None
+
+
+@pytest.mark.parametrize("number", [-1, 2**64, 2**200])
+def test_numbers_out_of_range_are_refused_with_the_range(path: pathlib.Path, number: int) -> None:
+    ranges = {"max_slots": "1 to 268435456", "max_size": "1 to 35184372088832", "permissions": "0o600 to 0o777"}
+    for option, range_ in ranges.items():
+        with pytest.raises(slotfile.Invalid, match=f"^{option}={number}: it must be an integer from {range_}$"):
+            slotfile.open(path, **{option: number})  # type: ignore[arg-type]
+    assert not path.exists()
+    with slotfile.open(path) as store:
+        for make in (store.text, store.bytes):
+            with pytest.raises(slotfile.Invalid, match=f'slot "x": capacity={number}: .* from 1 to 34359738352'):
+                make("x", number)
+            with pytest.raises(slotfile.Invalid, match=f"areas={number}: .* from 2 to 8"):
+                make("x", 8, areas=number)
+        with pytest.raises(slotfile.Invalid, match=f"areas={number}: .* from 2 to 8"):
+            store.array("x", int, 8, areas=number)
+        assert list(store) == []
+
+
+def test_a_pickled_handle_opens_any_file_system(path: pathlib.Path) -> None:
+    strace = shutil.which("strace")
+    program = """
+import pickle, sys
+import slotfile
+store = slotfile.open(sys.argv[1], any_file_system=True)
+value = store.value("v", int)
+value.add(5)
+try:
+    slotfile.open(sys.argv[1])
+    print("not refused")
+except slotfile.SystemFailure as refused:
+    assert "NFS" in str(refused), refused
+print(pickle.loads(pickle.dumps(value)).value, "v" in pickle.loads(pickle.dumps(store)))
+"""
+    # It answers that the store is on NFS.
+    inject = "inject=fstatfs:poke_exit=@arg2=6969000000000000"
+    seen = strace and subprocess.run(
+        [strace, "-f", "-e", "trace=fstatfs", "-e", inject, "-o", "/dev/null", sys.executable, "-c", program, path],
+        capture_output=True,
+        text=True,
+        timeout=HANG,
+    )
+    if not seen or "strace" in seen.stderr or "not refused" in seen.stdout:
+        pytest.skip("needs strace that can change answers")
+    assert (seen.stdout, seen.stderr) == ("5 True\n", "")

@@ -282,3 +282,20 @@ def test_messages_speak_of_what_is_there_in_python(store: slotfile.Store) -> Non
         store.value("x", str)  # type: ignore[call-overload]
     with pytest.raises(slotfile.Invalid, match="no slot to wait for"):
         slotfile._native.wait_any([])
+
+
+def test_add_none_is_refused(store: slotfile.Store) -> None:
+    value, real = store.value("n", int), store.value("r", float)
+    numbers, frame = store.array("a", int, 3), store.buffer("f", float, 3)
+    counter = store.counter("c")
+    for add in (value.add, real.add, counter.add):
+        with pytest.raises(TypeError):
+            add(None)  # type: ignore[operator]
+    for add_at in (numbers.add, frame.add):
+        with pytest.raises(TypeError):
+            add_at(0, None)  # type: ignore[operator]
+    assert (value.value, real.value, counter.value, numbers[0], frame[0]) == (0, 0.0, 0, 0, 0.0)
+    value.add()
+    numbers.add(0)
+    counter.add()
+    assert (value.value, numbers[0], counter.value) == (1, 1, 1)

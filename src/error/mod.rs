@@ -371,6 +371,7 @@ impl Error {
             ContentError::TooLong { capacity, length } => {
                 Error::TooLong { path, slot, capacity, length }
             }
+            ContentError::Memory(none) => Error::OutOfMemory { path, slot, need: none.need },
         }
     }
 

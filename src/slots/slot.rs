@@ -273,7 +273,8 @@ impl Slot {
         let end = start.saturating_add(elements.len());
         let range = self.positions(start..end)?;
         self.update_range(range, |there| {
-            *there = elements.clone(); // type and number are checked, as for any closure
+            let new = elements.try_clone().map_err(|none| self.handle.no_memory(none))?;
+            *there = new; // type and number are checked, as for any closure
             Ok(())
         })
     }

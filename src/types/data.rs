@@ -1,7 +1,7 @@
 //! The content of a slot whose type is known only at run time, and its bytes in the file.
 
 use crate::types::element::Element;
-use crate::types::elements::Elements;
+use crate::types::elements::{Elements, NoMemory, reserved};
 use crate::types::scalar::Scalar;
 use crate::types::scalar_type::ScalarType;
 use crate::types::slot_type::SlotType;
@@ -83,6 +83,13 @@ pub(crate) enum ContentError {
     Type { asked: SlotType },
     Length { expected: usize, found: usize },
     TooLong { capacity: usize, length: usize },
+    Memory(NoMemory),
+}
+
+impl From<NoMemory> for ContentError {
+    fn from(none: NoMemory) -> ContentError {
+        ContentError::Memory(none)
+    }
 }
 
 /// Bytes of the length word at the start of a text's area.
@@ -93,7 +100,7 @@ pub(crate) fn text_content(text: &[u8], capacity: usize) -> Result<Vec<u8>, Cont
     if text.len() > capacity {
         return Err(ContentError::TooLong { capacity, length: text.len() });
     }
-    let mut content = Vec::with_capacity(TEXT_LEN + text.len());
+    let mut content = reserved(TEXT_LEN + text.len())?;
     content.extend_from_slice(&(text.len() as u64).to_le_bytes());
     content.extend_from_slice(text);
     Ok(content)
@@ -113,7 +120,7 @@ impl Data {
                 if expected != found {
                     return Err(ContentError::Length { expected, found });
                 }
-                Ok(elements.as_bytes().to_vec())
+                Ok(elements.try_clone()?.into_bytes())
             }
             // The first stripe has all of it.
             (Data::Scalar(Scalar::I64(x)), SlotType::Counter) => {

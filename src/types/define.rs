@@ -86,8 +86,9 @@ impl<T> Define<T> {
     }
 }
 
-/// What can be the first content of a slot of `T`: a `T`, or a vector, array or slice of `T`s. For
-/// [`Data`]: a [`Data`], a text, a [`Scalar`] or [`Elements`].
+/// What can be the first content of a slot of `T`: a `T`, or a vector, array or slice of `T`s, or
+/// [`Elements`] (of another type, they are [`Error::Type`](crate::Error::Type) when the slot is
+/// defined). For [`Data`]: a [`Data`], a text, a [`Scalar`] or [`Elements`].
 pub trait Initial<T> {
     #[doc(hidden)]
     fn into_data(self) -> Data;
@@ -124,4 +125,5 @@ initial! {
     [] String => Data;
     [] Scalar => Data;
     [] Elements => Data;
+    [T: Element] Elements => T;
 }

@@ -27,6 +27,12 @@ impl Elements {
         Elements::try_zeros(scalar_type, len).unwrap_or_else(|none| none.abort())
     }
 
+    pub(crate) fn try_clone(&self) -> Result<Elements, NoMemory> {
+        let mut bytes = reserved(self.bytes.len())?;
+        bytes.extend_from_slice(&self.bytes);
+        Ok(Elements { scalar_type: self.scalar_type, bytes })
+    }
+
     pub(crate) fn try_zeros(scalar_type: ScalarType, len: usize) -> Result<Elements, NoMemory> {
         Ok(Elements { scalar_type, bytes: zeros(len * scalar_type.size())? })
     }
@@ -103,6 +109,10 @@ impl Elements {
         &self.bytes
     }
 
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
     pub(crate) fn as_bytes_mut(&mut self) -> &mut [u8] {
         &mut self.bytes
     }
@@ -121,7 +131,7 @@ impl<T: Element, const N: usize> From<[T; N]> for Elements {
 }
 
 /// There is not enough memory for this many bytes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoMemory {
     pub(crate) need: usize,
 }
@@ -132,6 +142,13 @@ impl NoMemory {
         let layout = Layout::array::<u8>(self.need);
         std::alloc::handle_alloc_error(layout.unwrap_or(Layout::new::<u8>()))
     }
+}
+
+/// An empty vector with room for so many bytes.
+pub(crate) fn reserved(len: usize) -> Result<Vec<u8>, NoMemory> {
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(len).map_err(|_| NoMemory { need: len })?;
+    Ok(bytes)
 }
 
 /// `len` zeros, which take no memory until they are used.

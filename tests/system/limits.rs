@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::common;
 use crate::common::raw::{self, Raw};
 use crate::common::{Child, folder, long, number, os, path, role, rounds, store_in, until, within};
-use slotfile::{Define, Error, OpenOptions, Store};
+use slotfile::{Define, Elements, Error, OpenOptions, ScalarType, Store};
 
 /// Fills a store until the disk is full. The store must stay usable, and keep its content.
 fn fill_up(path: &Path, small: OpenOptions) -> u64 {
@@ -208,8 +208,11 @@ fn row_23_a_content_larger_than_memory_is_an_error_and_not_an_abort() {
         let (text, bytes) = (store.text("text", LEN).unwrap(), store.bytes("bytes", LEN).unwrap());
         let third = store.array::<u8>("third", LEN / 3).unwrap();
         let group = store.group(vec![&array]).unwrap();
-        text.store(&"x".repeat(LEN)).unwrap();
-        bytes.store(&vec![1; LEN]).unwrap();
+        let (letters, ones) = ("x".repeat(LEN), vec![1; LEN]);
+        let elements = || Elements::from_bytes(ScalarType::U8, ones.clone()).unwrap();
+        let (stored, first) = (elements(), elements());
+        text.store(&letters).unwrap();
+        bytes.store(&ones).unwrap();
         os::leave_addresses(LEN as u64 / 2);
         let too_large = store.slots().unwrap().into_iter().filter(|slot| slot.name() != "third");
         for slot in too_large {
@@ -230,6 +233,12 @@ fn row_23_a_content_larger_than_memory_is_an_error_and_not_an_abort() {
         told("text", text.try_load_versioned());
         told("text", text.wait_until(|_| true, None));
         told("bytes", bytes.try_load_versioned());
+        told("text", text.store(&letters));
+        told("bytes", bytes.store(&ones));
+        told("array", store.slot("array").unwrap().store(stored));
+        let in_its_place = ones.clone();
+        told("new", store.array_with("new", LEN, Define::<u8>::new().initial(first)));
+        let _in_both_places = (in_its_place, ones.clone());
         told("array", array.update(|_| ()));
         told("array", store.transaction(|t| t.load(&array)));
         told("array", store.transaction(|t| t.load_range(&array, ..)));

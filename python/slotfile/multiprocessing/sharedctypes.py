@@ -164,9 +164,27 @@ def _numbers(obj):
     return (_NUMBERS[of], count, ctypes.addressof(obj)) if of in _NUMBERS else None
 
 
+def _address_in(type_):
+    """The type of an address that an object of this type has in it; None if there is none."""
+    if issubclass(type_, ctypes.Array):
+        return _address_in(type_._type_)
+    if issubclass(type_, (ctypes.Structure, ctypes.Union)):
+        fields = (field[1] for base in type_.__mro__ for field in vars(base).get("_fields_", ()))
+        return next(filter(None, map(_address_in, fields)), None)
+    # The letters: c_void_p, c_char_p, c_wchar_p, py_object.
+    is_simple = issubclass(type_, ctypes._SimpleCData)
+    is_address = type_._type_ in tuple("PzZO") if is_simple else True
+    return type_ if is_address else None
+
+
 def _named(type_, initial, name, store):
     if name is None:
         raise TypeError("store= needs name=: only an object with a name is kept in a store")
+    if (address := _address_in(type_)) is not None:
+        raise TypeError(
+            f"{name!r} cannot have a {address.__name__}: an address means nothing to the next run, and "
+            "to other processes; keep what it leads to, as in Array('c', b'text', name=...)"
+        )
     if store is None and (store := os.environ.get("SLOTFILE_STORE")) is None:
         raise ValueError(
             f"which store has {name!r}? Pass store=, or set the environment variable SLOTFILE_STORE"

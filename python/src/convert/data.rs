@@ -3,9 +3,10 @@
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
-use slotfile::{Data, Elements, SlotType};
+use slotfile::{Data, SlotType};
 
-use crate::convert::ndarray::{fresh, with_elements};
+use crate::convert::copies::{bytes_data, py_bytes, py_string, string_of};
+use crate::convert::ndarray::{array_of, filled_with};
 use crate::convert::scalar::{Scalar, each_type};
 
 /// The content of a slot of this type as a Python object.
@@ -19,18 +20,10 @@ pub(crate) fn to_py<'py>(
             each_type!(scalar.scalar_type(), T => scalar.get::<T>().unwrap_or_default().to_py(py))
         }
         (Data::Array(elements), SlotType::Array(of, shape) | SlotType::Buffer(of, shape)) => {
-            each_type!(of, T => {
-                let all = elements.to_vec::<T>().unwrap_or_default();
-                fresh(py, shape.dims(), |copy| {
-                    for (copy, element) in copy.iter_mut().zip(all) {
-                        copy.write(element);
-                    }
-                })
-                .into_any()
-            })
+            each_type!(of, T => array_of::<T>(py, shape.dims(), elements)?.into_any())
         }
-        (Data::Text(text), _) => PyString::new(py, text).into_any(),
-        (Data::Bytes(bytes), _) => PyBytes::new(py, bytes).into_any(),
+        (Data::Text(text), _) => py_string(py, text)?.into_any(),
+        (Data::Bytes(bytes), _) => py_bytes(py, bytes)?.into_any(),
         _ => return Err(no_content(slot_type)),
     })
 }
@@ -39,11 +32,14 @@ pub(crate) fn to_py<'py>(
 pub(crate) fn from_py(object: &Bound<'_, PyAny>, slot_type: &SlotType) -> PyResult<Data> {
     Ok(match slot_type {
         SlotType::Value(of) => each_type!(of, T => Data::from(<T as Scalar>::from_py(object)?)),
-        SlotType::Array(of, shape) => each_type!(of, T => {
-            with_elements::<T, _>(shape.dims(), object, |all| Data::Array(Elements::from(all)))?
-        }),
-        SlotType::Text(_) => Data::Text(object.extract()?),
-        SlotType::Bytes(_) => Data::Bytes(object.extract()?),
+        SlotType::Array(of, shape) => {
+            Data::Array(each_type!(of, T => filled_with::<T>(shape.dims(), object)?))
+        }
+        SlotType::Text(_) => Data::Text(string_of(object.cast::<PyString>()?.to_str()?)?),
+        SlotType::Bytes(_) => match object.cast::<PyBytes>() {
+            Ok(bytes) => bytes_data(bytes.as_bytes())?,
+            Err(_) => Data::Bytes(object.extract()?),
+        },
         other => return Err(no_content(other)),
     })
 }

@@ -6,6 +6,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyFloat, PyInt};
 use slotfile::{Element, ScalarType};
 
+use crate::convert::arguments::Addend;
+
 /// The library's scalar type of this name.
 pub(crate) fn scalar_named(name: &str) -> PyResult<ScalarType> {
     let known = ScalarType::ALL.into_iter().find(|scalar_type| scalar_type.name() == name);
@@ -24,8 +26,7 @@ pub(crate) trait Scalar: Element + numpy::Element {
     /// OverflowError if the type cannot hold it, TypeError if it is not a number of its kind.
     fn from_py(object: &Bound<'_, PyAny>) -> PyResult<Self>;
 
-    /// The argument of `add`: 1 if it was left out.
-    fn addend(object: Option<&Bound<'_, PyAny>>) -> PyResult<Self::Addend>;
+    fn addend(addend: Addend<'_, '_>) -> PyResult<Self::Addend>;
 
     /// The sum; `None` if the type cannot hold it.
     fn plus(self, n: Self::Addend) -> Option<Self>;
@@ -80,11 +81,12 @@ macro_rules! integers {
             }
 
             #[inline]
-            fn addend(object: Option<&Bound<'_, PyAny>>) -> PyResult<i128> {
-                let Some(object) = object else { return Ok(1) };
+            fn addend(addend: Addend<'_, '_>) -> PyResult<i128> {
+                let Addend::Given(object) = addend else { return Ok(1) };
                 match object.extract::<i64>() {
                     Ok(n) => Ok(n.into()),
-                    Err(_) => object.extract().map_err(|error| out_of_range::<$t>(object, error)),
+                    Err(_) => object.extract()
+                        .map_err(|error| out_of_range::<$t>(&object, error)),
                 }
             }
 
@@ -133,8 +135,11 @@ macro_rules! floats {
             }
 
             #[inline]
-            fn addend(object: Option<&Bound<'_, PyAny>>) -> PyResult<f64> {
-                object.map_or(Ok(1.0), |object| object.extract())
+            fn addend(addend: Addend<'_, '_>) -> PyResult<f64> {
+                match addend {
+                    Addend::One => Ok(1.0),
+                    Addend::Given(object) => object.extract(),
+                }
             }
 
             #[inline]
@@ -183,7 +188,7 @@ impl Scalar for bool {
         }
     }
 
-    fn addend(_: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+    fn addend(_: Addend<'_, '_>) -> PyResult<bool> {
         Err(PyTypeError::new_err("nothing can be added to a bool"))
     }
 

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU64};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use slotfile::{Data, Define, Error, OpenOptions, RawBuffer, ScalarType, SlotType};
 
@@ -21,6 +22,8 @@ const SMALLEST: usize = 64;
 const CLASSES: usize = 15;
 /// A larger object has an arena of its own, dropped when the object is freed.
 const LARGEST: usize = SMALLEST << (CLASSES - 1);
+/// What a slot can hold.
+const MOST: usize = 8 * u32::MAX as usize;
 /// Slots of an arena that objects share.
 const SLOTS: u64 = 1 << 14;
 
@@ -91,6 +94,11 @@ impl Heap {
     /// Memory of at least this many bytes, all zero.
     pub(crate) fn take(&self, py: Python<'_>, size: usize) -> PyResult<Piece> {
         if size > LARGEST {
+            // As the standard library, which gets it from the system.
+            if size > MOST {
+                let text = format!("an object of {size} bytes is too large: it has at most 32 GiB");
+                return Err(PyOSError::new_err((libc::ENOMEM, text)));
+            }
             let arena = Bound::new(py, Arena::new(py, 1, size as u64)?)?;
             return self.define(py, &arena, size)?.map_err(to_py);
         }

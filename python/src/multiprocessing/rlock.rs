@@ -6,6 +6,7 @@ use pyo3::exceptions::PyAssertionError;
 use pyo3::prelude::*;
 use slotfile::{Error, RawBuffer};
 
+use crate::convert::arguments::Flag;
 use crate::convert::error::to_py;
 use crate::multiprocessing::shared_block::Block;
 use crate::runtime::wait::{in_slices, seconds};
@@ -66,9 +67,9 @@ impl RLock {
 impl RLock {
     /// Takes the lock. Returns True, or False if it is not free at once (`block=False`) or
     /// within `timeout` seconds (None: forever). The holding thread can take it again.
-    #[pyo3(signature = (block=true, timeout=None))]
-    fn acquire(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<bool> {
-        let timeout = if block { seconds(timeout)? } else { Some(Duration::ZERO) };
+    #[pyo3(signature = (block=Flag(true), timeout=None), text_signature = "($self, block=True, timeout=None)")]
+    fn acquire(&self, py: Python<'_>, block: Flag, timeout: Option<f64>) -> PyResult<bool> {
+        let timeout = if block.0 { seconds(timeout)? } else { Some(Duration::ZERO) };
         self.take(py, timeout)
     }
 
@@ -115,7 +116,10 @@ impl RLock {
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        let process = || py.import("multiprocessing")?.call_method0("current_process");
+        let process = || {
+            let module = py.import("multiprocessing")?;
+            module.call_method0("current_process")
+        };
         let (owner, count) = match self.raw.depth() {
             0 if self.raw.is_locked() => ("SomeOtherProcess".to_owned(), "nonzero".to_owned()),
             0 => ("None".to_owned(), "0".to_owned()),

@@ -5,9 +5,10 @@ use std::ffi::c_int;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyMemoryView;
-use slotfile::{Data, Define, Elements, Error, RawBuffer, Shape, SlotType};
+use pyo3::types::{PyBytes, PyMemoryView};
+use slotfile::{Data, Define, Error, RawBuffer, Shape, SlotType};
 
+use crate::convert::copies::elements_of;
 use crate::convert::error::to_py;
 use crate::convert::scalar::scalar_named;
 use crate::multiprocessing::heap::{Arena, Heap, Piece};
@@ -71,19 +72,17 @@ impl Block {
         name: &str,
         element: &str,
         shape: Vec<usize>,
-        initial: Option<Vec<u8>>,
+        initial: Option<&Bound<'_, PyBytes>>,
     ) -> PyResult<Block> {
         let element = scalar_named(element)?;
         let shape = Shape::new(&shape).ok_or_else(|| {
             PyValueError::new_err(format!("slot {name:?}: no slot has the shape {shape:?}"))
         })?;
         let slot_type = SlotType::Buffer(element, shape);
-        let mut define = Define::<Data>::new();
-        if let Some(bytes) = initial {
-            let content = Elements::from_bytes(element, bytes).ok_or_else(|| {
-                PyTypeError::new_err(format!("slot {name:?}: its first content is not whole"))
-            })?;
-            define = define.initial(content);
+        let initial = initial.map(|bytes| bytes.as_bytes());
+        if initial.is_some_and(|bytes| !bytes.len().is_multiple_of(element.size())) {
+            let text = format!("slot {name:?}: its first content is not whole");
+            return Err(PyTypeError::new_err(text));
         }
         let shared = &store.get().shared;
         shared.check_open()?;
@@ -91,8 +90,18 @@ impl Block {
             let path = shared.store().path().to_owned();
             return Err(to_py(Error::ReadOnly { path })); // the exported buffer is writable
         }
-        let slot = waiting(store.py(), shared.options.lock_timeout)
-            .run(shared.store(), |store| store.define(name, &slot_type, define.clone()))?;
+        let slot =
+            waiting(store.py(), shared.options.lock_timeout).run(shared.store(), |store| {
+                let define = Define::<Data>::new();
+                let define = match initial {
+                    Some(bytes) => {
+                        let content = elements_of(element, bytes);
+                        define.initial(content.map_err(|none| none.of(store, name))?)
+                    }
+                    None => define,
+                };
+                store.define(name, &slot_type, define)
+            })?;
         let raw = slot.raw_buffer().expect("it was opened as a buffer");
         let len = slot.size();
         Ok(Block { raw, len, origin: Origin::Store(store.clone().unbind(), slot_type) })
@@ -160,7 +169,8 @@ impl Block {
                 return Ok((ours.getattr("_rebuild_named")?, args.into_pyobject(py)?.into_any()));
             }
         };
-        py.import("multiprocessing.context")?.call_method1("assert_spawning", (slf,))?;
+        let context = py.import("multiprocessing.context")?;
+        context.call_method1("assert_spawning", (slf,))?;
         let args = (arena.bind(py), name, this.len);
         Ok((ours.getattr("_rebuild_inherited")?, args.into_pyobject(py)?.into_any()))
     }

@@ -1,7 +1,8 @@
 //! Wrappers that take a lock around every access to a shared ctypes object.
 
 use pyo3::PyTraverseError;
-use pyo3::exceptions::PyAttributeError;
+use pyo3::exceptions::{PyAttributeError, PyMemoryError};
+use pyo3::ffi;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PySlice};
@@ -34,7 +35,7 @@ impl Direct {
             return Ok(None);
         };
         let Ok(block) = block.cast_into::<Block>() else { return Ok(None) };
-        let of = sharedctypes(obj.py())?.getattr("_numbers")?.call1((obj,))?;
+        let of = sharedctypes(obj.py(), "_numbers", (obj,))?;
         let Some((of, len, address)) = of.extract::<Option<(String, usize, usize)>>()? else {
             return Ok(None);
         };
@@ -64,8 +65,14 @@ impl Direct {
     }
 }
 
-fn sharedctypes(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
-    py.import("slotfile.multiprocessing.sharedctypes")
+/// Calls a function of that module.
+fn sharedctypes<'py>(
+    py: Python<'py>,
+    function: &str,
+    arguments: impl pyo3::call::PyCallArgs<'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let function = py.import("slotfile.multiprocessing.sharedctypes")?.getattr(function)?;
+    function.call1(arguments)
 }
 
 impl SynchronizedBase {
@@ -76,7 +83,7 @@ impl SynchronizedBase {
     ) -> PyResult<SynchronizedBase> {
         let lock = match lock {
             Some(lock) => lock.clone(),
-            None => sharedctypes(obj.py())?.getattr("_lock_of")?.call1((obj, ctx))?,
+            None => sharedctypes(obj.py(), "_lock_of", (obj, ctx))?,
         };
         let direct = Direct::new(obj, &lock)?;
         Ok(SynchronizedBase { obj: obj.clone().unbind(), lock: lock.unbind(), direct })
@@ -155,7 +162,7 @@ impl SynchronizedBase {
     }
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        sharedctypes(slf.py())?.getattr("_reduce_synchronized")?.call1((slf,))
+        sharedctypes(slf.py(), "_reduce_synchronized", (slf,))
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
@@ -277,9 +284,30 @@ impl SynchronizedArray {
         base.locked(py, |obj| obj.set_item(index, value))
     }
 
+    fn __getslice__<'py>(
+        slf: &Bound<'py, Self>,
+        start: &Bound<'py, PyAny>,
+        stop: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        SynchronizedArray::__getitem__(slf, &slice(start, stop)?)
+    }
+
+    fn __setslice__(
+        slf: &Bound<'_, Self>,
+        start: &Bound<'_, PyAny>,
+        stop: &Bound<'_, PyAny>,
+        values: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        SynchronizedArray::__setitem__(slf, &slice(start, stop)?, values)
+    }
+
     fn __delitem__(&self, _index: &Bound<'_, PyAny>) -> PyResult<()> {
         Err(PyAttributeError::new_err("__delitem__"))
     }
+}
+
+fn slice<'py>(start: &Bound<'py, PyAny>, stop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    start.py().get_type::<PySlice>().call1((start, stop))
 }
 
 impl Direct {
@@ -288,13 +316,25 @@ impl Direct {
         let range = slice.indices(self.numbers.len().cast_signed())?;
         let positions =
             (0..range.slicelength).map(|i| (range.start + i.cast_signed() * range.step) as usize);
-        let Some(bits) = self.lock.try_with(|| {
-            positions.map(|position| self.numbers.load(position)).collect::<Vec<u64>>()
-        }) else {
+        let mut bits = Vec::new();
+        if bits.try_reserve_exact(positions.len()).is_err() {
+            return Err(PyMemoryError::new_err("there is no memory for these elements"));
+        }
+        let load = || bits.extend(positions.map(|position| self.numbers.load(position)));
+        if self.lock.try_with(load).is_none() {
             return Ok(None);
-        };
+        }
         let py = slice.py();
-        PyList::new(py, bits.into_iter().map(|bits| self.numbers.to_py(py, bits))).map(Some)
+        // SAFETY: it is a new list, each of whose elements is set before anybody else sees it.
+        unsafe {
+            let list = ffi::PyList_New(bits.len().cast_signed());
+            let list = Bound::from_owned_ptr_or_err(py, list)?.cast_into_unchecked::<PyList>();
+            for (at, bits) in bits.into_iter().enumerate() {
+                let element = self.numbers.to_py(py, bits).into_ptr();
+                ffi::PyList_SetItem(list.as_ptr(), at.cast_signed(), element);
+            }
+            Ok(Some(list))
+        }
     }
 }
 

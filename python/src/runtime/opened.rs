@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use slotfile::Error;
+use slotfile::{Elements, Error};
 
+use crate::convert::copies::elements_of;
 use crate::convert::error::{of_slot, to_py};
 use crate::runtime::wait::{seconds, waiting};
 
@@ -29,6 +30,7 @@ pub(crate) struct Options {
     pub(crate) define: bool,
     pub(crate) lock_timeout: Option<Duration>,
     pub(crate) sync_every: Option<Duration>,
+    pub(crate) any_file_system: bool,
 }
 
 impl Options {
@@ -42,19 +44,21 @@ impl Options {
         };
         let number = |duration: Option<Duration>| duration.map(|d| d.as_secs_f64());
         let (timeout, every) = (number(self.lock_timeout), number(self.sync_every));
-        Ok((path, self.read_only, self.define, timeout, every).into_pyobject(py)?.into_any())
+        let flags = (self.read_only, self.define, self.any_file_system);
+        Ok((path, flags, timeout, every).into_pyobject(py)?.into_any())
     }
 
     /// The options that [`Options::pickled`] has made of them.
     pub(crate) fn unpickled(options: &Bound<'_, PyAny>) -> PyResult<Options> {
-        let (path, read_only, define, timeout, every): (PathBuf, bool, bool, _, _) =
-            options.extract()?;
+        let (path, flags, timeout, every): (PathBuf, _, _, _) = options.extract()?;
+        let (read_only, define, any_file_system) = flags;
         Ok(Options {
             path: Some(path),
             read_only,
             define,
             lock_timeout: seconds(timeout)?,
             sync_every: seconds(every)?,
+            any_file_system,
         })
     }
 }
@@ -100,6 +104,12 @@ impl Shared {
 
     pub(crate) fn store(&self) -> &slotfile::Store {
         self.store.as_ref().expect("there until dropped")
+    }
+
+    /// A copy of a slot's first content, for a call that may be repeated.
+    pub(crate) fn copy_of(&self, content: &Elements, slot: &str) -> slotfile::Result<Elements> {
+        elements_of(content.scalar_type(), content.as_bytes())
+            .map_err(|none| none.of(self.store(), slot))
     }
 
     /// Closes it for all its handles, and syncs as the last handle's drop does.

@@ -8,6 +8,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use slotfile::{Array as Typed, Define, Error, ScalarType, Shape};
 
+use crate::convert::arguments::Addend;
+use crate::convert::copies::vec_of;
 use crate::convert::error::to_py;
 use crate::convert::key::Key;
 use crate::convert::ndarray::{filled_with, fresh, with_elements};
@@ -87,7 +89,7 @@ impl Array {
             waiting(py, shared.options.lock_timeout).run(shared.store(), |store| {
                 let define = Define::<T>::new().areas(areas);
                 store.array_with(name, shape, match &initial {
-                    Some(elements) => define.initial(elements.as_slice()),
+                    Some(elements) => define.initial(shared.copy_of(elements, name)?),
                     None => define,
                 })
             })?
@@ -120,7 +122,7 @@ impl Array {
         let store = |array: &Typed<T>, new: &[T]| array.store_range(start..start + new.len(), new);
         let copy = with_elements(shape, content, |new: &[T]| match store(array, new) {
             // A wait releases the interpreter lock, and then others may change `content`.
-            Err(Error::LockTimeout { .. }) => Ok(Some(new.to_vec())),
+            Err(Error::LockTimeout { .. }) => Ok(Some(vec_of(new)?)),
             done => done.map(|()| None).map_err(to_py),
         })??;
         let Some(copy) = copy else { return Ok(()) };
@@ -155,13 +157,13 @@ impl Array {
 }
 
 /// A short form of an array's content.
-pub(crate) fn shown(content: &Bound<'_, PyAny>) -> PyResult<String> {
+pub(crate) fn shown<'py>(content: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = content.py();
     let options = pyo3::types::PyDict::new(py);
     options.set_item("threshold", 20)?;
     options.set_item("separator", ", ")?;
     let shown = py.import("numpy")?.getattr("array2string")?;
-    shown.call((content,), Some(&options))?.extract()
+    shown.call((content,), Some(&options))
 }
 
 #[pymethods]
@@ -209,18 +211,18 @@ impl Array {
 
     /// Adds to one element atomically; returns the new value. Raises OverflowError, and
     /// changes nothing, if the type cannot hold the sum.
-    #[pyo3(signature = (index, n=None, /))]
+    #[pyo3(signature = (index, n=Addend::One, /), text_signature = "($self, index, n=1, /)")]
     fn add<'py>(
         &self,
         index: &Bound<'py, PyAny>,
-        n: Option<&Bound<'py, PyAny>>,
+        n: Addend<'_, 'py>,
     ) -> PyResult<Bound<'py, PyAny>> {
         fn typed<'py, T: Scalar>(
             this: &Array,
             py: Python<'py>,
             array: &Typed<T>,
             position: usize,
-            n: Option<&Bound<'py, PyAny>>,
+            n: Addend<'_, 'py>,
         ) -> PyResult<Bound<'py, PyAny>> {
             let n = T::addend(n)?;
             let added =
@@ -382,7 +384,8 @@ impl Array {
                 on!(self, array => Ok(load_block(py, array, start, &shape)?.0))
             }
             Key::Other => {
-                self.load_versioned(py)?.0.get_item(key).map_err(|error| self.named(error))
+                let copy = self.load_versioned(py)?.0;
+                copy.get_item(key).map_err(|error| self.named(error))
             }
         }
     }
@@ -405,7 +408,8 @@ impl Array {
             }
             Key::Other => {
                 // Before the lock is taken, since the conversion may run any Python code.
-                let new = py.import("numpy")?.getattr("asarray")?.call1((new, self.dtype(py)));
+                let as_array = py.import("numpy")?.getattr("asarray")?;
+                let new = as_array.call1((new, self.dtype(py)));
                 let new = new.map_err(|error| self.named(error))?;
                 self.shared.check_open()?;
                 let (update, copy) = AnyUpdate::begin(py, self)?;
@@ -418,7 +422,10 @@ impl Array {
     /// Iterates over the elements, or the rows, of a copy as of one instant.
     fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let copy = self.load_versioned(py)?.0;
-        let items = if self.ndim() == 1 { copy.call_method0("tolist")? } else { copy };
+        let items = match self.ndim() {
+            1 => copy.call_method0("tolist")?,
+            _ => copy,
+        };
         Ok(items.try_iter()?.into_any())
     }
 
@@ -441,7 +448,7 @@ impl Array {
         }
     }
 
-    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+    fn __repr__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let (this, py) = (slf.get(), slf.py());
         let what = format!("{}[{}]", this.dtype(py), this.shape);
         slf.as_super().get().describe(py, "Array", &what, || shown(&this.load_versioned(py)?.0))
@@ -460,7 +467,7 @@ fn load_block<'py, T: Scalar>(
         let (is_large, range) = (size_of_val(copy) >= LARGE, start..start + copy.len());
         let load = || Ok(array.load_range_new(range, copy)?.1);
         version = if is_large { py.detach(load) } else { load() };
-    });
+    })?;
     Ok((copy.into_any(), version.map_err(to_py)?))
 }
 

@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyMemoryView, PyTuple};
 use slotfile::{Buffer as Typed, Define, ScalarType, Shape};
 
+use crate::convert::arguments::Addend;
 use crate::convert::error::to_py;
 use crate::convert::key::Key;
 use crate::convert::ndarray::filled_with;
@@ -105,7 +106,7 @@ impl Buffer {
             waiting(py, shared.options.lock_timeout).run(shared.store(), |store| {
                 let define = Define::<T>::new();
                 store.buffer_with(name, shape, match &initial {
-                    Some(elements) => define.initial(elements.as_slice()),
+                    Some(elements) => define.initial(shared.copy_of(elements, name)?),
                     None => define,
                 })
             })?
@@ -151,14 +152,16 @@ impl Buffer {
 
 /// The live memory as a numpy array.
 fn view<'py>(slf: &Bound<'py, Buffer>) -> PyResult<Bound<'py, PyAny>> {
-    slf.py().import("numpy")?.getattr("asarray")?.call1((slf,))
+    let as_array = slf.py().import("numpy")?.getattr("asarray")?;
+    as_array.call1((slf,))
 }
 
 #[pymethods]
 impl Buffer {
     /// A copy of the whole, not of one instant if others store meanwhile: see the class.
     fn load<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        view(slf)?.call_method0("copy")
+        let view = view(slf)?;
+        view.call_method0("copy")
     }
 
     /// The same, and the version before the copy.
@@ -176,17 +179,17 @@ impl Buffer {
 
     /// Adds to one element atomically; returns the new value. Raises OverflowError, and
     /// changes nothing, if the type cannot hold the sum.
-    #[pyo3(signature = (index, n=None, /))]
+    #[pyo3(signature = (index, n=Addend::One, /), text_signature = "($self, index, n=1, /)")]
     fn add<'py>(
         &self,
         index: &Bound<'py, PyAny>,
-        n: Option<&Bound<'py, PyAny>>,
+        n: Addend<'_, 'py>,
     ) -> PyResult<Bound<'py, PyAny>> {
         fn typed<'py, T: Scalar>(
             py: Python<'py>,
             buffer: &Typed<T>,
             position: usize,
-            n: Option<&Bound<'py, PyAny>>,
+            n: Addend<'_, 'py>,
         ) -> PyResult<Bound<'py, PyAny>> {
             let n = T::addend(n)?;
             match replace(buffer, position, |x| x.plus(n))? {
@@ -358,7 +361,10 @@ impl Buffer {
                 Ok(element) => Ok(element.to_py(slf.py())),
                 Err(error) => Err(to_py(error)),
             }),
-            _ => view(slf)?.get_item(key).map_err(|error| this.named(error)),
+            _ => {
+                let view = view(slf)?;
+                view.get_item(key).map_err(|error| this.named(error))
+            }
         }
     }
 
@@ -377,13 +383,19 @@ impl Buffer {
         let this = slf.get();
         match this.key(key)? {
             Key::Element(position) => on!(this, buffer => element(buffer, position, new)),
-            _ => view(slf)?.set_item(key, new).map_err(|error| this.named(error)),
+            _ => {
+                let view = view(slf)?;
+                view.set_item(key, new).map_err(|error| this.named(error))
+            }
         }
     }
 
     fn __iter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let view = view(slf)?;
-        let items = if slf.get().ndim() == 1 { view.call_method0("tolist")? } else { view };
+        let items = match slf.get().ndim() {
+            1 => view.call_method0("tolist")?,
+            _ => view,
+        };
         Ok(items.try_iter()?.into_any())
     }
 
@@ -430,7 +442,7 @@ impl Buffer {
         Ok(())
     }
 
-    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+    fn __repr__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let (this, py) = (slf.get(), slf.py());
         let what = format!("{}[{}]", this.dtype(py), this.shape);
         let content = || crate::slots::array::shown(&view(slf)?);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use slotfile::{Counter as Typed, Define};
 
+use crate::convert::arguments::Addend;
 use crate::convert::error::to_py;
 use crate::convert::scalar::Scalar;
 use crate::runtime::opened::Shared;
@@ -79,10 +80,13 @@ impl Counter {
     }
 
     /// Adds to the number, wrapping around on overflow. Never waits.
-    #[pyo3(signature = (n=None, /), text_signature = "($self, n=1, /)")]
-    fn add(&self, n: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    #[pyo3(signature = (n=Addend::One, /), text_signature = "($self, n=1, /)")]
+    fn add(&self, n: Addend<'_, '_>) -> PyResult<()> {
         self.shared.check_open()?;
-        let n = n.map_or(Ok(1), |n| self.number(n))?;
+        let n = match n {
+            Addend::One => 1,
+            Addend::Given(n) => self.number(&n)?,
+        };
         self.counter.add(n).map_err(to_py)
     }
 
@@ -94,8 +98,8 @@ impl Counter {
         waiting(py, self.shared.options.lock_timeout).run(&self.counter, |c| c.swap(new))
     }
 
-    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        let content = || Ok(slf.get().value()?.to_string());
+    fn __repr__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let content = || Ok(slf.get().value()?.into_pyobject(slf.py())?.str()?.into_any());
         slf.as_super().get().describe(slf.py(), "Counter", "counter", content)
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use slotfile::Guard;
 
+use crate::convert::arguments::Flag;
 use crate::convert::error::is_timeout;
 use crate::runtime::thread_bound::ThreadBound;
 use crate::runtime::wait::{self, waiting};
@@ -45,9 +46,9 @@ impl Lock {
 impl Lock {
     /// Takes the lock. Returns True, or False on timeout, as `threading.Lock.acquire` does. A
     /// `timeout` of -1 means the one that the lock was made with.
-    #[pyo3(signature = (blocking=true, timeout=-1.0), text_signature = "($self, blocking=True, timeout=-1.0)")]
-    fn acquire(&self, py: Python<'_>, blocking: bool, timeout: f64) -> PyResult<bool> {
-        let timeout = match (blocking, timeout) {
+    #[pyo3(signature = (blocking=Flag(true), timeout=-1.0), text_signature = "($self, blocking=True, timeout=-1.0)")]
+    fn acquire(&self, py: Python<'_>, blocking: Flag, timeout: f64) -> PyResult<bool> {
+        let timeout = match (blocking.0, timeout) {
             (false, _) => Some(Duration::ZERO),
             (true, -1.0) => self.timeout,
             (true, seconds) => wait::seconds(Some(seconds))?,

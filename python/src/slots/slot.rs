@@ -25,19 +25,21 @@ impl Slot {
     }
 
     /// A `repr` with type and content.
-    pub(crate) fn describe(
+    pub(crate) fn describe<'py>(
         &self,
-        py: Python<'_>,
+        py: Python<'py>,
         class: &str,
         what: &str,
-        content: impl FnOnce() -> PyResult<String>,
-    ) -> PyResult<String> {
+        content: impl FnOnce() -> PyResult<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let name = PyString::new(py, self.slot.name()).repr()?;
         if self.shared.closed() {
-            return Ok(format!("<{class} {name}: {what}, closed>"));
+            return Ok(format!("<{class} {name}: {what}, closed>").into_pyobject(py)?.into_any());
         }
         let removed = if self.slot.is_removed() { ", removed" } else { "" };
-        Ok(format!("<{class} {name}: {what} = {}{removed}>", content()?))
+        // Joined by Python, as there may be no memory for a large content.
+        let parts = (format!("<{class} {name}: {what} = "), content()?, format!("{removed}>"));
+        PyString::new(py, "").call_method1("join", (parts,))
     }
 }
 
@@ -76,6 +78,9 @@ impl Slot {
     /// go through, and reads never wait. If the holder is killed, the others continue.
     ///
     /// `timeout` is in seconds, None for forever. The default is the store's `lock_timeout`.
+    ///
+    /// To use it without `with`, keep the `Lock` object, as in `lock = hits.lock(); lock.acquire()`:
+    /// the lock is released when that object is gone.
     ///
     /// >>> store = slotfile.temporary()
     /// >>> hits = store.value("hits", int)

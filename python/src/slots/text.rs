@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
-use slotfile::{Data, Define};
+use slotfile::Define;
 
+use crate::convert::copies::{bytes_data, py_bytes, py_string, string_of};
 use crate::convert::error::to_py;
 use crate::runtime::opened::Shared;
 use crate::runtime::wait::waiting;
@@ -51,7 +52,9 @@ impl Text {
                 name,
                 capacity,
                 match initial {
-                    Some(text) => define.initial(text),
+                    Some(text) => {
+                        define.initial(string_of(text).map_err(|none| none.of(store, name))?)
+                    }
                     None => define,
                 },
             )
@@ -77,7 +80,9 @@ impl Bytes {
                 name,
                 capacity,
                 match initial {
-                    Some(bytes) => define.initial(Data::Bytes(bytes.to_vec())),
+                    Some(bytes) => {
+                        define.initial(bytes_data(bytes).map_err(|none| none.of(store, name))?)
+                    }
                     None => define,
                 },
             )
@@ -91,9 +96,8 @@ impl Bytes {
 impl Text {
     /// The text, as of one instant. Setting a text longer than the capacity is an error.
     #[getter]
-    fn value(&self) -> PyResult<String> {
-        self.shared.check_open()?;
-        Ok(self.text.try_load_versioned().map_err(to_py)?.0)
+    fn value<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
+        Ok(self.load_versioned(py)?.0)
     }
 
     #[setter]
@@ -107,9 +111,10 @@ impl Text {
     }
 
     /// The text, and its version.
-    fn load_versioned(&self) -> PyResult<(String, u64)> {
+    fn load_versioned<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyString>, u64)> {
         self.shared.check_open()?;
-        self.text.try_load_versioned().map_err(to_py)
+        let (text, version) = self.text.try_load_versioned().map_err(to_py)?;
+        Ok((py_string(py, &text)?, version))
     }
 
     /// The maximum length in bytes of UTF-8.
@@ -118,10 +123,10 @@ impl Text {
         self.text.capacity()
     }
 
-    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+    fn __repr__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let (this, py) = (slf.get(), slf.py());
         let what = format!("text[{}]", this.capacity());
-        let content = || Ok(PyString::new(py, &this.text.load()).repr()?.to_string());
+        let content = || Ok(this.value(py)?.repr()?.into_any());
         slf.as_super().get().describe(py, "Text", &what, content)
     }
 }
@@ -131,8 +136,7 @@ impl Bytes {
     /// The bytes, as of one instant. Setting more than the capacity is an error.
     #[getter]
     fn value<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        self.shared.check_open()?;
-        Ok(PyBytes::new(py, &self.bytes.try_load_versioned().map_err(to_py)?.0))
+        Ok(self.load_versioned(py)?.0)
     }
 
     #[setter]
@@ -149,7 +153,7 @@ impl Bytes {
     fn load_versioned<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyBytes>, u64)> {
         self.shared.check_open()?;
         let (bytes, version) = self.bytes.try_load_versioned().map_err(to_py)?;
-        Ok((PyBytes::new(py, &bytes), version))
+        Ok((py_bytes(py, &bytes)?, version))
     }
 
     /// The maximum length in bytes.
@@ -158,10 +162,10 @@ impl Bytes {
         self.bytes.capacity()
     }
 
-    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+    fn __repr__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let (this, py) = (slf.get(), slf.py());
         let what = format!("bytes[{}]", this.capacity());
-        let content = || Ok(PyBytes::new(py, &this.bytes.load()).repr()?.to_string());
+        let content = || Ok(this.value(py)?.repr()?.into_any());
         slf.as_super().get().describe(py, "Bytes", &what, content)
     }
 }

@@ -29,7 +29,7 @@ impl<T: Scalar> Begun<T> {
         let update = waiting(py, timeout).run_here(typed, |typed| typed.begin_update())?;
         let copy = fresh(py, typed.shape().dims(), |copy| {
             update.load_new(copy);
-        });
+        })?;
         Ok((Begun { update, copy: copy.clone().unbind() }, copy.into_any().unbind()))
     }
 

@@ -6,6 +6,7 @@ use numpy::PyArrayDescr;
 use pyo3::prelude::*;
 use slotfile::{Define, ScalarType, Value as Typed};
 
+use crate::convert::arguments::Addend;
 use crate::convert::scalar::{Operation, Scalar, any_of, any_scalar, on_any, sum_overflows};
 use crate::runtime::opened::Shared;
 use crate::runtime::wait::waiting;
@@ -130,17 +131,13 @@ impl Value {
 
     /// Adds to the number atomically; returns the new value. Raises OverflowError, and changes
     /// nothing, if the type cannot hold the sum.
-    #[pyo3(signature = (n=None, /))]
-    fn add<'py>(
-        &self,
-        py: Python<'py>,
-        n: Option<&Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
+    #[pyo3(signature = (n=Addend::One, /), text_signature = "($self, n=1, /)")]
+    fn add<'py>(&self, py: Python<'py>, n: Addend<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
         fn typed<'py, T: Scalar>(
             this: &Value,
             py: Python<'py>,
             value: &Typed<T>,
-            n: Option<&Bound<'py, PyAny>>,
+            n: Addend<'_, 'py>,
         ) -> PyResult<Bound<'py, PyAny>> {
             let n = T::addend(n)?;
             match this.update(py, value, |v| v.try_update(|x| x.plus(n)))? {
@@ -235,11 +232,11 @@ impl Value {
         on_any!(AnyValue, &self.any, value => typed(py, value))
     }
 
-    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+    fn __repr__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let this = slf.get();
         let what = this.dtype(slf.py()).to_string();
         slf.as_super()
             .get()
-            .describe(slf.py(), "Value", &what, || Ok(this.value(slf.py())?.to_string()))
+            .describe(slf.py(), "Value", &what, || Ok(this.value(slf.py())?.str()?.into_any()))
     }
 }

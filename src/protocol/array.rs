@@ -118,9 +118,22 @@ pub(crate) fn effective_version<M: Memory, P: Peers>(memory: &M, peers: &P) -> u
 /// The control word, and the version that counted at that moment.
 #[inline]
 pub(super) fn look<M: Memory, P: Peers>(memory: &M, peers: &P) -> (Control, u64) {
+    // Acquire: a reader that sees the version sees the area, or the value, it makes current.
+    let seen = memory.control(Acquire);
+    match seen.in_transaction() {
+        false => (seen, seen.version()),
+        true => look_in_transaction(memory, peers, seen),
+    }
+}
+
+/// The same, of a slot that was `seen` in a transaction.
+#[cold]
+fn look_in_transaction<M: Memory, P: Peers>(
+    memory: &M,
+    peers: &P,
+    mut seen: Control,
+) -> (Control, u64) {
     loop {
-        // Acquire: a reader that sees the version sees the area, or the value, it makes current.
-        let seen = memory.control(Acquire);
         if !seen.in_transaction() {
             return (seen, seen.version());
         }
@@ -135,5 +148,7 @@ pub(super) fn look<M: Memory, P: Peers>(memory: &M, peers: &P) -> (Control, u64)
             };
         }
         memory.relax();
+        // Acquire: as above.
+        seen = memory.control(Acquire);
     }
 }

@@ -4,6 +4,7 @@
 use std::marker::PhantomData;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
+use super::control::State;
 use super::queue::{Waiting, publish};
 use super::{
     Control, Deadline, FREE, Failure, LONGEST_SLEEP, Memory, Owner, Peers, REMOVED, planted,
@@ -62,8 +63,8 @@ pub(crate) struct Held<L: Lockable> {
 /// nothing: the lock stays.
 #[derive(Debug)]
 pub(crate) struct RawLock {
-    /// The control word while the lock is held, without W and L. It identifies the lock, by version
-    /// and owner: no other acquisition has both, since taking a lock away advances the version.
+    /// The control word while the lock is held, as if it were dirty, and without W and L. It
+    /// identifies the lock, by version and owner: no other acquisition has both, since taking a lock away advances the version.
     control: Control,
     hold: Hold,
     fork_generation: u64,
@@ -169,13 +170,16 @@ pub(super) fn take<L: Lockable>(
     me: Owner,
     contended: bool,
 ) -> Option<Held<L>> {
-    let taken = seen.with_owner(me).with_transaction(false);
-    let now = taken.with_lock_waiters(contended && !planted!(TakeWithoutL));
+    let mut now = seen.taken_by(me);
+    let locked = now.with_waiters(false).with_state(State::Dirty);
+    if contended && !planted!(TakeWithoutL) {
+        now = now.with_lock_waiters(true);
+    }
     // Acquire: sees what the last holder stored. A compare-exchange, never a plain store: it
     // continues the release sequence of the last commit.
     on.memory().swap_control(seen, now, Acquire).ok()?;
     on.peers().note_locked();
-    Some(Held::new(on, taken.quiet(), Hold::Own))
+    Some(Held::new(on, locked, Hold::Own))
 }
 
 impl<L: Lockable> Held<L> {
@@ -195,7 +199,7 @@ impl<L: Lockable> Held<L> {
 
     /// The lock that this thread has taken and whose [`Held`] it has forgotten.
     pub(crate) fn taken(on: L) -> Held<L> {
-        let control = on.memory().control(Relaxed).with_waiters(false);
+        let control = on.memory().control(Relaxed).quiet();
         Held::new(on, control, Hold::Own)
     }
 
@@ -221,7 +225,7 @@ impl<L: Lockable> Held<L> {
         self.on.peers()
     }
 
-    /// The control word while the lock is held, without W and L.
+    /// The control word while the lock is held, as if it were dirty, and without W and L.
     #[inline]
     pub(super) fn control(&self) -> Control {
         self.raw.control
@@ -246,7 +250,7 @@ impl<L: Lockable> Held<L> {
     /// Adopts the current control word, if the lock is still this thread's: updates under this
     /// guard have advanced the version.
     pub(crate) fn follow_updates(&mut self) {
-        let control = self.memory().control(Relaxed).with_waiters(false);
+        let control = self.memory().control(Relaxed).quiet();
         if control.owner() == self.owner() {
             self.raw.control = control;
         }
@@ -282,7 +286,7 @@ impl<L: Lockable> Held<L> {
     pub(super) fn release_to_all(&mut self) {
         if self.may_store() {
             // Release: the next holder, and those that wait, see all that was done under the lock.
-            publish(self.memory(), self.peers(), self.control(), self.raw.committed());
+            publish(self.memory(), self.peers(), self.control(), self.raw.committed(), None);
             self.disarm();
             self.peers().note_unlocked();
         }
@@ -297,8 +301,9 @@ impl<L: Lockable> Held<L> {
             false => seen.same(self.control()),
         };
         if is_this {
+            let held = if planted!(DropByOwner) { seen.quiet() } else { self.control() };
             // Release: the next holder sees all that was done under the lock.
-            publish(self.memory(), self.peers(), seen.quiet(), seen.with_owner(FREE).quiet());
+            publish(self.memory(), self.peers(), held, held.with_owner(FREE), None);
         }
     }
 }
@@ -370,7 +375,7 @@ impl RawLock {
         peers.fork_generation() != self.fork_generation
     }
 
-    /// The control word while the lock is held, without W and L.
+    /// The control word while the lock is held, as if it were dirty, and without W and L.
     #[inline]
     pub(super) fn control(&self) -> Control {
         self.control
@@ -379,8 +384,8 @@ impl RawLock {
     /// The control word after a commit. Under a guard, the lock stays.
     #[inline]
     pub(super) fn committed(&self) -> Control {
-        let owner = if self.is_own() { FREE } else { self.owner() };
-        self.control.advanced(1).with_owner(owner)
+        let next = self.control.advanced(1);
+        if self.is_own() { next.with_owner(FREE) } else { next }
     }
 
     /// Ends it after a commit, which has released the lock.

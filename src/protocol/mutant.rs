@@ -104,6 +104,52 @@ mutants! {
         FailureUntold => "lib an_error_of_the_file",
         /// The end of a sync wakes none of those that wait for it.
         LeaderWakesNobody,
+        /// The first update after a sync marks its segment after it has committed.
+        MarkedAfterTheCommit,
+        /// An update of a clean slot marks its segment without touching the slot.
+        CleanIsNotTouched,
+        /// A slot that was touched looks dirty: others commit before its segment is marked.
+        TouchedLooksDirty,
+        /// A slot that another thread has touched counts as marked.
+        TouchedCountsAsMarked,
+        /// A mark that was seen before the touch counts.
+        MarkSeenBeforeTheTouch,
+        /// A commit leaves the slot clean.
+        CommitKeepsState,
+        /// The recovery of a lock marks nothing.
+        RecoveryMarksNothing,
+        /// The recovery of the lock of a slot with segments of its own marks none of them.
+        RecoveryMarksNoneOfItsOwn,
+        /// A removal marks nothing.
+        RemovalMarksNothing,
+        /// A transaction marks its slots after its commit point.
+        TransactionMarksLate,
+        /// A dirty slot with segments of its own counts as marked, in all of them.
+        DirtyCountsAsMarked,
+        /// A sync takes a slot that was removed for what its copy says.
+        RemovedCountsAsCopied,
+        /// Later looks of a sync are at the marks of the first.
+        MarksOfTheFirstLook,
+        /// Marks are cleared when a sync looks at them, not when it has succeeded.
+        MarksClearedByTheLook,
+        /// Marks are cleared after the slots were made clean.
+        MarksClearedLast,
+        /// A sync does not note which marks it is clearing.
+        CleaningIsNotNoted,
+        /// A sync notes that it has cleared the marks before all slots are clean.
+        CleaningEndsEarly,
+        /// Who follows a killed sync forgets what that was clearing before it has set the marks.
+        CleaningForgottenFirst,
+        /// A slot is made clean though it has changed since it was copied.
+        CleanWithoutTheVersion,
+        /// A slot is made clean in a transaction.
+        CleanInTransaction,
+        /// A slot that was touched is made clean.
+        TouchedIsMadeClean,
+        /// A slot that was touched does not get its mark back.
+        TouchedIsNotMarkedAgain,
+        /// Of a slot's own segments, one alone gets its mark back.
+        OneSegmentIsMarkedAgain,
     }
 
     run {

@@ -16,6 +16,8 @@
 use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::time::Duration;
 
+use super::control::State;
+use super::marks::{Bytes, mark_own, prepare};
 use super::read_lock::wait_for_reader;
 use super::recover::recover_dead_owner;
 use super::{Control, Deadline, FREE, Failure, Memory, Peers, REMOVED, Sleepers, planted};
@@ -134,31 +136,48 @@ pub(super) fn announced<M: Memory>(memory: &M, seen: Control) -> Control {
     if memory.has_lock_bit() { seen.with_lock_waiters(true) } else { seen.with_waiters(true) }
 }
 
-/// Replaces the control word `old` by `new`, and wakes the waiters concerned. Neither has W or L;
-/// the control word may have them. False if anything else has changed.
+/// Replaces the control word `old` by `new`, and wakes the waiters concerned. Both are quiet. The
+/// control word may have W and L, and any state; what is changed has to be marked before a new
+/// version. `changed`: `None` if that has been done, or if the version stays. False if anything
+/// else has changed.
 #[inline]
 pub(super) fn publish<M: Memory, P: Peers>(
     memory: &M,
     peers: &P,
     old: Control,
     new: Control,
+    changed: Option<Bytes>,
 ) -> bool {
+    if let Some(changed) = changed {
+        mark_own(memory, changed);
+    }
     // Release: a thread that acquires `new` sees whatever it announces.
     match memory.swap_control(old, new, Release) {
         Ok(()) => true,
-        Err(now) => now.same(old) && publish_to_waiters(memory, peers, now, new),
+        Err(now) => now.same(old) && publish_beside_others(memory, peers, now, new, changed),
     }
 }
 
 #[cold]
-fn publish_to_waiters<M: Memory, P: Peers>(
+fn publish_beside_others<M: Memory, P: Peers>(
     memory: &M,
     peers: &P,
     mut seen: Control,
     new: Control,
+    changed: Option<Bytes>,
 ) -> bool {
     loop {
-        let next = keep_waiter_bits(memory, peers, seen, new);
+        if new.version() != seen.version() && !planted!(CommitKeepsState) {
+            match prepare(memory, seen, changed) {
+                Ok(prepared) => seen = prepared,
+                Err(now) if now.same(seen) => {
+                    seen = now;
+                    continue;
+                }
+                Err(_) => return false,
+            }
+        }
+        let next = keep_bits(memory, peers, seen, new);
         if planted!(EventCountedEarly) {
             memory.advance_event_count();
         }
@@ -174,10 +193,11 @@ fn publish_to_waiters<M: Memory, P: Peers>(
     }
 }
 
-/// `new`, with those of W and L that it keeps from `seen`, which it replaces. W stays if the
-/// version stays, as nobody is to be woken then; L if the lock stays or is handed over.
+/// `new`, with those of W, L and the state that it keeps from `seen`, which it replaces. W and the
+/// state stay if the version stays, as nobody is to be woken then; L if the lock stays or is handed
+/// over.
 #[cold]
-pub(super) fn keep_waiter_bits<M: Memory, P: Peers>(
+pub(super) fn keep_bits<M: Memory, P: Peers>(
     memory: &M,
     peers: &P,
     seen: Control,
@@ -186,12 +206,14 @@ pub(super) fn keep_waiter_bits<M: Memory, P: Peers>(
     if new.owner() == REMOVED {
         return new;
     }
-    let w = memory.has_lock_bit() && new.version() == seen.version() && seen.has_waiters();
+    let stays = new.version() == seen.version();
+    let w = memory.has_lock_bit() && stays && seen.has_waiters();
     let ends = new.owner() == FREE;
     let hands_over = || !planted!(NoHandOver) && peers.is_handover_due();
     let l = seen.has_lock_waiters() && (!ends && !planted!(GuardClearsL) || ends && hands_over());
     let w = w && !planted!(LockClearsW);
-    new.with_waiters(w).with_lock_waiters(l)
+    let state = if stays || planted!(CommitKeepsState) { seen.state() } else { State::Dirty };
+    new.with_waiters(w).with_lock_waiters(l).with_state(state)
 }
 
 /// Wakes the waiters concerned by the change of the control word from `before` to `after`.

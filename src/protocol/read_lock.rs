@@ -32,7 +32,8 @@ pub(super) fn try_read_lock<'a, M: Memory, P: Peers>(
     peers: &'a P,
 ) -> Option<ReadLock<'a, M, P>> {
     let seen = memory.control(Relaxed);
-    if !seen.is_free() {
+    // A slot that keeps changing is dirty.
+    if !seen.is_free_and_dirty() {
         return None;
     }
     let control = seen.with_reader(peers.me().ok()?).with_transaction(false);
@@ -73,8 +74,8 @@ const WORDS_PER_PAUSE: usize = 20;
 impl<M: Memory, P: Peers> Drop for ReadLock<'_, M, P> {
     fn drop(&mut self) {
         // Wakes the waiters. If the control word has changed, the lock was taken away.
-        let (old, free) = (self.control.quiet(), self.control.with_owner(FREE).quiet());
-        publish(self.memory, self.peers, old, free);
+        let old = self.control.quiet();
+        publish(self.memory, self.peers, old, old.with_owner(FREE), None);
         // Last of all: a thread that has only read may give its entry back.
         self.peers.note_given_up();
     }
@@ -97,7 +98,8 @@ pub(super) fn wait_for_reader<M: Memory, P: Peers>(
     let sleep = deadline.next_sleep().zip(deadline.left_for_reader(seen, limit));
     let Some((sleep, left)) = sleep.filter(|_| !try_share(peers, seen.reader())) else {
         // Relaxed would do: nothing was stored under it.
-        publish(memory, peers, seen.quiet(), seen.with_owner(FREE).quiet());
+        let seen = seen.quiet();
+        publish(memory, peers, seen, seen.with_owner(FREE), None);
         return;
     };
     waiting.sleep(memory, seen, sleep.min(left));

@@ -7,7 +7,8 @@
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use super::queue::{keep_waiter_bits, publish, wake};
+use super::marks::Bytes;
+use super::queue::{keep_bits, publish, wake};
 use super::{Cell, Control, DRAFT, FREE, Form, Memory, Owner, Peers, TxnState, planted};
 
 /// Whether no live process has this entry.
@@ -60,16 +61,30 @@ fn settle_seen<M: Memory, P: Peers>(memory: &M, peers: &P, seen: Control) {
     let committed =
         seen.in_transaction() && peers.txn_word(seen.owner(), Acquire) == TxnState::Committed;
     let steps = if committed { 1 } else { memory.form().recovery_step() };
+    let seen = seen.quiet();
     let settled = seen.advanced(steps).with_owner(FREE).with_transaction(false);
     if committed && memory.form() == Form::Scalar {
-        settle_draft(memory, peers, seen, settled.quiet());
+        settle_draft(memory, peers, seen, settled);
     } else {
-        publish(memory, peers, seen.quiet(), settled.quiet());
+        // Nobody knows any more what the owner has stored. (What was committed is marked.)
+        publish(memory, peers, seen, settled, marked_by_recovery(memory));
     }
 }
 
-/// Makes a scalar's draft its value if the control word is still `old`, apart from W and L. `new`
-/// has neither of these.
+fn marked_by_recovery<M: Memory>(memory: &M) -> Option<Bytes> {
+    if planted!(RecoveryMarksNothing) {
+        return None;
+    }
+    if planted!(RecoveryMarksNoneOfItsOwn)
+        && memory.marks().is_some_and(|(_, segments)| segments.own.is_some())
+    {
+        return None;
+    }
+    Some(Bytes::ALL)
+}
+
+/// Makes a scalar's draft its value if the control word is still `old`, apart from W, L and the state.
+/// It was marked before the commit. Both words are quiet.
 #[inline]
 pub(super) fn settle_draft<M: Memory, P: Peers>(memory: &M, peers: &P, old: Control, new: Control) {
     // Relaxed: the draft was stored before T, which was acquired.
@@ -77,7 +92,7 @@ pub(super) fn settle_draft<M: Memory, P: Peers>(memory: &M, peers: &P, old: Cont
     let mut seen = memory.cell();
     while seen.control.same(old) {
         let waits = seen.control.may_have_waiters();
-        let control = if waits { keep_waiter_bits(memory, peers, seen.control, new) } else { new };
+        let control = if waits { keep_bits(memory, peers, seen.control, new) } else { new };
         // Release: a thread that sees the version sees all that the transaction did before.
         match memory.swap_cell(seen, Cell { value: draft, control }, Release) {
             Ok(()) => return wake(memory, seen.control, control),

@@ -3,13 +3,15 @@
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 use super::array::effective_version;
+use super::control::State;
+use super::marks::{Bytes, mark_all_of, prepare};
 use super::queue::{Waiting, pass_on_wake_up, wake};
 use super::read_lock::try_read_lock;
 use super::{Cell, DRAFT, Deadline, FREE, Failure, Memory, Peers, REMOVED, TxnState, planted};
 
 /// Replaces the value by `f` of it, atomically; `f` may run more than once. If `f` returns `None`,
 /// nothing changes. Returns the previous value, in `Ok` if it was replaced; `None` if somebody
-/// holds the slot's lock, see [`update_locked`].
+/// holds the slot's lock, or if this is the first update after a sync: see [`update_locked`].
 ///
 /// Lock-free.
 #[inline]
@@ -19,7 +21,7 @@ pub(crate) fn update_scalar<M: Memory>(
 ) -> Option<Result<u64, u64>> {
     loop {
         let seen = memory.cell();
-        if !seen.control.is_free() {
+        if !seen.control.is_free_and_dirty() {
             return None;
         }
         let Some(value) = f(seen.value) else {
@@ -39,7 +41,8 @@ pub(crate) fn update_scalar<M: Memory>(
     }
 }
 
-/// Like [`update_scalar`], but waits for the slot's lock if somebody holds it. `guarded`: whether
+/// Like [`update_scalar`], but waits for the slot's lock if somebody holds it, and marks the slot's
+/// segment if it is clean. `guarded`: whether
 /// this thread holds it through a guard, which lets its own updates through.
 #[cold]
 #[inline(never)]
@@ -52,7 +55,7 @@ pub(crate) fn update_locked<M: Memory, P: Peers>(
 ) -> Result<Result<u64, u64>, Failure<P::Error>> {
     let mut waiting = Waiting::new(memory);
     loop {
-        let seen = memory.cell();
+        let mut seen = memory.cell();
         match seen.control.owner() {
             FREE if waiting.may_take(seen.control) => {}
             REMOVED => return Err(Failure::Removed),
@@ -72,13 +75,25 @@ pub(crate) fn update_locked<M: Memory, P: Peers>(
         if !is_free && !peers.is_me(seen.control.owner()) {
             continue; // `f` has forked
         }
+        let state = seen.control.state();
+        if value.is_some() && !planted!(CommitKeepsState) {
+            match prepare(memory, seen.control, Some(Bytes::ALL)) {
+                Ok(prepared) => seen.control = prepared,
+                Err(_) => continue,
+            }
+        }
         let control = seen.control.advanced(1).with_waiters(false).with_transaction(false);
+        let control =
+            if planted!(CommitKeepsState) { control } else { control.with_state(State::Dirty) };
         // If the lock was handed over, this takes and releases it in one step.
         let control = if is_free { control.with_lock_waiters(false) } else { control };
         let result = match value {
             // Acquire and release: as above.
             Some(value) => match memory.swap_cell(seen, Cell { value, control }, AcqRel) {
                 Ok(()) => {
+                    if planted!(MarkedAfterTheCommit) && state != State::Dirty {
+                        mark_all_of(memory, Some(Bytes::ALL));
+                    }
                     wake(memory, seen.control, control);
                     Ok(seen.value)
                 }

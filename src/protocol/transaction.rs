@@ -16,7 +16,9 @@
 use std::cell::Cell;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
+use super::control::State;
 use super::lock::RawLock;
+use super::marks::{Bytes, mark_all_of, mark_own};
 use super::queue::publish;
 use super::recover::settle_draft;
 use super::update::fill;
@@ -86,7 +88,7 @@ pub(crate) fn commit_all<P: Peers, C: Changes + ?Sized>(
                     // stored.
                     memory.fence(Release);
                     memory.store(DRAFT, draft, Relaxed);
-                    set_transaction(memory, lock.control())
+                    set_transaction(memory, lock.control(), Bytes::ALL)
                 },
             );
         },
@@ -96,7 +98,7 @@ pub(crate) fn commit_all<P: Peers, C: Changes + ?Sized>(
                     if !planted!(AreasFilledAfterTheCommit) {
                         fill(memory, lock.version(), areas, *at, data);
                     }
-                    set_transaction(memory, lock.control())
+                    set_transaction(memory, lock.control(), Bytes { at: *at, len: data.len() })
                 },
             );
         },
@@ -119,12 +121,18 @@ pub(crate) fn commit_all<P: Peers, C: Changes + ?Sized>(
     // commit, and has settled it in the same way.
     let in_transaction = |lock: &RawLock| lock.control().with_transaction(true);
     changes.each(
-        |memory, lock, _| settle_draft(memory, peers, in_transaction(lock), lock.committed()),
+        |memory, lock, _| {
+            if planted!(TransactionMarksLate) {
+                mark_all_of(memory, Some(Bytes::ALL));
+            }
+            settle_draft(memory, peers, in_transaction(lock), lock.committed());
+        },
         |memory, lock, Replacement { areas, at, data }| {
             if planted!(AreasFilledAfterTheCommit) {
                 fill(memory, lock.version(), areas, *at, data);
             }
-            publish(memory, peers, in_transaction(lock), lock.committed());
+            let late = planted!(TransactionMarksLate).then_some(Bytes::ALL);
+            publish(memory, peers, in_transaction(lock), lock.committed(), late);
         },
     );
     // Release: a thread that sees IDLE sees every slot settled.
@@ -132,15 +140,22 @@ pub(crate) fn commit_all<P: Peers, C: Changes + ?Sized>(
     Ok(())
 }
 
-/// Sets T, and keeps W, which others may set at any time. False if the lock is lost.
-fn set_transaction<M: Memory>(memory: &M, locked: Control) -> bool {
-    let mut seen = locked;
+/// Sets T, and keeps W and L, which others may set at any time. A clean slot is touched by it. Then
+/// marks what changes. False if the lock is lost.
+fn set_transaction<M: Memory>(memory: &M, locked: Control, changed: Bytes) -> bool {
+    let (mut seen, mut next) = (locked, locked);
     // Release: a thread that sees T sees the draft, or the area, that it announces.
-    while let Err(now) = memory.swap_control(seen, seen.with_transaction(true), Release) {
+    while let Err(now) = memory.swap_control(seen, next.with_transaction(true), Release) {
         if !now.same(locked) {
             return false;
         }
-        seen = now;
+        let is_dirty = now.state() == State::Dirty;
+        (seen, next) = (now, if is_dirty { now } else { now.with_state(State::Touched) });
+    }
+    if next.state() == State::Dirty {
+        mark_own(memory, changed);
+    } else if !planted!(TransactionMarksLate) {
+        mark_all_of(memory, Some(changed));
     }
     true
 }
@@ -151,6 +166,7 @@ fn undo<M: Memory, P: Peers>(memory: &M, peers: &P, lock: &RawLock) {
     let owner = if keeps { lock.owner() } else { FREE };
     let undone = lock.control().advanced(memory.form().recovery_step()).with_owner(owner);
     let in_transaction = lock.control().with_transaction(true);
-    let _ = publish(memory, peers, lock.control(), undone)
-        || publish(memory, peers, in_transaction, undone);
+    let changed = Some(Bytes::ALL);
+    let _ = publish(memory, peers, lock.control(), undone, changed)
+        || publish(memory, peers, in_transaction, undone, changed);
 }

@@ -14,6 +14,7 @@
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use super::lock::{FailureOf, Held, Lockable, lock};
+use super::marks::Bytes;
 use super::queue::publish;
 use super::stale::Range;
 use super::{Areas, Deadline, FREE, Failure, Memory, Peers, REMOVED, STALE, planted};
@@ -58,12 +59,12 @@ impl<L: Lockable> Held<L> {
         }
         if planted!(CommitEarly) {
             let next = self.control().advanced(1).with_owner(FREE);
-            publish(self.memory(), self.peers(), self.control(), next);
+            publish(self.memory(), self.peers(), self.control(), next, None);
             fill(self.memory(), self.version(), areas, at, data);
             return Ok(self.version());
         }
         fill(self.memory(), self.version(), areas, at, data);
-        let version = self.publish_next()?;
+        let version = self.publish_next(Bytes { at, len: data.len() })?;
         if planted!(ClearStaleAfterCommit) {
             self.memory().store(STALE + areas.number(version) as usize, 0, Relaxed);
         }
@@ -73,10 +74,10 @@ impl<L: Lockable> Held<L> {
     /// Steps 4 and 5: makes what was stored the next version, wakes those who wait, and releases
     /// the lock, unless a guard keeps it.
     #[inline]
-    fn publish_next(&mut self) -> Result<u64, FailureOf<L>> {
+    fn publish_next(&mut self, changed: Bytes) -> Result<u64, FailureOf<L>> {
         let next = self.raw.committed();
         // Release: a thread that sees the new version sees the area it makes current.
-        if !publish(self.memory(), self.peers(), self.control(), next) {
+        if !publish(self.memory(), self.peers(), self.control(), next, Some(changed)) {
             return Err(Failure::Evicted);
         }
         if self.is_own() {
@@ -88,7 +89,7 @@ impl<L: Lockable> Held<L> {
 
     /// Commits what was stored in a buffer without the protocol: advances the version.
     pub(crate) fn notify(mut self) -> Result<u64, FailureOf<L>> {
-        if self.may_store() { self.publish_next() } else { Err(Failure::Evicted) }
+        if self.may_store() { self.publish_next(Bytes::ALL) } else { Err(Failure::Evicted) }
     }
 
     /// Ends the slot forever and wakes its waiters. Its last value stays readable.
@@ -99,8 +100,9 @@ impl<L: Lockable> Held<L> {
         let memory = self.memory();
         let steps = if planted!(RemoveKeepsVersion) { 0 } else { memory.form().recovery_step() };
         let gone = self.control().advanced(steps).with_owner(REMOVED);
+        let changed = (!planted!(RemovalMarksNothing)).then_some(Bytes::ALL);
         // Release: orders the removal after all that was done under the lock.
-        match publish(memory, self.peers(), self.control(), gone) {
+        match publish(memory, self.peers(), self.control(), gone, changed) {
             true => Ok(()),
             false => Err(Failure::Evicted),
         }

@@ -288,9 +288,11 @@ impl Reader {
     fn live_slot(&self, descriptor: &Descriptor) -> Slot {
         let Descriptor { kind, areas, len, live, .. } = *descriptor;
         let control = self.word(live + 8);
-        let (version, owner) = (control >> 17, control >> 2 & 0x7fff);
-        assert!(control & 3 == 0 && (owner == 0 || owner == 0x7fff), "{control:#x} at rest");
-        let mut slot = Slot { version, removed: owner != 0, ..descriptor.slot.clone() };
+        let (version, state_and_owner) = (control >> 17, control >> 2 & 0x7fff);
+        let removed = state_and_owner == 0x7fff;
+        // No slot is clean or touched yet.
+        assert!(control & 3 == 0 && (state_and_owner == 0 || removed), "{control:#x} at rest");
+        let mut slot = Slot { version, removed, ..descriptor.slot.clone() };
         if kind == VALUE {
             slot.content = self.at(live, len).to_vec();
             self.assert_zero(live + len, live + 8);

@@ -7,6 +7,8 @@ use std::panic::catch_unwind;
 
 use super::explore::{Bug, ByteBug, Scenario};
 use super::scenarios::*;
+use super::sync::SyncBug;
+use super::synced::*;
 use super::{group, long, lost};
 use crate::protocol::mutant::{Mutant, plant};
 
@@ -124,6 +126,36 @@ fn loads_that_are_checked_again_are_of_one_instant() {
     green(&[TRANSACTION_LOADS]);
 }
 
+/// A sync finds all that has changed, as of one instant, whoever dies or is stopped: at each moment,
+/// what differs from the checkpoint is marked.
+#[test]
+fn a_sync_finds_by_the_marks_all_that_has_changed() {
+    green(SYNCS);
+}
+
+const SYNCS: &[Scenario] = &[
+    SYNCED,
+    STOPPED_THROUGH_SYNCS,
+    TWO_SEGMENTS,
+    SYNCED_LOCKS,
+    SYNCED_LOCK_OF_SCALAR,
+    SYNCED_TRANSACTION,
+    SYNCED_GUARDS,
+    SYNCED_REMOVAL,
+    SYNCED_LARGE,
+    SYNCED_LARGE_IN_TWO_WORDS,
+    SYNCED_LARGE_TRANSACTION,
+    SYNCED_NEW,
+    SYNCS_DIE,
+    SYNCS_FAIL,
+];
+
+#[test]
+fn clean_slots_are_locked_waited_for_and_read_like_dirty_ones() {
+    green(&[CLEAN_SLEEPERS, CLEAN_READERS_LOCK, CLEAN_SNAPSHOT]);
+    CLEAN_OVERTAKEN.explore().unwrap_or_else(|why| panic!("{why}"));
+}
+
 #[test]
 fn two_recoverers_agree() {
     green(&[TWO_RECOVERERS]);
@@ -152,6 +184,8 @@ fn every_interleaving_of_the_long_programs_is_whole() {
             LONG_SNAPSHOT,
             LONG_FOLLOWER,
             LONG_FOLLOWER_OF_TRANSACTIONS,
+            LONG_SYNCED,
+            LONG_SYNCED_TRANSACTION,
         ]);
     }
 }
@@ -170,7 +204,7 @@ fn forgetting_lost_rounds_changes_no_result() {
 }
 
 /// Each bug, and the scenarios that must find it.
-const BUGS: [(Bug, &[Scenario]); 38] = [
+const BUGS: [(Bug, &[Scenario]); 64] = [
     (Bug::Protocol(Mutant::ClearStaleAfterCommit), &[TWO_WRITERS]),
     (Bug::Protocol(Mutant::NoteStaleLate), &[TWO_WRITERS]),
     (Bug::Protocol(Mutant::CurrentNotStale), &[TWO_WRITERS]),
@@ -209,6 +243,41 @@ const BUGS: [(Bug, &[Scenario]); 38] = [
     (Bug::Protocol(Mutant::FollowerTrustsRange), &[FOLLOWER]),
     (Bug::Protocol(Mutant::ReaderAcceptsTorn), &[FOLLOWER]),
     (Bug::Protocol(Mutant::CurrentNotStale), &[FOLLOWER]),
+    (Bug::Protocol(Mutant::MarkedAfterTheCommit), &[SYNCED, SYNCED_LARGE]),
+    (
+        Bug::Protocol(Mutant::CleanIsNotTouched),
+        &[SYNCED, STOPPED_THROUGH_SYNCS, SYNCED_LOCKS, SYNCED_LARGE],
+    ),
+    (Bug::Protocol(Mutant::TouchedLooksDirty), &[SYNCED, SYNCED_LOCKS, SYNCED_REMOVAL]),
+    (Bug::Protocol(Mutant::TouchedCountsAsMarked), &[SYNCED, SYNCED_LOCKS, SYNCED_GUARDS]),
+    (Bug::Protocol(Mutant::MarkSeenBeforeTheTouch), &[SYNCED, SYNCS_FAIL, SYNCED_LARGE]),
+    (Bug::Protocol(Mutant::CommitKeepsState), &[SYNCED, SYNCED_LOCKS, SYNCED_GUARDS]),
+    (
+        Bug::Protocol(Mutant::RecoveryMarksNothing),
+        &[SYNCED_LOCKS, SYNCED_LOCK_OF_SCALAR, SYNCED_GUARDS],
+    ),
+    (Bug::Protocol(Mutant::RecoveryMarksNoneOfItsOwn), &[SYNCED_LARGE, SYNCED_LARGE_IN_TWO_WORDS]),
+    (Bug::Protocol(Mutant::RemovalMarksNothing), &[SYNCED_REMOVAL]),
+    (Bug::Protocol(Mutant::TransactionMarksLate), &[SYNCED_LOCK_OF_SCALAR, SYNCED_TRANSACTION]),
+    (
+        Bug::Protocol(Mutant::DirtyCountsAsMarked),
+        &[SYNCED_LARGE, SYNCED_LARGE_IN_TWO_WORDS, SYNCED_LARGE_TRANSACTION],
+    ),
+    (Bug::Protocol(Mutant::RemovedCountsAsCopied), &[SYNCED_REMOVAL]),
+    (Bug::Protocol(Mutant::MarksOfTheFirstLook), &[TWO_SEGMENTS, SYNCED_LARGE]),
+    (Bug::Protocol(Mutant::MarksClearedByTheLook), &[SYNCS_DIE, SYNCS_FAIL]),
+    (Bug::Protocol(Mutant::MarksClearedLast), &[SYNCED, SYNCED_LARGE_IN_TWO_WORDS]),
+    (Bug::Protocol(Mutant::CleaningIsNotNoted), &[SYNCS_DIE]),
+    (Bug::Protocol(Mutant::CleaningEndsEarly), &[SYNCS_DIE]),
+    (Bug::Protocol(Mutant::CleaningForgottenFirst), &[SYNCED_NEW, SYNCS_DIE]),
+    (Bug::Protocol(Mutant::CleanWithoutTheVersion), &[SYNCED, SYNCED_LOCKS]),
+    (Bug::Protocol(Mutant::CleanInTransaction), &[SYNCED_LOCK_OF_SCALAR, SYNCED_TRANSACTION]),
+    (Bug::Protocol(Mutant::TouchedIsMadeClean), &[SYNCED, STOPPED_THROUGH_SYNCS]),
+    (Bug::Protocol(Mutant::TouchedIsNotMarkedAgain), &[SYNCED, SYNCED_LARGE]),
+    (Bug::Protocol(Mutant::OneSegmentIsMarkedAgain), &[SYNCED_LARGE, SYNCED_LARGE_TRANSACTION]),
+    (Bug::Sync(SyncBug::DefinedUnmarked), &[SYNCED_NEW]),
+    (Bug::Sync(SyncBug::CleanBeforeTheAcknowledgement), &[SYNCS_DIE, SYNCS_FAIL]),
+    (Bug::Sync(SyncBug::CleaningForgottenByTheNext), &[SYNCED_NEW, SYNCS_DIE]),
 ];
 
 /// Bugs that show only where the protocol is broken already, or where time counts, and the tests

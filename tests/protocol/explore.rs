@@ -9,6 +9,7 @@ use rustc_hash::FxHashSet;
 
 use super::replay::{Site, Step, step};
 use super::script::Op;
+use super::sync::{Layout, SyncBug};
 use super::world::{Status, THREADS, World};
 use crate::protocol::mutant::{Mutant, plant};
 
@@ -36,7 +37,10 @@ pub(super) struct Scenario {
     pub(super) is_old: bool,
     /// Whether a thread that was overtaken once must get the lock next.
     pub(super) is_fair: bool,
+    /// Where the slots are copied to, if changes are marked.
+    pub(super) marks: Option<Layout>,
     pub(super) byte_bug: Option<ByteBug>,
+    pub(super) sync_bug: Option<SyncBug>,
     /// To check the checker: whether logs are never cut, and whether results are collected.
     pub(super) remembers: bool,
     pub(super) notes_results: bool,
@@ -57,6 +61,7 @@ pub(super) enum ByteBug {
 pub(super) enum Bug {
     Protocol(Mutant),
     Bytes(ByteBug),
+    Sync(SyncBug),
 }
 
 impl Scenario {
@@ -74,7 +79,9 @@ impl Scenario {
             readers_lock: false,
             is_old: false,
             is_fair: false,
+            marks: None,
             byte_bug: None,
+            sync_bug: None,
             remembers: false,
             notes_results: false,
         }
@@ -90,6 +97,7 @@ impl Scenario {
                 result
             }
             Bug::Bytes(bug) => Scenario { byte_bug: Some(bug), ..*self }.explore(),
+            Bug::Sync(bug) => Scenario { sync_bug: Some(bug), ..*self }.explore(),
         }
     }
 
@@ -99,6 +107,9 @@ impl Scenario {
         let mut explored = Explored::default();
         let mut seen = FxHashSet::default();
         let mut first = World::new(self.areas, self.version, self.entries);
+        if let Some(layout) = self.marks {
+            first = first.with_marks(layout, self.sync_bug);
+        }
         for (thread, script) in first.threads.iter_mut().zip(self.scripts) {
             if script.is_empty() {
                 thread.status = Status::Done;

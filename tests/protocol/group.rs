@@ -322,6 +322,12 @@ const SWAPPED: u64 = u64::MAX;
 
 /// The sync lock.
 impl shipping::Memory for Run {
+    type Marks = shipping::NoMarks;
+
+    fn marks(&self) -> Option<(&shipping::NoMarks, shipping::Segments)> {
+        None
+    }
+
     fn form(&self) -> Form {
         Form::Lock
     }

@@ -7,7 +7,8 @@ use std::sync::atomic::Ordering::{self, Relaxed, SeqCst};
 use loom::sync::atomic::{AtomicU64, fence};
 use loom::thread::{JoinHandle, spawn, yield_now};
 
-use super::loom_store::{Cells, Peer, Store, weakened};
+use super::loom_store::{Cells, Peer, Store};
+use super::weaken::weakened;
 use crate::protocol::{Deadline, Joined, Number, Numbers, Owner, Told, join, ticket, try_lead};
 
 /// Two slots, what a sync has saved of them, and the numbers. The lock of the store's array serves

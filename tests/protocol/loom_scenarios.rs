@@ -27,10 +27,11 @@ pub(super) struct Scenario {
     pub(super) preemptions: usize,
 }
 
-const fn scenario(name: &'static str, preemptions: usize, run: fn()) -> Scenario {
+pub(super) const fn scenario(name: &'static str, preemptions: usize, run: fn()) -> Scenario {
     Scenario { name, run, preemptions }
 }
 
+/// Those of marks are in `loom_marks.rs`.
 pub(super) const SCENARIOS: &[Scenario] = &[
     scenario("a waiter for a scalar", 5, waiter_for_a_scalar),
     scenario("a waiter for two slots", 2, waiter_for_two_slots),
@@ -66,7 +67,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 
 impl Store {
     /// Commits `to` into this word of Y, the first or the second.
-    fn update(&self, peer: &Peer, word: usize, to: u8) {
+    pub(super) fn update(&self, peer: &Peer, word: usize, to: u8) {
         let held = lock((&*self.y, peer), &mut Deadline::new(None)).unwrap();
         held.commit(&self.areas(), 8 * word, &[to; 8]).unwrap();
     }
@@ -77,7 +78,7 @@ impl Store {
         (content, version)
     }
 
-    fn add(&self, peer: &Peer, n: u64) -> u64 {
+    pub(super) fn add(&self, peer: &Peer, n: u64) -> u64 {
         let add = |value| Some(value + n);
         let deadline = &mut Deadline::new(None);
         update(&*self.x, peer, deadline, false, add).unwrap().unwrap()
@@ -94,7 +95,7 @@ impl Store {
         commit_all(peer, peer.me().unwrap(), &changes[..]).unwrap();
     }
 
-    fn transaction_of_x(&self, peer: &Peer, to: u64) {
+    pub(super) fn transaction_of_x(&self, peer: &Peer, to: u64) {
         let x = lock((&*self.x, peer), &mut Deadline::new(None)).unwrap();
         commit_all(peer, peer.me().unwrap(), &[(x, Change::Scalar(to))][..]).unwrap();
     }
@@ -117,7 +118,11 @@ impl Store {
     }
 
     /// Runs `f` in a thread that has this owner number.
-    fn spawn(&self, me: Owner, f: impl FnOnce(&Store, Peer) + 'static) -> JoinHandle<()> {
+    pub(super) fn spawn(
+        &self,
+        me: Owner,
+        f: impl FnOnce(&Store, Peer) + 'static,
+    ) -> JoinHandle<()> {
         let store = self.clone();
         spawn(move || f(&store, store.peer(me)))
     }

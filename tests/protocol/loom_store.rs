@@ -1,15 +1,12 @@
 //! Slots and a process table of loom's atomics: a relaxed load may return any value
 //! that the memory model allows, however old.
 //!
-//! Every access passes through [`weakened`], which knows the place in `src/protocol/` that it comes
-//! from. So each ordering can be taken away by itself, and the scenarios run again to see whether
-//! one fails without it.
+//! Every access passes through [`weakened`].
 
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{self, AcqRel, Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::Ordering::{self, AcqRel, Acquire, Relaxed, Release};
 use std::time::Duration;
 
 use loom::sync::atomic::{AtomicU64, fence};
@@ -17,99 +14,13 @@ use loom::sync::{Condvar, Mutex};
 
 use super::Failure;
 use super::NoEntry;
+use super::loom_marks::Marks;
+use super::weaken::weakened;
 use super::words;
 use crate::protocol::{
-    self as shipping, Areas, CONTROL, Control, DRAFT, FREE, Form, Owner, STALE, Sleepers, TxnState,
-    VALUE,
+    self as shipping, Areas, CONTROL, Control, DRAFT, FREE, Form, Owner, STALE, Segments, Sleepers,
+    State, TxnState, VALUE,
 };
-
-/// Half of one ordering of the protocol, and its place in the sources.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Part {
-    file: &'static str,
-    line: u32,
-    column: u32,
-    access: &'static str,
-    half: Half,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Half {
-    Acquire,
-    Release,
-    /// All of a fence.
-    Fence,
-}
-
-/// The sources, to find the function that a line is in.
-const SOURCES: [(&str, &str); 15] = [
-    ("array.rs", include_str!("../../src/protocol/array.rs")),
-    ("group_commit.rs", include_str!("../../src/protocol/group_commit.rs")),
-    ("pieces.rs", include_str!("../../src/protocol/pieces.rs")),
-    ("lock.rs", include_str!("../../src/protocol/lock.rs")),
-    ("recover.rs", include_str!("../../src/protocol/recover.rs")),
-    ("update.rs", include_str!("../../src/protocol/update.rs")),
-    ("mod.rs", include_str!("../../src/protocol/mod.rs")),
-    ("queue.rs", include_str!("../../src/protocol/queue.rs")),
-    ("read_lock.rs", include_str!("../../src/protocol/read_lock.rs")),
-    ("scalar.rs", include_str!("../../src/protocol/scalar.rs")),
-    ("snapshot.rs", include_str!("../../src/protocol/snapshot.rs")),
-    ("transaction.rs", include_str!("../../src/protocol/transaction.rs")),
-    ("wait.rs", include_str!("../../src/protocol/wait.rs")),
-    ("loom_group.rs", include_str!("loom_group.rs")),
-    ("loom_store.rs", include_str!("loom_store.rs")),
-];
-
-impl Part {
-    /// A name that stays the same when other lines change: function, access, half.
-    pub(super) fn name(&self) -> String {
-        let file = self.file.rsplit('/').next().unwrap_or_default();
-        let source = SOURCES.iter().find(|(name, _)| *name == file).map_or("", |(_, text)| text);
-        let before: Vec<&str> = source.lines().take(self.line as usize).collect();
-        let function = before.iter().rev().find_map(|line| line.split_once("fn "));
-        let name = function.map_or("?", |(_, rest)| rest.split(['(', '<']).next().unwrap_or("?"));
-        format!("{name}: {} {:?}", self.access, self.half)
-    }
-}
-
-// Loom runs all threads of a model on the thread that checks it.
-thread_local! {
-    static WEAKENED: RefCell<Vec<Part>> = const { RefCell::new(Vec::new()) };
-    static USED: RefCell<BTreeSet<Part>> = const { RefCell::new(BTreeSet::new()) };
-}
-
-/// From now on, the models that this thread runs do without these parts.
-pub(super) fn weaken(parts: &[Part]) {
-    WEAKENED.set(parts.to_vec());
-}
-
-/// Every part that this thread's models have used since the last call.
-pub(super) fn take_used() -> Vec<Part> {
-    USED.take().into_iter().collect()
-}
-
-/// The ordering, without the halves that are taken away.
-#[track_caller]
-pub(super) fn weakened(access: &'static str, order: Ordering) -> Ordering {
-    let at = Location::caller();
-    let keeps = |half| {
-        let (file, line, column) = (at.file(), at.line(), at.column());
-        let part = Part { file, line, column, access, half };
-        USED.with_borrow_mut(|used| used.insert(part));
-        !WEAKENED.with_borrow(|weakened| weakened.contains(&part))
-    };
-    if order == SeqCst {
-        return if keeps(Half::Fence) { SeqCst } else { Relaxed };
-    }
-    let acquires = matches!(order, Acquire | AcqRel) && keeps(Half::Acquire);
-    let releases = matches!(order, Release | AcqRel) && keeps(Half::Release);
-    match (acquires, releases) {
-        (true, true) => AcqRel,
-        (true, false) => Acquire,
-        (false, true) => Release,
-        (false, false) => Relaxed,
-    }
-}
 
 /// How a slot's value and control word are kept: loom has no atomic of 128 bits.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -136,6 +47,8 @@ pub(super) struct Slot {
     cells: Cells,
     table: Arc<Table>,
     pub(super) form: Form,
+    marks: Arc<Marks>,
+    segments: Option<Segments>,
     /// Whether a thread that waits for the lock sleeps at once, instead of spinning until it is
     /// free.
     pub(super) sleepers: std::sync::atomic::AtomicBool,
@@ -203,22 +116,37 @@ pub(super) struct Store {
     pub(super) y: Arc<Slot>,
     /// Data of the program that the lock protects.
     pub(super) data: Arc<AtomicU64>,
+    /// What threads have found out.
+    pub(super) found: Arc<AtomicU64>,
+    pub(super) late: Arc<AtomicU64>,
+    pub(super) marks: Arc<Marks>,
     pub(super) table: Arc<Table>,
 }
 
 impl Store {
     /// Owners 1 to 3 exist. The peer [`FREE`] has no entry.
     pub(super) fn new(cells: Cells, area_count: u64) -> Store {
+        Store::build(cells, area_count, State::Dirty, None)
+    }
+
+    /// Both slots are in this state, each in a segment of its own; these are marked.
+    pub(super) fn marked(state: State, marks: u64) -> Store {
+        Store::build(Cells::Packed, 2, state, Some(marks))
+    }
+
+    fn build(cells: Cells, area_count: u64, state: State, marks: Option<u64>) -> Store {
+        let marked = Arc::new(Marks::new(marks.unwrap_or_default()));
+        let segment = |first| marks.map(|_| Segments { first, count: 1, own: None });
         let table = Arc::new(Table {
             words: [TxnState::Idle as u64; 4].map(AtomicU64::new).into(),
             bytes: [1; 4].map(AtomicU64::new).into(),
         });
         let waits_on = Arc::new(WaitsOn { asleep: Mutex::new(Vec::new()), woken: Condvar::new() });
         let event_count = Arc::new(AtomicU64::new(0));
-        let control = Control::default().advanced(BEGIN);
+        let control = Control::default().advanced(BEGIN).with_state(state);
         let first = STALE + area_count as usize;
         let areas = Areas { count: area_count, first, stride: WIDTH, words: WIDTH };
-        let slot = |cells, form, length| {
+        let slot = |cells, form, length, segments| {
             let words = (0..length).map(|word| match (word, cells) {
                 (CONTROL, Cells::Packed) => AtomicU64::new(pack(0, control)),
                 (CONTROL, _) => AtomicU64::new(control.bits()),
@@ -236,14 +164,24 @@ impl Store {
                 cells,
                 table,
                 form,
+                marks: marked.clone(),
+                segments,
                 sleepers,
                 outpaces_readers,
             })
         };
         Store {
-            x: slot(cells, Form::Scalar, DRAFT + 1),
-            y: slot(Cells::ControlOnly, Form::Areas(areas), first + WIDTH * area_count as usize),
+            x: slot(cells, Form::Scalar, DRAFT + 1, segment(0)),
+            y: slot(
+                Cells::ControlOnly,
+                Form::Areas(areas),
+                first + WIDTH * area_count as usize,
+                segment(1),
+            ),
             data: Arc::new(AtomicU64::new(0)),
+            found: Arc::new(AtomicU64::new(0)),
+            late: Arc::new(AtomicU64::new(0)),
+            marks: marked,
             table,
         }
     }
@@ -260,8 +198,7 @@ impl Store {
 
 fn pack(value: u64, control: Control) -> u64 {
     assert!(value < 1 << 16 && control.version() < 1 << 16, "too large for the packed cell");
-    let low = control.bits() & 3 | u64::from(control.owner()) << 2;
-    value << 48 | control.version() << 17 | low
+    value << 48 | control.bits()
 }
 
 fn unpack(cell: u64) -> (u64, Control) {
@@ -281,6 +218,8 @@ impl Slot {
 }
 
 impl shipping::Memory for Slot {
+    type Marks = Marks;
+
     const PAUSES_AFTER_LOSS: u32 = 0;
 
     fn form(&self) -> Form {
@@ -290,6 +229,11 @@ impl shipping::Memory for Slot {
     fn slot_id(&self) -> u64 {
         0
     }
+
+    fn marks(&self) -> Option<(&Marks, Segments)> {
+        self.segments.map(|segments| (&*self.marks, segments))
+    }
+
     const PIECE: usize = 1;
 
     fn load(&self, word: usize, order: Ordering) -> u64 {

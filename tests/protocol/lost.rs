@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::Failure;
 use super::loom_store::{BEGIN, Cells, Store, WIDTH};
 use crate::protocol::{
-    self as shipping, Change, Control, Deadline, FREE, Form, Held, Memory, Peers, Replacement,
-    Sleepers, TxnState, commit_all, load_scalar, lock, read_bytes,
+    self as shipping, Change, Control, Deadline, FREE, Form, Held, Memory, NoMarks, Peers,
+    Replacement, Segments, Sleepers, TxnState, commit_all, load_scalar, lock, read_bytes,
 };
 
 /// All of the transaction is undone, as by a recovery; under a guard of X if `guarded`.
@@ -96,12 +96,18 @@ struct AlwaysTaken {
 }
 
 impl Memory for AlwaysTaken {
+    type Marks = NoMarks;
+
     fn form(&self) -> Form {
         Form::Lock
     }
 
     fn slot_id(&self) -> u64 {
         0
+    }
+
+    fn marks(&self) -> Option<(&NoMarks, Segments)> {
+        None
     }
 
     fn control(&self, _: Ordering) -> Control {

@@ -22,6 +22,7 @@ mod explore;
 mod fork;
 mod group;
 mod loom_group;
+mod loom_marks;
 mod loom_scenarios;
 mod loom_store;
 mod lost;
@@ -30,6 +31,9 @@ mod orderings;
 mod replay;
 mod scenarios;
 mod script;
+mod sync;
+mod synced;
+mod weaken;
 mod words;
 mod world;
 

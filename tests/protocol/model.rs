@@ -14,7 +14,7 @@ use super::replay::{
 use super::words;
 use super::world::{SLOTS, Slot, World};
 use crate::protocol::{
-    self as shipping, CONTROL, Control, FREE, Owner, REMOVED, Sleepers, TxnState, VALUE,
+    self as shipping, CONTROL, Control, FREE, Owner, REMOVED, Segments, Sleepers, TxnState, VALUE,
 };
 
 /// What the log has for a compare-exchange that succeeded. No control word has this value.
@@ -94,7 +94,9 @@ impl<'r, const LOSSES: u32> Memory<'r, LOSSES> {
     }
 }
 
-impl<const LOSSES: u32> shipping::Memory for Memory<'_, LOSSES> {
+impl<'r, const LOSSES: u32> shipping::Memory for Memory<'r, LOSSES> {
+    type Marks = Run<'r>;
+
     const LOSSES_BEFORE_LOCK: u32 = LOSSES;
     const READING_TIME: Duration = Duration::ZERO;
     const PIECE: usize = 1;
@@ -106,6 +108,10 @@ impl<const LOSSES: u32> shipping::Memory for Memory<'_, LOSSES> {
 
     fn slot_id(&self) -> u64 {
         self.slot as u64
+    }
+
+    fn marks(&self) -> Option<(&Run<'r>, Segments)> {
+        self.run.scenario.marks.map(|layout| (self.run, layout.of(self.slot)))
     }
 
     fn load(&self, word: usize, _: Ordering) -> u64 {

@@ -8,21 +8,28 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use super::long;
-use super::loom_scenarios::{SCENARIOS, Scenario};
-use super::loom_store::{Part, take_used, weaken};
+use super::loom_marks;
+use super::loom_scenarios::{self, Scenario};
+use super::weaken::{Part, take_used, weaken};
 use crate::protocol::mutant::{Mutant, plant};
 
 /// Orderings that no execution needs, and why they are there.
-const REDUNDANT: [(&str, &str); 3] = [
+const REDUNDANT: [(&str, &str); 5] = [
     ("settle: control Acquire", ORDERED_BY_THE_BYTE),
     ("settle_seen: txn_word Acquire", ORDERED_BY_THE_BYTE),
     ("claim: txn_word Acquire", ORDERED_BY_THE_BYTE),
+    ("clean: clear_marks Release", AHEAD_OF_A_KILL),
+    ("clean: set_cleaning Release", AHEAD_OF_A_KILL),
 ];
 
 /// The kernel passes a byte from its exclusive holder to those that share it, so they see all that
 /// the dead process did. The orderings cost nothing beside a death, and state in the protocol what
 /// it relies on.
 const ORDERED_BY_THE_BYTE: &str = "ordered by the byte of the entry";
+
+/// Whoever comes after a sync that was killed must find either the marks or the note of what it was
+/// clearing. No living thread reads the note.
+const AHEAD_OF_A_KILL: &str = "a kill may come between the stores";
 
 /// Of these, either alone suffices: a thread that sees T sees the draft, and so does one that sees
 /// COMMITTED. Without both, a test fails.
@@ -56,6 +63,10 @@ impl Scenario {
     }
 }
 
+fn scenarios() -> impl Iterator<Item = &'static Scenario> {
+    loom_scenarios::SCENARIOS.iter().chain(loom_marks::SCENARIOS)
+}
+
 /// The first of these scenarios that fails, and its error.
 fn first_red<'s>(scenarios: &[&'s Scenario]) -> Option<(&'s str, String)> {
     scenarios.iter().find_map(|s| s.explore().err().map(|why| (s.name, why)))
@@ -64,7 +75,7 @@ fn first_red<'s>(scenarios: &[&'s Scenario]) -> Option<(&'s str, String)> {
 /// Every half of an ordering, and the scenarios that use it.
 fn parts() -> BTreeMap<Part, Vec<&'static Scenario>> {
     let mut parts = BTreeMap::<_, Vec<_>>::new();
-    for scenario in SCENARIOS {
+    for scenario in scenarios() {
         let once = Scenario { preemptions: 1, ..*scenario };
         once.explore().expect("green");
         for part in take_used() {
@@ -76,7 +87,7 @@ fn parts() -> BTreeMap<Part, Vec<&'static Scenario>> {
 
 #[test]
 fn every_promise_holds_in_every_execution() {
-    for scenario in SCENARIOS {
+    for scenario in scenarios() {
         let started = Instant::now();
         let executions =
             scenario.explore().unwrap_or_else(|why| panic!("{}: {why}", scenario.name));
@@ -111,7 +122,7 @@ fn every_ordering_is_needed() {
     }
     let either: Vec<_> = parts.keys().filter(|p| EITHER.contains(&p.name().as_str())).collect();
     weaken(&either.into_iter().copied().collect::<Vec<_>>());
-    let red = first_red(&SCENARIOS.iter().collect::<Vec<_>>());
+    let red = first_red(&scenarios().collect::<Vec<_>>());
     weaken(&[]);
     println!("without either of {EITHER:?}: {red:?}");
     if red.is_none() {
@@ -143,7 +154,7 @@ fn planted_bugs_are_found_under_loom() {
     ];
     for mutant in visible {
         plant(Some(mutant));
-        let red = first_red(&SCENARIOS.iter().collect::<Vec<_>>());
+        let red = first_red(&scenarios().collect::<Vec<_>>());
         plant(None);
         println!("{mutant:?}: {red:?}");
         assert!(red.is_some(), "{mutant:?} survives");

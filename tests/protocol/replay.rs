@@ -36,7 +36,7 @@ use std::rc::Rc;
 
 use super::explore::Scenario;
 use super::model::{Memory, SWAPPED};
-use super::script::Op;
+use super::script::{Op, Outcome};
 use super::world::{SLOTS, Slot, Status, World};
 use crate::protocol::{self as shipping, CONTROL, FREE, Held, Owner, VALUE};
 
@@ -154,8 +154,13 @@ pub(super) fn step(scenario: &Scenario, world: &World, thread: usize) -> Step {
             }
             returned = scenario.notes_results.then(|| format!("{op:?}: {outcome:?}"));
             let state = &mut world.threads[thread];
-            state.op += 1;
             state.log = Rc::default();
+            if let Outcome::Found(view) = outcome {
+                // The same operation again; its cut began with its first look.
+                state.view = view;
+                return after(world, made, returned);
+            }
+            state.op += 1;
             state.since = None;
             state.recovering = false;
             state.overtaken = None;
@@ -174,6 +179,10 @@ pub(super) fn step(scenario: &Scenario, world: &World, thread: usize) -> Step {
         (Err(_), None) => return Step::Red("the protocol panicked".into(), made),
         (Ok(_), Some(_)) => return Step::Red("the end of an operation was lost".into(), made),
     }
+    after(world, made, returned)
+}
+
+fn after(mut world: World, made: Option<Site>, returned: Option<String>) -> Step {
     world.forget_the_past();
     match world.check() {
         Ok(()) => Step::Made(world, made.expect("every operation has an access"), returned),

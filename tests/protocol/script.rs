@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 use super::Failure;
 use super::model::Waiter;
 use super::replay::Run;
+use super::sync::View;
 use super::update;
 use super::world::{Instant, SLOTS, Slot, WIDTH, World};
 use crate::protocol::{
@@ -76,6 +77,13 @@ pub(super) enum Op {
     SnapshotByLoads(Slot),
     /// Waits until one of these slots has another version than at the beginning of the program.
     Await(&'static [Slot]),
+    /// The first part of a sync: finds what has changed and saves it, with the sync lock, which it
+    /// keeps.
+    Cut,
+    /// The same, but the flush fails: nothing is saved, and the lock is released.
+    CutInVain,
+    /// The second part, after a `Cut`.
+    Clean,
 }
 
 /// The entry that no thread begins with.
@@ -93,6 +101,8 @@ pub(super) enum Outcome {
     Both(u64, [u64; WIDTH]),
     /// These slots have another version than at the beginning of the program.
     Changed(Vec<Slot>),
+    /// A sync has found something new, and must look again.
+    Found(View),
 }
 
 impl Op {
@@ -215,6 +225,13 @@ impl Op {
                 Op::Remove(Slot::Y) => {
                     held_y(deadline)?.remove().map_err(Outcome::Failed)?;
                 }
+                Op::Cut | Op::CutInVain => {
+                    let fails = matches!(self, Op::CutInVain);
+                    if let Some(view) = run.cut([x, y], &areas, fails) {
+                        return Ok(Outcome::Found(view));
+                    }
+                }
+                Op::Clean => run.clean([x, y]),
                 Op::Load => return Ok(Outcome::X(load_scalar(x, run))),
                 Op::LoadVersioned => {
                     let (value, version) = load_scalar_versioned(x, run);
@@ -332,6 +349,8 @@ impl Op {
                 | Op::Follow
                 | Op::Snapshot
                 | Op::SnapshotByLoads(_)
+                | Op::Cut
+                | Op::CutInVain
         )
     }
 
@@ -353,7 +372,7 @@ impl Op {
             }
         };
         match *outcome {
-            Outcome::Done => Ok(()),
+            Outcome::Done | Outcome::Found(_) => Ok(()),
             Outcome::Removed(slot) if world.control(slot).owner() == REMOVED => Ok(()),
             Outcome::Removed(slot) => Err(format!("{slot:?} is not removed")),
             Outcome::Failed(ref failure) => Err(format!("{self:?} failed: {failure:?}")),

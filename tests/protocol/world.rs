@@ -8,7 +8,8 @@ use std::rc::Rc;
 
 use rustc_hash::FxHasher;
 
-use crate::protocol::{Areas, CONTROL, Control, DRAFT, FREE, Form, REMOVED, STALE, VALUE};
+use super::sync::{Layout, Sync, SyncBug, View};
+use crate::protocol::{Areas, CONTROL, Control, DRAFT, FREE, Form, REMOVED, STALE, State, VALUE};
 
 pub(super) const THREADS: usize = 4;
 pub(super) const ENTRIES: usize = 4;
@@ -91,6 +92,8 @@ pub(super) struct Thread {
     pub(super) has_slept: bool,
     /// Ghost: how often others have taken the lock since it was overtaken and went back to sleep.
     pub(super) overtaken: Option<u8>,
+    /// What its sync has found so far.
+    pub(super) view: View,
 }
 
 #[derive(Clone, Debug)]
@@ -101,6 +104,8 @@ pub(super) struct World {
     pub(super) entries: [Entry; ENTRIES],
     pub(super) threads: [Thread; THREADS],
     pub(super) event_count: u32,
+    /// Marks and checkpoint, if the store has marks.
+    pub(super) sync: Option<Sync>,
     /// Ghost: the committed contents, oldest first. Instants that no read in progress can have seen
     /// are forgotten, so that different pasts of one present are one state.
     pub(super) history: Rc<Vec<Instant>>,
@@ -128,6 +133,7 @@ impl World {
             asleep_for: 0,
             has_slept: false,
             overtaken: None,
+            view: View::default(),
         };
         let mut world = World {
             areas,
@@ -135,6 +141,7 @@ impl World {
             entries: Default::default(),
             threads: entries.map(thread),
             event_count: 0,
+            sync: None,
             history: Rc::new(vec![Instant { versions: [version; 2], ..Instant::default() }]),
             holder: [None; 2],
         };
@@ -148,6 +155,19 @@ impl World {
             }
         }
         world
+    }
+
+    /// The same with marks.
+    pub(super) fn with_marks(mut self, layout: Layout, bug: Option<SyncBug>) -> World {
+        let sync = Sync::new(layout, self.control(Slot::X).version(), bug);
+        if sync.begins_clean() {
+            for slot in SLOTS {
+                let clean = self.control(slot).with_state(State::Clean);
+                self.store(slot, CONTROL, clean.bits());
+            }
+        }
+        self.sync = Some(sync);
+        self
     }
 
     pub(super) fn form(&self, slot: Slot) -> Form {
@@ -242,6 +262,7 @@ impl World {
         thread.recovering = false;
         thread.asleep = 0;
         thread.overtaken = None;
+        thread.view = View::default();
         self.forget_the_past();
     }
 
@@ -266,7 +287,7 @@ impl World {
             }
             self.check_stale(current)?;
         }
-        Ok(())
+        self.check_marks()
     }
 
     /// Each area differs from the current one at most within its stale range.
@@ -301,6 +322,7 @@ impl World {
             let Entry { word, writer, sharers } = *entry;
             all.push(u64::from(word) | u64::from(writer) << 8 | u64::from(sharers) << 16);
         }
+        all.extend(self.sync.iter().flat_map(Sync::fingerprint));
         for instant in self.history.iter() {
             all.push(instant.x);
             all.extend_from_slice(&instant.y);
@@ -321,6 +343,9 @@ impl World {
             let has_slept = u64::from(thread.has_slept);
             all.push(u64::from(thread.asleep_for) | overtaken << 32 | has_slept << 48);
             all.extend_from_slice(log);
+            if self.sync.is_some() {
+                all.extend(thread.view.fingerprint());
+            }
         }
         let mut quick = FxHasher::default();
         let mut thorough = std::hash::DefaultHasher::new();

@@ -10,7 +10,7 @@ use super::{Attachment, thread_entry};
 use crate::error::{Error, Result};
 use crate::format::layout::{COMMON_BYTE, TABLE_ENTRIES, TABLE_ENTRY_LEN, claim_byte, entry_byte};
 use crate::os::sys::{self, ByteLock};
-use crate::protocol::{self, Owner, Peers, TxnState};
+use crate::protocol::{self, MAX_OWNER, Owner, Peers, TxnState};
 
 /// Why an entry of the table can be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl Attachment {
         let process = self.process();
         self.one_at_a_time(|| {
             process.lock_error.store(0, Ordering::Relaxed);
-            let all = 0..TABLE_ENTRIES;
+            let all = 0..MAX_OWNER;
             let spare = process.entries.spare();
             let free = |e: &u16| self.is(process, *e, Vacancy::Free);
             let kept = (0..thread_entry::FIRST_LENT).filter(free);
@@ -58,7 +58,7 @@ impl Attachment {
                 (sys::random() % u64::from(thread_entry::FIRST_LENT)) as u16
             });
             let some = some.take(2).filter(left_behind);
-            let lent = (thread_entry::FIRST_LENT..TABLE_ENTRIES).filter(free);
+            let lent = (thread_entry::FIRST_LENT..MAX_OWNER).filter(free);
             if let Some(owner) = self.claim_one_of(process, some.chain(lent))? {
                 return Ok(owner);
             }
@@ -67,10 +67,7 @@ impl Attachment {
             {
                 return Ok(owner);
             }
-            Err(Error::TooManyProcesses {
-                path: self.path.clone(),
-                size: usize::from(TABLE_ENTRIES),
-            })
+            Err(Error::TooManyProcesses { path: self.path.clone(), size: usize::from(MAX_OWNER) })
         })
     }
 

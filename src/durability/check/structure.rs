@@ -17,7 +17,7 @@ use crate::format::descriptor::Descriptor;
 use crate::format::layout::{RUN, TABLE_ENTRIES, live};
 use crate::mapping::slot_memory::SlotMemory;
 use crate::mutant::planted;
-use crate::protocol::{self, Control, Form, Memory, REMOVED, STALE};
+use crate::protocol::{self, Control, Form, MAX_OWNER, Memory, REMOVED, STALE, State};
 
 /// What is collected from all slots, to be compared.
 pub(super) struct Structure<'a> {
@@ -210,14 +210,18 @@ impl<'a> Structure<'a> {
     fn check_lock(&mut self, name: Option<&str>, memory: &SlotMemory, check: &mut Check) {
         let control = memory.control(Acquire);
         let owner = control.owner();
+        let last = if memory.has_lock_bit() { MAX_OWNER } else { TABLE_ENTRIES };
         if control.is_read_lock() {
             let reader = control.reader();
-            if !(1..=TABLE_ENTRIES).contains(&reader) && !planted!(AnyReaderCanExist) {
+            if !(1..=last).contains(&reader) && !planted!(AnyReaderCanExist) {
                 check.note(name, format!("its lock names reader {reader}, which cannot exist"));
             }
             return; // whoever wants the slot may take it away
         }
-        if owner > TABLE_ENTRIES && owner != REMOVED {
+        if control.state() != State::Dirty {
+            check.note(name, "it counts as unchanged since the last sync, which no slot does yet");
+        }
+        if owner > last && owner != REMOVED {
             check.note(name, format!("its lock names owner {owner}, which cannot exist"));
         } else if control.in_transaction() && owner == protocol::FREE {
             check.note(name, "it is in a transaction, but has no owner");

@@ -104,9 +104,8 @@ pub struct Snapshot<'s> {
 
 /// Some bytes of a slot.
 struct ReadRange<'s> {
-    /// The slot's line in the directory, and its offset in the file.
+    /// The slot's line in the directory.
     line: u32,
-    offset: u64,
     memory: SlotMemory<&'s Map>,
     /// The range of its content; for a scalar, all eight bytes of its bit pattern.
     range: Range<usize>,
@@ -117,6 +116,7 @@ struct ReadRange<'s> {
 
 impl Snapshot<'_> {
     /// Copies all that `f` has read so far, as of one instant, for its next run.
+    #[cold]
     fn copy_again(&mut self) -> Result<()> {
         let attachment = self.store.attachment();
         let copy = |read: &ReadRange<'_>| {
@@ -150,8 +150,8 @@ impl View for Snapshot<'_> {
             return Err(conflict());
         }
         let range = at..at + out.len();
-        let offset = slot.offset();
-        for read in self.reads.iter().filter(|read| read.offset == offset) {
+        let line = slot.line;
+        for read in self.reads.iter().filter(|read| read.line == line) {
             if let Some(copy) = &read.copy
                 && read.range.start <= range.start
                 && range.end <= read.range.end
@@ -173,9 +173,8 @@ impl View for Snapshot<'_> {
         let before = self.reads.iter().map(|read| (&read.memory, read.version));
         self.lost = have_changed(attachment, before, |_| ());
         // If the same was read before and has changed, that part shows it.
-        if !self.reads.iter().any(|read| read.offset == offset && read.range == range) {
-            let line = slot.line;
-            self.reads.push(ReadRange { line, offset, memory, range, version, copy: None });
+        if !self.reads.iter().any(|read| read.line == line && read.range == range) {
+            self.reads.push(ReadRange { line, memory, range, version, copy: None });
         }
         if self.lost { Err(conflict()) } else { Ok(()) }
     }

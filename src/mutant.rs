@@ -367,6 +367,10 @@ mutants! {
         ListedSlotsAreKept => "promises lists::",
         /// A counter's first stripe is not part of its sum.
         AStripeIsNotSummed => "promises counters::it_counts",
+        /// A counter that is watched by its name is not refused: nobody wakes the watcher.
+        ACounterIsWatchedInSilence => "promises counters::what_it_cannot_do_is_refused",
+        /// A sync that remembers a counter's copy does not look whether it was added to.
+        AnAddIsNotLookedFor => "promises counters::a_sync_copies_what_was_added_since_the_last",
         /// A counter that is replaced forgets what was added meanwhile.
         ASwapOverwrites => "promises counters::no_add_is_lost_to_a_swap",
         /// A waiter sleeps long, even if it has just begun to wait and nobody is left to wake it.

@@ -103,7 +103,8 @@ pub(crate) enum Verb {
     #[command(
         override_usage = "slotfile watch [OPTIONS] FILE [GLOB]",
         after_help = "A line has the name, the version and the value (shortened), or `removed`. Slots defined\n\
-            meanwhile are watched too: the first line of each is its first state.\n\
+            meanwhile are watched too: the first line of each is its first state. Adds to a counter wake\n\
+            nobody, and print no line.\n\
             Exit code: 0 after --count lines, or at --timeout without --count; 1 at --timeout with fewer\n\
             than --count lines."
     )]
@@ -118,6 +119,9 @@ pub(crate) enum Verb {
     #[command(
         override_usage = "slotfile lock [OPTIONS] FILE NAME -- COMMAND...",
         after_help = "The command inherits the lock, which lasts as long as the command, even if slotfile is killed.\n\
+            It reads the slot, but cannot change it: `slotfile set`, `add` and the like would wait for the\n\
+            lock. So lock another slot than those that it changes, as a name for them all:\n\n\
+            \x20   slotfile lock FILE pose-lock -- COMMAND...\n\n\
             A slot that does not exist is defined as bool.\n\n\
             Exit code: the command's (128 + the signal that killed it); 124: no lock in time; 125: slotfile\n\
             itself failed; 126: the command cannot be run; 127: there is no such command."

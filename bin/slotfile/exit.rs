@@ -1,5 +1,6 @@
 //! How a run ends: its exit code, and the one line that says why.
 
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::io;
 use std::path::Path;
@@ -123,9 +124,34 @@ impl From<Error> for Failure {
             Error::NotFound { slot: Some(name), .. } => {
                 Failure { cause: Cause::NoSlot(name), ..failure }
             }
+            Error::LockTimeout { path, slot, .. } if locked_above(&path, &slot) => {
+                let message = format!(
+                    "{}; this runs under `slotfile lock` of this very slot, so it would wait for \
+                     itself: lock another slot than the one that is changed",
+                    failure.message
+                );
+                Failure { message, ..failure }
+            }
             _ => failure,
         }
     }
+}
+
+/// Tells a command that `slotfile lock` runs which slot is locked for it.
+pub(crate) const LOCKED: &str = "SLOTFILE_LOCKED";
+
+/// The value of [`LOCKED`] for this slot.
+pub(crate) fn locked(file: &Path, slot: &str) -> OsString {
+    let file = file.canonicalize().unwrap_or_else(|_| file.to_owned());
+    let mut locked = OsString::from(slot);
+    locked.push("\n");
+    locked.push(file);
+    locked
+}
+
+/// Whether a `slotfile lock` that runs this process holds that slot.
+fn locked_above(file: &Path, slot: &str) -> bool {
+    std::env::var_os(LOCKED).is_some_and(|above| above == locked(file, slot))
 }
 
 /// Only for writes to standard output: other I/O errors name the operation that failed.

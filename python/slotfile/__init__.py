@@ -51,6 +51,7 @@ from ._native import (
     Update,
     Value,
     Watch,
+    after_fork_in_parent as _after_fork_in_parent,
     before_fork as _before_fork,
     leave_all as _leave_all,
     open,
@@ -111,4 +112,4 @@ setattr(Transaction, "update", _transaction.update)
 
 # The interpreter may end without dropping stores that are still open.
 _atexit.register(_leave_all)
-_os.register_at_fork(before=_before_fork)
+_os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent)

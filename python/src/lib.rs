@@ -27,7 +27,7 @@ mod _native {
         Synchronized, SynchronizedArray, SynchronizedBase, SynchronizedString,
     };
     #[pymodule_export]
-    use super::runtime::opened::{before_fork, leave_all};
+    use super::runtime::opened::{after_fork_in_parent, before_fork, leave_all};
     #[pymodule_export]
     use super::slots::array::Array;
     #[pymodule_export]

@@ -203,6 +203,30 @@ x.add(1)
     )
 
 
+def test_row_42_a_parent_that_only_forks_syncs_what_its_children_write(path: pathlib.Path) -> None:
+    """Its own next write must not be needed: it may never write again."""
+    run(
+        """
+import os, signal, sys, time
+import slotfile
+store = slotfile.open(sys.argv[1], sync_every=0.05)
+x = store.value("x", int)
+x.add(1)
+pid = os.fork()
+if pid == 0:
+    x.add(1000)
+    os.kill(os.getpid(), signal.SIGKILL)
+os.waitpid(pid, 0)
+end = time.monotonic() + 20
+while store.info().unsynced and time.monotonic() < end:
+    time.sleep(0.02)
+assert x.value == 1001
+assert store.info().unsynced == 0, "the parent does not sync"
+""",
+        path,
+    )
+
+
 @pytest.mark.parametrize("daemon", [True, False])
 @pytest.mark.parametrize(
     "wait",

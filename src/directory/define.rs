@@ -96,7 +96,7 @@ impl NewSlot {
         let (line, regions) = (survey.lines(), &header.regions);
         let next_count = line + definition.lines();
         if u64::from(next_count) > regions.directory_lines {
-            return Err(full("max_slots", header.max_slots));
+            return Err(full(Error::LINES, regions.directory_lines));
         }
         let hash = hash_name(definition.name);
         let vacant = vacant_place(attachment, line, (hash, definition.name))?;

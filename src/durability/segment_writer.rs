@@ -177,9 +177,10 @@ impl<'a> SegmentWriter<'a> {
         &mut self,
         segments: &[Option<Segment>],
         stamp: Stamp,
-        read: impl Fn(usize, &mut [u8]),
+        mut read: impl FnMut(usize, &mut [u8]),
     ) -> Result<()> {
-        let mut data = vec![0; LARGE_SEGMENT as usize];
+        let longest = segments.iter().flatten().map(|segment| segment.pair.len).max();
+        let mut data = vec![0; longest.unwrap_or(0)];
         // The newest of the heads says which version the slot has, and whether it was removed.
         let mut newest = None;
         for (part, segment) in segments.iter().enumerate() {

@@ -110,6 +110,21 @@ impl fmt::Display for Error {
                 "{}: no room for {need} more bytes ({source}); free some space and try again",
                 path.display()
             ),
+            Full { path, limit: Error::LINES, size, removed } => {
+                let path = path.display();
+                write!(
+                    f,
+                    "{path}: full: the {size} lines of its directory are used up, as long docs, units \
+                     and names take several each; define with a shorter doc, or copy what you need \
+                     into a store with a larger max_slots"
+                )?;
+                match removed {
+                    0 => Ok(()),
+                    _ => {
+                        write!(f, "; `slotfile compact` reclaims those of {removed} removed slots")
+                    }
+                }
+            }
             Full { path, limit, size, removed: 0 } => write!(
                 f,
                 "{}: full: {limit} is {size}; copy what you need into a store with a larger \

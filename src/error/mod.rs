@@ -125,7 +125,8 @@ pub enum Error {
     Full {
         /// The store.
         path: PathBuf,
-        /// The limit: `max_slots` or `max_size`.
+        /// The limit: `max_slots`, `max_size`, or `lines` of the directory, of which a long doc takes
+        /// many.
         limit: &'static str,
         /// Its value.
         size: u64,
@@ -332,6 +333,9 @@ fn lost_file() -> String {
 }
 
 impl Error {
+    /// The limit of [`Error::Full`] that is the directory's.
+    pub(crate) const LINES: &'static str = "lines";
+
     /// An error of the operating system, as the variant that callers can act on.
     pub(crate) fn io(path: &Path, doing: &'static str, source: io::Error) -> Error {
         let path = path.to_owned();

@@ -199,6 +199,24 @@ impl Slot {
         self.handle.content_len()
     }
 
+    /// The slot as a counter, if it is one. An [add](Counter::add) waits for no lock, as an update would.
+    ///
+    /// ```
+    /// let store = slotfile::Store::temporary()?;
+    /// store.counter("hits")?;
+    /// store.slot("hits")?.counter().expect("a counter").add(1)?;
+    /// assert_eq!(store.counter("hits")?.load(), 1);
+    /// # Ok::<(), slotfile::Error>(())
+    /// ```
+    pub fn counter(&self) -> Option<Counter> {
+        match &self.kind {
+            Kind::Counter(stripes) => {
+                Some(Counter { handle: self.handle.clone(), stripes: stripes.clone() })
+            }
+            _ => None,
+        }
+    }
+
     /// A counter that grows with every update of the slot, modulo 2^47.
     pub fn version(&self) -> u64 {
         self.handle.version()

@@ -326,7 +326,10 @@ pub(crate) fn awaited<'a>(
 ) -> Result<Vec<(&'a dyn Awaited, u64)>> {
     match slots.is_empty() {
         true => Err(nothing_to_wait_for(store)),
-        false => Ok(slots.iter().map(|(slot, seen)| (slot.target().0, *seen)).collect()),
+        false => {
+            let awaited = slots.iter().map(|(slot, seen)| (slot.target().0, *seen));
+            awaited.map(|one| one.0.check_announced().map(|()| one)).collect()
+        }
     }
 }
 
@@ -346,6 +349,7 @@ impl Wait for Change<'_> {
     type Output = u64;
 
     fn look(&mut self) -> Result<Look<'_, u64>> {
+        self.slot.check_announced()?;
         match self.slot.version()? {
             version if version != self.seen => Ok(Look::Ready(version)),
             version => Ok(Look::Pending(vec![(self.slot, version)])),
@@ -402,7 +406,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`](crate::Error::Invalid) if there are no slots to wait for;
+    /// [`Error::Invalid`](crate::Error::Invalid) if there are no slots to wait for, or one of them
+    /// is a counter, as an add to it wakes nobody;
     /// [`Error::Removed`](crate::Error::Removed) if one of them is, or becomes, removed;
     /// [`Error::Deadlock`](crate::Error::Deadlock) if this thread has one of them locked;
     /// [`Error::Detached`](crate::Error::Detached) if a store's file was deleted, moved or

@@ -28,11 +28,17 @@ impl Store {
         let metadata = attachment.map.file().metadata().map_err(|e| {
             Error::io(&attachment.path, "cannot tell how large the file is (fstat)", e)
         })?;
-        let mut slots = 0;
+        let (mut slots, mut removed) = (0, 0);
         descriptors::each(attachment, |descriptor| {
-            slots += u64::from(!descriptors::memory(attachment, &descriptor)?.is_removed());
+            match descriptors::memory(attachment, &descriptor)?.is_removed() {
+                true => removed += 1,
+                false => slots += 1,
+            }
             Ok(())
         })?;
+        // A slot takes a line of the directory at least.
+        let lines = u64::from(descriptors::count(attachment)?);
+        let lines_left = attachment.header.regions.directory_lines.saturating_sub(lines);
         let (defined, runs) = allocator::usage(attachment);
         let keeps_checkpoints = attachment.header.has_checkpoint();
         let word = |at: usize| attachment.live.load(at, Ordering::Relaxed);
@@ -54,7 +60,8 @@ impl Store {
             allocated: 512 * std::os::unix::fs::MetadataExt::blocks(&metadata),
             max_size: attachment.header.max_size,
             slots,
-            definitions_left: attachment.header.max_slots.saturating_sub(defined),
+            removed,
+            definitions_left: attachment.header.max_slots.saturating_sub(defined).min(lines_left),
             max_slots: attachment.header.max_slots,
             free: attachment.header.max_size.saturating_sub(runs),
             open_by: attachment.openers(),
@@ -87,7 +94,10 @@ pub struct Info {
     pub max_size: u64,
     /// Slots in it.
     pub slots: u64,
-    /// Slots that can still be defined.
+    /// Removed slots, which count as defined until the store is compacted.
+    pub removed: u64,
+    /// Slots that can still be defined, at most: long docs, units and names make them fewer, as they
+    /// take more of the directory.
     pub definitions_left: u64,
     /// Slots that it was created for.
     pub max_slots: u64,

@@ -1,6 +1,6 @@
 //! An open store as a whole: the attachment, when to sync in the background, and leaving.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -32,6 +32,8 @@ pub(crate) struct Session {
     /// runs, or none is wanted. [`NEVER`]: it has to look again. So a forked child looks at its
     /// first write.
     started_in: AtomicU64,
+    /// The last [`Session::pause`] ended the thread.
+    is_paused: AtomicBool,
     background: PerProcess<Background>,
     /// The paths by which this process has opened it.
     locations: PerProcess<Mutex<Vec<Arc<Location>>>>,
@@ -91,6 +93,7 @@ impl Session {
             syncer: Arc::new(Syncer::new()),
             period: Arc::new(AtomicU64::new(NEVER)),
             started_in: AtomicU64::new(NEVER),
+            is_paused: AtomicBool::new(false),
             background: PerProcess::new(Background::default()),
             locations: PerProcess::new(Mutex::default()),
         };
@@ -166,7 +169,10 @@ impl Session {
     /// Syncs what has changed, and ends the background thread until the next write.
     pub(crate) fn pause(&self) {
         let background = self.background();
-        if !background.end() && !background.has_failed() {
+        let ended = background.end();
+        // Relaxed, here and below: the thread that forks does both.
+        self.is_paused.store(ended, Ordering::Relaxed);
+        if !ended && !background.has_failed() {
             return; // there is no thread, and none is wanted
         }
         // Bounded: if another process is syncing, that sync will do.
@@ -178,6 +184,13 @@ impl Session {
         background.reset();
         // Release: the thread that starts the next one sees what `reset` has done.
         self.started_in.store(NEVER, Ordering::Release);
+    }
+
+    /// Starts the background thread again, if the last [`Session::pause`] has ended it.
+    pub(crate) fn resume(&self) {
+        if self.is_paused.swap(false, Ordering::Relaxed) {
+            self.keep_syncing();
+        }
     }
 
     fn can_sync(&self) -> bool {

@@ -467,6 +467,22 @@ impl Store {
         self.session.pause();
     }
 
+    /// Starts the background thread again that the last [`pause_syncing`](Store::pause_syncing) has
+    /// ended, without waiting for this process to write: others may write, whose changes it syncs. For
+    /// the parent, after a fork. Does nothing if no thread was ended.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// let store = slotfile::Store::create(folder.path().join("state.slots"))?;
+    /// store.value::<u64>("hits")?.store(1)?;
+    /// store.pause_syncing(); // here is the place to fork
+    /// store.resume_syncing(); // in the parent
+    /// # Ok::<(), slotfile::Error>(())
+    /// ```
+    pub fn resume_syncing(&self) {
+        self.session.resume();
+    }
+
     /// What opening the store found and did, when this process first opened it.
     ///
     /// ```

@@ -38,6 +38,11 @@ impl Glob {
         Ok(Glob { parts })
     }
 
+    /// Whether it matches one name only.
+    pub(crate) fn is_name(&self) -> bool {
+        self.parts.iter().all(|part| matches!(part, Part::Char(_)))
+    }
+
     pub(crate) fn matches(&self, name: &str) -> bool {
         let name: Vec<char> = name.chars().collect();
         let (mut part, mut at) = (0, 0);

@@ -95,9 +95,14 @@ impl Store {
     /// Watches all slots whose names match (see [`slots_matching`](Store::slots_matching)),
     /// including those defined later. A removal is reported once.
     ///
+    /// An add to a [`Counter`](crate::Counter) has no version and wakes nobody, so it is not reported.
+    /// Of the counters among the slots, only `store`, `swap` and the removal are. A pattern that is the
+    /// name of a counter is refused.
+    ///
     /// # Errors
     ///
-    /// As [`slots_matching`](Store::slots_matching).
+    /// As [`slots_matching`](Store::slots_matching); [`Error::Invalid`] if the pattern is the name of a
+    /// counter.
     pub fn watch(&self, pattern: &str) -> Result<Watch> {
         let glob = self.glob(pattern)?;
         let mut watch = Watch {
@@ -130,14 +135,15 @@ impl Watch {
     /// for a slot defined since, any version. Removals are returned too
     /// ([`SlotChange::removed`]). `None` on time-out.
     ///
-    /// The last state of each slot is never missed; states in between may be. It sleeps until
+    /// The last state of each slot is never missed, but for adds to counters (see
+    /// [`Store::watch`]); states in between may be. It sleeps until
     /// it is woken, as [`wait_any`](Store::wait_any); on a store opened read-only, or of format
     /// 1.0, it polls.
     ///
     /// # Errors
     ///
-    /// [`Error::Corrupt`] if the directory is damaged; [`Error::Deadlock`] if this thread has
-    /// one of the slots locked; [`Error::Detached`] if the file was deleted, moved or replaced, so
+    /// [`Error::Corrupt`] if the directory is damaged; [`Error::Invalid`] if the pattern is the name
+    /// of a counter, defined since; [`Error::Deadlock`] if this thread has one of the slots locked; [`Error::Detached`] if the file was deleted, moved or replaced, so
     /// that others' changes go to another file. This is checked after each second without a change.
     pub fn next(&mut self, timeout: Option<Duration>) -> Result<Option<SlotChange>> {
         wait(self, timeout)
@@ -177,6 +183,9 @@ impl Watch {
         directory::each_slot(attachment, self.definitions.seen, count, |found| {
             let slot = Slot::new(self.store.handle(found))?;
             if self.glob.matches(slot.name()) {
+                if self.glob.is_name() && !planted!(ACounterIsWatchedInSilence) {
+                    slot.target().0.check_announced()?;
+                }
                 self.slots.push(Watched { slot, seen: None, is_gone: false });
             }
             Ok(())

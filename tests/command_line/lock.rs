@@ -166,3 +166,60 @@ fn an_option_behind_the_name_is_not_a_command() {
     // After `--`, it is one.
     f.fails(127, &["lock", "F", "job", "--", "--timeout"], &["cannot run \"--timeout\""]);
 }
+
+/// Its own command would wait for it. The message says so, and an add to a counter needs no lock.
+#[test]
+fn what_the_command_may_change() {
+    let f = Folder::with_store();
+    f.ok(&["define", "F", "n", "u64"]);
+    f.ok(&["define", "F", "c", "counter"]);
+    let soon = ["--lock-timeout", "0.1"];
+    let own = |verb: &str, slot: &str| {
+        let within = [super::SLOTFILE, verb, soon[0], soon[1], "F", slot, "2"];
+        f.run(&[&["lock", "F", slot, "--"][..], &within].concat())
+    };
+    for verb in ["add", "set"] {
+        let refused = own(verb, "n");
+        assert_eq!(refused.code, 4, "{}", refused.err);
+        assert!(refused.err.contains("lock another slot"), "{}", refused.err);
+    }
+    let added = own("add", "c");
+    assert_eq!((added.code, added.out.as_str()), (0, "2\n"), "{}", added.err);
+    // Another slot's lock is not meant.
+    let mut holder = holder(&f);
+    let other = f.run(&[
+        "lock",
+        "F",
+        "n",
+        "--",
+        super::SLOTFILE,
+        "lock",
+        soon[0],
+        soon[1],
+        "F",
+        "job",
+        "--",
+        "true",
+    ]);
+    std::fs::write(f.path("end"), "").unwrap();
+    holder.wait().unwrap();
+    assert_eq!(other.code, 124, "{}", other.err);
+    assert!(!other.err.contains("lock another slot"), "{}", other.err);
+    let nested = f.run(&[
+        "lock",
+        "F",
+        "n",
+        "--",
+        super::SLOTFILE,
+        "lock",
+        soon[0],
+        soon[1],
+        "F",
+        "n",
+        "--",
+        "true",
+    ]);
+    assert_eq!(nested.code, 124, "{}", nested.err);
+    assert!(nested.err.contains("lock another slot"), "{}", nested.err);
+    assert!(f.ok(&["help", "lock"]).contains("another slot"));
+}

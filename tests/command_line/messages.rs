@@ -522,7 +522,7 @@ fn a_name_that_is_none_says_what_was_meant() {
     let values = f.run(&["set", "F", "pose", "1,2,3"]);
     says(&values, 2, &["takes exactly 3 values, not 1; each is a word of its own"], &[]);
     let compared = f.run(&["cas", "F", "pose", "1", "2"]);
-    says(&compared, 5, &["it is f64[3]", "`slotfile lock` keeps others"], &[]);
+    says(&compared, 5, &["it is f64[3]", "`slotfile lock` of another slot"], &[]);
     fs::create_dir(f.path("folder")).unwrap();
     let path = "it is a folder; give the path of a store, or of a new file";
     says(&f.run(&["ls", "folder"]), 3, &[path], &[]);

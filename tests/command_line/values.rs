@@ -247,13 +247,12 @@ fn counters() {
     assert_eq!(f.ok(&["add", "F", "c", "-8"]), "-2\n");
     let listed = f.ok(&["ls", "F"]);
     let words: Vec<&str> = listed.lines().last().unwrap().split_whitespace().collect();
-    assert_eq!(words, ["c", "counter", "2", "-2"]);
+    assert_eq!(words, ["c", "counter", "0", "-2"], "an add has no version");
     f.ok(&["set", "F", "c", "9223372036854775807"]);
-    f.fails(1, &["add", "F", "c"], &["F", "overflow"]);
     let object = f.ok(&["get", "--json", "F", "c"]);
-    assert!(object.contains(r#""type":"counter","version":3,"value":9223372036854775807}"#));
-    f.ok(&["cas", "F", "c", "9223372036854775807", "-1"]);
-    assert_eq!(f.run(&["cas", "F", "c", "5", "6"]).out, "-1\n");
+    assert!(object.contains(r#""type":"counter","version":1,"value":9223372036854775807}"#));
+    assert_eq!(f.ok(&["add", "F", "c"]), "-9223372036854775808\n", "it wraps around");
+    f.ok(&["set", "F", "c", "-1"]);
     assert_eq!(f.ok(&["get", "F", "c"]), "-1\n");
     let raw = f.run_bytes(&["get", "--raw", "F", "c"], b"").1;
     assert_eq!(raw, [0xff; 8]);
@@ -292,4 +291,24 @@ fn docs_and_units_are_shown() {
     assert_eq!(list[0]["unit"], "m/s");
     assert!(list[1]["doc"].is_null() && list[1]["unit"].is_null());
     f.fails(2, &["define", "--doc", &"x".repeat(5000), "F", "x", "u8"], &["F", "x", "4008"]);
+}
+
+/// Nobody knows the number of a counter at one instant.
+#[test]
+fn a_counter_is_added_to_and_not_compared() {
+    let f = Folder::with_store();
+    f.ok(&["define", "F", "c", "counter"]);
+    assert_eq!(f.ok(&["add", "F", "c", "5"]), "5\n");
+    assert_eq!(f.ok(&["add", "F", "c", "-7"]), "-2\n");
+    f.fails(5, &["cas", "F", "c", "-2", "9"], &["\"c\"", "counter", "use a value"]);
+    f.fails(2, &["add", "F", "c", "18446744073709551615"], &["\"c\"", "exceeds an i64"]);
+    assert_eq!(f.ok(&["get", "F", "c"]), "-2\n");
+}
+
+#[test]
+fn a_store_that_was_never_synced_says_so() {
+    let f = Folder::with_store();
+    f.ok(&["--no-sync", "create", "G"]);
+    let info = f.ok(&["info", "G"]);
+    assert!(info.contains("last sync  none since it was created"), "{info}");
 }

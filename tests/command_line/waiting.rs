@@ -212,3 +212,19 @@ fn a_waiter_is_told_that_the_file_is_gone() {
     }
     assert_eq!(f.run(&["wait", "--timeout", "0.01", "F", "n", "eq", "1"]).code, 1);
 }
+
+/// Adds to a counter wake nobody: a watch of one would wait for ever, in silence.
+#[test]
+fn a_watch_says_that_it_sees_no_adds() {
+    let f = Folder::with_store();
+    f.ok(&["define", "F", "hits", "counter"]);
+    f.ok(&["define", "F", "x", "u64"]);
+    f.fails(2, &["watch", "--timeout", "5", "F", "hits"], &["\"hits\"", "wakes nobody"]);
+    let watched = f.run(&["watch", "--timeout", "0.05", "F"]);
+    assert_eq!((watched.code, watched.out.as_str()), (0, ""));
+    assert!(watched.err.contains("adds to counters print no line"), "{}", watched.err);
+    assert!(watched.err.contains("hits"), "{}", watched.err);
+    let watched = f.run(&["watch", "--timeout", "0.05", "F", "x*"]);
+    assert_eq!(watched.err, "");
+    assert!(f.ok(&["help", "watch"]).contains("Adds to a counter wake"));
+}

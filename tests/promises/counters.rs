@@ -103,6 +103,9 @@ fn what_it_cannot_do_is_refused() {
     let store = Store::temporary().unwrap();
     store.counter("c").unwrap();
     let slot = store.slot("c").unwrap();
+    let value = store.value::<u8>("v").unwrap();
+    let mut watch = store.watch("later").unwrap();
+    store.counter("later").unwrap();
     let second = Some(Duration::from_secs(1));
     for (refused, why) in [
         (store.transaction(|tx| tx.load(&slot).map(drop)), "use a value"),
@@ -111,6 +114,11 @@ fn what_it_cannot_do_is_refused() {
         (store.snapshot_of(std::slice::from_ref(&slot)).map(drop), "use a value"),
         (store.group([slot.clone()]).map(drop), "use a value"),
         (slot.wait_until(|data| *data == 1i64.into(), second).map(drop), "wakes nobody"),
+        (slot.wait_for_change(0, second).map(drop), "wakes nobody"),
+        (store.wait_any(&[(&value, 0), (&slot, 0)], second).map(drop), "wakes nobody"),
+        (store.watch("c").map(drop), "wakes nobody"),
+        (store.watch("\\c").map(drop), "wakes nobody"),
+        (watch.next(second).map(drop), "wakes nobody"),
     ] {
         let error = refused.unwrap_err();
         assert!(matches!(error, Error::Invalid { .. }), "{error:?}");
@@ -306,4 +314,81 @@ fn a_store_of_format_1_0_has_none_until_it_is_compacted() {
     store.counter("counter").unwrap().add(1).unwrap();
     let store = store.compact().unwrap();
     assert_eq!(store.counter("counter").unwrap().load(), 1);
+}
+
+/// As documented: of a counter among others, what has a version.
+#[test]
+fn a_watch_of_many_slots_reports_its_stores_and_removal() {
+    let store = Store::temporary().unwrap();
+    let c = store.counter("c").unwrap();
+    let mut watch = store.watch("*").unwrap();
+    let mut next = || watch.next(Some(Duration::ZERO)).unwrap();
+    c.add(3).unwrap();
+    assert!(next().is_none(), "an add has no version");
+    c.store(7).unwrap();
+    assert_eq!(next().unwrap().content, 7i64.into());
+    store.remove("c").unwrap();
+    assert!(next().unwrap().removed);
+}
+
+/// A sync does not read the copy of a counter again that it wrote, nor that of what is removed. What
+/// was added is seen all the same, on whatever stripes.
+#[test]
+fn a_sync_copies_what_was_added_since_the_last() {
+    let folder = folder();
+    let path = store_in(&folder);
+    let store = open(&path);
+    let synced = || {
+        let now = store.info().unwrap();
+        store.sync().unwrap();
+        (now.unsynced.unwrap(), store.info().unwrap().unsynced.unwrap())
+    };
+    let c = store.counter("c").unwrap();
+    let gone = store.counter("gone").unwrap();
+    store.buffer::<u8>("gone too", 9000).unwrap();
+    synced();
+    c.add(1).unwrap();
+    assert_eq!(synced(), (1, 0));
+    c.add(1).unwrap();
+    c.add(-1).unwrap();
+    assert_eq!(synced().1, 0);
+    c.store(5).unwrap();
+    gone.add(2).unwrap();
+    assert_eq!(synced(), (2, 0));
+    store.remove("gone").unwrap();
+    store.remove("gone too").unwrap();
+    assert_eq!(synced(), (2, 0));
+    c.add(3).unwrap();
+    store.sync().unwrap();
+    drop((c, gone, store));
+    Raw::open(&path).restart();
+    let store = open(&path);
+    assert!(matches!(store.recovery(), Recovery::Restored { .. }));
+    assert_eq!(store.counter("c").unwrap().load(), 8);
+    assert!(store.slot("gone").is_err() && store.slot("gone too").is_err());
+}
+
+/// Read calls of this thread.
+fn reads() -> Option<u64> {
+    let io = std::fs::read_to_string("/proc/thread-self/io").ok()?;
+    io.lines().find_map(|line| line.strip_prefix("syscr: "))?.parse().ok()
+}
+
+#[test]
+fn a_sync_reads_no_copies_of_counters_that_it_knows() {
+    let folder = folder();
+    let store = open(&store_in(&folder));
+    for i in 0..40 {
+        store.counter(&format!("c{i}")).unwrap().add(i).unwrap();
+    }
+    for i in 0..20 {
+        store.remove(&format!("c{i}")).unwrap();
+    }
+    let value = store.value::<u64>("v").unwrap();
+    store.sync().unwrap();
+    value.store(1).unwrap();
+    let Some(before) = reads() else { return eprintln!("no /proc/thread-self/io: skipped") };
+    store.sync().unwrap();
+    let read = reads().unwrap() - before;
+    assert!(read < 20, "{read} reads to sync one value");
 }

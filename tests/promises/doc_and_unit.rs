@@ -17,6 +17,45 @@ fn said(store: &Store) -> Vec<(String, Option<String>, Option<String>)> {
     slots.iter().map(|s| (s.name().to_owned(), own(s.doc()), own(s.unit()))).collect()
 }
 
+/// The directory's lines are for docs of a usual length. What is left is told as it is, and what is
+/// full is named.
+#[test]
+fn long_docs_use_up_the_directory() {
+    let folder = folder();
+    let store = open(&store_in(&folder));
+    let long = "x".repeat(3000);
+    let mut defined = 0;
+    let error = loop {
+        let before = store.info().unwrap();
+        let define = Define::new().doc(long.as_str());
+        match store.value_with::<u8>(&format!("s{defined}"), define) {
+            Ok(_) => defined += 1,
+            Err(error) => break error,
+        }
+        let after = store.info().unwrap();
+        assert!(after.definitions_left < before.definitions_left);
+        assert_eq!((after.slots, after.removed), (defined, 0));
+    };
+    assert!(defined < 64, "there is room for that many long docs");
+    let message = error.to_string();
+    assert!(matches!(error, Error::Full { limit: "lines", .. }), "{error:?}");
+    assert!(
+        message.contains("lines of its directory") && message.contains("shorter doc"),
+        "{message}"
+    );
+    // With short ones, so many more fit as was said.
+    let left = store.info().unwrap().definitions_left;
+    assert!(defined + left < 64, "{defined} and {left}");
+    for i in 0..left {
+        store.value::<u8>(&format!("t{i}")).unwrap();
+    }
+    assert_eq!(store.info().unwrap().definitions_left, 0);
+    store.remove("s0").unwrap();
+    assert_eq!(store.info().unwrap().removed, 1);
+    let message = store.value::<u8>("no").unwrap_err().to_string();
+    assert!(message.contains("of 1 removed slots"), "{message}");
+}
+
 #[test]
 fn they_survive_reopening_restoring_copying_and_compacting() {
     let folder = folder();
@@ -80,7 +119,7 @@ fn what_is_too_long_is_refused_and_what_just_fits_is_not() {
     assert_eq!(store.slot("name").unwrap().unit(), Some("m/s"));
 }
 
-/// The directory has two lines per slot; longer descriptors take those of others.
+/// The directory has four lines per slot; longer descriptors take those of others.
 #[test]
 fn docs_can_fill_the_directory() {
     let folder = folder();
@@ -89,7 +128,7 @@ fn docs_can_fill_the_directory() {
     store.value_with::<u8>("0", define()).unwrap();
     store.value_with::<u8>("1", define()).unwrap();
     let error = store.value_with::<u8>("2", define()).unwrap_err();
-    assert!(matches!(error, Error::Full { limit: "max_slots", size: 16, .. }), "{error:?}");
+    assert!(matches!(error, Error::Full { limit: "lines", size: 64, .. }), "{error:?}");
     assert_eq!(store.slots().unwrap().len(), 2);
     assert!(store.check().unwrap().is_ok());
 }

@@ -1,6 +1,7 @@
 //! `add`: adds to a number, atomically.
 
 use std::io::Write;
+use std::path::Path;
 
 use slotfile::Scalar;
 
@@ -25,6 +26,14 @@ pub(super) fn run(context: &mut Context, args: Add) -> Result<Exit, Failure> {
         context.hint_at_options([text.as_str()].into_iter());
         fail((Exit::USAGE, what))
     })?;
+    if let Some(counter) = slot.counter() {
+        let Step::Integer(by) = by else { unreachable!("a counter takes whole numbers") };
+        let too_much =
+            || fail((Exit::USAGE, format!("it is a counter, and {text} exceeds an i64")));
+        counter.add(i64::try_from(by).map_err(|_| too_much())?)?;
+        let new = counter.load();
+        return added(context, &file, &name, Scalar::I64(new));
+    }
     let new = slot.update_range(range, |elements| {
         let old = elements.get(0).unwrap_or(Scalar::zero(scalar));
         let overflow = || fail((Exit::NO, addition::overflow(old, &text, scalar)));
@@ -32,6 +41,10 @@ pub(super) fn run(context: &mut Context, args: Add) -> Result<Exit, Failure> {
         elements.set(0, new);
         Ok::<_, Failure>(new)
     })?;
+    added(context, &file, &name, new)
+}
+
+fn added(context: &mut Context, file: &Path, name: &str, new: Scalar) -> Result<Exit, Failure> {
     let what = format!("{}: slot {name:?} WAS changed: it is {new} now", file.display());
     context.changed = Some(what);
     writeln!(context.out, "{new}")?;

@@ -20,10 +20,15 @@ pub(super) fn run(context: &mut Context, words: Words) -> Result<Exit, Failure> 
     let slot = store.slot(&name)?;
     if let SlotType::Array(..) | SlotType::Buffer(..) = slot.slot_type() {
         let what = format!(
-            "it is {}, and cas compares single values; `slotfile lock` keeps others from changing \
-             it between a get and a set",
+            "it is {}, and cas compares single values; `slotfile lock` of another slot, by all who \
+             change this one, makes a get and a set one step",
             slot.slot_type()
         );
+        return Err(Failure::of_slot(Exit::TYPE, &file, &name, what));
+    }
+    if *slot.slot_type() == SlotType::Counter {
+        let what = "it is a counter, whose number at one instant nobody knows: cas cannot compare it; \
+                    use a value";
         return Err(Failure::of_slot(Exit::TYPE, &file, &name, what));
     }
     let read = |word: &str| {

@@ -53,11 +53,13 @@ pub(super) fn run(context: &mut Context, args: Info) -> Result<Exit, Failure> {
     writeln!(out, "format     {format}")?;
     writeln!(out, "size       {}, {} of it on disk", bytes(info.size), bytes(info.allocated))?;
     writeln!(out, "room       {} more, up to {}", bytes(info.free), bytes(info.max_size))?;
-    let used_up = info.max_slots.saturating_sub(info.definitions_left);
-    let removed = match used_up.saturating_sub(info.slots) {
+    let mut removed = match info.removed {
         0 => String::new(),
         removed => format!("; {removed} removed slots count until `slotfile compact`"),
     };
+    if info.slots + info.removed + info.definitions_left < info.max_slots {
+        removed += "; long docs have used up most of the directory";
+    }
     writeln!(
         out,
         "slots      {} of {}, {} more can be defined{removed}",
@@ -66,9 +68,8 @@ pub(super) fn run(context: &mut Context, args: Info) -> Result<Exit, Failure> {
     match (info.unsynced, info.last_sync) {
         (None, _) => writeln!(out, "last sync  none: it keeps no checkpoints")?,
         (Some(changed), last) => {
-            let last = last.map_or("before the machine was started".into(), |last| {
-                format!("{} (sync {})", age(last.at), last.epoch)
-            });
+            let last =
+                last.map_or(NEVER.into(), |last| format!("{} (sync {})", age(last.at), last.epoch));
             writeln!(out, "last sync  {last}; {changed} slots have changed since")?;
         }
     }
@@ -87,6 +88,9 @@ pub(super) fn run(context: &mut Context, args: Info) -> Result<Exit, Failure> {
     }
     Ok(Exit::DONE)
 }
+
+/// There is no date of a sync: it is dropped when the machine starts.
+const NEVER: &str = "none since it was created, or since the machine was started";
 
 /// An object with the time in seconds since 1970, which every language can read.
 fn event(event: slotfile::SyncPoint) -> serde_json::Value {

@@ -10,7 +10,7 @@ use slotfile::{Define, Error, ScalarType, Slot, SlotType, Store};
 
 use crate::cli::Lock;
 use crate::context::Context;
-use crate::exit::{Exit, Failure};
+use crate::exit::{self, Exit, Failure};
 
 pub(super) fn run(context: &mut Context, args: Lock) -> Result<Exit, Failure> {
     hold(context, args).map_err(|failure| match failure.exit.is_of_lock() {
@@ -46,7 +46,7 @@ fn hold(context: &mut Context, args: Lock) -> Result<Exit, Failure> {
     let guard = slot.lock().map_err(failed)?;
     // From here on the command keeps the lock, even if this process is killed.
     let inherited = guard.inheritable()?;
-    let status = run_command(&command, &file);
+    let status = run_command(&command, &file, &name);
     drop(inherited);
     drop(guard);
     status.map(exit_of)
@@ -55,7 +55,7 @@ fn hold(context: &mut Context, args: Lock) -> Result<Exit, Failure> {
 /// A lock timeout has an exit code of its own here.
 fn failed(error: Error) -> Failure {
     match error {
-        Error::LockTimeout { .. } => Failure::new(Exit::LOCK_TIMEOUT, error),
+        Error::LockTimeout { .. } => Failure { exit: Exit::LOCK_TIMEOUT, ..error.into() },
         error => error.into(),
     }
 }
@@ -72,9 +72,10 @@ fn slot_or_new(store: &Store, name: &str) -> Result<Slot, Failure> {
     }
 }
 
-fn run_command(words: &[OsString], file: &Path) -> Result<ExitStatus, Failure> {
+fn run_command(words: &[OsString], file: &Path, name: &str) -> Result<ExitStatus, Failure> {
     let mut command = Command::new(&words[0]);
-    command.args(&words[1..]).status().map_err(|error| {
+    command.args(&words[1..]).env(exit::LOCKED, exit::locked(file, name));
+    command.status().map_err(|error| {
         let exit = match error.kind() {
             io::ErrorKind::NotFound => Exit::NO_COMMAND,
             _ => Exit::NOT_EXECUTABLE,

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::{Instant, SystemTime};
 
-use slotfile::{SlotChange, Store};
+use slotfile::{SlotChange, SlotType, Store};
 
 use crate::cli::Watch;
 use crate::context::Context;
@@ -34,6 +34,7 @@ pub(super) fn run(context: &mut Context, args: Watch) -> Result<Exit, Failure> {
     if store.list(pattern)?.next().is_none() {
         say_that_none_matches(context, &store, pattern);
     }
+    say_that_adds_are_not_seen(context, &store, pattern)?;
     end_when_nobody_reads();
     let mut printed = 0;
     while printed < count {
@@ -64,6 +65,26 @@ fn say_that_none_matches(context: &Context, store: &Store, pattern: &str) {
     let hint = context.hint.take().map(|hint| format!("; {hint}")).unwrap_or_default();
     let file = store.path().display();
     context.note(&format!("{file}: {none}: waiting until one is defined{hint}"));
+}
+
+/// Says so of the counters that match: they would seem to stand still.
+fn say_that_adds_are_not_seen(
+    context: &Context,
+    store: &Store,
+    pattern: &str,
+) -> Result<(), Failure> {
+    for slot in store.list(pattern)? {
+        let slot = slot?;
+        if *slot.slot_type() == SlotType::Counter {
+            let (file, name) = (store.path().display(), display::quoted(slot.name()));
+            context.note(&format!(
+                "{file}: adds to counters print no line, as they wake nobody: {name}, and others if \
+                 there are any; `slotfile get` prints one from time to time"
+            ));
+            break;
+        }
+    }
+    Ok(())
 }
 
 fn write(out: &mut Output, change: &SlotChange, json: bool) -> Result<(), Failure> {

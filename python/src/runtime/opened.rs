@@ -184,14 +184,21 @@ pub(crate) fn leave_all(py: Python<'_>) {
     }
 }
 
+fn all_open() -> Vec<Arc<Shared>> {
+    let open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+    open.iter().filter_map(Weak::upgrade).collect()
+}
+
 /// Ends all threads of this module before a fork, since CPython warns of a fork with threads.
 #[pyfunction]
 pub(crate) fn before_fork(py: Python<'_>) {
-    let open: Vec<_> = OPEN
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .iter()
-        .filter_map(Weak::upgrade)
-        .collect();
+    let open = all_open();
     py.detach(|| open.iter().for_each(|shared| shared.store().pause_syncing()));
+}
+
+/// Starts them again in the parent: it may never write, but its children do.
+#[pyfunction]
+pub(crate) fn after_fork_in_parent(py: Python<'_>) {
+    let open = all_open();
+    py.detach(|| open.iter().for_each(|shared| shared.store().resume_syncing()));
 }

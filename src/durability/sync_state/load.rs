@@ -7,7 +7,7 @@ use crate::durability::flush;
 use crate::durability::segment::cannot_sync;
 use crate::durability::sync_notes;
 use crate::error::{Error, Result};
-use crate::format::checkpoint::{Choice, Record, UNKNOWN, if_there, mix, stamp_of};
+use crate::format::checkpoint::{Choice, Record, UNKNOWN, if_there, is_removed, mix, stamp_of};
 use crate::format::layout::{LINE, PAGE};
 use crate::mutant::planted;
 use crate::os::disk::ReadAhead;
@@ -132,6 +132,11 @@ impl SyncState {
         // Not the record's own sum: the share of an unavailable copy is not known.
         self.record.sum = sum;
         self.slots.mark_known();
+        // Of a removed one the stamp is all that counts.
+        for buffer in &mut self.buffers {
+            let stamp = self.slots.seen[buffer.number];
+            buffer.copied = is_removed(stamp).then_some((stamp, 0));
+        }
         Ok(())
     }
 }

@@ -13,7 +13,9 @@ use crate::durability::segment::{Segment, SlotPlace, cannot_sync};
 use crate::durability::segment_writer::{NewCopies, SegmentWriter};
 use crate::durability::sync_notes;
 use crate::error::{Error, Result};
-use crate::format::checkpoint::{self, Choice, CopyPair, DIRECTORY, Record};
+use crate::format::checkpoint::{
+    self, Choice, CopyPair, DIRECTORY, Record, Stamp, UNKNOWN, is_removed,
+};
 use crate::format::descriptor::Outline;
 use crate::format::layout::{GRANULE, LARGE_SEGMENT, LINE, PAGE, SEGMENT_HEAD};
 use crate::format::tiers::Parts;
@@ -21,6 +23,7 @@ use crate::mapping::element::ElementRegion;
 use crate::mutant::planted;
 use crate::os::disk::Range;
 use crate::protocol::{Form, Memory};
+use crate::types::slot_type::{STRIPE, STRIPES, SlotType};
 
 #[derive(Debug)]
 pub(crate) struct SyncState {
@@ -41,13 +44,50 @@ pub(crate) struct SyncState {
     pub(crate) slots: CopiedSlots,
     /// Where each slot is copied to.
     places: Vec<SlotPlace>,
-    /// The slots that are buffers, with their elements.
-    buffers: Vec<(usize, ElementRegion)>,
+    /// The slots whose versions do not say whether they changed.
+    buffers: Vec<CopiedBuffer>,
     pages: Vec<Segment>,
     /// By number; `None` for segments without a slot.
     segments: Vec<Option<Segment>>,
     /// How many segments fit into the file, at the length last seen.
     most_segments: u64,
+}
+
+/// A buffer or a counter.
+#[derive(Debug)]
+struct CopiedBuffer {
+    number: usize,
+    elements: ElementRegion,
+    is_counter: bool,
+    /// What its copy in use says, as far as it is remembered: its stamp, and the number of a counter.
+    copied: Option<(Stamp, u64)>,
+}
+
+impl CopiedBuffer {
+    /// Whether its copy in use is known to say what it is now, without a look at the disk. A removed
+    /// one stays what it is. A counter is its number, wherever its stripes have it: the sum includes
+    /// all adds from before this look, as a copy made now would.
+    fn is_copied(&self, stamp: Stamp) -> bool {
+        let remembered = self.copied.filter(|(of, _)| *of == stamp && *of != UNKNOWN);
+        remembered.is_some_and(|(_, sum)| {
+            is_removed(stamp)
+                || self.is_counter
+                    && (counter_sum(&self.elements) == sum || planted!(AnAddIsNotLookedFor))
+        })
+    }
+}
+
+/// Of a counter in memory.
+fn counter_sum(elements: &ElementRegion) -> u64 {
+    (0..STRIPES).fold(0, |sum, stripe| sum.wrapping_add(elements.load(stripe * STRIPE)))
+}
+
+/// Of a counter's content as it was copied.
+fn sum_of(data: &[u8]) -> u64 {
+    let words = data.chunks_exact(8).step_by(STRIPE);
+    words.fold(0, |sum, word| {
+        sum.wrapping_add(u64::from_le_bytes(word.try_into().expect("8 bytes")))
+    })
 }
 
 /// The steps of a sync, in the order of `sync.rs`.
@@ -105,11 +145,22 @@ impl SyncState {
     }
 
     /// Copies the buffers as they stand. Their versions do not say whether they changed.
-    pub(crate) fn copy_buffers(&self, writer: &mut SegmentWriter<'_>) -> Result<()> {
-        for (number, elements) in &self.buffers {
-            let segments = &self.segments[self.places[*number].large_segments()];
-            let stamp = self.slots.seen[*number];
-            writer.copy_changed_segments(segments, stamp, |at, data| elements.read(at, data))?;
+    pub(crate) fn copy_buffers(&mut self, writer: &mut SegmentWriter<'_>) -> Result<()> {
+        for buffer in &mut self.buffers {
+            let stamp = self.slots.seen[buffer.number];
+            if buffer.is_copied(stamp) {
+                continue;
+            }
+            let segments = &self.segments[self.places[buffer.number].large_segments()];
+            // The last data that is read is what the copy has in the end.
+            let mut sum = 0;
+            writer.copy_changed_segments(segments, stamp, |at, data| {
+                buffer.elements.read(at, data);
+                if buffer.is_counter {
+                    sum = sum_of(data);
+                }
+            })?;
+            buffer.copied = Some((stamp, sum));
         }
         Ok(())
     }
@@ -222,8 +273,9 @@ impl SyncState {
         if descriptors::count(attachment)? != self.lines || self.slots.have_changed(attachment) {
             return Ok(true);
         }
-        for (number, elements) in &self.buffers {
-            if self.buffer_differs(attachment, *number, elements)? {
+        let mut data = Vec::new();
+        for buffer in &self.buffers {
+            if self.buffer_differs(attachment, buffer, &mut data)? {
                 return Ok(true);
             }
         }
@@ -234,27 +286,30 @@ impl SyncState {
     pub(crate) fn count_unsynced(&mut self, attachment: &Attachment) -> Result<u64> {
         self.add_slots(attachment, descriptors::count(attachment)?)?;
         let mut changed: BTreeSet<usize> = self.slots.changed(attachment).collect();
-        for (number, elements) in &self.buffers {
-            if self.buffer_differs(attachment, *number, elements)? {
-                changed.insert(*number);
+        let mut data = Vec::new();
+        for buffer in &self.buffers {
+            if self.buffer_differs(attachment, buffer, &mut data)? {
+                changed.insert(buffer.number);
             }
         }
         Ok(changed.len() as u64)
     }
 
-    /// Whether a buffer's content differs from its copies in use.
+    /// Whether a buffer's content differs from its copies in use. `data` is for reuse.
     fn buffer_differs(
         &self,
         attachment: &Attachment,
-        number: usize,
-        elements: &ElementRegion,
+        buffer: &CopiedBuffer,
+        data: &mut Vec<u8>,
     ) -> Result<bool> {
-        let place = &self.places[number];
-        let mut data = vec![0; LARGE_SEGMENT as usize];
+        if buffer.is_copied(self.slots.memories.stamp(attachment, buffer.number)) {
+            return Ok(false);
+        }
+        let place = &self.places[buffer.number];
         for (part, segment) in self.segments[place.large_segments()].iter().enumerate() {
             let segment = segment.as_ref().expect("every slot has its segments");
-            let data = &mut data[..segment.pair.len];
-            elements.read(part * LARGE_SEGMENT as usize, data);
+            data.resize(segment.pair.len, 0);
+            buffer.elements.read(part * LARGE_SEGMENT as usize, data);
             if segment.stamp_if_same(attachment, data)?.is_none() {
                 return Ok(true);
             }
@@ -335,7 +390,9 @@ impl SyncState {
             let descriptor = descriptors::at(attachment, line)?;
             let memory = descriptors::memory(attachment, &descriptor)?;
             let elements = copied_slots::elements(&descriptor, &memory);
-            self.buffers.extend(elements.map(|elements| (number, elements)));
+            let is_counter = descriptor.slot_type == SlotType::Counter;
+            let buffer = |elements| CopiedBuffer { number, elements, is_counter, copied: None };
+            self.buffers.extend(elements.map(buffer));
         }
         let Outline { content_len, first_segment, .. } = *outline;
         self.places.push(SlotPlace { content_len, first_segment, small_at, is_buffer });

@@ -29,6 +29,11 @@ pub(crate) fn stamp_of(control: Control) -> Stamp {
     control.version() << 1 | Stamp::from(control.is_removed())
 }
 
+/// Whether it is that of a removed slot.
+pub(crate) fn is_removed(stamp: Stamp) -> bool {
+    stamp & 1 == 1 && stamp != UNKNOWN
+}
+
 /// The control word of a slot at rest with this stamp.
 pub(crate) fn control_of(stamp: Stamp) -> Control {
     let owner = if stamp & 1 == 1 { REMOVED } else { protocol::FREE };

@@ -143,7 +143,8 @@ impl Watch {
     /// # Errors
     ///
     /// [`Error::Corrupt`] if the directory is damaged; [`Error::Invalid`] if the pattern is the name
-    /// of a counter, defined since; [`Error::Deadlock`] if this thread has one of the slots locked; [`Error::Detached`] if the file was deleted, moved or replaced, so
+    /// of a counter, defined since; [`Error::Deadlock`] if this thread has one of the slots locked;
+    /// [`Error::Detached`] if the file was deleted, moved or replaced, so
     /// that others' changes go to another file. This is checked after each second without a change.
     pub fn next(&mut self, timeout: Option<Duration>) -> Result<Option<SlotChange>> {
         wait(self, timeout)

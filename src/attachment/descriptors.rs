@@ -12,8 +12,9 @@ use crate::attachment::survey::Survey;
 use crate::error::{Error, Result};
 use crate::format::checkpoint;
 use crate::format::descriptor::{Descriptor, DescriptorHead, Outline, checked_texts};
-use crate::format::layout::{LINE, MAX_LINES, PAGE, live};
+use crate::format::layout::{LINE, MAX_LINES, live};
 use crate::mapping::slot_memory::SlotMemory;
+use crate::mutant::planted;
 use crate::types::slot_type::SlotType;
 
 /// How many lines of the directory are in use.
@@ -98,21 +99,17 @@ pub(crate) fn each_between(
     Ok(())
 }
 
-/// Calls `f` with each descriptor's first line and outline, on lines from `line` up to `count`. It
-/// runs for all slots of a store, so it does as little work as possible. `checked` says which
-/// pages, from the first on, are unchanged since their last check.
+/// Calls `f` with each descriptor's first line and outline, on lines from `line` up to `count`, until
+/// it returns false. It runs for all slots of a store, so it does as little work as possible.
 pub(crate) fn each_outline(
     attachment: &Attachment,
     line: u32,
     count: u32,
-    checked: &[bool],
-    mut f: impl FnMut(u32, &Outline) -> Result<()>,
+    mut f: impl FnMut(u32, &Outline) -> Result<bool>,
 ) -> Result<()> {
     let header = &attachment.header;
-    let is_checked = |line: usize| checked.get(line * LINE / PAGE as usize) == Some(&true);
     each_lines(attachment, line, count, |line, lines| {
-        let (first, last) = (line as usize, line as usize + lines.len() / LINE - 1);
-        let whole = match is_checked(first) && is_checked(last) {
+        let whole = match planted!(TheDirectoryIsBelieved) {
             true => Ok(()),
             false => checked_texts(lines).map(drop),
         };
@@ -121,14 +118,24 @@ pub(crate) fn each_outline(
     })
 }
 
+/// The outline of the descriptor at a line below `count`.
+pub(crate) fn outline_at(attachment: &Attachment, line: u32, count: u32) -> Result<Outline> {
+    let mut found = None;
+    each_outline(attachment, line, count, |_, outline| {
+        found = Some(*outline);
+        Ok(false)
+    })?;
+    found.ok_or_else(|| damaged(attachment, line, "there is no descriptor"))
+}
+
 /// Calls `f` with the lines of each descriptor on lines from `line` up to `count`, and the number
-/// of the first. Checks only how many lines it has.
+/// of the first, until it returns false. Checks only how many lines it has.
 #[inline]
 fn each_lines(
     attachment: &Attachment,
     mut line: u32,
     count: u32,
-    mut f: impl FnMut(u32, &[u8]) -> Result<()>,
+    mut f: impl FnMut(u32, &[u8]) -> Result<bool>,
 ) -> Result<()> {
     // Most calls find nothing new. They clear no memory for it.
     if line >= count {
@@ -142,7 +149,9 @@ fn each_lines(
         while let Some(lines) = rest.get(LINES_AT).map(|lines| usize::from(*lines)) {
             match rest.split_at_checked(lines * LINE) {
                 Some((of, behind)) if lines > 0 => {
-                    f(line, of)?;
+                    if !f(line, of)? {
+                        return Ok(());
+                    }
                     line += lines as u32;
                     rest = behind;
                 }
@@ -269,7 +278,7 @@ pub(crate) fn survey(attachment: &Attachment) -> Result<MutexGuard<'_, Survey>> 
         check_segments(attachment, name, &outline)?;
         let is_named = |other| is_name_on(attachment, other, name);
         survey.add(name, (lines.len() / LINE) as u32, &outline, is_named);
-        Ok(())
+        Ok(true)
     })?;
     // One that has no lines yet, too: its definer may have died.
     while let Some(parts) = attachment.parts(survey.tiers())? {

@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use crate::attachment::attach::Attachment;
 use crate::attachment::descriptors;
-use crate::durability::copied_slots::CopiedSlots;
 use crate::error::{Error, Result};
 use crate::format::layout::live;
 use crate::mapping::map::{KeepsMapped, Map};
@@ -36,11 +35,23 @@ const SHORTEST_TRY: Duration = Duration::from_secs(1);
 
 /// What to do next for a consistent copy.
 pub(crate) enum Step {
-    /// Add the slots whose descriptors are on the directory's first `lines` lines.
+    /// The copy is of the slots whose descriptors are on the directory's first `lines` lines.
     AddSlots { lines: u32 },
-    /// Copy these slots, and note the stamp of each copy in [`CopiedSlots::seen`]. Their numbers
-    /// are in ascending order.
+    /// Copy these slots, and note the stamp of each copy. Their numbers are in ascending order.
     Copy(Vec<usize>),
+}
+
+/// Slots that are copied together, by number.
+pub(crate) trait Copied {
+    /// Those that have changed since their last copy, of the slots that most probably have.
+    fn probably_changed(&mut self, attachment: &Attachment) -> Vec<usize>;
+    /// All that have, in ascending order.
+    fn changed(&mut self, attachment: &Attachment) -> Result<Vec<usize>>;
+    fn memory(&self, number: usize) -> SlotMemory<&Map>;
+    /// Where a slot is in the file.
+    fn offset(&self, number: usize) -> u64;
+    /// Notes which slots the last consistent copy included.
+    fn set_lately(&mut self, copied: Vec<usize>);
 }
 
 /// A consistent copy in progress. The caller asks for [`next`](ConsistentCopy::next) and does it,
@@ -81,20 +92,20 @@ impl<'a> ConsistentCopy<'a> {
     }
 
     /// The next step. `None`: the copies are the state of one instant.
-    pub(crate) fn next(&mut self, slots: &mut CopiedSlots) -> Result<Option<Step>> {
+    pub(crate) fn next(&mut self, slots: &mut impl Copied) -> Result<Option<Step>> {
         let attachment = self.attachment;
         let Some(attempt) = &mut self.attempt else { return self.begin() };
         // Slots that can be locked come to rest, once there was time to do so.
         let is_late = attempt.passes > 2 * READING_PASSES + 1 && self.deadline.is_over();
         if is_late || attempt.passes == PASSES {
             let restless = attempt.copied.last().expect("each pass has copied");
-            let restless = slots.memories.offset(*restless);
+            let restless = slots.offset(*restless);
             self.end(Some(restless))?;
             return self.begin();
         }
         // If these are copied first, one look at all slots is mostly enough.
         let mut changed = match attempt.passes {
-            0 => slots.take_probably_changed(attachment),
+            0 => slots.probably_changed(attachment),
             _ => Vec::new(),
         };
         if changed.is_empty() {
@@ -104,14 +115,14 @@ impl<'a> ConsistentCopy<'a> {
                 self.end(None)?;
                 return self.begin();
             }
-            changed = slots.changed(attachment).collect();
+            changed = slots.changed(attachment)?;
         }
         if changed.is_empty() {
             slots.set_lately(std::mem::take(&mut attempt.copied));
             return Ok(None);
         }
         if attempt.passes >= READING_PASSES {
-            let locked = changed.iter().map(|i| slots.memories.get(*i));
+            let locked = changed.iter().map(|i| slots.memory(*i));
             attempt.locked.extend(locked.filter_map(|memory| Lock::try_lock(&memory, attachment)));
         }
         attempt.passes += 1;

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering::Acquire;
 
 use crate::attachment::attach::Attachment;
+use crate::durability::consistent_copy::Copied;
 use crate::error::Result;
 use crate::format::checkpoint::{Stamp, UNKNOWN, stamp_of};
 use crate::format::descriptor::{self, Descriptor, Outline};
@@ -121,25 +122,8 @@ impl CopiedSlots {
         self.new = self.len();
     }
 
-    /// Notes which slots the last consistent copy included.
-    pub(super) fn set_lately(&mut self, mut copied: Vec<usize>) {
-        copied.sort_unstable();
-        copied.dedup();
-        self.lately = copied;
-    }
-
-    /// Those that have changed, of the slots that most probably have: what changed last time has
-    /// often changed again, and new slots were never copied. Each is returned once.
-    pub(super) fn take_probably_changed(&mut self, attachment: &Attachment) -> Vec<usize> {
-        let mut changed = std::mem::take(&mut self.lately);
-        changed.extend(self.new..self.len());
-        self.mark_known();
-        changed.retain(|i| self.has_changed(attachment, *i));
-        changed
-    }
-
     /// Those whose stamp has changed since their last copy.
-    pub(crate) fn changed(&self, attachment: &Attachment) -> impl Iterator<Item = usize> {
+    pub(crate) fn all_changed(&self, attachment: &Attachment) -> impl Iterator<Item = usize> {
         let next = |from| self.next_changed(attachment, from);
         std::iter::successors(next(0), move |last| next(last + 1))
     }
@@ -162,10 +146,34 @@ impl CopiedSlots {
     fn has_changed(&self, attachment: &Attachment, number: usize) -> bool {
         self.memories.stamp(attachment, number) != self.seen[number]
     }
+}
 
-    /// Whether any of them has changed since its last copy.
-    pub(crate) fn have_changed(&self, attachment: &Attachment) -> bool {
-        let mut lately = self.lately.iter().copied().chain(self.new..self.len());
-        lately.any(|i| self.has_changed(attachment, i)) || self.changed(attachment).next().is_some()
+impl Copied for CopiedSlots {
+    /// What changed last time has often changed again, and new slots were never copied. Each is
+    /// returned once.
+    fn probably_changed(&mut self, attachment: &Attachment) -> Vec<usize> {
+        let mut changed = std::mem::take(&mut self.lately);
+        changed.extend(self.new..self.len());
+        self.mark_known();
+        changed.retain(|i| self.has_changed(attachment, *i));
+        changed
+    }
+
+    fn changed(&mut self, attachment: &Attachment) -> Result<Vec<usize>> {
+        Ok(self.all_changed(attachment).collect())
+    }
+
+    fn memory(&self, number: usize) -> SlotMemory<&Map> {
+        self.memories.get(number)
+    }
+
+    fn offset(&self, number: usize) -> u64 {
+        self.memories.offset(number)
+    }
+
+    fn set_lately(&mut self, mut copied: Vec<usize>) {
+        copied.sort_unstable();
+        copied.dedup();
+        self.lately = copied;
     }
 }

@@ -156,7 +156,7 @@ pub(crate) fn is_needed(attachment: &Attachment, trusted: bool) -> Result<bool> 
 /// Whether the last sync has all that the live area has: restoring it loses nothing.
 fn is_synced(attachment: &Attachment) -> bool {
     match attachment.header.has_checkpoint() {
-        true => SyncState::load(attachment).and_then(|mut last| last.count_unsynced(attachment)),
+        true => SyncState::load_all(attachment).and_then(|last| last.count_unsynced(attachment)),
         false => descriptors::count(attachment).map(u64::from),
     }
     .is_ok_and(|unsynced| unsynced == 0)

@@ -3,32 +3,25 @@
 use crate::attachment::attach::Attachment;
 use crate::durability::copied_slots;
 use crate::error::{Error, Result};
-use crate::format::checkpoint::{Choice, CopyHead, CopyPair, Stamp, if_there, stamp_of};
-use crate::format::layout::{LARGE_SEGMENT, PAGE};
+use crate::format::checkpoint::{
+    self, Choice, CopyHead, CopyPair, Stamp, UNKNOWN, if_there, stamp_of,
+};
+use crate::format::descriptor::Outline;
+use crate::format::layout::{PAGE, SEGMENT_HEAD};
 use crate::mapping::map::KeepsMapped;
 use crate::mapping::slot_memory::SlotMemory;
 use crate::mutant::planted;
 use crate::protocol::{self, Control, Form, Memory};
 
-/// Where a slot is copied to.
-#[derive(Debug)]
-pub(crate) struct SlotPlace {
-    pub(crate) content_len: u64,
-    pub(crate) first_segment: u64,
-    /// Where its entry is in a small segment's data. `None`: it has segments of its own.
-    pub(crate) small_at: Option<u16>,
-    pub(crate) is_buffer: bool,
+/// Where the entry of a slot is in a small segment's data; `None` for a slot that has its segments to
+/// itself.
+#[inline]
+pub(crate) fn small_at(outline: &Outline) -> Option<usize> {
+    let at = outline.offset_in_segment.saturating_sub(SEGMENT_HEAD) as usize;
+    checkpoint::is_small(outline).then_some(at)
 }
 
-impl SlotPlace {
-    /// The numbers of a large slot's segments.
-    pub(crate) fn large_segments(&self) -> std::ops::Range<usize> {
-        let first = self.first_segment as usize;
-        first..first + self.content_len.div_ceil(LARGE_SEGMENT) as usize
-    }
-}
-
-/// A segment, as a sync sees it.
+/// A segment, or a page of the directory, as a sync sees it.
 #[derive(Debug)]
 pub(crate) struct Segment {
     pub(crate) pair: CopyPair,
@@ -42,12 +35,35 @@ pub(crate) struct Segment {
     pub(crate) slots: Vec<usize>,
     /// Bytes of data, for a small segment or a page of the directory.
     pub(crate) used: usize,
+    /// Of a large slot: the stamp with which it was last seen to be what its copy says.
+    pub(crate) same_at: Stamp,
+    /// Of which reading of the record choice and share are: see `SyncState::load_segment`.
+    pub(crate) reading: u64,
+    /// Further slots in it can only be on this line of the directory, or behind it.
+    pub(crate) next_line: u32,
+    /// No further slots will be in it.
+    pub(crate) is_complete: bool,
 }
 
 impl Segment {
     pub(crate) fn new(pair: CopyPair) -> Segment {
-        let (choice, slots) = (Choice::Absent, Vec::new());
-        Segment { pair, choice, share: 0, lost: false, slots, used: 0 }
+        Segment {
+            pair,
+            choice: Choice::Absent,
+            share: 0,
+            lost: false,
+            slots: Vec::new(),
+            used: 0,
+            same_at: UNKNOWN,
+            reading: 0,
+            next_line: 0,
+            is_complete: false,
+        }
+    }
+
+    /// A segment of a slot that has it to itself.
+    pub(crate) fn of_large(pair: CopyPair, slot: usize) -> Segment {
+        Segment { slots: vec![slot], is_complete: true, ..Segment::new(pair) }
     }
 
     /// The copy in use, if there is one and it is available.

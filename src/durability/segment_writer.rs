@@ -7,10 +7,11 @@ use crate::attachment::attach::Attachment;
 use crate::attachment::descriptors;
 use crate::durability::copied_slots::Memories;
 use crate::durability::segment::{
-    SPOILED, Segment, SlotPlace, cannot_sync, is_spoiled, small_entry,
+    SPOILED, Segment, cannot_sync, is_spoiled, small_at, small_entry,
 };
 use crate::error::{Error, Result};
 use crate::format::checkpoint::{Choice, Stamp, UNKNOWN, control_of, mix};
+use crate::format::descriptor::Outline;
 use crate::format::layout::LARGE_SEGMENT;
 use crate::mapping::map::Map;
 use crate::mapping::slot_memory::SlotMemory;
@@ -90,15 +91,15 @@ impl<'a> SegmentWriter<'a> {
     pub(crate) fn copy_small(
         &mut self,
         segment: &Segment,
-        places: &[SlotPlace],
+        outlines: &[Outline],
         memories: &Memories,
         seen: &mut [Stamp],
     ) -> Result<()> {
         let in_use = segment.in_use(self.attachment)?;
         let mut data = vec![0; segment.used];
         for i in &segment.slots {
-            let place = &places[*i];
-            let at = usize::from(place.small_at.expect("a small segment has small slots"));
+            let content_len = outlines[*i].content_len;
+            let at = small_at(&outlines[*i]).expect("a small segment has small slots");
             let stamp = memories.stamp(self.attachment, *i);
             let (entry, rest) = data[at..].split_at_mut(8);
             let memory = memories.get(*i);
@@ -110,7 +111,7 @@ impl<'a> SegmentWriter<'a> {
                     version
                 }
                 Form::Areas(areas) => {
-                    let content = &mut rest[..place.content_len as usize];
+                    let content = &mut rest[..content_len as usize];
                     protocol::read(&memory, self.attachment, &areas, |memory, area| {
                         memory.read(area, 0, content);
                     })
@@ -120,18 +121,18 @@ impl<'a> SegmentWriter<'a> {
             let before = seen[*i];
             // It changed between the two reads: the copy has no known version.
             seen[*i] = if stamp >> 1 == version { stamp } else { UNKNOWN };
-            let copy = in_use.as_ref().and_then(|(_, c)| small_entry(c, at, place.content_len));
+            let copy = in_use.as_ref().and_then(|(_, c)| small_entry(c, at, content_len));
             if let Some((of, copy)) = copy
                 && is_spoiled(self.attachment, &memory, of, 0, copy)
                 && !planted!(FlippedBitCopied)
             {
-                return Err(self.spoiled(*i));
+                return Err(self.spoiled(memories.offset(*i)));
             }
             if planted!(StaleNeighbour)
                 && before == stamp
                 && let Ok((_, other)) =
                     segment.pair.read(self.attachment.disk(), segment.choice.other())
-                && let Some((_, other)) = small_entry(&other, at, place.content_len)
+                && let Some((_, other)) = small_entry(&other, at, content_len)
             {
                 rest[..other.len()].copy_from_slice(other);
             }
@@ -139,54 +140,60 @@ impl<'a> SegmentWriter<'a> {
         self.write(segment, 0, &data)
     }
 
-    /// The user's error for slot number `i`, which [`is_spoiled`].
+    /// The user's error for the slot at this offset, which [`is_spoiled`].
     #[cold]
-    fn spoiled(&self, i: usize) -> Error {
-        let mut names = Vec::new();
+    fn spoiled(&self, offset: u64) -> Error {
+        let mut name = None;
         let walked = descriptors::each(self.attachment, |descriptor| {
-            names.push(descriptor.name);
+            if descriptor.live == offset {
+                name = Some(descriptor.name);
+            }
             Ok(())
         });
         let error = Error::corrupt(&self.attachment.path, SPOILED);
-        match (walked, names.get(i)) {
-            (Ok(()), Some(name)) => error.of_slot(name),
+        match (walked, name) {
+            (Ok(()), Some(name)) => error.of_slot(&name),
             _ => error,
         }
     }
 
-    /// Writes those segments of a large slot that differ from the copies in use. Returns `stamp`,
-    /// the slot's stamp before; [`UNKNOWN`] if the slot changed meanwhile.
+    /// Writes those of these segments of a large slot that differ from the copies in use. Returns
+    /// `stamp`, the slot's stamp before; [`UNKNOWN`] if the slot changed meanwhile.
     pub(crate) fn copy_large(
         &mut self,
-        segments: &[Option<Segment>],
+        segments: &[&Segment],
         memory: &SlotMemory<&Map>,
         areas: &Areas,
         stamp: Stamp,
+        first_segment: u64,
     ) -> Result<Stamp> {
         let version = stamp >> 1;
-        self.copy_changed_segments(segments, stamp, |at, data| {
+        self.copy_changed_segments(segments, stamp, first_segment, |at, data| {
             memory.read(areas.of(version), at, data)
         })?;
         Ok(if protocol::validate_read(memory, areas, version) { stamp } else { UNKNOWN })
     }
 
-    /// Writes those segments of a large slot whose content differs from the copy in use; `read`
-    /// reads it from a byte offset on. Also writes the first segment if otherwise no head would
-    /// hold the slot's stamp.
+    /// Writes those of these segments of a large slot whose content differs from the copy in use;
+    /// `read` reads it from a byte offset on. Also writes the first of them if otherwise none of
+    /// their heads would hold the slot's stamp.
     pub(crate) fn copy_changed_segments(
         &mut self,
-        segments: &[Option<Segment>],
+        segments: &[&Segment],
         stamp: Stamp,
+        first_segment: u64,
         mut read: impl FnMut(usize, &mut [u8]),
     ) -> Result<()> {
-        let longest = segments.iter().flatten().map(|segment| segment.pair.len).max();
+        let longest = segments.iter().map(|segment| segment.pair.len).max();
         let mut data = vec![0; longest.unwrap_or(0)];
+        let at = |segment: &Segment| {
+            (segment.pair.segment - first_segment) as usize * LARGE_SEGMENT as usize
+        };
         // The newest of the heads says which version the slot has, and whether it was removed.
         let mut newest = None;
-        for (part, segment) in segments.iter().enumerate() {
-            let segment = segment.as_ref().expect("every slot has its segments");
+        for segment in segments {
             let data = &mut data[..segment.pair.len];
-            read(part * LARGE_SEGMENT as usize, data);
+            read(at(segment), data);
             let same = segment.stamp_if_same(self.attachment, data)?;
             match same {
                 // An earlier pass may have written it when it differed.
@@ -196,10 +203,11 @@ impl<'a> SegmentWriter<'a> {
             self.attachment.note_progress();
             newest = newest.max(same.or(Some(stamp)));
         }
-        if newest != Some(stamp) {
-            let first = segments[0].as_ref().expect("every slot has its segments");
+        if let Some(first) = segments.first()
+            && newest != Some(stamp)
+        {
             let data = &mut data[..first.pair.len];
-            read(0, data);
+            read(at(first), data);
             self.write(first, stamp, data)?;
         }
         Ok(())

@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::format::checkpoint;
 use crate::mutant::planted;
 use crate::os::sys;
-use crate::protocol::Deadline;
+use crate::protocol::{self, Deadline};
 
 /// A sync that was acknowledged.
 #[derive(Clone, Copy, Debug)]
@@ -23,22 +23,43 @@ pub(crate) struct Acknowledged {
     pub(crate) flush: Option<Duration>,
 }
 
-/// Syncs, under the sync lock. `remembered` is the state after this process's last sync.
+/// Syncs, under the sync lock. `remembered` is the state after this process's last sync. `failed`:
+/// the last sync of any process failed, so nobody knows what of it is on the disk.
 pub(crate) fn sync(
     remembered: &mut Option<SyncState>,
     attachment: &Attachment,
     deadline: &Deadline,
+    failed: bool,
 ) -> Result<Acknowledged> {
+    if let Some(marks) = attachment.marks() {
+        protocol::finish_cleaning(marks);
+    }
     // What the record in use says. If another process has synced since, it is another record.
-    let last = remembered.take().filter(|state| state.is_of(attachment));
-    let mut state = last.map_or_else(|| SyncState::load(attachment), Ok)?;
-    let synced = make_checkpoint(&mut state, attachment, deadline);
+    let mut state = match remembered.take() {
+        _ if failed => SyncState::load_all(attachment)?,
+        Some(last) if last.is_of(attachment) => last,
+        Some(last) => last.renewed(attachment)?,
+        None => SyncState::load(attachment)?,
+    };
+    let mut synced = make_checkpoint(&mut state, attachment, deadline);
+    if synced.is_err() && state.has_to_look_at_all() {
+        state = SyncState::load_all(attachment)?;
+        synced = make_checkpoint(&mut state, attachment, deadline);
+    }
     let epoch = state.epoch();
     // After an error, what was written is not what the record says.
     if synced.is_ok() || planted!(RemembersAFailedSync) {
         *remembered = Some(state);
     }
     Ok(Acknowledged { epoch, flush: synced? })
+}
+
+/// What follows an acknowledged sync, under the sync lock: makes clean what it has copied.
+pub(crate) fn clean(remembered: &mut Option<SyncState>, attachment: &Attachment) {
+    *remembered = remembered.take().and_then(|state| {
+        state.clean(attachment);
+        state.remembered(attachment)
+    });
 }
 
 /// Writes the mark of a sync, which is not flushed. After the acknowledgement: if the mark is there,
@@ -48,8 +69,8 @@ pub(crate) fn write_mark(attachment: &Attachment, synced: Acknowledged) -> Resul
         .map_err(|e| cannot_sync(attachment, e))
 }
 
-/// Makes a checkpoint of what has changed. The cost depends only on how much that is, plus one look
-/// at each slot.
+/// Makes a checkpoint of what has changed. The cost depends only on how much that is; in a store
+/// without marks, also on the number of slots.
 ///
 /// Until the last step, the record in use and the copies that it names stay as they are. So if a
 /// sync fails or is killed, at any step, the last sync is still whole. Returns how long the flush
@@ -60,6 +81,7 @@ fn make_checkpoint(
     deadline: &Deadline,
 ) -> Result<Option<Duration>> {
     let began = sys::since_boot();
+    state.begin(attachment);
     let mut writer = SegmentWriter::new(attachment, state.epoch() + 1);
 
     // 1. Copy the slots that have changed, until they are the state of one instant.
@@ -103,7 +125,7 @@ fn copy_slots(
     deadline: &Deadline,
 ) -> Result<()> {
     let mut copying = ConsistentCopy::new(attachment, deadline);
-    while let Some(step) = copying.next(&mut state.slots)? {
+    while let Some(step) = copying.next(state)? {
         match step {
             Step::AddSlots { lines } => state.add_slots(attachment, lines)?,
             Step::Copy(changed) => state.copy_slots(attachment, &changed, writer)?,

@@ -160,7 +160,7 @@ impl Syncer {
         // If nothing has changed, nothing is written, not even the lock: each write to the file
         // goes to the disk in time. If that cannot be told, the sync says why. A failure that is
         // noted is cleared under the lock only: it may be of a sync that has just ended.
-        let last = state.as_ref().filter(|last| last.is_of(attachment));
+        let last = state.as_mut().filter(|last| last.is_of(attachment));
         let last = last.filter(|_| !planted!(AnIdleSyncWrites));
         let last = last.filter(|_| sync_notes::failure(attachment).is_none());
         if last.is_some_and(|last| matches!(last.has_changed(attachment), Ok(false))) {
@@ -199,12 +199,15 @@ impl Syncer {
             if failed && !planted!(WritesAgainWhatFailed) {
                 flush::forget(attachment)?;
             }
-            let synced = sync::sync(state, attachment, deadline)?;
+            let synced = sync::sync(state, attachment, deadline, failed)?;
             words.end(served, synced.flush);
             Ok(synced)
         };
         let synced = lead.sync(&words, sync, group::errno_of_file);
-        let synced = synced.and_then(|synced| sync::write_mark(attachment, synced));
+        let synced = synced.and_then(|synced| {
+            sync::clean(state, attachment);
+            sync::write_mark(attachment, synced)
+        });
         self.failed.store(synced.is_err(), Relaxed);
         match &synced {
             Ok(()) => sync_notes::clear_failure(attachment),

@@ -89,11 +89,13 @@ pub(crate) fn stand<M: Memory, P: Peers>(memory: &M, peers: &P) -> Option<Stand>
 
 /// Clears these marks of a word, and makes clean all slots in their segments that are as they were
 /// copied. The others get their marks back. `slots` has each of these slots, and how it was copied.
+/// `shared_since` returns the marks that also stand for segments that were given out since.
 pub(crate) fn clean<'m, K: Marks, M: Memory<Marks = K> + 'm>(
     marks: &K,
     word: usize,
     bits: u64,
     slots: impl Iterator<Item = (&'m M, Stand)>,
+    shared_since: impl FnOnce() -> u64,
 ) {
     if !planted!(CleaningIsNotNoted) {
         // Relaxed: the release below orders it.
@@ -124,6 +126,8 @@ pub(crate) fn clean<'m, K: Marks, M: Memory<Marks = K> + 'm>(
             marks.set(word, again, Relaxed);
         }
     }
+    // Relaxed: the release below orders it.
+    marks.set(word, shared_since() & bits, Relaxed);
     if planted!(MarksClearedLast) {
         marks.clear(word, bits, Relaxed);
     }

@@ -31,7 +31,6 @@
 //! May use: `mutant`. Begin with `control.rs`, then `update.rs`.
 
 mod array;
-#[cfg_attr(not(test), expect(dead_code, reason = "no store has marks yet"))]
 mod clean;
 mod control;
 mod group_commit;
@@ -53,7 +52,6 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 pub(crate) use array::{Destination, effective_version, read, read_bytes, validate_read};
-#[cfg(test)]
 pub(crate) use clean::{Stand, clean, finish_cleaning, look_at_marked, stand};
 pub(crate) use control::{Control, FREE, MAX_OWNER, Owner, REMOVED, State, lead};
 pub(crate) use group_commit::{Joined, Lead, Number, Numbers, Told, join, ticket, try_lead};

@@ -8,6 +8,7 @@ mod closed_descriptors;
 mod crowded_table;
 mod defining;
 mod forked_processes;
+mod found_by_marks;
 mod group_commits;
 mod killed_processes;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]

@@ -72,7 +72,7 @@ impl Store {
     fn clean(&self, version: u64) {
         let copied = Stand { version, is_removed: false };
         let slots = [(&*self.x, copied), (&*self.y, copied)];
-        clean(&*self.marks, 0, OF_X | OF_Y, slots.into_iter());
+        clean(&*self.marks, 0, OF_X | OF_Y, slots.into_iter(), || 0);
     }
 
     /// The versions of X and Y at one instant, by the marks; 0: as their copies say.

@@ -339,7 +339,7 @@ impl Run<'_> {
                 let at = slot as usize;
                 (memory, Stand { version: versions[at], is_removed: removed[at] })
             });
-            clean(self, word, bits, slots);
+            clean(self, word, bits, slots, || 0);
         }
     }
 

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use super::{Check, contents};
 use crate::attachment::attach::Attachment;
+use crate::durability::sync_notes;
 use crate::error::{Error, Result};
 use crate::format::checkpoint::{Mark, Record};
 use crate::format::layout::live;
+use crate::mutant::planted;
 use crate::protocol::{self, Deadline};
 
 /// Checks the checkpoint, and compares the slots with it.
@@ -27,7 +29,11 @@ pub(super) fn check(
         // Acquire: stored after the record was written.
         let acked = attachment.live.load(live::ACKED, Acquire);
         let mut found = Check::default();
-        check_record(attachment, acked, &mut found)?;
+        let is_whole = check_record(attachment, acked, &mut found)?;
+        if held.is_some() && !is_whole && !planted!(ADamagedCheckpointIsKept) {
+            // The next sync looks at all slots, and writes what is not there.
+            sync_notes::store_failure(attachment, &Error::corrupt(&attachment.path, ""));
+        }
         if held.is_some() || attachment.live.load(live::ACKED, Acquire) == acked {
             check.problems.append(&mut found.problems);
             check.unverified.append(&mut found.unverified);
@@ -42,7 +48,8 @@ pub(super) fn check(
 /// How often to read a checkpoint anew if a sync has replaced it meanwhile.
 const TRIES: usize = 3;
 
-fn check_record(attachment: &Attachment, acked: u64, check: &mut Check) -> Result<()> {
+/// Whether all is there that the record of the last sync names.
+fn check_record(attachment: &Attachment, acked: u64, check: &mut Check) -> Result<bool> {
     let (disk, regions) = (attachment.disk(), &attachment.header.regions);
     let cannot = |e| Error::io(&attachment.path, "cannot read the checkpoint", e);
     // Relaxed: a sync that stands or was killed between its two stores has stored the next one's
@@ -65,5 +72,5 @@ fn check_record(attachment: &Attachment, acked: u64, check: &mut Check) -> Resul
         }
     }
     check.note(None, format!("there is no intact commit record of the last sync, {acked}"));
-    Ok(())
+    Ok(false)
 }

@@ -21,8 +21,8 @@ use crate::protocol::{FREE, Form, Memory, REMOVED, STALE};
 /// Names of slots in one line of the result, at most.
 const NAMED: usize = 5;
 
-/// Reads all that a commit record names, and compares the slots with it.
-pub(super) fn compare(attachment: &Attachment, record: &Record, check: &mut Check) -> Result<()> {
+/// Reads all that a commit record names, and compares the slots with it. Whether all of it is there.
+pub(super) fn compare(attachment: &Attachment, record: &Record, check: &mut Check) -> Result<bool> {
     let count = descriptors::count(attachment).unwrap_or(0);
     if count < record.lines {
         let what =
@@ -33,11 +33,11 @@ pub(super) fn compare(attachment: &Attachment, record: &Record, check: &mut Chec
         Comparison { attachment, record, sum: 0, changed: Vec::new(), small: None };
     let saved = match copies::directory_of(attachment, record) {
         Ok(saved) => saved,
-        Err(error) => return check.note_error(error),
+        Err(error) => return check.note_error(error).map(|()| false),
     };
     let mut lines = vec![0; saved.lines.len()];
     if let Err(error) = attachment.read_lines(0, &mut lines) {
-        return check.note_error(error);
+        return check.note_error(error).map(|()| true);
     }
     if attachment.tiers_of(record.lines)? != record.tiers {
         check.note(None, "the last sync has other places for its directory");
@@ -59,6 +59,7 @@ pub(super) fn compare(attachment: &Attachment, record: &Record, check: &mut Chec
         room = left.unwrap_or(room);
     }
     if whole && comparison.sum != record.sum && !planted!(ALostWriteIsNotNoted) {
+        whole = false;
         let what = format!("the copies of sync {} are not those that it was made of", record.epoch);
         check.note(None, what);
     }
@@ -77,7 +78,7 @@ pub(super) fn compare(attachment: &Attachment, record: &Record, check: &mut Chec
         let what = "contents that have changed since the last sync: they have no checksum yet";
         check.unverified.push(list(what, &comparison.changed));
     }
-    Ok(())
+    Ok(whole)
 }
 
 /// The message, with the number of slots and the names of the first of them.

@@ -1,144 +1,221 @@
-//! Reads from the disk what the record in use says, for the first sync of a process.
+//! Reads from the disk what the record in use says, and what the copies that it names say.
+
+use std::sync::atomic::Ordering::Acquire;
 
 use super::SyncState;
+use super::known::KnownSlots;
+use super::look::Look;
 use crate::attachment::attach::Attachment;
-use crate::durability::copied_slots::CopiedSlots;
 use crate::durability::flush;
-use crate::durability::segment::cannot_sync;
+use crate::durability::segment::{Segment, cannot_sync, small_at, small_entry};
 use crate::durability::sync_notes;
 use crate::error::{Error, Result};
-use crate::format::checkpoint::{Choice, Record, UNKNOWN, if_there, is_removed, mix, stamp_of};
+use crate::format::checkpoint::{Choice, DIRECTORY, Record, UNKNOWN, if_there, is_removed, mix};
 use crate::format::layout::{LINE, PAGE};
 use crate::mutant::planted;
-use crate::os::disk::ReadAhead;
-use crate::protocol::Control;
+use crate::os::disk::{Disk, ReadAhead};
+use crate::protocol::Marks;
 
 impl SyncState {
-    /// What the record in use says.
+    /// What the record in use says. Its copies are read when a mark leads to them; in a store
+    /// without marks, at once.
     pub(crate) fn load(attachment: &Attachment) -> Result<SyncState> {
+        match marks_tell(attachment) {
+            true => SyncState::read(attachment, Look::at_marked(), KnownSlots::default()),
+            false => SyncState::load_all(attachment),
+        }
+    }
+
+    /// The same, with all of its copies: for those who cannot rely on marks, as after a sync that
+    /// failed, and to find out what the disk has lost. Slots without an available copy count as
+    /// never synced: they are written anew. If the copies are not those that the record was made of,
+    /// all slots are written anew. The disk has then lost a write, and any copy may be wrong.
+    pub(crate) fn load_all(attachment: &Attachment) -> Result<SyncState> {
+        let mut state = SyncState::read(attachment, Look::AtAll, KnownSlots::of_all())?;
+        state.add_slots(attachment, state.record.lines)?;
+        state.full_pages = 0;
+        state.load_copies(attachment)?;
+        Ok(state)
+    }
+
+    /// Reads the record in use anew, if another process has synced since. What is known of the slots
+    /// stays, but for their copies.
+    pub(crate) fn renewed(self, attachment: &Attachment) -> Result<SyncState> {
+        if self.look.is_at_all() || attachment.marks().is_none() {
+            return SyncState::load(attachment);
+        }
+        let lines = self.lines;
+        let mut known = self.known;
+        for buffer in &mut known.buffers {
+            known.slots.seen[buffer.slot] = UNKNOWN;
+            buffer.copied = None;
+        }
+        let mut state = SyncState::read(attachment, self.look, known)?;
+        state.reading = self.reading + 1;
+        state.lines = lines.max(state.record.lines);
+        Ok(state)
+    }
+
+    fn read(attachment: &Attachment, look: Look, known: KnownSlots) -> Result<SyncState> {
         let InUse { record, number, is_missing } = record_in_use(attachment)?;
-        let (lines, record_tiers) = (record.lines, record.tiers.clone());
-        let mut state = SyncState {
-            record,
+        Ok(SyncState {
             number,
             is_missing,
             // As much as in a new store.
             room: attachment.header.regions.record_blocks(),
-            lines: 0,
-            full_pages: 0,
-            tiers: record_tiers,
-            slots: CopiedSlots::default(),
-            places: Vec::new(),
-            buffers: Vec::new(),
-            pages: Vec::new(),
-            segments: Vec::new(),
-            most_segments: 0,
-        };
-        let checked = state.load_pages(attachment)?;
-        state.extend(attachment, lines, &checked)?;
-        for (number, segment) in state.segments.iter_mut().enumerate() {
-            if let Some(segment) = segment {
-                segment.choice = state.record.segments.get(number);
-            }
-        }
-        state.load_segments(attachment)?;
-        Ok(state)
+            reading: 1,
+            lines: record.lines,
+            tiers: record.tiers.clone(),
+            full_pages: full_pages(record.lines),
+            known,
+            look,
+            record,
+        })
     }
 
-    /// Reads the copies of the directory's pages. Returns which pages equal their copies. Their
-    /// lines were checked when the copies were made. Checking them again would take most of the
-    /// loading time.
-    fn load_pages(&mut self, attachment: &Attachment) -> Result<Vec<bool>> {
-        self.extend_pages(attachment, self.record.lines)?;
-        let SyncState { record, pages, .. } = self;
-        let disk = attachment.disk();
-        let ahead = ReadAhead::of_pieces(disk, 2 * PAGE as usize);
-        let (mut data, mut live) = (Vec::new(), [0; PAGE as usize]);
-        let mut checked = vec![false; pages.len()];
-        for (number, segment) in pages.iter_mut().enumerate() {
-            segment.choice = record.pages.get(number);
-            if segment.choice == Choice::Absent {
-                continue;
-            }
-            let read = if_there(segment.pair.read_to(&ahead, segment.choice, &mut data));
-            if let Some(head) = read.map_err(|e| cannot_sync(attachment, e))? {
-                segment.share = mix(head.segment, head.epoch, head.crc);
-                segment.used = data.len();
-                let start = number * PAGE as usize;
-                let live = &mut live[..(record.lines as usize * LINE - start).min(PAGE as usize)];
-                attachment.read_lines((start / LINE) as u32, live)?;
-                checked[number] = *live == data[..] || planted!(TheDirectoryIsBelieved);
+    /// Reads what each copy in use adds to the sum, and which versions it has.
+    fn load_copies(&mut self, attachment: &Attachment) -> Result<()> {
+        let ahead = ReadAhead::new(attachment.disk());
+        for page in 0..self.record.pages.len() as u64 {
+            self.load_page(attachment, &ahead, page)?;
+        }
+        let mut numbers: Vec<u64> = self.known.segments.keys().copied().collect();
+        numbers.retain(|number| number & DIRECTORY == 0);
+        numbers.sort_unstable();
+        for number in numbers {
+            self.load_segment(attachment, &ahead, number)?;
+        }
+        let KnownSlots { slots, segments, buffers, .. } = &mut self.known;
+        for segment in segments.values().filter(|segment| segment.lost) {
+            for slot in &segment.slots {
+                slots.seen[*slot] = UNKNOWN;
             }
         }
-        Ok(checked)
-    }
-
-    /// Reads from each copy in use what it adds to the sum, and which versions it has. Slots
-    /// without an available copy count as never synced: they are written anew. If the copies are
-    /// not those that the record was made of, all slots are written anew. The disk has then lost a
-    /// write, and any copy may be wrong.
-    fn load_segments(&mut self, attachment: &Attachment) -> Result<()> {
-        let SyncState { segments, slots, places, .. } = self;
-        let seen = &mut slots.seen;
-        let disk = attachment.disk();
-        let ahead = ReadAhead::new(disk);
-        let cannot = |e| cannot_sync(attachment, e);
-        let mut data = Vec::new();
-        let mut damaged = Vec::new();
-        for segment in
-            segments.iter_mut().flatten().filter(|segment| segment.choice != Choice::Absent)
-        {
-            let small = segment.slots.iter().any(|i| places[*i].small_at.is_some());
-            // Of a large segment the head is enough, and its data may be much.
-            let read = match small {
-                true => segment.pair.read_to(&ahead, segment.choice, &mut data),
-                false => segment.pair.read_head(disk, segment.choice),
-            };
-            let Some(head) = if_there(read).map_err(cannot)? else {
-                segment.lost = true;
-                damaged.extend_from_slice(&segment.slots);
-                continue;
-            };
-            attachment.note_progress();
-            segment.share = mix(head.segment, head.epoch, head.crc);
-            for i in &segment.slots {
-                let stamp = match places[*i].small_at.map(usize::from) {
-                    // Not there: it was defined since.
-                    Some(at) => data
-                        .get(at..at + 8)
-                        .and_then(|b| <[u8; 8]>::try_from(b).ok())
-                        .map(|bits| stamp_of(Control::from_bits(u64::from_le_bytes(bits)))),
-                    None => Some(head.stamp),
-                };
-                // The newest of a large slot's segments says what the slot was when the record was
-                // made.
-                if let Some(stamp) = stamp
-                    && (seen[*i] == UNKNOWN || seen[*i] < stamp)
-                {
-                    seen[*i] = stamp;
-                }
-            }
-        }
-        for i in damaged {
-            seen[i] = UNKNOWN;
-        }
-        let shares =
-            self.pages.iter().chain(self.segments.iter().flatten()).map(|segment| segment.share);
-        let sum = shares.fold(0, u64::wrapping_add);
+        let sum = segments.values().map(|segment| segment.share).fold(0, u64::wrapping_add);
         if sum != self.record.sum && !planted!(SumNotCompared) {
-            self.slots.seen.fill(UNKNOWN);
-            self.pages.iter_mut().for_each(|page| page.used = 0);
+            slots.seen.fill(UNKNOWN);
+            segments.values_mut().for_each(|segment| segment.used_in_page(0));
         }
         // Not the record's own sum: the share of an unavailable copy is not known.
         self.record.sum = sum;
-        self.slots.mark_known();
+        slots.mark_known();
         // Of a removed one the stamp is all that counts.
-        for buffer in &mut self.buffers {
-            let stamp = self.slots.seen[buffer.number];
+        for buffer in buffers {
+            let stamp = slots.seen[buffer.slot];
             buffer.copied = is_removed(stamp).then_some((stamp, 0));
         }
         Ok(())
     }
+
+    /// Reads the copy in use of a page of the directory, unless it is known.
+    pub(super) fn load_page(
+        &mut self,
+        attachment: &Attachment,
+        disk: &dyn Disk,
+        page: u64,
+    ) -> Result<()> {
+        let (reading, choice) = (self.reading, self.record.pages.get(page as usize));
+        let segment = self.page(attachment, page);
+        if !segment.begin_reading(reading, choice) {
+            return Ok(());
+        }
+        let mut data = Vec::new();
+        let read = if_there(segment.pair.read_to(disk, choice, &mut data));
+        match read.map_err(|e| cannot_sync(attachment, e))? {
+            Some(head) => {
+                segment.share = mix(head.segment, head.epoch, head.crc);
+                segment.used = data.len();
+            }
+            None => {
+                segment.lost = true;
+                self.look.note_lost(attachment)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the copy in use of a segment, unless it is known.
+    pub(super) fn load_segment(
+        &mut self,
+        attachment: &Attachment,
+        disk: &dyn Disk,
+        number: u64,
+    ) -> Result<()> {
+        let SyncState { record, known, look, reading, .. } = self;
+        let KnownSlots { slots, outlines, segments, .. } = known;
+        let segment = segments.get_mut(&number).expect("it was found");
+        let choice = record.segments.get(number as usize);
+        let is_absent = choice == Choice::Absent;
+        if segment.reading == *reading {
+            return Ok(());
+        }
+        let is_shared = segment.slots.iter().any(|slot| small_at(&outlines[*slot]).is_some());
+        if is_shared {
+            segment.slots.iter().for_each(|slot| slots.seen[*slot] = UNKNOWN);
+        }
+        segment.begin_reading(*reading, choice);
+        if is_absent {
+            return Ok(());
+        }
+        let mut data = Vec::new();
+        // Of a large segment the head is enough, and its data may be much.
+        let read = match is_shared {
+            true => segment.pair.read_to(disk, choice, &mut data),
+            false => segment.pair.read_head(disk, choice),
+        };
+        let Some(head) = if_there(read).map_err(|e| cannot_sync(attachment, e))? else {
+            segment.lost = true;
+            return look.note_lost(attachment);
+        };
+        attachment.note_progress();
+        segment.share = mix(head.segment, head.epoch, head.crc);
+        for slot in &segment.slots {
+            let outline = &outlines[*slot];
+            let stamp = match small_at(outline) {
+                // Not there: it was defined since.
+                Some(at) => small_entry(&data, at, outline.content_len).map(|(stamp, _)| stamp),
+                None => Some(head.stamp),
+            };
+            // The newest of a large slot's segments says what the slot was when the record was
+            // made.
+            let seen = &mut slots.seen[*slot];
+            if let Some(stamp) = stamp
+                && (*seen == UNKNOWN || *seen < stamp)
+            {
+                *seen = stamp;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Segment {
+    /// Notes that its copy is read now. False if that is known already, or there is none.
+    fn begin_reading(&mut self, reading: u64, choice: Choice) -> bool {
+        if self.reading == reading {
+            return false;
+        }
+        (self.reading, self.choice, self.share, self.lost) = (reading, choice, 0, false);
+        self.same_at = UNKNOWN;
+        self.used_in_page(0);
+        choice != Choice::Absent
+    }
+
+    /// Sets how much data of a page of the directory is in its copy.
+    fn used_in_page(&mut self, used: usize) {
+        if self.pair.segment & DIRECTORY != 0 {
+            self.used = used;
+        }
+    }
+}
+
+/// Whether the marks say what differs from the acknowledged record. Without such a record nobody
+/// knows what they are about. While a sync clears some of them, or if it was killed there, some are
+/// missing.
+pub(super) fn marks_tell(attachment: &Attachment) -> bool {
+    // Acquire: whoever sees that they were cleared sees which, unless all are there again.
+    let are_there = attachment.marks().is_some_and(|marks| marks.cleaning(Acquire) == 0);
+    are_there && sync_notes::acked(attachment).is_some()
 }
 
 /// The record that the next sync builds on.
@@ -181,4 +258,9 @@ fn record_in_use(attachment: &Attachment) -> Result<InUse> {
     let missing = acked.filter(|acked| *acked > record.epoch && !planted!(NumberTwice));
     record.epoch = missing.unwrap_or(record.epoch);
     Ok(InUse { record, number, is_missing: missing.is_some() })
+}
+
+/// How many pages of the directory are full with this many lines.
+fn full_pages(lines: u32) -> u64 {
+    u64::from(lines) * LINE as u64 / PAGE
 }

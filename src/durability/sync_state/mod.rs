@@ -1,29 +1,29 @@
-//! What a process that syncs remembers from one sync to the next, in private memory. It is the
-//! record in use, and what the copy in use of each slot and each segment is. Reading it from the
-//! disk is in `sync_state/load.rs`.
+//! What a process that syncs knows of the last sync, in private memory: the record in use, and what
+//! the copies in use say of the slots that it has looked at.
+//!
+//! Where a sync looks for changes is in `look.rs`; reading records and copies from the disk, in
+//! `load.rs`.
 
+mod buffers;
+mod known;
 mod load;
-
-use std::collections::BTreeSet;
+mod look;
 
 use crate::attachment::attach::Attachment;
 use crate::attachment::descriptors;
-use crate::durability::copied_slots::{self, CopiedSlots};
-use crate::durability::segment::{Segment, SlotPlace, cannot_sync};
+use crate::durability::consistent_copy::Copied;
+use crate::durability::segment::{Segment, cannot_sync, small_at};
 use crate::durability::segment_writer::{NewCopies, SegmentWriter};
 use crate::durability::sync_notes;
 use crate::error::{Error, Result};
-use crate::format::checkpoint::{
-    self, Choice, CopyPair, DIRECTORY, Record, Stamp, UNKNOWN, is_removed,
-};
-use crate::format::descriptor::Outline;
-use crate::format::layout::{GRANULE, LARGE_SEGMENT, LINE, PAGE, SEGMENT_HEAD};
+use crate::format::checkpoint::{self, Choice, CopyPair, DIRECTORY, Record};
+use crate::format::layout::{GRANULE, LINE, PAGE};
 use crate::format::tiers::Parts;
-use crate::mapping::element::ElementRegion;
 use crate::mutant::planted;
 use crate::os::disk::Range;
 use crate::protocol::{Form, Memory};
-use crate::types::slot_type::{STRIPE, STRIPES, SlotType};
+use known::KnownSlots;
+use look::Look;
 
 #[derive(Debug)]
 pub(crate) struct SyncState {
@@ -35,60 +35,20 @@ pub(crate) struct SyncState {
     is_missing: bool,
     /// Bytes that are allocated for each of the two records.
     room: u64,
-    /// Lines of the directory that `slots` covers.
+    /// Counts how often the record was read. What was known of an older one's copies counts no more.
+    reading: u64,
+    /// Lines of the directory that are looked at.
     lines: u32,
-    /// Where the directory's further tiers are, as far as `pages` needs them.
+    /// Where the directory's further tiers are, as far as these lines need them.
     tiers: Vec<Parts>,
     /// How many pages of the directory, from the first one on, are full and in the record.
-    full_pages: usize,
-    pub(crate) slots: CopiedSlots,
-    /// Where each slot is copied to.
-    places: Vec<SlotPlace>,
-    /// The slots whose versions do not say whether they changed.
-    buffers: Vec<CopiedBuffer>,
-    pages: Vec<Segment>,
-    /// By number; `None` for segments without a slot.
-    segments: Vec<Option<Segment>>,
-    /// How many segments fit into the file, at the length last seen.
-    most_segments: u64,
+    full_pages: u64,
+    known: KnownSlots,
+    look: Look,
 }
 
-/// A buffer or a counter.
-#[derive(Debug)]
-struct CopiedBuffer {
-    number: usize,
-    elements: ElementRegion,
-    is_counter: bool,
-    /// What its copy in use says, as far as it is remembered: its stamp, and the number of a counter.
-    copied: Option<(Stamp, u64)>,
-}
-
-impl CopiedBuffer {
-    /// Whether its copy in use is known to say what it is now, without a look at the disk. A removed
-    /// one stays what it is. A counter is its number, wherever its stripes have it: the sum includes
-    /// all adds from before this look, as a copy made now would.
-    fn is_copied(&self, stamp: Stamp) -> bool {
-        let remembered = self.copied.filter(|(of, _)| *of == stamp && *of != UNKNOWN);
-        remembered.is_some_and(|(_, sum)| {
-            is_removed(stamp)
-                || self.is_counter
-                    && (counter_sum(&self.elements) == sum || planted!(AnAddIsNotLookedFor))
-        })
-    }
-}
-
-/// Of a counter in memory.
-fn counter_sum(elements: &ElementRegion) -> u64 {
-    (0..STRIPES).fold(0, |sum, stripe| sum.wrapping_add(elements.load(stripe * STRIPE)))
-}
-
-/// Of a counter's content as it was copied.
-fn sum_of(data: &[u8]) -> u64 {
-    let words = data.chunks_exact(8).step_by(STRIPE);
-    words.fold(0, |sum, word| {
-        sum.wrapping_add(u64::from_le_bytes(word.try_into().expect("8 bytes")))
-    })
-}
+/// How many slots are remembered from one sync to the next, where marks find them again.
+const REMEMBERED: usize = 1 << 16;
 
 /// The steps of a sync, in the order of `sync.rs`.
 impl SyncState {
@@ -107,9 +67,25 @@ impl SyncState {
         self.is_missing
     }
 
-    /// Adds the slots whose descriptors are on the directory's first `lines` lines.
+    /// From here on the slots on the directory's first `lines` lines are looked at.
     pub(crate) fn add_slots(&mut self, attachment: &Attachment, lines: u32) -> Result<()> {
-        self.extend(attachment, lines, &[])
+        let known = self.lines.max(self.record.lines);
+        if lines < known {
+            let what = format!("its directory had {known} lines, but has {lines} now");
+            return Err(Error::corrupt(&attachment.path, what));
+        }
+        let tiers = attachment.tiers_of(lines)?;
+        if !tiers.starts_with(&self.tiers) {
+            let what = "its directory is not where the last sync says";
+            return Err(Error::corrupt(&attachment.path, what));
+        }
+        self.tiers = tiers;
+        if self.look.is_at_all() {
+            self.known.add_all(attachment, lines)?;
+            self.known.add_all_parts();
+        }
+        self.lines = lines;
+        Ok(())
     }
 
     /// Writes copies of these slots. Buffers follow later, see [`SyncState::copy_buffers`].
@@ -119,24 +95,31 @@ impl SyncState {
         changed: &[usize],
         writer: &mut SegmentWriter<'_>,
     ) -> Result<()> {
-        let SyncState { slots, places, segments, .. } = self;
-        let CopiedSlots { memories, seen, .. } = slots;
+        let SyncState { known, look, .. } = self;
+        let KnownSlots { slots, outlines, segments, .. } = known;
+        let (memories, seen) = (&slots.memories, &mut slots.seen);
         let mut done = None;
-        for number in changed {
-            let place = &places[*number];
-            let first = place.first_segment as usize;
-            let stamp = memories.stamp(attachment, *number);
-            let memory = memories.get(*number);
-            match memory.form() {
-                _ if place.is_buffer => seen[*number] = stamp,
-                _ if place.small_at.is_some() && done == Some(first) => {} // with a neighbour
-                Form::Areas(areas) if place.small_at.is_none() => {
-                    let segments = &segments[place.large_segments()];
-                    seen[*number] = writer.copy_large(segments, &memory, &areas, stamp)?;
+        for slot in changed {
+            let outline = &outlines[*slot];
+            let first = outline.first_segment;
+            let stamp = memories.stamp(attachment, *slot);
+            let memory = memories.get(*slot);
+            match (memory.form(), small_at(outline)) {
+                _ if outline.is_buffer() => seen[*slot] = stamp,
+                (_, Some(_)) if done == Some(first) => {} // with a neighbour
+                (Form::Areas(areas), None) => {
+                    let parts: Vec<u64> = known::segments_of(outline)
+                        .filter(|number| look.is_at(*number) && segments.contains_key(number))
+                        .collect();
+                    let of: Vec<&Segment> = parts.iter().map(|number| &segments[number]).collect();
+                    let copied = writer.copy_large(&of, &memory, &areas, stamp, first)?;
+                    seen[*slot] = copied;
+                    for part in parts {
+                        segments.get_mut(&part).expect("just seen").same_at = copied;
+                    }
                 }
                 _ => {
-                    let segment = segments[first].as_ref().expect("every slot has a segment");
-                    writer.copy_small(segment, places, memories, seen)?;
+                    writer.copy_small(&segments[&first], outlines, memories, seen)?;
                     done = Some(first);
                 }
             }
@@ -144,46 +127,36 @@ impl SyncState {
         Ok(())
     }
 
-    /// Copies the buffers as they stand. Their versions do not say whether they changed.
-    pub(crate) fn copy_buffers(&mut self, writer: &mut SegmentWriter<'_>) -> Result<()> {
-        for buffer in &mut self.buffers {
-            let stamp = self.slots.seen[buffer.number];
-            if buffer.is_copied(stamp) {
-                continue;
-            }
-            let segments = &self.segments[self.places[buffer.number].large_segments()];
-            // The last data that is read is what the copy has in the end.
-            let mut sum = 0;
-            writer.copy_changed_segments(segments, stamp, |at, data| {
-                buffer.elements.read(at, data);
-                if buffer.is_counter {
-                    sum = sum_of(data);
-                }
-            })?;
-            buffer.copied = Some((stamp, sum));
-        }
-        Ok(())
-    }
-
-    /// Writes the pages of the directory with lines that the record in use lacks.
+    /// Writes the pages of the directory with lines that the record in use lacks. `Corrupt` if the
+    /// lines have been damaged: they must not get a valid CRC.
     pub(crate) fn copy_directory(
         &mut self,
         attachment: &Attachment,
         writer: &mut SegmentWriter<'_>,
     ) -> Result<()> {
         let all = self.lines as usize * LINE;
-        for (number, segment) in self.pages.iter_mut().enumerate().skip(self.full_pages) {
-            let start = number * PAGE as usize;
+        for page in self.full_pages..checkpoint::pages(self.lines) as u64 {
+            let start = page as usize * PAGE as usize;
             let used = (all - start).min(PAGE as usize);
+            self.load_page(attachment, attachment.disk(), page)?;
+            let segment =
+                self.known.segments.get_mut(&(DIRECTORY | page)).expect("it was just loaded");
             if segment.choice != Choice::Absent && segment.used == used {
                 continue;
             }
+            let line = (start / LINE) as u32;
             let mut data = vec![0; used];
-            attachment.read_lines((start / LINE) as u32, &mut data)?;
+            attachment.read_lines(line, &mut data)?;
+            let copy = segment.in_use(attachment)?.map(|(_, copy)| copy).unwrap_or_default();
+            if !data.starts_with(&copy) && !planted!(TheDirectoryIsBelieved) {
+                let what = format!("descriptors on line {line} or behind it have been damaged");
+                return Err(Error::corrupt(&attachment.path, what));
+            }
             writer.write(segment, 0, &data)?;
             segment.used = used;
         }
-        Ok(())
+        // The copies have the other lines, and every line is copied once.
+        descriptors::each_outline(attachment, self.record.lines, self.lines, |_, _| Ok(true))
     }
 
     /// The record that names these copies, and for all else what the record in use names.
@@ -196,7 +169,7 @@ impl SyncState {
             record.tiers.fill(Parts::default());
         }
         for (number, copy) in copies.iter() {
-            let before = self.segment(number).share;
+            let before = self.known.segments[&number].share;
             record.sum = record.sum.wrapping_sub(before).wrapping_add(copy.share);
             match number & DIRECTORY {
                 0 => record.segments.set(number as usize, copy.choice),
@@ -242,173 +215,65 @@ impl SyncState {
     /// From here on this record is in use, and so are the copies that it names.
     pub(crate) fn adopt(&mut self, record: Record, copies: &NewCopies) {
         for (number, copy) in copies.iter() {
-            let segment = self.segment_mut(number);
+            let segment = self.known.segments.get_mut(&number).expect("it was written");
             (segment.choice, segment.share, segment.lost) = (copy.choice, copy.share, false);
         }
-        self.full_pages = record.lines as usize * LINE / PAGE as usize;
+        self.full_pages = u64::from(record.lines) * LINE as u64 / PAGE;
         self.number = self.other_number(&record);
         (self.record, self.is_missing) = (record, false);
     }
 
-    /// The segment, or the page of the directory, with this number.
-    fn segment(&self, number: u64) -> &Segment {
-        match number & DIRECTORY {
-            0 => self.segments[number as usize].as_ref().expect("it was written"),
-            _ => &self.pages[(number & !DIRECTORY) as usize],
+    /// What is worth to be remembered for the next sync.
+    pub(crate) fn remembered(mut self, attachment: &Attachment) -> Option<SyncState> {
+        if self.look.is_at_all() {
+            // In a store with marks the next one looks at these again.
+            return attachment.marks().is_none().then_some(self);
         }
-    }
-
-    fn segment_mut(&mut self, number: u64) -> &mut Segment {
-        match number & DIRECTORY {
-            0 => self.segments[number as usize].as_mut().expect("it was written"),
-            _ => &mut self.pages[(number & !DIRECTORY) as usize],
+        if self.known.slots.len() > REMEMBERED {
+            self.known = KnownSlots::default();
         }
+        Some(self)
     }
 }
 
 /// What differs from the record in use.
 impl SyncState {
     /// Whether anything does.
-    pub(crate) fn has_changed(&self, attachment: &Attachment) -> Result<bool> {
-        if descriptors::count(attachment)? != self.lines || self.slots.have_changed(attachment) {
-            return Ok(true);
-        }
-        let mut data = Vec::new();
-        for buffer in &self.buffers {
-            if self.buffer_differs(attachment, buffer, &mut data)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+    pub(crate) fn has_changed(&mut self, attachment: &Attachment) -> Result<bool> {
+        // A sync of another process that stands, or was killed, may have cleared marks.
+        let is_told = self.look.is_at_all() || load::marks_tell(attachment);
+        let lines = descriptors::count(attachment)?;
+        Ok(!is_told
+            || lines != self.record.lines
+            || !self.changed_slots(attachment, lines)?.is_empty())
     }
 
     /// How many slots do.
-    pub(crate) fn count_unsynced(&mut self, attachment: &Attachment) -> Result<u64> {
-        self.add_slots(attachment, descriptors::count(attachment)?)?;
-        let mut changed: BTreeSet<usize> = self.slots.changed(attachment).collect();
-        let mut data = Vec::new();
-        for buffer in &self.buffers {
-            if self.buffer_differs(attachment, buffer, &mut data)? {
-                changed.insert(buffer.number);
+    pub(crate) fn count_unsynced(mut self, attachment: &Attachment) -> Result<u64> {
+        let lines = descriptors::count(attachment)?;
+        let changed = match self.changed_slots(attachment, lines) {
+            Err(_) if self.has_to_look_at_all() => {
+                SyncState::load_all(attachment)?.changed_slots(attachment, lines)
             }
-        }
-        Ok(changed.len() as u64)
+            changed => changed,
+        };
+        Ok(changed?.len() as u64)
     }
 
-    /// Whether a buffer's content differs from its copies in use. `data` is for reuse.
-    fn buffer_differs(
-        &self,
-        attachment: &Attachment,
-        buffer: &CopiedBuffer,
-        data: &mut Vec<u8>,
-    ) -> Result<bool> {
-        if buffer.is_copied(self.slots.memories.stamp(attachment, buffer.number)) {
-            return Ok(false);
-        }
-        let place = &self.places[buffer.number];
-        for (part, segment) in self.segments[place.large_segments()].iter().enumerate() {
-            let segment = segment.as_ref().expect("every slot has its segments");
-            data.resize(segment.pair.len, 0);
-            buffer.elements.read(part * LARGE_SEGMENT as usize, data);
-            if segment.stamp_if_same(attachment, data)?.is_none() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-}
-
-/// Slots that are added.
-impl SyncState {
-    /// Adds those on the directory's first `lines` lines. `checked` says which pages, from the
-    /// first on, are unchanged since their last check.
-    fn extend(&mut self, attachment: &Attachment, lines: u32, checked: &[bool]) -> Result<()> {
-        if lines < self.lines {
-            let what = format!("its directory had {} lines, but has {lines} now", self.lines);
-            return Err(Error::corrupt(&attachment.path, what));
-        }
-        self.extend_pages(attachment, lines)?;
-        let from = self.lines;
-        descriptors::each_outline(attachment, from, lines, checked, |line, outline| {
-            let added = self.add(attachment, line, outline);
-            added.map_err(|error| descriptors::of_slot_at(attachment, line, error))
-        })?;
-        self.lines = lines;
-        Ok(())
+    /// The slots that do, on so many lines of the directory.
+    fn changed_slots(&mut self, attachment: &Attachment, lines: u32) -> Result<Vec<usize>> {
+        self.begin(attachment);
+        self.add_slots(attachment, lines)?;
+        let mut changed = self.changed(attachment)?;
+        changed.extend(self.changed_buffers(attachment)?);
+        changed.sort_unstable();
+        changed.dedup();
+        Ok(changed)
     }
 
-    /// Adds the pages of the directory that this many lines use.
-    fn extend_pages(&mut self, attachment: &Attachment, lines: u32) -> Result<()> {
-        let tiers = attachment.tiers_of(lines)?;
-        if !tiers.starts_with(&self.tiers) {
-            let what = "its directory is not where the last sync says";
-            return Err(Error::corrupt(&attachment.path, what));
-        }
-        self.tiers = tiers;
-        let new = self.pages.len()..checkpoint::pages(lines);
-        let regions = &attachment.header.regions;
-        let pair = |number| CopyPair::of_page(regions, &self.tiers, number as u64);
-        self.pages.extend(new.map(|number| Segment::new(pair(number))));
-        Ok(())
-    }
-
-    fn add(&mut self, attachment: &Attachment, line: u32, outline: &Outline) -> Result<()> {
-        let damaged =
-            || Error::corrupt(&attachment.path, "its checkpoint segments are out of place");
-        let small = checkpoint::is_small(outline);
-        let number = self.slots.len();
-        let count = if small { 1 } else { checkpoint::large_segments(outline) };
-        checkpoint::check_segments(outline, &attachment.header).ok_or_else(damaged)?;
-        let end = outline.first_segment + count;
-        if self.segments.len() < end as usize {
-            // Each segment takes at least two pages of the file. A damaged number must not be taken
-            // for that many segments.
-            if end > self.most_segments {
-                let len = attachment.disk().length().map_err(|e| cannot_sync(attachment, e))?;
-                self.most_segments = len / (2 * PAGE);
-            }
-            if end > self.most_segments {
-                return Err(damaged());
-            }
-            self.segments.resize_with(end as usize, || None);
-        }
-        let small_at = small.then(|| (outline.offset_in_segment - SEGMENT_HEAD) as u16);
-        if let Some(at) = small_at {
-            let segment =
-                self.segment_of(CopyPair::of_small(outline), number).ok_or_else(damaged)?;
-            segment.used =
-                segment.used.max(usize::from(at) + checkpoint::entry_len(outline) as usize);
-        } else {
-            for part in 0..count {
-                let pair = CopyPair::of_large(outline, part);
-                self.segment_of(pair, number).ok_or_else(damaged)?;
-            }
-        }
-        self.slots.push(attachment, outline)?;
-        let is_buffer = outline.is_buffer();
-        if is_buffer {
-            let descriptor = descriptors::at(attachment, line)?;
-            let memory = descriptors::memory(attachment, &descriptor)?;
-            let elements = copied_slots::elements(&descriptor, &memory);
-            let is_counter = descriptor.slot_type == SlotType::Counter;
-            let buffer = |elements| CopiedBuffer { number, elements, is_counter, copied: None };
-            self.buffers.extend(elements.map(buffer));
-        }
-        let Outline { content_len, first_segment, .. } = *outline;
-        self.places.push(SlotPlace { content_len, first_segment, small_at, is_buffer });
-        Ok(())
-    }
-
-    /// The segment with these copies, to which this slot is added. `None`: the segment's copies are
-    /// elsewhere.
-    #[inline]
-    fn segment_of(&mut self, pair: CopyPair, number: usize) -> Option<&mut Segment> {
-        let segment =
-            self.segments[pair.segment as usize].get_or_insert_with(|| Segment::new(pair));
-        if segment.pair != pair {
-            return None;
-        }
-        segment.slots.push(number);
-        Some(segment)
+    /// The segment that is the copy of this page of the directory.
+    fn page(&mut self, attachment: &Attachment, page: u64) -> &mut Segment {
+        let pair = CopyPair::of_page(&attachment.header.regions, &self.tiers, page);
+        self.known.segments.entry(pair.segment).or_insert_with(|| Segment::new(pair))
     }
 }

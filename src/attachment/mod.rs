@@ -9,5 +9,6 @@ pub(crate) mod descriptor_cache;
 pub(crate) mod descriptors;
 pub(crate) mod lazy_array;
 pub(crate) mod name_cache;
+pub(crate) mod segments;
 pub(crate) mod survey;
 pub(crate) mod tiers;

@@ -24,18 +24,26 @@ pub(crate) struct Placed<'a> {
     /// New tiers, each with its number.
     pub(crate) tiers: &'a [(u32, Parts)],
     pub(crate) descriptor: &'a Descriptor,
+    /// The segments that were given out for it.
+    pub(crate) segments: Range<u64>,
 }
 
 /// Allocates the blocks of what was placed. Returns how many bytes it allocated.
 pub(crate) fn grow(attachment: &Attachment, placed: &Placed<'_>, before: Ends) -> Result<u64> {
     let regions = &attachment.header.regions;
-    let Placed { lines, tiers, descriptor } = placed;
+    let Placed { lines, tiers, descriptor, segments } = placed;
     let within = |at: u64, from: u64, to: u64| (at + from, at + to);
     let (had, have) = (regions.directory_blocks(lines.start), regions.directory_blocks(lines.end));
     let mut parts = Vec::with_capacity(8);
     parts.push(within(regions.directory, had.0, have.0));
     if descriptor.copies != 0 {
         parts.push(within(regions.directory_copies, had.1, have.1));
+        let (had, have) =
+            (regions.segment_blocks(segments.start), regions.segment_blocks(segments.end));
+        if !planted!(MarksHaveNoBlocks) {
+            parts.push(within(regions.marks, had.0, have.0));
+            parts.push(within(regions.first_lines, had.1, have.1));
+        }
     }
     for number in regions.tier_of(lines.start).max(1)..regions.tiers(lines.end) {
         let new = tiers.iter().find(|(new, _)| *new == number);
@@ -123,7 +131,8 @@ pub(crate) fn fill_holes(attachment: &Attachment, on_disk: u64) -> Result<()> {
     let ends = allocator::ends(attachment)?;
     let regions = &attachment.header.regions;
     let lines = descriptors::count(attachment)?;
-    let structure = |entries| regions.structure(lines.into(), entries);
+    let segments = attachment.header.has_checkpoint().then_some(ends.segments);
+    let structure = |entries| regions.structure(lines.into(), entries, segments);
     let len = |parts: Vec<(u64, u64)>| parts.iter().map(|(from, to)| to - from).sum::<u64>();
     // The process table grows without the allocation ends.
     let entries = attachment.entries_with_blocks();

@@ -129,6 +129,7 @@ impl NewSlot {
             lines: self.line.into()..self.next_count.into(),
             tiers: &self.tiers,
             descriptor: &self.descriptor,
+            segments: self.before.segments..self.after.segments,
         };
         self.after.allocated += blocks::grow(attachment, &placed, self.before)?;
         Ok(())
@@ -142,7 +143,10 @@ impl NewSlot {
         initial: Option<&[u8]>,
     ) -> Result<()> {
         let store_ends = || allocator::store_ends(attachment, self.before, self.after);
-        let write_content = || write_initial(region, &self.descriptor, initial);
+        let write_content = || {
+            write_initial(region, &self.descriptor, initial);
+            attachment.write_segment(region, &self.descriptor);
+        };
         // Release: a thread that sees the count sees descriptor, index and first content.
         let store_count =
             || attachment.live.store(live::COUNT, count_word(self.next_count), Release);
@@ -173,11 +177,25 @@ impl NewSlot {
             std::thread::yield_now(); // a system call, so that the tests stop it here
         }
         attachment.write_lines(self.line, &self.descriptor.encode())?;
+        let segments = attachment.note_first_lines(self.line, &self.descriptor)?;
+        let mark = || {
+            if let Some(marks) = attachment.marks() {
+                protocol::mark_new(marks, segments.clone());
+            }
+        };
+        // Before it exists: a new slot is dirty.
+        if !planted!(ANewSlotIsMarkedLate) {
+            mark();
+        }
         let entry = index_entry(self.hash, self.line);
         // Relaxed: nobody looks at a line at or beyond the count.
         let index = attachment.index(attachment.header.regions.tier_of(self.line.into()))?;
         index.store(self.index_at, entry, Relaxed);
         store_count();
+        if planted!(ANewSlotIsMarkedLate) {
+            std::thread::yield_now();
+            mark();
+        }
         if planted!(TheEndsAreStoredAfterTheCount) {
             std::thread::yield_now();
             store_ends();

@@ -23,7 +23,7 @@ use crate::format::regions::ENTRIES_OF_PAGE;
 use crate::format::tiers::Parts;
 use crate::mapping::map::Region;
 use crate::mutant::planted;
-use crate::protocol::{Areas, CONTROL, Control, DRAFT, Form, STALE, VALUE, all_stale};
+use crate::protocol::{self, Areas, CONTROL, Control, DRAFT, Form, STALE, State, VALUE, all_stale};
 
 /// An intact record to return to, and the directory that it names.
 pub(crate) struct Restore<'a> {
@@ -70,18 +70,19 @@ impl<'a> Restore<'a> {
         let Restore { attachment, record, number, directory } = self;
         let (disk, regions) = (attachment.disk(), &attachment.header.regions);
         let fail = |e| cannot_restore(attachment, e);
-        self.clear()?;
+        let ends = allocator::rebuild(attachment, &record.tiers, self.descriptors());
+        self.clear(ends.segments)?;
         self.note_tiers();
         if !planted!(DirectoryStays) {
             attachment.write_lines(0, &directory.lines)?;
         }
         let names = directory.slots.iter().map(|(line, d)| (*line, d.name.as_str()));
         directory::fill_index(attachment, names)?;
-        let ends = allocator::rebuild(attachment, &record.tiers, self.descriptors());
         let mut segment = None;
-        for descriptor in self.descriptors() {
+        for (line, descriptor) in &directory.slots {
             restore_slot(attachment, record, descriptor, &mut segment)
                 .map_err(|e| e.of_slot(&descriptor.name))?;
+            note_segments(attachment, *line, descriptor)?;
         }
         clear_beyond(attachment, &ends)?;
         // Locks, and whatever else belonged to earlier processes.
@@ -92,6 +93,7 @@ impl<'a> Restore<'a> {
         group::reset(attachment);
         if attachment.header.minor >= 1 {
             attachment.live.store(live::TABLE_BLOCKS, 0, Relaxed);
+            attachment.live.store(live::CLEANING, 0, Relaxed);
         }
         // A failed sync no longer matters: what it was to save is gone.
         for word in [live::FAILED_SYNC, live::FAILED_SYNC + 1] {
@@ -143,16 +145,17 @@ impl<'a> Restore<'a> {
         }
     }
 
-    /// Makes the process table, the index, the directory and the live slots zeros, in blocks of
-    /// their own.
-    fn clear(&self) -> Result<()> {
+    /// Makes the process table, the index, the directory, the marks, the first lines and the live slots
+    /// zeros, in blocks of their own.
+    fn clear(&self, segments: u64) -> Result<()> {
         let Restore { attachment, record, .. } = self;
         let regions = &attachment.header.regions;
         for (from, to) in regions.headers() {
             attachment.allocate(from, to)?;
         }
         // As in a new store in which these lines were defined.
-        let structure = regions.structure(record.lines.into(), ENTRIES_OF_PAGE);
+        let segments = attachment.header.has_checkpoint().then_some(segments);
+        let structure = regions.structure(record.lines.into(), ENTRIES_OF_PAGE, segments);
         let slots = self.descriptors().map(|d| (d.live, d.live + d.live_len()));
         let disk = attachment.disk();
         let zeros = structure.iter().map(|(from, to)| (*from, to - from));
@@ -214,6 +217,23 @@ fn clear_beyond(attachment: &Attachment, ends: &Ends) -> Result<()> {
         punch(ends.live, ends.live.next_multiple_of(RUN).min(file_end))?;
     }
     punch(ends.runs, file_end)?;
+    Ok(())
+}
+
+/// Notes which segments a restored slot has. It is clean, but for a buffer, which is marked for ever.
+fn note_segments(attachment: &Attachment, line: u32, descriptor: &Descriptor) -> Result<()> {
+    let segments = attachment.note_first_lines(line, descriptor)?;
+    let Some(marks) = attachment.marks() else { return Ok(()) };
+    let memory = descriptors::memory(attachment, descriptor)?;
+    attachment.write_segment(memory.region(), descriptor);
+    if descriptor.is_buffer() {
+        protocol::mark_new(marks, segments);
+        return Ok(());
+    }
+    let control = Control::from_bits(memory.region().load(CONTROL, Relaxed));
+    if !control.is_removed() {
+        memory.region().store(CONTROL, control.with_state(State::Clean).bits(), Relaxed);
+    }
     Ok(())
 }
 

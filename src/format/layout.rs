@@ -99,6 +99,8 @@ pub(crate) mod live {
     pub(crate) const ENDS: usize = 40;
     /// Counts the steps of the holder of the open lock, for those who wait for it.
     pub(crate) const PROGRESS: usize = 48;
+    /// The number + 1 of the word of segment marks that a sync is clearing; 0: none. From 1.1 on.
+    pub(crate) const CLEANING: usize = 49;
     /// How many calls to expect before the next sync begins.
     pub(crate) const GATHER_TARGET: usize = 50;
     /// How many there were when the last one began.
@@ -166,7 +168,7 @@ impl Header {
     }
 }
 
-const _: () = assert!(size_of::<Header>() == 176);
+const _: () = assert!(size_of::<Header>() == 192);
 
 /// Where the allocation of each kind of space ends. The ends only ever move up. Each moves before a
 /// descriptor names anything below it, so a process that dies in between leaves at worst a gap.

@@ -40,16 +40,30 @@ pub(crate) struct Regions {
     first_slot: u64,
     /// Where the first copy of a slot can be, likewise.
     first_copy: u64,
+    /// The segment marks; 0 in 1.0.
+    pub(crate) marks: u64,
+    /// The first lines of the segments; 0 in 1.0.
+    pub(crate) first_lines: u64,
 }
 
 /// Where the first tier's index is.
 const INDEX: u64 = TABLE + TABLE_ENTRIES as u64 * TABLE_ENTRY_LEN;
-/// From 1.1 on, where its lines are, and where slots begin. What lies between is reserved.
+/// From 1.1 on, where the marks are, the lines of the first tier, the first lines of the segments, and
+/// where slots begin.
+const MARKS: u64 = INDEX + 4 * PAGE;
 const DIRECTORY: u64 = INDEX + GRANULE;
-const FIRST_SLOT: u64 = DIRECTORY + 2 * GRANULE;
+const FIRST_LINES: u64 = DIRECTORY + GRANULE;
+const FIRST_SLOT: u64 = FIRST_LINES + GRANULE;
+
+/// How many segment marks there are, a bit each. Segment s has mark number s modulo this.
+pub(crate) const SEGMENT_MARKS: u64 = 1 << 18;
+/// How many segments have a first line, of 4 bytes each. Of the others, those who need it look at
+/// the directory.
+pub(crate) const MOST_FIRST_LINES: u64 = GRANULE / 4;
 
 const _: () = assert!(INDEX.is_multiple_of(GRANULE) && FIRST_SLOT < RUN);
 const _: () = assert!(FIRST_TIER * LINE as u64 == GRANULE);
+const _: () = assert!(INDEX + 16 * FIRST_TIER <= MARKS && MARKS + SEGMENT_MARKS / 8 <= DIRECTORY);
 
 /// Lines reserved for each slot, on average, in 1.0.
 const LINES_PER_SLOT_BEFORE: u64 = 2;
@@ -96,6 +110,7 @@ impl Regions {
         let copies_end = directory_copies + 4 * directory_len;
         let runs = copies_end.next_multiple_of(RUN);
         let (first_slot, first_copy) = if minor == 0 { (0, 0) } else { (FIRST_SLOT, copies_end) };
+        let (marks, first_lines) = if minor == 0 { (0, 0) } else { (MARKS, FIRST_LINES) };
         let table_entries = u64::from(TABLE_ENTRIES);
         (runs + RUN <= max_size).then_some(Regions {
             live_header: LIVE_HEADER,
@@ -113,6 +128,8 @@ impl Regions {
             first_tier,
             first_slot,
             first_copy,
+            marks,
+            first_lines,
         })
     }
 
@@ -165,16 +182,39 @@ impl Regions {
         vec![(0, PAGE), (self.live_header, self.live_header + PAGE)]
     }
 
-    /// The parts of the process table and of the first tier that have blocks in a store with this
-    /// many lines and entries of the table.
-    pub(crate) fn structure(&self, lines: u64, entries: u16) -> Vec<(u64, u64)> {
+    /// The parts of the process table, of the first tier and of the segments' regions that have blocks
+    /// in a store with this many lines, entries of the table, and segments (`None`: without
+    /// checkpoints), in ascending order.
+    pub(crate) fn structure(
+        &self,
+        lines: u64,
+        entries: u16,
+        segments: Option<u64>,
+    ) -> Vec<(u64, u64)> {
         let directory_end = self.directory + self.directory_blocks(lines).0;
         if self.is_by_granules() {
             return vec![(self.table, directory_end)];
         }
         let table_end = self.table + u64::from(entries) * TABLE_ENTRY_LEN;
         let index_end = self.index + 8 * self.index_entries;
-        vec![(self.table, table_end), (self.index, index_end), (self.directory, directory_end)]
+        let mut parts =
+            vec![(self.table, table_end), (self.index, index_end), (self.directory, directory_end)];
+        if let Some(segments) = segments {
+            let (marks, first_lines) = self.segment_blocks(segments);
+            parts.insert(2, (self.marks, self.marks + marks));
+            parts.push((self.first_lines, self.first_lines + first_lines));
+        }
+        parts
+    }
+
+    /// How many bytes of the marks have blocks when this many segments are given out, and how many of
+    /// the first lines. None in 1.0.
+    pub(crate) fn segment_blocks(&self, segments: u64) -> (u64, u64) {
+        if self.is_by_granules() {
+            return (0, 0);
+        }
+        let pages = |bytes: u64| bytes.max(1).next_multiple_of(PAGE);
+        (pages(segments.min(SEGMENT_MARKS).div_ceil(8)), pages(4 * segments.min(MOST_FIRST_LINES)))
     }
 
     /// Where what [`Regions::structure`] lists ends at the latest.
@@ -202,7 +242,7 @@ impl Regions {
     /// What has blocks in an empty store. The file is at least as long as the last of it.
     pub(crate) fn new_store(&self, checkpoint: bool) -> Vec<(u64, u64)> {
         let mut parts = self.headers();
-        parts.extend(self.structure(0, ENTRIES_OF_PAGE));
+        parts.extend(self.structure(0, ENTRIES_OF_PAGE, checkpoint.then_some(0)));
         if checkpoint {
             let (record, room, copies) =
                 (self.records, self.record_blocks(), self.directory_copies);

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::mapping::address_space::Reserved;
 use crate::mapping::copy::{self, Atomic, WORD};
+use crate::mapping::file_marks::MarksPlace;
 use crate::mutant::planted;
 use crate::os::bus_error::NotedMapping;
 use crate::os::disk::{Disk, Range};
@@ -32,6 +33,8 @@ pub(crate) struct Map {
     known: AtomicU64,
     /// The offset of the store's event count; a store of format 1.0 has none.
     event_count: Option<u64>,
+    /// Where the store's segment marks are, if it has any.
+    pub(super) marks: Option<MarksPlace>,
 }
 
 /// Why a part of the file is not available.
@@ -58,7 +61,26 @@ impl Map {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
         // Relaxed: it is only a number.
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        Ok(Map { id, raw, noted, most, file, known: AtomicU64::new(len), event_count: None })
+        let known = AtomicU64::new(len);
+        Ok(Map { id, raw, noted, most, file, known, event_count: None, marks: None })
+    }
+
+    /// Sets where the store's segment marks are, if it has any.
+    pub(crate) fn set_marks(&mut self, place: Option<MarksPlace>) {
+        let is_there = |at: u64, words: u64| self.locate(at, 8 * words).is_ok();
+        self.marks = place.filter(|place| {
+            is_there(place.marks, place.words as u64) && is_there(place.cleaning, 1)
+        });
+    }
+
+    /// A word of the marks, or [`MarksPlace::cleaning`].
+    #[inline]
+    pub(super) fn word_of_marks(&self, offset: u64) -> &AtomicU64 {
+        let word = self.raw.as_mut_ptr().wrapping_add(offset as usize).cast::<AtomicU64>();
+        // SAFETY: `set_marks` has checked that it is within mapping and file, and `locate` that it
+        // is aligned; it is mapped as long as `self` lives. Only atomics of this size change it, and
+        // their callers have a writable mapping.
+        unsafe { &*word }
     }
 
     /// Sets the offset of the store's event count, if it has one.

@@ -9,6 +9,7 @@ pub(crate) mod cell;
 pub(crate) mod copy;
 pub(crate) mod crowd;
 pub(crate) mod element;
+pub(crate) mod file_marks;
 pub(crate) mod map;
 pub(crate) mod new_memory;
 pub(crate) mod slot_memory;

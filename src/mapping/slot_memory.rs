@@ -12,8 +12,8 @@ use crate::mapping::new_memory::{self, NewMemory};
 use crate::mutant::planted;
 use crate::os::futex;
 use crate::protocol::{
-    self, Areas, CONTROL, Cell, Control, Destination, Form, Memory, NoMarks, REMOVED, Segments,
-    Sleepers,
+    self, Areas, CONTROL, Cell, Control, Destination, Form, Memory, REMOVED, SEGMENT_OF_AREAS,
+    SEGMENT_OF_SCALAR, Segments, Sleepers,
 };
 
 /// How long a waiter spins before it sleeps: about the cost of a sleep and a wake-up.
@@ -74,7 +74,7 @@ impl<K: KeepsMapped> SlotMemory<K> {
 }
 
 impl<K: KeepsMapped> Memory for SlotMemory<K> {
-    type Marks = NoMarks;
+    type Marks = Map;
 
     #[inline]
     fn form(&self) -> Form {
@@ -86,10 +86,17 @@ impl<K: KeepsMapped> Memory for SlotMemory<K> {
         self.region().offset()
     }
 
-    /// No store has marks yet: all slots stay dirty.
     #[inline]
-    fn marks(&self) -> Option<(&NoMarks, Segments)> {
-        None
+    fn marks(&self) -> Option<(&Map, Segments)> {
+        let map = self.region().keeper().map();
+        let (word, len) = match &self.form {
+            Form::Scalar => (SEGMENT_OF_SCALAR, 8),
+            Form::Areas(areas) => (SEGMENT_OF_AREAS, 8 * areas.words),
+            Form::Lock => return None,
+        };
+        // Relaxed: it is written before the slot exists, and never changes.
+        let first = self.region().load(word, Ordering::Relaxed);
+        Some((map, map.segments(first, len)?))
     }
 
     #[inline]

@@ -106,7 +106,7 @@ pub(crate) fn clean<'m, K: Marks, M: Memory<Marks = K> + 'm>(
         marks.clear(word, bits, Release);
     }
     // Of two threads, this one, and one that has touched a slot or found it touched, one sees what
-    // the other has done.
+    // the other has done. Also acquires the marks that were cleared, see `mark_new`.
     marks.fence(SeqCst);
     if planted!(CleaningEndsEarly) {
         marks.set_cleaning(0, Relaxed);
@@ -115,7 +115,10 @@ pub(crate) fn clean<'m, K: Marks, M: Memory<Marks = K> + 'm>(
         if !is_made_clean(memory, copied)
             && let Some((_, segments)) = memory.marks()
         {
-            let all = words(segments.all()).filter(|(of, _)| *of == word);
+            let is_here = |of: usize| {
+                of % marks.words() == word && !(planted!(SharersAreForgotten) && of != word)
+            };
+            let all = words(segments.all()).filter(|(of, _)| is_here(*of));
             let again = all.fold(0, |all, (_, of)| all | of & bits);
             let again = if planted!(OneSegmentIsMarkedAgain) {
                 again & again.wrapping_neg()

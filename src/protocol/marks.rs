@@ -20,13 +20,16 @@
 //! at those of the bytes that it changes, even if the slot is dirty.
 
 use std::ops::Range;
-use std::sync::atomic::Ordering::{self, Relaxed, SeqCst};
+use std::sync::atomic::Ordering::{self, Relaxed, Release, SeqCst};
 
 use super::control::State;
 use super::{Control, Memory, planted};
 
-/// One bit for each segment of the checkpoint, in words of 64.
+/// One bit for each segment of the checkpoint, in words of 64. If there are more segments, several of
+/// them share a mark: word numbers count modulo the number of words.
 pub(crate) trait Marks {
+    /// How many words there are: a power of two.
+    fn words(&self) -> usize;
     #[track_caller]
     fn load(&self, word: usize, order: Ordering) -> u64;
     /// Sets these bits of a word.
@@ -45,9 +48,15 @@ pub(crate) trait Marks {
 }
 
 /// The marks of a store that has none.
+#[cfg(test)]
 pub(crate) enum NoMarks {}
 
+#[cfg(test)]
 impl Marks for NoMarks {
+    fn words(&self) -> usize {
+        match *self {}
+    }
+
     fn load(&self, _: usize, _: Ordering) -> u64 {
         match *self {}
     }
@@ -170,6 +179,15 @@ pub(super) fn mark_own<M: Memory>(memory: &M, bytes: Bytes) {
         && !planted!(DirtyCountsAsMarked)
     {
         set_missing(marks, segments.of(bytes));
+    }
+}
+
+/// Marks segments that a new slot gets, before the slot exists.
+pub(crate) fn mark_new(marks: &impl Marks, segments: Range<usize>) {
+    for (word, bits) in words(segments) {
+        // Release: a sync that clears these marks, as other segments share them, sees that the
+        // segments were given out.
+        marks.set(word, bits, Release);
     }
 }
 

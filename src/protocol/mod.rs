@@ -56,7 +56,9 @@ pub(crate) use clean::{Stand, clean, finish_cleaning, look_at_marked, stand};
 pub(crate) use control::{Control, FREE, MAX_OWNER, Owner, REMOVED, State, lead};
 pub(crate) use group_commit::{Joined, Lead, Number, Numbers, Told, join, ticket, try_lead};
 pub(crate) use lock::{FailureOf, Held, Lockable, RawLock, lock, try_lock};
-pub(crate) use marks::{Marks, NoMarks, Segments};
+#[cfg(test)]
+pub(crate) use marks::NoMarks;
+pub(crate) use marks::{Marks, Segments, mark_new};
 use mutant::planted;
 #[cfg(test)]
 pub(crate) use pieces::read_by_pieces;
@@ -80,6 +82,10 @@ pub(crate) const CONTROL: usize = 1;
 pub(crate) const DRAFT: usize = 2;
 /// The stale range of the first area; those of the other areas follow.
 pub(crate) const STALE: usize = 2;
+/// The slot's first segment of the checkpoint: its number + 1; 0: it has no marks.
+pub(crate) const SEGMENT_OF_SCALAR: usize = 3;
+/// The same of a slot with areas.
+pub(crate) const SEGMENT_OF_AREAS: usize = 0;
 
 /// A scalar's value and control word, which change together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

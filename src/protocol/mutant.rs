@@ -150,6 +150,8 @@ mutants! {
         TouchedIsNotMarkedAgain,
         /// Of a slot's own segments, one alone gets its mark back.
         OneSegmentIsMarkedAgain,
+        /// Of segments that share a mark, those with greater numbers do not get it back.
+        SharersAreForgotten,
     }
 
     run {

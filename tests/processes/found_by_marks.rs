@@ -42,8 +42,8 @@ fn update_for_ever(path: &Path, seed: u64) {
     let store = options().max_slots(1 << 20).lock_timeout(None).open(path).unwrap();
     let mut random = fastrand::Rng::with_seed(seed);
     let values: Vec<_> = (0..VALUES).map(|n| store.value::<u64>(&value(n)).unwrap()).collect();
-    let arrays =
-        [("large", LARGE), ("long", LONG), ("short", 100)].map(|(n, l)| store.array::<u8>(n, l).unwrap());
+    let arrays = [("large", LARGE), ("long", LONG), ("short", 100)]
+        .map(|(n, l)| store.array::<u8>(n, l).unwrap());
     let text = store.text("text", 50).unwrap();
     let counter = store.counter("counter").unwrap();
     let buffer: Buffer<u64> = store.buffer("buffer", 20_000).unwrap();

@@ -144,6 +144,7 @@ const SYNCS: &[Scenario] = &[
     SYNCED_REMOVAL,
     SYNCED_LARGE,
     SYNCED_LARGE_IN_TWO_WORDS,
+    SYNCED_LARGE_SHARING_A_MARK,
     SYNCED_LARGE_TRANSACTION,
     SYNCED_NEW,
     SYNCS_DIE,
@@ -204,7 +205,7 @@ fn forgetting_lost_rounds_changes_no_result() {
 }
 
 /// Each bug, and the scenarios that must find it.
-const BUGS: [(Bug, &[Scenario]); 64] = [
+const BUGS: [(Bug, &[Scenario]); 65] = [
     (Bug::Protocol(Mutant::ClearStaleAfterCommit), &[TWO_WRITERS]),
     (Bug::Protocol(Mutant::NoteStaleLate), &[TWO_WRITERS]),
     (Bug::Protocol(Mutant::CurrentNotStale), &[TWO_WRITERS]),
@@ -275,6 +276,7 @@ const BUGS: [(Bug, &[Scenario]); 64] = [
     (Bug::Protocol(Mutant::TouchedIsMadeClean), &[SYNCED, STOPPED_THROUGH_SYNCS]),
     (Bug::Protocol(Mutant::TouchedIsNotMarkedAgain), &[SYNCED, SYNCED_LARGE]),
     (Bug::Protocol(Mutant::OneSegmentIsMarkedAgain), &[SYNCED_LARGE, SYNCED_LARGE_TRANSACTION]),
+    (Bug::Protocol(Mutant::SharersAreForgotten), &[SYNCED_LARGE_SHARING_A_MARK]),
     (Bug::Sync(SyncBug::DefinedUnmarked), &[SYNCED_NEW]),
     (Bug::Sync(SyncBug::CleanBeforeTheAcknowledgement), &[SYNCS_DIE, SYNCS_FAIL]),
     (Bug::Sync(SyncBug::CleaningForgottenByTheNext), &[SYNCED_NEW, SYNCS_DIE]),

@@ -35,6 +35,10 @@ impl Marks {
 }
 
 impl protocol::Marks for Marks {
+    fn words(&self) -> usize {
+        1
+    }
+
     fn load(&self, _: usize, order: Ordering) -> u64 {
         self.word.load(weakened("load_marks", order))
     }

@@ -36,6 +36,8 @@ impl Layout {
     pub(super) const LARGE: Layout = Layout::large(1);
     /// The same, with their marks in two words.
     pub(super) const LARGE_IN_TWO_WORDS: Layout = Layout::large(63);
+    /// The same, and there are more segments than marks: the second one shares its mark with X.
+    pub(super) const LARGE_SHARING_A_MARK: Layout = Layout::large(64 * MARK_WORDS - 1);
 
     const fn large(first: usize) -> Layout {
         let y = Segments { first, count: WIDTH, own: Some(8) };
@@ -46,8 +48,13 @@ impl Layout {
         self.segments[slot as usize]
     }
 
-    fn has(&self, slot: Slot, segment: usize) -> bool {
-        self.of(slot).all().contains(&segment)
+    /// The marks of a slot's segments.
+    fn marks_of(&self, slot: Slot) -> impl Iterator<Item = usize> + use<> {
+        self.of(slot).all().map(mark_of)
+    }
+
+    fn has(&self, slot: Slot, mark: usize) -> bool {
+        self.marks_of(slot).any(|one| one == mark)
     }
 
     /// The segment of this word of the array, if it has one to itself.
@@ -58,6 +65,11 @@ impl Layout {
 }
 
 pub(super) const MARK_WORDS: usize = 2;
+
+/// The mark of a segment.
+fn mark_of(segment: usize) -> usize {
+    segment % (64 * MARK_WORDS)
+}
 
 /// What a checkpoint has, or what a sync is about to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -116,8 +128,8 @@ impl Sync {
             sync.checkpoint.versions = [NOWHERE; 2];
             sync.checkpoint.y_of = [NOWHERE; WIDTH];
             if bug != Some(SyncBug::DefinedUnmarked) {
-                for segment in SLOTS.into_iter().flat_map(|slot| layout.of(slot).all()) {
-                    sync.marks[segment / 64] |= 1 << (segment % 64);
+                for mark in SLOTS.into_iter().flat_map(|slot| layout.marks_of(slot)) {
+                    sync.marks[mark / 64] |= 1 << (mark % 64);
                 }
             }
         }
@@ -128,10 +140,10 @@ impl Sync {
         !self.layout.are_new
     }
 
-    /// Whether a sync that begins now looks at this segment.
-    fn is_looked_at(&self, segment: usize) -> bool {
-        let cleared = self.cleaning == segment as u64 / 64 + 1;
-        cleared || self.marks[segment / 64] >> (segment % 64) & 1 == 1
+    /// Whether a sync that begins now looks at the segments with this mark.
+    fn is_looked_at(&self, mark: usize) -> bool {
+        let cleared = self.cleaning == mark as u64 / 64 + 1;
+        cleared || self.marks[mark / 64] >> (mark % 64) & 1 == 1
     }
 
     pub(super) fn fingerprint(&self) -> [u64; 12] {
@@ -187,8 +199,8 @@ impl World {
             let version = now.versions[slot as usize];
             let saved = sync.checkpoint.versions[slot as usize];
             let counts = control.state() == State::Dirty || control.in_transaction();
-            let mut segments = sync.layout.of(slot).all();
-            if version != saved && !(counts && segments.any(|one| sync.is_looked_at(one))) {
+            let mut marks = sync.layout.marks_of(slot);
+            if version != saved && !(counts && marks.any(|one| sync.is_looked_at(one))) {
                 return Err(format!(
                     "no sync will find that {slot:?} ({control:?}) has version {version}, \
                      not {saved}"
@@ -198,7 +210,7 @@ impl World {
         for word in 0..WIDTH {
             if let Some(segment) = sync.layout.of_word(word)
                 && now.y[word] != sync.checkpoint.y[word]
-                && !sync.is_looked_at(segment)
+                && !sync.is_looked_at(mark_of(segment))
             {
                 return Err(format!("no sync will find the change in word {word} of Y"));
             }
@@ -236,15 +248,16 @@ impl Run<'_> {
         let layout = self.layout();
         let saved = self.world.borrow().sync.expect("it has marks").checkpoint;
         let mut looked = view.looked;
-        let is_new = look_at_marked(self, &mut looked, |segment| {
+        let is_new = look_at_marked(self, &mut looked, |mark| {
             let mut is_new = false;
-            if layout.has(Slot::X, segment) {
+            if layout.has(Slot::X, mark) {
                 is_new |= view.contents.look_at(Slot::X, stand(x, self), &saved);
             }
-            if layout.has(Slot::Y, segment) {
+            if layout.has(Slot::Y, mark) {
                 let seen = stand(y, self);
                 is_new |= view.contents.look_at(Slot::Y, seen, &saved);
-                if let Some(word) = (0..WIDTH).find(|word| layout.of_word(*word) == Some(segment)) {
+                let is_of = |word: &usize| layout.of_word(*word).map(mark_of) == Some(mark);
+                if let Some(word) = (0..WIDTH).find(is_of) {
                     let (content, version) = match seen {
                         None => (saved.y[word], saved.y_of[word]),
                         Some(seen) if seen.version == view.contents.y_of[word] => {
@@ -332,8 +345,8 @@ impl Run<'_> {
         let Contents { versions, removed, .. } = view.contents;
         for (word, bits) in view.looked.into_iter().enumerate().filter(|(_, bits)| *bits != 0) {
             let slots = SLOTS.into_iter().zip(slots).filter(|(slot, _)| {
-                let mut segments = self.layout().of(*slot).all();
-                segments.any(|one| one / 64 == word && bits >> (one % 64) & 1 == 1)
+                let mut marks = self.layout().marks_of(*slot);
+                marks.any(|one| one / 64 == word && bits >> (one % 64) & 1 == 1)
             });
             let slots = slots.map(|(slot, memory)| {
                 let at = slot as usize;
@@ -369,20 +382,26 @@ impl Contents {
 }
 
 impl Marks for Run<'_> {
+    fn words(&self) -> usize {
+        MARK_WORDS
+    }
+
     fn load(&self, word: usize, _: Ordering) -> u64 {
-        self.access(None, MARKS + word, Kind::Other, |world| Returns(world.sync().marks[word]))
+        self.access(None, MARKS + word % MARK_WORDS, Kind::Other, |world| {
+            Returns(world.sync().marks[word % MARK_WORDS])
+        })
     }
 
     fn set(&self, word: usize, bits: u64, _: Ordering) {
-        self.access(None, MARKS + word, Kind::Other, |world| {
-            world.sync().marks[word] |= bits;
+        self.access(None, MARKS + word % MARK_WORDS, Kind::Other, |world| {
+            world.sync().marks[word % MARK_WORDS] |= bits;
             Returns(0)
         });
     }
 
     fn clear(&self, word: usize, bits: u64, _: Ordering) {
-        self.access(None, MARKS + word, Kind::Other, |world| {
-            world.sync().marks[word] &= !bits;
+        self.access(None, MARKS + word % MARK_WORDS, Kind::Other, |world| {
+            world.sync().marks[word % MARK_WORDS] &= !bits;
             Returns(0)
         });
     }

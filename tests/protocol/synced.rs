@@ -98,6 +98,16 @@ pub(super) const SYNCED_LARGE_IN_TWO_WORDS: Scenario = Scenario {
     )
 };
 
+/// A mark that stands for segments of both slots.
+pub(super) const SYNCED_LARGE_SHARING_A_MARK: Scenario = Scenario {
+    mortal: &[0],
+    ..marked(
+        "an array with segments of its own, one of which shares its mark with a scalar",
+        Layout::LARGE_SHARING_A_MARK,
+        [&[Update(second(1))], &[Add(2)], &[Cut, Clean, Cut, Clean], &[]],
+    )
+};
+
 pub(super) const SYNCED_LARGE_TRANSACTION: Scenario = Scenario {
     mortal: &[0],
     ..marked(

@@ -27,6 +27,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Wea
 
 use self::process::Process;
 use crate::attachment::descriptor_cache::DescriptorCache;
+use crate::attachment::segments;
 use crate::attachment::survey::Survey;
 use crate::attachment::tiers::KnownTiers;
 use crate::error::{Error, Result};
@@ -77,6 +78,7 @@ impl Attachment {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
         let event_count = header.regions.live_header + 8 * live::EVENT_COUNT as u64;
         map.set_event_count(Some(event_count).filter(|_| header.minor >= 1));
+        map.set_marks(segments::marks_place(&header));
         let map = Arc::new(map);
         let r = &header.regions;
         let region =

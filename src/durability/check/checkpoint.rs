@@ -25,11 +25,16 @@ pub(super) fn check(
         true => protocol::lock((&lock, attachment), &mut deadline).ok(),
         false => None,
     };
+    if let Some(marks) = attachment.marks()
+        && held.is_some()
+    {
+        protocol::finish_cleaning(marks);
+    }
     for _ in 0..TRIES {
         // Acquire: stored after the record was written.
         let acked = attachment.live.load(live::ACKED, Acquire);
         let mut found = Check::default();
-        let is_whole = check_record(attachment, acked, &mut found)?;
+        let is_whole = check_record(attachment, acked, held.is_some(), &mut found)?;
         if held.is_some() && !is_whole && !planted!(ADamagedCheckpointIsKept) {
             // The next sync looks at all slots, and writes what is not there.
             sync_notes::store_failure(attachment, &Error::corrupt(&attachment.path, ""));
@@ -48,8 +53,13 @@ pub(super) fn check(
 /// How often to read a checkpoint anew if a sync has replaced it meanwhile.
 const TRIES: usize = 3;
 
-/// Whether all is there that the record of the last sync names.
-fn check_record(attachment: &Attachment, acked: u64, check: &mut Check) -> Result<bool> {
+/// See [`contents::compare`].
+fn check_record(
+    attachment: &Attachment,
+    acked: u64,
+    is_exclusive: bool,
+    check: &mut Check,
+) -> Result<bool> {
     let (disk, regions) = (attachment.disk(), &attachment.header.regions);
     let cannot = |e| Error::io(&attachment.path, "cannot read the checkpoint", e);
     // Relaxed: a sync that stands or was killed between its two stores has stored the next one's
@@ -68,7 +78,7 @@ fn check_record(attachment: &Attachment, acked: u64, check: &mut Check) -> Resul
     for number in 0..2 {
         let record = Record::read(disk, &attachment.header, number).map_err(cannot)?;
         if let Some(record) = record.filter(|record| record.epoch == acked) {
-            return contents::compare(attachment, &record, check);
+            return contents::compare(attachment, &record, is_exclusive, check);
         }
     }
     check.note(None, format!("there is no intact commit record of the last sync, {acked}"));

@@ -1,7 +1,7 @@
 //! Compares what is in memory with what the last sync saved.
 
 use std::ops::Range;
-use std::sync::atomic::Ordering::Acquire;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use super::{Check, error_text};
 use crate::attachment::attach::Attachment;
@@ -10,27 +10,42 @@ use crate::durability::copied_slots;
 use crate::durability::copies;
 use crate::durability::segment;
 use crate::error::Result;
-use crate::format::checkpoint::{self, Choice, CopyPair, Record, Stamp, mix};
+use crate::format::checkpoint::{self, Choice, CopyPair, Record, Stamp, mix, stamp_of};
 use crate::format::descriptor::Descriptor;
 use crate::format::layout::{LARGE_SEGMENT, LINE, SEGMENT_HEAD};
+use crate::format::regions::MOST_FIRST_LINES;
 use crate::mapping::element::ElementRegion;
 use crate::mapping::slot_memory::SlotMemory;
 use crate::mutant::planted;
-use crate::protocol::{FREE, Form, Memory, REMOVED, STALE};
+use crate::protocol::{FREE, Form, Marks, Memory, REMOVED, STALE, State};
 
 /// Names of slots in one line of the result, at most.
 const NAMED: usize = 5;
 
-/// Reads all that a commit record names, and compares the slots with it. Whether all of it is there.
-pub(super) fn compare(attachment: &Attachment, record: &Record, check: &mut Check) -> Result<bool> {
+/// Reads all that a commit record names, and compares the slots with it. Returns whether all of it is
+/// there, and the next sync will find all that has changed.
+/// `is_exclusive`: no other process can sync meanwhile.
+pub(super) fn compare(
+    attachment: &Attachment,
+    record: &Record,
+    is_exclusive: bool,
+    check: &mut Check,
+) -> Result<bool> {
     let count = descriptors::count(attachment).unwrap_or(0);
     if count < record.lines {
         let what =
             format!("the directory has {count} lines, but the last sync saved {}", record.lines);
         check.note(None, what);
     }
-    let mut comparison =
-        Comparison { attachment, record, sum: 0, changed: Vec::new(), small: None };
+    let mut comparison = Comparison {
+        attachment,
+        record,
+        sum: 0,
+        changed: Vec::new(),
+        is_exclusive,
+        is_whole: true,
+        small: None,
+    };
     let saved = match copies::directory_of(attachment, record) {
         Ok(saved) => saved,
         Err(error) => return check.note_error(error).map(|()| false),
@@ -53,6 +68,7 @@ pub(super) fn compare(attachment: &Attachment, record: &Record, check: &mut Chec
         if lines[bytes.clone()] != saved.lines[bytes] {
             check.note(Some(&descriptor.name), "its descriptor is not what the last sync saved");
         }
+        comparison.check_first_lines(*line, descriptor, check);
         // Slots that overlap, which has been noted, could add up to far more than the file.
         let left = room.checked_sub(descriptor.content_len);
         whole &= left.is_some() && comparison.compare_slot(descriptor, check)?;
@@ -78,7 +94,7 @@ pub(super) fn compare(attachment: &Attachment, record: &Record, check: &mut Chec
         let what = "contents that have changed since the last sync: they have no checksum yet";
         check.unverified.push(list(what, &comparison.changed));
     }
-    Ok(whole)
+    Ok(whole && comparison.is_whole)
 }
 
 /// The message, with the number of slots and the names of the first of them.
@@ -96,6 +112,10 @@ struct Comparison<'a> {
     sum: u64,
     /// Slots that have changed since the last sync.
     changed: Vec<String>,
+    /// Whether no other process can sync meanwhile.
+    is_exclusive: bool,
+    /// The next sync finds all that has changed.
+    is_whole: bool,
     /// The number of the small segment that was read last, and its data.
     small: Option<(u64, Option<Vec<u8>>)>,
 }
@@ -170,6 +190,7 @@ impl Comparison<'_> {
         descriptor: &Descriptor,
         check: &mut Check,
     ) -> bool {
+        self.check_state(memory, stamp, descriptor, check);
         let now = copied_slots::stamp(memory, self.attachment);
         if now == stamp {
             return true;
@@ -190,6 +211,52 @@ impl Comparison<'_> {
             self.changed.push(descriptor.name.clone());
         }
         false
+    }
+
+    /// Notes a slot that differs from its copy, and that the next sync will not find.
+    fn check_state(
+        &mut self,
+        memory: &SlotMemory,
+        stamp: Stamp,
+        descriptor: &Descriptor,
+        check: &mut Check,
+    ) {
+        let Some((marks, segments)) = memory.marks() else { return };
+        // Acquire: the mark was set before the update that this shows.
+        let control = memory.control(Acquire);
+        if !self.is_exclusive || control.in_transaction() || stamp_of(control) == stamp {
+            return;
+        }
+        let is_marked = segments.all().any(|segment| {
+            // Relaxed: as above. Nobody clears marks meanwhile.
+            let word = marks.load(segment / 64, Relaxed);
+            word >> (segment % 64) & 1 == 1
+        });
+        if (control.state() != State::Dirty || !is_marked) && !planted!(UnmarkedChangesAreAccepted)
+        {
+            let what = format!(
+                "it has version {}, but counts as what the last sync saved, version {}; the next \
+                 sync looks at all slots",
+                control.version(),
+                stamp >> 1
+            );
+            check.note(Some(&descriptor.name), what);
+            self.is_whole = false;
+        }
+    }
+
+    /// Notes a slot that the table of first lines does not lead to.
+    fn check_first_lines(&self, line: u32, descriptor: &Descriptor, check: &mut Check) {
+        let segments = checkpoint::segments_of(descriptor);
+        let is_first =
+            !checkpoint::is_small(descriptor) || descriptor.offset_in_segment == SEGMENT_HEAD;
+        if self.attachment.marks().is_none() || !is_first {
+            return;
+        }
+        let mut listed = segments.take_while(|segment| *segment < MOST_FIRST_LINES);
+        if listed.any(|segment| self.attachment.first_line(segment) != Some(line)) {
+            check.note(Some(&descriptor.name), "the table of first lines does not lead to it");
+        }
     }
 
     /// The data of the small segment that holds the slot; `None` if it is damaged.

@@ -218,8 +218,8 @@ impl<'a> Structure<'a> {
             }
             return; // whoever wants the slot may take it away
         }
-        if control.state() != State::Dirty {
-            check.note(name, "it counts as unchanged since the last sync, which no slot does yet");
+        if control.state() != State::Dirty && memory.marks().is_none() {
+            check.note(name, "it counts as unchanged since the last sync, which it cannot");
         }
         if owner > last && owner != REMOVED {
             check.note(name, format!("its lock names owner {owner}, which cannot exist"));

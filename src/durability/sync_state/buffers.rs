@@ -1,11 +1,10 @@
 //! Buffers and counters, whose versions do not say whether they changed.
 
 use super::SyncState;
-use super::known::segments_of;
 use crate::attachment::attach::Attachment;
 use crate::durability::segment_writer::SegmentWriter;
 use crate::error::Result;
-use crate::format::checkpoint::{Stamp, UNKNOWN, is_removed};
+use crate::format::checkpoint::{self, Stamp, UNKNOWN, is_removed};
 use crate::format::layout::LARGE_SEGMENT;
 use crate::mapping::element::ElementRegion;
 use crate::mutant::planted;
@@ -62,7 +61,7 @@ impl SyncState {
             if buffer.is_copied(stamp) {
                 continue;
             }
-            let numbers = segments_of(&known.outlines[buffer.slot]);
+            let numbers = checkpoint::segments_of(&known.outlines[buffer.slot]);
             let first = numbers.start;
             let segments: Vec<_> = numbers.map(|number| &known.segments[&number]).collect();
             // The last data that is read is what the copy has in the end.
@@ -101,7 +100,7 @@ impl SyncState {
         if buffer.is_copied(known.slots.memories.stamp(attachment, buffer.slot)) {
             return Ok(false);
         }
-        let numbers = segments_of(&known.outlines[buffer.slot]);
+        let numbers = checkpoint::segments_of(&known.outlines[buffer.slot]);
         for (part, segment) in numbers.map(|number| &known.segments[&number]).enumerate() {
             data.resize(segment.pair.len, 0);
             buffer.elements.read(part * LARGE_SEGMENT as usize, data);

@@ -63,8 +63,13 @@ impl KnownSlots {
         }
         if self.scanned.is_none() && !self.add_part(number)? {
             match attachment.first_line(number) {
-                Some(line) if line >= lines => return Ok(false),
-                Some(line) if self.find_at(attachment, number, line, lines)? => return Ok(true),
+                // It is being defined, or was defined since.
+                Some(line) if line >= lines && line <= descriptors::count(attachment)? => {
+                    return Ok(false);
+                }
+                Some(line) if line < lines && self.find_at(attachment, number, line, lines)? => {
+                    return Ok(true);
+                }
                 // The table does not reach so far, or a definer was killed, or it is damaged.
                 _ => self.scanned = Some(0),
             }
@@ -93,7 +98,7 @@ impl KnownSlots {
                 Ok(true)
             }
             Some(_) => Ok(false),
-            None if !segments_of(&outline).contains(&number) => Ok(false),
+            None if !checkpoint::segments_of(&outline).contains(&number) => Ok(false),
             None => {
                 self.add_large(attachment, line, &outline)?;
                 self.add_part(number)
@@ -214,7 +219,7 @@ impl KnownSlots {
     fn add_part(&mut self, number: u64) -> Result<bool> {
         let Some((first, slot)) = self.large.range(..=number).next_back() else { return Ok(false) };
         let outline = &self.outlines[*slot];
-        if !segments_of(outline).contains(&number) {
+        if !checkpoint::segments_of(outline).contains(&number) {
             return Ok(false);
         }
         let pair = CopyPair::of_large(outline, number - first);
@@ -234,11 +239,6 @@ impl KnownSlots {
         }
         if end > self.most_segments { Err(out_of_place(attachment)) } else { Ok(()) }
     }
-}
-
-/// The numbers of the segments of a slot that has them to itself.
-pub(super) fn segments_of(outline: &Outline) -> std::ops::Range<u64> {
-    outline.first_segment..outline.first_segment + checkpoint::large_segments(outline)
 }
 
 fn out_of_place(attachment: &Attachment) -> Error {

@@ -75,10 +75,11 @@ impl SyncState {
 
     /// Reads what each copy in use adds to the sum, and which versions it has.
     fn load_copies(&mut self, attachment: &Attachment) -> Result<()> {
-        let ahead = ReadAhead::new(attachment.disk());
+        let ahead = ReadAhead::of_pieces(attachment.disk(), 2 * PAGE as usize);
         for page in 0..self.record.pages.len() as u64 {
             self.load_page(attachment, &ahead, page)?;
         }
+        let ahead = ReadAhead::new(attachment.disk());
         let mut numbers: Vec<u64> = self.known.segments.keys().copied().collect();
         numbers.retain(|number| number & DIRECTORY == 0);
         numbers.sort_unstable();

@@ -160,6 +160,7 @@ impl SyncState {
             }
             // Segments may have been given out since that share these marks.
             let shared_since = || match allocator::ends(attachment) {
+                _ if planted!(SharedMarksAreForgotten) => 0,
                 Ok(ends) if ends.segments <= marked.marks => 0,
                 Ok(ends) if ends.segments == marked.segments => 0,
                 _ => bits,
@@ -187,6 +188,7 @@ impl KnownSlots {
     fn copied_of(&self, segment: &Segment, slot: usize) -> Stamp {
         match small_at(&self.outlines[slot]) {
             Some(_) => self.slots.seen[slot],
+            None if planted!(OneSegmentStandsForAll) => self.slots.seen[slot],
             None => segment.same_at,
         }
     }
@@ -203,7 +205,8 @@ impl KnownSlots {
             // the mark without having published the slot.
             let segment = self.segments.get(&number).filter(|segment| {
                 let is_complete = segment.is_complete || planted!(SegmentsAreCleanedTooEarly);
-                is_complete && !segment.slots.iter().any(|slot| self.outlines[*slot].is_buffer())
+                let has_buffer = segment.slots.iter().any(|slot| self.outlines[*slot].is_buffer());
+                is_complete && (!has_buffer || planted!(BuffersAreMadeClean))
             });
             let Some(segment) = segment else {
                 slots.truncate(before);

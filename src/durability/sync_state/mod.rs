@@ -108,7 +108,7 @@ impl SyncState {
                 _ if outline.is_buffer() => seen[*slot] = stamp,
                 (_, Some(_)) if done == Some(first) => {} // with a neighbour
                 (Form::Areas(areas), None) => {
-                    let parts: Vec<u64> = known::segments_of(outline)
+                    let parts: Vec<u64> = checkpoint::segments_of(outline)
                         .filter(|number| look.is_at(*number) && segments.contains_key(number))
                         .collect();
                     let of: Vec<&Segment> = parts.iter().map(|number| &segments[number]).collect();

@@ -40,6 +40,13 @@ pub(crate) fn large_segments(outline: &Outline) -> u64 {
     outline.content_len.div_ceil(LARGE_SEGMENT)
 }
 
+/// The numbers of a slot's segments, of which a small slot has one, which it shares.
+#[inline]
+pub(crate) fn segments_of(outline: &Outline) -> std::ops::Range<u64> {
+    let count = if is_small(outline) { 1 } else { large_segments(outline) };
+    outline.first_segment..outline.first_segment + count
+}
+
 /// Bytes of both copies of all segments that hold a slot.
 #[inline]
 pub(crate) fn copies_len(outline: &Outline) -> u64 {

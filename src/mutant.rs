@@ -95,7 +95,7 @@ mutants! {
         FlushAgain,
         /// A sync whose flush failed is acknowledged.
         AcknowledgeFailed,
-        /// After a sync that failed, the next one goes on with what it remembers.
+        /// After a sync that failed, the next one goes on with what it remembers, and by the marks.
         RemembersAFailedSync,
         /// After a sync that failed, the next one writes into pages that the kernel could not
         /// write.
@@ -269,8 +269,6 @@ mutants! {
         SharedMarksAreForgotten => "lib a_mark_that_also_stands_for_a_new_segment",
         /// What was copied of one segment of a large slot counts for all of them.
         OneSegmentStandsForAll => "lib a_segment_that_is_marked_late",
-        /// After a sync that failed, the next one goes by the marks.
-        MarksAreBelievedAfterAFailure => "durability a_full_device",
         /// A check that finds copies damaged leaves it at that: no sync writes them anew.
         ADamagedCheckpointIsKept => "durability the_disk_has_lost",
         /// A sync in the background writes to the file though nothing has changed.

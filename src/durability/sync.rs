@@ -36,7 +36,7 @@ pub(crate) fn sync(
     }
     // What the record in use says. If another process has synced since, it is another record.
     let mut state = match remembered.take() {
-        _ if failed && !planted!(MarksAreBelievedAfterAFailure) => SyncState::load_all(attachment)?,
+        _ if failed && !planted!(RemembersAFailedSync) => SyncState::load_all(attachment)?,
         Some(last) if last.is_of(attachment) => last,
         Some(last) => last.renewed(attachment)?,
         None => SyncState::load(attachment)?,

@@ -20,10 +20,14 @@ impl SyncState {
     /// What the record in use says. Its copies are read when a mark leads to them; in a store
     /// without marks, at once.
     pub(crate) fn load(attachment: &Attachment) -> Result<SyncState> {
-        match marks_tell(attachment) {
-            true => SyncState::read(attachment, Look::at_marked(), KnownSlots::default()),
-            false => SyncState::load_all(attachment),
+        if marks_tell(attachment) {
+            let state = SyncState::read(attachment, Look::at_marked(), KnownSlots::default())?;
+            // The marks say what differs from the acknowledged record, not from one in its place.
+            if !state.is_missing {
+                return Ok(state);
+            }
         }
+        SyncState::load_all(attachment)
     }
 
     /// The same, with all of its copies: for those who cannot rely on marks, as after a sync that
@@ -41,7 +45,7 @@ impl SyncState {
     /// Reads the record in use anew, if another process has synced since. What is known of the slots
     /// stays, but for their copies.
     pub(crate) fn renewed(self, attachment: &Attachment) -> Result<SyncState> {
-        if self.look.is_at_all() || attachment.marks().is_none() {
+        if self.look.is_at_all() || !marks_tell(attachment) {
             return SyncState::load(attachment);
         }
         let lines = self.lines;
@@ -51,6 +55,9 @@ impl SyncState {
             buffer.copied = None;
         }
         let mut state = SyncState::read(attachment, self.look, known)?;
+        if state.is_missing {
+            return SyncState::load_all(attachment);
+        }
         state.reading = self.reading + 1;
         state.lines = lines.max(state.record.lines);
         Ok(state)

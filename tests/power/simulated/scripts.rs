@@ -75,7 +75,12 @@ fn descriptor(machine: &Machine, name: &str) -> Descriptor {
 
 /// Both copies of the first segment of a large slot, the newer one first.
 fn copies(machine: &Machine, name: &str) -> [Range; 2] {
-    let pair = CopyPair::of_large(&descriptor(machine, name), 0);
+    copies_of_part(machine, name, 0)
+}
+
+/// The same of one of its segments.
+fn copies_of_part(machine: &Machine, name: &str, part: u64) -> [Range; 2] {
+    let pair = CopyPair::of_large(&descriptor(machine, name), part);
     let epoch = |choice| pair.read_head(&*machine.disk, choice).map_or(0, |head| head.epoch);
     let (a, b) = (pair.range(Choice::A), pair.range(Choice::B));
     if epoch(Choice::A) > epoch(Choice::B) { [a, b] } else { [b, a] }
@@ -280,16 +285,18 @@ pub(super) fn a_second_restore_is_read_back() -> Checked {
 /// and writes it anew although it has become readable.
 pub(super) fn an_unreadable_copy_is_written_anew() -> Checked {
     // A copy is not given up after a single failed read; and its head is read before its data.
-    for tries in 1..6 {
+    for tries in 1..12 {
         let mut machine = scripted();
         machine.set("v0", 1);
         machine.set("two", 1);
         sync(&mut machine)?;
-        let [(at, _), _] = copies(&machine, "two");
+        let [(at, _), _] = copies_of_part(&machine, "two", 1);
         machine.open().map_err(|e| format!("{e:?}"))?;
         machine.disk.state().unreadable.insert(at / PAGE);
         machine.disk.state().readable_in = Some(tries);
         machine.set("v0", 2);
+        // A new version of the same bytes: the sync compares them with the copy.
+        machine.set("two", 1);
         let saved = sync(&mut machine)?;
         machine.check()?;
         cut(&mut machine, |_| false);

@@ -97,6 +97,20 @@ pub(crate) fn failure(attachment: &Attachment) -> Option<(i32, u64)> {
     (errno != 0).then(|| (i32::try_from(errno).unwrap_or(libc::EIO), when))
 }
 
+/// Notes that the next sync has to look at all slots, or no longer has to. Under the sync lock.
+pub(crate) fn set_look_at_all(attachment: &Attachment, all: bool) {
+    if attachment.header.minor > 0 {
+        // Relaxed: only the holder of the sync lock acts on it.
+        attachment.live.store(live::LOOK_AT_ALL, all.into(), Relaxed);
+    }
+}
+
+/// Whether the next sync has to look at all slots.
+pub(crate) fn must_look_at_all(attachment: &Attachment) -> bool {
+    // Relaxed: as above.
+    attachment.header.minor > 0 && attachment.live.load(live::LOOK_AT_ALL, Relaxed) != 0
+}
+
 /// Values that change as long as the holder of the sync lock makes progress.
 pub(crate) fn progress(attachment: &Attachment) -> (u64, u64, Owner) {
     // Relaxed: only a change means anything.

@@ -115,6 +115,9 @@ pub(crate) mod live {
     /// How many entries of the process table have blocks, then in the upper half its complement; 0:
     /// as in a new store. From 1.1 on.
     pub(crate) const TABLE_BLOCKS: usize = 80;
+    /// Not 0: a check has found that the last sync is not what it should be, so the next one looks at
+    /// all slots. From 1.1 on.
+    pub(crate) const LOOK_AT_ALL: usize = 81;
     /// Where the parts of each further tier are: two words, and a third one with their check. From
     /// 1.1 on.
     pub(crate) const TIERS: usize = 128;

@@ -36,8 +36,8 @@ pub(super) fn check(
         let mut found = Check::default();
         let is_whole = check_record(attachment, acked, held.is_some(), &mut found)?;
         if held.is_some() && !is_whole && !planted!(ADamagedCheckpointIsKept) {
-            // The next sync looks at all slots, and writes what is not there.
-            sync_notes::store_failure(attachment, &Error::corrupt(&attachment.path, ""));
+            // The next sync writes what is not there.
+            sync_notes::set_look_at_all(attachment, true);
         }
         if held.is_some() || attachment.live.load(live::ACKED, Acquire) == acked {
             check.problems.append(&mut found.problems);

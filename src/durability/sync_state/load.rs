@@ -219,11 +219,13 @@ impl Segment {
 
 /// Whether the marks say what differs from the acknowledged record. Without such a record nobody
 /// knows what they are about. While a sync clears some of them, or if it was killed there, some are
-/// missing.
+/// missing. And a check may have found that they do not.
 pub(super) fn marks_tell(attachment: &Attachment) -> bool {
     // Acquire: whoever sees that they were cleared sees which, unless all are there again.
     let are_there = attachment.marks().is_some_and(|marks| marks.cleaning(Acquire) == 0);
-    are_there && sync_notes::acked(attachment).is_some()
+    are_there
+        && sync_notes::acked(attachment).is_some()
+        && !sync_notes::must_look_at_all(attachment)
 }
 
 /// The record that the next sync builds on.

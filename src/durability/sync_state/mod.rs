@@ -54,7 +54,8 @@ const REMEMBERED: usize = 1 << 16;
 impl SyncState {
     /// Whether this is still the record in use: no other process has synced since.
     pub(crate) fn is_of(&self, attachment: &Attachment) -> bool {
-        sync_notes::acked(attachment) == Some(self.record.epoch)
+        let is_told = self.look.is_at_all() || load::marks_tell(attachment);
+        sync_notes::acked(attachment) == Some(self.record.epoch) && is_told
     }
 
     /// The epoch of the record in use.
@@ -226,6 +227,7 @@ impl SyncState {
     /// What is worth to be remembered for the next sync.
     pub(crate) fn remembered(mut self, attachment: &Attachment) -> Option<SyncState> {
         if self.look.is_at_all() {
+            sync_notes::set_look_at_all(attachment, false);
             // In a store with marks the next one looks at these again.
             return attachment.marks().is_none().then_some(self);
         }
@@ -240,12 +242,8 @@ impl SyncState {
 impl SyncState {
     /// Whether anything does.
     pub(crate) fn has_changed(&mut self, attachment: &Attachment) -> Result<bool> {
-        // A sync of another process that stands, or was killed, may have cleared marks.
-        let is_told = self.look.is_at_all() || load::marks_tell(attachment);
         let lines = descriptors::count(attachment)?;
-        Ok(!is_told
-            || lines != self.record.lines
-            || !self.changed_slots(attachment, lines)?.is_empty())
+        Ok(lines != self.record.lines || !self.changed_slots(attachment, lines)?.is_empty())
     }
 
     /// How many slots do.

@@ -257,14 +257,12 @@ mutants! {
         TheDirectoryIsBelieved => "durability of_a_descriptor_is_believed",
         /// A check accepts a slot that differs from its copy, and that no mark leads to.
         UnmarkedChangesAreAccepted => "format no_flipped_bit_of_a_mark",
-        /// The marks of new segments get no blocks of the disk.
-        MarksHaveNoBlocks => "system marks_have_blocks",
         /// A new slot exists before its segments are marked.
         ANewSlotIsMarkedLate => "processes defining",
         /// A sync makes slots clean in a segment that may get more slots at any moment.
         SegmentsAreCleanedTooEarly => "lib a_slot_that_is_defined_before_the_marks",
         /// A sync makes buffers clean, which change without their control word.
-        BuffersAreMadeClean => "promises each_store_is_synced",
+        BuffersAreMadeClean => "durability a_buffer_is_found",
         /// A sync clears a mark that stands for a new segment, too.
         SharedMarksAreForgotten => "lib a_mark_that_also_stands_for_a_new_segment",
         /// What was copied of one segment of a large slot counts for all of them.

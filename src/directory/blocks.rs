@@ -40,10 +40,8 @@ pub(crate) fn grow(attachment: &Attachment, placed: &Placed<'_>, before: Ends) -
         parts.push(within(regions.directory_copies, had.1, have.1));
         let (had, have) =
             (regions.segment_blocks(segments.start), regions.segment_blocks(segments.end));
-        if !planted!(MarksHaveNoBlocks) {
-            parts.push(within(regions.marks, had.0, have.0));
-            parts.push(within(regions.first_lines, had.1, have.1));
-        }
+        parts.push(within(regions.marks, had.0, have.0));
+        parts.push(within(regions.first_lines, had.1, have.1));
     }
     for number in regions.tier_of(lines.start).max(1)..regions.tiers(lines.end) {
         let new = tiers.iter().find(|(new, _)| *new == number);

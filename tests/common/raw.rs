@@ -191,12 +191,12 @@ impl<B: Storage> Raw<B> {
         self.write(12, &[0]);
         self.set_word(88, (2 * self.word(32)).next_power_of_two());
         self.set_word(104, 2 * self.word(32));
-        for word in [152, 160, 168] {
+        for word in [152, 160, 168, 176, 184] {
             self.set_word(word, 0);
         }
         self.seal_header();
         // The words that 1.0 does not have, and the ends of slots and copies.
-        for word in [56, 80, 88, 96, 104, 136, 144, 640] {
+        for word in [56, 80, 88, 96, 104, 136, 144, 392, 640, 648] {
             self.set_word(LIVE_HEADER + word, 0);
         }
         for end in [8, 16] {

@@ -91,6 +91,8 @@ const PAGE: u64 = 4096;
 const GRANULE: u64 = 64 << 10;
 const RUN: u64 = 2 << 20;
 const LIVE_HEADER: u64 = 64 << 10;
+const MARKS: u64 = 400 << 10;
+const FIRST_LINES: u64 = 512 << 10;
 /// The kinds.
 const VALUE: u8 = 1;
 const ARRAY: u8 = 2;
@@ -196,15 +198,22 @@ impl Reader {
             if minor == 0 { 0 } else { first_tier },
             first_slot,
             first_copy,
+            if minor == 0 { 0 } else { MARKS },
+            if minor == 0 { 0 } else { FIRST_LINES },
         ];
         for (i, expected) in expected.into_iter().enumerate() {
             assert_eq!(self.word(56 + 8 * i as u64), expected, "region {i}");
         }
-        self.assert_zero(176, 4092);
+        self.assert_zero(192, 4092);
         self.assert_zero(4096, LIVE_HEADER);
         if minor == 1 {
-            self.assert_zero(index + 8 * entries, directory);
-            self.assert_zero(directory + directory_len, first_slot);
+            self.assert_zero(index + 8 * entries, MARKS);
+            self.assert_zero(MARKS + 262_144 / 8, directory);
+            assert_eq!(directory + directory_len, FIRST_LINES);
+            if flags == 1 {
+                self.assert_zero(MARKS, directory);
+                self.assert_zero(FIRST_LINES, first_slot.min(self.bytes.len() as u64));
+            }
         }
         let first = Tier { first_line: 0, lines: first_tier, index, entries, directory, copies };
         Regions { first, mark, records, record_len, runs, first_slot, first_copy }
@@ -290,15 +299,20 @@ impl Reader {
         let control = self.word(live + 8);
         let (version, state_and_owner) = (control >> 17, control >> 2 & 0x7fff);
         let removed = state_and_owner == 0x7fff;
-        // No slot is clean or touched yet.
-        assert!(control & 3 == 0 && (state_and_owner == 0 || removed), "{control:#x} at rest");
+        let has_marks = word(self.at(12, 4)) == 1 && self.keeps_checkpoints() && areas != 1;
+        // Dirty, or with marks clean or touched.
+        let at_rest =
+            state_and_owner == 0 || has_marks && [0x4000, 0x6000].contains(&state_and_owner);
+        let segment = if has_marks { descriptor.first_segment + 1 } else { 0 };
+        let segment_at = if kind == VALUE { live + 24 } else { live };
+        assert_eq!(self.word(segment_at), segment, "{}", descriptor.slot.name);
+        assert!(control & 3 == 0 && (at_rest || removed), "{control:#x} at rest");
         let mut slot = Slot { version, removed, ..descriptor.slot.clone() };
         if kind == VALUE {
             slot.content = self.at(live, len).to_vec();
             self.assert_zero(live + len, live + 8);
             return slot;
         }
-        self.assert_zero(live, live + 8);
         let align = if len < PAGE { 64 } else { PAGE };
         let area = |number: u64| up(live + 16 + 8 * areas, align) + number * up(len, align);
         let current = area(version % areas);

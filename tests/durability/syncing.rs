@@ -72,6 +72,26 @@ fn a_sync_and_a_copy_end_while_others_define_slots() {
     assert!((counted..=counted + 1).contains(&there), "{there} slots, {counted} counted");
 }
 
+/// A store in a buffer changes no control word: each process has to look at all buffers.
+#[test]
+fn a_buffer_is_found_by_a_process_that_has_not_opened_it() {
+    let folder = folder();
+    let path = store_in(&folder);
+    let store = options().open(&path).unwrap();
+    let buffer = store.buffer::<u64>("buffer", 20_000).unwrap();
+    let counter = store.counter("counter").unwrap();
+    for round in 1..4 {
+        buffer.set(15_000, round).unwrap();
+        counter.add(1).unwrap();
+        // Another process, as far as the store can tell.
+        let another = folder.path().join("another");
+        let _ = std::fs::hard_link(&path, &another);
+        options().open(&another).unwrap().sync().unwrap();
+        let check = store.check().unwrap();
+        assert_eq!((check.problems, check.unverified), (vec![], vec![]), "round {round}");
+    }
+}
+
 /// Each chunk that is copied lets another slot be defined, so that there is always a new one.
 #[test]
 fn a_copy_ends_whatever_is_defined_meanwhile() {

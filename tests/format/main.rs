@@ -11,3 +11,4 @@ mod format_by_the_page;
 mod fuzz_corpora;
 mod golden_files;
 mod hostile_peers;
+mod marks;

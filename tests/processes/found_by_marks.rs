@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::common::state::{open, options, restart};
-use crate::common::{self, Child, folder, rounds, store_in};
+use crate::common::{self, Child, rounds, store_in};
 use slotfile::{Buffer, Error, OpenOptions, Store};
 
 /// Values: they fill several segments.

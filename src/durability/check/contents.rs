@@ -10,7 +10,7 @@ use crate::durability::copied_slots;
 use crate::durability::copies;
 use crate::durability::segment;
 use crate::error::Result;
-use crate::format::checkpoint::{self, Choice, CopyPair, Record, Stamp, mix, stamp_of};
+use crate::format::checkpoint::{self, Choice, CopyPair, Record, Stamp, UNKNOWN, mix, stamp_of};
 use crate::format::descriptor::Descriptor;
 use crate::format::layout::{LARGE_SEGMENT, LINE, SEGMENT_HEAD};
 use crate::format::regions::MOST_FIRST_LINES;
@@ -82,6 +82,7 @@ pub(super) fn compare(
     // A damaged directory has already been noted.
     let since = descriptors::each_between(attachment, record.lines, count, |descriptor| {
         let memory = descriptors::memory(attachment, &descriptor)?;
+        comparison.check_state(&memory, UNKNOWN, &descriptor, check);
         if !memory.is_removed() {
             comparison.changed.push(descriptor.name);
         }
@@ -234,11 +235,14 @@ impl Comparison<'_> {
         });
         if (control.state() != State::Dirty || !is_marked) && !planted!(UnmarkedChangesAreAccepted)
         {
+            let saved = match stamp {
+                UNKNOWN => "has nothing of it".to_owned(),
+                stamp => format!("saved version {}", stamp >> 1),
+            };
             let what = format!(
-                "it has version {}, but counts as what the last sync saved, version {}; the next \
-                 sync looks at all slots",
+                "it counts as unchanged since the last sync, but has version {}, and that sync \
+                 {saved}; the next one looks at all slots",
                 control.version(),
-                stamp >> 1
             );
             check.note(Some(&descriptor.name), what);
             self.is_whole = false;

@@ -73,6 +73,15 @@ impl Marked {
     fn segments_of(&self, mark: u64) -> impl Iterator<Item = u64> + use<> {
         (mark..self.segments).step_by(self.marks as usize)
     }
+
+    /// Whether segments may have been given out since that share these marks.
+    fn are_shared_since(&self, attachment: &Attachment) -> bool {
+        match allocator::ends(attachment) {
+            _ if planted!(SharedMarksAreForgotten) => false,
+            Ok(ends) => ends.segments > self.marks && ends.segments != self.segments,
+            Err(_) => true,
+        }
+    }
 }
 
 impl SyncState {
@@ -158,13 +167,7 @@ impl SyncState {
             if bits == 0 {
                 continue;
             }
-            // Segments may have been given out since that share these marks.
-            let shared_since = || match allocator::ends(attachment) {
-                _ if planted!(SharedMarksAreForgotten) => 0,
-                Ok(ends) if ends.segments <= marked.marks => 0,
-                Ok(ends) if ends.segments == marked.segments => 0,
-                _ => bits,
-            };
+            let shared_since = || if marked.are_shared_since(attachment) { bits } else { 0 };
             let slots = slots.iter().map(|(memory, stand)| (memory, *stand));
             protocol::clean(marks, word, bits, slots, shared_since);
         }
@@ -257,4 +260,78 @@ fn stamp_of(stand: Stand) -> Stamp {
 fn stand_of(stamp: Stamp) -> Stand {
     let version = if stamp == UNKNOWN { UNKNOWN } else { stamp >> 1 };
     Stand { version, is_removed: stamp & 1 == 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Store;
+    use crate::durability::segment_writer::SegmentWriter;
+    use crate::durability::sync;
+    use crate::protocol::Deadline;
+
+    fn store(folder: &tempfile::TempDir) -> Store {
+        let mut options = crate::OpenOptions::new();
+        options.create(true).sync_every(None);
+        options.open(folder.path().join("state.slots")).unwrap()
+    }
+
+    /// How many slots differ from the last sync, as a look at all of them says.
+    fn unsynced(store: &Store) -> u64 {
+        let attachment = store.attachment();
+        SyncState::load_all(attachment).unwrap().count_unsynced(attachment).unwrap()
+    }
+
+    #[test]
+    fn a_slot_that_is_defined_before_the_marks_are_cleared_keeps_its_mark() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(&folder);
+        let attachment = store.attachment();
+        store.value::<u64>("first").unwrap().store(1).unwrap();
+        let mut state = None;
+        sync::sync(&mut state, attachment, &Deadline::new(None), false).unwrap();
+        store.value::<u64>("second").unwrap().store(2).unwrap();
+        sync::clean(&mut state, attachment);
+        store.sync().unwrap();
+        assert_eq!(unsynced(&store), 0);
+        assert!(store.check().unwrap().is_ok());
+    }
+
+    #[test]
+    fn a_segment_that_is_marked_late_is_looked_at_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(&folder);
+        let attachment = store.attachment();
+        let large = store.array::<u8>("large", 200_000).unwrap();
+        store.sync().unwrap();
+        large.set(0, 1).unwrap();
+        let mut state = SyncState::load(attachment).unwrap();
+        let lines = crate::attachment::descriptors::count(attachment).unwrap();
+        state.begin(attachment);
+        state.add_slots(attachment, lines).unwrap();
+        let changed = state.changed(attachment).unwrap();
+        assert_eq!(changed.len(), 1);
+        large.set(100_000, 2).unwrap();
+        let mut writer = SegmentWriter::new(attachment, state.epoch() + 1);
+        state.copy_slots(attachment, &changed, &mut writer).unwrap();
+        assert_eq!(state.changed(attachment).unwrap(), changed, "its second segment");
+        state.copy_slots(attachment, &changed, &mut writer).unwrap();
+        assert_eq!(state.changed(attachment).unwrap(), []);
+    }
+
+    #[test]
+    fn a_mark_that_also_stands_for_a_new_segment_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(&folder);
+        let attachment = store.attachment();
+        store.array::<u8>("large", 200_000).unwrap();
+        let marked = |marks| {
+            let segments = allocator::ends(attachment).unwrap().segments;
+            Marked { segments, marks, ..Marked::default() }
+        };
+        let (few, many) = (marked(4), marked(1 << 18));
+        assert!(!few.are_shared_since(attachment));
+        store.array::<u8>("another", 200_000).unwrap();
+        assert!(few.are_shared_since(attachment) && !many.are_shared_since(attachment));
+    }
 }

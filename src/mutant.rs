@@ -197,6 +197,8 @@ mutants! {
         AReplacedFileIsNotNoticed => "system whose_file_is_gone",
         /// The handler of SIGBUS knows no store's mapping.
         MappingsAreNotNoted => "system row_24",
+        /// What is locked by a thread of the parent stays locked in the child of a fork.
+        AChildHasItsParentsMutexes => "processes forks_in_mid_sync::",
         // mapping
         /// A sync fails where a sandbox refuses `msync`.
         NoOtherWayWithoutMsync => "system flushes_the_file",
@@ -370,6 +372,20 @@ mutants! {
         AThreadThatEndsSyncsByItself => "durability wherever_it_is",
         /// A process that is stopped inside a sync keeps all others from syncing, in silence.
         AStoppedSyncerIsNotNoticed => "durability stopped_inside_a_sync",
+        /// To wait in vain for another process, at leaving, counts as a failed sync.
+        LeavingInVainIsAFailedSync => "processes row_08_leaving_beside",
+        /// Each task has a sync of its own.
+        EachTaskHasItsOwnSync => "lib a_thousand_tasks_share_a_sync",
+        /// A task is told of a sync in which its update may not be.
+        AnySyncIsThatOfATask => "lib a_thousand_tasks_share_a_sync",
+        /// An error reaches only one of the tasks for which the sync was made.
+        OneTaskIsToldOfAnError => "lib an_error_reaches_each_task",
+        /// A task that is dropped goes on waiting for a sync.
+        ADroppedTaskStaysOnTheList => "lib a_dropped_task_is_forgotten",
+        /// The thread that syncs for tasks goes on when the store has been left.
+        TheTasksThreadOutlivesTheStore => "lib the_thread_ends_with_the_store",
+        /// A task that the child of a fork has inherited waits for its parent's thread.
+        AnInheritedTaskWaits => "promises a_forked_child_syncs_by_itself",
         /// A period of zero has the store synced without a pause.
         APeriodMayBeZero => "durability a_period_of_zero",
         /// A store counts as detached though another of its paths still leads to it.

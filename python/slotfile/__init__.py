@@ -57,7 +57,7 @@ from ._native import (
     open,
     temporary,
 )
-from . import _transaction, _waiting
+from . import _syncing, _transaction, _waiting
 from ._reports import AttachedProcess, Check, Info, Problem, Recovery, SlotChange, SyncPoint
 
 __all__ = [
@@ -108,6 +108,7 @@ for _kind in (Value, Array, Buffer, Text, Bytes):
     setattr(_kind, "wait_until", _waiting.wait_until)
     setattr(_kind, "wait_async", _waiting.wait_async)
 
+setattr(Store, "sync_async", _syncing.sync_async)
 setattr(Transaction, "update", _transaction.update)
 
 # The interpreter may end without dropping stores that are still open.

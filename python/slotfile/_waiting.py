@@ -109,7 +109,7 @@ class _Watcher:
                     changed = awaited[at - 1][0]
                     with self._mutex:
                         self._awaited.pop(changed, None)
-                    _tell(changed, error)
+                    tell(changed, error)
 
 
 def _changed(slots: list[tuple[_native.Slot, int]]) -> list[tuple[int, Exception | None]]:
@@ -129,8 +129,10 @@ def _ended(slot: _native.Slot, seen: int) -> Exception | None:
     return None
 
 
-def _tell(changed: asyncio.Future[None], error: Exception | None) -> None:
-    def tell() -> None:
+def tell(changed: asyncio.Future[None], error: Exception | None) -> None:
+    """Ends a task's wait, from another thread than its loop's."""
+
+    def in_its_loop() -> None:
         if changed.done():
             return
         if error is None:
@@ -139,7 +141,7 @@ def _tell(changed: asyncio.Future[None], error: Exception | None) -> None:
             changed.set_exception(error)
 
     try:
-        changed.get_loop().call_soon_threadsafe(tell)
+        changed.get_loop().call_soon_threadsafe(in_its_loop)
     except RuntimeError:
         pass  # the loop was closed: nobody is left to tell
 

@@ -397,6 +397,66 @@ def test_asyncio(store: slotfile.Store) -> None:
     until(lambda: all(thread.name != "slotfile wait" for thread in threading.enumerate()), "no thread is left")
 
 
+def test_asyncio_syncs(path: pathlib.Path) -> None:
+    with slotfile.open(path, sync_every=None) as store:
+        x = store.value("x", int)
+
+        def epoch() -> int:
+            last = store.info().last_sync
+            return last.epoch if last else 0
+
+        async def task() -> None:
+            for _ in range(2):
+                x.add(1)
+                await store.sync_async()
+
+        async def main() -> None:
+            await asyncio.wait_for(asyncio.gather(*(task() for _ in range(1000))), HANG)
+
+        before = epoch()
+        asyncio.run(main())
+        assert epoch() - before < 500
+        assert store.info().unsynced == 0
+
+        async def cancelled() -> None:
+            waiting = asyncio.create_task(store.sync_async())
+            await asyncio.sleep(0)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            x.add(1)
+            await asyncio.wait_for(store.sync_async(), HANG)
+
+        asyncio.run(cancelled())
+        assert store.info().unsynced == 0
+        # A forked child has its own thread.
+        pid = in_child(lambda: asyncio.run(main()))
+        assert join(pid) == 0
+        assert x.value == 4001
+    no_threads_are_left()
+
+
+def no_threads_are_left() -> None:
+    until(lambda: all(thread.name != "slotfile tasks" for thread in threading.enumerate()), "no thread is left")
+
+
+def test_errors_of_asyncio_syncs(path: pathlib.Path) -> None:
+    async def main(store: slotfile.Store) -> list[BaseException | None]:
+        return await asyncio.gather(*(store.sync_async() for _ in range(10)), return_exceptions=True)
+
+    with slotfile.open(path) as store:
+        assert asyncio.run(main(store)) == [None] * 10
+    closed = asyncio.run(main(store))
+    assert all(isinstance(error, ValueError) and "closed" in str(error) for error in closed)
+    with slotfile.open(path, "r") as reader:
+        errors = asyncio.run(main(reader))
+    assert len(set(map(id, errors))) == 10
+    for error in errors:
+        assert isinstance(error, slotfile.ReadOnly) and str(path) in str(error)
+        assert error.__dict__ == errors[0].__dict__
+    no_threads_are_left()
+
+
 def test_an_error_of_the_condition_is_no_end_of_the_time(store: slotfile.Store) -> None:
     x = store.value("x", int)
 

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use crate::attachment::attach::Attachment;
 use crate::durability::segment::cannot_sync;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::format::layout::live;
 use crate::mutant::planted;
-use crate::protocol::{Number, Numbers};
+use crate::protocol::{Number, Numbers, Told};
 
 /// The words of group commit, by their index in the live header. In a store of format 1.0, whose
 /// live header lacks them, they are this process's own: there only threads join each other.
@@ -147,8 +147,17 @@ pub(crate) fn errno_of_file(error: &Error) -> Option<u16> {
         .then(|| u16::try_from(errno).unwrap_or(libc::EIO as u16))
 }
 
+/// What a caller returns that was told this of a sync that another thread has led.
+pub(crate) fn as_result(attachment: &Attachment, told: Told) -> Result<()> {
+    match told {
+        Told::Done => Ok(()),
+        // Its leader has noted it.
+        Told::Failed(errno) => Err(error_of_another(attachment, errno)),
+    }
+}
+
 /// The error of a sync that another thread has led, for those that have joined it.
-pub(crate) fn error_of_another(attachment: &Attachment, errno: u16) -> Error {
+fn error_of_another(attachment: &Attachment, errno: u16) -> Error {
     if i32::from(errno) == libc::EUCLEAN {
         let what = "a sync of another thread or process, which this one has joined, found it \
                     damaged; `slotfile check` says where";

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
-use crate::attachment::attach::Attachment;
+use crate::attachment::attach::{Attachment, Failure};
 use crate::durability::flush;
 use crate::durability::group::{self, OwnWords, Words};
 use crate::durability::sync;
@@ -16,7 +16,9 @@ use crate::format::layout::live;
 use crate::mapping::slot_memory::SlotMemory;
 use crate::mutant::planted;
 use crate::os::fork::PerProcess;
-use crate::protocol::{self, Deadline, FREE, Joined, Peers, Told};
+#[cfg(feature = "tokio")]
+use crate::protocol::Told;
+use crate::protocol::{self, Deadline, FREE, Joined, Peers, Ticket};
 
 /// Syncs one store for this process.
 #[derive(Debug)]
@@ -50,6 +52,16 @@ pub(crate) enum Synced {
     Busy,
 }
 
+/// Why a call for tasks has not ended in a sync.
+#[cfg(feature = "tokio")]
+#[derive(Debug)]
+pub(crate) enum NotSynced {
+    /// The sync that it has led failed.
+    Led(Error),
+    /// It does not have the sync lock, or not yet.
+    Waited(Failure),
+}
+
 type Lead<'a> = protocol::Lead<(&'a SlotMemory, &'a Attachment)>;
 
 impl Syncer {
@@ -73,11 +85,7 @@ impl Syncer {
         deadline: &mut Deadline,
         when: When,
     ) -> Result<Synced> {
-        attachment.check_writable()?;
-        if !attachment.header.has_checkpoint() {
-            let what = "it was created without checkpoints, so it cannot be synced".into();
-            return Err(Error::Invalid { path: attachment.path.clone(), slot: None, what });
-        }
+        check_syncable(attachment)?;
         match when {
             When::Now => self.sync_in_a_group(attachment, deadline),
             When::IfDue(period) => self.sync_if_due(attachment, deadline, period),
@@ -103,27 +111,47 @@ impl Syncer {
     /// Waits for a sync of another thread or process that began after this call, or syncs for all
     /// that wait.
     fn sync_in_a_group(&self, attachment: &Attachment, deadline: &mut Deadline) -> Result<Synced> {
-        let words = self.words(attachment);
-        let ticket = protocol::ticket(&words);
-        words.count_call();
+        let ticket = self.call(attachment);
         let lock = attachment.lock(live::SYNC_LOCK);
-        let joined = protocol::join((&lock, attachment), &words, ticket, deadline);
-        match joined.map_err(|f| attachment.lock_error("the sync lock", f, deadline)) {
-            Ok(Joined::Told(Told::Done)) => Ok(Synced::Done),
-            // Its leader has noted it.
-            Ok(Joined::Told(Told::Failed(errno))) => {
-                Err(group::error_of_another(attachment, errno))
-            }
-            Ok(Joined::Leads(lead)) => {
-                words.gather();
-                let state = self.wait_for_state(attachment, deadline);
-                state.and_then(|mut state| self.lead(&lead, &mut state, attachment, deadline))
-            }
-            Err(error) => {
+        match self.join(&lock, attachment, ticket, deadline) {
+            Ok(Joined::Told(told)) => group::as_result(attachment, told).map(|()| Synced::Done),
+            Ok(Joined::Leads(lead)) => self.lead_a_group(&lead, attachment, deadline),
+            Err(failure) => {
+                let error = attachment.lock_error("the sync lock", failure, deadline);
                 note_failure(attachment, &error);
                 Err(error)
             }
         }
+    }
+
+    /// Counts a caller, and takes its ticket. To be called after all that is to be synced was
+    /// stored.
+    fn call(&self, attachment: &Attachment) -> Ticket {
+        let words = self.words(attachment);
+        let ticket = protocol::ticket(&words);
+        words.count_call();
+        ticket
+    }
+
+    fn join<'a>(
+        &self,
+        lock: &'a SlotMemory,
+        attachment: &'a Attachment,
+        ticket: Ticket,
+        deadline: &mut Deadline,
+    ) -> Result<Joined<(&'a SlotMemory, &'a Attachment)>, Failure> {
+        protocol::join((lock, attachment), &self.words(attachment), ticket, deadline)
+    }
+
+    fn lead_a_group(
+        &self,
+        lead: &Lead<'_>,
+        attachment: &Attachment,
+        deadline: &mut Deadline,
+    ) -> Result<Synced> {
+        self.words(attachment).gather();
+        let mut state = self.wait_for_state(attachment, deadline)?;
+        self.lead(lead, &mut state, attachment, deadline)
     }
 
     /// What is remembered from the last sync, for the holder of the sync lock. At most a background
@@ -180,6 +208,39 @@ impl Syncer {
         self.lead(&lead, &mut state, attachment, deadline)
     }
 
+    /// Takes a ticket for a task, see [`Syncer::call`]; an error if the store cannot be synced.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn call_for_task(&self, attachment: &Attachment) -> Result<Ticket> {
+        check_syncable(attachment).map(|()| self.call(attachment))
+    }
+
+    /// What the task with this ticket is told by now.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn told(&self, attachment: &Attachment, ticket: Ticket) -> Option<Told> {
+        protocol::told(&self.words(attachment), ticket)
+    }
+
+    /// Waits, for tasks, until the one with this ticket is told something, or syncs for all that
+    /// wait. Slots may keep changing for as long as `timeout` while it syncs.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn sync_for_tasks(
+        &self,
+        attachment: &Attachment,
+        ticket: Ticket,
+        wait: &mut Deadline,
+        timeout: Option<Duration>,
+    ) -> Result<(), NotSynced> {
+        let lock = attachment.lock(live::SYNC_LOCK);
+        match self.join(&lock, attachment, ticket, wait) {
+            Ok(Joined::Told(_)) => Ok(()),
+            Ok(Joined::Leads(lead)) => {
+                let synced = self.lead_a_group(&lead, attachment, &mut Deadline::new(timeout));
+                synced.map(drop).map_err(NotSynced::Led)
+            }
+            Err(failure) => Err(NotSynced::Waited(failure)),
+        }
+    }
+
     /// Syncs for all that wait, and notes in the live header whether that failed.
     fn lead(
         &self,
@@ -218,6 +279,15 @@ impl Syncer {
     }
 }
 
+fn check_syncable(attachment: &Attachment) -> Result<()> {
+    attachment.check_writable()?;
+    if attachment.header.has_checkpoint() {
+        return Ok(());
+    }
+    let what = "it was created without checkpoints, so it cannot be synced".into();
+    Err(Error::Invalid { path: attachment.path.clone(), slot: None, what })
+}
+
 /// How soon to look again whether the state is free.
 const LOOK_AGAIN: Duration = Duration::from_micros(100);
 
@@ -225,7 +295,7 @@ fn zeros() -> OwnWords {
     [const { AtomicU64::new(0) }; live::UNGATHERED + 1]
 }
 
-fn note_failure(attachment: &Attachment, error: &Error) {
+pub(crate) fn note_failure(attachment: &Attachment, error: &Error) {
     match error {
         // The caller that waited in vain is told. The lock's holder may be about to sync all of it.
         Error::LockTimeout { .. } => {}

@@ -379,6 +379,52 @@ impl Error {
         }
     }
 
+    /// The same error of this store once more, for another caller, which has waited this long.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn again(&self, path: &Path, waited: Duration) -> Error {
+        let again = |source: &io::Error| match source.raw_os_error() {
+            Some(errno) => io::Error::from_raw_os_error(errno),
+            None => io::Error::new(source.kind(), source.to_string()),
+        };
+        let path = path.to_owned();
+        match self {
+            Error::Io { doing, source, .. } => Error::Io { path, doing, source: again(source) },
+            Error::PermissionDenied { doing, source, .. } => {
+                Error::PermissionDenied { path, doing, source: again(source) }
+            }
+            Error::NoSpace { need, source, .. } => {
+                Error::NoSpace { path, need: *need, source: again(source) }
+            }
+            Error::Corrupt { slot, what, .. } => {
+                Error::Corrupt { path, slot: slot.clone(), what: what.clone() }
+            }
+            Error::Truncated { have, need, .. } => {
+                Error::Truncated { path, have: *have, need: *need }
+            }
+            Error::AddressSpace { need, reserved, .. } => {
+                Error::AddressSpace { path, need: *need, reserved: *reserved }
+            }
+            Error::OutOfMemory { slot, need, .. } => {
+                Error::OutOfMemory { path, slot: slot.clone(), need: *need }
+            }
+            Error::TooManyProcesses { size, .. } => Error::TooManyProcesses { path, size: *size },
+            Error::LockTimeout { slot, holder, .. } => {
+                Error::LockTimeout { path, slot: slot.clone(), holder: holder.clone(), waited }
+            }
+            Error::KeepsChanging { what, waited, .. } => {
+                Error::KeepsChanging { path, what: what.clone(), waited: *waited }
+            }
+            Error::Invalid { slot, what, .. } => {
+                Error::Invalid { path, slot: slot.clone(), what: what.clone() }
+            }
+            // No sync ends in another one.
+            other => {
+                let source = io::Error::other(other.to_string());
+                Error::Io { path, doing: "cannot sync", source }
+            }
+        }
+    }
+
     /// The same error; if it is [`Error::Corrupt`], with the name of the slot concerned.
     pub(crate) fn of_slot(mut self, name: &str) -> Error {
         if let Error::Corrupt { slot, .. } = &mut self {

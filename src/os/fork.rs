@@ -51,7 +51,7 @@ impl<T> PerProcess<T> {
     /// This process's value; `renew` makes it from the parent's if there is none yet.
     pub(crate) fn get(&self, renew: impl Fn(&T) -> T) -> &T {
         let mut at = self;
-        while at.generation != generation() {
+        while at.generation != generation() && !planted!(AChildHasItsParentsMutexes) {
             at = at.next.get().unwrap_or_else(|| {
                 // A fork meanwhile would leave its child waiting for us forever.
                 let _no_fork = NoFork::begin();

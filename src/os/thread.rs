@@ -59,9 +59,14 @@ extern "C" fn begin(run: *mut c_void) -> *mut c_void {
 }
 
 impl Thread {
-    /// Waits until the thread has ended.
+    /// Waits until the thread has ended; not if it is the calling one.
     pub(crate) fn join(self) {
-        // SAFETY: the thread exists, and is joined once: nobody else has this.
-        unsafe { libc::pthread_join(self.0, std::ptr::null_mut()) };
+        // SAFETY: the thread exists, and is joined or detached once: nobody else has this.
+        unsafe {
+            match self.0 == libc::pthread_self() {
+                false => libc::pthread_join(self.0, std::ptr::null_mut()),
+                true => libc::pthread_detach(self.0),
+            }
+        };
     }
 }

@@ -47,7 +47,7 @@ pub(crate) enum Number {
 
 /// The number of the last sync that had begun when a caller came. Any later one syncs all that the
 /// caller has stored before.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Ticket(pub(super) u64);
 
 /// What a caller is told of a sync that another thread has led.
@@ -80,7 +80,7 @@ pub(crate) fn ticket(numbers: &impl Numbers) -> Ticket {
 }
 
 /// What became of the first sync after the ticket that has ended and concerns its holder.
-fn told(numbers: &impl Numbers, Ticket(ticket): Ticket) -> Option<Told> {
+pub(crate) fn told(numbers: &impl Numbers, Ticket(ticket): Ticket) -> Option<Told> {
     // Acquire: whoever is told sees that the sync was acknowledged.
     let done = numbers.load(Number::Done, Acquire);
     // Relaxed: it tells only of itself.

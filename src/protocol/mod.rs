@@ -54,7 +54,11 @@ use std::time::{Duration, Instant};
 pub(crate) use array::{Destination, effective_version, read, read_bytes, validate_read};
 pub(crate) use clean::{Stand, clean, finish_cleaning, look_at_marked, stand};
 pub(crate) use control::{Control, FREE, MAX_OWNER, Owner, REMOVED, State, lead};
-pub(crate) use group_commit::{Joined, Lead, Number, Numbers, Told, join, ticket, try_lead};
+#[cfg(feature = "tokio")]
+pub(crate) use group_commit::told;
+pub(crate) use group_commit::{
+    Joined, Lead, Number, Numbers, Ticket, Told, join, ticket, try_lead,
+};
 pub(crate) use lock::{FailureOf, Held, Lockable, RawLock, lock, try_lock};
 #[cfg(test)]
 pub(crate) use marks::NoMarks;

@@ -15,3 +15,5 @@ pub(crate) mod restore_to_read;
 pub(crate) mod session;
 #[expect(clippy::module_inception, reason = "the type that gives the crate its face")]
 pub(crate) mod store;
+#[cfg(feature = "tokio")]
+pub(crate) mod sync_tasks;

@@ -16,6 +16,8 @@ use crate::os::fork::{self, PerProcess};
 use crate::os::location::Location;
 use crate::protocol::Deadline;
 use crate::store::background::{Background, CannotStart, LONGEST_SYNC, Work, cannot_start};
+#[cfg(feature = "tokio")]
+use crate::store::sync_tasks::{Place, SyncTasks};
 use crate::types::detached::Detached;
 
 /// What all handles of one store share in this process. Dropping the last one leaves the store,
@@ -35,6 +37,8 @@ pub(crate) struct Session {
     /// The last [`Session::pause`] ended the thread.
     is_paused: AtomicBool,
     background: PerProcess<Background>,
+    #[cfg(feature = "tokio")]
+    pub(super) tasks: SyncTasks,
     /// The paths by which this process has opened it.
     locations: PerProcess<Mutex<Vec<Arc<Location>>>>,
 }
@@ -52,7 +56,8 @@ const ONLY_WHEN_LEFT: u64 = NEVER - 1;
 const SHORTEST_PERIOD: Duration = Duration::from_millis(1);
 
 /// Syncs. Then, if nobody else is attached, syncs again what others have changed since: this time,
-/// nobody can come in between.
+/// nobody can come in between. (A sync that fails is noted. To wait for another process in vain is no
+/// failed sync: that process may be about to sync all.)
 fn sync_to_leave(
     syncer: &Syncer,
     attachment: &Attachment,
@@ -61,7 +66,12 @@ fn sync_to_leave(
     syncer.wait_for_own();
     let mut deadline = Deadline::new(timeout);
     let synced = syncer.sync(attachment, &mut deadline, When::Now);
-    synced.inspect_err(|error| sync_notes::store_failure(attachment, error))?;
+    if let Err(error) = &synced
+        && planted!(LeavingInVainIsAFailedSync)
+    {
+        sync_notes::store_failure(attachment, error);
+    }
+    synced?;
     attachment.if_alone(|| syncer.sync(attachment, &mut deadline, When::Now).map(|_| ()))
 }
 
@@ -95,6 +105,8 @@ impl Session {
             started_in: AtomicU64::new(NEVER),
             is_paused: AtomicBool::new(false),
             background: PerProcess::new(Background::default()),
+            #[cfg(feature = "tokio")]
+            tasks: SyncTasks::new(),
             locations: PerProcess::new(Mutex::default()),
         };
         Arc::new(WithMap::new(session, map))
@@ -161,6 +173,12 @@ impl Session {
         Ok(())
     }
 
+    /// Has one thread of this process sync for a task, which waits for the sync lock at most so long.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn sync_for_task(&self, timeout: Option<Duration>) -> Result<Place> {
+        self.tasks.enter(&self.attachment, &self.syncer, timeout)
+    }
+
     /// Leaves the sync to a later process.
     pub(crate) fn leave_unsynced(&self) {
         self.period.store(NEVER, Ordering::Relaxed);
@@ -168,6 +186,8 @@ impl Session {
 
     /// Syncs what has changed, and ends the background thread until the next write.
     pub(crate) fn pause(&self) {
+        #[cfg(feature = "tokio")]
+        self.tasks.end_if_idle();
         let background = self.background();
         let ended = background.end();
         // Relaxed, here and below: the thread that forks does both.
@@ -260,6 +280,8 @@ impl Session {
     /// synced when the session is dropped.
     pub(crate) fn leave(&self, timeout: Option<Duration>) -> Result<()> {
         self.background().end();
+        #[cfg(feature = "tokio")]
+        self.tasks.end_thread();
         if !self.is_to_sync() {
             return Ok(());
         }

@@ -446,7 +446,7 @@ impl Store {
     }
 
     /// An error if it is detached.
-    fn check_attached(&self) -> Result<()> {
+    pub(crate) fn check_attached(&self) -> Result<()> {
         let Some(how) = self.detached() else { return Ok(()) };
         Err(Error::Detached { path: self.path().to_owned(), how })
     }

@@ -1,4 +1,4 @@
-//! Waiting in tasks: the `async` forms of the methods in `wait.rs` and `watch.rs`.
+//! Waiting in tasks: the `async` forms of the methods in `wait.rs` and `watch.rs`, and of `sync`.
 
 use crate::error::Result;
 use crate::slots::array::Array;
@@ -52,6 +52,41 @@ impl Store {
     /// [`Error::Invalid`](crate::Error::Invalid) if there are no slots to wait for.
     pub async fn wait_any_async(&self, slots: &[(&dyn Awaitable, u64)]) -> Result<Vec<usize>> {
         wait_async(AnyChange(&awaited(self, slots)?)).await
+    }
+
+    /// As [`sync`](Store::sync), in a task, on any executor. It may be dropped at any moment.
+    ///
+    /// One thread of the process syncs for all of its tasks that wait for a sync of this store, so a
+    /// thousand of them share a few flushes. It runs until the store is left, whether the store is
+    /// synced in the background or not; [`pause_syncing`](Store::pause_syncing) ends it if no task
+    /// waits. The lock time-out counts while another process, or another thread, has the sync lock.
+    ///
+    /// ```
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().build();
+    /// # runtime.unwrap().block_on(async {
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// let store = slotfile::Store::create(folder.path().join("state.slots"))?;
+    /// store.value::<u64>("hits")?.fetch_add(1)?;
+    /// store.sync_async().await?; // now it survives a power cut
+    /// # Ok::<(), slotfile::Error>(())
+    /// # })?;
+    /// # Ok::<(), slotfile::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`sync`](Store::sync); [`Error::Io`](crate::Error::Io) if the process cannot start another
+    /// thread. An error of a sync reaches each task for which it was made.
+    pub async fn sync_async(&self) -> Result<()> {
+        loop {
+            let mut place = self.session.sync_for_task(self.settings.lock_timeout)?;
+            // In the child of a fork, which has inherited this task, it begins anew.
+            if let Some(told) = place.told().await {
+                told?;
+                self.attachment().tell_of_failed_sync(None);
+                return self.check_attached();
+            }
+        }
     }
 }
 

@@ -311,6 +311,39 @@ fn threads_and_processes_commit_to_a_store_of_version_1_0() {
     assert!(store.check().unwrap().is_ok());
 }
 
+/// The numbers of group commit are then the process's own.
+#[cfg(feature = "tokio")]
+#[test]
+fn tasks_sync_a_store_of_version_1_0() {
+    const TASKS: u64 = 100;
+    let folder = folder();
+    let path = store_in(&folder);
+    put_as_of_now(ALL, &path);
+    let store = open(&path).unwrap();
+    let value = store.value::<u64>("value/u64").unwrap();
+    let epoch = |store: &Store| store.info().unwrap().last_sync.unwrap().epoch;
+    let (first, before) = (value.load(), epoch(&store));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let begin = |_| {
+            let (store, value) = (store.clone(), value.clone());
+            tokio::task::spawn_local(async move {
+                value.fetch_add(1).unwrap();
+                store.sync_async().await.unwrap();
+            })
+        };
+        for task in (0..TASKS).map(begin).collect::<Vec<_>>() {
+            task.await.unwrap();
+        }
+    });
+    let flushes = epoch(&store) - before;
+    assert!(flushes < 20, "{flushes} flushes");
+    drop((value, store));
+    Raw::open(&path).restart();
+    let store = open(&path).unwrap();
+    assert_eq!(store.value::<u64>("value/u64").unwrap().load(), first.wrapping_add(TASKS));
+}
+
 /// Locks of a dead process, and its committed but unfinished transaction.
 #[test]
 fn what_the_dead_left_in_version_1_0_is_settled() {

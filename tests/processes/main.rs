@@ -8,6 +8,7 @@ mod closed_descriptors;
 mod crowded_table;
 mod defining;
 mod forked_processes;
+mod forks_in_mid_sync;
 mod found_by_marks;
 mod group_commits;
 mod killed_processes;

@@ -1,12 +1,14 @@
-//! Waiting in async tasks: not a thread for each, none is forgotten, none blocks another.
+//! Waiting and syncing in async tasks: not a thread for each, none is forgotten, none blocks another.
 
 use std::future::Future;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::common;
 use crate::common::os::fork;
+use crate::common::state::restart;
 use crate::common::{Child, folder, folder_in_memory, path, role, store_in};
-use slotfile::{Awaitable, Error, Recovery, Store, Value};
+use slotfile::{Awaitable, Error, OpenOptions, Recovery, Store, Value};
 use tokio::task::LocalSet;
 use tokio::time::timeout;
 
@@ -292,6 +294,90 @@ fn what_is_awaited_can_be_sent() {
     is_send(x.wait_for_change_async(0));
     is_send(store.wait_any_async(&[(&x, 0)]));
     is_send(watch.next_async());
+    is_send(store.sync_async());
+}
+
+/// Each task updates its slot and syncs, then all of them once more; with and without a background
+/// sync. (How many flushes that takes depends on how long one takes: they come while it lasts.)
+#[test]
+fn what_a_thousand_tasks_have_synced_is_there_after_a_restart() {
+    const TASKS: u64 = 1_000;
+    let folder = folder();
+    let path = store_in(&folder);
+    for period in [None, Some(HANG)] {
+        let mut options = OpenOptions::new();
+        options.create(true).sync_every(period).lock_timeout(Some(HANG));
+        let store = options.open(&path).unwrap();
+        let slots = store.array::<u64>("of each task", TASKS as usize).unwrap();
+        store.sync().unwrap();
+        let epoch = || store.info().unwrap().last_sync.unwrap().epoch;
+        let before = epoch();
+        block_on(async {
+            let tasks: Vec<_> = (0..TASKS as usize)
+                .map(|n| {
+                    let (store, slots) = (store.clone(), slots.clone());
+                    tokio::task::spawn_local(async move {
+                        for _ in 0..2 {
+                            slots.fetch_add(n, 1).unwrap();
+                            store.sync_async().await.unwrap();
+                        }
+                    })
+                })
+                .collect();
+            for task in tasks {
+                task.await.unwrap();
+            }
+        });
+        println!("{} flushes", epoch() - before);
+        drop((slots, store));
+        restart(&path);
+        let store = options.open(&path).unwrap();
+        let slots = store.array::<u64>("of each task", TASKS as usize).unwrap();
+        assert!(slots.load().iter().all(|n| *n >= 2 && n.is_multiple_of(2)));
+    }
+}
+
+/// The child has none of its parent's tasks, nor their thread. A task that it has inherited in the
+/// middle of its sync begins anew.
+#[test]
+fn a_forked_child_syncs_by_itself() {
+    if !common::apart("a_forked_child_syncs_by_itself") {
+        return;
+    }
+    let folder = folder();
+    let path = store_in(&folder);
+    let store = OpenOptions::new().create(true).sync_every(None).open(&path).unwrap();
+    let (x, y) = (store.value::<u64>("x").unwrap(), store.value::<u64>("y").unwrap());
+    block_on(store.sync_async()).unwrap(); // the thread is there
+    for round in 1..=10 {
+        x.store(round).unwrap();
+        let mut inherited = Some(Box::pin(store.sync_async()));
+        let mut context = Context::from_waker(Waker::noop());
+        let polled = inherited.as_mut().unwrap().as_mut().poll(&mut context);
+        assert!(matches!(polled, Poll::Pending));
+        let inherited = std::cell::Cell::new(inherited);
+        let child = fork(|| {
+            y.store(round).unwrap();
+            std::thread::scope(|scope| {
+                let sync = || block_on(store.sync_async()).unwrap();
+                scope.spawn(sync).join().unwrap();
+            });
+            let inherited = inherited.take().unwrap();
+            match round % 2 {
+                0 => drop(inherited),
+                _ => std::thread::scope(|scope| {
+                    scope.spawn(|| block_on(inherited).unwrap()).join().unwrap();
+                }),
+            }
+        });
+        block_on(inherited.take().unwrap()).unwrap();
+        child.join();
+    }
+    drop((x, y, store));
+    restart(&path);
+    let store = Store::open(&path).unwrap();
+    assert_eq!(store.value::<u64>("x").unwrap().load(), 10);
+    assert_eq!(store.value::<u64>("y").unwrap().load(), 10);
 }
 
 /// The one thread checks each second whether the files are still where they were.

@@ -1,5 +1,6 @@
 //! A contestant: a name, and the measured operations that it offers.
 
+use std::any::Any;
 use std::hint::black_box;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -58,6 +59,11 @@ pub trait Contestant: Sync {
     /// A signal that one process announces and another waits for.
     fn signal(&self, _path: &Path, _name: &str, _end: End) -> Result<Box<dyn Signal>> {
         Err(not_offered("no waiting for an update: one has to poll"))
+    }
+
+    /// Numbers that survive a power cut once an addition has returned.
+    fn durable(&self) -> Result<&dyn Durable> {
+        Err(not_offered("nothing survives a power cut"))
     }
 
     /// For a contestant not written in Rust: does the whole work itself.
@@ -121,6 +127,33 @@ pub trait Number {
             black_box(&mut *self).add();
         }
         start.elapsed()
+    }
+}
+
+/// Many numbers in a store, each addition to which is on the disk when it returns.
+pub trait Durable {
+    /// Makes a store of these names, and closes it. What is returned is kept as long as the store
+    /// is used: a server.
+    fn make(&self, path: &Path, names: &[Name]) -> Result<Box<dyn Any>>;
+
+    /// Opens it in this process, for as many threads as there are names: each adds to one of them.
+    fn open(&self, path: &Path, names: &[&str]) -> Result<Vec<Box<dyn Number + Send>>>;
+
+    /// One process and one thread do the work, whatever was asked for.
+    fn is_alone(&self) -> bool {
+        false
+    }
+}
+
+/// One number of a [`Durable`] store, which `opened` reaches.
+pub struct Own<O> {
+    pub opened: O,
+    pub name: String,
+}
+
+impl<O> Own<O> {
+    pub fn of(opened: O, name: &str) -> Own<O> {
+        Own { opened, name: name.to_owned() }
     }
 }
 

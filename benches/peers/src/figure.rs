@@ -8,11 +8,13 @@ pub enum Unit {
     Nanoseconds,
     PerSecond,
     Bytes,
+    /// Of a whole, which is 1.
+    Share,
 }
 
 impl Unit {
     pub fn less_is_better(self) -> bool {
-        self != Unit::PerSecond
+        !matches!(self, Unit::PerSecond | Unit::Share)
     }
 
     /// Three digits and a suitable unit.
@@ -27,6 +29,7 @@ impl Unit {
             Unit::Bytes if value >= 1048576.0 => format!("{} MiB", digits(value / 1048576.0)),
             Unit::Bytes if value >= 1024.0 => format!("{} KiB", digits(value / 1024.0)),
             Unit::Bytes => format!("{} B", digits(value)),
+            Unit::Share => format!("{:.0} %", 100.0 * value),
         }
     }
 }
@@ -68,11 +71,21 @@ pub struct Goal {
     pub bound: Bound,
 }
 
-/// A multiple of another contestant's figure: goals in nanoseconds would be one machine's.
+/// A multiple of another figure of the same run: goals in nanoseconds would be one machine's.
 #[derive(Clone, Copy)]
 pub enum Bound {
     AtMost(f64, &'static str),
     AtLeast(f64, &'static str),
+    /// The other figure is the contestant's own, at another work.
+    AtLeastOwn(f64, At),
+}
+
+/// Another work that has the same figures.
+#[derive(Clone, Copy)]
+pub struct At {
+    pub work: &'static str,
+    /// What the table calls it.
+    pub called: &'static str,
 }
 
 impl Goal {
@@ -80,15 +93,18 @@ impl Goal {
         match self.bound {
             Bound::AtMost(n, whom) => format!("at most {n} × {whom}"),
             Bound::AtLeast(n, whom) => format!("at least {n} × {whom}"),
+            Bound::AtLeastOwn(n, at) => format!("at least {n} × {}", at.called),
         }
     }
 
-    /// Whether it holds; `None` if one of the two is missing.
-    pub fn holds(&self, median_of: impl Fn(&str) -> Option<f64>) -> Option<bool> {
-        let own = median_of(self.who)?;
+    /// Whether it holds at `work`; `None` if one of the two is missing. `median_of` takes a work
+    /// and a contestant.
+    pub fn holds(&self, work: &str, median_of: impl Fn(&str, &str) -> Option<f64>) -> Option<bool> {
+        let own = median_of(work, self.who)?;
         Some(match self.bound {
-            Bound::AtMost(n, whom) => own <= n * median_of(whom)?,
-            Bound::AtLeast(n, whom) => own >= n * median_of(whom)?,
+            Bound::AtMost(n, whom) => own <= n * median_of(work, whom)?,
+            Bound::AtLeast(n, whom) => own >= n * median_of(work, whom)?,
+            Bound::AtLeastOwn(n, at) => own >= n * median_of(at.work, self.who)?,
         })
     }
 }
@@ -107,19 +123,26 @@ mod tests {
         assert_eq!((of(7023.0), of(65_460.0)), ("7,020 ns".into(), "65.5 µs".into()));
         assert_eq!(Unit::PerSecond.show(185_432.0), "185,000/s");
         assert_eq!(Unit::Bytes.show(12288.0), "12.0 KiB");
+        assert_eq!(Unit::Share.show(0.934), "93 %");
         assert_eq!(digits(0.0), "0");
     }
 
     #[test]
     fn a_goal_that_is_missed_does_not_hold() {
-        let results = |who: &str| {
-            [("slotfile", 10.0), ("limit", 5.0)].iter().find(|r| r.0 == who).map(|r| r.1)
+        let results = |work: &str, who: &str| match (work, who) {
+            ("here", "slotfile") => Some(10.0),
+            ("here", "limit") => Some(5.0),
+            ("there", "slotfile") => Some(2.5),
+            _ => None,
         };
-        let holds = |bound| Goal { who: "slotfile", figure: 0, bound }.holds(results);
+        let holds = |bound| Goal { who: "slotfile", figure: 0, bound }.holds("here", results);
         assert_eq!(holds(Bound::AtMost(1.9, "limit")), Some(false));
         assert_eq!(holds(Bound::AtMost(2.0, "limit")), Some(true));
         assert_eq!(holds(Bound::AtLeast(2.1, "limit")), Some(false));
         assert_eq!(holds(Bound::AtLeast(2.0, "limit")), Some(true));
         assert_eq!(holds(Bound::AtMost(2.3, "nobody")), None);
+        let own = |n, work| holds(Bound::AtLeastOwn(n, At { work, called: "that" }));
+        assert_eq!((own(4.0, "there"), own(4.1, "there")), (Some(true), Some(false)));
+        assert_eq!(own(4.0, "nowhere"), None);
     }
 }

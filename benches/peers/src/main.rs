@@ -7,7 +7,9 @@
 
 mod contestant;
 mod contestants;
+mod crowd;
 mod curve;
+mod disk;
 mod figure;
 mod measure;
 mod options;
@@ -116,7 +118,7 @@ fn run(options: &Options) -> Result<()> {
 
 /// What to do. A curve that is named is wanted.
 fn tasks(options: &Options) -> Result<Vec<Task>> {
-    let named = choose("work", &all_works(), |w| w.about().id, &options.works)?;
+    let named = choose_works(&options.works)?;
     let is = |work: &dyn Work| named.iter().any(|named| named.about().id == work.about().id);
     let mut tasks = Vec::new();
     if !options.only_curves {
@@ -128,6 +130,22 @@ fn tasks(options: &Options) -> Result<Vec<Task>> {
         }
     }
     Ok(tasks)
+}
+
+/// The named ones, or all. Works of a kind may be named by what comes before a `-`.
+fn choose_works(wanted: &[String]) -> Result<Vec<&'static dyn Work>> {
+    let all = all_works();
+    let mut chosen = Vec::new();
+    for wanted in wanted {
+        let of_kind =
+            |id: &str| id.strip_prefix(wanted.as_str()).is_some_and(|s| s.starts_with('-'));
+        let found: Vec<_> = all.iter().copied().filter(|work| of_kind(work.about().id)).collect();
+        match find("work", &all, |work| work.about().id, wanted) {
+            Err(_) if !found.is_empty() => chosen.extend(found),
+            one => chosen.push(one?),
+        }
+    }
+    Ok(if wanted.is_empty() { all } else { chosen })
 }
 
 /// The named ones, or all.

@@ -8,7 +8,8 @@ use clap::Args;
 /// slotfile beside its peers: writes report.md, report.json and charts.
 #[derive(Args)]
 pub struct Options {
-    /// Only these works, by the names that --list shows
+    /// Only these works and curves, by the names that --list shows; `commit` means all whose names
+    /// begin with `commit-`, and so for others
     #[arg(long, value_delimiter = ',')]
     pub works: Vec<String>,
     /// Only these contestants
@@ -23,7 +24,7 @@ pub struct Options {
     /// At most three short rounds: for a quick look, not for figures to keep
     #[arg(long)]
     pub quick: bool,
-    /// Also measure how the cost grows with slots, bytes, processes and stores
+    /// Also measure how the cost grows with slots, bytes, processes, threads and stores
     #[arg(long)]
     pub curves: bool,
     /// Measure only that

@@ -16,8 +16,8 @@ use crate::contestant::Contestant;
 use crate::figure::Unit;
 use crate::options::Options;
 use crate::stats::Summary;
-use crate::task::{Cell, Task};
-use crate::work::About;
+use crate::task::Task;
+use crate::work::{About, Chapter};
 
 const LIMIT: &str = "limit";
 const OURS: &str = "slotfile";
@@ -28,9 +28,20 @@ pub struct Report {
     rounds: usize,
     seconds_each: f64,
     #[serde(skip)]
-    rows: Vec<Row>,
-    #[serde(skip)]
-    curves: Vec<Curve>,
+    parts: Vec<Part>,
+}
+
+/// What belongs to one chapter: a table, or curves.
+struct Part {
+    name: &'static str,
+    /// Of the file of its numbers, and of the picture of a table.
+    file: &'static str,
+    shown: Shown,
+}
+
+enum Shown {
+    Table(Vec<Row>),
+    Curves(Vec<Curve>),
 }
 
 /// One figure of one work.
@@ -77,15 +88,26 @@ impl Report {
         whos: &[&'static dyn Contestant],
         tasks: &[Task],
     ) -> Report {
-        let works = tasks.iter().filter(|task| task.size == 0);
+        let results = Results { whos, tasks };
+        let parts = Chapter::ALL.into_iter().flat_map(|chapter| {
+            let works = tasks.iter().filter(|task| task.size == 0);
+            let works = works.filter(|task| task.work.about().chapter == chapter);
+            let table = Shown::Table(works.flat_map(|task| Row::of(task, &results)).collect());
+            let curves = Shown::Curves(Curve::of(whos, tasks, chapter));
+            match chapter {
+                Chapter::Works => [
+                    Part { name: "the table", file: "table", shown: table },
+                    Part { name: "the curves", file: "curves", shown: curves },
+                ],
+                Chapter::Commits => [
+                    Part { name: "the commits", file: "commits", shown: table },
+                    Part { name: "the curves of commits", file: "commit-curves", shown: curves },
+                ],
+            }
+        });
         let seconds_each = options.effort().as_secs_f64();
-        Report {
-            machine,
-            rounds: options.rounds(),
-            seconds_each,
-            rows: works.flat_map(|task| Row::of(task.work.about(), whos, &task.cells)).collect(),
-            curves: Curve::of(whos, tasks),
-        }
+        let parts = parts.collect();
+        Report { machine, rounds: options.rounds(), seconds_each, parts }
     }
 
     /// Writes the numbers and the pictures to `folder`, and the text that shows them to `text`,
@@ -94,18 +116,26 @@ impl Report {
         std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
         let pictures = folder.strip_prefix(text.parent().unwrap_or(folder)).unwrap_or(folder);
         let mut whole = std::fs::read_to_string(text).unwrap_or_default();
-        if !self.rows.is_empty() {
-            write_json(&folder.join("table.json"), &Part { report: self, rows: &self.rows })?;
-            chart::draw(self, &folder.join("peers.svg"))?;
-            put(&mut whole, "the table", &markdown::table(self, pictures));
-            println!("{}", markdown::goals(self));
-        }
-        if !self.curves.is_empty() {
-            write_json(&folder.join("curves.json"), &Part { report: self, rows: &self.curves })?;
-            for curve in &self.curves {
-                curve.draw(&folder.join(format!("{}.svg", curve.id)))?;
-            }
-            put(&mut whole, "the curves", &markdown::curves(self, pictures));
+        for part in &self.parts {
+            let numbers = folder.join(part.file).with_extension("json");
+            let written = match &part.shown {
+                Shown::Table(rows) if !rows.is_empty() => {
+                    write_json(&numbers, &Numbers { report: self, rows })?;
+                    let picture = part.picture();
+                    chart::draw(rows, &folder.join(&picture))?;
+                    println!("{}", markdown::goals(rows));
+                    markdown::table(self, rows, &pictures.join(&picture))
+                }
+                Shown::Curves(curves) if !curves.is_empty() => {
+                    write_json(&numbers, &Numbers { report: self, rows: curves })?;
+                    for curve in curves {
+                        curve.draw(&folder.join(format!("{}.svg", curve.id)))?;
+                    }
+                    markdown::curves(self, curves, pictures)
+                }
+                _ => continue,
+            };
+            put(&mut whole, part.name, &written);
         }
         std::fs::write(text, whole)?;
         println!("written to {} and {}", text.display(), folder.display());
@@ -113,16 +143,24 @@ impl Report {
     }
 }
 
-/// One half of a report, with the machine it was measured on.
+impl Part {
+    fn picture(&self) -> String {
+        // The picture of the first table is older than the other tables.
+        let name = if self.file == "table" { "peers" } else { self.file };
+        format!("{name}.svg")
+    }
+}
+
+/// The numbers of one part, with the machine they were measured on.
 #[derive(Serialize)]
-struct Part<'a, R> {
+struct Numbers<'a, R> {
     #[serde(flatten)]
     report: &'a Report,
     rows: &'a [R],
 }
 
-fn write_json(path: &Path, part: &impl Serialize) -> Result<()> {
-    Ok(std::fs::write(path, serde_json::to_string_pretty(part)? + "\n")?)
+fn write_json(path: &Path, numbers: &impl Serialize) -> Result<()> {
+    Ok(std::fs::write(path, serde_json::to_string_pretty(numbers)? + "\n")?)
 }
 
 /// Replaces the text between the marks of this part, or adds marks and text.
@@ -135,11 +173,27 @@ fn put(whole: &mut String, part: &str, written: &str) {
     };
 }
 
+/// All that was measured.
+struct Results<'a> {
+    whos: &'a [&'static dyn Contestant],
+    tasks: &'a [Task],
+}
+
+impl Results<'_> {
+    /// Of a contestant's figure at a work of a table.
+    fn median(&self, work: &str, who: &str, figure: usize) -> Option<f64> {
+        let task = self.tasks.iter().find(|t| t.size == 0 && t.work.about().id == work)?;
+        let who = self.whos.iter().position(|one| one.name() == who)?;
+        Some(task.cells[who].summary(figure)?.median)
+    }
+}
+
 impl Row {
     /// One per figure of a work.
-    fn of(work: &About, whos: &[&'static dyn Contestant], cells: &[Cell]) -> Vec<Row> {
+    fn of(task: &Task, results: &Results) -> Vec<Row> {
+        let (work, whos) = (task.work.about(), results.whos);
         let mut rows: Vec<Row> =
-            (0..work.figures.len()).map(|at| Row::of_figure(work, at, whos, cells)).collect();
+            (0..work.figures.len()).map(|at| Row::of_figure(task, work, at, results)).collect();
         if let Some(same) = work.same_if {
             let least = rows[same].median(OURS).unwrap_or(0.0) / 100.0;
             let enough = |who: &str| rows[same].median(who).is_some_and(|median| median >= least);
@@ -151,10 +205,10 @@ impl Row {
         rows
     }
 
-    fn of_figure(work: &About, at: usize, whos: &[&'static dyn Contestant], cells: &[Cell]) -> Row {
+    fn of_figure(task: &Task, work: &About, at: usize, all: &Results) -> Row {
         let figure = work.figures[at];
         let mut results: Vec<Entry> = Vec::new();
-        for (who, cell) in whos.iter().zip(cells) {
+        for (who, cell) in all.whos.iter().zip(&task.cells) {
             let summary = cell.summary(at);
             if summary.is_none() && who.is_variant() {
                 continue;
@@ -192,7 +246,7 @@ impl Row {
             .map(|goal| GoalMet {
                 who: goal.who,
                 goal: goal.show(),
-                holds: goal.holds(|who| row.median(who)),
+                holds: goal.holds(work.id, |work, who| all.median(work, who, at)),
             })
             .collect();
         row

@@ -1,6 +1,6 @@
 //! The setting of a measurement, and its second process.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -173,7 +173,7 @@ impl Drop for Side {
 }
 
 /// Nanoseconds of the clock that all processes share.
-fn now() -> u64 {
+pub fn now() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: it writes to `time`, which is ours.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
@@ -190,16 +190,4 @@ fn bind_to(number: usize) {
         libc::CPU_SET(number % processors, &mut set);
         libc::sched_setaffinity(0, size_of_val(&set), &set);
     }
-}
-
-/// Bytes written to the disk of this folder, by the disk's own count, so those of other programs
-/// too.
-pub fn disk_writes(folder: &Path) -> Result<u64> {
-    use std::os::unix::fs::MetadataExt;
-    let device = std::fs::metadata(folder)?.dev();
-    let path = format!("/sys/dev/block/{}:{}/stat", libc::major(device), libc::minor(device));
-    let stat = std::fs::read_to_string(&path).with_context(|| path.clone())?;
-    // Field 7: sectors of 512 bytes written (Documentation/block/stat.rst).
-    let sectors: u64 = stat.split_whitespace().nth(6).context(path)?.parse()?;
-    Ok(512 * sectors)
 }

@@ -1,15 +1,19 @@
 //! fjall, a log-structured store. One process at a time.
 
+use std::any::Any;
 use std::path::Path;
 
 use anyhow::Result;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
 
 use super::{NUMBER, numbered};
-use crate::contestant::{Block, Contestant, Keep, Name, Names, Number, Numbers, Sharing};
+use crate::contestant::{
+    Block, Contestant, Durable, Keep, Name, Names, Number, Numbers, Own, Sharing,
+};
 
 pub struct Fjall;
 
+#[derive(Clone)]
 struct Opened {
     database: Database,
     slots: Keyspace,
@@ -63,6 +67,35 @@ impl Contestant for Fjall {
     fn open(&self, path: &Path) -> Result<Box<dyn Names>> {
         Ok(Box::new(open(path, Keep::Running)?))
     }
+
+    fn durable(&self) -> Result<&dyn Durable> {
+        Ok(self)
+    }
+}
+
+/// The threads of a process share one `Database`.
+impl Durable for Fjall {
+    fn make(&self, path: &Path, names: &[Name]) -> Result<Box<dyn Any>> {
+        self.define(path, names)?;
+        Ok(Box::new(()))
+    }
+
+    fn open(&self, path: &Path, names: &[&str]) -> Result<Vec<Box<dyn Number + Send>>> {
+        let opened = open(path, Keep::Durable)?;
+        let own = |name: &&str| Box::new(Own::of(opened.clone(), name)) as Box<dyn Number + Send>;
+        Ok(names.iter().map(own).collect())
+    }
+}
+
+impl Opened {
+    /// Not atomic: only one thread adds to each number.
+    fn add_to(&mut self, name: &str) {
+        let next = Names::read(self, name) + 1;
+        self.slots.insert(name, next.to_le_bytes()).expect("inserted");
+        if self.keep == Keep::Durable {
+            self.database.persist(PersistMode::SyncData).expect("flushed");
+        }
+    }
 }
 
 impl Names for Opened {
@@ -76,13 +109,17 @@ impl Number for Opened {
     fn read(&mut self) -> u64 {
         Names::read(self, NUMBER)
     }
-    /// Not atomic: with one process and one thread it need not be.
     fn add(&mut self) {
-        let next = Number::read(self) + 1;
-        self.slots.insert(NUMBER, next.to_le_bytes()).expect("inserted");
-        if self.keep == Keep::Durable {
-            self.database.persist(PersistMode::SyncData).expect("flushed");
-        }
+        self.add_to(NUMBER);
+    }
+}
+
+impl Number for Own<Opened> {
+    fn read(&mut self) -> u64 {
+        Names::read(&mut self.opened, &self.name)
+    }
+    fn add(&mut self) {
+        self.opened.add_to(&self.name);
     }
 }
 

@@ -1,5 +1,6 @@
 //! The limit of the machine: no names, no types, no locks, no recovery.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -7,10 +8,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::contestant::{
-    Block, Contestant, End, Keep, Name, Names, Number, Numbers, Signal, not_offered,
+    Block, Contestant, Durable, End, Keep, Name, Names, Number, Numbers, Signal, not_offered,
 };
 use crate::shared::Shared;
 
@@ -69,6 +70,28 @@ impl Contestant for Limit {
     fn signal(&self, path: &Path, name: &str, _end: End) -> Result<Box<dyn Signal>> {
         self.only_blocks()?;
         Ok(Box::new(Futex(Shared::open(&path.with_extension(name), 8)?)))
+    }
+
+    fn durable(&self) -> Result<&dyn Durable> {
+        self.only_blocks()?;
+        Ok(self)
+    }
+}
+
+/// One page, whatever the slots: the limit is one flush after the other.
+impl Durable for Limit {
+    fn make(&self, path: &Path, _names: &[Name]) -> Result<Box<dyn Any>> {
+        Written::open(path)?;
+        Ok(Box::new(()))
+    }
+
+    fn open(&self, path: &Path, names: &[&str]) -> Result<Vec<Box<dyn Number + Send>>> {
+        ensure!(names.len() == 1, "one thread at a time");
+        Ok(vec![Box::new(Written::open(path)?)])
+    }
+
+    fn is_alone(&self) -> bool {
+        true
     }
 }
 

@@ -1,6 +1,8 @@
 //! LMDB, through heed. Every read is its own transaction, so that it sees what others wrote.
 
+use std::any::Any;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use heed::byteorder::NativeEndian;
@@ -8,7 +10,7 @@ use heed::types::{Bytes, Str, U64};
 use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, WithTls};
 
 use super::{NUMBER, numbered};
-use crate::contestant::{Block, Contestant, Keep, Name, Names, Number, Numbers};
+use crate::contestant::{Block, Contestant, Durable, Keep, Name, Names, Number, Numbers, Own};
 
 pub struct Lmdb;
 
@@ -86,12 +88,28 @@ impl Contestant for Lmdb {
     fn open(&self, path: &Path) -> Result<Box<dyn Names>> {
         Ok(Box::new(opened::<Number64>(path, Keep::Running)?))
     }
+
+    fn durable(&self) -> Result<&dyn Durable> {
+        Ok(self)
+    }
+}
+
+impl Durable for Lmdb {
+    fn make(&self, path: &Path, names: &[Name]) -> Result<Box<dyn Any>> {
+        self.define(path, names)?;
+        Ok(Box::new(()))
+    }
+
+    fn open(&self, path: &Path, names: &[&str]) -> Result<Vec<Box<dyn Number + Send>>> {
+        let opened = Arc::new(opened::<Number64>(path, Keep::Durable)?);
+        let own = |name: &&str| Box::new(Own::of(opened.clone(), name)) as Box<dyn Number + Send>;
+        Ok(names.iter().map(own).collect())
+    }
 }
 
 impl Names for Opened<Number64> {
     fn read(&mut self, name: &str) -> u64 {
-        let tx = self.env.read_txn().expect("a transaction");
-        self.database.get(&tx, name).expect("read").unwrap_or(0)
+        self.value(name)
     }
 }
 
@@ -100,9 +118,29 @@ impl Number for Opened<Number64> {
         Names::read(self, NUMBER)
     }
     fn add(&mut self) {
+        self.add_to(NUMBER);
+    }
+}
+
+impl Number for Own<Arc<Opened<Number64>>> {
+    fn read(&mut self) -> u64 {
+        self.opened.value(&self.name)
+    }
+    fn add(&mut self) {
+        self.opened.add_to(&self.name);
+    }
+}
+
+impl Opened<Number64> {
+    fn value(&self, name: &str) -> u64 {
+        let tx = self.env.read_txn().expect("a transaction");
+        self.database.get(&tx, name).expect("read").unwrap_or(0)
+    }
+
+    fn add_to(&self, name: &str) {
         let mut tx = self.env.write_txn().expect("a transaction");
-        let old = self.database.get(&tx, NUMBER).expect("read").unwrap_or(0);
-        self.database.put(&mut tx, NUMBER, &(old + 1)).expect("put");
+        let old = self.database.get(&tx, name).expect("read").unwrap_or(0);
+        self.database.put(&mut tx, name, &(old + 1)).expect("put");
         tx.commit().expect("committed");
     }
 }

@@ -6,6 +6,7 @@ mod limit;
 mod lmdb;
 mod mmap_sync;
 mod multiprocessing;
+pub mod postgres;
 mod redb;
 mod redis;
 mod slotfile;
@@ -29,6 +30,7 @@ pub static ALL: &[&dyn Contestant] = &[
     &sqlite::Sqlite,
     &fjall::Fjall,
     &redis::Redis,
+    &postgres::Postgres,
     &multiprocessing::Multiprocessing,
 ];
 

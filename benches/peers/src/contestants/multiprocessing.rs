@@ -21,6 +21,7 @@ impl Contestant for Multiprocessing {
         Some(match work {
             "durable" => Err(not_offered("nothing outlives the processes")),
             "open" | "define" => Err(not_offered("no names")),
+            _ if work.starts_with("commit-") => Err(not_offered("nothing outlives the processes")),
             _ if work.starts_with("several-") => Err(not_offered("no several numbers as one")),
             _ if work.starts_with("name-") => Err(not_offered("no names")),
             _ => run(work, scene),

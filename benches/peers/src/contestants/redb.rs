@@ -1,6 +1,8 @@
 //! redb, in both of its modes: one process owns the file, or many write it.
 
+use std::any::Any;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Result;
 use redb::{
@@ -9,7 +11,9 @@ use redb::{
 };
 
 use super::{NUMBER, numbered};
-use crate::contestant::{Block, Contestant, Keep, Name, Names, Number, Numbers, Sharing};
+use crate::contestant::{
+    Block, Contestant, Durable, Keep, Name, Names, Number, Numbers, Own, Sharing,
+};
 
 pub struct Redb {
     pub processes: Processes,
@@ -113,28 +117,65 @@ impl Contestant for Redb {
     fn open(&self, path: &Path) -> Result<Box<dyn Names>> {
         Ok(Box::new(self.opened(path, Keep::Running)?))
     }
+
+    fn durable(&self) -> Result<&dyn Durable> {
+        Ok(self)
+    }
+}
+
+/// The threads of a process share one `Database`.
+impl Durable for Redb {
+    fn make(&self, path: &Path, names: &[Name]) -> Result<Box<dyn Any>> {
+        self.define(path, names)?;
+        Ok(Box::new(()))
+    }
+
+    fn open(&self, path: &Path, names: &[&str]) -> Result<Vec<Box<dyn Number + Send>>> {
+        let opened = Arc::new(self.opened(path, Keep::Durable)?);
+        let own = |name: &&str| Box::new(Own::of(opened.clone(), name)) as Box<dyn Number + Send>;
+        Ok(names.iter().map(own).collect())
+    }
+}
+
+impl Opened {
+    fn value(&self, name: &str) -> u64 {
+        let tx = self.database.begin_read().expect("a transaction");
+        let table = tx.open_table(NUMBERS).expect("the table");
+        table.get(name).expect("read").map_or(0, |value| value.value())
+    }
+
+    fn add_to(&self, name: &str) {
+        let tx = self.begin().expect("a transaction");
+        {
+            let mut table = tx.open_table(NUMBERS).expect("the table");
+            let old = table.get(name).expect("read").map_or(0, |value| value.value());
+            table.insert(name, old + 1).expect("inserted");
+        }
+        tx.commit().expect("committed");
+    }
 }
 
 impl Names for Opened {
     fn read(&mut self, name: &str) -> u64 {
-        let tx = self.database.begin_read().expect("a transaction");
-        let table = tx.open_table(NUMBERS).expect("the table");
-        table.get(name).expect("read").map_or(0, |value| value.value())
+        self.value(name)
     }
 }
 
 impl Number for Opened {
     fn read(&mut self) -> u64 {
-        Names::read(self, NUMBER)
+        self.value(NUMBER)
     }
     fn add(&mut self) {
-        let tx = self.begin().expect("a transaction");
-        {
-            let mut table = tx.open_table(NUMBERS).expect("the table");
-            let old = table.get(NUMBER).expect("read").map_or(0, |value| value.value());
-            table.insert(NUMBER, old + 1).expect("inserted");
-        }
-        tx.commit().expect("committed");
+        self.add_to(NUMBER);
+    }
+}
+
+impl Number for Own<Arc<Opened>> {
+    fn read(&mut self) -> u64 {
+        self.opened.value(&self.name)
+    }
+    fn add(&mut self) {
+        self.opened.add_to(&self.name);
     }
 }
 

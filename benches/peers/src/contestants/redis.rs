@@ -1,5 +1,6 @@
 //! Redis, over a unix socket. The first process of a measurement starts the server, and ends it.
 
+use std::any::Any;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -10,7 +11,7 @@ use redis::{Client, Connection, TypedCommands};
 
 use super::{NUMBER, numbered};
 use crate::contestant::{
-    Block, Contestant, End, Keep, Name, Names, Number, Numbers, Signal, not_offered,
+    Block, Contestant, Durable, End, Keep, Name, Names, Number, Numbers, Own, Signal, not_offered,
 };
 
 pub struct Redis;
@@ -98,15 +99,7 @@ impl Contestant for Redis {
     }
 
     fn define(&self, path: &Path, names: &[Name]) -> Result<Box<dyn Names>> {
-        let mut opened = open(path, Keep::Running)?;
-        for part in names.chunks(10_000) {
-            let mut pipe = redis::pipe();
-            for name in part {
-                pipe.set(&name.name, name.value).ignore();
-            }
-            pipe.exec(&mut opened.connection)?;
-        }
-        Ok(Box::new(opened))
+        Ok(Box::new(defined(path, names, Keep::Running)?))
     }
 
     fn open(&self, path: &Path) -> Result<Box<dyn Names>> {
@@ -120,6 +113,37 @@ impl Contestant for Redis {
 
     fn signal(&self, path: &Path, name: &str, _end: End) -> Result<Box<dyn Signal>> {
         Ok(Box::new(List { opened: open(path, Keep::Running)?, name: name.to_owned() }))
+    }
+
+    fn durable(&self) -> Result<&dyn Durable> {
+        Ok(self)
+    }
+}
+
+fn defined(path: &Path, names: &[Name], keep: Keep) -> Result<Opened> {
+    let mut opened = open(path, keep)?;
+    for part in names.chunks(10_000) {
+        let mut pipe = redis::pipe();
+        for name in part {
+            pipe.set(&name.name, name.value).ignore();
+        }
+        pipe.exec(&mut opened.connection)?;
+    }
+    Ok(opened)
+}
+
+/// Each thread has a connection of its own.
+impl Durable for Redis {
+    fn make(&self, path: &Path, names: &[Name]) -> Result<Box<dyn Any>> {
+        Ok(Box::new(defined(path, names, Keep::Durable)?))
+    }
+
+    fn open(&self, path: &Path, names: &[&str]) -> Result<Vec<Box<dyn Number + Send>>> {
+        let own = |name: &&str| {
+            let opened = open(path, Keep::Durable)?;
+            Ok(Box::new(Own::of(opened, name)) as Box<dyn Number + Send>)
+        };
+        names.iter().map(own).collect()
     }
 }
 
@@ -136,6 +160,15 @@ impl Number for Opened {
     }
     fn add(&mut self) {
         self.connection.incr(NUMBER, 1).expect("added");
+    }
+}
+
+impl Number for Own<Opened> {
+    fn read(&mut self) -> u64 {
+        Names::read(&mut self.opened, &self.name)
+    }
+    fn add(&mut self) {
+        self.opened.connection.incr(&self.name, 1).expect("added");
     }
 }
 

@@ -1,6 +1,7 @@
 //! slotfile, without its background sync: all are measured without flushing unless the work is
 //! to flush.
 
+use std::any::Any;
 use std::path::Path;
 
 use anyhow::Result;
@@ -8,7 +9,7 @@ use slotfile::{Array, Counter, Data, Define, Group, OpenOptions, Scalar, Slot, S
 
 use super::NUMBER;
 use crate::contestant::{
-    Block, Contestant, End, Keep, Name, Names, Number, Numbers, Signal, not_offered,
+    Block, Contestant, Durable, End, Keep, Name, Names, Number, Numbers, Signal, not_offered,
 };
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -99,6 +100,27 @@ impl Contestant for Slotfile {
     fn signal(&self, path: &Path, name: &str, _end: End) -> Result<Box<dyn Signal>> {
         self.only_plain()?;
         Ok(Box::new(open(path, 0)?.value::<u64>(name)?))
+    }
+
+    fn durable(&self) -> Result<&dyn Durable> {
+        self.only_plain()?;
+        Ok(self)
+    }
+}
+
+impl Durable for Slotfile {
+    fn make(&self, path: &Path, names: &[Name]) -> Result<Box<dyn Any>> {
+        self.define(path, names)?;
+        Ok(Box::new(()))
+    }
+
+    fn open(&self, path: &Path, names: &[&str]) -> Result<Vec<Box<dyn Number + Send>>> {
+        let store = open(path, 0)?;
+        let synced = |name: &&str| {
+            let value = store.value::<u64>(name)?;
+            Ok(Box::new(Synced { store: store.clone(), value }) as Box<dyn Number + Send>)
+        };
+        names.iter().map(synced).collect()
     }
 }
 

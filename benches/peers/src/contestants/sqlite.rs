@@ -1,5 +1,6 @@
 //! SQLite, through rusqlite, with a write-ahead log and prepared statements.
 
+use std::any::Any;
 use std::path::Path;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use anyhow::Result;
 use rusqlite::{Connection, params};
 
 use super::{NUMBER, numbered};
-use crate::contestant::{Block, Contestant, Keep, Name, Names, Number, Numbers};
+use crate::contestant::{Block, Contestant, Durable, Keep, Name, Names, Number, Numbers, Own};
 
 pub struct Sqlite;
 
@@ -66,6 +67,32 @@ impl Contestant for Sqlite {
     fn open(&self, path: &Path) -> Result<Box<dyn Names>> {
         Ok(Box::new(open(path, Keep::Running)?))
     }
+
+    fn durable(&self) -> Result<&dyn Durable> {
+        Ok(self)
+    }
+}
+
+/// Each thread has a connection of its own.
+impl Durable for Sqlite {
+    fn make(&self, path: &Path, names: &[Name]) -> Result<Box<dyn Any>> {
+        self.define(path, names)?;
+        Ok(Box::new(()))
+    }
+
+    fn open(&self, path: &Path, names: &[&str]) -> Result<Vec<Box<dyn Number + Send>>> {
+        let own = |name: &&str| {
+            let connection = open(path, Keep::Durable)?;
+            Ok(Box::new(Own::of(connection, name)) as Box<dyn Number + Send>)
+        };
+        names.iter().map(own).collect()
+    }
+}
+
+fn add_to(connection: &Connection, name: &str) {
+    let add = "update slots set value = value + 1 where name = ?";
+    let changed = connection.prepare_cached(add).expect("prepared").execute([name]);
+    assert_eq!(changed, Ok(1));
 }
 
 impl Names for Connection {
@@ -81,9 +108,16 @@ impl Number for Connection {
         Names::read(self, NUMBER)
     }
     fn add(&mut self) {
-        let add = "update slots set value = value + 1 where name = ?";
-        let changed = self.prepare_cached(add).expect("prepared").execute([NUMBER]);
-        assert_eq!(changed, Ok(1));
+        add_to(self, NUMBER);
+    }
+}
+
+impl Number for Own<Connection> {
+    fn read(&mut self) -> u64 {
+        Names::read(&mut self.opened, &self.name)
+    }
+    fn add(&mut self) {
+        add_to(&self.opened, &self.name);
     }
 }
 

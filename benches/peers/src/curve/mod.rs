@@ -1,6 +1,7 @@
 //! How cost grows: works that are measured at several sizes.
 
 mod bytes;
+mod commits;
 mod processes;
 mod slots;
 mod stores;
@@ -17,8 +18,15 @@ pub trait Curve: Work {
     fn sizes(&self) -> &'static [u64];
 }
 
-pub static ALL: &[&dyn Curve] =
-    &[&slots::Slots, &bytes::Bytes, &processes::Processes, &stores::Stores];
+pub static ALL: &[&dyn Curve] = &[
+    &slots::Slots,
+    &bytes::Bytes,
+    &processes::Processes,
+    &stores::Stores,
+    &commits::SLOTS,
+    &commits::PROCESSES,
+    &commits::THREADS,
+];
 
 /// Bytes of disk that a file takes, or all files of a folder.
 fn on_disk(path: &Path) -> Result<u64> {

@@ -5,22 +5,21 @@ use std::path::Path;
 use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 
-use super::{OURS, Report};
+use super::{OURS, Row};
 
-pub fn draw(report: &Report, path: &Path) -> Result<()> {
+pub fn draw(rows: &[Row], path: &Path) -> Result<()> {
     // No `?` in the middle: the errors of the drawing borrow the canvas.
-    try_draw(report, path).map_err(|e| anyhow!("{}: {e}", path.display()))
+    try_draw(rows, path).map_err(|e| anyhow!("{}: {e}", path.display()))
 }
 
-fn try_draw(report: &Report, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
+fn try_draw(rows: &[Row], path: &Path) -> Result<(), Box<dyn std::error::Error>> {
     // (figure, contestant, cost), top to bottom.
-    let rows = &report.rows;
     let mut points = Vec::new();
     let mut whos: Vec<&str> = Vec::new();
     for (at, row) in rows.iter().enumerate() {
         for entry in &row.results {
             let cost = entry.summary.as_ref().and_then(|s| row.cost(s.median));
-            if let Some(cost) = cost.filter(|cost| *cost > 0.0) {
+            if let Some(cost) = cost.filter(|cost| *cost > 0.0 && cost.is_finite()) {
                 points.push((rows.len() - 1 - at, entry.contestant, cost));
                 if !whos.contains(&entry.contestant) {
                     whos.push(entry.contestant);

@@ -12,6 +12,7 @@ use crate::curve;
 use crate::figure::Unit;
 use crate::stats::Summary;
 use crate::task::Task;
+use crate::work::Chapter;
 
 #[derive(Serialize)]
 pub struct Curve {
@@ -45,9 +46,9 @@ struct Point {
 }
 
 impl Curve {
-    pub fn of(whos: &[&'static dyn Contestant], tasks: &[Task]) -> Vec<Curve> {
+    pub fn of(whos: &[&'static dyn Contestant], tasks: &[Task], chapter: Chapter) -> Vec<Curve> {
         let mut curves = Vec::new();
-        for curve in curve::ALL {
+        for curve in curve::ALL.iter().filter(|curve| curve.about().chapter == chapter) {
             let about = curve.about();
             let own: Vec<&Task> = tasks.iter().filter(|t| t.work.about().id == about.id).collect();
             if own.is_empty() {
@@ -105,7 +106,7 @@ impl Curve {
     }
 
     fn try_draw(&self, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
-        let columns = 2;
+        let columns = self.panels.len().min(2);
         let rows = self.panels.len().div_ceil(columns);
         let root = SVGBackend::new(path, (1000, 300 * rows as u32)).into_drawing_area();
         root.fill(&WHITE)?;

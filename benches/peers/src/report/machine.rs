@@ -2,14 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::fs::read_to_string;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+
+use crate::contestants::postgres;
+use crate::disk::FileSystem;
 
 #[derive(Serialize)]
 pub struct Machine {
     pub processor: String,
     pub processors: usize,
     pub kernel: String,
+    /// The file system, and its disk.
+    pub stores_on: String,
     /// Seconds since 1970, at the beginning.
     pub begun: u64,
     pub seconds: u64,
@@ -30,7 +36,8 @@ struct Ticks {
 }
 
 impl Machine {
-    pub fn before() -> Machine {
+    /// Before the measurements, whose stores will be in a folder.
+    pub fn before(on: &Path) -> Machine {
         let cpus = read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = cpus.lines().find_map(|line| line.strip_prefix("model name"));
         let load = read_to_string("/proc/loadavg").unwrap_or_default();
@@ -41,6 +48,8 @@ impl Machine {
                 .unwrap_or_default()
                 .trim()
                 .to_owned(),
+            stores_on: FileSystem::of(on)
+                .map_or_else(|_| "an unknown file system".to_owned(), |on| on.to_string()),
             begun: seconds_now(),
             seconds: 0,
             load_before: load.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(f64::NAN),
@@ -86,7 +95,10 @@ fn versions() -> BTreeMap<String, String> {
             found.insert(name, text(pair[1]));
         }
     }
-    for (program, name) in [("redis-server", "Redis"), ("python3", "Python")] {
+    let postgres = postgres::program("postgres").unwrap_or_default();
+    let programs: [(PathBuf, &str); 3] =
+        [("redis-server".into(), "Redis"), ("python3".into(), "Python"), (postgres, "PostgreSQL")];
+    for (program, name) in programs {
         let output = std::process::Command::new(program).arg("--version").output();
         let said =
             output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();

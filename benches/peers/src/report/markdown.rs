@@ -1,16 +1,16 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use super::curve::Curve;
 use super::{Entry, OURS, Report, Row};
 use crate::figure::digits;
 
 /// All contestants at all works.
-pub fn table(report: &Report, pictures: &Path) -> String {
-    let mut text = measured_on(report) + &goals(report);
-    let picture = pictures.join("peers.svg");
+pub fn table(report: &Report, rows: &[Row], picture: &Path) -> String {
+    let mut text = measured_on(report) + &goals(rows);
     let _ = write!(text, "\n![what each costs, slotfile being 1]({})\n", picture.display());
     let mut last = "";
-    for row in &report.rows {
+    for row in rows {
         if row.work != last {
             let _ = write!(text, "\n### {}\n\nThe limit: {}.\n", row.title, row.limit);
             last = row.work;
@@ -21,8 +21,8 @@ pub fn table(report: &Report, pictures: &Path) -> String {
 }
 
 /// How cost grows.
-pub fn curves(report: &Report, pictures: &Path) -> String {
-    let curves: Vec<String> = report.curves.iter().map(|curve| curve.markdown(pictures)).collect();
+pub fn curves(report: &Report, curves: &[Curve], pictures: &Path) -> String {
+    let curves: Vec<String> = curves.iter().map(|curve| curve.markdown(pictures)).collect();
     measured_on(report) + curves.concat().trim_start_matches('\n')
 }
 
@@ -31,11 +31,12 @@ fn measured_on(report: &Report) -> String {
     let versions: Vec<String> =
         machine.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
     format!(
-        "{} processors ({}), Linux {}; at most {} rounds of about {} s for each, {} minutes in all; load \
+        "{} processors ({}), Linux {}; stores on {}; at most {} rounds of about {} s for each, {} minutes in all; load \
          before the run {}, taken by the host meanwhile {:.1} %. {}.\n\n",
         machine.processors,
         machine.processor,
         machine.kernel,
+        machine.stores_on,
         report.rounds,
         report.seconds_each,
         machine.seconds.div_ceil(60),
@@ -46,12 +47,12 @@ fn measured_on(report: &Report) -> String {
 }
 
 /// One line per figure: the limit, slotfile, the nearest peer, the goals.
-pub fn goals(report: &Report) -> String {
+pub fn goals(rows: &[Row]) -> String {
     let mut text = String::from(
         "| work | limit | slotfile | of the limit | nearest peer | goal | holds |\n\
          | --- | --- | --- | --- | --- | --- | --- |\n",
     );
-    for row in &report.rows {
+    for row in rows {
         let show =
             |value: Option<f64>| value.map_or("–".to_owned(), |value| row.unit.show(value));
         let ours = row.median(OURS);

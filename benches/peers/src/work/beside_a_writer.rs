@@ -37,6 +37,7 @@ const ABOUT: About = About {
         Goal { who: "slotfile", figure: 2, bound: Bound::AtLeast(2.0, "LMDB") },
     ],
     same_if: Some(2),
+    ..About::NONE
 };
 
 impl Work for BesideAWriter {

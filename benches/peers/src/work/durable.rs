@@ -4,8 +4,9 @@ use anyhow::{Result, ensure};
 
 use super::{About, Work};
 use crate::contestant::{Contestant, Keep};
+use crate::disk::disk_writes;
 use crate::figure::{Bound, Goal, Unit, figure};
-use crate::scene::{Outcome, Scene, disk_writes};
+use crate::scene::{Outcome, Scene};
 
 /// A number that is on the disk when adding to it returns.
 pub struct Durable;

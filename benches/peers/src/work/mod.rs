@@ -4,6 +4,7 @@ mod add;
 pub mod add_two;
 mod beside_a_writer;
 pub mod by_name;
+pub mod commit;
 mod define;
 mod durable;
 mod open;
@@ -30,12 +31,31 @@ pub struct About {
     /// A figure in which a peer must reach a hundredth of slotfile's; otherwise it has not done
     /// the same work, and does not count as near.
     pub same_if: Option<usize>,
+    pub chapter: Chapter,
+}
+
+/// Where the report shows it: each chapter has a table, curves, and files of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Chapter {
+    Works,
+    Commits,
+}
+
+impl Chapter {
+    pub const ALL: [Chapter; 2] = [Chapter::Works, Chapter::Commits];
 }
 
 impl About {
     /// The base for struct updates.
-    pub const NONE: About =
-        About { id: "", title: "", limit: "", figures: &[], goals: &[], same_if: None };
+    pub const NONE: About = About {
+        id: "",
+        title: "",
+        limit: "",
+        figures: &[],
+        goals: &[],
+        same_if: None,
+        chapter: Chapter::Works,
+    };
 }
 
 pub trait Work: Sync {
@@ -66,6 +86,13 @@ pub static ALL: &[&dyn Work] = &[
     &wait::IDLE,
     &open::Open,
     &define::Define,
+    &commit::OF_10,
+    &commit::OF_10_BY_PROCESSES,
+    &commit::OF_10_BY_THREADS,
+    &commit::OF_100_000,
+    &commit::OF_100_000_BY_PROCESSES,
+    &commit::OF_100_000_BY_THREADS,
+    &commit::OF_1_000_000,
 ];
 
 /// Realistic names, and a value for each.

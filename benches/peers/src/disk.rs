@@ -36,7 +36,7 @@ impl FileSystem {
             let point = Path::new(mount.split(' ').nth(4)?);
             let mut of = of.split(' ');
             let found = FileSystem { kind: of.next()?.to_owned(), device: of.next()?.to_owned() };
-            folder.starts_with(point).then(|| (point.as_os_str().len(), found))
+            folder.starts_with(point).then_some((point.as_os_str().len(), found))
         });
         above.max_by_key(|(depth, _)| *depth).map(|(_, found)| found)
     }

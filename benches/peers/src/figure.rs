@@ -77,7 +77,7 @@ pub enum Bound {
     AtMost(f64, &'static str),
     AtLeast(f64, &'static str),
     /// The other figure is the contestant's own, at another work.
-    AtLeastOwn(f64, At),
+    OwnAtLeast(f64, At),
 }
 
 /// Another work that has the same figures.
@@ -93,7 +93,7 @@ impl Goal {
         match self.bound {
             Bound::AtMost(n, whom) => format!("at most {n} × {whom}"),
             Bound::AtLeast(n, whom) => format!("at least {n} × {whom}"),
-            Bound::AtLeastOwn(n, at) => format!("at least {n} × {}", at.called),
+            Bound::OwnAtLeast(n, at) => format!("at least {n} × {}", at.called),
         }
     }
 
@@ -104,7 +104,7 @@ impl Goal {
         Some(match self.bound {
             Bound::AtMost(n, whom) => own <= n * median_of(work, whom)?,
             Bound::AtLeast(n, whom) => own >= n * median_of(work, whom)?,
-            Bound::AtLeastOwn(n, at) => own >= n * median_of(at.work, self.who)?,
+            Bound::OwnAtLeast(n, at) => own >= n * median_of(at.work, self.who)?,
         })
     }
 }
@@ -141,7 +141,7 @@ mod tests {
         assert_eq!(holds(Bound::AtLeast(2.1, "limit")), Some(false));
         assert_eq!(holds(Bound::AtLeast(2.0, "limit")), Some(true));
         assert_eq!(holds(Bound::AtMost(2.3, "nobody")), None);
-        let own = |n, work| holds(Bound::AtLeastOwn(n, At { work, called: "that" }));
+        let own = |n, work| holds(Bound::OwnAtLeast(n, At { work, called: "that" }));
         assert_eq!((own(4.0, "there"), own(4.1, "there")), (Some(true), Some(false)));
         assert_eq!(own(4.0, "nowhere"), None);
     }

@@ -27,21 +27,21 @@ pub static SLOTS: Commits = Commits {
     about: About { id: "commit-slots", title: "commits of one process in larger stores", ..ABOUT },
     axis: "slots",
     sizes: &[10, 1_000, 100_000, 1_000_000],
-    load: |slots| Load { slots, size: Size::ONE },
+    load: |slots| Load { slots, size: Size::ONE, efforts: 1 },
 };
 
 pub static PROCESSES: Commits = Commits {
     about: About { id: "commit-processes", title: "commits of more processes", ..ABOUT },
     axis: "processes",
     sizes: SOME,
-    load: |processes| Load { slots: AMONG, size: Size { processes, threads: 1 } },
+    load: |processes| Load { slots: AMONG, size: Size { processes, threads: 1 }, efforts: 1 },
 };
 
 pub static THREADS: Commits = Commits {
     about: About { id: "commit-threads", title: "commits of more threads", ..ABOUT },
     axis: "threads",
     sizes: SOME,
-    load: |threads| Load { slots: AMONG, size: Size { processes: 1, threads } },
+    load: |threads| Load { slots: AMONG, size: Size { processes: 1, threads }, efforts: 1 },
 };
 
 const SOME: &[u64] = &[1, 2, 4, 8, 16];

@@ -23,6 +23,8 @@ pub struct Commit {
 pub struct Load {
     pub slots: usize,
     pub size: Size,
+    /// How long, as a multiple of the effort of the scene.
+    pub efforts: u64,
 }
 
 /// What came of it, by all together.
@@ -37,6 +39,9 @@ pub struct Rates {
 const ONE: Size = Size::ONE;
 const PROCESSES: Size = Size { processes: 8, threads: 1 };
 const THREADS: Size = Size { processes: 1, threads: 8 };
+
+/// As `Durable`, so that what the rest of the machine writes matters less.
+const EFFORTS: u64 = 2;
 
 const ABOUT: About = About {
     limit: "`pwrite` and `fdatasync` of 4 KiB by one process, however many the others are",
@@ -56,7 +61,7 @@ const OF_ONE: &[Figure] =
 
 const fn at_least(n: f64, work: &'static str, called: &'static str) -> Goal {
     let at = At { work, called };
-    Goal { who: "slotfile", figure: 0, bound: Bound::AtLeastOwn(n, at) }
+    Goal { who: "slotfile", figure: 0, bound: Bound::OwnAtLeast(n, at) }
 }
 
 const AS_OF_10: Goal = at_least(0.9, "commit-10", "that of 10 slots");
@@ -69,7 +74,7 @@ pub static OF_10: Commit = Commit {
         goals: &[Goal { who: "slotfile", figure: 0, bound: Bound::AtLeast(0.9, "limit") }],
         ..ABOUT
     },
-    load: Load { slots: 10, size: ONE },
+    load: Load { slots: 10, size: ONE, efforts: EFFORTS },
 };
 
 pub static OF_10_BY_PROCESSES: Commit = Commit {
@@ -78,17 +83,17 @@ pub static OF_10_BY_PROCESSES: Commit = Commit {
         title: "commits, 10 slots, 8 processes",
         goals: &[
             at_least(4.0, "commit-10", "one process"),
-            // The 20 ms would be one machine's.
-            Goal { who: "slotfile", figure: 1, bound: Bound::AtMost(4.0, "limit") },
+            // The longest of some thousand flushes takes 0.5 to 3 ms.
+            Goal { who: "slotfile", figure: 1, bound: Bound::AtMost(10.0, "limit") },
         ],
         ..ABOUT
     },
-    load: Load { slots: 10, size: PROCESSES },
+    load: Load { slots: 10, size: PROCESSES, efforts: EFFORTS },
 };
 
 pub static OF_10_BY_THREADS: Commit = Commit {
     about: About { id: "commit-10-threads", title: "commits, 10 slots, 8 threads", ..ABOUT },
-    load: Load { slots: 10, size: THREADS },
+    load: Load { slots: 10, size: THREADS, efforts: EFFORTS },
 };
 
 pub static OF_100_000: Commit = Commit {
@@ -99,7 +104,7 @@ pub static OF_100_000: Commit = Commit {
         goals: &[AS_OF_10],
         ..ABOUT
     },
-    load: Load { slots: 100_000, size: ONE },
+    load: Load { slots: 100_000, size: ONE, efforts: EFFORTS },
 };
 
 pub static OF_100_000_BY_PROCESSES: Commit = Commit {
@@ -109,7 +114,7 @@ pub static OF_100_000_BY_PROCESSES: Commit = Commit {
         goals: &[at_least(4.0, "commit-100000", "one process")],
         ..ABOUT
     },
-    load: Load { slots: 100_000, size: PROCESSES },
+    load: Load { slots: 100_000, size: PROCESSES, efforts: EFFORTS },
 };
 
 pub static OF_100_000_BY_THREADS: Commit = Commit {
@@ -118,7 +123,7 @@ pub static OF_100_000_BY_THREADS: Commit = Commit {
         title: "commits, 100,000 slots, 8 threads",
         ..ABOUT
     },
-    load: Load { slots: 100_000, size: THREADS },
+    load: Load { slots: 100_000, size: THREADS, efforts: EFFORTS },
 };
 
 pub static OF_1_000_000: Commit = Commit {
@@ -129,7 +134,7 @@ pub static OF_1_000_000: Commit = Commit {
         goals: &[AS_OF_10],
         ..ABOUT
     },
-    load: Load { slots: 1_000_000, size: ONE },
+    load: Load { slots: 1_000_000, size: ONE, efforts: EFFORTS },
 };
 
 impl Work for Commit {
@@ -212,8 +217,7 @@ impl Load {
         std::thread::scope(|scope| {
             for (worker, number) in (first..).zip(&mut numbers) {
                 let crowd = &crowd;
-                // Longer than the other works, as `Durable`.
-                let until = begun + 2 * scene.effort.as_nanos() as u64;
+                let until = begun + load.efforts * scene.effort.as_nanos() as u64;
                 scope.spawn(move || crowd.tell(worker, commit_until(until, &mut **number)));
             }
         });
@@ -263,7 +267,8 @@ mod tests {
     fn each_worker_has_a_slot_of_its_own() {
         let names = names(10);
         for workers in [1, 3, 8, 10] {
-            let load = Load { slots: 10, size: Size { processes: workers, threads: 1 } };
+            let load =
+                Load { slots: 10, size: Size { processes: workers, threads: 1 }, efforts: 1 };
             let mut own: Vec<&str> = (0..workers).map(|worker| load.own(&names, worker)).collect();
             own.dedup();
             assert_eq!(own.len(), workers);

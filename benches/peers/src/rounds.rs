@@ -20,7 +20,7 @@ const LONG: Duration = Duration::from_secs(20);
 const CURVE_ROUNDS: usize = 3;
 
 /// Fewer for commits, which take longer to prepare.
-const COMMIT_ROUNDS: usize = 5;
+const COMMIT_ROUNDS: usize = 4;
 
 pub fn run(
     options: &Options,

@@ -121,6 +121,9 @@ impl Curve {
             if !least.is_finite() {
                 continue;
             }
+            // With many lines, room on the right for their names.
+            let many = panel.lines.len() > 4;
+            let right = if many { last * (last / first).powf(0.4) } else { last * 1.01 };
             // At least three decades high, so that a flat line looks flat.
             let high = (most * 2.0).max(least * 500.0);
             let mut chart = ChartBuilder::on(&area)
@@ -128,16 +131,16 @@ impl Curve {
                 .margin(8)
                 .x_label_area_size(34)
                 .y_label_area_size(64)
-                .build_cartesian_2d(
-                    (first..last * 1.01).log_scale(),
-                    (least / 2.0..high).log_scale(),
-                )?;
+                .build_cartesian_2d((first..right).log_scale(), (least / 2.0..high).log_scale())?;
             chart
                 .configure_mesh()
                 .x_labels(7)
                 .y_labels(7)
                 .x_desc(self.axis)
-                .x_label_formatter(&|size| format!("{size:e}"))
+                .x_label_formatter(&|size| match size {
+                    0.0..1e4 => size.to_string(),
+                    _ => format!("{size:e}"),
+                })
                 .y_label_formatter(&|value| panel.unit.show(*value))
                 .light_line_style(WHITE)
                 .draw()?;
@@ -151,7 +154,11 @@ impl Curve {
             }
             chart
                 .configure_series_labels()
-                .position(SeriesLabelPosition::UpperLeft)
+                .position(if many {
+                    SeriesLabelPosition::MiddleRight
+                } else {
+                    SeriesLabelPosition::UpperLeft
+                })
                 .background_style(WHITE.mix(0.8))
                 .border_style(BLACK.mix(0.3))
                 .draw()?;

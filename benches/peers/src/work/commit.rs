@@ -53,11 +53,11 @@ const ABOUT: About = About {
 /// The last figure is the share, which one alone has not.
 const OF_SEVERAL: &[Figure] = &[
     figure("commits", Unit::PerSecond),
-    figure("the longest", Unit::Nanoseconds),
-    figure("of the slowest, to the mean", Unit::Share),
+    figure("longest", Unit::Nanoseconds),
+    figure("slowest to mean", Unit::Share),
 ];
 const OF_ONE: &[Figure] =
-    &[figure("commits", Unit::PerSecond), figure("the longest", Unit::Nanoseconds)];
+    &[figure("commits", Unit::PerSecond), figure("longest", Unit::Nanoseconds)];
 
 const fn at_least(n: f64, work: &'static str, called: &'static str) -> Goal {
     let at = At { work, called };

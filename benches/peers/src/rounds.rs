@@ -91,8 +91,14 @@ impl Progress {
             let each = self.start.elapsed().as_secs_f64() / self.done as f64;
             each * (self.all - self.done) as f64
         });
-        let left = left.map_or(String::new(), |s| format!(", about {:.0} min left", s / 60.0));
-        eprint!("\r\x1b[K{} of {} works{left}: {what}...", self.done, self.all);
+        let left =
+            left.map_or(String::new(), |s| format!(", about {:.0} min left", (s / 60.0).ceil()));
+        eprint!(
+            "\r\x1b[K{} of {} works{left}: {} ...",
+            self.done,
+            self.all,
+            what.trim_end_matches([':', ' '])
+        );
     }
 
     fn shows(&self, result: &str) {

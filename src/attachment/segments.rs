@@ -8,7 +8,7 @@ use crate::attachment::attach::Attachment;
 use crate::error::Result;
 use crate::format::checkpoint;
 use crate::format::descriptor::Outline;
-use crate::format::layout::{Header, LARGE_SEGMENT, SEGMENT_HEAD, SMALL_ENTRY, live};
+use crate::format::layout::{Header, LARGE_SEGMENT, SEGMENT_HEAD, live};
 use crate::format::regions::{MOST_FIRST_LINES, SEGMENT_MARKS};
 use crate::mapping::file_marks::MarksPlace;
 use crate::mapping::map::{Map, Region};
@@ -20,8 +20,7 @@ pub(super) fn marks_place(header: &Header) -> Option<MarksPlace> {
         marks: header.regions.marks,
         words: SEGMENT_MARKS as usize / 64,
         cleaning: header.regions.live_header + 8 * live::CLEANING as u64,
-        most_shared: SMALL_ENTRY as usize - 8,
-        each: LARGE_SEGMENT as usize,
+        each: LARGE_SEGMENT.ilog2(),
     })
 }
 

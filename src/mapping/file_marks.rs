@@ -14,10 +14,8 @@ pub(crate) struct MarksPlace {
     pub(crate) words: usize,
     /// The offset of the word that says which of them a sync is clearing.
     pub(crate) cleaning: u64,
-    /// A slot of at most so many bytes shares its segment with others.
-    pub(crate) most_shared: usize,
-    /// How many bytes of a longer slot are in each of its segments.
-    pub(crate) each: usize,
+    /// The binary logarithm of how many bytes of a slot are in a segment, at most.
+    pub(crate) each: u32,
 }
 
 impl Map {
@@ -34,12 +32,17 @@ impl Map {
     pub(super) fn segments(&self, first: u64, len: usize) -> Option<Segments> {
         let place = self.marks.as_ref()?;
         let first = first.checked_sub(1)? as usize & (64 * place.words - 1);
-        Some(match len <= place.most_shared {
-            true => Segments { first, count: 1, own: None },
-            false => Segments { first, count: len.div_ceil(place.each), own: Some(place.each) },
-        })
+        let count = (len + (1 << place.each) - 1) >> place.each;
+        Some(Segments { first, count, each: (count > 1).then_some(place.each) })
     }
 
+    /// Whether a slot with this much content has several segments, with marks.
+    #[inline]
+    pub(super) fn has_several_segments(&self, len: usize) -> bool {
+        self.marks.as_ref().is_some_and(|place| len > 1 << place.each)
+    }
+
+    #[inline]
     fn place(&self) -> &MarksPlace {
         self.marks.as_ref().expect("only a store with marks is asked for them")
     }

@@ -67,6 +67,15 @@ impl<K: KeepsMapped> SlotMemory<K> {
         matches!(self.form, Form::Scalar)
     }
 
+    /// The marks, if this word of the slot names its first segment.
+    #[inline]
+    fn marks_by(&self, word: usize, len: usize) -> Option<(&Map, Segments)> {
+        let map = self.region().keeper().map();
+        // Relaxed: it is written before the slot exists, and never changes.
+        let first = self.region().load(word, Ordering::Relaxed);
+        Some((map, map.segments(first, len)?))
+    }
+
     /// Whether this word is not part of a cell.
     fn is_plain(&self, word: usize) -> bool {
         !self.is_scalar() || word > CONTROL
@@ -88,15 +97,19 @@ impl<K: KeepsMapped> Memory for SlotMemory<K> {
 
     #[inline]
     fn marks(&self) -> Option<(&Map, Segments)> {
+        match &self.form {
+            Form::Scalar => self.marks_by(SEGMENT_OF_SCALAR, 8),
+            Form::Areas(areas) => self.marks_by(SEGMENT_OF_AREAS, 8 * areas.words),
+            Form::Lock => None,
+        }
+    }
+
+    #[inline]
+    fn marks_of_several(&self) -> Option<(&Map, Segments)> {
+        let Form::Areas(areas) = &self.form else { return None };
+        let len = 8 * areas.words;
         let map = self.region().keeper().map();
-        let (word, len) = match &self.form {
-            Form::Scalar => (SEGMENT_OF_SCALAR, 8),
-            Form::Areas(areas) => (SEGMENT_OF_AREAS, 8 * areas.words),
-            Form::Lock => return None,
-        };
-        // Relaxed: it is written before the slot exists, and never changes.
-        let first = self.region().load(word, Ordering::Relaxed);
-        Some((map, map.segments(first, len)?))
+        if map.has_several_segments(len) { self.marks_by(SEGMENT_OF_AREAS, len) } else { None }
     }
 
     #[inline]

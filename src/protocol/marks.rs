@@ -16,8 +16,8 @@
 //!    back: however long a thread was stopped, its exchange fails if the slot was made clean since.
 //!
 //! So a slot that differs from its copy is dirty, and its mark is set, or is one of those that a
-//! sync is about to clear. A slot with segments of its own has a mark for each, so an update looks
-//! at those of the bytes that it changes, even if the slot is dirty.
+//! sync is about to clear. A slot with several segments has a mark for each, so an update looks at
+//! those of the bytes that it changes, even if the slot is dirty.
 
 use std::ops::Range;
 use std::sync::atomic::Ordering::{self, Relaxed, Release, SeqCst};
@@ -87,8 +87,8 @@ impl Marks for NoMarks {
 pub(crate) struct Segments {
     pub(crate) first: usize,
     pub(crate) count: usize,
-    /// How many bytes of the content are in each, for a slot that has its segments to itself.
-    pub(crate) own: Option<usize>,
+    /// If there are several, the binary logarithm of how many bytes of its content are in each.
+    pub(crate) each: Option<u32>,
 }
 
 impl Segments {
@@ -97,11 +97,14 @@ impl Segments {
     }
 
     /// Those that these bytes are in; at least one.
+    #[inline]
     fn of(&self, bytes: Bytes) -> Range<usize> {
-        let Some(each) = self.own else { return self.all() };
-        let from = (bytes.at / each).min(self.count - 1);
-        let to = bytes.at.saturating_add(bytes.len).div_ceil(each).clamp(from + 1, self.count);
-        self.first + from..self.first + to
+        let Some(each) = self.each else { return self.all() };
+        let last = self.count - 1;
+        let from = (bytes.at >> each).min(last);
+        let end = bytes.at.saturating_add(bytes.len);
+        let to = (end.saturating_sub(1) >> each).clamp(from, last);
+        self.first + from..self.first + to + 1
     }
 }
 
@@ -162,6 +165,8 @@ pub(super) fn prepare<M: Memory>(
 }
 
 /// Sees or sets the marks of all segments that these bytes are in.
+#[cold]
+#[inline(never)]
 pub(super) fn mark_all_of<M: Memory>(memory: &M, bytes: Option<Bytes>) {
     let (Some((marks, segments)), Some(bytes)) = (memory.marks(), bytes) else { return };
     // Of two threads, one that has touched the slot or found it touched, and a sync that has
@@ -170,15 +175,19 @@ pub(super) fn mark_all_of<M: Memory>(memory: &M, bytes: Option<Bytes>) {
     set_missing(marks, segments.of(bytes));
 }
 
-/// Of a slot with segments of its own: sees or sets the marks of those that these bytes are in. (A
-/// dirty slot that shares its segment has its mark already.)
+/// Of a dirty slot with several segments: sees or sets the marks of those that these bytes are in. (One
+/// with a single segment has its mark already.)
 #[inline]
-pub(super) fn mark_own<M: Memory>(memory: &M, bytes: Bytes) {
-    if let Some((marks, segments)) = memory.marks()
-        && segments.own.is_some()
+pub(super) fn mark_several<M: Memory>(memory: &M, bytes: Bytes) {
+    if let Some((marks, segments)) = memory.marks_of_several()
         && !planted!(DirtyCountsAsMarked)
     {
-        set_missing(marks, segments.of(bytes));
+        let changed = segments.of(bytes);
+        // Mostly one, which is marked. Relaxed: see `set_missing`.
+        let is_one = changed.len() == 1;
+        if !is_one || marks.load(changed.start / 64, Relaxed) >> (changed.start % 64) & 1 == 0 {
+            set_missing(marks, changed);
+        }
     }
 }
 
@@ -193,6 +202,8 @@ pub(crate) fn mark_new(marks: &impl Marks, segments: Range<usize>) {
 
 /// Looks before it sets, so that threads that update neighbours do not take the words from each
 /// other.
+#[cold]
+#[inline(never)]
 fn set_missing(marks: &impl Marks, segments: Range<usize>) {
     for (word, bits) in words(segments) {
         // Relaxed: the control word that is exchanged next says what was done before, and whoever
@@ -214,14 +225,14 @@ mod tests {
 
     #[test]
     fn bytes_are_in_these_segments() {
-        let shared = Segments { first: 7, count: 1, own: None };
+        let shared = Segments { first: 7, count: 1, each: None };
         assert_eq!(shared.of(Bytes { at: 5, len: 9 }), 7..8);
-        let own = Segments { first: 60, count: 3, own: Some(100) };
+        let own = Segments { first: 60, count: 3, each: Some(7) };
         let of = |at, len| own.of(Bytes { at, len });
-        assert_eq!((of(0, 100), of(99, 2), of(100, 1)), (60..61, 60..62, 61..62));
-        assert_eq!((of(250, 50), own.of(Bytes::ALL)), (62..63, 60..63));
+        assert_eq!((of(0, 128), of(127, 2), of(128, 1)), (60..61, 60..62, 61..62));
+        assert_eq!((of(300, 50), own.of(Bytes::ALL)), (62..63, 60..63));
         // An update of nothing is an update.
-        assert_eq!((of(0, 0), of(100, 0), of(300, 0)), (60..61, 61..62, 62..63));
+        assert_eq!((of(0, 0), of(128, 0), of(400, 0)), (60..61, 61..62, 62..63));
     }
 
     #[test]

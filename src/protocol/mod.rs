@@ -132,6 +132,10 @@ pub(crate) trait Memory {
     /// The marks, and this slot's segments. `None`: changes of this slot are not marked, and it is
     /// always dirty. So are buffers, and all slots of a store of format 1.0.
     fn marks(&self) -> Option<(&Self::Marks, Segments)>;
+    /// The same, of a slot with several segments.
+    fn marks_of_several(&self) -> Option<(&Self::Marks, Segments)> {
+        self.marks().filter(|(_, segments)| segments.each.is_some())
+    }
 
     /// Not the value of a scalar, nor a control word: those are read by `cell` and `control`.
     #[track_caller]

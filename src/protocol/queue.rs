@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::time::Duration;
 
 use super::control::State;
-use super::marks::{Bytes, mark_own, prepare};
+use super::marks::{Bytes, mark_several, prepare};
 use super::read_lock::wait_for_reader;
 use super::recover::recover_dead_owner;
 use super::{Control, Deadline, FREE, Failure, Memory, Peers, REMOVED, Sleepers, planted};
@@ -149,7 +149,7 @@ pub(super) fn publish<M: Memory, P: Peers>(
     changed: Option<Bytes>,
 ) -> bool {
     if let Some(changed) = changed {
-        mark_own(memory, changed);
+        mark_several(memory, changed);
     }
     // Release: a thread that acquires `new` sees whatever it announces.
     match memory.swap_control(old, new, Release) {

@@ -76,7 +76,7 @@ fn marked_by_recovery<M: Memory>(memory: &M) -> Option<Bytes> {
         return None;
     }
     if planted!(RecoveryMarksNoneOfItsOwn)
-        && memory.marks().is_some_and(|(_, segments)| segments.own.is_some())
+        && memory.marks().is_some_and(|(_, segments)| segments.each.is_some())
     {
         return None;
     }

@@ -18,7 +18,7 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use super::control::State;
 use super::lock::RawLock;
-use super::marks::{Bytes, mark_all_of, mark_own};
+use super::marks::{Bytes, mark_all_of, mark_several};
 use super::queue::publish;
 use super::recover::settle_draft;
 use super::update::fill;
@@ -142,6 +142,7 @@ pub(crate) fn commit_all<P: Peers, C: Changes + ?Sized>(
 
 /// Sets T, and keeps W and L, which others may set at any time. A clean slot is touched by it. Then
 /// marks what changes. False if the lock is lost.
+#[inline(always)] // in two places; for a scalar there is less to do
 fn set_transaction<M: Memory>(memory: &M, locked: Control, changed: Bytes) -> bool {
     let (mut seen, mut next) = (locked, locked);
     // Release: a thread that sees T sees the draft, or the area, that it announces.
@@ -153,7 +154,7 @@ fn set_transaction<M: Memory>(memory: &M, locked: Control, changed: Bytes) -> bo
         (seen, next) = (now, if is_dirty { now } else { now.with_state(State::Touched) });
     }
     if next.state() == State::Dirty {
-        mark_own(memory, changed);
+        mark_several(memory, changed);
     } else if !planted!(TransactionMarksLate) {
         mark_all_of(memory, Some(changed));
     }

@@ -136,7 +136,7 @@ impl Store {
 
     fn build(cells: Cells, area_count: u64, state: State, marks: Option<u64>) -> Store {
         let marked = Arc::new(Marks::new(marks.unwrap_or_default()));
-        let segment = |first| marks.map(|_| Segments { first, count: 1, own: None });
+        let segment = |first| marks.map(|_| Segments { first, count: 1, each: None });
         let table = Arc::new(Table {
             words: [TxnState::Idle as u64; 4].map(AtomicU64::new).into(),
             bytes: [1; 4].map(AtomicU64::new).into(),

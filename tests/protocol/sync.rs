@@ -24,7 +24,7 @@ pub(super) struct Layout {
 }
 
 const fn shared(first: usize) -> Segments {
-    Segments { first, count: 1, own: None }
+    Segments { first, count: 1, each: None }
 }
 
 impl Layout {
@@ -40,7 +40,7 @@ impl Layout {
     pub(super) const LARGE_SHARING_A_MARK: Layout = Layout::large(64 * MARK_WORDS - 1);
 
     const fn large(first: usize) -> Layout {
-        let y = Segments { first, count: WIDTH, own: Some(8) };
+        let y = Segments { first, count: WIDTH, each: Some(3) };
         Layout { segments: [shared(0), y], are_new: false }
     }
 
@@ -60,7 +60,7 @@ impl Layout {
     /// The segment of this word of the array, if it has one to itself.
     fn of_word(&self, word: usize) -> Option<usize> {
         let segments = self.of(Slot::Y);
-        segments.own.map(|_| segments.first + word)
+        segments.each.map(|_| segments.first + word)
     }
 }
 

@@ -10,9 +10,11 @@ use crate::format::checkpoint;
 use crate::format::descriptor::Outline;
 use crate::format::layout::{Header, LARGE_SEGMENT, SEGMENT_HEAD, live};
 use crate::format::regions::{MOST_FIRST_LINES, SEGMENT_MARKS};
-use crate::mapping::file_marks::MarksPlace;
+use crate::mapping::file_marks::{BYTES_LOG, MarksPlace};
 use crate::mapping::map::{Map, Region};
 use crate::protocol::{SEGMENT_OF_AREAS, SEGMENT_OF_SCALAR};
+
+const _: () = assert!(LARGE_SEGMENT == 1 << BYTES_LOG);
 
 /// Where a store's marks are: one of version 1.1 with checkpoints has some.
 pub(super) fn marks_place(header: &Header) -> Option<MarksPlace> {
@@ -20,7 +22,6 @@ pub(super) fn marks_place(header: &Header) -> Option<MarksPlace> {
         marks: header.regions.marks,
         words: SEGMENT_MARKS as usize / 64,
         cleaning: header.regions.live_header + 8 * live::CLEANING as u64,
-        each: LARGE_SEGMENT.ilog2(),
     })
 }
 

@@ -5,7 +5,11 @@ use std::sync::atomic::Ordering;
 use crate::mapping::map::Map;
 use crate::protocol::{Marks, Segments};
 
-/// Where the segment marks are, and what is marked.
+/// How many bytes of a slot are in a segment at most: this is its binary logarithm. (What the format
+/// says; here it spares the paths of updates a look at the mapping.)
+pub(crate) const BYTES_LOG: u32 = 16;
+
+/// Where the segment marks are.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MarksPlace {
     /// The offset of the first word.
@@ -14,8 +18,6 @@ pub(crate) struct MarksPlace {
     pub(crate) words: usize,
     /// The offset of the word that says which of them a sync is clearing.
     pub(crate) cleaning: u64,
-    /// The binary logarithm of how many bytes of a slot are in a segment, at most.
-    pub(crate) each: u32,
 }
 
 impl Map {
@@ -32,14 +34,8 @@ impl Map {
     pub(super) fn segments(&self, first: u64, len: usize) -> Option<Segments> {
         let place = self.marks.as_ref()?;
         let first = first.checked_sub(1)? as usize & (64 * place.words - 1);
-        let count = (len + (1 << place.each) - 1) >> place.each;
-        Some(Segments { first, count, each: (count > 1).then_some(place.each) })
-    }
-
-    /// Whether a slot with this much content has several segments, with marks.
-    #[inline]
-    pub(super) fn has_several_segments(&self, len: usize) -> bool {
-        self.marks.as_ref().is_some_and(|place| len > 1 << place.each)
+        let count = (len + (1 << BYTES_LOG) - 1) >> BYTES_LOG;
+        Some(Segments { first, count, each: (count > 1).then_some(BYTES_LOG) })
     }
 
     #[inline]

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::mapping::cell::CellRegion;
 use crate::mapping::copy;
 use crate::mapping::crowd;
+use crate::mapping::file_marks::BYTES_LOG;
 use crate::mapping::map::{KeepsMapped, Map, Region};
 use crate::mapping::new_memory::{self, NewMemory};
 use crate::mutant::planted;
@@ -106,10 +107,10 @@ impl<K: KeepsMapped> Memory for SlotMemory<K> {
 
     #[inline]
     fn marks_of_several(&self) -> Option<(&Map, Segments)> {
-        let Form::Areas(areas) = &self.form else { return None };
-        let len = 8 * areas.words;
-        let map = self.region().keeper().map();
-        if map.has_several_segments(len) { self.marks_by(SEGMENT_OF_AREAS, len) } else { None }
+        match &self.form {
+            Form::Areas(areas) if 8 * areas.words > 1 << BYTES_LOG => self.marks(),
+            _ => None,
+        }
     }
 
     #[inline]

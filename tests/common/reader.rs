@@ -256,6 +256,7 @@ impl Reader {
         let mut line = 0;
         for descriptor in &descriptors {
             let slot = self.live_slot(descriptor);
+            self.check_segments(descriptor, line);
             let found = self.find(&tiers, &slot.name, &descriptors);
             assert_eq!(found == Some(line), !slot.removed, "{}: {found:?}", slot.name);
             line += descriptor.lines;
@@ -292,6 +293,30 @@ impl Reader {
         }
         assert!(found.len() < 2, "{name}: {found:?}");
         found.pop()
+    }
+
+    /// Checks the marks and the first lines of a slot's segments.
+    fn check_segments(&self, descriptor: &Descriptor, line: u64) {
+        if word(self.at(12, 4)) == 0 || !self.keeps_checkpoints() {
+            return;
+        }
+        let Descriptor { areas, len, live, first_segment, place, .. } = *descriptor;
+        let name = &descriptor.slot.name;
+        let count = if place == PAGE { len.div_ceil(65_536) } else { 1 };
+        let segments = first_segment..first_segment + count;
+        let is_marked = |segment: u64| {
+            let mark = segment % 262_144;
+            self.at(MARKS + mark / 8, 1)[0] >> (mark % 8) & 1 == 1
+        };
+        if place == PAGE || place == 64 {
+            for segment in segments.clone().take_while(|segment| *segment < 16_384) {
+                assert_eq!(word(self.at(FIRST_LINES + 4 * segment, 4)), line + 1, "{name}");
+            }
+        }
+        // Dirty: neither state bit is set, and it is not removed.
+        let is_dirty = self.word(live + 8) >> 15 & 3 == 0;
+        assert!(areas != 1 || segments.clone().all(is_marked), "{name}: a buffer, or a counter");
+        assert!(!is_dirty || segments.clone().any(is_marked), "{name}: dirty, but not marked");
     }
 
     fn live_slot(&self, descriptor: &Descriptor) -> Slot {

@@ -122,7 +122,9 @@ impl<'a> SegmentWriter<'a> {
             // It changed between the two reads: the copy has no known version.
             seen[*i] = if stamp >> 1 == version { stamp } else { UNKNOWN };
             let copy = in_use.as_ref().and_then(|(_, c)| small_entry(c, at, content_len));
+            // Nearly all slots of a segment are what their copy says.
             if let Some((of, copy)) = copy
+                && rest[..content_len as usize] != *copy
                 && is_spoiled(self.attachment, &memory, of, 0, copy)
                 && !planted!(FlippedBitCopied)
             {

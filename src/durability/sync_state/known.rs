@@ -44,6 +44,11 @@ impl KnownSlots {
         KnownSlots { scanned: Some(0), ..KnownSlots::default() }
     }
 
+    /// Whether it was all read from the directory: this takes long, so it is not done at each sync.
+    pub(super) fn is_of_the_directory(&self) -> bool {
+        self.scanned.is_some()
+    }
+
     /// Finds the slots of a segment on the directory's first `lines` lines. False if there are
     /// none: the slot is defined at this moment, or its definer was killed.
     pub(super) fn find(

@@ -11,7 +11,7 @@ use crate::durability::segment::{Segment, cannot_sync, small_at, small_entry};
 use crate::durability::sync_notes;
 use crate::error::{Error, Result};
 use crate::format::checkpoint::{Choice, DIRECTORY, Record, UNKNOWN, if_there, is_removed, mix};
-use crate::format::layout::{LINE, PAGE};
+use crate::format::layout::{GRANULE, LINE, PAGE};
 use crate::mutant::planted;
 use crate::os::disk::{Disk, ReadAhead};
 use crate::protocol::Marks;
@@ -68,8 +68,7 @@ impl SyncState {
         Ok(SyncState {
             number,
             is_missing,
-            // As much as in a new store.
-            room: attachment.header.regions.record_blocks(),
+            room: room_for(attachment, &record),
             reading: 1,
             lines: record.lines,
             tiers: record.tiers.clone(),
@@ -268,6 +267,13 @@ fn record_in_use(attachment: &Attachment) -> Result<InUse> {
     let missing = acked.filter(|acked| *acked > record.epoch && !planted!(NumberTwice));
     record.epoch = missing.unwrap_or(record.epoch);
     Ok(InUse { record, number, is_missing: missing.is_some() })
+}
+
+/// How many bytes are allocated for each of the two records: at least what this one needed, as both
+/// are given as much. (To allocate them again costs a flush a third more.)
+fn room_for(attachment: &Attachment, record: &Record) -> u64 {
+    let (len, room) = (record.encode().len() as u64, attachment.header.regions.record_blocks());
+    if len > room { len.next_multiple_of(GRANULE) } else { room }
 }
 
 /// How many pages of the directory are full with this many lines.

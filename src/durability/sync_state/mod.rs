@@ -231,7 +231,7 @@ impl SyncState {
             // In a store with marks the next one looks at these again.
             return attachment.marks().is_none().then_some(self);
         }
-        if self.known.slots.len() > REMEMBERED {
+        if self.known.slots.len() > REMEMBERED && !self.known.is_of_the_directory() {
             self.known = KnownSlots::default();
         }
         Some(self)

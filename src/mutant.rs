@@ -261,6 +261,8 @@ mutants! {
         UnmarkedChangesAreAccepted => "format no_flipped_bit_of_a_mark",
         /// A new slot exists before its segments are marked.
         ANewSlotIsMarkedLate => "processes defining",
+        /// A sync clears a mark without having looked at a segment that it stands for.
+        MarksOfNothingAreCleared => "lib given_out_since_the_look",
         /// A sync makes slots clean in a segment that may get more slots at any moment.
         SegmentsAreCleanedTooEarly => "lib a_slot_that_is_defined_before_the_marks",
         /// A sync makes buffers clean, which change without their control word.

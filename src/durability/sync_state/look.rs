@@ -203,7 +203,10 @@ impl KnownSlots {
         slots: &mut Vec<(SlotMemory<&'a Map>, Stand)>,
     ) -> bool {
         let before = slots.len();
+        // There is none if the mark is of a segment that was given out since the look.
+        let mut is_known = planted!(MarksOfNothingAreCleared);
         for number in segments {
+            is_known = true;
             // Of one that is not known, and of one that may get more slots, a definer may have set
             // the mark without having published the slot.
             let segment = self.segments.get(&number).filter(|segment| {
@@ -219,7 +222,7 @@ impl KnownSlots {
                 (self.slots.memories.get(*slot), stand_of(self.copied_of(segment, *slot)))
             }));
         }
-        true
+        is_known
     }
 }
 
@@ -291,6 +294,26 @@ mod tests {
         let mut state = None;
         sync::sync(&mut state, attachment, &Deadline::new(None), false).unwrap();
         store.value::<u64>("second").unwrap().store(2).unwrap();
+        sync::clean(&mut state, attachment);
+        store.sync().unwrap();
+        assert_eq!(unsynced(&store), 0);
+        assert!(store.check().unwrap().is_ok());
+    }
+
+    /// It is given its segment between the two moments at which a look reads how many there are, and the
+    /// marks.
+    #[test]
+    fn the_mark_of_a_segment_that_was_given_out_since_the_look_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(&folder);
+        let attachment = store.attachment();
+        store.array::<u8>("first", 2_000).unwrap();
+        let mut state = None;
+        sync::sync(&mut state, attachment, &Deadline::new(None), false).unwrap();
+        store.array::<u8>("second", 2_000).unwrap();
+        if let Some(SyncState { look: Look::AtMarked(marked), .. }) = &mut state {
+            marked.looked[0] |= 1 << 1;
+        }
         sync::clean(&mut state, attachment);
         store.sync().unwrap();
         assert_eq!(unsynced(&store), 0);

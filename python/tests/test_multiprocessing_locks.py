@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -249,3 +251,15 @@ def test_acquire_takes_any_integer(mp: Any) -> None:
             lock.release()
         with pytest.raises(TypeError):
             lock.acquire("no", "time")
+
+
+def test_garbage_may_be_collected_while_a_wrapper_is_made() -> None:
+    """The collector traverses what is being made."""
+    program = """
+import gc
+from slotfile.multiprocessing import Array, Value
+gc.set_threshold(1)
+made = [Value("i", 1) for _ in range(50)] + [Array("c", 5) for _ in range(50)]
+made += [Array("d", 3) for _ in range(50)]
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=HANG)

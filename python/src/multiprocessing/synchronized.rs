@@ -17,8 +17,10 @@ use crate::multiprocessing::shared_block::Block;
 /// `multiprocessing.sharedctypes`.
 #[pyclass(frozen, subclass, weakref, dict, module = "slotfile.multiprocessing.sharedctypes")]
 pub(crate) struct SynchronizedBase {
-    obj: Py<PyAny>,
-    lock: Py<PyAny>,
+    /// `None` only while it is being made: Python may collect garbage then, and traverses its memory,
+    /// which is zeros.
+    obj: Option<Py<PyAny>>,
+    lock: Option<Py<PyAny>>,
     direct: Option<Direct>,
 }
 
@@ -86,7 +88,7 @@ impl SynchronizedBase {
             None => sharedctypes(obj.py(), "_lock_of", (obj, ctx))?,
         };
         let direct = Direct::new(obj, &lock)?;
-        Ok(SynchronizedBase { obj: obj.clone().unbind(), lock: lock.unbind(), direct })
+        Ok(SynchronizedBase { obj: Some(obj.clone().unbind()), lock: Some(lock.unbind()), direct })
     }
 
     /// Runs it through ctypes, under the lock.
@@ -96,11 +98,21 @@ impl SynchronizedBase {
         py: Python<'py>,
         f: impl FnOnce(&Bound<'py, PyAny>) -> PyResult<R>,
     ) -> PyResult<R> {
-        let lock = self.lock.bind(py);
+        let lock = self.lock().bind(py);
         lock.call_method0("acquire")?;
-        let result = f(self.obj.bind(py));
+        let result = f(self.obj().bind(py));
         lock.call_method0("release")?;
         result
+    }
+}
+
+impl SynchronizedBase {
+    fn obj(&self) -> &Py<PyAny> {
+        self.obj.as_ref().expect("it was made")
+    }
+
+    fn lock(&self) -> &Py<PyAny> {
+        self.lock.as_ref().expect("it was made")
     }
 }
 
@@ -118,38 +130,38 @@ impl SynchronizedBase {
 
     /// The ctypes object itself, without the lock: live memory.
     fn get_obj(&self, py: Python<'_>) -> Py<PyAny> {
-        self.obj.clone_ref(py)
+        self.obj().clone_ref(py)
     }
 
     /// The lock, for longer sections: `with counter.get_lock(): counter.value += 1`.
     fn get_lock(&self, py: Python<'_>) -> Py<PyAny> {
-        self.lock.clone_ref(py)
+        self.lock().clone_ref(py)
     }
 
     #[getter]
     fn _obj(&self, py: Python<'_>) -> Py<PyAny> {
-        self.obj.clone_ref(py)
+        self.obj().clone_ref(py)
     }
 
     #[getter]
     fn _lock(&self, py: Python<'_>) -> Py<PyAny> {
-        self.lock.clone_ref(py)
+        self.lock().clone_ref(py)
     }
 
     /// The lock's own.
     #[getter]
     fn acquire<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.lock.bind(py).getattr("acquire")
+        self.lock().bind(py).getattr("acquire")
     }
 
     /// The lock's own.
     #[getter]
     fn release<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.lock.bind(py).getattr("release")
+        self.lock().bind(py).getattr("release")
     }
 
     fn __enter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.lock.bind(py).call_method0("__enter__")
+        self.lock().bind(py).call_method0("__enter__")
     }
 
     #[pyo3(signature = (*exception))]
@@ -158,7 +170,7 @@ impl SynchronizedBase {
         py: Python<'py>,
         exception: &Bound<'py, pyo3::types::PyTuple>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        self.lock.bind(py).call_method1("__exit__", exception)
+        self.lock().bind(py).call_method1("__exit__", exception)
     }
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
@@ -166,7 +178,7 @@ impl SynchronizedBase {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        let obj = slf.get().obj.bind(slf.py()).str()?;
+        let obj = slf.get().obj().bind(slf.py()).str()?;
         Ok(format!("<{} wrapper for {obj}>", slf.get_type().name()?))
     }
 
@@ -246,7 +258,7 @@ impl SynchronizedArray {
         let base = slf.as_super().get();
         match &base.direct {
             Some(direct) => Ok(direct.numbers.len()),
-            None => base.obj.bind(slf.py()).len(),
+            None => base.obj().bind(slf.py()).len(),
         }
     }
 

@@ -261,6 +261,8 @@ mutants! {
         UnmarkedChangesAreAccepted => "format no_flipped_bit_of_a_mark",
         /// A new slot exists before its segments are marked.
         ANewSlotIsMarkedLate => "processes defining",
+        /// A copy that could not be read counts as read by a process that looks at marks.
+        AFailedReadIsRemembered => "lib could_not_be_read_for_a_moment",
         /// A sync clears a mark without having looked at a segment that it stands for.
         MarksOfNothingAreCleared => "lib given_out_since_the_look",
         /// A sync makes slots clean in a segment that may get more slots at any moment.

@@ -10,8 +10,11 @@ use crate::durability::flush;
 use crate::durability::segment::{Segment, cannot_sync, small_at, small_entry};
 use crate::durability::sync_notes;
 use crate::error::{Error, Result};
-use crate::format::checkpoint::{Choice, DIRECTORY, Record, UNKNOWN, if_there, is_removed, mix};
+use crate::format::checkpoint::{
+    Choice, CopyPair, DIRECTORY, Record, UNKNOWN, if_there, is_removed, mix,
+};
 use crate::format::layout::{GRANULE, LINE, PAGE};
+use crate::format::tiers::Parts;
 use crate::mutant::planted;
 use crate::os::disk::{Disk, ReadAhead};
 use crate::protocol::Marks;
@@ -122,7 +125,8 @@ impl SyncState {
         page: u64,
     ) -> Result<()> {
         let (reading, choice) = (self.reading, self.record.pages.get(page as usize));
-        let segment = self.page(attachment, page);
+        let SyncState { known, look, tiers, .. } = self;
+        let segment = page_of(known, attachment, tiers, page);
         if !segment.begin_reading(reading, choice) {
             return Ok(());
         }
@@ -133,10 +137,7 @@ impl SyncState {
                 segment.share = mix(head.segment, head.epoch, head.crc);
                 segment.used = data.len();
             }
-            None => {
-                segment.lost = true;
-                self.look.note_lost(attachment)?;
-            }
+            None => look.note_lost(attachment, segment)?,
         }
         Ok(())
     }
@@ -171,8 +172,7 @@ impl SyncState {
             false => segment.pair.read_head(disk, choice),
         };
         let Some(head) = if_there(read).map_err(|e| cannot_sync(attachment, e))? else {
-            segment.lost = true;
-            return look.note_lost(attachment);
+            return look.note_lost(attachment, segment);
         };
         attachment.note_progress();
         segment.share = mix(head.segment, head.epoch, head.crc);
@@ -194,6 +194,17 @@ impl SyncState {
         }
         Ok(())
     }
+}
+
+/// The segment that is the copy of this page of the directory.
+fn page_of<'a>(
+    known: &'a mut KnownSlots,
+    attachment: &Attachment,
+    tiers: &[Parts],
+    page: u64,
+) -> &'a mut Segment {
+    let pair = CopyPair::of_page(&attachment.header.regions, tiers, page);
+    known.segments.entry(pair.segment).or_insert_with(|| Segment::new(pair))
 }
 
 impl Segment {

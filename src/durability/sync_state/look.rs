@@ -56,12 +56,23 @@ impl Look {
         }
     }
 
-    /// A copy in use cannot be read: an error unless all slots are looked at.
-    pub(super) fn note_lost(&mut self, attachment: &Attachment) -> Result<()> {
+    /// The copy in use of this segment cannot be read. Where all slots are looked at, it is lost: its
+    /// share is left out of the sum. Otherwise an error: all slots have to be looked at.
+    pub(super) fn note_lost(
+        &mut self,
+        attachment: &Attachment,
+        segment: &mut Segment,
+    ) -> Result<()> {
         match self {
-            Look::AtAll => Ok(()),
+            Look::AtAll => {
+                segment.lost = true;
+                Ok(())
+            }
             Look::AtMarked(marked) => {
                 marked.is_lost = true;
+                // The record's sum still has its share, so it is to be read again.
+                segment.reading =
+                    if planted!(AFailedReadIsRemembered) { segment.reading } else { 0 };
                 Err(Error::corrupt(&attachment.path, "a copy of the last sync cannot be read"))
             }
         }
@@ -271,6 +282,7 @@ mod tests {
     use crate::Store;
     use crate::durability::segment_writer::SegmentWriter;
     use crate::durability::sync;
+    use crate::format::checkpoint::CopyPair;
     use crate::protocol::Deadline;
 
     fn store(folder: &tempfile::TempDir) -> Store {
@@ -318,6 +330,33 @@ mod tests {
         store.sync().unwrap();
         assert_eq!(unsynced(&store), 0);
         assert!(store.check().unwrap().is_ok());
+    }
+
+    /// A look of the background thread fails for a moment.
+    #[test]
+    fn a_copy_that_could_not_be_read_for_a_moment_is_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(&folder);
+        let attachment = store.attachment();
+        let value = store.value::<u64>("value").unwrap();
+        value.store(1).unwrap();
+        store.sync().unwrap();
+        let mut state = SyncState::load(attachment).unwrap();
+        value.store(2).unwrap();
+        let outline = crate::attachment::descriptors::outline_at(attachment, 0, 1).unwrap();
+        let choice = state.record.segments.get(0);
+        let (at, _) = CopyPair::of_small(&outline).range(choice);
+        let flip = || {
+            let mut byte = [0];
+            attachment.disk().read(at + 64, &mut byte).unwrap();
+            attachment.disk().write(at + 64, &[byte[0] ^ 1]).unwrap();
+        };
+        flip();
+        assert!(state.has_changed(attachment).is_err());
+        flip();
+        sync::sync(&mut Some(state), attachment, &Deadline::new(None), false).unwrap();
+        let check = store.check().unwrap();
+        assert!(check.is_ok(), "{check:?}");
     }
 
     #[test]

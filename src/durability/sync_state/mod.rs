@@ -16,7 +16,7 @@ use crate::durability::segment::{Segment, cannot_sync, small_at};
 use crate::durability::segment_writer::{NewCopies, SegmentWriter};
 use crate::durability::sync_notes;
 use crate::error::{Error, Result};
-use crate::format::checkpoint::{self, Choice, CopyPair, DIRECTORY, Record};
+use crate::format::checkpoint::{self, Choice, DIRECTORY, Record};
 use crate::format::layout::{GRANULE, LINE, PAGE};
 use crate::format::tiers::Parts;
 use crate::mutant::planted;
@@ -267,11 +267,5 @@ impl SyncState {
         changed.sort_unstable();
         changed.dedup();
         Ok(changed)
-    }
-
-    /// The segment that is the copy of this page of the directory.
-    fn page(&mut self, attachment: &Attachment, page: u64) -> &mut Segment {
-        let pair = CopyPair::of_page(&attachment.header.regions, &self.tiers, page);
-        self.known.segments.entry(pair.segment).or_insert_with(|| Segment::new(pair))
     }
 }

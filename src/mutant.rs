@@ -260,7 +260,7 @@ mutants! {
         /// A check accepts a slot that differs from its copy, and that no mark leads to.
         UnmarkedChangesAreAccepted => "format no_flipped_bit_of_a_mark",
         /// A new slot exists before its segments are marked.
-        ANewSlotIsMarkedLate => "processes defining",
+        ANewSlotIsMarkedLate => "processes each_change_beside_syncs",
         /// A copy that could not be read counts as read by a process that looks at marks.
         AFailedReadIsRemembered => "lib could_not_be_read_for_a_moment",
         /// A sync clears a mark without having looked at a segment that it stands for.

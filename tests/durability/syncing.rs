@@ -77,7 +77,7 @@ fn a_sync_and_a_copy_end_while_others_define_slots() {
 fn a_buffer_is_found_by_a_process_that_has_not_opened_it() {
     const NAME: &str = "a_buffer_is_found_by_a_process_that_has_not_opened_it";
     if common::role().is_some() {
-        return options().open(&common::path()).unwrap().sync().unwrap();
+        return options().open(common::path()).unwrap().sync().unwrap();
     }
     let folder = folder();
     let path = store_in(&folder);

@@ -1,7 +1,7 @@
 //! Waiting and syncing in async tasks: not a thread for each, none is forgotten, none blocks another.
 
 use std::future::Future;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use crate::common;
